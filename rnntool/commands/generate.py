@@ -1,0 +1,66 @@
+"""`rnntool generate`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+
+from rnntool import model as models
+from rnntool.commands.inputs import Inputs
+from rnntool.decoding import Sampling
+from rnntool.errors import UsageError
+from rnntool.formats import read_texts
+from rnntool.model import Generated
+from rnntool.streams import open_output
+from rnntool.tasks import LMTask
+from rnntool.tasks.reading import Say
+
+
+def run(
+    prompts: list[str], *, model: str, output: str | None, prompt_file: str | None, n: int, sampling: Sampling,
+    beam: int, min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int, allow_unknown: bool,
+    as_jsonl: bool, with_log_probs: bool, seed: int | None, encoding_errors: str, device: str, threads: int,
+    quiet: bool, say: Say,
+) -> None:  # fmt: skip
+    """Write `n` samples for each prompt."""
+    if prompts and prompt_file:
+        raise UsageError("prompts are given twice, as arguments and with --prompts; leave one out")
+    if stream and (beam or as_jsonl):
+        raise UsageError(f"--stream: {'--beam' if beam else '--jsonl'} writes whole texts only; leave one out")
+    writer = models.load(model, device=device, threads=threads)
+    task = writer.require(LMTask)
+    if seed is None:
+        seed = secrets.randbelow(1 << 32)
+        say(f"--seed {seed}")
+    between = {"line": "\n", "paragraph": "\n\n", "document": "\n"}[task.settings.unit]
+    with open_output(output) as out:
+
+        def show(text: str) -> None:
+            out.write(text)
+            out.flush()
+
+        inputs = Inputs([prompt_file or "-"], "lm", lambda lines, found: read_texts(lines, format="text"),
+                        format="text", errors=encoding_errors, say=say, quiet=quiet)
+        wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
+        live = stream or (prompt_file is not None and not inputs.ready())
+        samples = writer.generate(
+            wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling, beam=beam,
+            stop=stop, batch_size=1 if live else batch_size, allow_unknown=allow_unknown,
+            watch=show if stream else None,
+        )  # fmt: skip
+        for sample in samples:
+            if as_jsonl:
+                show(_json(sample, seed, with_log_probs=with_log_probs))
+            elif stream:
+                show(between)
+            else:
+                show(sample.prompt + sample.text + between)
+
+
+def _json(sample: Generated, seed: int, *, with_log_probs: bool) -> str:
+    fields = {"index": sample.index, "seed": seed, "prompt": sample.prompt, "text": sample.text,
+              "finished": sample.finished}
+    if with_log_probs:
+        fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
+    return json.dumps(fields, ensure_ascii=False) + "\n"

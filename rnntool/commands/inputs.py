@@ -1,0 +1,44 @@
+"""What the filters share: their inputs one after the other, and the hint for who waits at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rnntool import console
+from rnntool.streams import Lines
+from rnntool.tasks.reading import Say, opened
+
+
+class Inputs:
+    """Records of several files in order. `format` is that of the file read last, `ready` says whether a record more
+    can be had without waiting."""
+
+    def __init__(
+        self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *, format: str | None,
+        errors: str, say: Say, quiet: bool = False,
+    ) -> None:  # fmt: skip
+        self.paths = paths
+        self.kind = kind
+        self.read = read
+        self.given = format
+        self.errors = errors
+        self.say = say
+        self.quiet = quiet
+        self.format = format or ""
+        self._lines: Lines | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """All records."""
+        for path in self.paths:
+            if path == "-" and not self.quiet and sys.stdin is not None and sys.stdin.isatty():
+                console.say("reading from the terminal, a line at a time; end with Ctrl-D")
+            with opened(path, self.kind, format=self.given, errors=self.errors, say=self.say) as (lines, found):
+                self._lines, self.format = lines, found
+                yield from self.read(lines, found)
+        self._lines = None
+
+    def ready(self) -> bool:
+        """False where asking for another record would wait."""
+        return self._lines is None or self._lines.ready()

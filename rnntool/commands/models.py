@@ -1,0 +1,85 @@
+"""`rnntool models`, `info` and `export`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rnntool import console, modeldir
+from rnntool.errors import ModelError, RnntoolError, UsageError
+
+FIGURES = ("f1", "accuracy", "perplexity")  # the one that tells most comes first
+
+
+def run_list(*, as_json: bool) -> None:
+    """Print the models that can be named."""
+    rows: list[dict[str, Any]] = []
+    for folder in modeldir.known():
+        try:
+            config = modeldir.read_config(folder)
+        except ModelError as error:
+            console.say(str(error))
+            continue
+        report = config.get("report") or {}
+        key = next((key for key in FIGURES if key in report), None)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        rows.append({"name": folder.name, "task": config["task"], "megabytes": round(size / 1e6, 1),
+                     "figure": key, "value": report.get(key) if key else None, "folder": str(folder)})
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    table = [(row["name"], row["task"], f"{row['megabytes']:.1f} MB",
+              f"{row['figure']} {row['value']:.4f}" if row["figure"] else "", row["folder"]) for row in rows]
+    print(console.table([("model", "task", "size", "on its dev data", "folder"), *table]), end="")
+
+
+def run_info(model: str, *, as_json: bool) -> None:
+    """Describe a model."""
+    folder = modeldir.find(model)
+    config = modeldir.read_config(folder)
+    if as_json:
+        print(json.dumps(config, ensure_ascii=False, indent=2))
+        return
+    encoder, head = config["network"]["encoder"], config["network"]["head"]
+    rows = [
+        ("model", folder.resolve().name),
+        ("folder", str(folder)),
+        ("task", config["task"]),
+        ("made by", f"rnntool {config['version']}"),
+        ("network", f"{encoder['layers']} x {encoder['hidden']} {encoder['cell']}"
+                    f"{', bidirectional' if encoder['bidirectional'] else ''}, {config['parameters']:,} parameters"),
+        ("vocabulary", f"{encoder['vocabulary']:,}"),
+        ("outputs", f"{head['outputs']:,}"),
+        ("graph", config["graph"]),
+        ("weights", "yes" if (folder / modeldir.WEIGHTS).exists() else "no, only the graph that runs"),
+        *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+          for key, value in (config.get("report") or {}).items() if isinstance(value, int | float)),
+        *((f"set {key}", str(value)) for key, value in config["settings"].items() if value is not None),
+    ]
+    print(console.table(rows), end="")
+
+
+def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
+    """Write a model's graph to a file."""
+    folder = modeldir.find(model)
+    config = modeldir.read_config(folder)
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; give -o the name of a file, such as {output / modeldir.GRAPH}")
+    if output.exists() and not force:
+        raise UsageError(f"{output}: exists already; --force replaces it")
+    neighbour = output.with_name(output.name + ".writing")
+    try:
+        if (config["graph"] == "int8") == int8:
+            shutil.copyfile(folder / modeldir.GRAPH, neighbour)
+        else:
+            from rnntool.models import export
+            from rnntool.models.weights import load_network
+
+            export.write(load_network(folder, config), neighbour, int8=int8)
+        neighbour.replace(output)
+    except OSError as error:
+        raise RnntoolError(f"{output}: can't be written ({error.strerror}); choose another place") from None
+    finally:
+        neighbour.unlink(missing_ok=True)

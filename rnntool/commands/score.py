@@ -1,0 +1,115 @@
+"""`rnntool score`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from typing import TextIO
+
+from rnntool import model as models
+from rnntool.commands.inputs import Inputs
+from rnntool.errors import DataError, UsageError
+from rnntool.formats import Text, read_pairs
+from rnntool.model import Model
+from rnntool.streams import open_output
+from rnntool.tasks import LMTask
+from rnntool.tasks.lm import Scored
+from rnntool.tasks.reading import Say
+
+HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
+PHENOMENON = "UID"  # BLiMP's key for what a pair tests
+
+
+def run(
+    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None, per: str | None,
+    pairs: bool, columns: str | None, stream: bool, as_jsonl: bool, as_json: bool, encoding_errors: str, device: str,
+    threads: int, quiet: bool, say: Say,
+) -> None:  # fmt: skip
+    """Score files, line by line, by token or word, or pair by pair."""
+    if pairs and (per or stream):
+        raise UsageError("--pairs compares whole sentences; leave --per and --context out")
+    if as_json and not pairs:
+        raise UsageError("--json is for the report of --pairs; give --jsonl for records")
+    scorer = models.load(model, device=device, threads=threads)
+    task = scorer.require(LMTask)
+    with open_output(output) as out:
+        if pairs:
+            inputs = _pair_inputs(files, columns, format, encoding_errors, say, quiet)
+            _score_pairs(scorer, inputs, out, as_json=as_json, as_jsonl=as_jsonl)
+            return
+        columns_of = {"text_column": text_column} if text_column else {}
+        settings = task.settings.replace(unit="line", **columns_of)
+        inputs = Inputs(files, "lm", lambda lines, found: task.read(lines, found, settings, targets=False),
+                        format=format, errors=encoding_errors, say=say, quiet=quiet)
+        if per and not as_jsonl:
+            out.write(HEADER)
+        scored = scorer.scored(inputs, stream=stream, ready=inputs.ready, flush=out.flush)
+        for number, (record, result) in enumerate(scored, 1):
+            if as_jsonl:
+                out.write(_json(record, result, per))
+            elif per:
+                out.writelines(_rows(number, record, result, per))
+            else:
+                perplexity = math.exp(min(700.0, -result.total_nats / len(result.log_probs)))
+                out.write(f"{result.total_nats:.4f}\t{perplexity:.4f}\t{len(result.log_probs)}\n")
+
+
+def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
+    """A row for each token or word, the last one for the end of the record."""
+    units = result.words(record.text) if per == "word" else result.units(record.text)
+    return [f"{number}\t{u.start}\t{u.end}\t{_cell(u.text)}\t{u.surprisal_bits:.4f}\n" for u in units]
+
+
+def _json(record: Text, result: Scored, per: str | None) -> str:
+    fields = dict(record.fields) if record.fields is not None else {"text": record.text}
+    count = len(result.log_probs)
+    fields |= {"log_prob": round(result.total_nats, 6), "tokens": count, "unknown": result.unknown,
+               "perplexity": round(math.exp(min(700.0, -result.total_nats / count)), 6)}
+    if per:
+        units = result.words(record.text) if per == "word" else result.units(record.text)
+        fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,
+                                 "surprisal_bits": round(u.surprisal_bits, 6)} for u in units]
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _pair_inputs(
+    files: list[str], columns: str | None, format: str | None, errors: str, say: Say, quiet: bool
+) -> Inputs:
+    names = None
+    if columns is not None:
+        good, comma, bad = columns.partition(",")
+        if not comma or not good or not bad:
+            raise UsageError(f"--columns: want two names with a comma between, found {columns!r}")
+        names = (good, bad)
+    return Inputs(files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names),
+                  format=format, errors=errors, say=say, quiet=quiet)
+
+
+def _score_pairs(scorer: Model, inputs: Inputs, out: TextIO, *, as_json: bool, as_jsonl: bool) -> None:
+    """A pair counts as right where the better sentence has the higher log-probability; a tie is wrong."""
+    rights: dict[str, list[bool]] = defaultdict(list)
+    for pair, good, bad in scorer.compare(inputs, ready=inputs.ready):
+        right = good.total_nats > bad.total_nats
+        name = pair.fields.get(PHENOMENON) if pair.fields else None
+        rights[str(name or "")].append(right)
+        if as_jsonl:
+            fields = dict(pair.fields) if pair.fields else {"good": pair.good, "bad": pair.bad}
+            fields |= {"log_prob_good": round(good.total_nats, 6), "log_prob_bad": round(bad.total_nats, 6),
+                       "right": right}
+            out.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    every = [right for group in rights.values() for right in group]
+    if not every:
+        raise DataError("want pairs of sentences, found none; give two sentences a line with a tab between")
+    accuracy = sum(every) / len(every)
+    phenomena = {name: sum(group) / len(group) for name, group in sorted(rights.items()) if name}
+    if as_json:
+        report = {"pairs": len(every), "accuracy": accuracy, "per_phenomenon": phenomena}
+        out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    elif not as_jsonl:
+        out.write(f"accuracy\t{accuracy:.4f}\npairs\t{len(every)}\n")
+        out.writelines(f"{name}\t{value:.4f}\n" for name, value in phenomena.items())
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,67 @@
+"""`rnntool tag`."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from rnntool import model as models
+from rnntool.commands.inputs import Inputs
+from rnntool.errors import UsageError
+from rnntool.formats import SentenceWriter, sentence_writer
+from rnntool.labels import detect_scheme
+from rnntool.streams import open_output
+from rnntool.tasks import TagTask
+from rnntool.tasks.reading import Say, opened
+
+SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
+
+
+def run(
+    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None, column: str | None,
+    scheme: str | None, probs: bool, nbest: int, threshold: float, encoding_errors: str, device: str, threads: int,
+    quiet: bool, say: Say,
+) -> None:  # fmt: skip
+    """Tag files, one record out for each record in."""
+    tagger = models.load(model, device=device, threads=threads)
+    task = tagger.require(TagTask)
+    if nbest and to != "jsonl":
+        raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
+    settings = task.settings if column is None else task.settings.replace(column=column)
+    inputs = Inputs(files, "tag", lambda lines, found: task.read(lines, found, settings, targets=False),
+                    format=format, errors=encoding_errors, say=say, quiet=quiet)
+    if scheme is None and task.scheme:
+        scheme = _own_scheme(files, task, format, encoding_errors, say)
+    write: SentenceWriter | None = None
+    with open_output(output) as out:
+        tagged = tagger.tagged(inputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold,
+                               ready=inputs.ready, flush=out.flush)
+        for sentence, result in tagged:
+            if write is None:
+                write = _writer(to, inputs.format, settings.column, probs)
+                out.write(write.header)
+            out.write(write(sentence, result))
+        if write is None:
+            write = _writer(to, inputs.format or "text", settings.column, probs)
+            out.write(write.header)
+        out.write(write.footer)
+
+
+def _writer(to: str | None, came_in: str, column: str | None, probs: bool) -> SentenceWriter:
+    """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
+    if to is None:
+        to = "conll" if came_in == "text" or (came_in == "tokens" and probs) else came_in
+    return sentence_writer(to, column=column, probs=probs)
+
+
+def _own_scheme(files: list[str], task: TagTask, format: str | None, errors: str, say: Say) -> str | None:
+    """The scheme of the tags that the first file has already, so that both columns can be compared."""
+    if files[0] == "-":
+        return None
+    with opened(files[0], "tag", format=format, errors=errors, say=lambda message: None) as (lines, found):
+        if found in ("text", "tokens"):
+            return None
+        sentences = islice(task.read(lines, found, task.settings, targets=False), SCHEME_SAMPLE)
+        scheme = detect_scheme(sentence.tags or () for sentence in sentences)
+    if scheme:
+        say(f"{files[0]}: has tags in {scheme.upper()}; they are written so")
+    return scheme

@@ -1,0 +1,62 @@
+"""`rnntool tokenize`."""
+
+from __future__ import annotations
+
+import json
+
+from rnntool import console, modeldir
+from rnntool.errors import DataError, UsageError
+from rnntool.formats import read_texts
+from rnntool.commands.inputs import Inputs
+from rnntool.streams import open_output
+from rnntool.tokenize import Tokenizer, load, split_words
+
+
+def run(
+    files: list[str], *, model: str | None, output: str | None, ids: bool, decode: bool, as_jsonl: bool,
+    encoding_errors: str,
+) -> None:  # fmt: skip
+    """Encode or decode lines."""
+    tokenizer = None
+    if model is not None:
+        folder = modeldir.find(model)
+        tokenizer = load(folder, modeldir.read_config(folder)["data"]["tokenizer"])
+    elif ids or decode:
+        raise UsageError(f"{'--ids' if ids else '--decode'}: words have numbers only in a model; give -m MODEL")
+    inputs = Inputs(files, "lm", lambda lines, found: read_texts(lines, format="text"), format="text",
+                    errors=encoding_errors, say=console.hush)
+    with open_output(output) as out:
+        for record in inputs:
+            if decode:
+                assert tokenizer is not None
+                out.write(_decoded(tokenizer, record.text, record.place) + "\n")
+            else:
+                out.write(_encoded(tokenizer, record.text, ids=ids, as_jsonl=as_jsonl) + "\n")
+            if not inputs.ready():
+                out.flush()
+
+
+def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: bool) -> str:
+    if as_jsonl:
+        return json.dumps({"text": text, "tokens": _tokens(tokenizer, text)}, ensure_ascii=False)
+    if tokenizer is None:
+        return " ".join(text[start:end] for start, end in split_words(text))
+    found = tokenizer.encode(text)
+    return " ".join(map(str, found) if ids else map(tokenizer.piece, found))
+
+
+def _tokens(tokenizer: Tokenizer | None, text: str) -> list[dict[str, object]]:
+    if tokenizer is None:
+        return [{"text": text[a:b], "start": a, "end": b} for a, b in split_words(text)]
+    return [{"id": t.id, "piece": tokenizer.piece(t.id), "start": t.start, "end": t.end}
+            for t in tokenizer.tokens(text)]
+
+
+def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
+    ids = []
+    for word in line.split():
+        if not word.isdecimal() or int(word) >= tokenizer.size:
+            raise DataError(f"{place}: want numbers from 0 to {tokenizer.size - 1}, found {word!r}; give what "
+                            "rnntool tokenize --ids wrote")
+        ids.append(int(word))
+    return tokenizer.decode(ids)

@@ -1,0 +1,106 @@
+"""`rnntool train`: settings from all their sources, signals, progress, and the report at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rnntool import config, console
+from rnntool.errors import UsageError
+from rnntool.training.loop import Interrupted
+from rnntool.training.run import Job, train
+
+NEXT = {
+    "lm": "rnntool generate -m {out}",
+    "classify": "echo 'A line of text.' | rnntool classify -m {out}",
+    "tag": "echo 'A line of text.' | rnntool tag -m {out}",
+}
+SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "perplexity", "bits_per_char",
+         "bits_per_byte", "tokens", "oov")  # fmt: skip
+
+
+class Signals:
+    """Notes SIGINT and SIGTERM so that a step can end; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.arrived: int | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.arrived is not None:
+            sys.exit(128 + number)
+        self.arrived = number
+
+
+@contextmanager
+def signals() -> Iterator[Signals]:
+    """Signals are noted inside and handled as before outside."""
+    noted = Signals()
+    before = {number: signal.signal(number, noted.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(
+    task: str,
+    files: list[str],
+    out: Path,
+    given: Mapping[str, Any],
+    *,
+    dev: list[str],
+    format: str | None,
+    preset: str | None,
+    config_file: Path | None,
+    resume: bool,
+    force: bool,
+    encoding_errors: str,
+    device: str,
+    threads: int,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Train, and print the dev report."""
+    job = None
+    if resume:
+        typed = [config.flag(name) for name, value in given.items() if value is not None]
+        if typed or preset or config_file:
+            raise UsageError(f"--resume goes on with the settings that the training began with; leave "
+                             f"{', '.join(typed) or '--preset and --config'} out")
+    else:
+        if not files:
+            raise UsageError("want training files, found none; name them, or `-` for standard input")
+        if [*files, *dev].count("-") > 1:
+            raise UsageError("standard input can be read once only; give --dev a file")
+        settings = config.resolve(task, given, preset_name=preset, file=config_file)
+        job = Job(task=task, train=[_absolute(path) for path in files], dev=[_absolute(path) for path in dev],
+                  settings=settings, format=format, encoding_errors=encoding_errors)
+    say = console.say if verbose and not quiet else console.hush
+    with signals() as noted, console.training_progress(quiet=quiet) as watch:
+        try:
+            report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
+                           stopping=lambda: noted.arrived, say=say)
+        except Interrupted as stopped:
+            raise Interrupted(stopped.exit_code - 128, f"{stopped}; go on with: rnntool train {task} -o {out} "
+                                                       "--resume") from None
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+    elif not quiet:
+        shown = [(key, f"{report[key]:.4f}" if isinstance(report[key], float) else f"{report[key]:,}")
+                 for key in SHOWN if key in report]
+        sys.stderr.write(console.table(shown, right=(1,)))
+        console.say(f"model written to {out}; try: {NEXT[task].format(out=out)}")
+
+
+def _absolute(path: str) -> str:
+    """So that the training can be resumed from another folder."""
+    return path if path == "-" else str(Path(path).resolve())

@@ -1,0 +1,282 @@
+"""Settings: every choice a user has when training, each with its name, default, range and help, in one place.
+
+Command-line options, `RNNTOOL_…` variables, keys of `--config FILE.toml`, presets and the `config.json` of a model
+are all made from these dataclasses. Knows nothing of how a setting is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from rnntool.errors import UsageError
+
+CELL_NAMES = ("elman", "elman-relu", "gru", "lstm")
+TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
+POOLING_NAMES = ("last", "mean", "max", "attention")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(text: str) -> float:
+    """Seconds in a duration such as `90`, `90s`, `10m`, `1.5h`; `UsageError` for anything else."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"want a duration such as 90s, 10m or 1.5h, found {text!r}")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def pooling_names(text: str) -> str:
+    """Check a pooling such as `last` or `mean+max`; `UsageError` names the choices."""
+    for name in text.split("+"):
+        if name not in POOLING_NAMES:
+            raise UsageError(f"unknown pooling {name!r}; choose from {', '.join(POOLING_NAMES)}, joined by +")
+    return text
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    panel: str,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    parse: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field that carries what the command line shows and checks."""
+    metadata = {"help": help, "panel": panel, "choices": choices, "low": low, "high": high, "parse": parse,
+                "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all training commands share. Sizes in units, rates per step, times in seconds."""
+
+    cell: str = option("lstm", "Recurrent cell.", panel="Network", choices=CELL_NAMES)
+    layers: int = option(2, "Recurrent layers.", panel="Network", low=1)
+    hidden: int = option(200, "Units of a layer, per direction.", panel="Network", low=1)
+    embed: int = option(100, "Size of the token embedding.", panel="Network", low=1)
+    dropout: float = option(0.5, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
+    dropout_between: float = option(
+        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network", low=0, high=0.95)
+    token_dropout: float = option(
+        0.0, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
+    vectors: str | None = option(
+        None, "Pretrained word vectors, GloVe or word2vec text format.", panel="Network", metavar="FILE")
+    vectors_limit: int = option(
+        200_000, "Read at most this many vectors, from the top of the file.", panel="Network", low=1)
+    init: str | None = option(
+        None, "Start from the encoder of this trained model.", panel="Network", metavar="MODEL")
+
+    epochs: int = option(20, "Passes over the training data.", panel="Training", low=1)
+    max_time: float | None = option(
+        None, "Stop in time: 90s, 10m, 1.5h. The schedule then ends when the time does.", panel="Training",
+        parse=duration_s, metavar="TIME")
+    patience: int = option(
+        0, "Stop after this many evaluations without a better dev score; 0 never.", panel="Training", low=0)
+    batch_size: int = option(32, "Records (or columns of a stream) in a batch.", panel="Training", low=1)
+    lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
+    optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
+    schedule: str = option(
+        "linear", "Learning rate over time.", panel="Training",
+        choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
+    warmup: float = option(0.0, "Share of training in which the rate rises to its height.", panel="Training", low=0,
+                           high=0.9)
+    weight_decay: float = option(0.01, "Decoupled weight decay.", panel="Training", low=0)
+    momentum: float = option(0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999)
+    clip: float = option(1.0, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
+    precision: str = option("auto", "Arithmetic; auto takes bf16 where the processor has it.", panel="Training",
+                            choices=("auto", "fp32", "bf16"))
+    ema: float = option(0.0, "Evaluate and keep a moving average of the weights with this decay; 0 is off.",
+                        panel="Training", low=0, high=0.99999)
+    evaluations: int = option(1, "Evaluations on the dev data in each epoch.", panel="Training", low=1)
+    dev_fraction: float = option(0.1, "Share of the training records kept for development where --dev is not "
+                                      "given; 0 trains on all, without evaluation.", panel="Data", low=0, high=0.9)
+    int8: bool = option(False, "Write the graph that runs with 8-bit weights: smaller and faster.", panel="Output")
+    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _check(type(self), field, getattr(self, field.name)))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some settings changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as JSON types."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMSettings(Settings):
+    """Settings of `train lm`."""
+
+    tokenizer: str = option("unigram", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
+    vocab_size: int | None = option(
+        None, "Largest vocabulary; 8000 for unigram and bpe, no limit for the others.", panel="Data", low=5)
+    min_count: int = option(1, "Leave out words or characters seen less often.", panel="Data", low=1)
+    lower: bool = option(False, "Lower-case the text.", panel="Data")
+    text_column: str | None = option(
+        None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
+    unit: str = option("line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"))
+    context: str = option(
+        "line", "Each record from its own start, or state carried over records in order.", panel="Data",
+        choices=("line", "stream"))
+    bptt: int = option(70, "Steps of truncated backpropagation through time over a stream.", panel="Training", low=1)
+    tied: bool = option(True, "Tie the softmax to the embedding.", panel="Network")
+    hidden: int = option(400, "Units of a layer.", panel="Network", low=1)
+    embed: int = option(400, "Size of the token embedding.", panel="Network", low=1)
+    dropout: float = option(0.3, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
+    dropout_between: float = option(
+        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network", low=0, high=0.95)
+    optimizer: str = option("sgd", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
+    lr: float = option(20.0, "Highest learning rate.", panel="Training", low=0)
+    weight_decay: float = option(1.2e-6, "Decoupled weight decay.", panel="Training", low=0)
+    clip: float = option(0.25, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
+    epochs: int = option(10, "Passes over the training data.", panel="Training", low=1)
+    batch_size: int = option(20, "Records (or columns of a stream) in a batch.", panel="Training", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordSettings(Settings):
+    """Settings of networks that read words: how a word becomes a vector."""
+
+    chars: str = option("cnn", "Character network over each word.", panel="Network", choices=("lstm", "cnn", "none"))
+    char_embed: int = option(32, "Size of the character embedding.", panel="Network", low=1)
+    char_hidden: int = option(64, "Output of the character network.", panel="Network", low=2)
+    affix_embed: int = option(64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
+    affix_buckets: int = option(16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
+    bidirectional: bool = option(True, "Read in both directions.", panel="Network")
+    vocab_size: int | None = option(None, "Largest vocabulary; no limit by default.", panel="Data", low=5)
+    min_count: int = option(2, "Words seen less often have no embedding of their own.", panel="Data", low=1)
+    lower: bool = option(False, "Lower-case words before the look-up of their embedding.", panel="Data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifySettings(WordSettings):
+    """Settings of `train classify`."""
+
+    tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
+    text_column: str | None = option(
+        None, "Column or key of the text: a name, or a number from 1.", panel="Data", metavar="COLUMN")
+    label_column: str | None = option(
+        None, "Column or key of the label.", panel="Data", metavar="COLUMN")
+    pooling: str = option("max", "How states become one vector: last, mean, max, attention, or several joined by +.",
+                          panel="Network", parse=pooling_names, metavar="NAME[+NAME…]")
+    class_weights: str = option("none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
+    layers: int = option(1, "Recurrent layers.", panel="Network", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagSettings(WordSettings):
+    """Settings of `train tag`."""
+
+    column: str | None = option(
+        None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key).",
+        panel="Data", metavar="COLUMN")
+    head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
+                       choices=("softmax", "crf"))
+
+
+SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"lm": {}, "classify": {}, "tag": {}}
+
+
+def preset(task: str, name: str) -> dict[str, Any]:
+    """Settings of a named preset; `UsageError` lists the names."""
+    try:
+        return PRESETS[task][name]
+    except KeyError:
+        known = ", ".join(PRESETS[task])
+        raise UsageError(f"unknown preset {name!r} for {task}; choose from {known}") from None
+
+
+def resolve(
+    task: str, given: Mapping[str, Any], *, preset_name: str | None = None, file: Path | None = None
+) -> Settings:
+    """Settings of a task: given on the command line or in the environment > file > preset > default.
+
+    In `given` a value of None means that the user did not choose.
+    """
+    kind = SETTINGS[task]
+    values: dict[str, Any] = {}
+    if preset_name:
+        values |= preset(task, preset_name)
+    if file:
+        values |= _from_file(kind, file)
+    values |= {key: value for key, value in given.items() if value is not None}
+    return kind(**values)
+
+
+def from_json(task: str, values: Mapping[str, Any]) -> Settings:
+    """Settings as `to_json` wrote them."""
+    return SETTINGS[task](**values)
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+@cache
+def value_types(kind: type[Settings]) -> dict[str, type]:
+    """The plain type of each setting: `int` for `int | None`."""
+    hints = typing.get_type_hints(kind)
+    return {name: _without_none(hint) for name, hint in hints.items()}
+
+
+def _without_none(hint: Any) -> type:
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return typing.cast(type, next(part for part in parts if part is not type(None)))
+
+
+def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror}); give --config a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is no TOML file ({error})") from None
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    settings = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise UsageError(f"{path}: unknown setting {key!r}; the settings are {', '.join(fields)}")
+        parse = fields[name].metadata["parse"]
+        settings[name] = parse(value) if parse and isinstance(value, str) else value
+    return settings
+
+
+def _check(kind: type[Settings], field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value in its setting's own type; `UsageError` says what was wanted."""
+    if value is None and field.default is None:
+        return None
+    want = value_types(kind)[field.name]
+    if want is float and type(value) is int:
+        value = float(value)
+    if type(value) is not want:
+        raise UsageError(f"{flag(field.name)}: want {_TYPE_NAMES[want]}, found {value!r}")
+    choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise UsageError(f"{flag(field.name)}: want one of {', '.join(choices)}, found {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high) or value != value:
+        span = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise UsageError(f"{flag(field.name)}: want a number {span}, found {value}")
+    return value
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,0 +1,44 @@
+"""ONNX Runtime: the engine of every command that runs a model. Starts fast and needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rnntool.errors import ModelError
+from rnntool.tasks.base import Arrays
+
+
+class OnnxEngine:
+    """Runs the graph of a model folder on the processor."""
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # The arena keeps the largest block of every shape it ever saw; a stream of ragged batches would grow it.
+        options.enable_cpu_mem_arena = False
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a family of its own exceptions, none of them public
+            reason = str(error).split("\n")[0]
+            raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the model "
+                             "again") from None
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+        self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
+
+    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
+        """The named outputs (all by default) of a batch."""
+        names = self.outputs if outputs is None else [name for name in outputs if name in self.outputs]
+        values = self.session.run(names, {name: arrays[name] for name in self.inputs})
+        return dict(zip(names, values, strict=True))
+
+    def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:
+        """Zero states `state.<layer>.<h|c>` (1, B, H)."""
+        return {name: np.zeros((1, batch, shape[2]), np.float32) for name, shape in self.states.items()}

@@ -1,0 +1,211 @@
+"""Readers and writers by name: which formats there are, and which one a file is in. Knows no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rnntool.errors import UsageError
+from rnntool.formats import conll, conllu, jsonl, tables, text
+from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.streams import COMPRESSED, Lines
+
+__all__ = [
+    "PAIR_FORMATS",
+    "SENTENCE_FORMATS",
+    "TEXT_FORMATS",
+    "WRITE_FORMATS",
+    "Pair",
+    "Sentence",
+    "SentenceWriter",
+    "Tagged",
+    "Text",
+    "guess_format",
+    "read_pairs",
+    "read_sentences",
+    "read_texts",
+    "sentence_writer",
+]
+
+TEXT_FORMATS = ("text", "tsv", "csv", "jsonl", "fasttext")
+PAIR_FORMATS = ("tsv", "csv", "jsonl")
+SENTENCE_FORMATS = ("text", "tokens", "conll", "conllu", "jsonl")
+WRITE_FORMATS = ("text", "tokens", "inline", "conll", "conllu", "jsonl", "html")
+
+
+def read_texts(
+    lines: Lines,
+    *,
+    format: str,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    unit: str = "line",
+) -> Iterator[Text]:
+    """Texts and their labels, one record after the other, from one of TEXT_FORMATS.
+
+    `unit` ("line", "paragraph", "document") counts for "text" only. The columns are names or numbers from 1,
+    keys in JSONL; the defaults are "text" and "label". Where `label_column` is None, labels need not be
+    there. Raises UsageError on unknown names at once, DataError on bad lines as they are read.
+    """
+    _known(format, TEXT_FORMATS)
+    if format == "text":
+        return text.read(lines, unit)
+    if format == "fasttext":
+        return tables.read_fasttext(lines)
+    if format == "jsonl":
+        return jsonl.read(lines, text_column, label_column)
+    return tables.read(lines, format, text_column, label_column)
+
+
+def read_pairs(lines: Lines, *, format: str, columns: tuple[str, str] | None = None) -> Iterator[Pair]:
+    """Minimal pairs from one of PAIR_FORMATS; `columns` are names in a header row, numbers, or keys."""
+    _known(format, PAIR_FORMATS)
+    if format == "jsonl":
+        return jsonl.read_pairs(lines, columns)
+    return tables.read_pairs(lines, format, columns)
+
+
+def read_sentences(
+    lines: Lines,
+    *,
+    format: str,
+    column: str | None = None,
+    split: Callable[[str], list[tuple[int, int]]],
+    need_tags: bool = False,
+) -> Iterator[Sentence]:
+    """Sentences from one of SENTENCE_FORMATS; blank records have no words.
+
+    `column` says where the tags are, each format in its own way; `split` gives the (start, end) characters of
+    the words of a raw text. With `need_tags`, a format or a sentence without tags raises UsageError or
+    DataError.
+    """
+    _known(format, SENTENCE_FORMATS)
+    if format == "conll":
+        return conll.read(lines, column, need_tags=need_tags)
+    if format == "conllu":
+        return conllu.read(lines, column, need_tags=need_tags)
+    if format == "jsonl":
+        return jsonl.read_sentences(lines, column, split, need_tags=need_tags)
+    if need_tags:
+        raise UsageError(
+            f"{lines.name}: want words with tags, found {format}; see --from conll, conllu or jsonl"
+        )
+    return text.read_raw(lines, split) if format == "text" else text.read_tokens(lines)
+
+
+def sentence_writer(format: str, *, column: str | None = None, probs: bool = False) -> SentenceWriter:
+    """A function of a Sentence and its Tagged that returns the exact text to write, in one of WRITE_FORMATS.
+
+    `column` is where CoNLL-U and JSONL put the tags. The writer's `header` comes before the first record and
+    its `footer` after the last. One writer serves one output, whatever the number of inputs. Raises
+    UsageError.
+    """
+    _known(format, WRITE_FORMATS)
+    if format == "conll":
+        return conll.Writer(probs=probs)
+    if format == "conllu":
+        return conllu.Writer(column=column, probs=probs)
+    if format == "jsonl":
+        return jsonl.Writer(tag_key=column, probs=probs)
+    if format == "html":
+        return text.HtmlWriter(probs=probs)
+    if probs:
+        raise UsageError(
+            f"--probs: {format} has no place for probabilities; see --to conll, conllu, jsonl or html"
+        )
+    return text.InlineWriter() if format == "inline" else text.TagsWriter()
+
+
+def _known(format: str, formats: tuple[str, ...]) -> None:
+    if format not in formats:
+        raise UsageError(f"format: want one of {', '.join(formats)}, found {format!r}")
+
+
+_EXTENSIONS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".csv": "csv",
+    ".ft": "fasttext",
+    ".fasttext": "fasttext",
+    ".conllu": "conllu",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+    ".iobes": "conll",
+    ".bioes": "conll",
+    ".tok": "tokens",
+    ".tokens": "tokens",
+}
+# the formats that a task reads, and the one it takes where nothing tells otherwise
+_BY_TASK = {
+    "lm": (TEXT_FORMATS, "text"),
+    "classify": (TEXT_FORMATS, "text"),
+    "tag": (SENTENCE_FORMATS, "text"),
+    "pairs": (PAIR_FORMATS, "tsv"),
+}
+_IOB = re.compile(r"O|[BIESLU]-\S+")
+
+
+def guess_format(path: str | Path, head: str, task: str) -> str:
+    """The format of a file: its extension says (not counting that of a compression), else its first lines.
+
+    `head` is the beginning of the text, as much as there is; `task` is "lm", "classify", "tag" or "pairs".
+    ".txt" and unknown extensions say nothing. Raises UsageError for an unknown task.
+    """
+    if task not in _BY_TASK:
+        raise UsageError(f"task: want one of {', '.join(_BY_TASK)}, found {task!r}")
+    formats, default = _BY_TASK[task]
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix.lower() not in COMPRESSED]
+    by_name = _EXTENSIONS.get(suffixes[-1].lower()) if suffixes else None
+    if by_name in formats:
+        return by_name
+    by_look = _look(head.removeprefix("\ufeff"), formats)
+    return by_look if by_look in formats else default
+
+
+def _look(head: str, formats: tuple[str, ...]) -> str | None:
+    """What the first lines look like, among `formats`; None where they could be any text."""
+    rows = [row.removesuffix("\r") for row in head.split("\n")]
+    if not head.endswith("\n") and len(rows) > 2:
+        rows.pop()  # it may be cut off
+    rows = [row for row in rows if row.strip(" \t")]
+    if not rows:
+        return None
+    if re.match(r'\s*\{\s*["}]', rows[0]):
+        return "jsonl"
+    if "fasttext" in formats and rows[0].startswith("__label__"):
+        return "fasttext"
+    if "conllu" in formats:
+        words = [row.split("\t") for row in rows if not row.startswith("#")]
+        if words and all(len(cells) == 10 and cells[0][:1].isdigit() for cells in words):
+            return "conllu"
+    if "conll" in formats and _has_columns(rows):
+        return "conll"
+    for name, separator in (("tsv", "\t"), ("csv", ",")):
+        header = [cell.strip('"') for cell in rows[0].split(separator)]
+        if name in formats and len(header) > 1 and {"text", "label"} & set(header):
+            return name
+    return None
+
+
+def _has_columns(rows: list[str]) -> bool:
+    """Whether the lines have as many columns each as CoNLL files have, and end in tags, not in words."""
+    if rows[0].startswith("-DOCSTART-"):
+        return True
+    separator = "\t" if "\t" in rows[0] else " "
+    cells = [
+        [cell for cell in row.split(separator) if cell] for row in rows if not row.startswith("-DOCSTART-")
+    ]
+    width = len(cells[0])
+    if width < 2 or any(len(row) != width for row in cells):
+        return False
+    if separator == "\t" or all(_IOB.fullmatch(row[-1]) for row in cells):
+        return True
+    # three lines or more, words in small letters, tags in capitals: nobody writes a text like that
+    words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])
+    return len(cells) > 2 and words != words.upper() and tags == tags.upper()

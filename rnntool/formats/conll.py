@@ -1,0 +1,174 @@
+"""CoNLL columns: one word a line, blank lines between sentences, one column more on the way out.
+
+Everything that was read is written back byte for byte; `-DOCSTART-` lines are no sentence and pass through.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rnntool.errors import DataError, UsageError
+from rnntool.formats.records import Sentence, SentenceWriter, Tagged, one_line
+from rnntool.streams import Lines, chomp
+
+_DOCSTART = "-DOCSTART-"
+
+
+@dataclass(slots=True)
+class _Block:
+    """The lines of one sentence as they were in the file, each with its ending."""
+
+    separator: str = ""  # "\t", " ", or "" while no line had one
+    before: list[str] = field(default_factory=list)  # -DOCSTART- lines and the blank ones after them
+    rows: list[str] = field(default_factory=list)  # one line a word
+    after: str = ""  # the blank line; "" where the file ended or a document began without one
+    start: int = 0  # number of the first line
+    cut: bool = False  # the file ended before the blank line
+
+
+def is_blank(line: str) -> bool:
+    """Whether nothing but spaces and tabs stands before the line's ending."""
+    return line[0] in " \t\r\n" and not line.strip(" \t\r\n")
+
+
+def read(lines: Lines, column: str | None, *, need_tags: bool = False) -> Iterator[Sentence]:
+    """Words from the first column, tags from `column`: a number from 1, from -1 backwards, "word" or "last".
+
+    Columns are separated by tabs if the first line with a separator has a tab, else by runs of spaces. Each
+    blank line more than needed is a record without words. A sentence that doesn't reach `column` has no tags;
+    with `need_tags` it raises DataError.
+    """
+    index = _index(column)
+    block = _Block()
+    for line in lines:
+        if is_blank(line):
+            if block.before and not block.rows and block.before[-1].startswith(_DOCSTART):
+                block.before.append(line)
+                continue
+            block.after = line
+        elif not line.startswith(_DOCSTART):
+            block.start = block.start or lines.number
+            block.rows.append(line)
+            continue
+        if block.rows or block.after:
+            yield _sentence(block, lines, column, index, need_tags)
+            block = _Block(block.separator)
+        if line.startswith(_DOCSTART):
+            block.before.append(line)
+    if block.rows or block.before:
+        block.cut = True
+        yield _sentence(block, lines, column, index, need_tags)
+
+
+def _sentence(
+    block: _Block, lines: Lines, column: str | None, index: int | None, need_tags: bool
+) -> Sentence:
+    name, start, rows = lines.name, block.start or lines.number, block.rows
+    if not rows:
+        return Sentence([], [], source=block, place=f"{name}:{start}")
+    block.separator = block.separator or _separator(rows)
+    if block.separator == "\t":
+        cells = [chomp(row).split("\t") for row in rows]
+    else:
+        cells = [list(filter(None, chomp(row).replace("\t", " ").split(" "))) for row in rows]
+    if index is None:
+        raise DataError(
+            f"{name}:{start}: want --column to be a number, 'word' or 'last', found {column!r}; "
+            f"this line has {len(cells[0])} columns"
+        )
+    tags = None
+    needed = index + 1 if index >= 0 else 1 - index  # counted from the end, never the word itself
+    if min(map(len, cells)) >= needed:
+        tags = [row[index] for row in cells]
+        if need_tags and "" in tags:
+            raise DataError(f"{name}:{start + tags.index('')}: want a tag, found an empty cell; see --column")
+    elif need_tags:
+        number, found = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
+        raise DataError(f"{name}:{number}: want at least {needed} columns, found {found}; see --column")
+    return Sentence([row[0] for row in cells], tags, source=block, place=f"{name}:{start}")
+
+
+def _index(column: str | None) -> int | None:
+    """The column as a list index; None for a name, which only the file's first line can help to correct."""
+    if column in _NAMED:
+        return _NAMED[column]
+    try:
+        number = int(column or "")
+    except ValueError:
+        return None
+    if number == 0:
+        raise UsageError("--column: want a number from 1 on, or from -1 backwards, found 0")
+    return number - 1 if number > 0 else number
+
+
+_NAMED = {None: -1, "last": -1, "word": 0}
+
+
+def _separator(rows: list[str]) -> str:
+    for row in rows:
+        if "\t" in row:
+            return "\t"
+        if " " in chomp(row).strip(" "):
+            return " "
+    return ""
+
+
+class BlockWriter(SentenceWriter):
+    """A writer of blocks between blank lines, which keeps the sentences of several files apart.
+
+    A sentence that its file's end cut off is written as it was; what it lacks comes before the next sentence.
+    """
+
+    _lacking = ""
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        """The lines of one sentence and its blank line."""
+        lead, self._lacking = self._lacking, ""
+        return lead + self._render(sentence, tagged)
+
+    @abstractmethod
+    def _render(self, sentence: Sentence, tagged: Tagged) -> str: ...
+
+    def _note_cut(self, text: str, has_words: bool) -> None:
+        self._lacking = ("" if text.endswith("\n") else "\n") + ("\n" if has_words else "")
+
+
+class Writer(BlockWriter):
+    """Adds the tag as a new last column to the lines that were read, or writes `word<TAB>tag` lines."""
+
+    def __init__(self, *, probs: bool = False) -> None:
+        """`probs` adds one more column: the probability of the tag, with four decimals."""
+        self._probs = probs
+
+    def _render(self, sentence: Sentence, tagged: Tagged) -> str:
+        block = sentence.source
+        tags = one_line(tagged.tags)
+        if not isinstance(block, _Block):
+            words = one_line(sentence.words)
+            cells = self._cells(tags, tagged.probs, "\t")
+            return "".join([f"{word}\t{cell}\n" for word, cell in zip(words, cells, strict=True)]) + "\n"
+        separator = block.separator or "\t"
+        cells = self._cells(tags, tagged.probs, separator)
+        out = [self._outside(line) for line in block.before]
+        for row, cell in zip(block.rows, cells, strict=True):
+            body = chomp(row)
+            out.append(f"{body}{separator}{cell}{row[len(body) :]}")
+        text = "".join(out) + block.after
+        if block.cut:
+            self._note_cut(text, bool(block.rows))
+        return text
+
+    def _cells(self, tags: list[str], probs: list[float] | None, separator: str) -> list[str]:
+        if not self._probs or probs is None:
+            return tags
+        return [f"{tag}{separator}{p:.4f}" for tag, p in zip(tags, probs, strict=True)]
+
+    def _outside(self, line: str) -> str:
+        """A line outside all sentences; one of several columns gets as many as the words have."""
+        body = chomp(line)
+        if is_blank(line) or body.rstrip(" \t") == _DOCSTART:
+            return line
+        separator = "\t" if "\t" in body else " "
+        return body + separator + separator.join(["O", "_"] if self._probs else ["O"]) + line[len(body) :]

@@ -1,0 +1,213 @@
+"""JSONL: one JSON object a line, read as text, pairs or sentences; its fields come back in order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rnntool.errors import DataError
+from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.streams import Lines
+
+Offsets = list[tuple[int, int]]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SHOWN = 20  # keys that a message lists
+
+
+def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[Text]:
+    """Texts from `text_key` ("text"), labels from `label_key`: a string, a number, or a list of them.
+
+    Where `label_key` is None, labels are taken from "label" if they are there, and nothing needs to be.
+    """
+    key = text_key or "text"
+    for found, place in _objects(lines):
+        text = _string(found, key, place, "--text-column")
+        if label_key is None:
+            labels = _labels(found.get("label")) or ()
+        else:
+            given = _labels(_value(found, label_key, place, "--label-column"))
+            if given is None:
+                raise DataError(
+                    f"{place}: want a label or a list of labels in {label_key!r}, "
+                    f"found {_kind(found[label_key])}; see --label-column"
+                )
+            labels = given
+        yield Text(text, labels, found, place)
+
+
+def read_pairs(lines: Lines, keys: tuple[str, str] | None) -> Iterator[Pair]:
+    """Minimal pairs from two keys, by default those of BLiMP."""
+    good, bad = keys or ("sentence_good", "sentence_bad")
+    for found, place in _objects(lines):
+        yield Pair(_string(found, good, place), _string(found, bad, place), found, place)
+
+
+def read_sentences(
+    lines: Lines, tag_key: str | None, split: Callable[[str], Offsets], *, need_tags: bool = False
+) -> Iterator[Sentence]:
+    """Sentences from `tokens` and `tag_key` ("tags"), or from `text`, which `split` cuts into words.
+
+    With `need_tags`, an object without tags raises DataError; `offsets` into `text` are used where they fit.
+    """
+    key = tag_key or "tags"
+    for found, place in _objects(lines):
+        text = found.get("text")
+        offsets: Offsets | None = None
+        if "tokens" in found:
+            words = _strings(found, "tokens", place)
+            if isinstance(text, str):
+                offsets = _offsets(found.get("offsets"), len(words), len(text))
+            else:
+                text = None
+        elif "text" in found:
+            text = _string(found, "text", place)
+            offsets = split(text)
+            words = [text[start:end] for start, end in offsets]
+        else:
+            raise DataError(f"{place}: want 'tokens' or 'text', found {_keys(found)}; rename one")
+        tags = _strings(found, key, place) if key in found or need_tags else None
+        if tags is not None and len(tags) != len(words):
+            raise DataError(
+                f"{place}: want one tag a word, found {len(words)} words and {len(tags)} tags in {key!r}; "
+                "make them equal"
+            )
+        yield Sentence(words, tags, text, offsets, found, place)
+
+
+class Writer(SentenceWriter):
+    """The input's own object, or a new one, with `tokens`, the tags and what is known about them.
+
+    `entities`, for tags of an IOB style, have `start` and `end` in characters where the offsets are known,
+    and `start_token` and `end_token` where they aren't; `end` is always one past the last.
+    """
+
+    def __init__(self, *, tag_key: str | None = None, probs: bool = False) -> None:
+        """`probs` adds the probability of each tag, and to each entity the mean of its words' as `score`."""
+        self._key = tag_key or "tags"
+        self._probs = probs
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        """One JSON object and a line ending."""
+        out: dict[str, Any] = {}
+        if isinstance(sentence.source, dict):
+            out.update(sentence.source)
+        elif sentence.text is not None:
+            out["text"] = sentence.text
+        out["tokens"] = sentence.words
+        out[self._key] = tagged.tags
+        if sentence.offsets is not None:
+            out["offsets"] = sentence.offsets
+        if self._probs and tagged.probs is not None:
+            out["probs"] = [round(float(p), 6) for p in tagged.probs]
+        if tagged.nbest is not None:
+            out["nbest"] = [{"tags": tags, "score": round(float(score), 6)} for tags, score in tagged.nbest]
+        entities = tagged.entities()
+        if entities is not None:
+            out["entities"] = [self._entity(sentence, tagged, *entity) for entity in entities]
+        return json.dumps(out, ensure_ascii=False) + "\n"
+
+    def _entity(
+        self, sentence: Sentence, tagged: Tagged, first: int, after: int, label: str
+    ) -> dict[str, Any]:
+        entity: dict[str, Any]
+        if sentence.text is not None and sentence.offsets is not None:
+            start, end = sentence.offsets[first][0], sentence.offsets[after - 1][1]
+            entity = {"start": start, "end": end, "label": label, "text": sentence.text[start:end]}
+        else:
+            text = " ".join(sentence.words[first:after])
+            entity = {"start_token": first, "end_token": after, "label": label, "text": text}
+        if self._probs and tagged.probs is not None:
+            entity["score"] = round(float(sum(tagged.probs[first:after])) / (after - first), 6)
+        return entity
+
+
+def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
+    """The object of each line and its place; lines of white space only are no records."""
+    for line in lines:
+        if not line.strip(" \t\r\n"):
+            continue
+        place = lines.place()
+        try:
+            found = json.loads(line)
+            if "\\u" in line:
+                found = _printable(found)
+        except json.JSONDecodeError as e:
+            raise DataError(
+                f"{place}: want one JSON object a line, found {e.msg!r} at column {e.colno}; correct the line"
+            ) from None
+        except (ValueError, RecursionError) as e:  # a number of thousands of digits, thousands of brackets
+            raise DataError(f"{place}: want one JSON object a line, found {e}; correct the line") from None
+        if not isinstance(found, dict):
+            raise DataError(
+                f"{place}: want a JSON object, found {_kind(found)}; put it into braces with a key"
+            )
+        yield found, place
+
+
+def _printable(value: Any) -> Any:
+    """Replace lone surrogates (half of an escaped pair), which no output could hold, by U+FFFD."""
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
+
+
+def _value(found: dict[str, Any], key: str, place: str, option: str = "--column") -> Any:
+    if key not in found:
+        raise DataError(f"{place}: want a key {key!r}, found {_keys(found)}; see {option}")
+    return found[key]
+
+
+def _string(found: dict[str, Any], key: str, place: str, option: str = "--column") -> str:
+    value = _value(found, key, place, option)
+    if not isinstance(value, str):
+        raise DataError(f"{place}: want a string in {key!r}, found {_kind(value)}; see {option}")
+    return value
+
+
+def _strings(found: dict[str, Any], key: str, place: str) -> list[str]:
+    value = _value(found, key, place)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise DataError(f"{place}: want a list of strings in {key!r}, found {_kind(value)}; see --column")
+    return value
+
+
+def _labels(value: Any) -> tuple[str, ...] | None:
+    """A label, a number or a list of them as labels, "" being none; None where it is nothing of these."""
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, str | int | float) for v in values):
+        return None
+    return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if v != "")
+
+
+def _offsets(value: Any, count: int, length: int) -> Offsets | None:
+    """The offsets of an object that came with some, if they are what they should be."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    offsets: Offsets = []
+    reached = 0
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)):
+            return None
+        start, end = pair
+        if not reached <= start <= end <= length:
+            return None
+        offsets.append((start, end))
+        reached = end
+    return offsets
+
+
+def _keys(found: dict[str, Any]) -> str:
+    names = ", ".join([repr(key) for key in list(found)[:_SHOWN]])
+    return (names + (", …" if len(found) > _SHOWN else "")) or "none"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,133 @@
+"""Tables of texts: TSV and CSV with a header row, and fastText lines. Knows nothing of models."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+
+from rnntool.errors import DataError
+from rnntool.formats.records import Pair, Text
+from rnntool.streams import Lines, chomp
+
+_CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
+_SHOWN = 20  # column names that a message lists
+_FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
+
+
+def read(lines: Lines, format: str, text_column: str | None, label_column: str | None) -> Iterator[Text]:
+    """One record a row after the header; `fields` is the row by column name.
+
+    A column is given by name or by number from 1. The text is by default the column "text", else the only one
+    that isn't the label; labels come from "label" if it is there and None was asked for. An empty label is
+    none.
+    """
+    rows = _rows(lines, format)
+    header, place = next(rows, (None, ""))
+    if header is None:
+        return
+    label_at = None
+    if label_column is not None:
+        label_at = _find(header, label_column, place, "--label-column")
+    elif "label" in header:
+        label_at = header.index("label")
+    text_at = _text_index(header, text_column, label_at, place)
+    for cells, place in _records(rows, len(header)):
+        label = "" if label_at is None else cells[label_at]
+        yield Text(cells[text_at], (label,) if label else (), dict(zip(header, cells, strict=True)), place)
+
+
+def read_pairs(lines: Lines, format: str, columns: tuple[str, str] | None) -> Iterator[Pair]:
+    """Pairs from two columns; only where `columns` has names is there a header row."""
+    rows = _rows(lines, format)
+    if columns is not None and not all(_is_number(column) for column in columns):
+        header, place = next(rows, (None, ""))
+        if header is None:
+            return
+        good, bad = [_find(header, column, place, "--columns") for column in columns]
+        for cells, place in _records(rows, len(header)):
+            yield Pair(cells[good], cells[bad], dict(zip(header, cells, strict=True)), place)
+        return
+    good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
+    for cells, place in rows:
+        if not any(cells):
+            continue
+        if len(cells) <= max(good, bad) or (columns is None and len(cells) != 2):
+            want = "2" if columns is None else f"at least {max(good, bad) + 1}"
+            raise DataError(f"{place}: want {want} columns, found {len(cells)}; see --columns")
+        yield Pair(cells[good], cells[bad], None, place)
+
+
+def read_fasttext(lines: Lines) -> Iterator[Text]:
+    """One record a line: words that begin with `__label__`, wherever they stand, are its labels."""
+    for line in lines:
+        text = chomp(line)
+        labels: list[str] = []
+        if "__label__" in text:
+            labels = _FASTTEXT_LABEL.findall(text)
+            text = _FASTTEXT_LABEL.sub("", text).strip(" \t") if labels else text
+        yield Text(text, tuple(labels), place=lines.place())
+
+
+def _rows(lines: Lines, format: str) -> Iterator[tuple[list[str], str]]:
+    """The cells of each row and the place where it begins; TSV has no quoting, CSV that of RFC 4180."""
+    if format == "tsv":
+        for line in lines:
+            yield chomp(line).split("\t"), lines.place()
+        return
+    csv.field_size_limit(_CELL_LIMIT)
+    reader = csv.reader(lines, strict=True)
+    while True:
+        place = f"{lines.name}:{lines.number + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as e:
+            raise DataError(f"{place}: want CSV, found {e}; check the quotes of this row") from None
+        if cells is None:
+            return
+        yield cells or [""], place
+
+
+def _records(rows: Iterator[tuple[list[str], str]], width: int) -> Iterator[tuple[list[str], str]]:
+    """The rows, checked; a blank line is an empty cell in a table of one column, and no row in any other."""
+    for cells, place in rows:
+        if len(cells) == width:
+            yield cells, place
+        elif cells != [""]:
+            raise DataError(
+                f"{place}: want {width} columns as in the header, found {len(cells)}; "
+                "check for stray separators and quotes"
+            )
+
+
+def _text_index(header: list[str], column: str | None, label_at: int | None, place: str) -> int:
+    if column is not None:
+        return _find(header, column, place, "--text-column")
+    if "text" in header:
+        return header.index("text")
+    others = [i for i in range(len(header)) if i != label_at]
+    if len(others) != 1:
+        raise DataError(f"{place}: want a column 'text', found {_names(header)}; see --text-column")
+    return others[0]
+
+
+def _find(header: list[str], column: str, place: str, option: str) -> int:
+    """Index of a column given by name or, where no column has that name, by number from 1."""
+    if header.count(column) > 1:
+        raise DataError(f"{place}: want one column {column!r}, found several; give {option} a number")
+    if column in header:
+        return header.index(column)
+    if _is_number(column) and 1 <= int(column) <= len(header):
+        return int(column) - 1
+    raise DataError(
+        f"{place}: want a column {column!r} in the header row, found {_names(header)}; see {option}"
+    )
+
+
+def _is_number(column: str) -> bool:
+    return column.isascii() and column.isdigit() and len(column) < 10 and int(column) > 0
+
+
+def _names(header: list[str]) -> str:
+    names = ", ".join([repr(name if len(name) <= 30 else name[:29] + "…") for name in header[:_SHOWN]])
+    return names + (", …" if len(header) > _SHOWN else "")

@@ -1,0 +1,144 @@
+"""Plain text and tokens in; a line of tags, `word_TAG` or an HTML page out. Knows no columns and no keys."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from html import escape
+
+from rnntool.errors import UsageError
+from rnntool.formats.records import Sentence, SentenceWriter, Tagged, Text, one_line
+from rnntool.streams import Lines, chomp
+
+
+def read(lines: Lines, unit: str = "line") -> Iterator[Text]:
+    """One record a line, a paragraph (between blank lines, its lines joined by "\\n") or a whole document.
+
+    Only the "\\n" or "\\r\\n" of a line is dropped. A blank line is an empty record where the unit is the
+    line; a document is one record even where the file is empty.
+    """
+    if unit not in _UNITS:
+        raise UsageError(f"unit: want one of {', '.join(_UNITS)}, found {unit!r}")
+    return _UNITS[unit](lines)
+
+
+def _by_line(lines: Lines) -> Iterator[Text]:
+    for line in lines:
+        yield Text(chomp(line), place=lines.place())
+
+
+def _by_paragraph(lines: Lines) -> Iterator[Text]:
+    paragraph: list[str] = []
+    place = ""
+    for line in lines:
+        text = chomp(line)
+        if text.strip(" \t"):
+            place = place or lines.place()
+            paragraph.append(text)
+        elif paragraph:
+            yield Text("\n".join(paragraph), place=place)
+            paragraph, place = [], ""
+    if paragraph:
+        yield Text("\n".join(paragraph), place=place)
+
+
+def _by_document(lines: Lines) -> Iterator[Text]:
+    yield Text("\n".join([chomp(line) for line in lines]), place=f"{lines.name}:1")
+
+
+_UNITS = {"line": _by_line, "paragraph": _by_paragraph, "document": _by_document}
+
+
+def read_raw(lines: Lines, split: Callable[[str], list[tuple[int, int]]]) -> Iterator[Sentence]:
+    """One sentence a line, cut into words by `split`, which gives their (start, end) characters."""
+    for line in lines:
+        text = chomp(line)
+        offsets = split(text)
+        words = [text[start:end] for start, end in offsets]
+        yield Sentence(words, text=text, offsets=offsets, place=lines.place())
+
+
+def read_tokens(lines: Lines) -> Iterator[Sentence]:
+    """One sentence a line, its words separated by spaces and tabs; a no-break space is part of a word."""
+    for line in lines:
+        words = list(filter(None, chomp(line).replace("\t", " ").split(" ")))
+        yield Sentence(words, place=lines.place())
+
+
+class TagsWriter(SentenceWriter):
+    """One line of tags, separated by single spaces."""
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        """`DET NOUN` and a line ending."""
+        return " ".join(one_line(tagged.tags)) + "\n"
+
+
+class InlineWriter(SentenceWriter):
+    """One line of `word_TAG`, separated by single spaces."""
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        """`the_DET cat_NOUN` and a line ending."""
+        words, tags = one_line(sentence.words), one_line(tagged.tags)
+        return " ".join([f"{word}_{tag}" for word, tag in zip(words, tags, strict=True)]) + "\n"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="und">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>rnntool</title>
+<style>
+:root { color-scheme: light dark; }
+body { max-width: 48rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/2.1 system-ui, sans-serif; }
+p { margin: .3rem 0; min-height: 1em; white-space: pre-wrap; overflow-wrap: anywhere; }
+mark { padding: .15em .3em; border-radius: .3em; color: #111; background: hsl(var(--hue) 75% 84%); }
+mark small { margin-left: .4em; font-size: .65em; font-weight: 600; color: hsl(var(--hue) 80% 24%); }
+</style>
+</head>
+<body>
+"""
+
+
+class HtmlWriter(SentenceWriter):
+    """One self-contained page: a paragraph a sentence, words (or entities, each in one run) coloured by tag.
+
+    The colour depends on the label alone, so that pages can be compared. Nothing is loaded and nothing runs.
+    """
+
+    header = _PAGE
+    footer = "</body>\n</html>\n"
+
+    def __init__(self, *, probs: bool = False) -> None:
+        """`probs` shows the probability of a tag (of an entity: the mean) when the pointer rests on it."""
+        self._probs = probs
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        """`<p>…</p>` and a line ending."""
+        runs = tagged.entities()
+        if runs is None:
+            runs = [(i, i + 1, tag) for i, tag in enumerate(tagged.tags)]
+        starts, ends, text = _layout(sentence)
+        parts, done = ["<p>"], 0  # done: characters written so far
+        for first, after, label in runs:
+            start, end = starts[first], ends[after - 1]
+            title = ""
+            if self._probs and tagged.probs:
+                title = f' title="{sum(tagged.probs[first:after]) / (after - first):.4f}"'
+            hue = zlib.crc32(label.encode("utf-8", "surrogatepass")) % 360
+            inside = f"{escape(text[start:end])}<small>{escape(label)}</small>"
+            parts += (escape(text[done:start]), f'<mark style="--hue:{hue}"{title}>{inside}</mark>')
+            done = end
+        return "".join([*parts, escape(text[done:]), "</p>\n"]).replace("\r", "&#13;").replace("\0", "\ufffd")
+
+
+def _layout(sentence: Sentence) -> tuple[list[int], list[int], str]:
+    """Starts and ends of the words in the text to show: the given text, or the words joined by spaces."""
+    if sentence.text is not None and sentence.offsets is not None:
+        return [start for start, _ in sentence.offsets], [end for _, end in sentence.offsets], sentence.text
+    starts, ends, position = [], [], 0
+    for word in sentence.words:
+        starts.append(position)
+        ends.append(position + len(word))
+        position += len(word) + 1
+    return starts, ends, " ".join(sentence.words)

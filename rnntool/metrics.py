@@ -1,0 +1,172 @@
+"""The reports of a language model, a classifier and a tagger.
+
+Counts what it is given and knows no model and no file. A figure that would divide by zero is 0.0. Everything
+returned is plain Python, ready for JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rnntool.labels import Span, spans, tags_from_spans
+
+
+class _Tally(NamedTuple):
+    """How often a label was right, was predicted, and was in the gold standard."""
+
+    right: int
+    predicted: int
+    gold: int
+
+    def f1(self) -> float:
+        return _ratio(2 * self.right, self.predicted + self.gold)
+
+    def report(self) -> dict[str, Any]:
+        precision, recall = _ratio(self.right, self.predicted), _ratio(self.right, self.gold)
+        return {"precision": precision, "recall": recall, "f1": self.f1(), "support": self.gold}
+
+
+def lm_report(*, nll_nats: float, tokens: int, characters: int, bytes: int, oov: int) -> dict[str, Any]:
+    """A language model's figures from the summed negative log-likelihood of all scored tokens.
+
+    `tokens` counts every scored token (EOS is one, BOS and padding are not), `characters` and `bytes` the
+    text that they stand for, line ends included, `oov` the scored tokens that the vocabulary lacks. In the
+    report `nll_nats` is the mean of a token; bits per character and byte compare models of any tokenizers.
+    """
+    nats = _ratio(nll_nats, tokens)
+    bits = nll_nats / math.log(2)
+    return {
+        "perplexity": math.exp(nats) if nats < 700 else math.inf,
+        "nll_nats": nats,
+        "bits_per_char": _ratio(bits, characters),
+        "bits_per_byte": _ratio(bits, bytes),
+        "tokens": tokens,
+        "oov": oov,
+    }
+
+
+def classification_report(
+    gold: Sequence[str] | Sequence[Sequence[str]], predicted: Sequence[str] | Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """A classifier's figures over records, each with one label (a string) or a collection of labels.
+
+    `accuracy` asks for all labels of a record. `per_label` and its plain mean `macro_f1` are over every label
+    in `gold` or `predicted`, so one that training never saw counts as missed. `confusion` is
+    {gold: {predicted: records}} where every record has exactly one label, and empty otherwise.
+    """
+    pairs = [(_labels(g), _labels(p)) for g, p in zip(gold, predicted, strict=True)]
+    right: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    wanted: Counter[str] = Counter()
+    for g, p in pairs:
+        right.update(g & p)
+        found.update(p)
+        wanted.update(g)
+    names = sorted(found.keys() | wanted.keys())
+    tallies = {name: _Tally(right[name], found[name], wanted[name]) for name in names}
+    confusion: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    if all(len(g) == len(p) == 1 for g, p in pairs):
+        for g, p in pairs:
+            confusion[min(g)][min(p)] += 1
+    return {
+        "accuracy": _ratio(sum(g == p for g, p in pairs), len(pairs)),
+        "macro_f1": _ratio(math.fsum(tally.f1() for tally in tallies.values()), len(tallies)),
+        "micro_f1": _Tally(right.total(), found.total(), wanted.total()).f1(),
+        "per_label": {name: tally.report() for name, tally in tallies.items()},
+        "confusion": {name: dict(sorted(confusion[name].items())) for name in sorted(confusion)},
+    }
+
+
+def tagging_report(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: str | None
+) -> dict[str, Any]:
+    """A tagger's figures over sentences; both sides write their tags in `scheme`, None for plain tags.
+
+    `accuracy` is over tokens. Plain tags have a `per_label` of tags. Spans have seqeval's strict `precision`,
+    `recall` and `f1` and a `per_label` of span labels, where a span counts only if its tags keep to the
+    scheme, and `f1_conlleval`, which reads broken tags as the conlleval script does. ValueError where the
+    sides differ in length.
+    """
+    tokens = [pair for g, p in zip(gold, predicted, strict=True) for pair in zip(g, p, strict=True)]
+    accuracy = _ratio(sum(g == p for g, p in tokens), len(tokens))
+    report: dict[str, Any] = {"tokens": len(tokens), "accuracy": accuracy}
+    if scheme is None:
+        plain = classification_report([g for g, _ in tokens], [p for _, p in tokens])
+        return report | {"per_label": plain["per_label"]}
+
+    overall, per_label = _seqeval(gold, predicted, scheme, strict=True)
+    forgiving, _ = _seqeval(gold, predicted, scheme, strict=False)
+    return report | {
+        "precision": overall["precision"],
+        "recall": overall["recall"],
+        "f1": overall["f1"],
+        "f1_conlleval": forgiving["f1"],
+        "per_label": per_label,
+    }
+
+
+def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: str) -> float:
+    """The strict `f1` of `tagging_report`, fast enough for every epoch of a training."""
+    right = found = wanted = 0
+    for g, p in zip(gold, predicted, strict=True):
+        want = spans(g, scheme, strict=True)
+        have = want if g == p else spans(p, scheme, strict=True)
+        right += len(want) if g == p else len(set(want).intersection(have))
+        found += len(have)
+        wanted += len(want)
+    return _Tally(right, found, wanted).f1()
+
+
+def signature(**parts: object) -> str:
+    """What a score depends on, in one line: `name:value` joined by "|", in the order given, None left out."""
+    given = ((name, str(value).replace("|", "%7C")) for name, value in parts.items() if value is not None)
+    return "|".join(f"{name}:{value}" for name, value in given)
+
+
+def _seqeval(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: str, *, strict: bool
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """seqeval's figures over all spans, and for each label.
+
+    seqeval takes some letters of a label for its own, so it gets the spans in IOB2, numbers for labels.
+    """
+    from seqeval.metrics import classification_report as judge  # type: ignore[import-untyped]
+    from seqeval.scheme import IOB2  # type: ignore[import-untyped]
+
+    want = [spans(tags, scheme, strict=strict) for tags in gold]
+    have = [spans(tags, scheme, strict=strict) for tags in predicted]
+    names = sorted({span.label for sentence in (*want, *have) for span in sentence})
+    if not names:
+        return _Tally(0, 0, 0).report(), {}
+    numbers = {name: str(number) for number, name in enumerate(names)}
+    sides = [
+        [_numbered(sentence, len(tags), numbers) for sentence, tags in zip(side, gold, strict=True)]
+        for side in (want, have)
+    ]
+    mode = {"mode": "strict", "scheme": IOB2} if strict else {}
+    found = judge(*sides, output_dict=True, zero_division=0, **mode)
+    return _plain(found["micro avg"]), {name: _plain(found[number]) for name, number in numbers.items()}
+
+
+def _numbered(sentence: Iterable[Span], n: int, numbers: Mapping[str, str]) -> list[str]:
+    return tags_from_spans((Span(s.start, s.end, numbers[s.label]) for s in sentence), n, "iob2")
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "precision": float(figures["precision"]),
+        "recall": float(figures["recall"]),
+        "f1": float(figures["f1-score"]),
+        "support": int(figures["support"]),
+    }
+
+
+def _labels(record: str | Iterable[str]) -> frozenset[str]:
+    return frozenset((record,) if isinstance(record, str) else record)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0

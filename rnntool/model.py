@@ -1,0 +1,372 @@
+"""A trained model, ready to run: iterators in, iterators out. The commands and `rnntool.load` are made of this.
+
+Records are taken in windows, sorted by length into batches, run, and given back in their order, so memory stays flat
+over any stream. Where the input says that reading on would block, what is there is answered first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rnntool import config, decoding, modeldir
+from rnntool.decoding import Sampling
+from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.formats import Pair, Sentence, Tagged, Text
+from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
+from rnntool.tasks.base import Engine, by_length
+from rnntool.tasks.classify import Classified
+from rnntool.tasks.lm import EngineStep, Scored
+from rnntool.tokenize import BOS, EOS, PAD, UNK, split_words
+
+WINDOW = 1024  # records sorted into batches together
+BUDGET = 4096  # padded tokens in a batch
+BANNED = (PAD, BOS, UNK)  # never sampled
+COMMANDS = {"lm": "generate or score", "classify": "classify", "tag": "tag"}
+
+Record = TypeVar("Record")
+Result = TypeVar("Result")
+SomeTask = TypeVar("SomeTask", bound=Task[Any, Any, Any])
+Ready = Callable[[], bool]  # whether another record can be had without waiting
+Flush = Callable[[], None]  # sends what was written on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """One sample: its number, its prompt, and the text behind the prompt with its tokens' log-probabilities."""
+
+    index: int
+    prompt: str
+    text: str
+    tokens: list[str]
+    log_probs: list[float]  # nats; the last one is EOS's where `finished`
+    finished: bool
+
+
+def _always() -> bool:
+    return True
+
+
+def _never() -> None:
+    pass
+
+
+class Model:
+    """A model folder with the engine that runs it."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine) -> None:
+        self.folder = folder
+        self.config = settings
+        self.task = task
+        self.engine = engine
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    def tag(
+        self,
+        sentences: Iterable[str | Sequence[str] | Sentence],
+        *,
+        probs: bool = False,
+        nbest: int = 0,
+        scheme: str | None = None,
+        threshold: float = 0.0,
+    ) -> Iterator[Tagged]:
+        """Tags of each sentence: a text that is split into words, or a sequence of words.
+
+        With `probs` each tag has its probability, with `nbest` the best sequences come along. `scheme` writes
+        spans as `iob1`, `iob2` (the default) or `iobes`. Tags less probable than `threshold` are left out: `_`
+        stands for them, `O` where spans are tagged.
+        """
+        records = map(_sentence, sentences)
+        for _, result in self.tagged(records, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold):
+            yield result
+
+    def tagged(
+        self,
+        records: Iterable[Sentence],
+        *,
+        probs: bool = False,
+        nbest: int = 0,
+        scheme: str | None = None,
+        threshold: float = 0.0,
+        ready: Ready = _always,
+        flush: Flush = _never,
+    ) -> Iterator[tuple[Sentence, Tagged]]:
+        """Each sentence with its tags; see `tag`."""
+        task = self.require(TagTask)
+
+        def decode(batch: Sequence[Sentence], outputs: Any) -> list[Tagged]:
+            return task.decode(batch, outputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
+
+        return self._run(records, decode, length=lambda s: len(s.words), ready=ready, flush=flush)
+
+    def classify(self, texts: Iterable[str | Text]) -> Iterator[Classified]:
+        """Labels of each text, ranked by probability."""
+        return (result for _, result in self.classified(map(_text, texts)))
+
+    def classified(
+        self, records: Iterable[Text], *, ready: Ready = _always, flush: Flush = _never
+    ) -> Iterator[tuple[Text, Classified]]:
+        """Each text with its labels."""
+        task = self.require(ClassifyTask)
+        return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
+
+    def score(self, texts: Iterable[str | Text], *, stream: bool = False) -> Iterator[Scored]:
+        """Log-probabilities of the tokens of each text, in nats. With `stream` the state is carried from one to the
+        next; otherwise each starts from BOS."""
+        return (result for _, result in self.scored(map(_text, texts), stream=stream))
+
+    def scored(
+        self, records: Iterable[Text], *, stream: bool = False, ready: Ready = _always, flush: Flush = _never
+    ) -> Iterator[tuple[Text, Scored]]:
+        """Each text with its log-probabilities; see `score`."""
+        task = self.require(LMTask)
+        if stream:
+            return _flushed(task.score_stream(self.engine, records), ready, flush)
+        return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
+
+    def compare(self, pairs: Iterable[Pair], *, ready: Ready = _always) -> Iterator[tuple[Pair, Scored, Scored]]:
+        """Each minimal pair with the scores of its two sentences."""
+        kept: deque[Pair] = deque()
+
+        def sentences() -> Iterator[Text]:
+            for pair in pairs:
+                kept.append(pair)
+                yield Text(pair.good)
+                yield Text(pair.bad)
+
+        scored = self.scored(sentences(), ready=ready)
+        for _, good in scored:
+            _, bad = next(scored)
+            yield kept.popleft(), good, bad
+
+    def generate(
+        self,
+        prompts: Iterable[str] = ("",),
+        *,
+        n: int = 1,
+        seed: int = 0,
+        max_tokens: int = 500,
+        min_tokens: int = 0,
+        sampling: Sampling | None = None,
+        beam: int = 0,
+        stop: str | None = None,
+        batch_size: int = 64,
+        allow_unknown: bool = False,
+        watch: Callable[[str], None] | None = None,
+    ) -> Iterator[Generated]:
+        """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
+
+        Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or before
+        `stop`. `watch` is told of each piece of text as it comes, with `batch_size` 1. `DataError` names a prompt's
+        characters or words that the model does not know.
+        """
+        task = self.require(LMTask)
+        writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
+                         min_tokens=min_tokens, sampling=sampling or Sampling(), stop=stop, watch=watch)
+        wanted = ((prompt, writer.ids(prompt, allow_unknown)) for prompt in prompts)
+        if beam:
+            for i, (prompt, ids) in enumerate(wanted):
+                yield from writer.search(prompt, ids, beam=beam, n=n, first=i * n)
+            return
+        samples = ((prompt, ids) for prompt, ids in wanted for _ in range(n))
+        first = 0
+        for batch in _chunks(samples, batch_size):
+            yield from writer.sample(batch, first)
+            first += len(batch)
+
+    def _run(
+        self,
+        records: Iterable[Record],
+        decode: Callable[[Sequence[Record], Any], list[Result]],
+        *,
+        length: Callable[[Record], int],
+        ready: Ready,
+        flush: Flush,
+    ) -> Iterator[tuple[Record, Result]]:
+        """Each record with its result, in order."""
+        budget = min(BUDGET, getattr(self.task, "budget", BUDGET))
+        for window in _windows(records, length, ready):
+            results: list[Any] = [None] * len(window)
+            for batch in by_length([length(record) for record in window], budget):
+                chosen = [window[i] for i in batch]
+                outputs = self.task.run(self.engine, self.task.encode(chosen))
+                for i, result in zip(batch, decode(chosen, outputs), strict=True):
+                    results[i] = result
+            yield from zip(window, results, strict=True)
+            if not ready():
+                flush()  # whoever waits at the other end gets the answers before more is asked for
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The kind of its tokenizer."""
+        return str(self.config["data"]["tokenizer"]["kind"])
+
+    def require(self, kind: type[SomeTask]) -> SomeTask:
+        """The task, where it is of this kind; `ModelError` otherwise."""
+        if not isinstance(self.task, kind):
+            raise ModelError(f"{self.folder}: is a model for `{COMMANDS[self.task.name]}` ({self.task.name}), want one "
+                             f"for `{COMMANDS[kind.name]}`; see rnntool models")
+        return self.task
+
+
+class _Writer:
+    """Writes text after prompts."""
+
+    def __init__(
+        self, task: LMTask, step: EngineStep, *, seed: int, max_tokens: int, min_tokens: int, sampling: Sampling,
+        stop: str | None, watch: Callable[[str], None] | None,
+    ) -> None:  # fmt: skip
+        self.task = task
+        self.step = step
+        self.seed = seed
+        self.max_tokens = max_tokens
+        self.min_tokens = min_tokens
+        self.sampling = sampling
+        self.stop = stop
+        self.watch = watch
+
+    def ids(self, prompt: str, allow_unknown: bool) -> list[int]:
+        """A prompt's ids; `DataError` where it has something the model never saw."""
+        tokenizer = self.task.tokenizer
+        unknown = [] if allow_unknown else tokenizer.unknown(prompt)
+        if unknown:
+            surface, start = unknown[0]
+            raise DataError(f"prompt {prompt!r}: the model does not know {surface!r} (character {start + 1}); "
+                            "leave it out or give --allow-unknown")
+        return tokenizer.encode(prompt)
+
+    def sample(self, batch: list[tuple[str, list[int]]], first: int) -> Iterator[Generated]:
+        """One sample for each (prompt, ids) of a batch, the first of which is number `first` of the run."""
+        tokenizer = self.task.tokenizer
+        ids: list[list[int]] = [[] for _ in batch]
+        log_probs: list[list[float]] = [[] for _ in batch]
+        finished = [False] * len(batch)
+        streams = [tokenizer.stream_decoder(prompt) for _, prompt in batch]
+        events = decoding.generate(
+            self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=BOS, eos=EOS,
+            max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
+            stop=self._stops(batch) if self.stop else None,
+        )  # fmt: skip
+        for event in events:
+            log_probs[event.row].append(event.log_prob)
+            if event.token == EOS:
+                finished[event.row] = True
+            else:
+                ids[event.row].append(event.token)
+                if self.watch:
+                    self.watch(streams[event.row].push(event.token))
+        for row, (prompt, prompt_ids) in enumerate(batch):
+            yield self._generated(first + row, prompt, prompt_ids, ids[row], log_probs[row], finished[row])
+
+    def search(self, prompt: str, ids: list[int], *, beam: int, n: int, first: int) -> Iterator[Generated]:
+        """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
+        found = decoding.beam_search(
+            self.step, ids, beam=max(beam, n), bos=BOS, eos=EOS, max_tokens=self.max_tokens,
+            min_tokens=self.min_tokens, banned=BANNED,
+        )  # fmt: skip
+        for i, hypothesis in enumerate(found[:n]):
+            yield self._generated(first + i, prompt, ids, hypothesis.ids, [hypothesis.log_prob], hypothesis.finished)
+
+    def _generated(
+        self, index: int, prompt: str, prompt_ids: list[int], ids: list[int], log_probs: list[float], finished: bool
+    ) -> Generated:
+        text = self._text(prompt_ids, ids)
+        if self.stop and self.stop in text:
+            text = text[: text.index(self.stop)]
+        tokens = [self.task.tokenizer.piece(i) for i in ids]
+        return Generated(index=index, prompt=prompt, text=text, tokens=tokens, log_probs=log_probs,
+                         finished=finished)
+
+    def _text(self, prompt: list[int], ids: list[int]) -> str:
+        """What `ids` add to the text of the prompt."""
+        decoder = self.task.tokenizer.stream_decoder(prompt)
+        return "".join(map(decoder.push, ids)) + decoder.flush()
+
+    def _stops(self, batch: list[tuple[str, list[int]]]) -> Callable[[int, list[int]], bool]:
+        assert self.stop is not None
+        wanted = self.stop
+
+        def stops(row: int, ids: list[int]) -> bool:
+            # Every token adds a character or more of text, so the end is in the last `len(wanted)` tokens and the
+            # bytes of one character before them.
+            return wanted in self._text(batch[row][1], ids[-4 * len(wanted) - 4 :])
+
+        return stops
+
+
+def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
+    """Load a model by the path of its folder or by its name; runs on the processor, or with torch on `device`.
+
+    Raises `ModelError` where there is no such model or it is damaged. Runs no code from the folder.
+    """
+    folder = modeldir.find(model)
+    content = modeldir.read_config(folder)
+    try:
+        settings = config.from_json(content["task"], content["settings"])
+        task = TASKS[content["task"]].load(folder, content["data"], settings)
+    except (KeyError, TypeError, UsageError, OSError) as error:
+        raise ModelError(f"{folder / modeldir.CONFIG}: is damaged ({error}); copy or train the model again") from None
+    return Model(folder, content, task, _engine(folder, content, device, threads))
+
+
+def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) -> Engine:
+    if device in ("auto", "cpu"):
+        from rnntool.engines.onnx import OnnxEngine
+
+        return OnnxEngine(folder / modeldir.GRAPH, threads=threads)
+    from rnntool.engines.torch import TorchEngine, pick_device
+    from rnntool.models.weights import load_network
+
+    return TorchEngine(load_network(folder, content), pick_device(device))
+
+
+def _sentence(sentence: str | Sequence[str] | Sentence) -> Sentence:
+    if isinstance(sentence, Sentence):
+        return sentence
+    if isinstance(sentence, str):
+        offsets = split_words(sentence)
+        return Sentence([sentence[a:b] for a, b in offsets], text=sentence, offsets=offsets)
+    return Sentence(list(sentence))
+
+
+def _text(text: str | Text) -> Text:
+    return text if isinstance(text, Text) else Text(text)
+
+
+def _windows(records: Iterable[Record], length: Callable[[Record], int], ready: Ready) -> Iterator[list[Record]]:
+    """Records in lists that are large enough to sort, or as many as can be had without waiting."""
+    window: list[Record] = []
+    size = 0
+    for record in records:
+        window.append(record)
+        size += length(record)
+        if len(window) >= WINDOW or size >= 16 * BUDGET or not ready():
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _flushed(results: Iterable[Record], ready: Ready, flush: Flush) -> Iterator[Record]:
+    for result in results:
+        yield result
+        if not ready():
+            flush()
+
+
+def _chunks(items: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

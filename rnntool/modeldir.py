@@ -1,0 +1,134 @@
+"""The model folder: where models are found, what a whole one holds, and how one is written so that it is whole.
+
+Knows files and JSON, and neither tasks nor networks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rnntool.errors import ModelError, RnntoolError
+
+FORMAT = 1  # of the folder; raised when an older rnntool could not read it
+CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
+    "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")  # fmt: skip
+TASKS = ("lm", "classify", "tag")
+
+
+def search_path() -> list[Path]:
+    """Folders that hold models by name, in the order they are searched; those that ship come last."""
+    package = Path(__file__).parent
+    named = os.environ.get("RNNTOOL_MODELS")
+    return [
+        Path("models"),
+        *([Path(named)] if named else []),
+        _user_data() / "rnntool" / "models",
+        package / "shipped",  # in an installed package
+        package.parent / "models",  # in a checkout
+    ]
+
+
+def find(model: str | Path) -> Path:
+    """The folder of a model given by path or by name; `ModelError` where there is none."""
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelError(f"{path}: is a file; a model is a folder, as `rnntool train` writes it")
+    if len(path.parts) == 1:
+        for folder in search_path():
+            if (folder / path / CONFIG).is_file():
+                return folder / path
+    names = ", ".join(sorted({folder.name for folder in known()}))
+    raise ModelError(f"{path}: no model folder and no known model of that name; known are: {names or 'none'}")
+
+
+def known() -> Iterator[Path]:
+    """Folders of all models that can be named, each name once."""
+    seen = set()
+    for place in search_path():
+        for config in sorted(place.glob(f"*/{CONFIG}")):
+            if config.parent.name not in seen:
+                seen.add(config.parent.name)
+                yield config.parent
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checked `config.json` of a model folder; `ModelError` says what is wrong with it."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if (folder / RESUME).is_dir():
+            raise ModelError(f"{folder}: its training has not ended; go on with rnntool train … "
+                             f"-o {folder} --resume") from None
+        raise ModelError(f"{folder}: is no model folder (it has no {CONFIG}); give one that `rnntool train` "
+                         "wrote") from None
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
+    if not isinstance(config, dict) or "format" not in config:
+        raise ModelError(f"{path}: is not rnntool's (it has no `format`); give a folder that `rnntool train` wrote")
+    if config["format"] != FORMAT:
+        raise ModelError(f"{path}: has format {config['format']!r}, this rnntool reads {FORMAT}; "
+                         "use the rnntool that wrote it, or a newer one")
+    wanted = {"task": str, "data": dict, "network": dict, "settings": dict}
+    for key, kind in wanted.items():
+        if not isinstance(config.get(key), kind):
+            raise ModelError(f"{path}: is damaged (`{key}` is missing or of a wrong kind); copy the model again")
+    if config["task"] not in TASKS:
+        raise ModelError(f"{path}: has the unknown task {config['task']!r}; known are {', '.join(TASKS)}")
+    return config
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to write a model's files into, which are then moved into `folder`, `config.json` last.
+
+    When the body raises, nothing of it reaches `folder`. A folder that is read while files move in has no
+    `config.json`, so it is never taken for a whole one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    except OSError as error:
+        raise RnntoolError(f"{folder}: can't be written to ({error.strerror}); choose another folder with -o") from None
+    try:
+        yield stage
+        (folder / CONFIG).unlink(missing_ok=True)
+        names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
+                       key=lambda path: path == Path(CONFIG))
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.replace(stage / name, folder / name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, where there is one."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON for people to read and compare, through a neighbour file so that it is never half there."""
+    neighbour = path.with_name(path.name + ".writing")
+    neighbour.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    os.replace(neighbour, path)
+
+
+def _user_data() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")

@@ -1,0 +1,263 @@
+"""The shared encoder: inputs → dropout → stacked recurrent layers → states (T, B, output_size).
+
+Every task learns on this module. It knows no task, no label and no text. Padding is handled here, once: states at
+real positions never depend on how far a batch was padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnntool.models.cells import Cell, State
+from rnntool.tokenize import UNK
+
+Arrays = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordConfig:
+    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out."""
+
+    chars: str = "none"  # "lstm", "cnn" or "none"
+    char_vocabulary: int = 0
+    char_embed: int = 0
+    char_hidden: int = 0
+    affix_buckets: int = 0
+    affix_embed: int = 0
+    vector_rows: int = 0  # pretrained vectors, row 0 for words that have none
+    vector_size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The architecture of an encoder. `word` is None where tokens are embedded as they are."""
+
+    vocabulary: int
+    embed: int
+    cell: str = "lstm"
+    layers: int = 1
+    hidden: int = 200
+    bidirectional: bool = False
+    dropout: float = 0.0
+    dropout_between: float = 0.0
+    token_dropout: float = 0.0
+    word: WordConfig | None = None
+
+
+class VariationalDropout(nn.Module):
+    """Dropout with one mask for all time steps (Gal and Ghahramani 2016)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop features of `x` (T, B, D), the same at each step."""
+        if not self.training or self.p == 0:
+            return x
+        mask = torch.empty_like(x[:1]).bernoulli_(1 - self.p) / (1 - self.p)  # (1, B, D)
+        return x * mask
+
+
+def time_mask(lengths: Tensor, steps: int) -> Tensor:
+    """(T, B) bool, True = a real token."""
+    return torch.arange(steps, device=lengths.device)[:, None] < lengths[None, :]
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each row of `x` (T, B, D) round within its length; padding stays behind it."""
+    steps, batch, size = x.shape
+    t = torch.arange(steps, device=x.device)[:, None]  # (T, 1)
+    source = torch.where(t < lengths, lengths - 1 - t, t)  # (T, B)
+    flat = source * batch + torch.arange(batch, device=x.device)  # (T, B) rows of x as (T * B, D)
+    return functional.embedding(flat, x.reshape(steps * batch, size))
+
+
+def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
+    """(B, D): what each direction knows when it has read its whole row; zeros for an empty row.
+
+    `states` (T, B, D) with D = hidden or 2 * hidden; the backward direction ends at position 0, not at the last.
+    """
+    rows = torch.arange(states.shape[1], device=states.device)
+    ends = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
+    last = torch.cat([ends[:, :hidden], states[0, :, hidden:]], dim=1)
+    return last * (lengths > 0)[:, None]
+
+
+class Layer(nn.Module):
+    """One recurrent layer, in one direction or two."""
+
+    def __init__(self, cell: str, input_size: int, hidden: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.ahead = Cell(cell, input_size, hidden)
+        self.back = Cell(cell, input_size, hidden) if bidirectional else None
+        self.output_size = hidden * (2 if bidirectional else 1)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
+    ) -> tuple[Tensor, State]:
+        """States (T, B, output_size), and the forward direction's last state (at `lengths` if `want_state`)."""
+        y, state = self.ahead(x, state, lengths if want_state else None)
+        if self.back is not None:
+            y_back, _ = self.back(reverse(x, lengths))
+            y = torch.cat([y, reverse(y_back, lengths)], dim=-1)
+        return y, state
+
+
+class Input(Protocol):
+    """What the encoder reads: named arrays in, vectors (T, B, output_size) out."""
+
+    output_size: int
+
+    def __call__(self, arrays: Arrays) -> Tensor:
+        """Vectors of a batch."""
+        ...
+
+
+def drop_tokens(tokens: Tensor, vocabulary: int, p: float) -> Tensor:
+    """Replace a share `p` of the token types by the unknown token, wherever they stand in the batch."""
+    dropped = torch.rand(vocabulary, device=tokens.device) < p
+    return tokens.masked_fill(dropped[tokens], UNK)
+
+
+class TokenInput(nn.Module):
+    """Embeds `tokens` (T, B)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocabulary, config.embed)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.token_dropout = config.token_dropout
+        self.output_size = config.embed
+
+    def forward(self, arrays: Arrays) -> Tensor:
+        """(T, B, embed)."""
+        tokens = arrays["tokens"]
+        if self.training and self.token_dropout:
+            tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
+        return self.embedding(tokens)
+
+
+class CharacterCNN(nn.Module):
+    """Convolution over the characters of a word, then the maximum (Ma and Hovy 2016)."""
+
+    WIDTH = 3
+
+    def __init__(self, config: WordConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.char_vocabulary, config.char_embed, padding_idx=0)
+        nn.init.uniform_(self.embedding.weight, -0.3, 0.3)
+        self.convolution = nn.Conv1d(config.char_embed, config.char_hidden, self.WIDTH, padding=self.WIDTH // 2)
+        self.output_size = config.char_hidden
+
+    def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
+        """(U, output_size) of `chars` (U, C) with `lengths` (U,)."""
+        mask = time_mask(lengths, chars.shape[1]).T  # (U, C)
+        embedded = self.embedding(chars) * mask[..., None]  # padding embeds to zero, whatever row 0 has become
+        y = self.convolution(embedded.transpose(1, 2)).relu()  # (U, H, C)
+        return (y * mask[:, None]).amax(dim=2)  # relu is never below the 0 of padding
+
+
+class CharacterLSTM(nn.Module):
+    """Last states of a two-way LSTM over the characters of a word (Lample et al. 2016)."""
+
+    def __init__(self, config: WordConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.char_vocabulary, config.char_embed)
+        nn.init.uniform_(self.embedding.weight, -0.3, 0.3)
+        self.layer = Layer("lstm", config.char_embed, config.char_hidden // 2, bidirectional=True)
+        self.output_size = self.layer.output_size
+
+    def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
+        """(U, output_size) of `chars` (U, C) with `lengths` (U,)."""
+        states, _ = self.layer(self.embedding(chars).transpose(0, 1), lengths)
+        return last_states(states, lengths, self.output_size // 2)
+
+
+CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
+    "cnn": CharacterCNN, "lstm": CharacterLSTM}
+
+
+class WordInput(nn.Module):
+    """Vectors of words: embedding, characters, hashed affixes and shape, pretrained vectors, side by side.
+
+    All that is computed depends on the word alone, so it is computed once for each of the U word types of a batch
+    and then looked up by `words` (T, B).
+    """
+
+    def __init__(self, config: EncoderConfig, word: WordConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocabulary, config.embed)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.token_dropout = config.token_dropout
+        self.output_size = config.embed
+        self.characters = CHARACTER_NETWORKS[word.chars](word) if word.chars != "none" else None
+        if self.characters is not None:
+            self.output_size += self.characters.output_size
+        self.affixes = nn.Embedding(word.affix_buckets, word.affix_embed) if word.affix_embed else None
+        if self.affixes is not None:
+            nn.init.uniform_(self.affixes.weight, -0.1, 0.1)
+            self.output_size += word.affix_embed
+        self.vectors: nn.Embedding | None = None
+        if word.vector_size:
+            self.vectors = nn.Embedding(word.vector_rows, word.vector_size)
+            self.vectors.weight.requires_grad_(False)
+            self.output_size += word.vector_size
+
+    def types(self, arrays: Arrays) -> Tensor:
+        """(U, output_size): one vector for each word type of the batch."""
+        tokens = arrays["type_tokens"]
+        if self.training and self.token_dropout:
+            tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
+        parts = [self.embedding(tokens)]
+        if self.characters is not None:
+            parts.append(self.characters(arrays["type_chars"], arrays["type_char_lengths"]))
+        if self.affixes is not None:
+            parts.append(self.affixes(arrays["type_affixes"]).sum(dim=1))  # (U, K, A) → (U, A)
+        if self.vectors is not None:
+            parts.append(self.vectors(arrays["type_vectors"]))
+        return torch.cat([part.float() for part in parts], dim=-1)
+
+    def forward(self, arrays: Arrays) -> Tensor:
+        """(T, B, output_size)."""
+        return functional.embedding(arrays["words"], self.types(arrays))
+
+
+class Encoder(nn.Module):
+    """Inputs and stacked recurrent layers."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input = WordInput(config, config.word) if config.word else TokenInput(config)
+        self.dropout = VariationalDropout(config.dropout)
+        self.dropout_between = VariationalDropout(config.dropout_between)
+        layers, size = [], self.input.output_size
+        for _ in range(config.layers):
+            layers.append(Layer(config.cell, size, config.hidden, bidirectional=config.bidirectional))
+            size = layers[-1].output_size
+        self.layers = nn.ModuleList(layers)
+        self.output_size = size
+
+    def forward(
+        self, arrays: Arrays, states: list[State] | None = None, *, want_states: bool = False
+    ) -> tuple[Tensor, list[State]]:
+        """States (T, B, output_size) of a batch, and each layer's last state.
+
+        `arrays` holds what the input reads and `lengths` (B,). `states` continues from where an earlier batch ended.
+        """
+        lengths = arrays["lengths"]
+        x = self.dropout(self.input(arrays))
+        ends: list[State] = []
+        for i, layer in enumerate(self.layers):
+            if i:
+                x = self.dropout_between(x)
+            x, end = layer(x, lengths, states[i] if states else None, want_state=want_states)
+            ends.append(end)
+        return self.dropout(x), ends

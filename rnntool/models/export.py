@@ -1,0 +1,289 @@
+"""From a torch network to the ONNX graph that runs, written node by node.
+
+torch's own exporter freezes the time axis of recurrent layers; ONNX's operators with `sequence_lens` take ragged
+batches as they are. Each function below mirrors the module of the same name and knows how the two differ in layout.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from rnntool.models.cells import Cell
+from rnntool.models.encoder import CharacterCNN, CharacterLSTM, Encoder, Layer, TokenInput, WordInput
+from rnntool.models.heads import ClassifierHead, LMHead, TaggerHead
+from rnntool.models.network import Network, state_names
+
+OPSET = 17
+IR_VERSION = 8
+FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+
+
+@dataclass(frozen=True)
+class Operator:
+    """ONNX's operator for a cell: its name, where torch's gates stand in its order, and its attributes."""
+
+    name: str
+    gates: tuple[int, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+OPERATORS: dict[str, Operator] = {
+    "elman": Operator("RNN", (0,), {"activations": ["Tanh"]}),
+    "elman-relu": Operator("RNN", (0,), {"activations": ["Relu"]}),
+    "gru": Operator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch r z n → ONNX z r h
+    "lstm": Operator("LSTM", (0, 3, 1, 2)),  # torch i f g o → ONNX i o f c
+}
+
+
+class Graph:
+    """An ONNX graph under construction."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, kind: int, shape: Sequence[str | int]) -> str:
+        """Declare a named input."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
+        """Give a value out under a name."""
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def weight(self, array: NDArray[Any] | Tensor, name: str) -> str:
+        """Store a weight once under its name."""
+        if name not in self.weights:
+            values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def constant(self, value: int | float | list[int], dtype: str = "int64") -> str:
+        """A small constant, shared by value."""
+        array = np.array(value, dtype)
+        return self.weight(array, f"constant {dtype} {array.tolist()}")
+
+    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node; its output's name, or a list of names."""
+        names = [f"{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
+        return names[0] if outputs == 1 else names
+
+    def linear(self, x: str, layer: nn.Linear, name: str) -> str:
+        """`x @ weightᵀ + bias` over the last axis."""
+        y: str = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
+        return y if layer.bias is None else self.add("Add", y, self.weight(layer.bias, f"{name}.bias"))
+
+    def time_mask(self, x: str, axis: int, lengths: str) -> str:
+        """(T, B) bool over axis `axis` of `x`; `lengths` (B,) int32."""
+        steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))
+        t = self.add("Range", self.constant(0), steps, self.constant(1))
+        t = self.add("Unsqueeze", self.add("Cast", t, to=INT32), self.constant([1]))
+        return str(self.add("Less", t, lengths))
+
+    def model(self) -> onnx.ModelProto:
+        """The finished, checked model."""
+        graph = helper.make_graph(self.nodes, "rnntool", self.inputs, self.outputs, list(self.weights.values()))
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="rnntool"
+        )
+        onnx.checker.check_model(model)
+        return model
+
+
+def build_graph(network: Network) -> onnx.ModelProto:
+    """The graph of a whole network, in float32."""
+    g = Graph()
+    encoder, head = network.encoder, network.head
+    states = state_names(encoder.config, "state") if network.stateful else None
+    encoded, last, ends = _encoder(g, encoder, states)
+    if isinstance(head, LMHead):
+        _lm_head(g, head, encoded)
+    elif isinstance(head, ClassifierHead):
+        _classifier_head(g, head, encoded, last)
+    else:
+        _tagger_head(g, head, encoded)
+    if states:
+        hidden = encoder.config.hidden
+        for names, values in zip(state_names(encoder.config, "next"), ends, strict=True):
+            for name, value in zip(names, values, strict=True):
+                g.output(value, name, FLOAT, [1, "batch", hidden])
+    return g.model()
+
+
+def write(network: Network, path: Path, *, int8: bool = False) -> None:
+    """Write the graph of `network` to `path`; with `int8` the weights of matrices in 8 bits (dynamic quantisation)."""
+    model = build_graph(network)
+    if int8:
+        _write_int8(model, path)
+    else:
+        onnx.save(model, path)
+
+
+def _write_int8(model: onnx.ModelProto, path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "float32.onnx"
+        onnx.save(model, source)
+        # Convolutions stay in float: ONNX Runtime's integer convolution is slower than its float one.
+        quantize_dynamic(
+            source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"], weight_type=QuantType.QInt8,
+            per_channel=True,
+        )  # fmt: skip
+
+
+def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tuple[str, str, list[list[str]]]:
+    """States (T, B, D), last states (B, D), and each layer's end states (1, B, H)."""
+    if isinstance(encoder.input, TokenInput):
+        tokens = g.input("tokens", INT64, ["time", "batch"])
+        x = g.add("Gather", g.weight(encoder.input.embedding.weight, "embedding"), tokens)
+    else:
+        x = _word_input(g, encoder.input)
+    lengths = g.input("lengths", INT32, ["batch"])
+    last, ends = "", []
+    for i, layer in enumerate(encoder.layers):
+        assert isinstance(layer, Layer)
+        state = [g.input(name, FLOAT, [1, "batch", layer.ahead.hidden]) for name in states[i]] if states else None
+        x, last, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
+        ends.append(end)
+    return x, last, ends
+
+
+def _word_input(g: Graph, module: WordInput) -> str:
+    """(T, B, D): one vector a word type, looked up by `words`."""
+    words = g.input("words", INT64, ["time", "batch"])
+    tokens = g.input("type_tokens", INT64, ["types"])
+    parts = [g.add("Gather", g.weight(module.embedding.weight, "embedding"), tokens)]
+    if module.characters is not None:
+        chars = g.input("type_chars", INT64, ["types", "characters"])
+        lengths = g.input("type_char_lengths", INT32, ["types"])
+        write_characters = _character_cnn if isinstance(module.characters, CharacterCNN) else _character_lstm
+        parts.append(write_characters(g, module.characters, chars, lengths))
+    if module.affixes is not None:
+        affixes = g.input("type_affixes", INT64, ["types", "affixes"])
+        rows = g.add("Gather", g.weight(module.affixes.weight, "affixes"), affixes)
+        parts.append(g.add("ReduceSum", rows, g.constant([1]), keepdims=0))
+    if module.vectors is not None:
+        vectors = g.input("type_vectors", INT64, ["types"])
+        parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
+    types = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    return str(g.add("Gather", types, words))
+
+
+def _character_cnn(g: Graph, module: Any, chars: str, lengths: str) -> str:
+    mask = g.add("Cast", g.time_mask(chars, 1, lengths), to=FLOAT)  # (C, U)
+    mask = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.constant([1]))  # (U, 1, C)
+    embedded = g.add("Gather", g.weight(module.embedding.weight, "char_embedding"), chars)  # (U, C, E)
+    embedded = g.add("Mul", g.add("Transpose", embedded, perm=[0, 2, 1]), mask)  # (U, E, C)
+    convolution = module.convolution
+    y = g.add(
+        "Conv", embedded, g.weight(convolution.weight, "char_convolution.weight"),
+        g.weight(convolution.bias, "char_convolution.bias"), kernel_shape=[module.WIDTH],
+        pads=[module.WIDTH // 2] * 2,
+    )  # fmt: skip
+    y = g.add("Mul", g.add("Relu", y), mask)
+    return str(g.add("ReduceMax", y, axes=[2], keepdims=0))
+
+
+def _character_lstm(g: Graph, module: CharacterLSTM, chars: str, lengths: str) -> str:
+    embedded = g.add("Gather", g.weight(module.embedding.weight, "char_embedding"), chars)  # (U, C, E)
+    x = g.add("Transpose", embedded, perm=[1, 0, 2])
+    _, last, _ = _layer(g, module.layer, x, lengths, "characters", None)
+    return last
+
+
+def _layer(
+    g: Graph, layer: Layer, x: str, lengths: str, name: str, state: list[str] | None
+) -> tuple[str, str, list[str]]:
+    """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer."""
+    cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
+    operator = OPERATORS[layer.ahead.name]
+    w, r, b = (np.stack(arrays) for arrays in zip(*(_cell_weights(cell, operator) for cell in cells), strict=True))
+    attributes = dict(operator.attributes)
+    if "activations" in attributes:
+        attributes["activations"] = attributes["activations"] * len(cells)
+    inputs = [x, g.weight(w, f"{name}.w"), g.weight(r, f"{name}.r"), g.weight(b, f"{name}.b"), lengths]
+    y, *ends = g.add(
+        operator.name, *inputs, *(state or []), outputs=3 if operator.name == "LSTM" else 2,
+        hidden_size=layer.ahead.hidden, direction="bidirectional" if layer.back is not None else "forward",
+        **attributes,
+    )  # fmt: skip
+    y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)
+    last = g.add("Reshape", g.add("Transpose", ends[0], perm=[1, 0, 2]), g.constant([0, -1]))  # (dirs, B, H)
+    return y, last, ends
+
+
+def _cell_weights(cell: Cell, operator: Operator) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """ONNX's W (G*H, I), R (G*H, H) and B (2*G*H,) of one direction, gates in ONNX's order."""
+    kernel = dict(cell.kernel.named_parameters())
+
+    def gates(name: str) -> NDArray[Any]:
+        parts = kernel[name].detach().cpu().split(cell.hidden)
+        return np.concatenate([parts[i].numpy() for i in operator.gates])
+
+    biases = np.concatenate([gates("bias_ih_l0"), gates("bias_hh_l0")])
+    return gates("weight_ih_l0"), gates("weight_hh_l0"), biases
+
+
+def _lm_head(g: Graph, head: LMHead, states: str) -> None:
+    targets = g.input("targets", INT64, ["time", "batch"])
+    if head.projection is not None:
+        states = g.linear(states, head.projection, "projection")
+    logits = g.linear(states, head.output, "output")
+    g.output(logits, "logits", FLOAT, ["time", "batch", head.output.out_features])
+    wanted = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
+    log_probs = g.add("GatherElements", g.add("LogSoftmax", logits, axis=-1), wanted, axis=2)
+    log_probs = g.add("Squeeze", log_probs, g.constant([2]))
+    real = g.add("Cast", g.add("GreaterOrEqual", targets, g.constant(0)), to=FLOAT)
+    g.output(g.add("Mul", log_probs, real), "log_probs", FLOAT, ["time", "batch"])
+
+
+def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> None:
+    mask = g.add("Unsqueeze", g.time_mask(states, 0, "lengths"), g.constant([2]))  # (T, B, 1) bool
+    real = g.add("Cast", mask, to=FLOAT)
+    nonempty = g.add("Cast", g.add("Greater", "lengths", g.constant(0, "int32")), to=FLOAT)
+    nonempty = g.add("Unsqueeze", nonempty, g.constant([1]))  # (B, 1)
+    lowest = g.constant(float(np.finfo(np.float32).min), "float32")
+
+    def mean() -> str:
+        total = g.add("ReduceSum", g.add("Mul", states, real), g.constant([0]), keepdims=0)
+        count = g.add("Cast", g.add("Max", "lengths", g.constant(1, "int32")), to=FLOAT)
+        return str(g.add("Div", total, g.add("Unsqueeze", count, g.constant([1]))))
+
+    def top() -> str:
+        peak = g.add("ReduceMax", g.add("Where", mask, states, lowest), axes=[0], keepdims=0)
+        return str(g.add("Mul", peak, nonempty))
+
+    def attention() -> str:
+        assert head.attention is not None
+        scores = g.add("Where", mask, g.linear(states, head.attention, "attention"), lowest)
+        weighted = g.add("Mul", states, g.add("Softmax", scores, axis=0))
+        return str(g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), nonempty))
+
+    poolings = {"last": lambda: g.add("Mul", last, nonempty), "mean": mean, "max": top, "attention": attention}
+    pooled = [poolings[name]() for name in head.pooling]
+    vector = g.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
+    g.output(g.linear(vector, head.output, "output"), "logits", FLOAT, ["batch", head.output.out_features])
+
+
+def _tagger_head(g: Graph, head: TaggerHead, states: str) -> None:
+    tags = head.output.out_features
+    g.output(g.linear(states, head.output, "output"), "emissions", FLOAT, ["time", "batch", tags])
+    if head.crf is not None:
+        for name in ("start", "transitions", "end"):
+            scores = getattr(head.crf, name)
+            g.output(g.weight(scores, f"crf.{name}"), name, FLOAT, list(scores.shape))

@@ -1,0 +1,146 @@
+"""Heads: from the encoder's states to the outputs of a task, and the loss of those outputs.
+
+A head knows shapes and probabilities, and nothing of words or of label names. Each turns states into named outputs,
+the same names that the ONNX graph gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnntool.models.crf import CRF
+from rnntool.models.encoder import Arrays, last_states, time_mask
+
+Outputs = dict[str, Tensor]
+IGNORE = -1  # target of a padded position
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The head's kind (`lm`, `classify`, `tag`), its outputs and its choices; only its own kind's are read."""
+
+    kind: str
+    outputs: int
+    tied: bool = False
+    pooling: str = "max"
+    multi_label: bool = False
+    crf: bool = False
+
+
+class LMHead(nn.Module):
+    """Softmax over the vocabulary, tied to the embedding through a projection where sizes differ (Inan et al. 2017)."""
+
+    def __init__(self, config: HeadConfig, input_size: int, embedding: nn.Embedding) -> None:
+        super().__init__()
+        size = embedding.embedding_dim if config.tied else input_size
+        self.projection = nn.Linear(input_size, size, bias=False) if size != input_size else None
+        self.output = nn.Linear(size, config.outputs)
+        nn.init.zeros_(self.output.bias)
+        if config.tied:
+            self.output.weight = embedding.weight
+        else:
+            nn.init.uniform_(self.output.weight, -0.1, 0.1)
+
+    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
+        """`logits` (T, B, V) and `log_probs` (T, B) of `targets`, in nats; 0 at padding."""
+        logits = self.logits(states).float()
+        targets = arrays["targets"]
+        log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+        return {"logits": logits, "log_probs": log_probs * (targets != IGNORE)}
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(T, B, V)."""
+        return self.output(states if self.projection is None else self.projection(states))
+
+    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+        """Mean negative log-probability of the real targets, in nats."""
+        logits = self.logits(states).flatten(0, 1).float()
+        return functional.cross_entropy(logits, arrays["targets"].flatten(), ignore_index=IGNORE)
+
+
+def _mean(states: Tensor, lengths: Tensor) -> Tensor:
+    mask = time_mask(lengths, len(states))[..., None]
+    return (states * mask).sum(0) / lengths.clamp(min=1)[:, None]  # real tokens; padding would dilute the mean
+
+
+def _max(states: Tensor, lengths: Tensor) -> Tensor:
+    mask = time_mask(lengths, len(states))[..., None]
+    top = states.masked_fill(~mask, torch.finfo(states.dtype).min).amax(0)
+    return top * (lengths > 0)[:, None]
+
+
+class ClassifierHead(nn.Module):
+    """Pools the states of a text into one vector (or several, side by side) and scores the labels."""
+
+    def __init__(self, config: HeadConfig, input_size: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.pooling = config.pooling.split("+")
+        self.hidden = hidden
+        self.multi_label = config.multi_label
+        self.attention = nn.Linear(input_size, 1) if "attention" in self.pooling else None
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(input_size * len(self.pooling), config.outputs)
+        self.register_buffer("label_weights", torch.ones(config.outputs), persistent=False)
+
+    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(B, D * poolings) of `states` (T, B, D)."""
+        pooled = []
+        for name in self.pooling:
+            if name == "last":
+                pooled.append(last_states(states, lengths, self.hidden))
+            elif name == "mean":
+                pooled.append(_mean(states, lengths))
+            elif name == "max":
+                pooled.append(_max(states, lengths))
+            else:
+                pooled.append(self._attend(states, lengths))
+        return torch.cat(pooled, dim=-1)
+
+    def _attend(self, states: Tensor, lengths: Tensor) -> Tensor:
+        assert self.attention is not None
+        mask = time_mask(lengths, len(states))[..., None]
+        scores = self.attention(states).float().masked_fill(~mask, torch.finfo(torch.float32).min)  # (T, B, 1)
+        return (states * scores.softmax(0)).sum(0) * (lengths > 0)[:, None]
+
+    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
+        """`logits` (B, L)."""
+        return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
+
+    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+        """Mean loss of the texts in nats: cross-entropy, or binary cross-entropy of each label where several fit."""
+        logits, targets = self(states, arrays)["logits"], arrays["targets"]
+        if self.multi_label:  # targets (B, L)
+            losses = functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+            return (losses * self.label_weights).sum(-1).mean()
+        return functional.cross_entropy(logits, targets, weight=self.label_weights)
+
+
+class TaggerHead(nn.Module):
+    """Scores of each tag at each word, with an optional CRF over the chain."""
+
+    def __init__(self, config: HeadConfig, input_size: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(input_size, config.outputs)
+        self.crf = CRF(config.outputs) if config.crf else None
+
+    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
+        """`emissions` (T, B, L); with a CRF its `start` (L,), `transitions` (L, L) and `end` (L,) too."""
+        outputs = {"emissions": self.output(states).float()}
+        if self.crf is not None:
+            outputs |= {"start": self.crf.start, "transitions": self.crf.transitions, "end": self.crf.end}
+        return outputs
+
+    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+        """Negative log-likelihood of the tags, in nats a word."""
+        emissions, targets = self.output(states), arrays["targets"]
+        if self.crf is None:
+            return functional.cross_entropy(emissions.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
+        mask = targets != IGNORE
+        return self.crf.nll(emissions, targets, mask).sum() / mask.sum()
+
+
+Head = LMHead | ClassifierHead | TaggerHead

@@ -1,0 +1,100 @@
+"""A network: one shared encoder and one head, from a configuration that can be saved.
+
+`forward` takes and gives named arrays, as the ONNX graph does; recurrent states are arrays like the others:
+`state.<layer>.<h|c>` goes in, `next.<layer>.<h|c>` comes out, each (1, B, H).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from rnntool.models.cells import CELLS, State
+from rnntool.models.encoder import Arrays, Encoder, EncoderConfig, TokenInput, WordConfig
+from rnntool.models.heads import ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """All that is needed to build a network, before its weights."""
+
+    encoder: EncoderConfig
+    head: HeadConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The configuration that `to_json` wrote; `TypeError` where a key is unknown."""
+        encoder = dict(data["encoder"])
+        word = encoder.pop("word")
+        return cls(
+            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None),
+            head=HeadConfig(**data["head"]),
+        )
+
+
+class Network(nn.Module):
+    """Encoder and head behind one interface: named arrays in, named arrays out."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.head: Head = _head(config, self.encoder)
+        self.stateful = config.head.kind == "lm"
+
+    def forward(self, arrays: Arrays) -> Outputs:
+        """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
+        states = read_states(self.config.encoder, arrays, "state") if self.stateful else None
+        encoded, ends = self.encoder(arrays, states, want_states=self.stateful)
+        outputs = self.head(encoded, arrays)
+        if self.stateful:
+            outputs |= name_states(self.config.encoder, ends, "next")
+        return outputs
+
+    def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from."""
+        encoded, ends = self.encoder(arrays, states)
+        return self.head.loss(encoded, arrays), ends
+
+
+def state_names(config: EncoderConfig, prefix: str) -> list[list[str]]:
+    """The names of each layer's state arrays."""
+    parts = CELLS[config.cell].states
+    return [[f"{prefix}.{layer}.{part}" for part in parts] for layer in range(config.layers)]
+
+
+def name_states(config: EncoderConfig, states: list[State], prefix: str) -> dict[str, Tensor]:
+    """States as named arrays."""
+    names = state_names(config, prefix)
+    return {n: t for row, state in zip(names, states, strict=True) for n, t in zip(row, state, strict=True)}
+
+
+def read_states(config: EncoderConfig, arrays: Arrays, prefix: str) -> list[State]:
+    """States from named arrays."""
+    return [tuple(arrays[name] for name in row) for row in state_names(config, prefix)]
+
+
+def _head(config: NetworkConfig, encoder: Encoder) -> Head:
+    if config.head.kind == "lm":
+        assert isinstance(encoder.input, TokenInput)
+        return LMHead(config.head, encoder.output_size, encoder.input.embedding)
+    if config.head.kind == "classify":
+        return ClassifierHead(config.head, encoder.output_size, config.encoder.hidden, config.encoder.dropout)
+    if config.head.kind == "tag":
+        return TaggerHead(config.head, encoder.output_size)
+    raise ValueError(f"unknown head {config.head.kind!r}; choose from lm, classify, tag")
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Learned numbers, shared ones counted once."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+

@@ -1,0 +1,158 @@
+"""What every task is: records in, arrays out; arrays in, results out; and a report of how good they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.streams import Lines
+
+
+Arrays = dict[str, NDArray[Any]]
+IGNORE = -1  # target of a padded position
+
+Record = TypeVar("Record")
+Example = TypeVar("Example")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What runs a network, as `rnntool.engines` has it: named arrays in, named arrays out."""
+
+    def run(self, arrays: Mapping[str, NDArray[Any]], outputs: list[str] | None = None) -> Arrays:
+        """The named outputs of a batch."""
+        ...
+
+    def initial_state(self, batch: int) -> Arrays:
+        """Zero recurrent states."""
+        ...
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The figure of a report that tells the better of two models."""
+
+    key: str
+    higher_is_better: bool
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` beats `old`; anything but NaN beats None."""
+        if old is None:
+            return new == new
+        return new > old if self.higher_is_better else new < old
+
+
+def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Rows of ids side by side, (T, B) int64 filled up with `value`, and their lengths (B,) int32; T is at least 1."""
+    lengths = np.fromiter(map(len, rows), np.int32, len(rows))
+    steps = max(1, int(lengths.max(initial=0)))
+    padded = np.full((len(rows), steps), value, np.int64)  # (B, T)
+    padded[np.arange(steps) < lengths[:, None]] = np.concatenate(rows) if len(rows) else []
+    return np.ascontiguousarray(padded.T), lengths
+
+
+def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of records in batches of like length, each of at most `budget` padded positions (or a single record)."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * max(1, lengths[i]) > budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+class Mistake(TypedDict):
+    """One wrong answer: what it should have been, what it was, how sure the model was of it, and where."""
+
+    prob: float
+    gold: str
+    predicted: str
+    context: str
+
+
+def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
+    """The characters around a place, in one line, the place itself in brackets."""
+    before, after = text[max(0, start - width) : start], text[end : end + width]
+    return " ".join(f"{before}[{text[start:end]}]{after}".split())
+
+
+class Task(ABC, Generic[Record, Example, Result]):
+    """Encodes and decodes the records of one task. The same code serves training, evaluation and inference.
+
+    An example is a record as numbers, cheap to keep and to batch. `learn` makes a task from training records,
+    `save` and `load` keep it in a model folder.
+    """
+
+    name: ClassVar[str]
+    criterion: Criterion
+    settings: Any
+
+    @classmethod
+    @abstractmethod
+    def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Record]:
+        """The records of a file; with `targets`, those that have none are errors."""
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, records: Sequence[Record], settings: Any, **extras: Any) -> Self:
+        """Vocabularies and labels from training records; `DataError` where there is nothing to learn from."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What `load` needs besides the files of `save`, as JSON types."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write vocabularies and labels."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
+        """The task that `save` and `config` wrote."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the network takes from the data: `vocabulary`, `outputs`, and those of word features."""
+
+    @abstractmethod
+    def example(self, record: Record) -> Example:
+        """A record as numbers, with its targets where it has them."""
+
+    @abstractmethod
+    def length(self, example: Example) -> int:
+        """Time steps of an example."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Arrays:
+        """The arrays of a batch."""
+
+    @abstractmethod
+    def score(self, engine: Engine, records: Sequence[Record]) -> float:
+        """The criterion's figure alone, as cheaply as it can be had."""
+
+    @abstractmethod
+    def report(self, engine: Engine, records: Iterable[Record]) -> dict[str, Any]:
+        """How well a network does on records with targets, as JSON types."""
+
+    @abstractmethod
+    def mistakes(self, engine: Engine, records: Sequence[Record], k: int) -> list[Mistake]:
+        """The `k` mistakes that the model is surest of, the surest first."""
+
+    def run(self, engine: Engine, arrays: Arrays) -> Arrays:
+        """The outputs of a batch that `decode` reads."""
+        return engine.run(arrays)
+
+    def encode(self, records: Sequence[Record]) -> Arrays:
+        """The arrays of a batch of records."""
+        return self.collate([self.example(record) for record in records])
+
+

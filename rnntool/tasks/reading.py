@@ -1,0 +1,35 @@
+"""From a path to a task's records: opens, finds the format out, reads. Shared by training, evaluation and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rnntool.formats import guess_format
+from rnntool.streams import Lines, open_lines
+from rnntool.tasks.base import Task
+
+Say = Callable[[str], None]  # takes a sentence that --verbose shows
+
+
+@contextmanager
+def opened(path: str, kind: str, *, format: str | None, errors: str, say: Say) -> Iterator[tuple[Lines, str]]:
+    """The lines of a file and its format: as given, or guessed for `kind` and said aloud."""
+    with open_lines(path, errors=errors) as lines:
+        if format is None:
+            format = guess_format(path, lines.head(), kind)
+            say(f"{lines.name}: read as {format}")
+        yield lines, format
+
+
+def read_all(
+    task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
+    say: Say,
+) -> list[Any]:
+    """All records with targets of some files."""
+    records: list[Any] = []
+    for path in paths:
+        with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
+            records.extend(task.read(lines, found, settings, targets=True))
+    return records

@@ -1,0 +1,182 @@
+"""What a network may know of a word besides its identity: its characters, affixes, shape and pretrained vector.
+
+All of it depends on the word type alone, so each type's features are computed once, kept as a row of a table, and
+fetched by row from then on. Knows no sentence, no tag and no network.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.config import WordSettings
+from rnntool.tasks.base import Arrays, pad
+from rnntool.tokenize import UNK, WordTokenizer
+
+CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together
+PREFIXES = (1, 2, 3)
+SUFFIXES = (1, 2, 3, 4)
+AFFIXES = len(PREFIXES) + len(SUFFIXES) + 2  # and the shape, and the lower-cased word
+TYPES_KEPT = 100_000  # rows in the table before it starts anew: memory stays flat over any stream
+_RUN = re.compile(r"(.)\1{2,}", re.DOTALL)
+
+
+def shape(word: str) -> str:
+    """The word with letters and digits by kind, long runs cut to two: `McDonald's` → `XxXxx'x`, `1999` → `dd`."""
+    kinds = "".join(
+        "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a" if c.isalpha() else c
+        for c in word
+    )
+    return _RUN.sub(r"\1\1", kinds)
+
+
+def affixes(word: str) -> list[str]:
+    """The affix features of a word, each with its kind in front so that kinds don't meet in a bucket by nature."""
+    small = word.lower()
+    return [
+        *(f"<{k}{small[:k]}" for k in PREFIXES),
+        *(f">{k}{small[-k:]}" for k in SUFFIXES),
+        "#" + shape(word),
+        "=" + small,
+    ]
+
+
+class WordFeatures:
+    """A table of word types and their features, filled as words are met."""
+
+    def __init__(
+        self,
+        tokenizer: WordTokenizer,
+        *,
+        characters: str,
+        affix_buckets: int,
+        vectors: Sequence[str] = (),
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.characters = characters
+        self.affix_buckets = affix_buckets
+        self.vectors = vectors
+        self._character_ids = {c: i for i, c in enumerate(characters, UNK + 1)}  # 0 pads, 1 is unknown
+        self._vector_rows = {word: row for row, word in enumerate(vectors, 1)}  # row 0: no vector
+        self._reset()
+
+    @classmethod
+    def learn(cls, counts: Counter[str], settings: WordSettings, tokenizer: WordTokenizer,
+              vectors: Sequence[str] = ()) -> Self:
+        """The features that training words call for."""
+        seen: Counter[str] = Counter()
+        if settings.chars != "none":
+            for word in counts:
+                seen.update(set(word))
+        # A character of a single word type is left out: its place teaches the network what an unknown one means.
+        characters = "".join(sorted(c for c, n in seen.items() if n > 1))
+        return cls(tokenizer, characters=characters,
+                   affix_buckets=settings.affix_buckets if settings.affix_embed else 0, vectors=vectors)
+
+    def config(self) -> dict[str, Any]:
+        """What `load` needs besides the tokenizer."""
+        return {"characters": self.characters, "affix_buckets": self.affix_buckets, "vectors": len(self.vectors)}
+
+    def save(self, folder: Path) -> None:
+        """Write the words that have a pretrained vector."""
+        if self.vectors:
+            (folder / "vectors.txt").write_text("".join(f"{word}\n" for word in self.vectors), "utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], tokenizer: WordTokenizer) -> Self:
+        """The features that `save` and `config` wrote."""
+        vectors: list[str] = []
+        if config["vectors"]:
+            vectors = (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
+        return cls(tokenizer, characters=config["characters"], affix_buckets=config["affix_buckets"],
+                   vectors=vectors)
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of the tables that the network needs; those of vectors include one for words that have none."""
+        return {
+            "vocabulary": self.tokenizer.size,
+            "char_vocabulary": UNK + 1 + len(self.characters),
+            "affix_buckets": self.affix_buckets,
+            "vector_rows": len(self.vectors) + 1 if self.vectors else 0,
+        }
+
+    def rows(self, words: Iterable[str]) -> NDArray[np.int32]:
+        """The row of each word, (n,) int32. Valid until the table starts anew; see `trim`."""
+        return np.fromiter(map(self._index.__getitem__, words), np.int32)
+
+    def trim(self) -> None:
+        """Start the table anew when it has grown too large; rows given out before are void."""
+        if len(self._index) > TYPES_KEPT:
+            self._reset()
+
+    def collate(self, rows: Sequence[NDArray[np.int32]]) -> Arrays:
+        """The arrays of a batch of words given by rows: `words` (T, B) into its U word types, and their features."""
+        padded, lengths = pad(rows, 0)
+        types, words = np.unique(padded, return_inverse=True)
+        lengths_of_chars = self._char_lengths[types]
+        longest = int(lengths_of_chars.max())
+        return {
+            "words": words.reshape(padded.shape),
+            "lengths": lengths,
+            "type_tokens": self._tokens[types],
+            "type_chars": self._chars[types, :longest].astype(np.int64),
+            "type_char_lengths": lengths_of_chars,
+            "type_affixes": self._affixes[types].astype(np.int64),
+            "type_vectors": self._vectors[types],
+        }
+
+    def _reset(self) -> None:
+        self._index = _Index(self)
+        self._allocate(1024)
+        self._index[""]  # row 0: what padding points at
+
+    def _allocate(self, rows: int) -> None:
+        self._tokens = np.zeros(rows, np.int64)
+        self._chars = np.zeros((rows, CHARACTERS_SEEN), np.int32)
+        self._char_lengths = np.zeros(rows, np.int32)
+        self._affixes = np.zeros((rows, AFFIXES), np.int32)
+        self._vectors = np.zeros(rows, np.int64)
+
+    def _grow(self) -> None:
+        old = (self._tokens, self._chars, self._char_lengths, self._affixes, self._vectors)
+        rows = len(self._tokens)
+        self._allocate(2 * rows)
+        new = (self._tokens, self._chars, self._char_lengths, self._affixes, self._vectors)
+        for target, source in zip(new, old, strict=True):
+            target[:rows] = source
+
+    def _fill(self, row: int, word: str) -> None:
+        """Compute the features of a word that is met for the first time."""
+        if row == len(self._tokens):
+            self._grow()
+        self._tokens[row] = self.tokenizer.lookup([word])[0]
+        half = CHARACTERS_SEEN // 2
+        seen = word if len(word) <= CHARACTERS_SEEN else word[:half] + word[-half:]
+        ids = [self._character_ids.get(c, UNK) for c in seen] or [UNK]
+        self._chars[row, : len(ids)] = ids
+        self._char_lengths[row] = len(ids)
+        if self.affix_buckets:
+            self._affixes[row] = [zlib.crc32(affix.encode("utf-8", "surrogatepass")) % self.affix_buckets
+                                  for affix in affixes(word)]
+        self._vectors[row] = self._vector_rows.get(word) or self._vector_rows.get(word.lower(), 0)
+
+
+class _Index(dict[str, int]):
+    """Rows by word; a word that is missing gets the next row."""
+
+    def __init__(self, features: WordFeatures) -> None:
+        super().__init__()
+        self.features = features
+
+    def __missing__(self, word: str) -> int:
+        row = len(self)
+        self.features._fill(row, word)
+        self[word] = row
+        return row

@@ -1,0 +1,1 @@
+"""Learning: one loop for all tasks, its batches, optimizers and checkpoints."""

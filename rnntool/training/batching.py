@@ -1,0 +1,91 @@
+"""The order in which training data is seen. Which batch comes n-th in epoch e depends on the seed, e and n alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.tasks import LMTask, Task
+from rnntool.tasks.base import Arrays
+
+PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
+
+
+class Batches(Protocol):
+    """The training data of every epoch, batch by batch."""
+
+    carries_state: bool  # whether a batch goes on where the one before it ended
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
+        """The batches of an epoch, from the `start`-th on."""
+        ...
+
+
+class Shuffled:
+    """Records in random order, but in batches of like length, so that little of a batch is padding."""
+
+    carries_state = False
+
+    def __init__(self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int) -> None:
+        self.task = task
+        self.examples = examples
+        self.seed = seed
+        self.lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
+        # Batches hold the same lengths in each epoch, so their number is known; the records in them change.
+        self.cuts = _cuts(np.sort(self.lengths), batch_size)
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
+        """The batches of an epoch."""
+        rng = np.random.default_rng([self.seed, number])
+        shuffled = rng.permutation(len(self.examples))
+        order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # ties stay shuffled
+        for i in rng.permutation(len(self.cuts))[start:]:
+            first, last = self.cuts[i]
+            yield self.task.collate([self.examples[k] for k in order[first:last]])
+
+
+class Streamed:
+    """A language model's records as one stream, in order, the state carried from window to window."""
+
+    carries_state = True
+
+    def __init__(
+        self, task: LMTask, examples: Sequence[NDArray[np.int32]], *, columns: int, steps: int
+    ) -> None:
+        self.task = task
+        self.examples = examples
+        tokens = sum(map(task.length, examples))
+        self.columns = max(1, min(columns, tokens // steps))  # a short text has no room for many columns
+        self.steps = steps
+        self.windows = -(-(-(-tokens // self.columns)) // steps)
+
+    def __len__(self) -> int:
+        return self.windows
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
+        """The windows of the stream, the same in each epoch."""
+        for i, window in enumerate(self.task.windows(self.examples, columns=self.columns, steps=self.steps)):
+            if i >= start:
+                yield window
+
+
+def _cuts(lengths: NDArray[np.int64], batch_size: int) -> list[tuple[int, int]]:
+    """Ranges of records, sorted by length, that make one batch each."""
+    cuts, first = [], 0
+    for i, length in enumerate(lengths):
+        if i - first == batch_size or (i > first and (i - first + 1) * length > PADDED_BUDGET):
+            cuts.append((first, i))
+            first = i
+    if first < len(lengths):
+        cuts.append((first, len(lengths)))
+    return cuts

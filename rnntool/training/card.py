@@ -1,0 +1,39 @@
+"""The model card: what a model is, how it was made and how good it is, with the header that the Hub reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnntool import __version__
+
+PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
+EXAMPLES = {
+    "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
+    "classify": "echo 'A line of text.' | rnntool classify -m {name}",
+    "tag": "echo 'A line of text.' | rnntool tag -m {name}",
+}
+FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall", "f1",
+           "f1_conlleval")  # fmt: skip
+
+
+def model_card(name: str, config: dict[str, Any]) -> str:
+    """A card in Markdown from what `config.json` holds."""
+    task, report, settings = config["task"], config.get("report") or {}, config["settings"]
+    network = config["network"]["encoder"]
+    direction = "bidirectional " if network["bidirectional"] else ""
+    layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
+    figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in FIGURES if isinstance(report.get(key), float))
+    table = f"## On the development data\n\n| figure | value |\n|---|---|\n{figures}\n" if figures else ""
+    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items() if value is not None)
+    return (
+        f"---\nlibrary_name: rnntool\npipeline_tag: {PIPELINES[task]}\ntags: [rnntool, rnn, {network['cell']}]\n---\n"
+        f"# {name}\n\n"
+        f"A {direction}{network['cell']} network, {layers} of {network['hidden']}, "
+        f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
+        f"    {EXAMPLES[task].format(name=name)}\n\n"
+        f"{table}## Settings\n\n{chosen}"
+    )
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,311 @@
+"""A whole training, from files to a model folder: reads, learns vocabularies, builds, trains, exports, reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from rnntool import __version__, config, modeldir
+from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings
+from rnntool.engines.onnx import OnnxEngine
+from rnntool.engines.torch import pick_device
+from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.models import export
+from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
+from rnntool.models.heads import ClassifierHead, HeadConfig
+from rnntool.models.network import Network, NetworkConfig, count_parameters
+from rnntool.tasks import TASKS, ClassifyTask, LMTask, Task
+from rnntool.tasks.reading import Say, read_all
+from rnntool.training import transfer
+from rnntool.training.batching import Batches, Shuffled, Streamed
+from rnntool.training.card import model_card
+from rnntool.training.loop import Step, Trainer
+from rnntool.training.optim import weights_of
+from rnntool.training.vectors import read_vectors
+
+JOB, TASK = "job.json", "task"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is trained from which files into which folder. A resumed training goes on with the job it began with."""
+
+    task: str
+    train: list[str]
+    dev: list[str]
+    settings: Settings
+    format: str | None = None
+    encoding_errors: str = "strict"
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write as JSON, with what the data's content was."""
+        modeldir.write_json(path, {**dataclasses.asdict(self), "fingerprint": fingerprint})
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Job, str]:
+        """The job that `save` wrote, and the fingerprint of its data."""
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            fingerprint = data.pop("fingerprint")
+            settings = config.from_json(data["task"], data.pop("settings"))
+            return cls(**data, settings=settings), fingerprint
+        except FileNotFoundError:
+            raise ModelError(f"{path.parent.parent}: no training to resume; leave --resume out to start one") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: is damaged ({error}); start anew with --force") from None
+
+
+def train(
+    job: Job | None,
+    out: Path,
+    *,
+    task: str,
+    device: str = "auto",
+    threads: int = 0,
+    force: bool = False,
+    watch: Callable[[Step], None],
+    stopping: Callable[[], int | None],
+    say: Say,
+) -> dict[str, Any]:
+    """Train `job` into the folder `out`, or resume the one begun there where `job` is None. Returns the dev report.
+
+    Raises `Interrupted` when `stopping` gave a signal; the state is then saved, and resuming leads to the same
+    weights as an uninterrupted run.
+    """
+    resume = out / modeldir.RESUME
+    fingerprint = None
+    if job is None:
+        job, fingerprint = Job.load(resume / JOB)
+        if job.task != task:
+            raise UsageError(f"{out}: its training is of the task {job.task}; give rnntool train {job.task}")
+    else:
+        _refuse_existing(out, force=force)
+    torch.set_num_threads(threads or _cores())
+    torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
+    settings, kind = job.settings, TASKS[job.task]
+    train_records, dev_records = _read(job, kind, say)
+    found = _fingerprint(train_records, dev_records)
+    if fingerprint not in (None, found):
+        raise DataError(f"{', '.join(job.train)}: the data has changed since this training began; "
+                        "start anew with --force")
+    vectors: tuple[list[str], Any] = ([], None)
+    if settings.vectors:
+        vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
+    if fingerprint is None:
+        learner = kind.learn(train_records, settings, vectors=vectors[0] if job.task != "lm" else [])
+        with modeldir.staged(resume) as stage:
+            _save_task(learner, stage / TASK)
+            job.save(stage / JOB, found)
+    else:
+        learner = _load_task(kind, resume / TASK, settings)
+    _describe(learner, train_records, dev_records, say)
+
+    torch.manual_seed(settings.seed)
+    network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
+    if settings.vectors:
+        say(_place_vectors(network, learner, *vectors))
+    if settings.init:
+        say(transfer.carry_over(settings.init, network, _tokenizer(learner)))
+    examples = [learner.example(record) for record in train_records]
+    trainer = Trainer(
+        learner, network, _batches(learner, examples, settings), dev_records, settings,
+        device=pick_device(device), folder=resume, watch=watch, stopping=stopping,
+    )  # fmt: skip
+    if isinstance(network.head, ClassifierHead):
+        _weigh_labels(network.head, learner, examples, settings)
+    say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
+        f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
+    if fingerprint is not None:
+        trainer.resume()
+    progress = trainer.run()
+    return write_model(learner, network.cpu(), dev_records, out, history=progress.history)
+
+
+def write_model(
+    task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the whole model folder and remove its checkpoint. Returns the dev report of the graph as written."""
+    settings = task.settings
+    with modeldir.staged(out) as stage:
+        export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
+        report = task.report(OnnxEngine(stage / modeldir.GRAPH), dev) if dev else {}
+        task.save(stage)
+        weights = {name: t.float().contiguous() for name, t in weights_of(network).items()}
+        save_file(weights, stage / modeldir.WEIGHTS)
+        content = {
+            "format": modeldir.FORMAT,
+            "version": __version__,
+            "task": task.name,
+            "data": task.config(),
+            "network": network.config.to_json(),
+            "parameters": count_parameters(network),
+            "graph": "int8" if settings.int8 else "float32",
+            "settings": settings.to_json(),
+            "report": report,
+        }
+        lines = (json.dumps(entry) + "\n" for entry in history)
+        (stage / modeldir.METRICS).write_text("".join(lines), "utf-8")
+        (stage / modeldir.CARD).write_text(model_card(out.name, content), "utf-8")
+        modeldir.write_json(stage / modeldir.CONFIG, content)
+    modeldir.remove(out / modeldir.RESUME)
+    return report
+
+
+def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 0) -> NetworkConfig:
+    """The network that settings and data call for."""
+    sizes = task.sizes()
+    word = None
+    if isinstance(settings, WordSettings) and "char_vocabulary" in sizes:
+        word = WordConfig(
+            chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
+            char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
+            affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
+            vector_size=vector_size if sizes["vector_rows"] else 0,
+        )  # fmt: skip
+    encoder = EncoderConfig(
+        vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
+        hidden=settings.hidden, bidirectional=isinstance(settings, WordSettings) and settings.bidirectional,
+        dropout=settings.dropout, dropout_between=settings.dropout_between, token_dropout=settings.token_dropout,
+        word=word,
+    )  # fmt: skip
+    head = HeadConfig(
+        kind=task.name, outputs=sizes["outputs"],
+        tied=isinstance(settings, LMSettings) and settings.tied,
+        pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
+        multi_label=isinstance(task, ClassifyTask) and task.multi_label,
+        crf=isinstance(settings, TagSettings) and settings.head == "crf",
+    )  # fmt: skip
+    return NetworkConfig(encoder=encoder, head=head)
+
+
+def _refuse_existing(out: Path, *, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give -o a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    ours = (out / modeldir.CONFIG).exists() or (out / modeldir.RESUME).exists()
+    if not ours:
+        raise UsageError(f"{out}: holds other files and no model; choose another folder with -o")
+    if not force:
+        raise UsageError(f"{out}: exists already; --resume goes on with a training that was stopped, --force "
+                         "replaces it")
+    modeldir.remove(out / modeldir.RESUME)
+
+
+def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any], list[Any]]:
+    """Training and dev records."""
+    def read(paths: list[str]) -> list[Any]:
+        return read_all(kind, paths, format=job.format, settings=job.settings, errors=job.encoding_errors, say=say)
+
+    records = read(job.train)
+    if job.dev:
+        return records, read(job.dev)
+    return split(records, job.settings, ordered=kind is LMTask)
+
+
+def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:
+    """Keep a share of the records for development: the last ones where order matters, random ones elsewhere."""
+    count = round(len(records) * settings.dev_fraction)
+    if not count or count == len(records):
+        return records, []
+    held = set(range(len(records) - count, len(records)))
+    if not ordered:
+        held = set(random.Random(settings.seed).sample(range(len(records)), count))
+    return ([r for i, r in enumerate(records) if i not in held], [r for i, r in enumerate(records) if i in held])
+
+
+def _fingerprint(*groups: Sequence[Any]) -> str:
+    """A digest of records' content, to tell when the data has changed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for records in groups:
+        for record in records:
+            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags")]
+            digest.update(repr(content).encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _save_task(task: Task[Any, Any, Any], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    task.save(folder)
+    modeldir.write_json(folder / "data.json", task.config())
+
+
+def _load_task(kind: type[Task[Any, Any, Any]], folder: Path, settings: Settings) -> Task[Any, Any, Any]:
+    try:
+        data = json.loads((folder / "data.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
+    return kind.load(folder, data, settings)
+
+
+def _describe(task: Task[Any, Any, Any], train: Sequence[Any], dev: Sequence[Any], say: Say) -> None:
+    say(f"{len(train):,} training records, {len(dev):,} for development")
+    scheme = getattr(task, "scheme", None)
+    if scheme:
+        say(f"the tags are spans in {scheme.upper()}; they are learned as IOBES and written as IOB2")
+
+
+def _batches(task: Task[Any, Any, Any], examples: list[Any], settings: Settings) -> Batches:
+    if isinstance(task, LMTask) and isinstance(settings, LMSettings) and settings.context == "stream":
+        return Streamed(task, examples, columns=settings.batch_size, steps=settings.bptt)
+    return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed)
+
+
+def _tokenizer(task: Task[Any, Any, Any]) -> Any:
+    features = getattr(task, "features", None)
+    return features.tokenizer if features else getattr(task, "tokenizer")  # noqa: B009
+
+
+def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str], vectors: Any) -> str:
+    """Put pretrained vectors where the network has a place for them: a table of their own, or the embedding."""
+    table = torch.from_numpy(vectors)
+    source = network.encoder.input
+    with torch.no_grad():
+        if isinstance(source, WordInput):
+            assert source.vectors is not None
+            source.vectors.weight.zero_()
+            source.vectors.weight[1:] = table
+            return f"{len(words):,} pretrained vectors of {table.shape[1]}"
+        embedding: nn.Embedding = source.embedding
+        if task.settings.tokenizer != "word":
+            raise UsageError("--vectors: want --tokenizer word, the vectors are of words")
+        if table.shape[1] != embedding.embedding_dim:
+            raise UsageError(f"--vectors: the file has {table.shape[1]} numbers a word; give --embed "
+                             f"{table.shape[1]}")
+        rows = {word: row for row, word in enumerate(words)}
+        tokenizer = _tokenizer(task)
+        known = [(i, rows[piece]) for i in range(tokenizer.size) if (piece := tokenizer.piece(i)) in rows]
+        if known:
+            mine, theirs = (torch.tensor(side) for side in zip(*known, strict=True))
+            embedding.weight[mine] = table[theirs]
+        return f"{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
+
+
+def _weigh_labels(head: ClassifierHead, task: Any, examples: list[Any], settings: Settings) -> None:
+    """Weigh the loss of each label by how rare it is, its mean over the examples being 1."""
+    assert isinstance(settings, ClassifySettings)
+    if settings.class_weights == "none":
+        return
+    counts = torch.zeros(len(task.labels))
+    for example in examples:
+        counts[list(example.labels)] += 1
+    head.label_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1

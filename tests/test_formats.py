@@ -1,0 +1,801 @@
+"""Readers and writers of every format: round trips byte for byte, hostile input, places in messages."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rnntool.errors import DataError, UsageError
+from rnntool.formats import (
+    PAIR_FORMATS,
+    SENTENCE_FORMATS,
+    TEXT_FORMATS,
+    WRITE_FORMATS,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    guess_format,
+    read_pairs,
+    read_sentences,
+    read_texts,
+    sentence_writer,
+)
+from rnntool.streams import Lines
+
+BOM = "\ufeff"
+ODD = "a\u2028b\u0085c\x0cd\x1ce\u00a0f\x0bg"  # nothing in it ends a line or parts two words
+
+
+def lines_of(text: str) -> Lines:
+    return Lines(io.BytesIO(text.encode("utf-8", "surrogatepass")), name="x", errors="surrogatepass")
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+
+
+def texts(text: str, format: str = "text", **options: Any) -> list[Text]:
+    return list(read_texts(lines_of(text), format=format, **options))
+
+
+def pairs(text: str, format: str = "tsv", **options: Any) -> list[Pair]:
+    return list(read_pairs(lines_of(text), format=format, **options))
+
+
+def sentences(text: str, format: str, **options: Any) -> list[Sentence]:
+    return list(read_sentences(lines_of(text), format=format, split=split, **options))
+
+
+def written(writer: SentenceWriter, records: Iterable[Sentence], tag: str | None = None) -> str:
+    """What the writer makes of the records and their own tags, or of one tag everywhere."""
+    return "".join(writer(s, Tagged(s.tags or [] if tag is None else [tag] * len(s.words))) for s in records)
+
+
+def lines_text(alphabet: str) -> st.SearchStrategy[str]:
+    """Files in which the letters that matter to a format are frequent, and line endings of all kinds."""
+    letters = st.sampled_from([*alphabet, "\n", "\n", "\r\n", ODD, "é", "x"])
+    return st.lists(letters | st.characters(exclude_characters="\r", exclude_categories=["Cs"])).map("".join)
+
+
+# text
+
+
+def test_text_by_line_keeps_blank_lines_and_strips_endings_only() -> None:
+    got = texts(f"{BOM} a \r\n\n\t\n{ODD}\nlast\r")
+    assert [t.text for t in got] == [" a ", "", "\t", ODD, "last\r"]
+    assert [t.place for t in got] == ["x:1", "x:2", "x:3", "x:4", "x:5"]
+    assert texts("") == []
+
+
+def test_text_by_paragraph_and_document() -> None:
+    source = "\na\r\nb\n \t\n\n\u00a0\nc"
+    assert [(t.text, t.place) for t in texts(source, unit="paragraph")] == [
+        ("a\nb", "x:2"),
+        ("\u00a0\nc", "x:6"),
+    ]
+    assert [t.text for t in texts(source, unit="document")] == ["\na\nb\n \t\n\n\u00a0\nc"]
+    assert [t.text for t in texts("", unit="document")] == [""]
+    with pytest.raises(UsageError, match="paragraph"):
+        texts("a", unit="page")
+
+
+@given(lines_text(" \t"))
+def test_text_lines_joined_are_the_text(text: str) -> None:
+    text = text.lstrip(BOM)
+    assert "\n".join(t.text for t in texts(text)) == text.replace("\r\n", "\n").removesuffix("\n")
+
+
+# tables
+
+
+def test_tsv_has_a_header_and_no_quotes() -> None:
+    source = f'{BOM}label\ttext\r\npos\t"good, {ODD}\r\nneg\t\n'
+    got = texts(source, "tsv", label_column="label")
+    assert [(t.text, t.labels) for t in got] == [(f'"good, {ODD}', ("pos",)), ("", ("neg",))]
+    assert got[0].fields == {"label": "pos", "text": f'"good, {ODD}'} and got[1].place == "x:3"
+
+
+def test_csv_has_quotes_and_cells_of_several_lines() -> None:
+    source = 'text,label\r\n"a ""b"", c\r\nd",pos\r\n\r\n5" e,\n"last",neg'
+    got = texts(source, "csv", label_column="label")
+    assert [(t.text, t.labels) for t in got] == [
+        ('a "b", c\r\nd', ("pos",)),
+        ('5" e', ()),
+        ("last", ("neg",)),
+    ]
+    assert [t.place for t in got] == ["x:2", "x:5", "x:6"]
+
+
+@pytest.mark.parametrize(
+    ("text_column", "label_column", "want"),
+    [
+        (None, "fine", ("t", "f")),
+        ("coarse", "text", ("c", "t")),
+        ("1", "3", ("c", "t")),
+        ("2", None, ("f", None)),
+    ],
+)
+def test_columns_by_name_and_number(
+    text_column: str | None, label_column: str | None, want: tuple[str, str]
+) -> None:
+    (got,) = texts("coarse\tfine\ttext\nc\tf\tt\n", "tsv", text_column=text_column, label_column=label_column)
+    assert (got.text, *(got.labels or [None])) == want
+
+
+def test_the_other_column_is_the_text() -> None:
+    assert texts("label\tsentence\na\tb\n", "tsv")[0] == Text(
+        "b", ("a",), {"label": "a", "sentence": "b"}, "x:2"
+    )
+    assert texts("y,x\na,b\n", "csv", label_column="y")[0].text == "b"
+    assert [t.text for t in texts("anything\na\n\nb", "tsv")] == [t.text for t in texts("any\na\n\nb", "csv")]
+
+
+@pytest.mark.parametrize("format", ["tsv", "csv"])
+def test_tables_without_rows(format: str) -> None:
+    assert texts("", format) == texts("text\n", format) == texts("text", format, label_column="text") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("text\tlabel\na\tb\tc\n", {}, r"x:2: want 2 columns .* found 3"),
+        ("text\tlabel\na\tb\nc\n", {}, r"x:3: want 2 columns .* found 1"),
+        ("a\tb\n1\t2\n", {}, r"x:1: want a column 'text', found 'a', 'b'; see --text-column"),
+        (
+            "a\ttext\n1\t2\n",
+            {"label_column": "label"},
+            r"x:1: want a column 'label' .* 'a', 'text'; see --label",
+        ),
+        ("a\ttext\n1\t2\n", {"label_column": "3"}, r"want a column '3'"),
+        ("a\ttext\n1\t2\n", {"label_column": "0"}, r"want a column '0'"),
+        ("text\ttext\n1\t2\n", {"text_column": "text"}, r"found several"),
+        ("\t".join(map(str, range(99))), {"text_column": "x" * 9}, r"'19', …; see"),
+    ],
+)
+def test_table_errors_name_place_want_and_found(source: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        texts(source, "tsv", **options)
+
+
+def test_an_open_quote_is_found_where_it_begins() -> None:
+    with pytest.raises(DataError, match=r"^x:3: want CSV, .* quotes"):
+        texts('text\na\n"b\nc\n', "csv")
+
+
+def test_a_csv_cell_may_be_long() -> None:
+    assert len(texts("text\n" + "x" * 300_000, "csv")[0].text) == 300_000
+
+
+def test_fasttext() -> None:
+    source = "__label__a __label__b-c\tsome  text \n\n__label__ not\nat the end __label__z\n__label__q\r\n"
+    source += f"a__label__b {ODD}"
+    assert [(t.text, t.labels) for t in texts(source, "fasttext")] == [
+        ("some  text", ("a", "b-c")),
+        ("", ()),
+        ("__label__ not", ()),
+        ("at the end", ("z",)),
+        ("", ("q",)),
+        (f"a__label__b {ODD}", ()),
+    ]
+
+
+# JSONL texts and pairs
+
+
+def test_jsonl_texts() -> None:
+    rows: list[Any] = [
+        {"text": "a", "label": "x", "id": 7},
+        {"text": "b", "label": ["x", 1, True], "n": None},
+        {"text": "", "label": ""},
+        {"text": ODD, "label": {}},
+    ]
+    source = BOM + "\r\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    got = texts(source, "jsonl")
+    assert [t.labels for t in got] == [("x",), ("x", "1", "true"), (), ()]
+    assert [t.fields for t in got] == rows and [t.place for t in got] == ["x:1", "x:3", "x:5", "x:7"]
+    assert texts('{"s": "a", "y": 1.5}', "jsonl", text_column="s", label_column="y")[0].labels == ("1.5",)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            '{"text": "a", "label": "b"}\n{"text": }',
+            r"^x:2: want one JSON object a line, found 'Expecting value' at column 10",
+        ),
+        ("[1]", "^x:1: want a JSON object, found a list"),
+        ('"a"', "found a string"),
+        ("7", "found a number"),
+        ("null", "found null"),
+        ('{"a": 1, "b": 2}', "^x:1: want a key 'text', found 'a', 'b'; see --text-column"),
+        ("{}", "found none"),
+        ('{"text": null, "label": "a"}', "want a string in 'text', found null"),
+        ('{"text": "a"}', "want a key 'label'"),
+        ('{"text": "a", "label": {}}', "found an object; see --label-column"),
+        ('{"text": "a", "label": [null]}', "found a list"),
+        ("[" * 100_000, "x:1: want one JSON object"),
+        ("9" * 5000, "x:1: want"),
+    ],
+)
+def test_jsonl_errors(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        texts(source, "jsonl", label_column="label")
+
+
+def test_lone_surrogates_are_replaced_so_that_output_cannot_fail() -> None:
+    source = r'{"text": "a\ud800b", "label": "\uD83D\uDE00", "more": [{"\udfff": "\udc00\ud800"}]}'
+    (got,) = texts(source, "jsonl", label_column="label")
+    assert (got.text, got.labels) == ("a\ufffdb", ("😀",))
+    assert got.fields is not None and got.fields["more"] == [{"\ufffd": "\ufffd\ufffd"}]
+    (sentence,) = sentences(source, "jsonl")
+    written(sentence_writer("jsonl"), [sentence], "O").encode()
+
+
+def test_pairs() -> None:
+    assert pairs("a b\tc d\r\n\ne\t\n") == [Pair("a b", "c d", None, "x:1"), Pair("e", "", None, "x:3")]
+    named = pairs("id\tbad\tgood\n1\tb\tg\n", columns=("good", "bad"))
+    assert named == [Pair("g", "b", {"id": "1", "bad": "b", "good": "g"}, "x:2")]
+    assert pairs("1\tb\tg\n", columns=("3", "2")) == [Pair("g", "b", None, "x:1")]
+    assert pairs('"a, b",c\n', "csv")[0].good == "a, b"
+    row = {"sentence_good": "g", "sentence_bad": "b", "UID": "u"}
+    assert pairs(json.dumps(row), "jsonl") == [Pair("g", "b", row, "x:1")]
+    assert pairs('{"x": "g", "y": "b"}', "jsonl", columns=("x", "y"))[0].bad == "b"
+    assert pairs("") == pairs("", columns=("a", "b")) == pairs("", "jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "columns", "message"),
+    [
+        ("a\tb\nc\n", "tsv", None, "x:2: want 2 columns, found 1"),
+        ("a\tb\tc\n", "tsv", None, "x:1: want 2 columns, found 3"),
+        ("a\tb\n", "tsv", ("1", "4"), "want at least 4 columns, found 2"),
+        ("a\tb\n", "tsv", ("good", "b"), "want a column 'good'"),
+        ("{}", "jsonl", None, "want a key 'sentence_good'"),
+    ],
+)
+def test_pair_errors(source: str, format: str, columns: tuple[str, str] | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pairs(source, format, columns=columns)
+
+
+# raw text and tokens
+
+
+def test_raw_text_has_offsets_into_the_untouched_line() -> None:
+    first, blank, last = sentences("  Is it?\r\n\r\nno", "text")
+    assert first.text == "  Is it?" and first.words == ["Is", "it", "?"]
+    assert [first.text[a:b] for a, b in first.offsets or []] == first.words
+    assert blank == Sentence([], text="", offsets=[], place="x:2") and last.place == "x:3"
+
+
+def test_tokens_are_never_split_again() -> None:
+    got = sentences(f"{BOM}can't  stop\t{ODD} \r\n\n \nx", "tokens")
+    assert [s.words for s in got] == [["can't", "stop", ODD], [], [], ["x"]]
+    assert written(sentence_writer("tokens"), got, "T") == "T T T\n\n\nT\n"
+    assert written(sentence_writer("text"), got, "T") == "T T T\n\n\nT\n"
+    assert written(sentence_writer("inline"), got[:2], "T") == f"can't_T stop_T {ODD}_T\n\n"
+
+
+@given(lines_text(" \t"))
+def test_tokens_one_record_a_line(text: str) -> None:
+    text = text.lstrip(BOM)
+    got = sentences(text, "tokens")
+    out = written(sentence_writer("tokens"), got, "T")
+    assert out.count("\n") == len(got) == len(texts(text))
+    assert [s.words for s in sentences(written(sentence_writer("tokens"), got), "tokens")] == [[]] * len(got)
+
+
+@pytest.mark.parametrize("format", ["text", "tokens"])
+def test_words_alone_cannot_train(format: str) -> None:
+    with pytest.raises(UsageError, match="--from conll"):
+        sentences("a", format, need_tags=True)
+
+
+# CoNLL columns
+
+CONLL = (
+    "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ  I-VP O \n\n\n"
+    "-DOCSTART-\n\n\n# NN I-NP O\n\u00a0 SP O O\n\n-DOCSTART- -X- -X- O"
+)
+
+
+def test_conll_documents_blank_lines_and_missing_newline() -> None:
+    got = sentences(CONLL, "conll", need_tags=True)
+    assert [s.words for s in got] == [["EU", "rejects"], [], [], ["#", "\u00a0"], []]
+    assert [s.tags for s in got] == [["I-ORG", "O"], [], [], ["O", "O"], []]
+    assert [s.place for s in got] == ["x:3", "x:6", "x:9", "x:10", "x:13"]
+    assert written(sentence_writer("conll"), got, "Z") == (
+        "-DOCSTART- -X- O O O\n\nEU NNP I-NP I-ORG Z\nrejects VBZ  I-VP O  Z\n\n\n"
+        "-DOCSTART-\n\n\n# NN I-NP O Z\n\u00a0 SP O O Z\n\n-DOCSTART- -X- -X- O O"
+    )
+
+
+def test_conll_tabs_keep_spaces_in_words_and_crlf_stays() -> None:
+    source = f"{BOM}New York\tB-LOC\r\n{ODD}\tO\r\n\r\n-DOCSTART-\tO\r\nx\tO"
+    got = sentences(source, "conll", need_tags=True)
+    assert [(s.words, s.tags) for s in got] == [(["New York", ODD], ["B-LOC", "O"]), (["x"], ["O"])]
+    assert written(sentence_writer("conll"), got, "T") == (
+        f"New York\tB-LOC\tT\r\n{ODD}\tO\tT\r\n\r\n-DOCSTART-\tO\tO\r\nx\tO\tT"
+    )
+
+
+def test_conll_document_line_without_blank_lines() -> None:
+    source = "a X\n-DOCSTART- X\nb Y\n"
+    got = sentences(source, "conll")
+    assert [s.words for s in got] == [["a"], ["b"]]
+    assert written(sentence_writer("conll"), got, "T") == "a X T\n-DOCSTART- X O\nb Y T\n"
+
+
+def test_conll_words_alone() -> None:
+    got = sentences("a\nb\n\nc", "conll")
+    assert [(s.words, s.tags) for s in got] == [(["a", "b"], None), (["c"], None)]
+    assert written(sentence_writer("conll"), got, "T") == "a\tT\nb\tT\n\nc\tT"
+    with pytest.raises(DataError, match=r"^x:1: want at least 2 columns, found 1; see --column"):
+        sentences("a\nb\n", "conll", need_tags=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "tags"),
+    [
+        (None, ["C"]),
+        ("last", ["C"]),
+        ("-1", ["C"]),
+        ("3", ["B"]),
+        ("-2", ["B"]),
+        ("2", ["A"]),
+        ("word", ["w"]),
+    ],
+)
+def test_conll_columns(column: str | None, tags: list[str]) -> None:
+    assert sentences("w A B C\n", "conll", column=column, need_tags=True)[0].tags == tags
+
+
+def test_conll_column_errors() -> None:
+    with pytest.raises(DataError, match=r"^x:2: want at least 3 columns, found 2; see --column"):
+        sentences("a b c\nd e\n", "conll", column="3", need_tags=True)
+    assert sentences("a b c\nd e\n", "conll", column="3")[0].tags is None
+    with pytest.raises(DataError, match=r"^x:2: .*'ner'; this line has 3 columns"):
+        sentences("\na b c\n", "conll", column="ner")
+    with pytest.raises(DataError, match=r"^x:3: want a tag, found an empty cell"):
+        sentences("a\tX\n\nb\t\n", "conll", need_tags=True)
+    with pytest.raises(DataError, match=r"want at least 4 columns"):  # the word is no tag by accident
+        sentences("a b c\n", "conll", column="-3", need_tags=True)
+    with pytest.raises(UsageError, match="from 1 on"):
+        sentences("a b", "conll", column="0")
+
+
+def test_conll_of_other_sentences() -> None:
+    writer = sentence_writer("conll", probs=True)
+    got = sentences("a\u00a0 b\n\n", "tokens")
+    assert writer(got[0], Tagged(["X", "Y"], [1.0, 0.12345])) == "a\u00a0\tX\t1.0000\nb\tY\t0.1235\n\n"
+    assert writer(got[1], Tagged([], [])) == "\n"
+    assert sentence_writer("conll")(Sentence(["a\tb", "c\r\nd"]), Tagged(["X", "Y"])) == "a b\tX\nc  d\tY\n\n"
+    native = sentences("-DOCSTART- O\n\na O\n", "conll")
+    assert writer(native[0], Tagged(["X"], [0.5])) == "-DOCSTART- O O _\n\na O X 0.5000\n"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_conll_keeps_files_apart(end: str) -> None:
+    writer = sentence_writer("conll")
+    two = [sentences(f"{word} O{end}", "conll")[0] for word in "ab"]
+    assert written(writer, two, "T") == f"a O T\n\nb O T{end}"
+
+
+@given(lines_text(" \t\t-\u00a0"))
+@example("-DOCSTART-\n")
+@example("\n-DOCSTART-\n \na b\n-DOCSTART-\n\n\n")
+def test_conll_comes_back_with_one_column_more(text: str) -> None:
+    text = text.lstrip(BOM)
+    got = sentences(text, "conll")
+    out = written(sentence_writer("conll"), got, "@TAG")
+    assert re.sub(r"[ \t]@TAG(?=\r?\n|\Z)", "", out) == text.replace("@TAG", "")
+    assert out.count("@TAG") == sum(len(s.words) for s in got)
+    assert len(sentences(out, "conll")) == len(got)
+
+
+def test_excess_blank_lines_are_records_in_every_format() -> None:
+    got = sentences("\na O\n\n\n\nb O\n", "conll")
+    assert [len(s.words) for s in got] == [0, 1, 0, 0, 1]
+    for format in ("conll", "conllu"):
+        again = sentences(written(sentence_writer(format), [Sentence(s.words) for s in got], "T"), format)
+        assert [s.words for s in again] == [s.words for s in got]
+
+
+# CoNLL-U
+
+CONLLU = f"""# newdoc
+# text = Dámelo {ODD}
+1-2\tDámelo\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+1\tDá\tdar\tVERB\tv\tMood=Imp\t0\troot\t_\tEntity=B-X|Gloss=give
+2\tmelo\tyo\tPRON\t_\t_\t1\tobj\t_\t_
+2.1\tnada\t_\tNOUN\t_\t_\t_\t_\t1:dep\t_
+3\t{ODD}\t_\tX\t_\t_\t1\tdep\t_\tZ=1|A=2|Entity=O
+
+# nothing but a comment
+
+1\t#\t#\tSYM\t_\t_\t0\troot\t_\tA=1|Zeta=2
+"""
+
+
+@pytest.mark.parametrize(
+    "column", [None, "upos", "XPOS", "feats", "deprel", "Entity", "SpaceAfter", "Gloss", "None"]
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("tail", ["", "\n", "\n\n", "\n\n\n"])
+def test_conllu_round_trip_is_byte_exact(column: str | None, ending: str, tail: str) -> None:
+    source = (CONLLU.rstrip("\n") + tail).replace("\n", ending)
+    got = sentences(source, "conllu", column=column, need_tags=True)
+    assert [s.words for s in got][:3] == [["Dá", "melo", ODD], [], ["#"]]
+    assert len(got) == 3 + (tail == "\n\n\n")
+    assert written(sentence_writer("conllu", column=column), got) == source
+
+
+def test_conllu_reads_text_and_place() -> None:
+    first, comment, last = sentences(CONLLU, "conllu")
+    assert (first.text, first.place, comment.text, last.place) == (f"Dámelo {ODD}", "x:4", None, "x:11")
+    assert first.tags == ["VERB", "PRON", "X"]
+    assert sentences(CONLLU, "conllu", column="Entity")[0].tags == ["B-X", "O", "O"]
+
+
+def test_conllu_changes_the_one_column_only() -> None:
+    old = CONLLU.split("\n")
+    new = written(sentence_writer("conllu"), sentences(CONLLU, "conllu"), "TAG").split("\n")
+    changed = [(a.split("\t"), b.split("\t")) for a, b in zip(old, new, strict=True) if a != b]
+    assert [b for _, b in changed] == [[*a[:3], "TAG", *a[4:]] for a, _ in changed]
+    assert [b[0] for _, b in changed] == ["1", "2", "3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "tag", "want"),
+    [
+        (
+            "Entity",
+            "B-Y",
+            ["Entity=B-Y|Gloss=give", "Entity=B-Y", "Z=1|A=2|Entity=B-Y", "A=1|Entity=B-Y|Zeta=2"],
+        ),
+        ("Entity", "O", ["Gloss=give", "_", "Z=1|A=2|Entity=O", "A=1|Zeta=2"]),
+        (
+            "Foo",
+            "b|c",
+            ["Entity=B-X|Foo=b/c|Gloss=give", "Foo=b/c", "Z=1|A=2|Entity=O|Foo=b/c", "A=1|Foo=b/c|Zeta=2"],
+        ),
+    ],
+)
+def test_conllu_misc_keys(key: str, tag: str, want: list[str]) -> None:
+    out = written(sentence_writer("conllu", column=key), sentences(CONLLU, "conllu"), tag)
+    assert [row.split("\t")[9] for row in out.split("\n") if re.match(r"\d+\t", row)] == want
+
+
+def test_conllu_probabilities_go_to_misc() -> None:
+    (got,) = sentences("1\ta\t_\tX\t_\t_\t_\t_\t_\tSpaceAfter=No\r\n", "conllu")
+    out = sentence_writer("conllu", probs=True)(got, Tagged(["Y"], [0.5]))
+    assert out == "1\ta\t_\tY\t_\t_\t_\t_\t_\tProb=0.5000|SpaceAfter=No\r\n"
+
+
+def test_conllu_of_other_sentences() -> None:
+    (raw,) = sentences("Is it?", "text")
+    assert sentence_writer("conllu")(raw, Tagged(["AUX", "PRON", "PUNCT"])) == (
+        "# text = Is it?\n"
+        "1\tIs\t_\tAUX\t_\t_\t_\t_\t_\t_\n"
+        "2\tit\t_\tPRON\t_\t_\t_\t_\t_\tSpaceAfter=No\n"
+        "3\t?\t_\tPUNCT\t_\t_\t_\t_\t_\t_\n\n"
+    )
+    odd = Sentence(["a\tb", "", "c\nd"], text="a\tb  c\r\nd")
+    out = sentence_writer("conllu", column="NE", probs=True)(odd, Tagged(["O", "B-\tX", "O"], [1, 1, 1]))
+    assert out.split("\n")[0] == "# text = a b  c  d"
+    assert [row.split("\t")[1::8] for row in out.split("\n")[1:4]] == [
+        ["a b", "Prob=1.0000"],
+        ["_", "NE=B- X|Prob=1.0000"],
+        ["c d", "Prob=1.0000"],
+    ]
+    assert sentence_writer("conllu")(Sentence(["x"]), Tagged([""])).startswith("# text = x\n1\tx\t_\t_\t")
+    assert sentence_writer("conllu")(Sentence([]), Tagged([])) == "\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1\ta\tb\n", "x:2: want 10 columns separated by tabs, found 3"),
+        ("1 a b c d e f g h i\n", "found 1"),
+        ("x\ta" + "\t_" * 8, "x:2: want an ID .* found 'x'"),
+        ("²\ta" + "\t_" * 8, "found '²'"),
+        ("1\ta" + "\t_" * 8, "x:2: want a tag in column 4, found '_'"),
+    ],
+)
+def test_conllu_errors(row: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        sentences("# c\n" + row, "conllu", need_tags=True)
+
+
+@pytest.mark.parametrize("column", ["form", "HEAD", "a=b", "a b", "a|b"])
+def test_conllu_columns_that_are_no_tags(column: str) -> None:
+    with pytest.raises(UsageError, match="key of MISC"):
+        sentence_writer("conllu", column=column)
+
+
+CELL = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories=["Cs"]), max_size=6)
+MISC = st.just("_") | st.lists(st.sampled_from(["B=1", "A=2", "Key=3", "Keys=4", "C", "B"]), max_size=4).map(
+    "|".join
+)
+ROW = st.tuples(st.sampled_from(["1", "7", "1-2", "3.1"]), st.lists(CELL, min_size=8, max_size=8), MISC)
+
+
+@given(
+    st.lists(
+        ROW.map(lambda row: "\t".join([row[0], *row[1], row[2]])) | CELL.map("#{}".format) | st.just("")
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["upos", "feats", "Key"]),
+)
+def test_any_conllu_comes_back_byte_for_byte(rows: list[str], ending: str, column: str) -> None:
+    source = ending.join(rows)
+    got = sentences(source, "conllu", column=column)
+    assert written(sentence_writer("conllu", column=column), got) == source
+    again = sentences(written(sentence_writer("conllu", column=column), got, "N"), "conllu", column=column)
+    assert [s.tags for s in again] == [["N"] * len(s.words) for s in got]
+
+
+# JSONL sentences
+
+
+def test_jsonl_sentences_in_and_out() -> None:
+    source = '{"id": 1, "tags": ["O", "B-P"], "tokens": ["a", "b\\nc"], "z": "é"}\n{"text": "Is it?", "k": 2}'
+    first, second = sentences(source, "jsonl")
+    assert (first.words, first.tags, first.text, first.place) == (["a", "b\nc"], ["O", "B-P"], None, "x:1")
+    assert (second.words, second.tags, second.text) == (["Is", "it", "?"], None, "Is it?")
+    writer = sentence_writer("jsonl", probs=True)
+    out = writer(first, Tagged(["B-P", "I-P"], [1.0, 0.5], [(["O", "O"], -1.5)]))
+    assert out == (
+        '{"id": 1, "tags": ["B-P", "I-P"], "tokens": ["a", "b\\nc"], "z": "é", "probs": [1.0, 0.5], '
+        '"nbest": [{"tags": ["O", "O"], "score": -1.5}], '
+        '"entities": [{"start_token": 0, "end_token": 2, "label": "P", "text": "a b\\nc", "score": 0.75}]}\n'
+    )
+    assert json.loads(sentence_writer("jsonl")(second, Tagged(["O", "S-X", "E-X"]))) == {
+        "text": "Is it?",
+        "k": 2,
+        "tokens": ["Is", "it", "?"],
+        "tags": ["O", "S-X", "E-X"],
+        "offsets": [[0, 2], [3, 5], [5, 6]],
+        "entities": [
+            {"start": 3, "end": 5, "label": "X", "text": "it"},
+            {"start": 5, "end": 6, "label": "X", "text": "?"},
+        ],
+    }
+    assert "entities" not in json.loads(sentence_writer("jsonl")(first, Tagged(["DET", "NOUN"])))
+    (again,) = sentences(sentence_writer("jsonl", column="t")(second, Tagged(["X"] * 3)), "jsonl", column="t")
+    assert (again.text, again.offsets, again.tags) == ("Is it?", second.offsets, ["X"] * 3)
+
+
+@pytest.mark.parametrize("offsets", [[[0, 9]], [[1, 0]], [[0]], ["ab"], [[0, True]], [], 7, None])
+def test_jsonl_offsets_that_do_not_fit_are_not_used(offsets: Any) -> None:
+    (got,) = sentences(json.dumps({"text": "ab", "tokens": ["ab"], "offsets": offsets}), "jsonl")
+    assert got.offsets is None and got.text == "ab"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ('{"words": []}', "x:1: want 'tokens' or 'text', found 'words'"),
+        ('{"tokens": ["a"]}', "want a key 'ner', found 'tokens'; see --column"),
+        ('{"tokens": ["a"], "ner": []}', "found 1 words and 0 tags in 'ner'"),
+        ('{"tokens": "a", "ner": []}', "want a list of strings in 'tokens', found a string"),
+        ('{"tokens": [1], "ner": ["a"]}', "want a list of strings in 'tokens'"),
+        ('{"text": 1}', "want a string in 'text'"),
+    ],
+)
+def test_jsonl_sentence_errors(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        sentences(source, "jsonl", column="ner", need_tags=True)
+
+
+# entities and HTML
+
+
+@pytest.mark.parametrize(
+    ("tags", "want"),
+    [
+        ("", []),
+        ("O O", []),
+        ("I-X I-X B-X O I-Y", [(0, 2, "X"), (2, 3, "X"), (4, 5, "Y")]),  # IOB1
+        ("B-X I-X B-X I-Y", [(0, 2, "X"), (2, 3, "X"), (3, 4, "Y")]),  # IOB2
+        ("B-X E-X S-X S-X I-X", [(0, 2, "X"), (2, 3, "X"), (3, 4, "X"), (4, 5, "X")]),  # IOBES
+        ("B-X L-X U-Y-Z O", [(0, 2, "X"), (2, 3, "Y-Z")]),  # BILOU
+        ("DET NOUN", None),
+        ("O -LRB-", None),
+        ("B- O", None),
+    ],
+)
+def test_entities(tags: str, want: list[tuple[int, int, str]] | None) -> None:
+    assert Tagged(tags.split()).entities() == want
+
+
+class Page(HTMLParser):
+    """What a browser would see: the text, and the elements that are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.open, self.marks, self.seen = "", [], [], set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "mark":
+            self.marks.append(dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] in (["p"], ["mark"]):
+            self.text += data
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(exclude_characters="\0\r")), st.sampled_from(["<b>", "X&Y", "O"]))
+    )
+)
+@example([("</p><script>alert(1)</script>", "<b>"), ("&amp;", "X&Y")])
+def test_html_shows_every_character_and_runs_none(rows: list[tuple[str, str]]) -> None:
+    writer = sentence_writer("html")
+    page = Page()
+    sentence = Sentence([word for word, _ in rows])
+    page.feed(writer.header + writer(sentence, Tagged([tag for _, tag in rows])) + writer.footer)
+    page.close()
+    assert page.text == " ".join(sentence.words) and page.open == []
+    assert page.seen <= {"html", "head", "meta", "title", "style", "body", "p", "mark", "small"}
+
+
+def test_html_entities_are_one_run_of_the_text_as_it_was() -> None:
+    (sentence,) = sentences("in  New  York <3", "text")
+    tagged = Tagged(["O", "B-LOC", "I-LOC", "O", "O"], [1.0, 0.5, 1.0, 1.0, 1.0])
+    out = sentence_writer("html", probs=True)(sentence, tagged)
+    assert re.sub(r"--hue:\d+", "--hue:1", out) == (
+        '<p>in  <mark style="--hue:1" title="0.7500">New  York<small>LOC</small></mark> &lt;3</p>\n'
+    )
+    assert out == sentence_writer("html", probs=True)(sentence, tagged)
+    assert sentence_writer("html")(Sentence([]), Tagged([])) == "<p></p>\n"
+
+
+# every format
+
+
+@pytest.mark.parametrize("format", WRITE_FORMATS)
+@pytest.mark.parametrize("source", SENTENCE_FORMATS)
+def test_every_format_into_every_other(source: str, format: str) -> None:
+    data = {
+        "text": "a b\n\nc",
+        "tokens": "a b\n\nc",
+        "conll": "a X\nb X\n\n\nc X",
+        "conllu": "".join(
+            f"{i}\t{w}" + "\t_" * 8 + e for i, w, e in [(1, "a", "\n"), (2, "b", "\n\n\n"), (1, "c", "")]
+        ),
+        "jsonl": '{"tokens": ["a", "b"]}\n{"tokens": []}\n{"text": "c"}',
+    }
+    got = sentences(data[source], source)
+    assert [s.words for s in got] == [["a", "b"], [], ["c"]]
+    writer = sentence_writer(format)
+    out = written(writer, got, "T")
+    if source != format:
+        assert out.endswith("\n")
+    if format in SENTENCE_FORMATS and format not in ("text", "tokens"):
+        again = sentences(out, format)
+        assert [s.words for s in again] == [s.words for s in got]
+        assert [s.tags for s in again] == [["T"] * len(s.words) for s in got]
+    elif format == "html":
+        assert out.count("<p>") == 3 and writer.header and writer.footer
+    else:
+        assert out.count("\n") == 3
+
+
+@pytest.mark.parametrize("source", SENTENCE_FORMATS)
+def test_empty_files(source: str) -> None:
+    assert sentences("", source) == sentences(BOM, source) == []
+
+
+@given(lines_text('\t ,"{}:#-_|.1[]'), st.sampled_from(TEXT_FORMATS))
+def test_hostile_texts_give_records_or_one_clear_error(text: str, format: str) -> None:
+    try:
+        got = texts(text, format)
+    except DataError as e:
+        assert str(e).startswith("x:") and "want" in str(e) and "\n" not in str(e)
+    else:
+        assert all(t.place.startswith("x:") for t in got)
+
+
+@given(lines_text('\t ,"{}:#-_|.1[]'), st.sampled_from(SENTENCE_FORMATS), st.sampled_from(WRITE_FORMATS))
+def test_hostile_sentences_give_one_record_each_or_one_clear_error(
+    text: str, source: str, target: str
+) -> None:
+    try:
+        got = sentences(text, source)
+    except DataError as e:
+        assert str(e).startswith("x:") and "want" in str(e) and "\n" not in str(e)
+        return
+    out = written(sentence_writer(target), got, "T")
+    if target in ("text", "tokens", "inline"):
+        assert out.count("\n") == len(got)
+    if target == "jsonl":
+        assert [len(json.loads(row)["tokens"]) for row in out.split("\n")[:-1]] == [len(s.words) for s in got]
+
+
+@pytest.mark.parametrize("format", ["text", "tokens", "inline"])
+def test_probabilities_need_a_place(format: str) -> None:
+    with pytest.raises(UsageError, match="--to conll"):
+        sentence_writer(format, probs=True)
+
+
+def test_unknown_formats_are_refused_with_the_choices() -> None:
+    for call, known in [
+        (lambda: texts("", "html"), TEXT_FORMATS),
+        (lambda: pairs("", "text"), PAIR_FORMATS),
+        (lambda: sentences("", "inline"), SENTENCE_FORMATS),
+        (lambda: sentence_writer("tsv"), WRITE_FORMATS),
+    ]:
+        with pytest.raises(UsageError, match=", ".join(known)):
+            call()
+
+
+def test_a_very_long_line_in_every_format() -> None:
+    long = "x" * 1_000_000
+    assert len(texts(long)[0].text) == len(texts(f"text\n{long}", "tsv")[0].text) == len(long)
+    many = "x " * 200_000
+    assert len(sentences(many, "tokens")[0].words) == 200_000
+    assert sentences(f"{long} T\n", "conll")[0].words == [long]
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "task", "want"),
+    [
+        ("a.jsonl", "", "lm", "jsonl"),
+        ("a.CSV.gz", "", "classify", "csv"),
+        ("dir.tsv/a.tab", "", "lm", "tsv"),
+        ("a.conllu.bz2", "", "tag", "conllu"),
+        ("a.iob2", "", "tag", "conll"),
+        ("a.tok", "", "tag", "tokens"),
+        ("a.tsv", "w\tO\n", "tag", "conll"),
+        ("a.tsv", "", "pairs", "tsv"),
+        ("a", "", "pairs", "tsv"),
+        ("a", '{"sentence_good": ', "pairs", "jsonl"),
+        ("a.conllu", "", "lm", "text"),
+        ("a.txt", "some text", "lm", "text"),
+        ("-", BOM + '{"text": "', "lm", "jsonl"),
+        ("-", "{ sic } said he", "lm", "text"),
+        ("a.txt", "__label__x good\n", "classify", "fasttext"),
+        ("a", "label\ttext\nx\ty\n", "classify", "tsv"),
+        ("a", 'id,"text"\n1,a\n', "lm", "csv"),
+        ("a", "one, two\nthree, four\n", "classify", "text"),
+        ("-", "", "tag", "text"),
+        ("-", "Hello world\n", "tag", "text"),
+        ("-", "HELLO WORLD\nGOOD BYE\nSO LONG\n", "tag", "text"),
+        ("-", "a b c\nd e f\ng h i\n", "tag", "text"),
+        ("eng.train", "-DOCSTART- -X- O O\n\nEU", "tag", "conll"),
+        ("eng.train", "EU NNP I-NP I-ORG\r\nsays VBZ I-VP O\r\n\r\n", "tag", "conll"),
+        ("a.train", "The DT\ncat NN\n\nsat VBD\n", "tag", "conll"),
+        ("a.txt", "The\tdet\ncat\tnoun\nsa", "tag", "conll"),
+        ("a", "# sent_id = 1\n1\ta" + "\t_" * 8 + "\n", "tag", "conllu"),
+    ],
+)
+def test_guess_format(path: str, head: str, task: str, want: str) -> None:
+    assert guess_format(path, head, task) == want
+
+
+@given(st.text(), st.sampled_from(["lm", "classify", "tag", "pairs"]))
+def test_guess_format_never_fails(head: str, task: str) -> None:
+    assert guess_format("-", head, task) in {*TEXT_FORMATS, *SENTENCE_FORMATS}
+
+
+def test_guess_format_knows_its_tasks() -> None:
+    with pytest.raises(UsageError, match="classify"):
+        guess_format("a", "", "parse")

@@ -1,0 +1,340 @@
+"""Lines and output files: endings, encodings, live pipes, compression, files that are whole or not there."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnntool.errors import DataError, RnntoolError
+from rnntool.streams import Lines, chomp, open_lines, open_output
+
+ODD = "a\u2028b\u0085c\x0cd\x1ce\rf\u00a0g\x0b"  # str.splitlines would cut this seven times
+
+
+def lines_of(data: bytes, **options: str) -> Lines:
+    return Lines(io.BytesIO(data), name="x", **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "want"),
+    [
+        (b"", []),
+        (b"\n", ["\n"]),
+        (b"a\r\nb\n\nc", ["a\r\n", "b\n", "\n", "c"]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", ["a\n", "\ufeffb\n"]),
+        (b"\xef\xbb\xbf", []),
+        (f"{ODD}\n".encode(), [ODD + "\n"]),
+    ],
+)
+def test_lines_end_at_newlines_only(data: bytes, want: list[str]) -> None:
+    assert list(lines_of(data)) == want
+
+
+@given(st.text(), st.integers(1, 5))
+def test_lines_lose_nothing_however_the_chunks_fall(text: str, size: int) -> None:
+    class Drip(io.BytesIO):
+        def read1(self, _: int | None = -1, /) -> bytes:
+            return self.read(size)
+
+    text = text.lstrip("\ufeff")
+    lines = Lines(Drip(text.encode()), name="x")
+    got = list(lines)
+    assert "".join(got) == text
+    assert lines.number == len(got) == text.count("\n") + (not text.endswith("\n") and bool(text))
+
+
+@given(st.text(st.characters(exclude_characters="\n"), max_size=20))
+def test_chomp_takes_one_ending(text: str) -> None:
+    assert chomp(text + "\n") == (text[:-1] if text.endswith("\r") else text)
+    assert chomp(text + "\r\n") == text
+    assert chomp(text) == text
+
+
+def test_number_and_place_follow_the_line_returned() -> None:
+    lines = lines_of(b"a\nb\nc\n")
+    for n, _ in enumerate(lines, 1):
+        assert (lines.number, lines.place()) == (n, f"x:{n}")
+        if n == 2:
+            break
+    assert list(lines) == ["c\n"]  # a second iterator goes on, it doesn't begin again
+
+
+def test_bad_utf8_is_found_after_the_good_lines() -> None:
+    lines = lines_of(b"good\r\nal\xc3\xa4 \xff\nrest\n")
+    each = iter(lines)
+    assert next(each) == "good\r\n"
+    with pytest.raises(
+        DataError, match=r"^x:2: want UTF-8, found 0xff at byte 6; .*--encoding-errors replace"
+    ):
+        next(each)
+    assert lines.number == 1
+    assert list(lines_of(b"a\xff\n", errors="replace")) == ["a\ufffd\n"]
+    with pytest.raises(DataError, match=r"x:1: .*UTF-16"):
+        list(lines_of("a\n".encode("utf-16")))
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_give_lines_or_one_clear_error(data: bytes) -> None:
+    assert "".join(lines_of(data, errors="replace")).count("\n") == data.count(b"\n")
+    try:
+        list(lines_of(data))
+    except DataError as e:
+        assert str(e).startswith("x:")
+
+
+def test_a_very_long_line_takes_linear_time(tmp_path: Path) -> None:
+    file = tmp_path / "long"
+    file.write_bytes(b"x" * 20_000_000)
+    started = time.perf_counter()
+    with open_lines(file) as lines:
+        assert [len(line) for line in lines] == [20_000_000]
+    assert time.perf_counter() - started < 3
+
+
+def test_missing_folder_and_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        open_lines(tmp_path / "none")
+    for name in ("folder", "folder.gz"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(DataError, match="found a folder"):
+            open_lines(tmp_path / name)
+    with pytest.raises(DataError, match="can't be read"):
+        open_lines("a\0b")
+    with pytest.raises(DataError, match="can't be read"):
+        open_lines(tmp_path / ("x" * 5000))
+
+
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".GZ": gzip.compress}
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_compressed_input(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a{suffix}"
+    packed = PACK[suffix]("ä\nb".encode())
+    file.write_bytes(packed + packed)  # archives may be put one after the other
+    with open_lines(file) as lines:
+        assert lines.ready()
+        assert list(lines) == ["ä\n", "bä\n", "b"]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("damage", ["cut", "foreign", "flipped"])
+def test_damaged_archives_are_data_errors(tmp_path: Path, suffix: str, damage: str) -> None:
+    packed = PACK[suffix](os.urandom(3000).hex().encode() + b"\n")
+    middle = len(packed) // 2
+    bad = {
+        "cut": packed[:middle],
+        "foreign": b"plain text\n",
+        "flipped": packed[:middle]
+        + bytes([packed[middle] ^ 0xFF, packed[middle + 1] ^ 0xFF])
+        + packed[middle + 2 :],
+    }[damage]
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(bad)
+    with pytest.raises(DataError, match=r"is the file whole\?$"), open_lines(file) as lines:
+        list(lines)
+
+
+def test_a_cut_archive_gives_its_good_lines_first(tmp_path: Path) -> None:
+    file = tmp_path / "a.gz"
+    file.write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(99999)))[:-20])
+    got: list[str] = []
+    with pytest.raises(DataError, match="after line"), open_lines(file) as lines:
+        for line in lines:
+            got.append(line)
+    assert got[:2] == ["0\n", "1\n"] and len(got) > 9999
+
+
+def test_zstandard(tmp_path: Path) -> None:
+    file = tmp_path / "a.zst"
+    try:
+        with open_output(file) as out:
+            out.write("ä\nb")
+    except DataError as e:
+        assert "zst" in str(e) and "install" in str(e)
+    else:
+        assert list(open_lines(file)) == ["ä\n", "b"]
+
+
+class Pipe:
+    """A live pipe and the Lines that read it."""
+
+    def __init__(self) -> None:
+        reader, self.writer = os.pipe()
+        self.lines = Lines(os.fdopen(reader, "rb", buffering=0), name="<pipe>")
+
+    def send(self, data: bytes) -> None:
+        os.write(self.writer, data)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
+def test_ready_on_a_live_pipe() -> None:
+    pipe = Pipe()
+    lines, each = pipe.lines, iter(pipe.lines)
+    with lines:
+        assert not lines.ready()
+        pipe.send(b"one\ntwo\nthr")
+        assert lines.ready()
+        assert next(each) == "one\n" and lines.ready()
+        assert next(each) == "two\n"
+        assert not lines.ready()  # half a line is not a line
+        pipe.send(b"ee")
+        assert not lines.ready()
+        pipe.send(b"\n\xc3")
+        assert lines.ready()
+        assert next(each) == "three\n" and not lines.ready()
+        pipe.send(b"\xa4")
+        os.close(pipe.writer)
+        assert lines.ready()  # the end is near, nobody has to wait for it
+        assert next(each) == "ä"
+        assert lines.ready()
+        assert next(each, None) is None and lines.ready()
+        assert lines.number == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
+def test_a_descriptor_in_nonblocking_mode_waits() -> None:
+    pipe = Pipe()
+    os.set_blocking(pipe.lines._raw.fileno(), False)
+    code = f"import os, time; time.sleep(.2); os.write({pipe.writer}, b'late\\n')"
+    child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[pipe.writer])
+    os.close(pipe.writer)
+    with pipe.lines as lines:
+        assert not lines.ready()
+        assert list(lines) == ["late\n"]
+    child.wait()
+
+
+def test_ready_is_true_on_files_and_on_errors(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"a\n\xff\n")
+    with open_lines(file) as lines:
+        assert lines.ready() and next(iter(lines)) == "a\n" and lines.ready()
+        with pytest.raises(DataError):
+            list(lines)
+        assert lines.ready()
+
+
+ECHO = """
+import sys
+from rnntool.streams import open_lines, open_output
+with open_lines("-") as lines, open_output("-") as out:
+    for line in lines:
+        out.write(line)
+        if not lines.ready():
+            out.flush()
+assert not sys.stdout.closed
+"""
+
+
+def test_standard_streams_answer_each_line_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        for text in ("eins\r\n", "zw\u2028ö\n"):
+            child.stdin.write(text.encode())
+            child.stdin.flush()
+            assert child.stdout.readline() == text.encode()
+        child.stdin.write(b"last")
+        child.stdin.close()
+        assert child.stdout.read() == b"last"
+    assert child.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such shell")
+def test_closed_standard_input_is_a_data_error() -> None:
+    code = "from rnntool.streams import open_lines; open_lines('-')"
+    done = subprocess.run(f"'{sys.executable}' -c \"{code}\" <&-", shell=True, capture_output=True, text=True)
+    assert "DataError: <stdin>" in done.stderr
+
+
+def test_standard_output_is_utf8_with_plain_newlines() -> None:
+    code = "from rnntool.streams import open_output\nwith open_output(None) as out: out.write('ä\\n')"
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env)
+    assert (done.stdout, done.stderr) == ("ä\n".encode(), b"")
+
+
+def test_stand_ins_for_standard_streams(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb")))
+    with open_lines("-") as lines, open_output("-") as out:
+        assert lines.name == "<stdin>"
+        out.writelines(lines)
+    assert capsys.readouterr().out == "a\nb"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.gz", "a.bz2", "a.xz"])
+@settings(deadline=None)  # it waits for the disk
+@given(text=st.text())
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, name: str, text: str) -> None:
+    file = tmp_path_factory.mktemp("out") / name
+    with open_output(file) as out:
+        out.write(text)
+    with open_lines(file) as lines:
+        assert "".join(lines) == text.removeprefix("\ufeff")
+    assert [f.name for f in file.parent.iterdir()] == [name]
+
+
+def test_the_same_text_gives_the_same_archive(tmp_path: Path) -> None:
+    for name in ("a.gz", "b.gz"):
+        with open_output(tmp_path / name) as out:
+            out.write("text\n")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(error), open_output(file) as out:
+        out.write("new")
+        assert file.read_text() == "old"
+        raise error
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and links of another kind")
+def test_modes_and_links_are_kept(tmp_path: Path) -> None:
+    old, new, link = tmp_path / "old", tmp_path / "new", tmp_path / "link"
+    old.write_text("old")
+    old.chmod(0o640)
+    link.symlink_to(old)
+    for place in (link, new):
+        with open_output(place) as out:
+            out.write("text")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert link.is_symlink() and old.read_text() == "text"
+    assert stat.S_IMODE(old.stat().st_mode) == 0o640
+    assert stat.S_IMODE(new.stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such devices")
+def test_devices_are_written_not_replaced() -> None:
+    with open_output("/dev/null") as out:
+        out.write("text")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(RnntoolError, match="/dev/full: writing failed"), open_output("/dev/full") as out:
+        out.write("text")
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "none" / "a.txt", "a\0b"):
+        with pytest.raises(RnntoolError, match="can't be written"), open_output(place):
+            pass
+    assert list(tmp_path.iterdir()) == []
