@@ -1,6 +1,7 @@
-"""The commands: options, help and exit codes. A body imports what it runs when it runs, so that help starts at once.
+"""The commands: options, help and exit codes. A body imports what it runs when it runs: help starts at once.
 
-The options of `train` are made from the settings in `rnntool.config`; what a command does lies in `rnntool.commands`.
+The options of `train` are made from the settings in `rnntool.config`; what a command does is in
+`rnntool.commands`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rnntool.errors import RnntoolError, UsageError
 class Commands(TyperGroup):
     """Turns what goes wrong in a command into one sentence and the right exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
@@ -45,14 +46,16 @@ def _examples(*lines: str) -> str:
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
-    cls=Commands, name="rnntool", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    cls=Commands, name="rnntool", no_args_is_help=True, rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     context_settings=HELP,
-    help="Small, fast, private text models from your own data: recurrent networks that write, tag and classify text.",
+    help="Small, fast, private text models from your own data: recurrent networks that write, tag and "
+         "classify text.",
     epilog=_examples(
         "echo 'The keys on the table are mine.' | rnntool tag",
         "rnntool train tag train.conllu --dev dev.conllu -o my-tagger",
     ),
-)  # fmt: skip
+)
 train = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP,
                     help="Train a model on your own data.")
 app.add_typer(train, name="train")
@@ -60,7 +63,8 @@ app.add_typer(train, name="train")
 # --- Options that several commands have --------------------------------------------------------------------
 
 Files = Annotated[list[str] | None, typer.Argument(
-    metavar="[FILE]…", help="Files to read, `-` or none for standard input; .gz, .bz2, .xz too.", show_default=False)]
+    metavar="[FILE]…", help="Files to read, `-` or none for standard input; .gz, .bz2, .xz too.",
+    show_default=False)]
 Output = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="FILE", help="Write here and not to standard output.", show_default=False)]
 Encoding = Annotated[Literal["strict", "replace"], typer.Option(
@@ -68,7 +72,8 @@ Encoding = Annotated[Literal["strict", "replace"], typer.Option(
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(
     "--device", envvar="RNNTOOL_DEVICE", show_envvar=False, help="Where to compute.")]
 Threads = Annotated[int, typer.Option(
-    "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False, help="Processor threads; 0 takes all cores.")]
+    "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False,
+    help="Processor threads; 0 takes all cores.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was guessed and chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -76,22 +81,25 @@ AsJsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object for each
 
 
 def _model(default: str | None) -> Any:
-    return Annotated[str, typer.Option(
+    return typer.Option(
         "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False,
-        help="Folder or name of a model; see rnntool models.", show_default=default or False)]
+        help="Folder or name of a model; see rnntool models.", show_default=default or False)
 
 
-Tagger, Classifier, Writer, AnyModel = map(_model, ("en-pos", "en-question", "shakespeare", None))
+Tagger = Annotated[str, _model("en-pos")]
+Classifier = Annotated[str, _model("en-question")]
+Writer = Annotated[str, _model("shakespeare")]
+AnyModel = Annotated[str, _model(None)]
 
 
 def _from(formats: str) -> Any:
-    return Annotated[str | None, typer.Option(
+    return typer.Option(
         "-f", "--from", metavar="FORMAT", help=f"Format of the input: {formats}. Guessed where left out.",
-        show_default=False)]
+        show_default=False)
 
 
-TextFrom = _from("text, tsv, csv, jsonl, fasttext")
-SentenceFrom = _from("text, tokens, conll, conllu, jsonl")
+TextFrom = Annotated[str | None, _from("text, tsv, csv, jsonl, fasttext")]
+SentenceFrom = Annotated[str | None, _from("text, tokens, conll, conllu, jsonl")]
 
 
 def _said(quiet: bool, verbose: bool) -> Callable[[str], None]:
@@ -113,7 +121,7 @@ def _main(
     pass
 
 
-# --- Training ------------------------------------------------------------------------------------------------
+# --- Training ----------------------------------------------------------------------------------------------
 
 
 def _setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:
@@ -121,18 +129,24 @@ def _setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:
     options = []
     kinds = config.value_types(kind)
     for field in dataclasses.fields(kind):
-        meta, value = field.metadata, kinds[field.name]
-        if meta["choices"]:
-            value = Literal[meta["choices"]]  # type: ignore[assignment]
+        meta = field.metadata
+        value: Any = Literal[meta["choices"]] if meta["choices"] else kinds[field.name]
         flag = config.flag(field.name)
-        shown = {True: "yes", False: "no"}.get(field.default, str(field.default)) if field.default is not None else False
         options.append(inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=None,
             annotation=Annotated[value | None, typer.Option(
                 f"{flag}/--no-{flag[2:]}" if value is bool else flag,
-                help=meta["help"], rich_help_panel=meta["panel"], show_default=shown, metavar=meta["metavar"],
-                parser=meta["parse"], envvar=f"RNNTOOL_{field.name.upper()}", show_envvar=False)]))
+                help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
+                metavar=meta["metavar"], parser=meta["parse"], envvar=f"RNNTOOL_{field.name.upper()}",
+                show_envvar=False)]))
     return options
+
+
+def _shown(default: Any) -> str | bool:
+    """A default as help pages show it; False for one that is not worth showing."""
+    if default is None:
+        return False
+    return ("yes" if default else "no") if isinstance(default, bool) else str(default)
 
 
 def _train(
@@ -142,8 +156,9 @@ def _train(
     output: Annotated[Path | None, typer.Option(
         "-o", "--output", metavar="DIR", help="Folder of the model.", show_default=False)] = None,
     dev: Annotated[list[str] | None, typer.Option(
-        "--dev", metavar="FILE", help="Development data: picks the best weights.", show_default=False)] = None,
-    from_: _from("as the command that runs the model reads it") = None,  # type: ignore[valid-type]
+        "--dev", metavar="FILE", help="Development data: picks the best weights.",
+        show_default=False)] = None,
+    from_: Annotated[str | None, _from("as the command that runs the model reads it")] = None,
     preset: Annotated[str | None, typer.Option(
         "--preset", metavar="NAME", help="A set of settings by name.", show_default=False)] = None,
     config_file: Annotated[Path | None, typer.Option(
@@ -163,8 +178,8 @@ def _train(
     if output is None:
         raise UsageError("want a folder for the model, found none; give -o DIR")
     run(task, files or [], output, given, dev=dev or [], format=from_, preset=preset, config_file=config_file,
-        resume=resume, force=force, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        verbose=verbose, as_json=as_json)
+        resume=resume, force=force, encoding_errors=encoding_errors, device=device, threads=threads,
+        quiet=quiet, verbose=verbose, as_json=as_json)
 
 
 def _train_command(task: str, help: str, examples: str) -> None:
@@ -173,7 +188,8 @@ def _train_command(task: str, help: str, examples: str) -> None:
     def command(**options: Any) -> None:
         _train(task, **options)
 
-    shared = list(inspect.signature(_train, eval_str=True).parameters.values())[1:-1]  # all but `task` and `given`
+    shared = list(inspect.signature(_train, eval_str=True).parameters.values())
+    shared = shared[1:-1]  # all but `task` and `given`
     shared = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
     command.__signature__ = inspect.Signature([*shared, *_setting_options(config.SETTINGS[task])])  # type: ignore[attr-defined]
     command.__annotations__ = {}  # the signature has them
@@ -184,32 +200,32 @@ _train_command(
     "lm", "Train a language model on text: words, subwords, characters or bytes.",
     _examples("rnntool train lm poems.txt -o poet --tokenizer char --context stream",
               "rnntool train lm train.txt --dev valid.txt -o words --tokenizer word --max-time 10m"),
-)  # fmt: skip
+)
 _train_command(
     "classify", "Train a classifier on labelled texts: TSV or CSV with a header, JSONL, or fastText lines.",
     _examples("rnntool train classify train.tsv -o topics --text-column text --label-column label",
               "rnntool train classify reviews.jsonl -o reviews --pooling mean+max --class-weights balanced"),
-)  # fmt: skip
+)
 _train_command(
     "tag", "Train a tagger on sentences with a tag for each word: CoNLL columns, CoNLL-U or JSONL.",
     _examples("rnntool train tag train.conllu --dev dev.conllu -o pos",
               "rnntool train tag ner.conll -o ner --head crf --column 4"),
-)  # fmt: skip
+)
 
 
-# --- Filters -------------------------------------------------------------------------------------------------
+# --- Filters -----------------------------------------------------------------------------------------------
 
 
 @app.command(epilog=_examples(
     "echo 'The keys on the table are mine.' | rnntool tag",
     "rnntool tag -m en-ner --to inline news.txt",
     "rnntool tag --from tokens --to conll --probs sentences.tok > tagged.conll",
-))  # fmt: skip
+))
 def tag(
     files: Files = None,
-    model: Tagger = "en-pos",  # type: ignore[valid-type]
+    model: Tagger = "en-pos",
     output: Output = None,
-    from_: SentenceFrom = None,  # type: ignore[valid-type]
+    from_: SentenceFrom = None,
     to: Annotated[str | None, typer.Option(
         "-t", "--to", metavar="FORMAT", show_default=False,
         help="Format of the output: tokens (a line of tags), inline, conll, conllu, jsonl, html. "
@@ -218,11 +234,13 @@ def tag(
         "--column", help="CoNLL-U column or JSONL key to write; the one the model learned by default.",
         show_default=False)] = None,
     scheme: Annotated[Literal["iob1", "iob2", "iobes"] | None, typer.Option(
-        "--scheme", help="Scheme of span tags. That of the file's own tags, else iob2.", show_default=False)] = None,
+        "--scheme", help="Scheme of span tags. That of the file's own tags, else iob2.",
+        show_default=False)] = None,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability of each tag.")] = False,
     nbest: Annotated[int, typer.Option("--nbest", min=0, help="Add the K best tag sequences (JSONL).")] = 0,
     threshold: Annotated[float, typer.Option(
-        "--threshold", min=0, max=1, help="Leave out tags less probable than this: O for spans, _ otherwise.")] = 0.0,
+        "--threshold", min=0, max=1,
+        help="Leave out tags less probable than this: O for spans, _ otherwise.")] = 0.0,
     as_jsonl: AsJsonl = False,
     encoding_errors: Encoding = "strict",
     device: Device = "auto",
@@ -233,20 +251,21 @@ def tag(
     """Tag each word of sentences: parts of speech, named entities."""
     from rnntool.commands.tag import run
 
-    run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to, column=column,
-        scheme=scheme, probs=probs, nbest=nbest, threshold=threshold, encoding_errors=encoding_errors, device=device,
-        threads=threads, quiet=quiet, say=_said(quiet, verbose))
+    run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to,
+        column=column, scheme=scheme, probs=probs, nbest=nbest, threshold=threshold,
+        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
+        say=_said(quiet, verbose))
 
 
 @app.command(epilog=_examples(
     "echo 'Who wrote Hamlet ?' | rnntool classify --probs",
     "rnntool classify questions.jsonl --jsonl --top 3",
-))  # fmt: skip
+))
 def classify(
     files: Files = None,
-    model: Classifier = "en-question",  # type: ignore[valid-type]
+    model: Classifier = "en-question",
     output: Output = None,
-    from_: TextFrom = None,  # type: ignore[valid-type]
+    from_: TextFrom = None,
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text: a name, or a number from 1.",
         show_default=False)] = None,
@@ -265,34 +284,39 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.classify import run
 
-    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, probs=probs, top=top,
-        threshold=threshold, none_label=none_label, as_jsonl=as_jsonl, encoding_errors=encoding_errors,
-        device=device, threads=threads, quiet=quiet, say=_said(quiet, verbose))
+    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, probs=probs,
+        top=top, threshold=threshold, none_label=none_label, as_jsonl=as_jsonl,
+        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
+        say=_said(quiet, verbose))
 
 
 @app.command(epilog=_examples(
     "rnntool generate 'ROMEO:' --temperature 0.7 --seed 1",
     "rnntool generate -n 5 --max-tokens 100 --jsonl",
     "printf 'KING\\nQUEEN\\n' | rnntool generate --prompts -",
-))  # fmt: skip
+))
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(
-        metavar="[PROMPT]…", help="Texts to go on from; none starts from nothing.", show_default=False)] = None,
-    model: Writer = "shakespeare",  # type: ignore[valid-type]
+        metavar="[PROMPT]…", help="Texts to go on from; none starts from nothing.",
+        show_default=False)] = None,
+    model: Writer = "shakespeare",
     output: Output = None,
     prompt_file: Annotated[str | None, typer.Option(
         "--prompts", metavar="FILE", help="A prompt on each line of a file, `-` for standard input.",
         show_default=False)] = None,
     n: Annotated[int, typer.Option("-n", "--samples", min=1, help="Samples for each prompt.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", help="Below 1 bolder, above wilder; 0 the likeliest.")
-                           ] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", help="Draw from the K likeliest tokens only; 0 from all.")] = 0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Draw from the likeliest tokens that hold this share.")] = 1.0,
+    temperature: Annotated[float, typer.Option(
+        "--temperature", help="Below 1 bolder, above wilder; 0 the likeliest.")] = 1.0,
+    top_k: Annotated[int, typer.Option(
+        "--top-k", help="Draw from the K likeliest tokens only; 0 from all.")] = 0,
+    top_p: Annotated[float, typer.Option(
+        "--top-p", help="Draw from the likeliest tokens that hold this share.")] = 1.0,
     min_p: Annotated[float, typer.Option(
         "--min-p", help="Draw from tokens at least this fraction as likely as the likeliest.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(
         "--repetition-penalty", help="Above 1 makes tokens seen already less likely.")] = 1.0,
-    beam: Annotated[int, typer.Option("--beam", min=0, help="Search the likeliest texts with K hypotheses.")] = 0,
+    beam: Annotated[int, typer.Option(
+        "--beam", min=0, help="Search the likeliest texts with K hypotheses.")] = 0,
     min_tokens: Annotated[int, typer.Option("--min-tokens", help="No end before this many tokens.")] = 0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="The end after this many tokens.")] = 500,
     stop: Annotated[str | None, typer.Option("--stop", metavar="TEXT", help="End before this text.",
@@ -301,8 +325,8 @@ def generate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples drawn side by side.")] = 64,
     allow_unknown: Annotated[bool, typer.Option(
         "--allow-unknown", help="Take what the model never saw in a prompt as unknown.")] = False,
-    with_log_probs: Annotated[bool, typer.Option("--logprobs", help="Add each token's log-probability (JSONL).")
-                              ] = False,
+    with_log_probs: Annotated[bool, typer.Option(
+        "--logprobs", help="Add each token's log-probability (JSONL).")] = False,
     as_jsonl: AsJsonl = False,
     seed: Annotated[int | None, typer.Option(
         "--seed", min=0, envvar="RNNTOOL_SEED", show_envvar=False, help="Makes a run repeatable.",
@@ -321,30 +345,33 @@ def generate(
                         repetition_penalty=repetition_penalty)
     run(prompts or [], model=model, output=output, prompt_file=prompt_file, n=n, sampling=sampling, beam=beam,
         min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream, batch_size=batch_size,
-        allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs, with_log_probs=with_log_probs, seed=seed,
-        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet, say=_said(quiet, verbose))
+        allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs, with_log_probs=with_log_probs,
+        seed=seed, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
+        say=_said(quiet, verbose))
 
 
 @app.command(epilog=_examples(
     "echo 'To be, or not to be' | rnntool score",
     "rnntool score --per word essay.txt > surprisals.tsv",
     "rnntool score --pairs --json pairs.tsv",
-))  # fmt: skip
+))
 def score(
     files: Files = None,
-    model: Writer = "shakespeare",  # type: ignore[valid-type]
+    model: Writer = "shakespeare",
     output: Output = None,
-    from_: TextFrom = None,  # type: ignore[valid-type]
+    from_: TextFrom = None,
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text: a name, or a number from 1.",
         show_default=False)] = None,
     per: Annotated[Literal["token", "word"] | None, typer.Option(
-        "--per", help="A row of surprisal in bits for each token or word, with offsets.", show_default=False)] = None,
-    pairs: Annotated[bool, typer.Option(
-        "--pairs", help="Read two sentences a line, the better one first; report how often the model agrees.")] = False,
-    columns: Annotated[str | None, typer.Option(
-        "--columns", metavar="GOOD,BAD", help="Columns or keys of the pairs; sentence_good,sentence_bad in JSONL.",
+        "--per", help="A row of surprisal in bits for each token or word, with offsets.",
         show_default=False)] = None,
+    pairs: Annotated[bool, typer.Option(
+        "--pairs",
+        help="Read two sentences a line, the better one first; report how often the model agrees.")] = False,
+    columns: Annotated[str | None, typer.Option(
+        "--columns", metavar="GOOD,BAD", show_default=False,
+        help="Columns or keys of the pairs; sentence_good,sentence_bad in JSONL.")] = None,
     context: Annotated[Literal["line", "stream"], typer.Option(
         "--context", help="Start each line anew, or carry the state on.")] = "line",
     as_jsonl: AsJsonl = False,
@@ -358,9 +385,10 @@ def score(
     """Score text with a language model. A line gives: log-probability in nats, perplexity, tokens."""
     from rnntool.commands.score import run
 
-    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, per=per, pairs=pairs,
-        columns=columns, stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json,
-        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet, say=_said(quiet, verbose))
+    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, per=per,
+        pairs=pairs, columns=columns, stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json,
+        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
+        say=_said(quiet, verbose))
 
 
 # --- Reports and housekeeping -----------------------------------------------------------------------------
@@ -370,14 +398,16 @@ def score(
     "rnntool evaluate dev.conllu -m my-tagger",
     "rnntool evaluate dev.conllu -m my-tagger --json > report.json",
     "rnntool evaluate dev.tsv -m topics --errors 10",
-))  # fmt: skip
+))
 def evaluate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files with the right answers in them.")],
-    model: AnyModel,  # type: ignore[valid-type]
+    files: Annotated[list[str], typer.Argument(
+        metavar="FILE…", help="Files with the right answers in them.")],
+    model: AnyModel,
     output: Output = None,
-    from_: _from("as in training") = None,  # type: ignore[valid-type]
+    from_: Annotated[str | None, _from("as in training")] = None,
     column: Annotated[str | None, typer.Option(
-        "--column", help="Column of the gold tags; the one of training by default.", show_default=False)] = None,
+        "--column", help="Column of the gold tags; the one of training by default.",
+        show_default=False)] = None,
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text.", show_default=False)] = None,
     label_column: Annotated[str | None, typer.Option(
@@ -422,7 +452,8 @@ def info(
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or name of a model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The ONNX file to write.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size, faster.")] = False,
+    int8: Annotated[bool, typer.Option(
+        "--int8", help="Weights in 8 bits: a quarter of the size, faster.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Write a model's network as an ONNX graph for other programs."""
@@ -434,10 +465,10 @@ def export(
 @app.command(epilog=_examples(
     "echo \"I can't read Dr. Smith's e-mail.\" | rnntool tokenize",
     "echo 'To be' | rnntool tokenize -m shakespeare --ids | rnntool tokenize -m shakespeare --decode",
-))  # fmt: skip
+))
 def tokenize(
     files: Files = None,
-    model: _model(None) = None,  # type: ignore[valid-type]
+    model: Annotated[str | None, _model(None)] = None,
     output: Output = None,
     ids: Annotated[bool, typer.Option("--ids", help="Give numbers, not pieces.")] = False,
     decode: Annotated[bool, typer.Option("--decode", help="Numbers in, text out.")] = False,

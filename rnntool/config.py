@@ -1,7 +1,7 @@
 """Settings: every choice a user has when training, each with its name, default, range and help, in one place.
 
-Command-line options, `RNNTOOL_…` variables, keys of `--config FILE.toml`, presets and the `config.json` of a model
-are all made from these dataclasses. Knows nothing of how a setting is used.
+Command-line options, `RNNTOOL_…` variables, keys of `--config FILE.toml`, presets and the `config.json` of a
+model are all made from these dataclasses. Knows nothing of how a setting is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,9 +66,11 @@ class Settings:
     layers: int = option(2, "Recurrent layers.", panel="Network", low=1)
     hidden: int = option(200, "Units of a layer, per direction.", panel="Network", low=1)
     embed: int = option(100, "Size of the token embedding.", panel="Network", low=1)
-    dropout: float = option(0.5, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
+    dropout: float = option(
+        0.5, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
     dropout_between: float = option(
-        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network", low=0, high=0.95)
+        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network",
+        low=0, high=0.95)
     token_dropout: float = option(
         0.0, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
     vectors: str | None = option(
@@ -91,24 +92,29 @@ class Settings:
     schedule: str = option(
         "linear", "Learning rate over time.", panel="Training",
         choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
-    warmup: float = option(0.0, "Share of training in which the rate rises to its height.", panel="Training", low=0,
-                           high=0.9)
+    warmup: float = option(
+        0.0, "Share of training in which the rate rises to its height.", panel="Training", low=0, high=0.9)
     weight_decay: float = option(0.01, "Decoupled weight decay.", panel="Training", low=0)
     momentum: float = option(0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999)
     clip: float = option(1.0, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
-    precision: str = option("auto", "Arithmetic; auto takes bf16 where the processor has it.", panel="Training",
-                            choices=("auto", "fp32", "bf16"))
+    precision: str = option(
+        "auto", "Arithmetic; auto takes bf16 where the processor has it.", panel="Training",
+        choices=("auto", "fp32", "bf16"))
     ema: float = option(0.0, "Evaluate and keep a moving average of the weights with this decay; 0 is off.",
                         panel="Training", low=0, high=0.99999)
     evaluations: int = option(1, "Evaluations on the dev data in each epoch.", panel="Training", low=1)
-    dev_fraction: float = option(0.1, "Share of the training records kept for development where --dev is not "
-                                      "given; 0 trains on all, without evaluation.", panel="Data", low=0, high=0.9)
-    int8: bool = option(False, "Write the graph that runs with 8-bit weights: smaller and faster.", panel="Output")
+    dev_fraction: float = option(
+        0.1, "Share of the training records kept for development where --dev is not given; 0 trains on all, "
+             "without evaluation.", panel="Data", low=0, high=0.9)
+    int8: bool = option(
+        False, "Write the graph that runs with 8-bit weights: smaller and faster.", panel="Output")
     seed: int = option(1, "Seed of every random choice.", panel="Training", low=0)
 
     def __post_init__(self) -> None:
+        kinds = value_types(type(self))
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _check(type(self), field, getattr(self, field.name)))
+            value = _check(field, kinds[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some settings changed, checked again."""
@@ -134,13 +140,16 @@ class LMSettings(Settings):
     context: str = option(
         "line", "Each record from its own start, or state carried over records in order.", panel="Data",
         choices=("line", "stream"))
-    bptt: int = option(70, "Steps of truncated backpropagation through time over a stream.", panel="Training", low=1)
+    bptt: int = option(
+        70, "Steps of truncated backpropagation through time over a stream.", panel="Training", low=1)
     tied: bool = option(True, "Tie the softmax to the embedding.", panel="Network")
     hidden: int = option(400, "Units of a layer.", panel="Network", low=1)
     embed: int = option(400, "Size of the token embedding.", panel="Network", low=1)
-    dropout: float = option(0.3, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
+    dropout: float = option(
+        0.3, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
     dropout_between: float = option(
-        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network", low=0, high=0.95)
+        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network",
+        low=0, high=0.95)
     optimizer: str = option("sgd", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
     lr: float = option(20.0, "Highest learning rate.", panel="Training", low=0)
     weight_decay: float = option(1.2e-6, "Decoupled weight decay.", panel="Training", low=0)
@@ -153,11 +162,14 @@ class LMSettings(Settings):
 class WordSettings(Settings):
     """Settings of networks that read words: how a word becomes a vector."""
 
-    chars: str = option("cnn", "Character network over each word.", panel="Network", choices=("lstm", "cnn", "none"))
+    chars: str = option(
+        "cnn", "Character network over each word.", panel="Network", choices=("lstm", "cnn", "none"))
     char_embed: int = option(32, "Size of the character embedding.", panel="Network", low=1)
     char_hidden: int = option(64, "Output of the character network.", panel="Network", low=2)
-    affix_embed: int = option(64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
-    affix_buckets: int = option(16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
+    affix_embed: int = option(
+        64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
+    affix_buckets: int = option(
+        16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
     bidirectional: bool = option(True, "Read in both directions.", panel="Network")
     vocab_size: int | None = option(None, "Largest vocabulary; no limit by default.", panel="Data", low=5)
     min_count: int = option(2, "Words seen less often have no embedding of their own.", panel="Data", low=1)
@@ -173,9 +185,11 @@ class ClassifySettings(WordSettings):
         None, "Column or key of the text: a name, or a number from 1.", panel="Data", metavar="COLUMN")
     label_column: str | None = option(
         None, "Column or key of the label.", panel="Data", metavar="COLUMN")
-    pooling: str = option("max", "How states become one vector: last, mean, max, attention, or several joined by +.",
-                          panel="Network", parse=pooling_names, metavar="NAME[+NAME…]")
-    class_weights: str = option("none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
+    pooling: str = option(
+        "max", "How states become one vector: last, mean, max, attention, or several joined by +.",
+        panel="Network", parse=pooling_names, metavar="NAME[+NAME…]")
+    class_weights: str = option(
+        "none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
     layers: int = option(1, "Recurrent layers.", panel="Network", low=1)
 
 
@@ -231,7 +245,6 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@cache
 def value_types(kind: type[Settings]) -> dict[str, type]:
     """The plain type of each setting: `int` for `int | None`."""
     hints = typing.get_type_hints(kind)
@@ -261,11 +274,10 @@ def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
     return settings
 
 
-def _check(kind: type[Settings], field: dataclasses.Field[Any], value: Any) -> Any:
+def _check(field: dataclasses.Field[Any], want: type, value: Any) -> Any:
     """The value in its setting's own type; `UsageError` says what was wanted."""
     if value is None and field.default is None:
         return None
-    want = value_types(kind)[field.name]
     if want is float and type(value) is int:
         value = float(value)
     if type(value) is not want:

@@ -1,9 +1,9 @@
-"""What people read on standard error: messages, hints, and the progress of a training. rich is imported here alone."""
+"""What people read on standard error: messages, hints, a training's progress. rich is imported here alone."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def figures(entry: dict[str, Any]) -> str:
 
 @contextmanager
 def training_progress(*, quiet: bool) -> Iterator[Callable[[Step], None]]:
-    """A watcher of training steps: a live bar on a terminal, a line an evaluation elsewhere, nothing with `quiet`."""
+    """A watcher of steps: a live bar on a terminal, a line an evaluation elsewhere, nothing with `quiet`."""
     if quiet:
         yield lambda step: None
     elif not sys.stderr.isatty():
@@ -58,9 +58,11 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step], None]]:
                 progress = step.progress
                 best = "" if progress.best is None else f"  best {progress.best:.4g}"
                 bar.update(
-                    shown, total=step.steps, completed=progress.step, description=f"epoch {progress.epoch + 1}",
-                    figures=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  {duration(step.left_s)} left",
-                )  # fmt: skip
+                    shown, total=step.steps, completed=progress.step,
+                    description=f"epoch {progress.epoch + 1}",
+                    figures=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
+                            f"{duration(step.left_s)} left",
+                )
                 if step.evaluation:
                     bar.console.print(figures(step.evaluation), highlight=False)
 
@@ -72,14 +74,14 @@ def _line(step: Step) -> None:
         print(figures(step.evaluation), file=sys.stderr, flush=True)
 
 
-def table(rows: list[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> str:
+def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> str:
     """Rows as aligned plain text, the columns in `right` flush right; empty for no rows."""
     if not rows:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths,
-                                                                                                  strict=True))]
+        cells = [cell.rjust(w) if i in right else cell.ljust(w)
+                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines) + "\n"

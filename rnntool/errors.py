@@ -1,10 +1,10 @@
-"""The errors that a user can cause. Each is one sentence and carries its exit code; anything else is a bug."""
+"""The errors that a user can cause. Each is one sentence with its exit code; anything else is a bug."""
 
 from __future__ import annotations
 
 
 class RnntoolError(Exception):
-    """Something failed that the user can put right. The message is one sentence: place, want, found, remedy."""
+    """Something failed that the user can mend. The message is one sentence: place, want, found, remedy."""
 
     exit_code = 1
 
@@ -16,7 +16,7 @@ class UsageError(RnntoolError):
 
 
 class DataError(RnntoolError):
-    """Input that can't be read as what it is said to be; the message starts with `file:line` where there is one."""
+    """Input that can't be read as what it is said to be; the message starts with its `file:line`, if any."""
 
     exit_code = 3
 

@@ -133,8 +133,8 @@ def _seqeval(
 
     seqeval takes some letters of a label for its own, so it gets the spans in IOB2, numbers for labels.
     """
-    from seqeval.metrics import classification_report as judge  # type: ignore[import-untyped]
-    from seqeval.scheme import IOB2  # type: ignore[import-untyped]
+    from seqeval.metrics import classification_report as judge
+    from seqeval.scheme import IOB2
 
     want = [spans(tags, scheme, strict=strict) for tags in gold]
     have = [spans(tags, scheme, strict=strict) for tags in predicted]

@@ -1,7 +1,7 @@
-"""A trained model, ready to run: iterators in, iterators out. The commands and `rnntool.load` are made of this.
+"""A trained model, ready to run: iterators in, iterators out. The commands and `rnntool.load` are made of it.
 
-Records are taken in windows, sorted by length into batches, run, and given back in their order, so memory stays flat
-over any stream. Where the input says that reading on would block, what is there is answered first.
+Records are taken in windows, sorted by length into batches, run, and given back in their order, so memory
+stays flat over any stream. Where the input says that reading on would block, what is there is answered first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Flush = Callable[[], None]  # sends what was written on
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """One sample: its number, its prompt, and the text behind the prompt with its tokens' log-probabilities."""
+    """One sample: its number, its prompt, and the text behind it with the log-probabilities of its tokens."""
 
     index: int
     prompt: str
@@ -57,7 +57,9 @@ def _never() -> None:
 class Model:
     """A model folder with the engine that runs it."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine
+    ) -> None:
         self.folder = folder
         self.config = settings
         self.task = task
@@ -80,8 +82,8 @@ class Model:
         """Tags of each sentence: a text that is split into words, or a sequence of words.
 
         With `probs` each tag has its probability, with `nbest` the best sequences come along. `scheme` writes
-        spans as `iob1`, `iob2` (the default) or `iobes`. Tags less probable than `threshold` are left out: `_`
-        stands for them, `O` where spans are tagged.
+        spans as `iob1`, `iob2` (the default) or `iobes`. Tags less probable than `threshold` are left out:
+        `_` stands for them, `O` where spans are tagged.
         """
         records = map(_sentence, sentences)
         for _, result in self.tagged(records, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold):
@@ -118,8 +120,10 @@ class Model:
         return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
 
     def score(self, texts: Iterable[str | Text], *, stream: bool = False) -> Iterator[Scored]:
-        """Log-probabilities of the tokens of each text, in nats. With `stream` the state is carried from one to the
-        next; otherwise each starts from BOS."""
+        """Log-probabilities of the tokens of each text, in nats.
+
+        With `stream` the state is carried from one text to the next; otherwise each starts from BOS.
+        """
         return (result for _, result in self.scored(map(_text, texts), stream=stream))
 
     def scored(
@@ -131,7 +135,9 @@ class Model:
             return _flushed(task.score_stream(self.engine, records), ready, flush)
         return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
 
-    def compare(self, pairs: Iterable[Pair], *, ready: Ready = _always) -> Iterator[tuple[Pair, Scored, Scored]]:
+    def compare(
+        self, pairs: Iterable[Pair], *, ready: Ready = _always
+    ) -> Iterator[tuple[Pair, Scored, Scored]]:
         """Each minimal pair with the scores of its two sentences."""
         kept: deque[Pair] = deque()
 
@@ -163,9 +169,9 @@ class Model:
     ) -> Iterator[Generated]:
         """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
 
-        Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or before
-        `stop`. `watch` is told of each piece of text as it comes, with `batch_size` 1. `DataError` names a prompt's
-        characters or words that the model does not know.
+        Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or
+        before `stop`. `watch` is told of each piece of text as it comes, with `batch_size` 1. `DataError`
+        names a prompt's characters or words that the model does not know.
         """
         task = self.require(LMTask)
         writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
@@ -211,8 +217,8 @@ class Model:
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """The task, where it is of this kind; `ModelError` otherwise."""
         if not isinstance(self.task, kind):
-            raise ModelError(f"{self.folder}: is a model for `{COMMANDS[self.task.name]}` ({self.task.name}), want one "
-                             f"for `{COMMANDS[kind.name]}`; see rnntool models")
+            raise ModelError(f"{self.folder}: is a model for `{COMMANDS[self.task.name]}` "
+                             f"({self.task.name}), want one for `{COMMANDS[kind.name]}`; see rnntool models")
         return self.task
 
 
@@ -220,9 +226,9 @@ class _Writer:
     """Writes text after prompts."""
 
     def __init__(
-        self, task: LMTask, step: EngineStep, *, seed: int, max_tokens: int, min_tokens: int, sampling: Sampling,
-        stop: str | None, watch: Callable[[str], None] | None,
-    ) -> None:  # fmt: skip
+        self, task: LMTask, step: EngineStep, *, seed: int, max_tokens: int, min_tokens: int,
+        sampling: Sampling, stop: str | None, watch: Callable[[str], None] | None,
+    ) -> None:
         self.task = task
         self.step = step
         self.seed = seed
@@ -238,8 +244,8 @@ class _Writer:
         unknown = [] if allow_unknown else tokenizer.unknown(prompt)
         if unknown:
             surface, start = unknown[0]
-            raise DataError(f"prompt {prompt!r}: the model does not know {surface!r} (character {start + 1}); "
-                            "leave it out or give --allow-unknown")
+            raise DataError(f"prompt {prompt!r}: the model does not know {surface!r} "
+                            f"(character {start + 1}); leave it out or give --allow-unknown")
         return tokenizer.encode(prompt)
 
     def sample(self, batch: list[tuple[str, list[int]]], first: int) -> Iterator[Generated]:
@@ -253,7 +259,7 @@ class _Writer:
             self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=BOS, eos=EOS,
             max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
             stop=self._stops(batch) if self.stop else None,
-        )  # fmt: skip
+        )
         for event in events:
             log_probs[event.row].append(event.log_prob)
             if event.token == EOS:
@@ -270,12 +276,14 @@ class _Writer:
         found = decoding.beam_search(
             self.step, ids, beam=max(beam, n), bos=BOS, eos=EOS, max_tokens=self.max_tokens,
             min_tokens=self.min_tokens, banned=BANNED,
-        )  # fmt: skip
+        )
         for i, hypothesis in enumerate(found[:n]):
-            yield self._generated(first + i, prompt, ids, hypothesis.ids, [hypothesis.log_prob], hypothesis.finished)
+            log_probs = [hypothesis.log_prob]
+            yield self._generated(first + i, prompt, ids, hypothesis.ids, log_probs, hypothesis.finished)
 
     def _generated(
-        self, index: int, prompt: str, prompt_ids: list[int], ids: list[int], log_probs: list[float], finished: bool
+        self, index: int, prompt: str, prompt_ids: list[int], ids: list[int], log_probs: list[float],
+        finished: bool,
     ) -> Generated:
         text = self._text(prompt_ids, ids)
         if self.stop and self.stop in text:
@@ -294,15 +302,15 @@ class _Writer:
         wanted = self.stop
 
         def stops(row: int, ids: list[int]) -> bool:
-            # Every token adds a character or more of text, so the end is in the last `len(wanted)` tokens and the
-            # bytes of one character before them.
+            # Every token adds a character or more of text, so the end is in the last `len(wanted)` tokens and
+            # the bytes of one character before them.
             return wanted in self._text(batch[row][1], ids[-4 * len(wanted) - 4 :])
 
         return stops
 
 
 def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
-    """Load a model by the path of its folder or by its name; runs on the processor, or with torch on `device`.
+    """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
 
     Raises `ModelError` where there is no such model or it is damaged. Runs no code from the folder.
     """
@@ -312,7 +320,8 @@ def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
         settings = config.from_json(content["task"], content["settings"])
         task = TASKS[content["task"]].load(folder, content["data"], settings)
     except (KeyError, TypeError, UsageError, OSError) as error:
-        raise ModelError(f"{folder / modeldir.CONFIG}: is damaged ({error}); copy or train the model again") from None
+        raise ModelError(
+            f"{folder / modeldir.CONFIG}: is damaged ({error}); copy or train the model again") from None
     return Model(folder, content, task, _engine(folder, content, device, threads))
 
 
@@ -340,7 +349,9 @@ def _text(text: str | Text) -> Text:
     return text if isinstance(text, Text) else Text(text)
 
 
-def _windows(records: Iterable[Record], length: Callable[[Record], int], ready: Ready) -> Iterator[list[Record]]:
+def _windows(
+    records: Iterable[Record], length: Callable[[Record], int], ready: Ready
+) -> Iterator[list[Record]]:
     """Records in lists that are large enough to sort, or as many as can be had without waiting."""
     window: list[Record] = []
     size = 0

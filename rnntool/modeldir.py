@@ -1,4 +1,4 @@
-"""The model folder: where models are found, what a whole one holds, and how one is written so that it is whole.
+"""The model folder: where models are found, what a whole one holds, and how one is written to be whole.
 
 Knows files and JSON, and neither tasks nor networks.
 """
@@ -19,7 +19,7 @@ from rnntool.errors import ModelError, RnntoolError
 
 FORMAT = 1  # of the folder; raised when an older rnntool could not read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
-    "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")  # fmt: skip
+    "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 TASKS = ("lm", "classify", "tag")
 
 
@@ -77,14 +77,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
     if not isinstance(config, dict) or "format" not in config:
-        raise ModelError(f"{path}: is not rnntool's (it has no `format`); give a folder that `rnntool train` wrote")
+        raise ModelError(f"{path}: is not rnntool's (it has no `format`); give a folder that `rnntool train` "
+                         "wrote")
     if config["format"] != FORMAT:
         raise ModelError(f"{path}: has format {config['format']!r}, this rnntool reads {FORMAT}; "
                          "use the rnntool that wrote it, or a newer one")
     wanted = {"task": str, "data": dict, "network": dict, "settings": dict}
     for key, kind in wanted.items():
         if not isinstance(config.get(key), kind):
-            raise ModelError(f"{path}: is damaged (`{key}` is missing or of a wrong kind); copy the model again")
+            raise ModelError(f"{path}: is damaged (`{key}` is missing or of a wrong kind); copy the model "
+                             "again")
     if config["task"] not in TASKS:
         raise ModelError(f"{path}: has the unknown task {config['task']!r}; known are {', '.join(TASKS)}")
     return config
@@ -101,7 +103,8 @@ def staged(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     except OSError as error:
-        raise RnntoolError(f"{folder}: can't be written to ({error.strerror}); choose another folder with -o") from None
+        raise RnntoolError(
+            f"{folder}: can't be written to ({error.strerror}); choose another folder with -o") from None
     try:
         yield stage
         (folder / CONFIG).unlink(missing_ok=True)
@@ -109,7 +112,7 @@ def staged(folder: Path) -> Iterator[Path]:
                        key=lambda path: path == Path(CONFIG))
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(stage / name, folder / name)
+            (stage / name).replace(folder / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -123,7 +126,7 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON for people to read and compare, through a neighbour file so that it is never half there."""
     neighbour = path.with_name(path.name + ".writing")
     neighbour.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    os.replace(neighbour, path)
+    neighbour.replace(path)
 
 
 def _user_data() -> Path:

@@ -78,7 +78,7 @@ class Lines:
             self._fill()
 
     def head(self) -> str:
-        """The beginning of what is still to be returned: all that was read, at least a line if there is one."""
+        """The beginning of what is to be returned yet: all that was read, at least a line if there is one."""
         while not (self._pending or self._ended):
             self._fill()
         return "".join(self._pending)

@@ -14,7 +14,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
@@ -24,12 +24,25 @@ from typing import Any, ClassVar, NamedTuple
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.words import split_words
 
-__all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIALS", "SPLITS", "UNK", "StreamDecoder", "Token", "Tokenizer",
-           "WordTokenizer", "load", "split_words", "train"]  # fmt: skip
+__all__ = [
+    "BOS",
+    "EOS",
+    "KINDS",
+    "PAD",
+    "SPECIALS",
+    "SPLITS",
+    "UNK",
+    "StreamDecoder",
+    "Token",
+    "Tokenizer",
+    "WordTokenizer",
+    "load",
+    "split_words",
+    "train",
+]
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
-KINDS = ("unigram", "bpe", "char", "byte", "word")
 SPLITS = ("space", "words")
 BYTES = 256
 REPLACEMENT = "\ufffd".encode()
@@ -55,12 +68,20 @@ class _Settings:
     min_count: int
     split: str
 
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"tokenizer: want one of {', '.join(KINDS)}, found {self.kind!r}")
+        if self.split not in SPLITS:
+            raise UsageError(f"split: want one of {', '.join(SPLITS)}, found {self.split!r}")
+        if self.vocab_size is not None and self.vocab_size <= len(SPECIALS):
+            raise UsageError(f"vocab_size: want {len(SPECIALS) + 1} or more, found {self.vocab_size}")
+
 
 class StreamDecoder:
     """Turns ids into text one at a time, and holds back what is not a whole character yet."""
 
     def __init__(self, surfaces: Sequence[bytes], *, spaced: bool) -> None:
-        """`surfaces` and `spaced` as in `Tokenizer`."""
+        """`surfaces` and `spaced` are the tokenizer's."""
         self._surfaces = surfaces
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._spaced = spaced
@@ -196,7 +217,7 @@ class _Listed(Tokenizer):
         return entries[: settings.vocab_size and settings.vocab_size - len(SPECIALS)]
 
     @classmethod
-    def _read(cls, folder: Path) -> list[str]:
+    def _listed(cls, folder: Path) -> list[str]:
         path = folder / "vocab.txt"
         try:
             lines = _read(path).decode().split("\n")
@@ -224,7 +245,7 @@ class _Char(_Listed):
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> _Char:
-        entries = cls._read(folder)
+        entries = cls._listed(folder)
         if any(len(entry) != 1 for entry in entries):
             raise _damaged(folder / "vocab.txt", "want one character a line, found more or none")
         return cls(entries, lower=config["lower"])
@@ -284,7 +305,7 @@ class WordTokenizer(_Listed):
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> WordTokenizer:
         """As the function of that name, without its checks of `config`."""
-        return cls(cls._read(folder), lower=config["lower"], split=config["split"])
+        return cls(cls._listed(folder), lower=config["lower"], split=config["split"])
 
     def config(self) -> dict[str, Any]:
         """What `load` wants besides the file, in plain JSON values."""
@@ -318,7 +339,7 @@ class WordTokenizer(_Listed):
             return self._seen(text).split()
         return [self._seen(text[start:end]) for start, end in split_words(text)]
 
-    def _spans(self, text: str) -> Iterator[tuple[int, int]] | list[tuple[int, int]]:
+    def _spans(self, text: str) -> Iterable[tuple[int, int]]:
         return map(re.Match.span, _WORD.finditer(text)) if self.split == "space" else split_words(text)
 
 
@@ -424,11 +445,13 @@ class _Subword(Tokenizer):
         _write(folder / "tokenizer.model", self._proto)
 
     def encode(self, text: str) -> list[int]:
-        first, *rest = self._opened(text).split(self.BAR)
-        ids: list[int] = self._model.encode(first)
+        opened = self._opened(text)
+        if self.BAR not in opened:
+            ids: list[int] = self._model.encode(opened)
+            return ids
+        ids, *rest = self._model.encode(opened.split(self.BAR))
         for part in rest:
-            ids += self._bar
-            ids += self._model.encode(part)
+            ids += self._bar + part
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -457,9 +480,13 @@ class _Subword(Tokenizer):
         return [char for char, before in zip(chars, covered, strict=False) if before < enough][:most]
 
 
-_KINDS: dict[str, type[_Char | WordTokenizer | _Byte | _Subword]] = {
-    "unigram": _Subword, "bpe": _Subword, "char": _Char, "byte": _Byte, "word": WordTokenizer,
-}  # fmt: skip
+KINDS: dict[str, type[_Char | WordTokenizer | _Byte | _Subword]] = {
+    "unigram": _Subword,
+    "bpe": _Subword,
+    "char": _Char,
+    "byte": _Byte,
+    "word": WordTokenizer,
+}
 
 
 def train(
@@ -479,14 +506,8 @@ def train(
     words, is one of `SPLITS`: at white space, or as `split_words` does. Equal texts give equal tokenizers.
     Raises UsageError for a setting out of range, DataError where the texts hold nothing to learn from.
     """
-    if kind not in _KINDS:
-        raise UsageError(f"tokenizer: want one of {', '.join(KINDS)}, found {kind!r}")
-    if split not in SPLITS:
-        raise UsageError(f"split: want one of {', '.join(SPLITS)}, found {split!r}")
-    if vocab_size is not None and vocab_size <= len(SPECIALS):
-        raise UsageError(f"vocab_size: want more than the {len(SPECIALS)} special ids, found {vocab_size}")
     settings = _Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split)
-    return _KINDS[kind].learn(texts, settings)
+    return KINDS[kind].learn(texts, settings)
 
 
 def load(folder: Path, config: dict[str, Any]) -> Tokenizer:
@@ -495,7 +516,7 @@ def load(folder: Path, config: dict[str, Any]) -> Tokenizer:
     Raises ModelError where the file is missing, damaged, foreign, or of another size than `config` says.
     """
     try:
-        tokenizer = _KINDS[config["kind"]].load(folder, config)
+        tokenizer = KINDS[config["kind"]].load(folder, config)
         size = config["size"]
     except KeyError as error:
         raise _damaged(folder / "config.json", f"the tokenizer's settings lack or misname {error}") from None
@@ -539,9 +560,12 @@ def _unescape(line: str) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise _damaged(path, f"want the tokenizer's vocabulary, found: {error.strerror}") from None
+    if not data:
+        raise _damaged(path, "want the tokenizer's vocabulary, found an empty file")
+    return data
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ import unicodedata
 from functools import cache
 
 MARK, JOINER, IDEOGRAPH = "\u02d0", "\u02d1", "\u4e00"  # these stand for their like; to `re`, all are letters
-IDEOGRAPHS = ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC", "HIRAGANA LETTER")
+IDEOGRAPHS = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "HIRAGANA LETTER")
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
@@ -46,7 +46,8 @@ def _shape(char: str) -> str:
     return char
 
 
-_SHAPES = _Shapes({ord("\u2018"): "`", ord("\u2019"): "'", ord("\u200d"): JOINER})
+# curly quotes, the Arabic decimal point and thousands' comma, the joiner of emoji
+_SHAPES = _Shapes({0x2018: "`", 0x2019: "'", 0x066B: ".", 0x066C: ",", 0x200D: JOINER})
 
 ABBREVIATIONS = """adm al approx apr arrv asst attn aug ave bldg blvd bros capt cf cmdr co col conf corp
     ct dec dept det dr eg esp esq est etc ext feb fig figs fri ft gen gov hon hrs ie inc jan jr jul jun lt
@@ -104,7 +105,7 @@ def _words() -> re.Pattern[str]:
         rf"(?<![\w.#&~/-])\w[\w.#&~-]*{extension}(?:/[\w./?&=%#~-]*[\w/])?",
         rf"(?<![\w.])[a-z]++(?:\.[a-z]++){{2,}}+{end}",
         # abbreviations
-        rf"{begin}(?:{letter}\.){{2,}}+{more}(?:{letter}{end})?|{begin}{letter}(?:\.{letter})+{end}",
+        rf"(?<!{letter})(?:(?:{letter}\.){{2,}}+{more}(?:{letter}{end})?|{letter}(?:\.{letter})+{end})",
         rf"{begin}(?:{_any(ABBREVIATIONS)}|[A-HJ-Z])\.(?!\.){more}|{begin}{_any(BEFORE_NUMBERS)}\.(?=\s?\d)",
         # telephones, dates, post codes
         rf"{begin}(?:1-)?(?:\d{{3}}[-/.])?\d{{3}}[-.]\d{{4}}{end}|{begin}\d{{5}}-\d{{4}}{end}",

@@ -1,1 +1,1 @@
-"""What each command does, once its options are read. Writes records to its output and all else to standard error."""
+"""What each command does, once its options are read. Records go to its output, all else to standard error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
@@ -14,10 +15,10 @@ from rnntool.tasks.reading import Say
 
 
 def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None, probs: bool,
-    top: int, threshold: float, none_label: str, as_jsonl: bool, encoding_errors: str, device: str, threads: int,
-    quiet: bool, say: Say,
-) -> None:  # fmt: skip
+    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
+    probs: bool, top: int, threshold: float, none_label: str, as_jsonl: bool, encoding_errors: str,
+    device: str, threads: int, quiet: bool, say: Say,
+) -> None:
     """Classify files, one line out for each record in."""
     classifier = models.load(model, device=device, threads=threads)
     task = classifier.require(ClassifyTask)
@@ -45,7 +46,7 @@ def _labels(result: Classified, top: int, threshold: float, multi_label: bool) -
 
 def _json(record: Text, labels: list[tuple[str, float]], *, with_all: bool) -> str:
     """The record's own fields and its labels."""
-    fields = dict(record.fields) if record.fields is not None else {"text": record.text}
+    fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
     fields |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
     if with_all:
         fields["labels"] = [{"label": name, "prob": round(p, 6)} for name, p in labels]

@@ -16,7 +16,7 @@ from rnntool.tasks.reading import Say, read_all
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, columns: dict[str, str | None],
     errors: int, as_json: bool, encoding_errors: str, device: str, threads: int, say: Say,
-) -> None:  # fmt: skip
+) -> None:
     """Print a model's report on data with the right answers."""
     loaded = models.load(model, device=device, threads=threads)
     task = loaded.task
@@ -29,7 +29,7 @@ def run(
     report["signature"] = signature(
         rnntool=__version__, model=loaded.name, seed=task.settings.seed, tok=loaded.tokenizer_name,
         graph=loaded.config["graph"], metric=task.criterion.key,
-    )  # fmt: skip
+    )
     mistakes = task.mistakes(loaded.engine, records, errors) if errors else []
     with open_output(output) as out:
         if as_json:

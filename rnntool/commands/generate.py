@@ -18,16 +18,17 @@ from rnntool.tasks.reading import Say
 
 
 def run(
-    prompts: list[str], *, model: str, output: str | None, prompt_file: str | None, n: int, sampling: Sampling,
-    beam: int, min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int, allow_unknown: bool,
-    as_jsonl: bool, with_log_probs: bool, seed: int | None, encoding_errors: str, device: str, threads: int,
-    quiet: bool, say: Say,
-) -> None:  # fmt: skip
+    prompts: list[str], *, model: str, output: str | None, prompt_file: str | None, n: int,
+    sampling: Sampling, beam: int, min_tokens: int, max_tokens: int, stop: str | None, stream: bool,
+    batch_size: int, allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
+    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
+) -> None:
     """Write `n` samples for each prompt."""
     if prompts and prompt_file:
         raise UsageError("prompts are given twice, as arguments and with --prompts; leave one out")
     if stream and (beam or as_jsonl):
-        raise UsageError(f"--stream: {'--beam' if beam else '--jsonl'} writes whole texts only; leave one out")
+        whole = "--beam" if beam else "--jsonl"
+        raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")
     writer = models.load(model, device=device, threads=threads)
     task = writer.require(LMTask)
     if seed is None:
@@ -45,10 +46,10 @@ def run(
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
         live = stream or (prompt_file is not None and not inputs.ready())
         samples = writer.generate(
-            wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling, beam=beam,
-            stop=stop, batch_size=1 if live else batch_size, allow_unknown=allow_unknown,
+            wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling,
+            beam=beam, stop=stop, batch_size=1 if live else batch_size, allow_unknown=allow_unknown,
             watch=show if stream else None,
-        )  # fmt: skip
+        )
         for sample in samples:
             if as_jsonl:
                 show(_json(sample, seed, with_log_probs=with_log_probs))

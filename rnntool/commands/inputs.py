@@ -12,13 +12,15 @@ from rnntool.tasks.reading import Say, opened
 
 
 class Inputs:
-    """Records of several files in order. `format` is that of the file read last, `ready` says whether a record more
-    can be had without waiting."""
+    """Records of several files in order.
+
+    `format` is that of the file read last, `ready` says whether a record more can be had without waiting.
+    """
 
     def __init__(
-        self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *, format: str | None,
-        errors: str, say: Say, quiet: bool = False,
-    ) -> None:  # fmt: skip
+        self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *,
+        format: str | None, errors: str, say: Say, quiet: bool = False,
+    ) -> None:
         self.paths = paths
         self.kind = kind
         self.read = read
@@ -34,7 +36,8 @@ class Inputs:
         for path in self.paths:
             if path == "-" and not self.quiet and sys.stdin is not None and sys.stdin.isatty():
                 console.say("reading from the terminal, a line at a time; end with Ctrl-D")
-            with opened(path, self.kind, format=self.given, errors=self.errors, say=self.say) as (lines, found):
+            source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
+            with source as (lines, found):
                 self._lines, self.format = lines, found
                 yield from self.read(lines, found)
         self._lines = None

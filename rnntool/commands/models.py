@@ -49,7 +49,8 @@ def run_info(model: str, *, as_json: bool) -> None:
         ("task", config["task"]),
         ("made by", f"rnntool {config['version']}"),
         ("network", f"{encoder['layers']} x {encoder['hidden']} {encoder['cell']}"
-                    f"{', bidirectional' if encoder['bidirectional'] else ''}, {config['parameters']:,} parameters"),
+                    f"{', bidirectional' if encoder['bidirectional'] else ''}, "
+                    f"{config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),
         ("outputs", f"{head['outputs']:,}"),
         ("graph", config["graph"]),
@@ -66,7 +67,8 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     folder = modeldir.find(model)
     config = modeldir.read_config(folder)
     if output.is_dir():
-        raise UsageError(f"{output}: is a folder; give -o the name of a file, such as {output / modeldir.GRAPH}")
+        raise UsageError(f"{output}: is a folder; give -o the name of a file, such as "
+                         f"{output / modeldir.GRAPH}")
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already; --force replaces it")
     neighbour = output.with_name(output.name + ".writing")

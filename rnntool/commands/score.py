@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from typing import TextIO
+from typing import Any, TextIO
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
@@ -22,10 +22,10 @@ PHENOMENON = "UID"  # BLiMP's key for what a pair tests
 
 
 def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None, per: str | None,
-    pairs: bool, columns: str | None, stream: bool, as_jsonl: bool, as_json: bool, encoding_errors: str, device: str,
-    threads: int, quiet: bool, say: Say,
-) -> None:  # fmt: skip
+    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
+    per: str | None, pairs: bool, columns: str | None, stream: bool, as_jsonl: bool, as_json: bool,
+    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
+) -> None:
     """Score files, line by line, by token or word, or pair by pair."""
     if pairs and (per or stream):
         raise UsageError("--pairs compares whole sentences; leave --per and --context out")
@@ -62,7 +62,7 @@ def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
 
 
 def _json(record: Text, result: Scored, per: str | None) -> str:
-    fields = dict(record.fields) if record.fields is not None else {"text": record.text}
+    fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
     count = len(result.log_probs)
     fields |= {"log_prob": round(result.total_nats, 6), "tokens": count, "unknown": result.unknown,
                "perplexity": round(math.exp(min(700.0, -result.total_nats / count)), 6)}

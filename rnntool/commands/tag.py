@@ -17,10 +17,10 @@ SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are i
 
 
 def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None, column: str | None,
-    scheme: str | None, probs: bool, nbest: int, threshold: float, encoding_errors: str, device: str, threads: int,
-    quiet: bool, say: Say,
-) -> None:  # fmt: skip
+    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None,
+    column: str | None, scheme: str | None, probs: bool, nbest: int, threshold: float, encoding_errors: str,
+    device: str, threads: int, quiet: bool, say: Say,
+) -> None:
     """Tag files, one record out for each record in."""
     tagger = models.load(model, device=device, threads=threads)
     task = tagger.require(TagTask)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from rnntool import console, modeldir
+from rnntool.commands.inputs import Inputs
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import read_texts
-from rnntool.commands.inputs import Inputs
 from rnntool.streams import open_output
 from rnntool.tokenize import Tokenizer, load, split_words
 
@@ -15,14 +15,15 @@ from rnntool.tokenize import Tokenizer, load, split_words
 def run(
     files: list[str], *, model: str | None, output: str | None, ids: bool, decode: bool, as_jsonl: bool,
     encoding_errors: str,
-) -> None:  # fmt: skip
+) -> None:
     """Encode or decode lines."""
     tokenizer = None
     if model is not None:
         folder = modeldir.find(model)
         tokenizer = load(folder, modeldir.read_config(folder)["data"]["tokenizer"])
     elif ids or decode:
-        raise UsageError(f"{'--ids' if ids else '--decode'}: words have numbers only in a model; give -m MODEL")
+        flag = "--ids" if ids else "--decode"
+        raise UsageError(f"{flag}: words have numbers only in a model; give -m MODEL")
     inputs = Inputs(files, "lm", lambda lines, found: read_texts(lines, format="text"), format="text",
                     errors=encoding_errors, say=console.hush)
     with open_output(output) as out:
@@ -56,7 +57,7 @@ def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
     ids = []
     for word in line.split():
         if not word.isdecimal() or int(word) >= tokenizer.size:
-            raise DataError(f"{place}: want numbers from 0 to {tokenizer.size - 1}, found {word!r}; give what "
-                            "rnntool tokenize --ids wrote")
+            raise DataError(f"{place}: want numbers from 0 to {tokenizer.size - 1}, found {word!r}; "
+                            "give what rnntool tokenize --ids wrote")
         ids.append(int(word))
     return tokenizer.decode(ids)

@@ -22,7 +22,7 @@ NEXT = {
     "tag": "echo 'A line of text.' | rnntool tag -m {out}",
 }
 SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "perplexity", "bits_per_char",
-         "bits_per_byte", "tokens", "oov")  # fmt: skip
+         "bits_per_byte", "tokens", "oov")
 
 
 class Signals:
@@ -90,8 +90,8 @@ def run(
             report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
                            stopping=lambda: noted.arrived, say=say)
         except Interrupted as stopped:
-            raise Interrupted(stopped.exit_code - 128, f"{stopped}; go on with: rnntool train {task} -o {out} "
-                                                       "--resume") from None
+            message = f"{stopped}; go on with: rnntool train {task} -o {out} --resume"
+            raise Interrupted(stopped.exit_code - 128, message) from None
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
     elif not quiet:

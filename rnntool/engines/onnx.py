@@ -21,14 +21,15 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # The arena keeps the largest block of every shape it ever saw; a stream of ragged batches would grow it.
+        # The arena keeps the largest block of every shape it saw; a stream of ragged batches would grow it.
         options.enable_cpu_mem_arena = False
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a family of its own exceptions, none of them public
             reason = str(error).split("\n")[0]
-            raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the model "
-                             "again") from None
+            raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the "
+                             "model again") from None
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
         self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}

@@ -1,6 +1,7 @@
 """Recurrent cells: one layer, one direction, behind one contract, `y, state = cell(x, state)`.
 
-torch's own kernels (oneDNN, cuDNN) do the work. A cell knows nothing of padding, dropout or the layers around it.
+torch's own kernels (oneDNN, cuDNN) do the work. A cell knows nothing of padding, dropout or the layers around
+it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Cell(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Orthogonal recurrence, Glorot input, zero bias, and a forget gate that starts open (Gers et al. 2000)."""
+        """Orthogonal recurrence, Glorot input, zero bias; a forget gate starts open (Gers et al. 2000)."""
         for name, weight in self.kernel.named_parameters():
             if "bias" in name:
                 nn.init.zeros_(weight)
@@ -57,13 +58,15 @@ class Cell(nn.Module):
                 (nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_)(gate)
         if self.name == "lstm":
             with torch.no_grad():
-                self.kernel.bias_ih_l0[self.hidden : 2 * self.hidden] = 1.0
+                self.kernel.get_parameter("bias_ih_l0")[self.hidden : 2 * self.hidden] = 1.0
 
     def initial_state(self, x: Tensor) -> State:
         """Zeros for a batch like `x` (T, B, I)."""
         return tuple(x.new_zeros(1, x.shape[1], self.hidden) for _ in CELLS[self.name].states)
 
-    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """States (T, B, H) of `x` (T, B, I), and the state after the last step.
 
         With `lengths` (B,) the returned state is that after each row's own last step; without, after step T.

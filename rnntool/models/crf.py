@@ -19,7 +19,10 @@ class CRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(tags))
 
     def score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Score (B,) of the given `tags` (T, B) under `emissions` (T, B, L); `mask` (T, B) bool, True = a real token."""
+        """Score (B,) of the given `tags` (T, B) under `emissions` (T, B, L).
+
+        `mask` (T, B) bool, True = a real token.
+        """
         steps = mask.to(emissions.dtype)
         tags = tags.where(mask, 0)
         emitted = (emissions.gather(2, tags[..., None]).squeeze(2) * steps).sum(0)
@@ -33,8 +36,8 @@ class CRF(nn.Module):
         """Log of the summed exponential scores of all chains, (B,); 0 for an empty row."""
         alpha = self.start + emissions[0]  # (B, L)
         for t in range(1, len(emissions)):
-            # log-sum-exp over the tag before, as a product with exp(transitions): one small matrix product a step
-            # instead of a (B, L, L) tensor; the maxima keep every exponent at or below zero.
+            # log-sum-exp over the tag before, as a product with exp(transitions): one small matrix product a
+            # step instead of a (B, L, L) tensor; the maxima keep every exponent at or below zero.
             top = alpha.amax(dim=1, keepdim=True)  # (B, 1)
             peak = self.transitions.amax()
             total = (alpha - top).exp() @ (self.transitions - peak).exp()  # (B, L)

@@ -1,7 +1,7 @@
 """The shared encoder: inputs → dropout → stacked recurrent layers → states (T, B, output_size).
 
-Every task learns on this module. It knows no task, no label and no text. Padding is handled here, once: states at
-real positions never depend on how far a batch was padded.
+Every task learns on this module. It knows no task, label or text. Padding is handled here, once: states
+at real positions never depend on how far a batch was padded.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
     """(B, D): what each direction knows when it has read its whole row; zeros for an empty row.
 
-    `states` (T, B, D) with D = hidden or 2 * hidden; the backward direction ends at position 0, not at the last.
+    `states` (T, B, D) with D = hidden or 2 * hidden; the backward direction ends at position 0, not the last.
     """
     rows = torch.arange(states.shape[1], device=states.device)
     ends = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
@@ -102,7 +102,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
     ) -> tuple[Tensor, State]:
-        """States (T, B, output_size), and the forward direction's last state (at `lengths` if `want_state`)."""
+        """States (T, B, output_size), and the forward direction's last state, that at `lengths` if wanted."""
         y, state = self.ahead(x, state, lengths if want_state else None)
         if self.back is not None:
             y_back, _ = self.back(reverse(x, lengths))
@@ -141,7 +141,8 @@ class TokenInput(nn.Module):
         tokens = arrays["tokens"]
         if self.training and self.token_dropout:
             tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
-        return self.embedding(tokens)
+        embedded: Tensor = self.embedding(tokens)
+        return embedded
 
 
 class CharacterCNN(nn.Module):
@@ -153,14 +154,15 @@ class CharacterCNN(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(config.char_vocabulary, config.char_embed, padding_idx=0)
         nn.init.uniform_(self.embedding.weight, -0.3, 0.3)
-        self.convolution = nn.Conv1d(config.char_embed, config.char_hidden, self.WIDTH, padding=self.WIDTH // 2)
+        self.convolution = nn.Conv1d(
+            config.char_embed, config.char_hidden, self.WIDTH, padding=self.WIDTH // 2)
         self.output_size = config.char_hidden
 
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
         """(U, output_size) of `chars` (U, C) with `lengths` (U,)."""
         mask = time_mask(lengths, chars.shape[1]).T  # (U, C)
-        embedded = self.embedding(chars) * mask[..., None]  # padding embeds to zero, whatever row 0 has become
-        y = self.convolution(embedded.transpose(1, 2)).relu()  # (U, H, C)
+        embedded = self.embedding(chars) * mask[..., None]  # padding embeds to zero, whatever row 0 became
+        y: Tensor = self.convolution(embedded.transpose(1, 2)).relu()  # (U, H, C)
         return (y * mask[:, None]).amax(dim=2)  # relu is never below the 0 of padding
 
 
@@ -187,8 +189,8 @@ CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
 class WordInput(nn.Module):
     """Vectors of words: embedding, characters, hashed affixes and shape, pretrained vectors, side by side.
 
-    All that is computed depends on the word alone, so it is computed once for each of the U word types of a batch
-    and then looked up by `words` (T, B).
+    All that is computed depends on the word alone, so it is computed once for each of the U word types of a
+    batch and then looked up by `words` (T, B).
     """
 
     def __init__(self, config: EncoderConfig, word: WordConfig) -> None:
@@ -250,7 +252,8 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, list[State]]:
         """States (T, B, output_size) of a batch, and each layer's last state.
 
-        `arrays` holds what the input reads and `lengths` (B,). `states` continues from where an earlier batch ended.
+        `arrays` holds what the input reads and `lengths` (B,). `states` continues from where an earlier batch
+        ended.
         """
         lengths = arrays["lengths"]
         x = self.dropout(self.input(arrays))

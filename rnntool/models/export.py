@@ -1,7 +1,8 @@
 """From a torch network to the ONNX graph that runs, written node by node.
 
-torch's own exporter freezes the time axis of recurrent layers; ONNX's operators with `sequence_lens` take ragged
-batches as they are. Each function below mirrors the module of the same name and knows how the two differ in layout.
+torch's own exporter freezes the time axis of recurrent layers; ONNX's operators with `sequence_lens` take
+ragged batches as they are. Each function below mirrors the module of the same name and knows how the two
+differ in layout.
 """
 
 from __future__ import annotations
@@ -76,15 +77,19 @@ class Graph:
         array = np.array(value, dtype)
         return self.weight(array, f"constant {dtype} {array.tolist()}")
 
-    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; its output's name, or a list of names."""
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; the output's name."""
+        return self.add_many(operator, *inputs, outputs=1, **attributes)[0]
+
+    def add_many(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Add a node; the names of its outputs."""
         names = [f"{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
-        return names[0] if outputs == 1 else names
+        return names
 
     def linear(self, x: str, layer: nn.Linear, name: str) -> str:
         """`x @ weightᵀ + bias` over the last axis."""
-        y: str = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
+        y = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
         return y if layer.bias is None else self.add("Add", y, self.weight(layer.bias, f"{name}.bias"))
 
     def time_mask(self, x: str, axis: int, lengths: str) -> str:
@@ -92,14 +97,15 @@ class Graph:
         steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))
         t = self.add("Range", self.constant(0), steps, self.constant(1))
         t = self.add("Unsqueeze", self.add("Cast", t, to=INT32), self.constant([1]))
-        return str(self.add("Less", t, lengths))
+        return self.add("Less", t, lengths)
 
     def model(self) -> onnx.ModelProto:
         """The finished, checked model."""
-        graph = helper.make_graph(self.nodes, "rnntool", self.inputs, self.outputs, list(self.weights.values()))
+        weights = list(self.weights.values())
+        graph = helper.make_graph(self.nodes, "rnntool", self.inputs, self.outputs, weights)
+        opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="rnntool"
-        )
+            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="rnntool")
         onnx.checker.check_model(model)
         return model
 
@@ -125,7 +131,7 @@ def build_graph(network: Network) -> onnx.ModelProto:
 
 
 def write(network: Network, path: Path, *, int8: bool = False) -> None:
-    """Write the graph of `network` to `path`; with `int8` the weights of matrices in 8 bits (dynamic quantisation)."""
+    """Write the graph of `network` to `path`; with `int8`, dynamically quantised, matrices are in 8 bits."""
     model = build_graph(network)
     if int8:
         _write_int8(model, path)
@@ -143,7 +149,7 @@ def _write_int8(model: onnx.ModelProto, path: Path) -> None:
         quantize_dynamic(
             source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"], weight_type=QuantType.QInt8,
             per_channel=True,
-        )  # fmt: skip
+        )
 
 
 def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tuple[str, str, list[list[str]]]:
@@ -157,7 +163,8 @@ def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tupl
     last, ends = "", []
     for i, layer in enumerate(encoder.layers):
         assert isinstance(layer, Layer)
-        state = [g.input(name, FLOAT, [1, "batch", layer.ahead.hidden]) for name in states[i]] if states else None
+        shape: list[str | int] = [1, "batch", layer.ahead.hidden]
+        state = [g.input(name, FLOAT, shape) for name in states[i]] if states else None
         x, last, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
         ends.append(end)
     return x, last, ends
@@ -171,8 +178,10 @@ def _word_input(g: Graph, module: WordInput) -> str:
     if module.characters is not None:
         chars = g.input("type_chars", INT64, ["types", "characters"])
         lengths = g.input("type_char_lengths", INT32, ["types"])
-        write_characters = _character_cnn if isinstance(module.characters, CharacterCNN) else _character_lstm
-        parts.append(write_characters(g, module.characters, chars, lengths))
+        if isinstance(module.characters, CharacterCNN):
+            parts.append(_character_cnn(g, module.characters, chars, lengths))
+        else:
+            parts.append(_character_lstm(g, module.characters, chars, lengths))
     if module.affixes is not None:
         affixes = g.input("type_affixes", INT64, ["types", "affixes"])
         rows = g.add("Gather", g.weight(module.affixes.weight, "affixes"), affixes)
@@ -181,22 +190,23 @@ def _word_input(g: Graph, module: WordInput) -> str:
         vectors = g.input("type_vectors", INT64, ["types"])
         parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
     types = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    return str(g.add("Gather", types, words))
+    return g.add("Gather", types, words)
 
 
-def _character_cnn(g: Graph, module: Any, chars: str, lengths: str) -> str:
+def _character_cnn(g: Graph, module: CharacterCNN, chars: str, lengths: str) -> str:
     mask = g.add("Cast", g.time_mask(chars, 1, lengths), to=FLOAT)  # (C, U)
     mask = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.constant([1]))  # (U, 1, C)
     embedded = g.add("Gather", g.weight(module.embedding.weight, "char_embedding"), chars)  # (U, C, E)
     embedded = g.add("Mul", g.add("Transpose", embedded, perm=[0, 2, 1]), mask)  # (U, E, C)
     convolution = module.convolution
+    assert convolution.bias is not None
     y = g.add(
         "Conv", embedded, g.weight(convolution.weight, "char_convolution.weight"),
         g.weight(convolution.bias, "char_convolution.bias"), kernel_shape=[module.WIDTH],
         pads=[module.WIDTH // 2] * 2,
-    )  # fmt: skip
+    )
     y = g.add("Mul", g.add("Relu", y), mask)
-    return str(g.add("ReduceMax", y, axes=[2], keepdims=0))
+    return g.add("ReduceMax", y, axes=[2], keepdims=0)
 
 
 def _character_lstm(g: Graph, module: CharacterLSTM, chars: str, lengths: str) -> str:
@@ -212,16 +222,17 @@ def _layer(
     """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer."""
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
     operator = OPERATORS[layer.ahead.name]
-    w, r, b = (np.stack(arrays) for arrays in zip(*(_cell_weights(cell, operator) for cell in cells), strict=True))
+    directions = [_cell_weights(cell, operator) for cell in cells]
+    w, r, b = (np.stack(arrays) for arrays in zip(*directions, strict=True))
     attributes = dict(operator.attributes)
     if "activations" in attributes:
         attributes["activations"] = attributes["activations"] * len(cells)
     inputs = [x, g.weight(w, f"{name}.w"), g.weight(r, f"{name}.r"), g.weight(b, f"{name}.b"), lengths]
-    y, *ends = g.add(
+    y, *ends = g.add_many(
         operator.name, *inputs, *(state or []), outputs=3 if operator.name == "LSTM" else 2,
         hidden_size=layer.ahead.hidden, direction="bidirectional" if layer.back is not None else "forward",
         **attributes,
-    )  # fmt: skip
+    )
     y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)
     last = g.add("Reshape", g.add("Transpose", ends[0], perm=[1, 0, 2]), g.constant([0, -1]))  # (dirs, B, H)
     return y, last, ends
@@ -262,19 +273,22 @@ def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> 
     def mean() -> str:
         total = g.add("ReduceSum", g.add("Mul", states, real), g.constant([0]), keepdims=0)
         count = g.add("Cast", g.add("Max", "lengths", g.constant(1, "int32")), to=FLOAT)
-        return str(g.add("Div", total, g.add("Unsqueeze", count, g.constant([1]))))
+        return g.add("Div", total, g.add("Unsqueeze", count, g.constant([1])))
 
     def top() -> str:
         peak = g.add("ReduceMax", g.add("Where", mask, states, lowest), axes=[0], keepdims=0)
-        return str(g.add("Mul", peak, nonempty))
+        return g.add("Mul", peak, nonempty)
 
     def attention() -> str:
         assert head.attention is not None
         scores = g.add("Where", mask, g.linear(states, head.attention, "attention"), lowest)
         weighted = g.add("Mul", states, g.add("Softmax", scores, axis=0))
-        return str(g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), nonempty))
+        return g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), nonempty)
 
-    poolings = {"last": lambda: g.add("Mul", last, nonempty), "mean": mean, "max": top, "attention": attention}
+    def final() -> str:
+        return g.add("Mul", last, nonempty)
+
+    poolings = {"last": final, "mean": mean, "max": top, "attention": attention}
     pooled = [poolings[name]() for name in head.pooling]
     vector = g.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
     g.output(g.linear(vector, head.output, "output"), "logits", FLOAT, ["batch", head.output.out_features])

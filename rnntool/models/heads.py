@@ -1,7 +1,7 @@
 """Heads: from the encoder's states to the outputs of a task, and the loss of those outputs.
 
-A head knows shapes and probabilities, and nothing of words or of label names. Each turns states into named outputs,
-the same names that the ONNX graph gives.
+A head knows shapes and probabilities, and nothing of words or of label names. Each turns states into named
+outputs, the same names that the ONNX graph gives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IGNORE = -1  # target of a padded position
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """The head's kind (`lm`, `classify`, `tag`), its outputs and its choices; only its own kind's are read."""
+    """The head's kind (`lm`, `classify`, `tag`), its outputs and its choices; a kind reads only its own."""
 
     kind: str
     outputs: int
@@ -32,7 +32,7 @@ class HeadConfig:
 
 
 class LMHead(nn.Module):
-    """Softmax over the vocabulary, tied to the embedding through a projection where sizes differ (Inan et al. 2017)."""
+    """Softmax over the vocabulary, tied to the embedding, projected where sizes differ (Inan et al. 2017)."""
 
     def __init__(self, config: HeadConfig, input_size: int, embedding: nn.Embedding) -> None:
         super().__init__()
@@ -54,7 +54,8 @@ class LMHead(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """(T, B, V)."""
-        return self.output(states if self.projection is None else self.projection(states))
+        logits: Tensor = self.output(states if self.projection is None else self.projection(states))
+        return logits
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""
@@ -64,7 +65,7 @@ class LMHead(nn.Module):
 
 def _mean(states: Tensor, lengths: Tensor) -> Tensor:
     mask = time_mask(lengths, len(states))[..., None]
-    return (states * mask).sum(0) / lengths.clamp(min=1)[:, None]  # real tokens; padding would dilute the mean
+    return (states * mask).sum(0) / lengths.clamp(min=1)[:, None]  # real tokens; padding would dilute it
 
 
 def _max(states: Tensor, lengths: Tensor) -> Tensor:
@@ -75,6 +76,8 @@ def _max(states: Tensor, lengths: Tensor) -> Tensor:
 
 class ClassifierHead(nn.Module):
     """Pools the states of a text into one vector (or several, side by side) and scores the labels."""
+
+    label_weights: Tensor  # (L,)
 
     def __init__(self, config: HeadConfig, input_size: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -103,15 +106,16 @@ class ClassifierHead(nn.Module):
     def _attend(self, states: Tensor, lengths: Tensor) -> Tensor:
         assert self.attention is not None
         mask = time_mask(lengths, len(states))[..., None]
-        scores = self.attention(states).float().masked_fill(~mask, torch.finfo(torch.float32).min)  # (T, B, 1)
-        return (states * scores.softmax(0)).sum(0) * (lengths > 0)[:, None]
+        scores: Tensor = self.attention(states).float()  # (T, B, 1)
+        weights = scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(0)
+        return (states * weights).sum(0) * (lengths > 0)[:, None]
 
     def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
         """`logits` (B, L)."""
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
-        """Mean loss of the texts in nats: cross-entropy, or binary cross-entropy of each label where several fit."""
+        """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit."""
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         if self.multi_label:  # targets (B, L)
             losses = functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
@@ -135,12 +139,15 @@ class TaggerHead(nn.Module):
         return outputs
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
-        """Negative log-likelihood of the tags, in nats a word."""
+        """Negative log-likelihood of the tags, in nats a word; 0 for a batch of empty sentences."""
         emissions, targets = self.output(states), arrays["targets"]
-        if self.crf is None:
-            return functional.cross_entropy(emissions.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
         mask = targets != IGNORE
-        return self.crf.nll(emissions, targets, mask).sum() / mask.sum()
+        if self.crf is None:
+            logits, wanted = emissions.flatten(0, 1).float(), targets.flatten()
+            loss = functional.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
+        else:
+            loss = self.crf.nll(emissions, targets, mask).sum()
+        return loss / mask.sum().clamp(min=1)
 
 
 Head = LMHead | ClassifierHead | TaggerHead

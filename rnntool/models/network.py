@@ -54,7 +54,7 @@ class Network(nn.Module):
         """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
         states = read_states(self.config.encoder, arrays, "state") if self.stateful else None
         encoded, ends = self.encoder(arrays, states, want_states=self.stateful)
-        outputs = self.head(encoded, arrays)
+        outputs: Outputs = self.head(encoded, arrays)
         if self.stateful:
             outputs |= name_states(self.config.encoder, ends, "next")
         return outputs

@@ -16,12 +16,13 @@ from rnntool.models.network import Network, NetworkConfig
 
 
 def load_network(folder: Path, config: dict[str, Any]) -> Network:
-    """The torch network of a model folder, with its weights; `ModelError` where they are missing or damaged."""
+    """The torch network of a model folder, with weights; `ModelError` where they are missing or damaged."""
     network = Network(NetworkConfig.from_json(config["network"]))
     weights = load_weights(folder)
     parameters = dict(network.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:
-        raise ModelError(f"{folder / modeldir.WEIGHTS}: doesn't fit {modeldir.CONFIG}; copy or train the model again")
+        raise ModelError(
+            f"{folder / modeldir.WEIGHTS}: doesn't fit {modeldir.CONFIG}; copy or train the model again")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -32,8 +33,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     """The float32 weights of a model folder."""
     path = folder / modeldir.WEIGHTS
     if not path.exists():
-        raise ModelError(f"{folder}: has no {modeldir.WEIGHTS}, only the graph that runs; train the model anew to get "
-                         "weights that can be gone on from")
+        raise ModelError(f"{folder}: has no {modeldir.WEIGHTS}, only the graph that runs; train the model "
+                         "anew to get weights that can be gone on from")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,6 +1,8 @@
-"""The three tasks by name, and what they share. A task knows records, arrays and metrics, and neither engine."""
+"""The three tasks by name, and what they share. A task knows records, arrays and metrics, and no engine."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rnntool.tasks.base import Task
 from rnntool.tasks.classify import ClassifyTask
@@ -9,4 +11,4 @@ from rnntool.tasks.tag import TagTask
 
 __all__ = ["TASKS", "ClassifyTask", "LMTask", "TagTask", "Task"]
 
-TASKS: dict[str, type[Task]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}
+TASKS: dict[str, type[Task[Any, Any, Any]]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}

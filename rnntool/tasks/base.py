@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from rnntool.streams import Lines
 
-
 Arrays = dict[str, NDArray[Any]]
 IGNORE = -1  # target of a padded position
 
@@ -25,7 +24,7 @@ Result = TypeVar("Result")
 class Engine(Protocol):
     """What runs a network, as `rnntool.engines` has it: named arrays in, named arrays out."""
 
-    def run(self, arrays: Mapping[str, NDArray[Any]], outputs: list[str] | None = None) -> Arrays:
+    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """The named outputs of a batch."""
         ...
 
@@ -49,7 +48,7 @@ class Criterion:
 
 
 def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Rows of ids side by side, (T, B) int64 filled up with `value`, and their lengths (B,) int32; T is at least 1."""
+    """Rows of ids side by side, (T, B) int64 filled up with `value`, and their lengths (B,) int32; T >= 1."""
     lengths = np.fromiter(map(len, rows), np.int32, len(rows))
     steps = max(1, int(lengths.max(initial=0)))
     padded = np.full((len(rows), steps), value, np.int64)  # (B, T)
@@ -58,7 +57,7 @@ def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], ND
 
 
 def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of records in batches of like length, each of at most `budget` padded positions (or a single record)."""
+    """Indices of records in batches of like length: at most `budget` padded positions, or a single record."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batch: list[int] = []
     for i in order:

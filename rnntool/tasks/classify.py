@@ -47,8 +47,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     name = "classify"
     criterion = Criterion("accuracy", higher_is_better=True)
 
-    def __init__(self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
-                 settings: ClassifySettings) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
+        settings: ClassifySettings,
+    ) -> None:
         self.tokenizer = tokenizer
         self.features = features
         self.labels = labels
@@ -69,13 +71,14 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             raise DataError("training data: want labelled texts, found none")
         if len(labels) < 2:
             found = f"only {next(iter(labels))!r}" if labels else "none"
-            raise DataError(f"training data: want at least 2 different labels, found {found}; see --label-column")
+            raise DataError(f"training data: want at least 2 different labels, found {found}; "
+                            "see --label-column")
         texts = [record.text for record in records]
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
             split="words",
-        )  # fmt: skip
+        )
         features = None
         if isinstance(tokenizer, WordTokenizer):
             counts = Counter(word for text in texts for word in tokenizer.words(text))
@@ -99,7 +102,8 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         features = None
         if isinstance(tokenizer, WordTokenizer):
             features = WordFeatures.load(folder, config["features"], tokenizer)
-        return cls(tokenizer, features, Labels.load(folder), multi_label=config["multi_label"], settings=settings)
+        labels = Labels.load(folder)
+        return cls(tokenizer, features, labels, multi_label=config["multi_label"], settings=settings)
 
     def sizes(self) -> dict[str, int]:
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
@@ -131,7 +135,8 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             for target, example in zip(arrays["targets"], examples, strict=True):
                 target[[label for label in example.labels or () if label != IGNORE]] = 1
         elif all(example.labels for example in examples):
-            arrays["targets"] = np.array([example.labels[0] for example in examples if example.labels], np.int64)
+            firsts = [example.labels[0] for example in examples if example.labels]
+            arrays["targets"] = np.array(firsts, np.int64)
         return arrays
 
     def decode(self, records: Sequence[Text], outputs: Arrays) -> list[Classified]:
@@ -144,7 +149,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         results = []
         for row, p in zip(names, values, strict=True):
             ranked = list(zip(row, p, strict=True))
-            chosen = [name for name, prob in ranked if prob >= MULTI_LABEL_THRESHOLD] if self.multi_label else row[:1]
+            chosen = row[:1]
+            if self.multi_label:
+                chosen = [name for name, prob in ranked if prob >= MULTI_LABEL_THRESHOLD]
             results.append(Classified(ranked, chosen))
         return results
 
@@ -165,8 +172,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         for record, _, result in self._predict(engine, records):
             if set(result.chosen) != set(record.labels):
                 prob = max((p for name, p in result.ranked if name not in record.labels), default=0.0)
-                found.append(Mistake(prob=prob, gold=",".join(record.labels), predicted=",".join(result.chosen),
-                                     context=" ".join(record.text.split())))
+                found.append(Mistake(
+                    prob=prob, gold=",".join(record.labels), predicted=",".join(result.chosen),
+                    context=" ".join(record.text.split())))
         return sorted(found, key=lambda mistake: -mistake["prob"])[:k]
 
     def _predict(

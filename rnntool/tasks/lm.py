@@ -1,7 +1,8 @@
 """Language modelling: the probability of a text, token by token, and new text from it.
 
-Each record is read as BOS w1 … wn and predicted as w1 … wn EOS: BOS is never scored, EOS always is. In the `stream`
-context the state is carried from record to record, in the `line` context each record starts from zero.
+Each record is read as BOS w1 … wn and predicted as w1 … wn EOS: BOS is never scored, EOS always is. In the
+`stream` context the state is carried from record to record, in the `line` context each record starts from
+zero.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task,
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer
 
 LOGITS_BUDGET = 1 << 23  # numbers in one batch's logits: 32 MiB
-SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}  # characters that stand between records, and EOS for them
+# characters that stand between records, and EOS for them
+SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}
 
 
 class Unit(NamedTuple):
@@ -56,8 +58,10 @@ class Scored:
         return self._units(text, spans, [[i] for i in range(len(spans))])
 
     def words(self, text: str) -> list[Unit]:
-        """Each word of `text` (what stands between white space) with the summed surprisal of the tokens that begin
-        in it or in the space before it, and the end of the record."""
+        """Each word of `text` (what stands between white space), and the end of the record.
+
+        A word's surprisal is the sum of those tokens' that begin in it or in the space before it.
+        """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
         groups: list[list[int]] = [[] for _ in spans]
         word = 0
@@ -100,7 +104,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count,
-        )  # fmt: skip
+        )
         return cls(tokenizer, settings=settings)
 
     def config(self) -> dict[str, Any]:
@@ -151,7 +155,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
         """`log_probs` (T, B) of a batch whose rows start from zero states, or from those in `arrays`.
 
-        A long batch is read in pieces, the state carried, so that no more than the budget's logits exist at once.
+        A long batch is read in pieces, the state carried, so that only the budget's logits exist at once.
         The states after the last step come back as `state.*`.
         """
         tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
@@ -171,7 +175,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         return {"log_probs": np.concatenate(pieces), **state}
 
     def score_stream(self, engine: Engine, records: Iterable[Text]) -> Iterator[tuple[Text, Scored]]:
-        """Texts that follow each other with their log-probabilities, the state carried from one to the next."""
+        """Texts that follow each other with their log-probabilities, the state carried along."""
         state: Arrays = {}
         for record in records:
             outputs = self.run(engine, self.encode([record]) | state)
@@ -184,7 +188,8 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         results = []
         for record, row in zip(records, log_probs, strict=True):
             tokens = self.tokenizer.tokens(record.text)
-            results.append(Scored(tokens, row[: len(tokens) + 1].tolist(), len(self.tokenizer.unknown(record.text))))
+            unknown = len(self.tokenizer.unknown(record.text))
+            results.append(Scored(tokens, row[: len(tokens) + 1].tolist(), unknown))
         return results
 
     def report(self, engine: Engine, records: Iterable[Text]) -> dict[str, Any]:
@@ -207,8 +212,9 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         for record in records:
             result = self.decode([record], self.run(engine, self.encode([record])))[0]
             for token, log_prob in zip(result.tokens, result.log_probs, strict=False):
-                found.append(Mistake(prob=math.exp(log_prob), gold=record.text[token.start : token.end], predicted="",
-                                     context=excerpt(record.text, token.start, token.end)))
+                found.append(Mistake(
+                    prob=math.exp(log_prob), gold=record.text[token.start : token.end], predicted="",
+                    context=excerpt(record.text, token.start, token.end)))
         return sorted(found, key=lambda mistake: mistake["prob"])[:k]
 
     def score(self, engine: Engine, records: Sequence[Text]) -> float:
@@ -218,7 +224,8 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     def _nll(self, engine: Engine, examples: Sequence[NDArray[np.int32]]) -> tuple[float, int]:
         """Nats of all the records, and how many tokens were scored."""
         if self.settings.context == "stream":
-            batches: Iterable[Arrays] = self.windows(examples, columns=1, steps=sum(map(self.length, examples)))
+            steps = sum(map(self.length, examples))
+            batches: Iterable[Arrays] = self.windows(examples, columns=1, steps=steps)
         else:
             indices = by_length([self.length(example) for example in examples], self.budget)
             batches = (self.collate([examples[i] for i in batch]) for batch in indices)
@@ -257,8 +264,10 @@ class EngineStep:
         """The states of some rows."""
         return {name: np.ascontiguousarray(values[:, rows]) for name, values in state.items()}
 
-    def _read(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays) -> tuple[Any, Arrays]:
-        arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
+    def _read(
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
+    ) -> tuple[Any, Arrays]:
+        arrays: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
         outputs = self.engine.run(arrays | state, ["logits", *map(next_name, state)])
         return outputs["logits"], {name: outputs[next_name(name)] for name in state}
 

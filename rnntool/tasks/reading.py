@@ -1,4 +1,4 @@
-"""From a path to a task's records: opens, finds the format out, reads. Shared by training, evaluation and filters."""
+"""From a path to a task's records: opens, finds the format, reads. For training, evaluation and filters."""
 
 from __future__ import annotations
 

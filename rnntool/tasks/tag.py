@@ -16,13 +16,14 @@ from rnntool.config import TagSettings
 from rnntool.errors import DataError
 from rnntool.formats import Sentence, Tagged, read_sentences
 from rnntool.labels import Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
-from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, excerpt, pad
 from rnntool.streams import Lines
+from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, excerpt, pad
 from rnntool.tasks.words import WordFeatures
 from rnntool.tokenize import WordTokenizer, split_words
 
-INNER_SCHEME = "iobes"  # what networks learn, whatever the file's scheme is: ends and single words are told apart
+INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
 EVALUATION_BUDGET = 8192  # padded words in a batch
+
 
 @dataclass(slots=True)
 class TagExample:
@@ -30,6 +31,7 @@ class TagExample:
 
     rows: NDArray[np.int32]
     tags: NDArray[np.int32] | None
+
 
 class TagTask(Task[Sentence, TagExample, Tagged]):
     """Tags words. With span labels (IOB1, IOB2, IOBES) no invalid sequence leaves."""
@@ -46,11 +48,13 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         self.crf = settings.head == "crf"
         self.criterion = Criterion("f1" if scheme else "accuracy", higher_is_better=True)
         masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
-        self._start, self._transitions, self._end = (np.where(m, 0.0, -np.inf).astype(np.float32) for m in masks)
+        self._start, self._transitions, self._end = (
+            np.where(mask, 0.0, -np.inf).astype(np.float32) for mask in masks)
 
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Sentence]:
-        return read_sentences(lines, format=format, column=settings.column, split=split_words, need_tags=targets)
+        return read_sentences(
+            lines, format=format, column=settings.column, split=split_words, need_tags=targets)
 
     @classmethod
     def learn(cls, records: Sequence[Sentence], settings: Any, **extras: Any) -> Self:
@@ -64,8 +68,8 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         for sentence in records:
             tags.update(_inner(sentence, scheme))
         if len(tags) < 2:
-            raise DataError(f"training data: want at least 2 different tags, found only {next(iter(tags))!r}; "
-                            "see --column")
+            raise DataError("training data: want at least 2 different tags, found only "
+                            f"{next(iter(tags))!r}; see --column")
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower)
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
@@ -83,7 +87,8 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
-        features = WordFeatures.load(folder, config["features"], WordTokenizer.load(folder, config["tokenizer"]))
+        tokenizer = WordTokenizer.load(folder, config["tokenizer"])
+        features = WordFeatures.load(folder, config["features"], tokenizer)
         return cls(features, Labels.load(folder), scheme=config["scheme"], settings=settings)
 
     def sizes(self) -> dict[str, int]:
@@ -92,7 +97,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     def example(self, record: Sentence) -> TagExample:
         tags = None
         if record.tags is not None:
-            # A tag that training never saw can't be learned or hit: it counts as an error where it is evaluated.
+            # A tag that training never saw can't be learned or hit: it counts as an error in evaluation.
             tags = np.array([self.labels.get(tag, IGNORE) for tag in _inner(record, self.scheme)], np.int32)
         return TagExample(self.features.rows(record.words), tags)
 
@@ -113,8 +118,8 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         """The tags of a batch, in `scheme` (IOB2 where spans are tagged and nothing else is asked).
 
         With `probs`, the probability of each word's tag (of its place in the chain with a CRF); with `nbest`,
-        that many best sequences and their log-probabilities. Where the tag of a word, or of any word of a span,
-        is less probable than `threshold`, the model abstains: `O` for spans, `_` for other tags.
+        that many best sequences and their log-probabilities. Where the tag of a word, or of any word of a
+        span, is less probable than `threshold`, the model abstains: `O` for spans, `_` for other tags.
         """
         emissions = outputs["emissions"]  # (T, B, L)
         lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
@@ -138,7 +143,8 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             for result, values in zip(tagged, certain, strict=True):
                 result.probs = values
         if nbest:
-            for result, paths in zip(tagged, decoding.nbest(emissions, lengths, *chain, k=nbest), strict=True):
+            found = decoding.nbest(emissions, lengths, *chain, k=nbest)
+            for result, paths in zip(tagged, found, strict=True):
                 result.nbest = [(self._outer([self.labels.names[i] for i in path], scheme), score)
                                 for path, score in paths]
         return tagged
@@ -188,7 +194,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             yield from zip(sentences, self.decode(sentences, outputs, probs=probs), strict=True)
 
     def _chain(self, outputs: Arrays) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Scores of first tags, transitions and last tags: learned ones where there is a CRF, -inf where forbidden."""
+        """Scores of first tags, transitions and last tags: learned by a CRF, else 0; -inf where forbidden."""
         if not self.crf:
             return self._start, self._transitions, self._end
         return (outputs["start"] + self._start, outputs["transitions"] + self._transitions,
@@ -203,14 +209,14 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     def _outer(self, tags: list[str], scheme: str) -> list[str]:
         return convert(tags, INNER_SCHEME, scheme) if self.scheme else tags
 
+
 def _inner(sentence: Sentence, scheme: str | None) -> list[str]:
     """The sentence's gold tags as the network learns them."""
     tags = sentence.tags or []
     return convert(tags, scheme, INNER_SCHEME) if scheme else tags
 
+
 def _completed(tags: Counter[str]) -> Counter[str]:
     """All IOBES tags of the types seen, so that every span of a known type can be written."""
     types = {tag[2:] for tag in tags if tag != "O"}
     return Counter({"O": tags["O"]} | {f"{p}-{t}": tags[f"{p}-{t}"] for t in types for p in "BIES"})
-
-_: ClassVar[None] = None

@@ -1,7 +1,7 @@
-"""What a network may know of a word besides its identity: its characters, affixes, shape and pretrained vector.
+"""What a network may know of a word besides its identity: characters, affixes, shape and pretrained vector.
 
-All of it depends on the word type alone, so each type's features are computed once, kept as a row of a table, and
-fetched by row from then on. Knows no sentence, no tag and no network.
+All of it depends on the word type alone, so each type's features are computed once, kept as a row of a table,
+and fetched by row from then on. Knows no sentence, no tag and no network.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rnntool.tokenize import UNK, WordTokenizer
 CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
-AFFIXES = len(PREFIXES) + len(SUFFIXES) + 2  # and the shape, and the lower-cased word
+AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
 TYPES_KEPT = 100_000  # rows in the table before it starts anew: memory stays flat over any stream
 _RUN = re.compile(r"(.)\1{2,}", re.DOTALL)
 
 
 def shape(word: str) -> str:
-    """The word with letters and digits by kind, long runs cut to two: `McDonald's` → `XxXxx'x`, `1999` → `dd`."""
+    """The word's letters and digits by kind, runs cut to two: `McDonald's` → `XxXxx'x`, `1999` → `dd`."""
     kinds = "".join(
         "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a" if c.isalpha() else c
         for c in word
@@ -38,13 +38,12 @@ def shape(word: str) -> str:
 
 
 def affixes(word: str) -> list[str]:
-    """The affix features of a word, each with its kind in front so that kinds don't meet in a bucket by nature."""
+    """The affix features of a word, each with its kind in front: kinds meet in a bucket by chance only."""
     small = word.lower()
     return [
         *(f"<{k}{small[:k]}" for k in PREFIXES),
         *(f">{k}{small[-k:]}" for k in SUFFIXES),
         "#" + shape(word),
-        "=" + small,
     ]
 
 
@@ -75,19 +74,21 @@ class WordFeatures:
         if settings.chars != "none":
             for word in counts:
                 seen.update(set(word))
-        # A character of a single word type is left out: its place teaches the network what an unknown one means.
+        # A character of a single word type is left out: its place teaches what an unknown one means.
         characters = "".join(sorted(c for c, n in seen.items() if n > 1))
         return cls(tokenizer, characters=characters,
                    affix_buckets=settings.affix_buckets if settings.affix_embed else 0, vectors=vectors)
 
     def config(self) -> dict[str, Any]:
         """What `load` needs besides the tokenizer."""
-        return {"characters": self.characters, "affix_buckets": self.affix_buckets, "vectors": len(self.vectors)}
+        return {"characters": self.characters, "affix_buckets": self.affix_buckets,
+                "vectors": len(self.vectors)}
 
     def save(self, folder: Path) -> None:
         """Write the words that have a pretrained vector."""
         if self.vectors:
-            (folder / "vectors.txt").write_text("".join(f"{word}\n" for word in self.vectors), "utf-8", newline="\n")
+            text = "".join(f"{word}\n" for word in self.vectors)
+            (folder / "vectors.txt").write_text(text, "utf-8", newline="\n")
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], tokenizer: WordTokenizer) -> Self:
@@ -99,7 +100,7 @@ class WordFeatures:
                    vectors=vectors)
 
     def sizes(self) -> dict[str, int]:
-        """Rows of the tables that the network needs; those of vectors include one for words that have none."""
+        """Rows of the tables that the network needs; of vectors, one more for words that have none."""
         return {
             "vocabulary": self.tokenizer.size,
             "char_vocabulary": UNK + 1 + len(self.characters),
@@ -117,7 +118,7 @@ class WordFeatures:
             self._reset()
 
     def collate(self, rows: Sequence[NDArray[np.int32]]) -> Arrays:
-        """The arrays of a batch of words given by rows: `words` (T, B) into its U word types, and their features."""
+        """The arrays of a batch of words given by rows: `words` (T, B) into U word types, and features."""
         padded, lengths = pad(rows, 0)
         types, words = np.unique(padded, return_inverse=True)
         lengths_of_chars = self._char_lengths[types]
@@ -145,12 +146,14 @@ class WordFeatures:
         self._vectors = np.zeros(rows, np.int64)
 
     def _grow(self) -> None:
-        old = (self._tokens, self._chars, self._char_lengths, self._affixes, self._vectors)
+        old = self._columns()
         rows = len(self._tokens)
         self._allocate(2 * rows)
-        new = (self._tokens, self._chars, self._char_lengths, self._affixes, self._vectors)
-        for target, source in zip(new, old, strict=True):
+        for target, source in zip(self._columns(), old, strict=True):
             target[:rows] = source
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self._tokens, self._chars, self._char_lengths, self._affixes, self._vectors
 
     def _fill(self, row: int, word: str) -> None:
         """Compute the features of a word that is met for the first time."""

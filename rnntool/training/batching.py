@@ -1,4 +1,4 @@
-"""The order in which training data is seen. Which batch comes n-th in epoch e depends on the seed, e and n alone."""
+"""The order in which training data is seen. The n-th batch of epoch e depends on the seed, e and n alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class Shuffled:
 
     carries_state = False
 
-    def __init__(self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int
+    ) -> None:
         self.task = task
         self.examples = examples
         self.seed = seed
@@ -67,7 +69,8 @@ class Streamed:
         tokens = sum(map(task.length, examples))
         self.columns = max(1, min(columns, tokens // steps))  # a short text has no room for many columns
         self.steps = steps
-        self.windows = -(-(-(-tokens // self.columns)) // steps)
+        height = -(-tokens // self.columns)  # rounded up, as the windows are
+        self.windows = -(-height // steps)
 
     def __len__(self) -> int:
         return self.windows

@@ -12,8 +12,8 @@ EXAMPLES = {
     "classify": "echo 'A line of text.' | rnntool classify -m {name}",
     "tag": "echo 'A line of text.' | rnntool tag -m {name}",
 }
-FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall", "f1",
-           "f1_conlleval")  # fmt: skip
+FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall",
+           "f1", "f1_conlleval")
 
 
 def model_card(name: str, config: dict[str, Any]) -> str:
@@ -22,11 +22,13 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     network = config["network"]["encoder"]
     direction = "bidirectional " if network["bidirectional"] else ""
     layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
-    figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in FIGURES if isinstance(report.get(key), float))
+    found = [key for key in FIGURES if isinstance(report.get(key), float)]
+    figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in found)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{figures}\n" if figures else ""
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items() if value is not None)
     return (
-        f"---\nlibrary_name: rnntool\npipeline_tag: {PIPELINES[task]}\ntags: [rnntool, rnn, {network['cell']}]\n---\n"
+        f"---\nlibrary_name: rnntool\npipeline_tag: {PIPELINES[task]}\n"
+        f"tags: [rnntool, rnn, {network['cell']}]\n---\n"
         f"# {name}\n\n"
         f"A {direction}{network['cell']} network, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
@@ -36,4 +38,6 @@ def model_card(name: str, config: dict[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)

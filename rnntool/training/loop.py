@@ -21,7 +21,14 @@ from rnntool.models.network import Network
 from rnntool.tasks import Task
 from rnntool.tasks.base import Arrays
 from rnntool.training.batching import Batches
-from rnntool.training.optim import PLATEAU_FACTOR, MovingAverage, make_optimizer, rate, set_weights, weights_of
+from rnntool.training.optim import (
+    PLATEAU_FACTOR,
+    MovingAverage,
+    make_optimizer,
+    rate,
+    set_weights,
+    weights_of,
+)
 from rnntool.training.resume import Checkpoint, Progress
 
 SAVE_EVERY_S = 60.0  # also saved when stopped
@@ -94,8 +101,9 @@ class Trainer:
         self.state = Checkpoint(
             Progress(), self.network, make_optimizer(self.network, settings),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
-        )  # fmt: skip
-        self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in range(1, settings.evaluations + 1)}
+        )
+        shares = range(1, settings.evaluations + 1)
+        self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in shares}
         self.evaluation_s = 0.0  # how long the last evaluation took
 
     def resume(self) -> None:
@@ -104,7 +112,7 @@ class Trainer:
         self.state.stream = self._to_device(self.state.stream)
 
     def run(self) -> Progress:
-        """Train to the end; the network then holds the best weights. Raises `Interrupted` when a signal came."""
+        """Train to the end; the network then holds the best weights. Raises `Interrupted` after a signal."""
         progress = self.state.progress
         if progress.step == 0:
             self.state.save(self.folder)

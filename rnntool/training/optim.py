@@ -16,14 +16,15 @@ ONE_CYCLE_START = 1 / 25
 
 
 def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient in a step."""
+    """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient a step."""
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
-    decayed, kept = [], []
+    decayed: list[Tensor] = []
+    kept: list[Tensor] = []
     for parameter in network.parameters():  # tied weights come once
         if parameter.requires_grad:
             (kept if parameter.dim() < 2 or id(parameter) in embeddings else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    decays = ((decayed, settings.weight_decay), (kept, 0.0))
+    groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in decays if parameters]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
@@ -51,7 +52,7 @@ def rate(settings: Settings, progress: float) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of weights; early on it forgets faster, so that it leaves the start behind."""
+    """Exponential moving average of weights; early on it forgets faster, to leave the start behind."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay

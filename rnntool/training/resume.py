@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rnntool.errors import ModelError
-from rnntool.models.cells import State
 from rnntool.modeldir import write_json
+from rnntool.models.cells import State
 from rnntool.training.optim import MovingAverage, set_weights, weights_of
 
 STATE = "state.json"
@@ -83,7 +83,8 @@ class Checkpoint:
             self.progress = Progress(**state)
             self._restore(tensors)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
+            raise ModelError(
+                f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -94,7 +95,8 @@ class Checkpoint:
         for name, tensor in part("optimizer/").items():
             index, key = name.split("/")
             states.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         if self.average:
             averages = part("average/")
             for name, weight in self.average.weights.items():
@@ -102,6 +104,6 @@ class Checkpoint:
         self.best_weights = part("best/") or None
         layers: dict[int, dict[int, Tensor]] = {}
         for name, tensor in part("stream/").items():
-            layer, index = map(int, name.split("/"))
-            layers.setdefault(layer, {})[index] = tensor
+            layer, place = map(int, name.split("/"))
+            layers.setdefault(layer, {})[place] = tensor
         self.stream = [tuple(layers[i][k] for k in sorted(layers[i])) for i in sorted(layers)] or None

@@ -1,4 +1,4 @@
-"""A whole training, from files to a model folder: reads, learns vocabularies, builds, trains, exports, reports."""
+"""A whole training, from files to a model folder: reads, learns vocabularies, trains, exports, reports."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
 from rnntool.models.heads import ClassifierHead, HeadConfig
 from rnntool.models.network import Network, NetworkConfig, count_parameters
-from rnntool.tasks import TASKS, ClassifyTask, LMTask, Task
+from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.reading import Say, read_all
+from rnntool.tokenize import Tokenizer
 from rnntool.training import transfer
 from rnntool.training.batching import Batches, Shuffled, Streamed
 from rnntool.training.card import model_card
@@ -39,7 +40,7 @@ JOB, TASK = "job.json", "task"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained from which files into which folder. A resumed training goes on with the job it began with."""
+    """What is trained from which files. A resumed training goes on with the job that it began with."""
 
     task: str
     train: list[str]
@@ -61,7 +62,8 @@ class Job:
             settings = config.from_json(data["task"], data.pop("settings"))
             return cls(**data, settings=settings), fingerprint
         except FileNotFoundError:
-            raise ModelError(f"{path.parent.parent}: no training to resume; leave --resume out to start one") from None
+            raise ModelError(
+                f"{path.parent.parent}: no training to resume; leave --resume out to start one") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path}: is damaged ({error}); start anew with --force") from None
 
@@ -78,10 +80,10 @@ def train(
     stopping: Callable[[], int | None],
     say: Say,
 ) -> dict[str, Any]:
-    """Train `job` into the folder `out`, or resume the one begun there where `job` is None. Returns the dev report.
+    """Train `job` into the folder `out`, or where `job` is None resume the one begun there.
 
-    Raises `Interrupted` when `stopping` gave a signal; the state is then saved, and resuming leads to the same
-    weights as an uninterrupted run.
+    Returns the dev report. Raises `Interrupted` when `stopping` gave a signal; the state is then saved, and
+    resuming leads to the same weights as an uninterrupted run.
     """
     resume = out / modeldir.RESUME
     fingerprint = None
@@ -121,7 +123,7 @@ def train(
     trainer = Trainer(
         learner, network, _batches(learner, examples, settings), dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping,
-    )  # fmt: skip
+    )
     if isinstance(network.head, ClassifierHead):
         _weigh_labels(network.head, learner, examples, settings)
     say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
@@ -133,9 +135,10 @@ def train(
 
 
 def write_model(
-    task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *, history: list[dict[str, Any]]
+    task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
+    history: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write the whole model folder and remove its checkpoint. Returns the dev report of the graph as written."""
+    """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report."""
     settings = task.settings
     with modeldir.staged(out) as stage:
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
@@ -172,20 +175,20 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
             char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
             affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
             vector_size=vector_size if sizes["vector_rows"] else 0,
-        )  # fmt: skip
+        )
     encoder = EncoderConfig(
         vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
         hidden=settings.hidden, bidirectional=isinstance(settings, WordSettings) and settings.bidirectional,
-        dropout=settings.dropout, dropout_between=settings.dropout_between, token_dropout=settings.token_dropout,
-        word=word,
-    )  # fmt: skip
+        dropout=settings.dropout, dropout_between=settings.dropout_between,
+        token_dropout=settings.token_dropout, word=word,
+    )
     head = HeadConfig(
         kind=task.name, outputs=sizes["outputs"],
         tied=isinstance(settings, LMSettings) and settings.tied,
         pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
         multi_label=isinstance(task, ClassifyTask) and task.multi_label,
         crf=isinstance(settings, TagSettings) and settings.head == "crf",
-    )  # fmt: skip
+    )
     return NetworkConfig(encoder=encoder, head=head)
 
 
@@ -206,7 +209,8 @@ def _refuse_existing(out: Path, *, force: bool) -> None:
 def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any], list[Any]]:
     """Training and dev records."""
     def read(paths: list[str]) -> list[Any]:
-        return read_all(kind, paths, format=job.format, settings=job.settings, errors=job.encoding_errors, say=say)
+        return read_all(
+            kind, paths, format=job.format, settings=job.settings, errors=job.encoding_errors, say=say)
 
     records = read(job.train)
     if job.dev:
@@ -215,14 +219,15 @@ def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any
 
 
 def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:
-    """Keep a share of the records for development: the last ones where order matters, random ones elsewhere."""
+    """Keep a share of the records for development: the last ones where order matters, else random ones."""
     count = round(len(records) * settings.dev_fraction)
     if not count or count == len(records):
         return records, []
     held = set(range(len(records) - count, len(records)))
     if not ordered:
         held = set(random.Random(settings.seed).sample(range(len(records)), count))
-    return ([r for i, r in enumerate(records) if i not in held], [r for i, r in enumerate(records) if i in held])
+    train = [record for i, record in enumerate(records) if i not in held]
+    return train, [record for i, record in enumerate(records) if i in held]
 
 
 def _fingerprint(*groups: Sequence[Any]) -> str:
@@ -263,13 +268,15 @@ def _batches(task: Task[Any, Any, Any], examples: list[Any], settings: Settings)
     return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed)
 
 
-def _tokenizer(task: Task[Any, Any, Any]) -> Any:
-    features = getattr(task, "features", None)
-    return features.tokenizer if features else getattr(task, "tokenizer")  # noqa: B009
+def _tokenizer(task: Task[Any, Any, Any]) -> Tokenizer:
+    if isinstance(task, LMTask | ClassifyTask):
+        return task.tokenizer
+    assert isinstance(task, TagTask)
+    return task.features.tokenizer
 
 
 def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str], vectors: Any) -> str:
-    """Put pretrained vectors where the network has a place for them: a table of their own, or the embedding."""
+    """Put pretrained vectors where the network has a place for them: their own table, or the embedding."""
     table = torch.from_numpy(vectors)
     source = network.encoder.input
     with torch.no_grad():

@@ -27,7 +27,8 @@ def carry_over(model: str, network: Network, tokenizer: Tokenizer) -> str:
             tensor = source.get(name)
             if name == EMBEDDING and tensor is not None and tensor.shape[1] == parameter.shape[1]:
                 rows = {theirs.piece(i): i for i in range(theirs.size)}
-                pairs = [(i, rows[piece]) for i in range(tokenizer.size) if (piece := tokenizer.piece(i)) in rows]
+                pieces = map(tokenizer.piece, range(tokenizer.size))
+                pairs = [(i, rows[piece]) for i, piece in enumerate(pieces) if piece in rows]
                 mine, other = (torch.tensor(side) for side in zip(*pairs, strict=True))
                 parameter[mine] = tensor[other]
                 carried.append(f"embeddings of {len(pairs)} of {tokenizer.size} entries")
@@ -37,6 +38,7 @@ def carry_over(model: str, network: Network, tokenizer: Tokenizer) -> str:
             else:
                 left.append(name.removeprefix("encoder."))
     if not carried:
-        raise ModelError(f"{folder}: nothing of its encoder fits this network; give the same --cell, --hidden and "
-                         "--embed as it was trained with")
-    return f"carried over from {folder}: {', '.join(carried)}; not carried over: {', '.join(left) or 'nothing'}"
+        raise ModelError(f"{folder}: nothing of its encoder fits this network; give the same --cell, "
+                         "--hidden and --embed as it was trained with")
+    return (f"carried over from {folder}: {', '.join(carried)}; "
+            f"not carried over: {', '.join(left) or 'nothing'}")

@@ -10,7 +10,7 @@ from rnntool.streams import chomp, open_lines
 
 
 def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float32]]:
-    """Up to `limit` words from the top of the file, and their vectors (N, D). A word's first vector counts."""
+    """Up to `limit` words from the top of the file and their vectors (N, D). A word's first vector counts."""
     words: dict[str, None] = {}
     rows: list[NDArray[np.float32]] = []
     size = 0
@@ -21,8 +21,9 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
                 continue  # word2vec's header: how many words, how many numbers
             size = size or len(numbers)
             if len(numbers) != size or not numbers:
-                raise DataError(f"{lines.place()}: want a word and {size or 'some'} numbers, found {len(numbers)}; "
-                                "give --vectors a GloVe or word2vec text file")
+                raise DataError(
+                    f"{lines.place()}: want a word and {size or 'some'} numbers, found {len(numbers)}; "
+                    "give --vectors a GloVe or word2vec text file")
             if word in words:
                 continue
             try:

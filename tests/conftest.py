@@ -1,0 +1,137 @@
+"""What the tests share: models that are trained once a session, and commands run as a shell runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import pytest
+import tiny
+
+ROOT = Path(__file__).parent.parent
+
+# Networks this small are fastest on one thread; torch reads this when it is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+for name in [name for name in os.environ if name.startswith("RNNTOOL_")]:
+    del os.environ[name]
+
+# a busy machine is not a slow function
+hypothesis.settings.register_profile("rnntool", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("rnntool")
+
+
+# --- Models ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all the session's models lie in."""
+    return tmp_path_factory.mktemp("tiny-models")
+
+
+def _file(folder: Path, name: str, text: str) -> Path:
+    path = folder / "data" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def pos_file(models: Path) -> Path:
+    """CoNLL-U that no model was trained on."""
+    return _file(models, "dev.conllu", tiny.conllu(tiny.pos_sentences(20, seed=9)))
+
+
+@pytest.fixture(scope="session")
+def ner_file(models: Path) -> Path:
+    """Columns with people and places in IOB1, that no model was trained on."""
+    return _file(models, "dev.conll", tiny.conll(tiny.ner_sentences(20, seed=9), tiny.iob1))
+
+
+@pytest.fixture(scope="session")
+def question_file(models: Path) -> Path:
+    """A table of questions that no model was trained on."""
+    return _file(models, "dev.tsv", tiny.tsv(tiny.questions(20, seed=9)))
+
+
+@pytest.fixture(scope="session")
+def text_file(models: Path) -> Path:
+    """Lines of text that no model was trained on."""
+    return _file(models, "dev.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(20, seed=9)))
+
+
+@pytest.fixture(scope="session")
+def tagger(models: Path, pos_file: Path) -> Path:
+    """Parts of speech: softmax, two directions, character CNN and affixes."""
+    data = _file(models, "train.conllu", tiny.conllu(tiny.pos_sentences(100)))
+    tiny.train("tag", models / "tiny-pos", [data], dev=[pos_file], epochs=4)
+    return models / "tiny-pos"
+
+
+@pytest.fixture(scope="session")
+def ner(models: Path, ner_file: Path) -> Path:
+    """Entities, learned from IOB1: CRF and a character LSTM."""
+    data = _file(models, "train.conll", tiny.conll(tiny.ner_sentences(100), tiny.iob1))
+    tiny.train("tag", models / "tiny-ner", [data], dev=[ner_file], epochs=4, head="crf", chars="lstm")
+    return models / "tiny-ner"
+
+
+@pytest.fixture(scope="session")
+def classifier(models: Path, question_file: Path) -> Path:
+    """Kinds of questions: GRU, two poolings side by side."""
+    data = _file(models, "train.tsv", tiny.tsv(tiny.questions(100)))
+    tiny.train("classify", models / "tiny-question", [data], dev=[question_file], epochs=5, cell="gru",
+               pooling="max+last")
+    return models / "tiny-question"
+
+
+@pytest.fixture(scope="session")
+def writer(models: Path, text_file: Path) -> Path:
+    """A character language model: two tied layers, each line from its own start."""
+    data = _file(models, "train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(150)))
+    tiny.train("lm", models / "tiny-writer", [data], dev=[text_file], epochs=20)
+    return models / "tiny-writer"
+
+
+# --- Commands ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a command: this package, one thread, plain UTF-8, nobody's own models."""
+    plain = {"PYTHONPATH": str(ROOT), "RNNTOOL_THREADS": "1", "XDG_DATA_HOME": os.devnull, "NO_COLOR": "1",
+             "COLUMNS": "120", "TERM": "dumb"}
+    return os.environ | plain | more
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `python -m rnntool …` in an empty folder with `input` on standard input."""
+
+    def command(
+        *arguments: str | Path, input: str | bytes = "", python: tuple[str, ...] = (), **more: str
+    ) -> Ran:
+        done = subprocess.run(
+            [sys.executable, *python, "-m", "rnntool", *map(str, arguments)], capture_output=True,
+            cwd=tmp_path, input=input.encode() if isinstance(input, str) else input,
+            env=environment(**more), timeout=60,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return command

@@ -1,0 +1,107 @@
+"""The order of training data: every record once an epoch, decided by the seed and the epoch alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from numpy.typing import NDArray
+
+from rnntool.config import ClassifySettings, LMSettings
+from rnntool.formats import Text
+from rnntool.tasks import ClassifyTask, LMTask
+from rnntool.training import batching
+from rnntool.training.batching import Shuffled, Streamed
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def shuffled(n: int = 53, *, seed: int = 1, batch_size: int = 8) -> tuple[Shuffled, list[str]]:
+    """Batches of texts of many lengths, each with characters of its own."""
+    texts = [f"{'x' * (i % 7)}{i:03}" for i in range(n)]
+    records = [Text(text, ("a" if i % 2 else "b",)) for i, text in enumerate(texts)]
+    task = ClassifyTask.learn(records, ClassifySettings(tokenizer="char"))
+    return Shuffled(task, [task.example(r) for r in records], batch_size=batch_size, seed=seed), texts
+
+
+def texts_of(batches: Shuffled, arrays: Arrays) -> list[str]:
+    task = batches.task
+    assert isinstance(task, ClassifyTask)
+    return [task.tokenizer.decode(column[:length].tolist())
+            for column, length in zip(arrays["tokens"].T, arrays["lengths"], strict=True)]
+
+
+def epoch(batches: Shuffled, number: int, start: int = 0) -> list[list[str]]:
+    return [texts_of(batches, arrays) for arrays in batches.epoch(number, start=start)]
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(53, 8), (1, 8), (8, 8), (5, 1)])
+def test_every_record_comes_once_an_epoch(n: int, batch_size: int) -> None:
+    batches, texts = shuffled(max(n, 2), batch_size=batch_size)
+    for number in range(3):
+        got = epoch(batches, number)
+        assert Counter(text for batch in got for text in batch) == Counter(texts)
+        assert len(got) == len(batches)
+        assert max(map(len, got)) <= batch_size
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    batches, _ = shuffled()
+    first, second = epoch(batches, 0), epoch(batches, 1)
+    assert epoch(shuffled()[0], 1) == second, "it does not matter which epochs were read before"
+    assert epoch(batches, 0) == first
+    assert first != second
+    assert epoch(shuffled(seed=2)[0], 0) != first
+
+
+def test_an_epoch_can_be_entered_anywhere() -> None:
+    batches, _ = shuffled()
+    whole = epoch(batches, 4)
+    for start in range(len(whole) + 1):
+        assert epoch(batches, 4, start) == whole[start:]
+
+
+def test_a_batch_holds_like_lengths() -> None:
+    batches, _ = shuffled(200, batch_size=20)
+    for arrays in batches.epoch(0):
+        assert np.ptp(arrays["lengths"]) <= 1
+
+
+def test_long_records_make_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PADDED_BUDGET", 30)
+    batches, texts = shuffled(40, batch_size=16)
+    sizes = [arrays["tokens"].size for arrays in batches.epoch(0)]
+    assert max(sizes) <= 30
+    assert Counter(t for batch in epoch(batches, 0) for t in batch) == Counter(texts)
+
+
+def streamed(columns: int, steps: int, lines: int = 30) -> tuple[Streamed, list[int]]:
+    records = [Text(line) for line in tiny.lines_of_text(lines)]
+    task = LMTask.learn(records, LMSettings(tokenizer="char"))
+    examples = [task.example(record) for record in records]
+    targets = [i for ids in examples for i in (*ids.tolist(), 3)]
+    return Streamed(task, examples, columns=columns, steps=steps), targets
+
+
+@pytest.mark.parametrize(("columns", "steps"), [(4, 10), (1, 7), (7, 13), (1000, 20)])
+def test_a_stream_covers_each_token_once(columns: int, steps: int) -> None:
+    batches, targets = streamed(columns, steps)
+    windows = list(batches.epoch(0))
+    assert len(windows) == len(batches)
+    assert batches.columns <= columns
+    read = np.concatenate([window["targets"] for window in windows])
+    assert read.T[read.T >= 0].tolist() == targets, "the remainder is kept, column after column"
+    for a, b in zip(windows, batches.epoch(5), strict=True):
+        np.testing.assert_array_equal(a["tokens"], b["tokens"])
+    for a, b in zip(windows[2:], batches.epoch(0, start=2), strict=True):
+        np.testing.assert_array_equal(a["tokens"], b["tokens"])
+
+
+def test_a_text_shorter_than_a_window_is_one_window() -> None:
+    batches, targets = streamed(20, 1000, lines=1)
+    (window,) = batches.epoch(0)
+    assert (batches.columns, len(batches)) == (1, 1)
+    assert window["targets"][:, 0].tolist() == targets

@@ -1,0 +1,616 @@
+"""The commands as a shell runs them: pipes, both streams, exit codes, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from conftest import Ran, Run, environment
+from typer.testing import CliRunner
+
+from rnntool import cli
+
+LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
+TAGS = ["DET NOUN VERB PUNCT", "", "DET ADJ NOUN VERB DET NOUN PUNCT"]
+
+
+def ok(ran: Ran) -> str:
+    """Standard output of a command that went well and said nothing else."""
+    assert (ran.code, ran.err) == (0, "")
+    return ran.out
+
+
+def failed(ran: Ran, code: int, *words: str) -> None:
+    """It failed as it should: one sentence on standard error, nothing on standard output."""
+    assert "Traceback" not in ran.err
+    assert ran.code == code, ran.err
+    assert ran.err.startswith("rnntool: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith("\n")
+    for word in words:
+        assert word in ran.err
+    assert ran.out == ""
+
+
+def jsonl(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- tag -------------------------------------------------------------------------------------------------------
+
+
+def test_tag_raw_text_gives_columns(tagger: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", tagger, input="the baker sings.\n\nthe\n"))
+    assert out == "the\tDET\nbaker\tNOUN\nsings\tVERB\n.\tPUNCT\n\n\nthe\tDET\n\n"
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_tag_tokens_keeps_blank_lines_and_needs_no_last_newline(end: str, tagger: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", tagger, "--from", "tokens", input=LINES.rstrip("\n") + end))
+    assert out == "".join(f"{tags}\n" for tags in TAGS)
+
+
+def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
+    inline = ok(run("tag", "-m", tagger, "--to", "inline", input=LINES))
+    assert inline.splitlines()[:2] == ["the_DET baker_NOUN sings_VERB ._PUNCT", ""]
+    first, blank, _ = jsonl(ok(run("tag", "-m", tagger, "--jsonl", "--probs", "--nbest", "2", input=LINES)))
+    assert (first["text"], first["tags"]) == ("the baker sings .", TAGS[0].split())
+    assert first["offsets"] == [[0, 3], [4, 9], [10, 15], [16, 17]]
+    assert len(first["probs"]) == 4
+    assert [best["tags"] == first["tags"] for best in first["nbest"]] == [True, False]
+    assert blank["tags"] == []
+    html = ok(run("tag", "-m", tagger, "-t", "html", input=LINES))
+    HTMLParser().feed(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.endswith("</html>\n")
+    assert html.count("<p>") == 3
+
+
+def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, tmp_path: Path) -> None:
+    text = (
+        "\ufeff# sent_id = 1\r\n1-2\tthebaker\t_\t_\t_\t_\t_\t_\t_\t_\r\n1\tthe\t_\tX\tDT\t_\t2\tdet\t_\t_\r\n"
+        "2\tbaker\t_\t_\t_\t_\t0\troot\t_\tSpaceAfter=No\r\n2.1\tgone\t_\t_\t_\t_\t_\t_\t_\t_\r\n\r\n"
+        "1\tsings\t_\t_\t_\t_\t_\t_\t_\t_"
+    )
+    (tmp_path / "in.conllu").write_bytes(text.encode())
+    done = run("tag", "-m", tagger, "in.conllu", "-o", "out.conllu")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    want = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("baker\t_\t_", "baker\t_\tNOUN")
+    want = want.replace("sings\t_\t_", "sings\t_\tVERB")
+    assert (tmp_path / "out.conllu").read_bytes() == want.encode()
+
+
+def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", ner, ner_file))
+    rows = [line.split(" ") for line in out.splitlines() if line]
+    assert all(row[1] == row[2] for row in rows), "read as IOB1, so written as IOB1"
+    assert {row[2] for row in rows} >= {"B-PER", "I-PER"}
+    assert [line.rpartition(" ")[0] for line in out.splitlines()] == ner_file.read_text("utf-8").splitlines()
+    iob2 = ok(run("tag", "-m", ner, ner_file, "--scheme", "iob2"))
+    assert iob2 != out
+    assert ok(run("tag", "-m", ner, "--from", "conll", input=ner_file.read_text("utf-8"))) == iob2
+
+
+def test_tag_a_named_pipe_is_read_once(ner: Path, ner_file: Path, run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", ner_file], stdout=(os.open(tmp_path / "pipe", os.O_RDWR))):
+        ran = run("tag", "-m", ner, "--from", "tokens", "-o", "out", input="Anna met Bob .\n")
+    assert ran.code == 0
+    script = f'{sys.executable} -m rnntool tag -m "{ner}" --from conll <(cat "{ner_file}") | wc -l'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
+    assert int(done.stdout) == ner_file.read_text("utf-8").count("\n")
+    assert done.stderr == ""
+
+
+def test_tag_several_files_and_compression(tagger: Path, run: Run, tmp_path: Path) -> None:
+    import gzip
+
+    (tmp_path / "a.tok.gz").write_bytes(gzip.compress(b"the baker"))
+    (tmp_path / "b.tok").write_text("sings .\n")
+    assert ok(run("tag", "-m", tagger, "a.tok.gz", "b.tok")) == "DET NOUN\nVERB PUNCT\n"
+    (tmp_path / "c.txt").write_text("the baker sings .\n")
+    assert ok(run("tag", "-m", tagger, "b.tok", "c.txt")) == "VERB PUNCT\nDET NOUN VERB PUNCT\n", (
+        "all comes out as the first file came in")
+    done = run("tag", "-m", tagger, "-v", "b.tok")
+    assert "b.tok: read as tokens" in done.err
+
+
+def test_tag_empty_input(tagger: Path, run: Run) -> None:
+    assert ok(run("tag", "-m", tagger)) == ""
+    assert ok(run("tag", "-m", tagger, "--to", "html")).endswith("</html>\n")
+
+
+# --- Live pipes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("command", "name", "line"), [
+    (["tag", "--from", "tokens"], "tagger", "DET NOUN VERB PUNCT"),
+    (["classify", "--from", "text"], "classifier", None),
+    (["score"], "writer", None),
+    (["score", "--context", "stream"], "writer", None),
+    (["tokenize"], None, "the baker sings ."),
+    (["generate", "--prompts", "-", "--max-tokens", "5", "--seed", "1"], "writer", None),
+])  # fmt: skip
+def test_a_live_pipe_is_answered_line_by_line(
+    command: list[str], name: str | None, line: str | None, request: pytest.FixtureRequest
+) -> None:
+    model = ["-m", str(request.getfixturevalue(name))] if name else []
+    with subprocess.Popen([sys.executable, "-m", "rnntool", *command, *model], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(2):
+            process.stdin.write("the baker sings .\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()  # comes while standard input is open
+            assert answer.endswith("\n")
+            assert line is None or answer == f"{line}\n"
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert process.stderr.read() == ""
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    (["tag", "--from", "tokens"], "tagger"), (["generate", "-n", "3000", "--max-tokens", "3"], "writer"),
+    (["tokenize"], None),
+])  # fmt: skip
+def test_head_ends_quietly(command: list[str], name: str | None, request: pytest.FixtureRequest) -> None:
+    model = f"-m '{request.getfixturevalue(name)}'" if name else ""
+    script = (f"yes 'the baker sings .' | head -20000 | {sys.executable} -m rnntool {' '.join(command)} {model} "
+              "| head -1; echo ${PIPESTATUS[2]}")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
+    assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["models"], ["info", "MODEL", "--json"]])
+def test_nobody_reads(command: list[str], tagger: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    arguments = [str(tagger) if word == "MODEL" else word for word in command]
+    done = subprocess.run([sys.executable, "-m", "rnntool", *arguments], stdout=write, stderr=subprocess.PIPE,
+                          env=environment(), text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- classify --------------------------------------------------------------------------------------------------
+
+QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?"
+
+
+def test_classify_lines(classifier: Path, run: Run) -> None:
+    plain = ok(run("classify", "-m", classifier, input=QUESTIONS)).splitlines()
+    assert (plain[0], plain[2], len(plain)) == ("person", "time", 3)
+    assert ok(run("classify", "-m", classifier, input=QUESTIONS + "\n")).splitlines() == plain
+    rows = [line.split("\t") for line in
+            ok(run("classify", "-m", classifier, "--probs", "--top", "3", input=QUESTIONS)).splitlines()]
+    assert [row[0] for row in rows] == plain
+    for row in rows:
+        assert sorted(row[::2]) == ["person", "place", "time"]
+        probs = list(map(float, row[1::2]))
+        assert probs == sorted(probs, reverse=True)
+        assert sum(probs) == pytest.approx(1, abs=2e-4)
+    none = ok(run("classify", "-m", classifier, "--threshold", "1", "--none-label", "?", input=QUESTIONS))
+    assert none == "?\n?\n?\n"
+
+
+def test_classify_jsonl_carries_the_fields(classifier: Path, run: Run, tmp_path: Path) -> None:
+    records = [{"id": 7, "text": "where did the ruler jump ?", "nested": {"a": [1]}}, {"id": 8, "text": "é\u2028"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    out = jsonl(ok(run("classify", "-m", classifier, "in.jsonl", "--jsonl", "--top", "2")).replace("\u2028", " "))
+    assert [(r["id"], r.get("nested")) for r in out] == [(7, {"a": [1]}), (8, None)]
+    assert out[0]["label"] == "place"
+    assert [label["label"] for label in out[0]["labels"]][0] == "place"
+    assert 0.5 < out[0]["prob"] <= 1
+
+
+def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> None:
+    gold = [line.split("\t")[2] for line in question_file.read_text("utf-8").splitlines()[1:]]
+    assert ok(run("classify", "-m", classifier, question_file)).splitlines() == gold
+    failed(run("classify", "-m", classifier, question_file, "--text-column", "body"), 3,
+           f"{question_file}:1: want a column 'body'", "'text'", "--text-column")
+
+
+# --- generate --------------------------------------------------------------------------------------------------
+
+
+def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "6", "--max-tokens", "30", "--seed", "5"]
+    want = ok(run(*base))
+    assert len(want.splitlines()) == 6
+    assert all(line.startswith("the ") for line in want.splitlines())
+    assert ok(run(*base, "--batch-size", "1")) == want
+    assert ok(run(*base, "--stream")) == want
+    assert ok(run(*base[:-1], "6")) != want
+    records = jsonl(ok(run(*base, "--batch-size", "4", "--logprobs")))
+    assert [r["prompt"] + r["text"] for r in records] == want.splitlines()
+    assert [r["index"] for r in records] == list(range(6))
+    assert all(len(r["log_probs"]) == len(r["tokens"]) + r["finished"] for r in records)
+
+
+def test_generate_stops_before_a_text(writer: Path, run: Run) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "3", "--max-tokens", "40", "--seed", "5"]
+    want = [("the " + line[4:].split("e ")[0]) + "\n" for line in ok(run(*base)).splitlines()]
+    assert ok(run(*base, "--stop", "e ")) == "".join(want)
+    assert ok(run(*base, "--stop", "e ", "--stream")) == "".join(want)
+
+
+def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
+    out = ok(run("generate", "-m", writer, "--prompts", "-", "--beam", "3", "-n", "2", "--max-tokens", "20",
+                 input="the\na baker"))  # fmt: skip
+    lines = out.splitlines()
+    assert [line[:3] for line in lines] == ["the", "the", "a b", "a b"]
+    assert lines[0] != lines[1]
+
+
+def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
+    failed(run("generate", "-m", writer, "the Q"), 3, "'Q'", "character 5", "--allow-unknown")
+    done = run("generate", "-m", writer, "the Q", "--allow-unknown", "--max-tokens", "3", "-v")
+    assert done.code == 0
+    assert done.out.startswith("the Q")
+    assert "--seed " in done.err
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
+    (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
+    (["--stream", "--jsonl"], "--stream"),
+])  # fmt: skip
+def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
+    failed(run("generate", "-m", writer, *options), 2, words)
+
+
+# --- score -----------------------------------------------------------------------------------------------------
+
+
+def test_score_lines(writer: Path, run: Run) -> None:
+    text = "the baker sings .\n\nthe the\n"
+    rows = [line.split("\t") for line in ok(run("score", "-m", writer, input=text)).splitlines()]
+    assert [int(row[2]) for row in rows] == [18, 1, 8]
+    assert all(float(row[0]) < 0 < float(row[1]) for row in rows)
+    stream = ok(run("score", "-m", writer, "--context", "stream", input=text)).splitlines()
+    assert len(stream) == 3
+    assert stream[0].split("\t")[2] == "18"
+    assert stream[2].split("\t")[0] != rows[2][0], "what came before counts"
+    records = jsonl(ok(run("score", "-m", writer, "--jsonl", "--per", "token", input=text)))
+    assert [r["tokens"] for r in records] == [18, 1, 8]
+    assert [f"{r['log_prob']:.4f}" for r in records] == [row[0] for row in rows]
+    assert records[2]["unknown"] == 0
+
+
+@pytest.mark.parametrize("per", ["token", "word"])
+def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
+    text = "the  baker\tsings"
+    header, *rows = ok(run("score", "-m", writer, "--per", per, input=f"{text}\n\n{text}")).splitlines()
+    assert header == "record\tstart\tend\ttext\tsurprisal_bits"
+    cells = [row.split("\t") for row in rows]
+    assert [c[3] for c in cells if c[0] == "2"] == ["</s>"]
+    first, third = ([c[1:] for c in cells if c[0] == number] for number in "13")
+    assert first == third
+    for start, end, surface, bits in first[:-1]:
+        assert text[int(start) : int(end)].replace("\t", "\\t") == surface
+        assert float(bits) >= 0
+    if per == "word":
+        assert [c[2] for c in first] == ["the", "baker", "sings", "</s>"]
+
+
+def test_score_pairs(writer: Path, run: Run) -> None:
+    pairs = "the baker sings .\teht rekab sgnis .\nzzzz\tthe baker\n"
+    assert ok(run("score", "-m", writer, "--pairs", input=pairs)) == "accuracy\t0.5000\npairs\t2\n"
+    blimp = [{"sentence_good": g, "sentence_bad": b, "UID": u} for u, g, b in
+             [("x", "the baker sings .", "baker the .sings"), ("y", "ppp", "the ")]]  # fmt: skip
+    text = "".join(json.dumps(pair) + "\n" for pair in blimp)
+    report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", input=text)))
+    assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0}}
+    failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: want 2 columns")
+    failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
+
+
+# --- evaluate, models, info, export, tokenize -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "data", "keys"), [
+    ("writer", "text_file", {"perplexity", "nll_nats", "bits_per_char", "bits_per_byte", "oov"}),
+    ("classifier", "question_file", {"accuracy", "macro_f1", "micro_f1", "per_label", "confusion"}),
+    ("tagger", "pos_file", {"accuracy", "per_label"}),
+    ("ner", "ner_file", {"accuracy", "precision", "recall", "f1", "f1_conlleval", "per_label"}),
+])  # fmt: skip
+def test_evaluate(name: str, data: str, keys: set[str], run: Run, request: pytest.FixtureRequest) -> None:
+    model, file = request.getfixturevalue(name), request.getfixturevalue(data)
+    report = json.loads(ok(run("evaluate", file, "-m", model, "--json", "--errors", "2")))
+    assert report.keys() == {"task", "model", "records", "tokens", "signature", "errors"} | keys
+    assert (report["model"], report["records"]) == (model.name, 20)
+    assert f"|model:{model.name}|seed:1|" in report["signature"]
+    saved = json.loads((model / "config.json").read_text("utf-8"))["report"]
+    assert {key: report[key] for key in saved} == saved, "as it was reported at the end of the training"
+
+
+def test_evaluate_for_people(tagger: Path, pos_file: Path, run: Run, tmp_path: Path) -> None:
+    text = pos_file.read_text("utf-8")
+    (tmp_path / "wrong.conllu").write_text(text.replace("\tVERB\t", "\tNOUN\t", 1))
+    out = ok(run("evaluate", "wrong.conllu", "-m", tagger, "--errors", "3"))
+    assert "most confident mistakes" in out
+    assert "accuracy" in out
+    assert out.splitlines()[-1].split()[1:3] == ["NOUN", "VERB"]
+    assert "[" in out.splitlines()[-1]
+
+
+def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:
+    rows = json.loads(ok(run("models", "--json", RNNTOOL_MODELS=str(models))))
+    row = next(row for row in rows if row["name"] == "tiny-pos")
+    assert (row["task"], row["figure"], row["value"]) == ("tag", "accuracy", 1.0)
+    assert "tiny-pos" in ok(run("models", RNNTOOL_MODELS=str(models)))
+    text = ok(run("info", "tiny-pos", RNNTOOL_MODELS=str(models)))
+    assert "1 x 12 lstm, bidirectional" in text
+    assert json.loads(ok(run("info", tagger, "--json")))["task"] == "tag"
+
+
+@pytest.mark.parametrize("name", ["tagger", "classifier", "writer"])
+def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    assert ok(run("export", model, "-o", "out.onnx")) == ""
+    assert (tmp_path / "out.onnx").read_bytes() == (model / "model.onnx").read_bytes()
+    failed(run("export", model, "-o", "out.onnx"), 2, "out.onnx: exists already; --force replaces it")
+    if name == "writer":
+        return
+    done = run("export", model, "-o", "out.onnx", "--int8", "--force")
+    assert (done.code, done.out) == (0, "")
+    copy = Path(shutil.copytree(model, tmp_path / "int8"))
+    (tmp_path / "out.onnx").replace(copy / "model.onnx")
+    command = "classify" if name == "classifier" else "tag"
+    assert len(ok(run(command, "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0
+
+
+def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
+    text = "the baker  sings .\n\n a\n"
+    ids = ok(run("tokenize", "-m", writer, "--ids", input=text))
+    assert len(ids.splitlines()) == 3
+    assert ok(run("tokenize", "-m", writer, "--decode", input=ids)) == text
+    assert ok(run("tokenize", input="I can't, Mr. Smith.\n\n")) == "I ca n't , Mr. Smith .\n\n"
+    (record,) = jsonl(ok(run("tokenize", "--jsonl", input="can't\n")))
+    assert record["tokens"] == [{"text": "ca", "start": 0, "end": 2}, {"text": "n't", "start": 2, "end": 5}]
+    failed(run("tokenize", "--ids", input="a\n"), 2, "-m MODEL")
+    failed(run("tokenize", "-m", writer, "--decode", input="1 99999\n"), 3, "<stdin>:1: want numbers")
+    assert run("tokenize", "-m", tagger, input="the unheard\n").out == "the <unk>\n"
+
+
+# --- Help ------------------------------------------------------------------------------------------------------
+
+COMMANDS = ["train lm", "train classify", "train tag", "tag", "classify", "generate", "score", "evaluate", "models",
+            "info", "export", "tokenize"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_examples(command: str) -> None:
+    done = CliRunner().invoke(cli.app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert "Examples" in done.stdout
+    assert "$ " in done.stdout.partition("Examples")[2]
+    assert f"rnntool {command}" in done.stdout.partition("Examples")[2]
+
+
+def test_every_command_is_known() -> None:
+    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert {command.split()[0] for command in COMMANDS} <= set(shown.split())
+
+
+def test_no_arguments_and_unknown_options(run: Run) -> None:
+    assert "Usage" in run().out + run().err
+    done = run("tag", "--unheard-of")
+    assert (done.code, done.out) == (2, "")
+    assert "--unheard-of" in done.err
+    assert run("--version").out.startswith("rnntool ")
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> None:
+    failed(run("tag", "-m", tagger, "gone.txt"), 3, "gone.txt: no such file")
+    failed(run("tag", "-m", tagger, tmp_path), 3, "want a file, found a folder")
+    failed(run("tag", "-m", tagger, "--from", "xml"), 2, "xml")
+    (tmp_path / "bad.conllu").write_text("1\tthe\t_\n\n")
+    failed(run("tag", "-m", tagger, "bad.conllu"), 3, "bad.conllu:1: want 10 columns")
+    failed(run("evaluate", "gone.conllu", "-m", tagger), 3, "gone.conllu")
+    (tmp_path / "empty.conllu").write_text("")
+    failed(run("evaluate", "empty.conllu", "-m", tagger), 3, "want records to evaluate on, found none")
+    (tmp_path / "plain.txt").write_text("the baker\n")
+    failed(run("evaluate", "plain.txt", "-m", tagger), 2, "plain.txt")
+
+
+def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
+    failed(run("tag", "-m", "gone"), 4, "gone: no model folder and no known model of that name")
+    failed(run("tag", "-m", tmp_path), 4, "is no model folder")
+    failed(run("tag", "-m", writer), 4, "`generate or score`", "`tag`")
+    failed(run("generate", "-m", tagger), 4, "`tag`")
+    failed(run("info", tmp_path), 4, "is no model folder")
+    failed(run("export", tmp_path, "-o", "x.onnx"), 4, "is no model folder")
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.json", '{"format": 1'), ("model.onnx", "x"), ("labels.txt", "")])
+def test_damaged_models(name: str, text: str, tagger: Path, run: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
+    (copy / name).write_text(text)
+    failed(run("tag", "-m", copy, input="the\n"), 4, str(copy / name))
+
+
+def test_a_model_cut_short(tagger: Path, run: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
+    graph = copy / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    failed(run("tag", "-m", copy, input="the\n"), 4, str(graph))
+    (copy / "config.json").write_text(json.dumps(
+        json.loads((copy / "config.json").read_text()) | {"data": {}, "network": {}}))
+    for command in (["info", copy], ["tokenize", "-m", copy], ["export", copy, "-o", "x.onnx", "--int8"]):
+        failed(run(*command), 4, str(copy))
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_invalid_utf8(tagger: Path, run: Run) -> None:
+    data = b"the baker\nthe b\xffker\nthe\n"
+    done = run("tag", "-m", tagger, "--from", "tokens", input=data)
+    assert done.code == 3
+    assert done.out == "DET NOUN\n", "what came before the bad line is answered"
+    assert done.err == ("rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; see --encoding-errors replace\n")
+    out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace", input=data))
+    assert "b\ufffdker_" in out
+    assert len(out.splitlines()) == 3
+
+
+def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    for place in ("no/folder/out", "file/out", "."):
+        failed(run("tag", "-m", tagger, "-o", place, input="the\n"), 1, "can't be written")
+    failed(run("export", tagger, "-o", "file/out.onnx"), 1, "file/out.onnx: can't be written")
+    failed(run("export", tagger, "-o", "no/folder/out.onnx"), 1, "no/folder/out.onnx: can't be written")
+    done = run("tag", "-m", tagger, "-f", "tokens", "-o", "file", input=b"the\n\xff\n")
+    assert done.code == 3
+    assert (tmp_path / "file").read_text() == "kept", "an older output stays as it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("command", [["tag", "-m", "MODEL"], ["info", "MODEL"]])
+def test_a_full_disk(command: list[str], tagger: Path) -> None:
+    arguments = [str(tagger) if word == "MODEL" else word for word in command]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "rnntool", *arguments], input="the\n", stdout=full,
+                              stderr=subprocess.PIPE, env=environment(), text=True, timeout=60)
+    failed(Ran(done.returncode, "", done.stderr), 1, "No space left")
+
+
+# --- Training --------------------------------------------------------------------------------------------------
+
+Train = Callable[..., Ran]
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Runs `rnntool train …` in this process: torch is loaded already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNNTOOL_THREADS", "1")
+
+    def command(*arguments: str | Path) -> Ran:
+        done = CliRunner().invoke(cli.app, ["train", *map(str, arguments)])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Ran(done.exit_code, done.stdout, done.stderr)
+
+    return command
+
+
+def small(task: str) -> list[str]:
+    """Options that make a tiny network."""
+    flags = tiny.SETTINGS[task] | {"epochs": 1}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+
+
+def test_train_says_what_it_did_and_what_to_try(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), "-v")
+    assert (done.code, done.out) == (0, "")
+    assert "36 training records, 4 for development" in done.err
+    assert done.err.splitlines()[-1] == (
+        "rnntool: model written to out; try: echo 'A line of text.' | rnntool classify -m out")
+    failed(train("classify", "in.tsv", "-o", "out", *small("classify")), 2, "--resume", "--force")
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), "--force", "--json")
+    assert json.loads(done.out).keys() >= {"accuracy", "macro_f1"}
+    done = train("classify", "in.tsv", "-o", "quiet", *small("classify"), "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_train_settings_come_from_everywhere(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    (tmp_path / "c.toml").write_text('hidden = 5\ncell = "gru"\nmax-time = "90s"\nembed = 6\n')
+    monkeypatch.setenv("RNNTOOL_EMBED", "7")
+    monkeypatch.setenv("RNNTOOL_LAYERS", "2")
+    done = train("classify", "in.tsv", "-o", "out", "--config", "c.toml", "--hidden", "4", "--epochs", "1", "-q")
+    assert (done.code, done.err) == (0, "")
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
+    assert {key: settings[key] for key in ("hidden", "cell", "max_time", "embed", "layers", "clip")} == {
+        "hidden": 4, "cell": "gru", "max_time": 90.0, "embed": 7, "layers": 2, "clip": 1.0}  # fmt: skip
+    (tmp_path / "c.toml").write_text("hiden = 5\n")
+    failed(train("classify", "in.tsv", "-o", "x", "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'", "hidden")
+    failed(train("classify", "in.tsv", "-o", "x", "--config", "gone.toml"), 2, "gone.toml: can't be read")
+    failed(train("classify", "in.tsv", "-o", "x", "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
+    failed(train("classify", "in.tsv", "-o", "x", "--max-time", "soon"), 2, "want a duration such as 90s")
+    failed(train("classify", "in.tsv", "-o", "x", "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
+    failed(train("classify", "in.tsv", "-o", "x", "--preset", "huge"), 2, "unknown preset 'huge'")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("task", "name", "text", "options", "code", "words"), [
+    ("classify", "in.tsv", "text\tlabel\na\tx\nb\tx\n", [], 3, "at least 2 different labels, found only 'x'"),
+    ("classify", "in.tsv", "", [], 3, "want labelled texts, found none"),
+    ("classify", "in.tsv", "text\tlabel\n", [], 3, "want labelled texts, found none"),
+    ("classify", "in.tsv", "body\tkind\na\tx\n", [], 3, "in.tsv:1: want a column 'label'"),
+    ("classify", "in.tsv", "text\tlabel\na\tx\tz\n", [], 3, "in.tsv:2: want 2 columns"),
+    ("classify", "in.jsonl", '{"text": "a"}\n', [], 3, "in.jsonl:1: want a key 'label'"),
+    ("classify", "in.jsonl", '{"text": \n', [], 3, "in.jsonl:1: want one JSON object"),
+    ("tag", "in.conll", "a X\nb X\n\n", [], 3, "at least 2 different tags, found only 'X'"),
+    ("tag", "in.conll", "a X\nb\n\n", [], 3, "in.conll:2: want at least 2 columns, found 1"),
+    ("tag", "in.conll", "a X\nb Y\n\n", ["--column", "5"], 3, "want at least 5 columns, found 2"),
+    ("tag", "in.conll", "", [], 3, "want tagged sentences, found none"),
+    ("tag", "in.txt", "just some text\n", [], 2, "want words with tags, found text"),
+    ("lm", "in.txt", "", [], 3, "want text, found none"),
+    ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
+    ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),
+    ("lm", "in.txt", "text\n", ["--vectors", "gone.vec"], 3, "gone.vec: no such file"),
+    ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
+    ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the settings"),
+])  # fmt: skip
+def test_train_on_bad_data(
+    task: str, name: str, text: str, options: list[str], code: int, words: str, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    failed(train(task, name, "-o", "out", *small(task), *options), code, words)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_train_usage(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("text\n")
+    failed(train("lm", "in.txt"), 2, "give -o DIR")
+    failed(train("lm", "-o", "out"), 2, "want training files")
+    failed(train("lm", "gone.txt", "-o", "out"), 3, "gone.txt: no such file")
+    failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
+    failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: is a file")
+    failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
+    failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
+    failed(train("lm", "--resume", "-o", "out"), 4, "no training to resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_train_on_invalid_utf8(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"good\nbad \xff\n" * 5)
+    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3, "in.txt:2: want UTF-8, found 0xff at byte 5")
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "--encoding-errors", "replace", "-q")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_train_on_sentences_without_words(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text(tiny.conll(tiny.ner_sentences(10)) + "\n" * 50)
+    for head in ("softmax", "crf"):
+        done = train("tag", "in.conll", "-o", head, *small("tag"), "--head", head, "-q")
+        assert (done.code, done.err) == (0, "")
+
+
+def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    options = [*small("classify"), "--tokenizer=char", "--embed=16", "--hidden=16", "--layers=2", "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *options, "--init", writer, "-v")
+    assert done.code == 0
+    assert "embeddings of " in done.err
+    assert "layers.1.ahead.kernel.weight_hh_l0; not carried over: nothing" in done.err

@@ -1,0 +1,173 @@
+"""The encoder's laws: padding changes nothing, sizes are what it says, dropout is Gal and Ghahramani's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from rnntool.models.cells import CELLS, Cell
+from rnntool.models.encoder import (
+    Encoder,
+    EncoderConfig,
+    VariationalDropout,
+    WordConfig,
+    drop_tokens,
+    last_states,
+    reverse,
+    time_mask,
+)
+from rnntool.tokenize import UNK
+
+WORD = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=8, affix_buckets=32,
+                  affix_embed=6, vector_rows=7, vector_size=3)
+LSTM_WORD = WordConfig(chars="lstm", char_vocabulary=20, char_embed=5, char_hidden=8)
+LENGTHS = (7, 1, 3, 0, 5)
+
+
+def encoder(**changes: Any) -> Encoder:
+    torch.manual_seed(1)
+    config: dict[str, Any] = {"vocabulary": 30, "embed": 12, "hidden": 10} | changes
+    return Encoder(EncoderConfig(**config)).eval()
+
+
+def arrays(lengths: Sequence[int] = LENGTHS) -> dict[str, Tensor]:
+    made = tiny.network_arrays(np.random.default_rng(0), lengths)
+    return {name: torch.from_numpy(array) for name, array in made.items()}
+
+
+def one_row(batch: dict[str, Tensor], row: int, length: int) -> dict[str, Tensor]:
+    """The arrays of one record alone, without padding."""
+    steps = max(1, length)
+    rows = {name: batch[name][:steps, row : row + 1] for name in ("tokens", "words", "targets")}
+    return batch | rows | {"lengths": batch["lengths"][row : row + 1]}
+
+
+@pytest.mark.parametrize("word", [None, WORD])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_batch_of_one_equals_a_batch_of_many(
+    cell: str, layers: int, bidirectional: bool, word: WordConfig | None
+) -> None:
+    net = encoder(cell=cell, layers=layers, bidirectional=bidirectional, word=word)
+    batch = arrays()
+    states, _ = net(batch, want_states=False)
+    for row, length in enumerate(LENGTHS):
+        alone, _ = net(one_row(batch, row, length))
+        torch.testing.assert_close(alone[:length, 0], states[:length, row])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_wanted_states_are_those_after_each_rows_own_end(cell: str) -> None:
+    net = encoder(cell=cell, layers=2)
+    batch = arrays((7, 1, 3, 2, 5))
+    states, ends = net(batch, want_states=True)
+    assert len(ends) == 2
+    for row, length in enumerate((7, 1, 3, 2, 5)):
+        _, alone = net(one_row(batch, row, length), want_states=True)
+        for whole, part in zip(ends, alone, strict=True):
+            assert len(whole) == len(CELLS[cell].states)
+            for a, b in zip(whole, part, strict=True):
+                torch.testing.assert_close(a[:, row], b[:, 0])
+        torch.testing.assert_close(ends[-1][0][0, row], states[length - 1, row])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_text_read_in_two_pieces_gives_the_states_of_the_whole(cell: str) -> None:
+    net = encoder(cell=cell, layers=2)
+    batch = arrays((6, 6))
+    whole, ends = net(batch)
+    first, between = net(batch | {"tokens": batch["tokens"][:4], "lengths": torch.tensor([4, 4])})
+    second, after = net(batch | {"tokens": batch["tokens"][4:], "lengths": torch.tensor([2, 2])}, between)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    torch.testing.assert_close(after, ends)
+
+
+def test_what_stands_in_padding_does_not_matter() -> None:
+    net = encoder(bidirectional=True, layers=2)
+    batch = arrays()
+    other = batch | {"tokens": batch["tokens"].where(time_mask(batch["lengths"], 7), 29)}
+    mask = time_mask(batch["lengths"], 7)
+    torch.testing.assert_close(net(batch)[0][mask], net(other)[0][mask], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("word", [None, WORD, LSTM_WORD])
+def test_output_size_is_the_size_of_the_output(word: WordConfig | None) -> None:
+    for cell, layers, bidirectional in itertools.product(CELLS, (1, 3), (False, True)):
+        net = encoder(cell=cell, layers=layers, bidirectional=bidirectional, word=word)
+        batch = arrays()
+        assert net(batch)[0].shape == (7, 5, net.output_size)
+        assert net.input(batch).shape == (7, 5, net.input.output_size)
+
+
+def test_an_unknown_cell_raises_and_lists_the_choices() -> None:
+    with pytest.raises(ValueError, match="unknown cell 'ltsm'; choose from elman, elman-relu, gru, lstm"):
+        Cell("ltsm", 3, 4)
+
+
+def test_an_lstm_starts_with_an_open_forget_gate() -> None:
+    cell = Cell("lstm", 3, 4)
+    weights = dict(cell.kernel.named_parameters())
+    assert weights["bias_ih_l0"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
+    assert weights["bias_hh_l0"].tolist() == [0] * 16
+
+
+def test_reverse_is_its_own_inverse_and_leaves_padding_alone() -> None:
+    x = torch.randn(7, 5, 3)
+    lengths = torch.tensor(LENGTHS)
+    turned = reverse(x, lengths)
+    torch.testing.assert_close(reverse(turned, lengths), x, rtol=0, atol=0)
+    for row, length in enumerate(LENGTHS):
+        torch.testing.assert_close(turned[:length, row], x[:length, row].flip(0), rtol=0, atol=0)
+        torch.testing.assert_close(turned[length:, row], x[length:, row], rtol=0, atol=0)
+
+
+def test_last_states_of_ragged_rows() -> None:
+    states = torch.arange(7 * 5 * 4, dtype=torch.float32).reshape(7, 5, 4)
+    both = last_states(states, torch.tensor(LENGTHS), 2)
+    for row, length in enumerate(LENGTHS):
+        # what the forward direction knows at the last word, and the backward direction at the first
+        want = [*states[length - 1, row, :2].tolist(), *states[0, row, 2:].tolist()] if length else [0.0] * 4
+        assert both[row].tolist() == want
+    ahead = last_states(states, torch.tensor(LENGTHS), 4)
+    assert ahead[2].tolist() == states[2, 2].tolist()
+
+
+def test_time_mask() -> None:
+    assert time_mask(torch.tensor([0, 2]), 3).tolist() == [[False, True], [False, True], [False, False]]
+
+
+def test_variational_dropout_has_one_mask_for_all_steps() -> None:
+    torch.manual_seed(1)
+    dropout = VariationalDropout(0.5)
+    x = torch.ones(9, 4, 50)
+    y = dropout(x)
+    assert set(y.unique().tolist()) == {0.0, 2.0}
+    assert (y == y[:1]).all(), "a feature is dropped at every step or at none"
+    assert (y[0, 0] != y[0, 1]).any(), "rows have masks of their own"
+    assert abs(y.mean().item() - 1) < 0.2
+    assert dropout.eval()(x) is x
+    assert VariationalDropout(0.0)(x) is x
+
+
+def test_token_dropout_takes_a_type_everywhere_or_nowhere() -> None:
+    torch.manual_seed(1)
+    tokens = torch.arange(4, 30).repeat(3, 1)
+    dropped = drop_tokens(tokens, 30, 0.5)
+    assert (dropped == dropped[:1]).all()
+    gone = dropped[0] == UNK
+    assert 0 < gone.sum() < 26
+    assert (dropped[0][~gone] == tokens[0][~gone]).all()
+
+
+def test_pretrained_vectors_are_not_learned() -> None:
+    net = encoder(word=WORD)
+    frozen = [name for name, p in net.named_parameters() if not p.requires_grad]
+    assert frozen == ["input.vectors.weight"]

@@ -1,0 +1,202 @@
+"""Heads against plain Python: poolings, tied weights, log-probabilities, and the perplexity they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rnntool.config import LMSettings
+from rnntool.engines.torch import TorchEngine
+from rnntool.formats import Text
+from rnntool.models.encoder import EncoderConfig
+from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
+from rnntool.models.network import Network, NetworkConfig, count_parameters
+from rnntool.tasks import LMTask
+from rnntool.tokenize import BOS, EOS
+from rnntool.training.optim import make_optimizer
+
+LENGTHS = (4, 1, 0, 3)
+HIDDEN = 3
+
+
+def pooled(name: str, rows: list[list[float]], head: ClassifierHead) -> list[float]:
+    """One row of states (n, 2 * HIDDEN) made one vector."""
+    if not rows:
+        return [0.0] * (2 * HIDDEN)
+    columns = list(zip(*rows, strict=True))
+    if name == "last":
+        return rows[-1][:HIDDEN] + rows[0][HIDDEN:]
+    if name == "mean":
+        return [sum(column) / len(column) for column in columns]
+    if name == "max":
+        return [max(column) for column in columns]
+    assert head.attention is not None
+    weight, bias = head.attention.weight[0].tolist(), head.attention.bias[0].item()
+    scores = [math.exp(sum(w * x for w, x in zip(weight, row, strict=True)) + bias) for row in rows]
+    return [sum(s * x for s, x in zip(scores, column, strict=True)) / sum(scores) for column in columns]
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "max+last+attention+mean"])
+@pytest.mark.parametrize("sign", [1, -1])  # where all states are negative, padding of 0 would win a maximum
+def test_poolings_see_no_padding(pooling: str, sign: int) -> None:
+    torch.manual_seed(1)
+    head = ClassifierHead(HeadConfig(kind="classify", outputs=2, pooling=pooling), 2 * HIDDEN, HIDDEN, 0.0)
+    states = sign * torch.rand(4, len(LENGTHS), 2 * HIDDEN)
+    have = head.pool(states, torch.tensor(LENGTHS))
+    for row, length in enumerate(LENGTHS):
+        rows = states[:length, row].tolist()
+        want = [x for name in pooling.split("+") for x in pooled(name, rows, head)]
+        assert have[row].tolist() == pytest.approx(want, abs=1e-6)
+
+
+def test_multi_label_loss_counts_each_label_of_each_text() -> None:
+    torch.manual_seed(1)
+    head = ClassifierHead(HeadConfig(kind="classify", outputs=2, multi_label=True), 4, 4, 0.0).eval()
+    states, lengths = torch.rand(2, 2, 4), torch.tensor([2, 1])
+    targets = torch.tensor([[1, 0], [1, 1]])
+    logits = head(states, {"lengths": lengths})["logits"].tolist()
+    want = sum(math.log(1 + math.exp(-x if t else x))
+               for row, wanted in zip(logits, targets.tolist(), strict=True)
+               for x, t in zip(row, wanted, strict=True)) / 2
+    assert head.loss(states, {"lengths": lengths, "targets": targets}).item() == pytest.approx(want)
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
+    head = TaggerHead(HeadConfig(kind="tag", outputs=3, crf=crf), 4)
+    loss = head.loss(torch.rand(1, 2, 4), {"targets": torch.full((1, 2), -1), "lengths": torch.zeros(2)})
+    assert loss.item() == 0
+    loss.backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+# --- Language models ----------------------------------------------------------------------------------------
+
+
+def network(
+    vocabulary: int = 20, *, embed: int = 6, hidden: int = 6, tied: bool = True, **encoder: Any
+) -> Network:
+    torch.manual_seed(2)
+    made = Network(NetworkConfig(
+        encoder=EncoderConfig(vocabulary=vocabulary, embed=embed, hidden=hidden, **encoder),
+        head=HeadConfig(kind="lm", outputs=vocabulary, tied=tied),
+    )).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return made
+
+
+@pytest.mark.parametrize(("embed", "hidden"), [(6, 6), (6, 8)])
+def test_tied_weights_are_one_parameter(embed: int, hidden: int) -> None:
+    net = network(embed=embed, hidden=hidden, dropout=0.1)
+    names = [name for name, _ in net.named_parameters()]
+    assert "encoder.input.embedding.weight" in names
+    assert "head.output.weight" not in names
+    optimizer = make_optimizer(net, LMSettings())
+    learned = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(learned) == len(set(learned)) == len(names)
+    untied = network(embed=embed, hidden=hidden, tied=False)
+    projection = hidden * embed if embed != hidden else 0
+    assert count_parameters(untied) - 20 * hidden == count_parameters(net) - projection
+
+
+def test_tied_weights_are_one_tensor_on_disk(writer: Path) -> None:
+    weights = load_file(writer / "model.safetensors")
+    assert "encoder.input.embedding.weight" in weights
+    assert "head.output.weight" not in weights
+    graph = (writer / "model.onnx").stat().st_size
+    assert graph < 1.5 * (writer / "model.safetensors").stat().st_size + 16_384
+
+
+def log_probs_by_hand(
+    net: Network, tokens: Sequence[int], targets: Sequence[int], state: Any
+) -> tuple[list[float], Any]:
+    """Log-probability of each target, a token read at a time, its softmax written out; and the last state."""
+    found = []
+    for token, target in zip(tokens, targets, strict=True):
+        arrays = {"tokens": torch.tensor([[token]]), "lengths": torch.tensor([1])}
+        states, state = net.encoder(arrays, state)
+        logits = net.head.logits(states)[0, 0].tolist()  # type: ignore[operator, union-attr]
+        top = max(logits)
+        found.append(logits[target] - top - math.log(sum(math.exp(x - top) for x in logits)))
+    return found, state
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_log_probs_of_a_padded_batch(tied: bool) -> None:
+    net = network(tied=tied, layers=2, cell="gru")
+    rows = [([2, 5, 7], [5, 7, 3]), ([2], [3])]
+    tokens = torch.tensor([[2, 2], [5, 0], [7, 0]])
+    targets = torch.tensor([[5, 3], [7, -1], [3, -1]])
+    states, _ = net.encoder({"tokens": tokens, "lengths": torch.tensor([3, 1])})
+    have = net.head(states, {"targets": targets})["log_probs"]
+    want = [log_probs_by_hand(net, *row, None)[0] for row in rows]
+    assert have[:, 0].tolist() == pytest.approx(want[0], abs=1e-5)
+    assert have[:, 1].tolist() == pytest.approx([want[1][0], 0, 0], abs=1e-5)
+    loss = net.head.loss(states, {"targets": targets})
+    assert loss.item() == pytest.approx(-(sum(want[0]) + sum(want[1])) / 4, abs=1e-5)
+
+
+TEXTS = ["the cat sat", "", "a dog", "the end of the long line of words that was cut in pieces", "odd zebra"]
+
+
+@pytest.mark.parametrize("context", ["line", "stream"])
+@pytest.mark.parametrize("budget", [8192, 7])  # a small one reads long lines in pieces
+@torch.no_grad()
+def test_perplexity_is_the_sum_over_tokens_with_eos_and_without_bos(context: str, budget: int) -> None:
+    settings = LMSettings(tokenizer="word", context=context)
+    task = LMTask.learn([Text(text) for text in TEXTS[:4]], settings)
+    task.budget = budget
+    net = network(task.tokenizer.size, layers=2)
+    nats: list[float] = []
+    state = None
+    for text in TEXTS:
+        ids = task.tokenizer.encode(text)
+        if context == "line":
+            state = None
+        found, state = log_probs_by_hand(net, [BOS, *ids], [*ids, EOS], state)
+        nats += found
+    records = [Text(text) for text in TEXTS]
+    report = task.report(TorchEngine(net, torch.device("cpu")), records)
+    words = sum(len(text.split()) for text in TEXTS)
+    assert report["tokens"] == len(nats) == words + len(TEXTS)
+    assert report["records"] == len(TEXTS)
+    assert report["oov"] == 2
+    assert report["nll_nats"] == pytest.approx(-sum(nats) / len(nats), rel=1e-5)
+    assert report["perplexity"] == pytest.approx(math.exp(-sum(nats) / len(nats)), rel=1e-4)
+    characters = sum(len(text) + 1 for text in TEXTS)
+    assert report["bits_per_char"] == pytest.approx(-sum(nats) / math.log(2) / characters, rel=1e-5)
+    assert task.score(TorchEngine(net, torch.device("cpu")), records) == report["perplexity"]
+
+
+@torch.no_grad()
+def test_score_and_report_agree() -> None:
+    for context in ("line", "stream"):
+        task = LMTask.learn([Text(text) for text in TEXTS], LMSettings(tokenizer="char", context=context))
+        engine = TorchEngine(network(task.tokenizer.size), torch.device("cpu"))
+        records = [Text(text) for text in TEXTS]
+        if context == "stream":
+            scored = [result for _, result in task.score_stream(engine, records)]
+        else:
+            scored = task.decode(records, task.run(engine, task.encode(records)))
+        report = task.report(engine, records)
+        assert sum(len(result.log_probs) for result in scored) == report["tokens"]
+        nats = -sum(result.total_nats for result in scored)
+        assert nats / report["tokens"] == pytest.approx(report["nll_nats"])
+
+
+def test_gradients_reach_every_weight() -> None:
+    net = network(embed=6, hidden=8, layers=2, cell="elman").train()
+    arrays: dict[str, Tensor] = {"tokens": torch.randint(4, 20, (5, 2)), "lengths": torch.tensor([5, 3]),
+                                 "targets": torch.randint(4, 20, (5, 2))}
+    net.loss(arrays)[0].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())

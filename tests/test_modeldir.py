@@ -1,0 +1,192 @@
+"""Model folders: how they are found, and that anything but a whole one gives one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnntool import model, modeldir
+from rnntool.errors import ModelError, RnntoolError
+
+
+@pytest.fixture
+def copy(tagger: Path, tmp_path: Path) -> Path:
+    """A model folder to damage."""
+    return Path(shutil.copytree(tagger, tmp_path / "copy"))
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Change keys of config.json; None takes one away."""
+    config = json.loads((folder / "config.json").read_text("utf-8")) | changes
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept), "utf-8")
+
+
+def test_found_by_path_and_by_name(
+    tagger: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert modeldir.find(tagger) == tagger
+    assert modeldir.find(str(tagger)) == tagger
+    with pytest.raises(ModelError, match="tiny-pos: no model folder and no known model of that name"):
+        modeldir.find("tiny-pos")
+    monkeypatch.setenv("RNNTOOL_MODELS", str(models))
+    assert modeldir.find("tiny-pos") == tagger
+    assert tagger in modeldir.known()
+    mine = Path(shutil.copytree(tagger, tmp_path / "data" / "rnntool" / "models" / "mine"))
+    assert modeldir.find("mine") == mine
+    shutil.copytree(tagger, tmp_path / "models" / "tiny-pos")
+    assert modeldir.find("tiny-pos") == Path("models/tiny-pos"), "the nearest comes first"
+    assert [folder.name for folder in modeldir.known()].count("tiny-pos") == 1
+
+
+def test_a_name_that_is_unknown_lists_those_that_are(
+    models: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RNNTOOL_MODELS", str(models))
+    with pytest.raises(ModelError, match=r"^tiny-poss: no model .*tiny-pos"):
+        modeldir.find("tiny-poss")
+    with pytest.raises(ModelError, match="no model folder"):
+        modeldir.find("no/such/folder")
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "file.onnx"
+    file.write_text("x")
+    with pytest.raises(ModelError, match="is a file; a model is a folder"):
+        modeldir.find(file)
+    with pytest.raises(ModelError, match=r"is no model folder \(it has no config\.json\)"):
+        modeldir.read_config(tmp_path)
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(ModelError, match="can't be read"):
+        modeldir.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("", "is damaged"),
+    ('{"format": 1', "is damaged"),
+    ("\x00" * 50, "is damaged"),
+    ("[1]", "is not rnntool's"),
+    ('{"model_type": "bert", "hidden_size": 768}', "is not rnntool's"),
+    ('{"format": 99}', "has format 99, this rnntool reads 1; use the rnntool that wrote it, or a newer one"),
+    ('{"format": "1"}', "has format '1'"),
+    ('{"format": 1, "task": "tag"}', "is damaged"),
+])
+def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelError) as caught:
+        modeldir.read_config(tmp_path)
+    assert message in str(caught.value)
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'{"format": 1, "task": "\xff"}')
+    with pytest.raises(ModelError, match="is damaged"):
+        modeldir.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [
+    {"task": "translate"}, {"task": None}, {"data": None}, {"data": {}}, {"data": {"tokenizer": "word"}},
+    {"settings": {"cell": "perceptron"}}, {"settings": {"unheard_of": 1}}, {"settings": {"layers": "two"}},
+    {"network": []}, {"format": 2}, {"version": None}, {"graph": None}, {"network": {}},
+])
+def test_a_config_that_does_not_hold_together(changes: dict[str, Any], copy: Path) -> None:
+    rewrite(copy, **changes)
+    with pytest.raises(ModelError) as caught:
+        model.load(copy)
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "vocab.txt"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage"])
+def test_damaged_files(name: str, damage: str, copy: Path) -> None:
+    path = copy / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        left = {"empty": b"", "cut": data[: len(data) // 2], "garbage": b"\xff\x00\xfe" * 99}
+        path.write_bytes(left[damage])
+    with pytest.raises(ModelError) as caught:
+        model.load(copy)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "vocab.txt"])
+def test_files_of_another_model(name: str, copy: Path) -> None:
+    lines = (copy / name).read_bytes().split(b"\n")
+    (copy / name).write_bytes(b"\n".join(lines[:-2]) + b"\n")  # whole lines, but one is missing
+    with pytest.raises(ModelError):
+        model.load(copy)
+
+
+def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    assert next(model.load(copy).tag(["the baker sings ."])).tags == ["DET", "NOUN", "VERB", "PUNCT"]
+    from rnntool.models.weights import load_weights
+
+    with pytest.raises(ModelError, match=r"has no model\.safetensors, only the graph that runs"):
+        load_weights(copy)
+    (copy / "model.safetensors").write_bytes(b"\x10\x00")
+    with pytest.raises(ModelError, match=r"model\.safetensors: is damaged"):
+        load_weights(copy)
+
+
+def test_weights_of_another_network(copy: Path, ner: Path) -> None:
+    from rnntool.models.weights import load_network
+
+    shutil.copy(ner / "model.safetensors", copy)
+    with pytest.raises(ModelError, match=r"doesn't fit config\.json"):
+        load_network(copy, modeldir.read_config(copy))
+
+
+def test_torch_runs_the_folder_as_onnx_does(tagger: Path) -> None:
+    from rnntool.engines.torch import TorchEngine, pick_device
+    from rnntool.models.weights import load_network
+
+    loaded = model.load(tagger, threads=1)
+    network = load_network(tagger, modeldir.read_config(tagger))
+    other = model.Model(tagger, loaded.config, loaded.task, TorchEngine(network, pick_device("cpu")))
+    sentences = ["the workful baker sings .", "", "unheard of words"]
+    have, want = list(other.tag(sentences, probs=True)), list(loaded.tag(sentences, probs=True))
+    assert [t.tags for t in have] == [t.tags for t in want]
+    for a, b in zip(have, want, strict=True):
+        assert a.probs == pytest.approx(b.probs, abs=1e-5)
+
+
+def test_a_whole_folder(tagger: Path) -> None:
+    assert {path.name for path in tagger.iterdir()} == {
+        "README.md", "config.json", "labels.txt", "metrics.jsonl", "model.onnx", "model.safetensors",
+        "vocab.txt"}
+    card = (tagger / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: rnntool\npipeline_tag: token-classification\n")
+    assert "| accuracy | 1.0000 |" in card
+    entries = [json.loads(line) for line in (tagger / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["epoch"] for entry in entries] == [1, 2, 3, 4]
+    assert all(entry.keys() >= {"step", "loss", "lr", "accuracy", "seconds"} for entry in entries)
+
+
+def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(ZeroDivisionError), modeldir.staged(out) as stage:
+        (stage / "config.json").write_text("{}")
+        raise ZeroDivisionError
+    assert list(out.iterdir()) == []
+    with modeldir.staged(out) as stage:
+        (stage / "config.json").write_text("{}")
+        (stage / "a").mkdir()
+        (stage / "a" / "b").write_text("x")
+        assert not (out / "config.json").exists()
+    assert sorted(path.name for path in out.rglob("*")) == ["a", "b", "config.json"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RnntoolError, match=r"can't be written to .* choose another folder"), \
+            modeldir.staged(tmp_path / "file" / "out"):
+        pass

@@ -1,0 +1,117 @@
+"""Learning rates at their landmarks, which weights decay, and the moving average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rnntool.config import Settings
+from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.heads import HeadConfig
+from rnntool.models.network import Network, NetworkConfig
+from rnntool.training.optim import SCHEDULES, MovingAverage, make_optimizer, rate, set_weights, weights_of
+
+
+def rates(at: list[float], **settings: Any) -> list[float]:
+    return [rate(Settings(**settings), progress) for progress in at]
+
+
+@pytest.mark.parametrize(("schedule", "want"), [
+    ("constant", [1, 1, 1, 1, 1]),
+    ("plateau", [1, 1, 1, 1, 1]),
+    ("linear", [1, 0.75, 0.5, 0.25, 0]),
+    ("cosine", [1, 0.853553, 0.5, 0.146447, 0]),
+])
+def test_schedules_at_quarters(schedule: str, want: list[float]) -> None:
+    assert rates([0, 0.25, 0.5, 0.75, 1], schedule=schedule) == pytest.approx(want, abs=1e-6)
+
+
+def test_one_cycle_rises_to_its_height_and_ends_at_nothing() -> None:
+    want = [0.04, 0.52, 1, 0.5, 0]
+    assert rates([0, 0.15, 0.3, 0.65, 1], schedule="one-cycle") == pytest.approx(want, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_no_schedule_leaves_its_range_or_goes_on_past_the_end(schedule: str) -> None:
+    values = rates([i / 100 for i in range(101)], schedule=schedule)
+    assert all(-1e-9 <= value <= 1 + 1e-9 for value in values)
+    assert max(values) == pytest.approx(1, abs=1e-3)
+    assert rates([1.7], schedule=schedule) == rates([1.0], schedule=schedule)
+
+
+def test_warmup_comes_first_and_the_schedule_fills_the_rest() -> None:
+    want = [0, 0.5, 1, 0.5, 0]
+    assert rates([0, 0.1, 0.2, 0.6, 1], schedule="linear", warmup=0.2) == pytest.approx(want)
+
+
+def network() -> Network:
+    word = WordConfig(chars="cnn", char_vocabulary=9, char_embed=4, char_hidden=4, affix_buckets=16,
+                      affix_embed=4, vector_rows=3, vector_size=2)
+    torch.manual_seed(1)
+    return Network(NetworkConfig(encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, word=word),
+                                 head=HeadConfig(kind="tag", outputs=3, crf=True)))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_matrices_decay_and_biases_embeddings_and_fixed_vectors_do_not(name: str) -> None:
+    net = network()
+    names = {id(p): key for key, p in net.named_parameters()}
+    optimizer = make_optimizer(net, Settings(optimizer=name, weight_decay=0.3))
+    groups = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in optimizer.param_groups}
+    assert groups.keys() == {0.3, 0.0}
+    assert groups[0.3] == {
+        "encoder.input.characters.convolution.weight", "encoder.layers.0.ahead.kernel.weight_ih_l0",
+        "encoder.layers.0.ahead.kernel.weight_hh_l0", "head.output.weight", "head.crf.transitions",
+    }
+    assert {"encoder.input.embedding.weight", "head.output.bias", "head.crf.start"} <= groups[0.0]
+    assert groups[0.3] | groups[0.0] == set(names.values()) - {"encoder.input.vectors.weight"}
+
+
+def test_momentum_reaches_sgd() -> None:
+    sgd = make_optimizer(network(), Settings(optimizer="sgd", momentum=0.9))
+    assert sgd.param_groups[0]["momentum"] == 0.9
+
+
+def step_to(net: nn.Linear, value: float) -> None:
+    with torch.no_grad():
+        net.weight.fill_(value)
+
+
+def test_moving_average_by_hand() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    step_to(net, 1.0)
+    average = MovingAverage(net, decay=0.5)
+    want = 1.0
+    for step, value in enumerate([2.0, -1.0, 4.0, 4.0], 1):
+        step_to(net, value)
+        average.update(net, step)
+        keep = min(0.5, step / (10 + step))  # it forgets fast at first
+        want = keep * want + (1 - keep) * value
+        assert average.weights["weight"].item() == pytest.approx(want)
+    average.swap(net)
+    assert net.weight.item() == pytest.approx(want)
+    average.swap(net)
+    assert net.weight.item() == 4.0
+    assert average.weights["weight"].item() == pytest.approx(want)
+
+
+def test_moving_average_reaches_its_decay() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    step_to(net, 0.0)
+    average = MovingAverage(net, decay=0.9)
+    step_to(net, 1.0)
+    average.update(net, 10_000)
+    assert average.weights["weight"].item() == pytest.approx(0.1)
+
+
+def test_weights_are_copies() -> None:
+    net = network()
+    kept = weights_of(net)
+    with torch.no_grad():
+        net.head.output.bias.add_(1)
+    assert not torch.equal(kept["head.output.bias"], net.head.output.bias)
+    set_weights(net, kept)
+    assert torch.equal(kept["head.output.bias"], net.head.output.bias)

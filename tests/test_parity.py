@@ -1,0 +1,129 @@
+"""The ONNX graph computes what the torch network computes, for every architecture, on ragged batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from numpy.typing import NDArray
+
+from rnntool.engines.onnx import OnnxEngine
+from rnntool.engines.torch import TorchEngine
+from rnntool.models import export
+from rnntool.models.cells import CELLS
+from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.heads import HeadConfig
+from rnntool.models.network import Network, NetworkConfig
+
+Arrays = dict[str, NDArray[Any]]
+
+VOCABULARY = 30
+POOLINGS = ("last", "mean", "max", "attention")
+
+
+def words(**parts: Any) -> WordConfig:
+    sizes = {"char_vocabulary": 20, "char_embed": 5, "char_hidden": 8} if "chars" in parts else {}
+    return WordConfig(**sizes, **parts)
+
+
+AFFIXES = {"affix_buckets": 32, "affix_embed": 6}
+VECTORS = {"vector_rows": 7, "vector_size": 3}
+
+LM_HEADS = {
+    "tied": (HeadConfig(kind="lm", outputs=VOCABULARY, tied=True), 12),
+    "projected": (HeadConfig(kind="lm", outputs=VOCABULARY, tied=True), 10),
+    "untied": (HeadConfig(kind="lm", outputs=VOCABULARY), 10),
+}
+OTHER_HEADS = {
+    **{pooling: (HeadConfig(kind="classify", outputs=6, pooling=pooling), None) for pooling in POOLINGS},
+    "all-poolings": (HeadConfig(kind="classify", outputs=6, pooling="+".join(POOLINGS)), None),
+    "classify-words": (HeadConfig(kind="classify", outputs=6, pooling="max"), words(chars="cnn", **AFFIXES)),
+    "tag-embedding": (HeadConfig(kind="tag", outputs=6), words()),
+    "tag-vectors": (HeadConfig(kind="tag", outputs=6), words(**VECTORS)),
+    "tag-cnn": (HeadConfig(kind="tag", outputs=6), words(chars="cnn", **AFFIXES, **VECTORS)),
+    "crf-lstm": (HeadConfig(kind="tag", outputs=6, crf=True), words(chars="lstm", **AFFIXES)),
+    "crf-affixes": (HeadConfig(kind="tag", outputs=6, crf=True), words(**AFFIXES)),
+}
+
+
+def network(encoder: EncoderConfig, head: HeadConfig) -> Network:
+    """A network with weights far from their starting values, biases included."""
+    torch.manual_seed(1)
+    made = Network(NetworkConfig(encoder=encoder, head=head)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+def assert_equal(net: Network, arrays: Arrays, path: Path) -> None:
+    """Both engines give the same names and, at real positions, the same numbers."""
+    export.write(net, path)
+    runs, learns = OnnxEngine(path, threads=1), TorchEngine(net, torch.device("cpu"))
+    zeros = runs.initial_state(len(arrays["lengths"]))
+    assert zeros.keys() == learns.initial_state(len(arrays["lengths"])).keys()
+    rng = np.random.default_rng(2)
+    states = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in zeros.items()}
+    have, want = runs.run(arrays | states), learns.run(arrays | states)
+    assert have.keys() == want.keys()
+    shape = arrays["tokens"].shape
+    real = np.arange(shape[0])[:, None] < arrays["lengths"]
+    for name in want:
+        a, b = have[name], want[name]
+        if a.shape[:2] == shape:
+            a, b = a[real], b[real]
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("head", LM_HEADS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_language_models(cell: str, layers: int, head: str, tmp_path: Path) -> None:
+    config, hidden = LM_HEADS[head]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, cell=cell, layers=layers, hidden=hidden)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5])  # BOS is there: no row is empty
+    assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("head", OTHER_HEADS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_classifiers_and_taggers(
+    cell: str, layers: int, bidirectional: bool, head: str, tmp_path: Path
+) -> None:
+    config, word = OTHER_HEADS[head]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, cell=cell, layers=layers, hidden=10,
+                            bidirectional=bidirectional, word=word)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
+    assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("lengths", [[0], [1], [0, 0], [2000]])
+def test_batches_of_unusual_shape(lengths: list[int], tmp_path: Path) -> None:
+    config, word = OTHER_HEADS["tag-cnn"]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=10, bidirectional=True, word=word)
+    arrays = tiny.network_arrays(np.random.default_rng(0), lengths)
+    assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_eight_bits_stay_near(cell: str, tmp_path: Path) -> None:
+    config, word = OTHER_HEADS["crf-lstm"]
+    encoder = EncoderConfig(
+        vocabulary=VOCABULARY, embed=64, cell=cell, hidden=64, bidirectional=True, word=word)
+    net = network(encoder, config)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
+    export.write(net, tmp_path / "float32.onnx")
+    export.write(net, tmp_path / "int8.onnx", int8=True)
+    assert (tmp_path / "int8.onnx").stat().st_size < (tmp_path / "float32.onnx").stat().st_size
+    near, want = (
+        OnnxEngine(tmp_path / f"{name}.onnx", threads=1).run(arrays) for name in ("int8", "float32"))
+    real = np.arange(7)[:, None] < arrays["lengths"]
+    spread = np.ptp(want["emissions"][real])
+    assert abs(near["emissions"] - want["emissions"])[real].max() < 0.05 * spread
+    np.testing.assert_array_equal(near["transitions"], want["transitions"])

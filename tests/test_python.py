@@ -1,0 +1,143 @@
+"""The Python interface: `rnntool.load`, iterators in, iterators out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rnntool
+from rnntool.decoding import Sampling
+from rnntool.errors import DataError, ModelError
+from rnntool.formats import Pair
+from rnntool.model import WINDOW
+
+
+class Endless:
+    """Texts without end that counts how many were taken."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            self.taken += 1
+            yield self.text
+
+
+def test_tag(tagger: Path) -> None:
+    loaded = rnntool.load(tagger, threads=1)
+    assert loaded.name == "tiny-pos"
+    results = list(loaded.tag(["the baker sings.", "", ["the", "workful", "baker"]], probs=True))
+    assert [r.tags for r in results] == [["DET", "NOUN", "VERB", "PUNCT"], [], ["DET", "ADJ", "NOUN"]]
+    assert results[0].probs is not None
+    assert min(results[0].probs) > 0.5
+    assert results[1].probs == []
+
+
+def test_tag_spans_in_any_scheme(ner: Path) -> None:
+    loaded = rnntool.load(str(ner), threads=1)
+    words = ["Anna met Emil Frey Bob in Oslo ."]
+    assert next(loaded.tag(words)).tags == ["B-PER", "O", "B-PER", "I-PER", "B-PER", "O", "B-LOC", "O"]
+    (iob1,) = loaded.tag(words, scheme="iob1")
+    assert iob1.tags == ["I-PER", "O", "I-PER", "I-PER", "B-PER", "O", "I-LOC", "O"]
+    assert iob1.entities() == [(0, 1, "PER"), (2, 4, "PER"), (4, 5, "PER"), (6, 7, "LOC")]
+
+
+def test_classify(classifier: Path) -> None:
+    loaded = rnntool.load(classifier, threads=1)
+    results = list(loaded.classify(["who did the baker sing ?", "when did the baker sing ?", ""]))
+    assert [r.chosen for r in results[:2]] == [["person"], ["time"]]
+    assert results[0].ranked[0][1] > 0.5
+    assert len(results[2].ranked) == 3
+
+
+def test_score(writer: Path) -> None:
+    loaded = rnntool.load(writer, threads=1)
+    good, bad = loaded.score(["the baker sings .", "eht rekab sgnis ."])
+    assert good.total_nats > bad.total_nats
+    assert len(good.log_probs) == len("the baker sings .") + 1
+    ((pair, first, second),) = loaded.compare([Pair("the baker sings .", "baker the sings .")])
+    assert pair.good == "the baker sings ."
+    assert first.total_nats == pytest.approx(good.total_nats, abs=1e-4)
+    assert second.total_nats < first.total_nats
+
+
+def test_generate(writer: Path) -> None:
+    loaded = rnntool.load(writer, threads=1)
+    samples = list(loaded.generate(["the "], n=5, seed=7, max_tokens=40))
+    assert [s.index for s in samples] == [0, 1, 2, 3, 4]
+    assert all(len(s.tokens) + s.finished == len(s.log_probs) <= 40 for s in samples)
+    assert all("".join(s.tokens) == s.text for s in samples)
+    assert len({s.text for s in samples}) > 1
+    for batch_size in (1, 2, 5):
+        again = list(loaded.generate(["the "], n=5, seed=7, max_tokens=40, batch_size=batch_size))
+        assert [s.text for s in again] == [s.text for s in samples]
+    for sample in samples[:2]:  # what scoring says of its tokens, and the share of what is never sampled on top
+        (scored,) = loaded.score([sample.prompt + sample.text])
+        pairs = zip(sample.log_probs, scored.log_probs[4:], strict=False)
+        assert all(-1e-4 < mine - theirs < 0.1 for mine, theirs in pairs)
+
+
+def test_generate_the_likeliest(writer: Path) -> None:
+    loaded = rnntool.load(writer, threads=1)
+    (greedy,) = loaded.generate(sampling=Sampling(temperature=0), max_tokens=60)
+    (again,) = loaded.generate(sampling=Sampling(temperature=0), max_tokens=60, seed=99)
+    assert greedy.text == again.text
+    found = list(loaded.generate(beam=4, n=3, max_tokens=60))
+    scores = [sample.log_probs[0] for sample in found]
+    assert len(found) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert len({sample.text for sample in found}) == 3
+
+
+def test_generate_stops_before_a_text(writer: Path) -> None:
+    loaded = rnntool.load(writer, threads=1)
+    free = list(loaded.generate(n=4, seed=3, max_tokens=50))
+    for sample, whole in zip(loaded.generate(n=4, seed=3, max_tokens=50, stop="e "), free, strict=True):
+        assert sample.text == whole.text.split("e ")[0]
+
+
+def test_an_unknown_character_is_named(writer: Path) -> None:
+    loaded = rnntool.load(writer, threads=1)
+    with pytest.raises(DataError, match=r"the model does not know 'Q' \(character 5\)"):
+        next(loaded.generate(["the Q"]))
+    (sample,) = loaded.generate(["the Q"], allow_unknown=True, max_tokens=5)
+    assert sample.prompt == "the Q"
+
+
+@pytest.mark.parametrize("name", ["tag", "classify", "score"])
+def test_iterators_are_lazy(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue({"tag": "tagger", "classify": "classifier", "score": "writer"}[name])
+    endless = Endless("the")
+    results = getattr(rnntool.load(folder, threads=1), name)(endless)
+    assert endless.taken == 0
+    next(results)
+    assert 0 < endless.taken <= WINDOW
+    list(itertools.islice(results, WINDOW))
+    assert endless.taken <= 2 * WINDOW
+
+
+def test_generate_is_lazy(writer: Path) -> None:
+    endless = Endless("the")
+    results = rnntool.load(writer, threads=1).generate(endless, max_tokens=2, batch_size=8)
+    next(results)
+    assert endless.taken <= 8
+
+
+def test_a_stream_is_scored_text_by_text(writer: Path) -> None:
+    endless = Endless("the")
+    results = rnntool.load(writer, threads=1).score(endless, stream=True)
+    next(results)
+    assert endless.taken == 1
+
+
+def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        rnntool.load(tmp_path)
+    with pytest.raises(ModelError, match=r"is a model for `tag` \(tag\), want one for `classify`"):
+        list(rnntool.load(tagger).classify(["x"]))
+    assert issubclass(ModelError, rnntool.errors.RnntoolError)

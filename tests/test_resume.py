@@ -1,0 +1,229 @@
+"""A training stopped and resumed, wherever and however, ends with the weights of one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import tiny
+from conftest import environment
+
+from rnntool import modeldir
+from rnntool.commands.train import signals
+from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.training.loop import Interrupted
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lm-stream-adamw-ema": ("lm", {
+        "context": "stream", "bptt": 20, "ema": 0.9, "epochs": 3, "evaluations": 2}),
+    "lm-stream-sgd-plateau": ("lm", {
+        "context": "stream", "bptt": 20, "optimizer": "sgd", "momentum": 0.9, "lr": 4.0,
+        "schedule": "plateau", "epochs": 4, "cell": "gru", "batch_size": 4}),
+    "lm-line": ("lm", {"epochs": 2, "token_dropout": 0.1, "schedule": "cosine", "warmup": 0.2}),
+    "classify": ("classify", {"epochs": 4, "cell": "elman", "class_weights": "balanced", "dropout": 0.4}),
+    "tag-crf": ("tag", {"epochs": 3, "head": "crf", "layers": 2, "ema": 0.95, "schedule": "one-cycle"}),
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a task's training file."""
+    made = {
+        "lm": ("train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(40))),
+        "classify": ("train.tsv", tiny.tsv(tiny.questions(60))),
+        "tag": ("train.conll", tiny.conll(tiny.ner_sentences(60))),
+    }
+
+    def write(task: str) -> Path:
+        name, text = made[task]
+        (tmp_path / name).write_text(text, "utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def stop_after(steps: int) -> Callable[[], int | None]:
+    """Gives SIGTERM when it has been asked so many times: it is asked once a step."""
+    asked = iter(range(1, 1_000_000))
+    return lambda: signal.SIGTERM if next(asked) == steps else None
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What must be equal to the byte: all but the times in metrics.jsonl."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("metrics.jsonl", "README.md")}
+
+
+def figures_of(folder: Path) -> list[dict[str, Any]]:
+    entries = (folder / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]
+    return [{k: v for k, v in json.loads(entry).items() if k != "seconds"} for entry in entries]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_anywhere_and_resumed_gives_the_same_bytes(
+    kind: str, data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    task, settings = KINDS[kind]
+    file = data(task)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    report = tiny.train(task, whole, [file], **settings)
+    last = figures_of(whole)[-1]["step"]
+    rng = random.Random(kind)
+    first = rng.randint(1, last - 4)
+    with pytest.raises(Interrupted) as caught:
+        tiny.train(task, stopped, [file], stopping=stop_after(first), **settings)
+    assert str(caught.value) == f"stopped after step {first} of {last}; saved"
+    for pause in (1, rng.randint(1, max(1, last - first - 2))):
+        try:
+            again = tiny.train(task, stopped, resume=True, stopping=stop_after(pause))
+        except Interrupted:
+            assert not (stopped / "config.json").exists()
+        else:
+            break
+    else:
+        again = tiny.train(task, stopped, resume=True)
+    assert again == report
+    assert files_of(stopped) == files_of(whole)
+    assert figures_of(stopped) == figures_of(whole)
+    assert not (stopped / "resume").exists()
+
+
+def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: Path) -> None:
+    file = data("classify")
+    settings = {"epochs": 2, "ema": 0.9}
+    tiny.train("classify", tmp_path / "whole", [file], **settings)
+    steps = 0
+    while True:
+        try:
+            tiny.train("classify", tmp_path / "stopped", [file] if not steps else [], resume=bool(steps),
+                       stopping=stop_after(1), **({} if steps else settings))
+            break
+        except Interrupted:
+            steps += 1
+    assert steps == figures_of(tmp_path / "whole")[-1]["step"] - 1
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+
+
+def test_an_interrupted_training_is_no_model_yet(data: Callable[[str], Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
+    assert [path.name for path in out.iterdir()] == ["resume"]
+    remedy = r"its training has not ended; go on with rnntool train … -o .*out --resume"
+    with pytest.raises(ModelError, match=remedy):
+        modeldir.read_config(out)
+    remedy = "--resume goes on with a training that was stopped, --force replaces it"
+    with pytest.raises(UsageError, match=remedy):
+        tiny.train("tag", out, [tmp_path / "train.conll"])
+    with pytest.raises(UsageError, match="its training is of the task tag; give rnntool train tag"):
+        tiny.train("lm", out, resume=True)
+
+
+def test_an_older_model_stays_whole_while_another_is_trained_over_it(
+    data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out, file = tmp_path / "out", data("classify")
+    tiny.train("classify", out, [file], epochs=1)
+    before = files_of(out)
+    with pytest.raises(UsageError, match="exists already"):
+        tiny.train("classify", out, [file], epochs=1)
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [file], epochs=1, force=True, seed=2, stopping=stop_after(2))
+    assert {name: (out / name).read_bytes() for name in before} == before
+    tiny.train("classify", out, resume=True)
+    assert files_of(out)["model.safetensors"] != before["model.safetensors"]
+
+
+def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) -> None:
+    out, file = tmp_path / "out", data("classify")
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [file], epochs=2, stopping=stop_after(2))
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("person", "robot", 1), "utf-8")
+    with pytest.raises(DataError, match=r"train\.tsv: the data has changed .* start anew with --force"):
+        tiny.train("classify", out, resume=True)
+    file.write_text(text, "utf-8")
+    os.utime(file, (1, 1))  # what counts is the content
+    tiny.train("classify", out, resume=True)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("state.json", b""), ("state.json", b'{"tensors": "gone.safetensors"}'), ("job.json", b"{}"),
+    ("task/data.json", b"["), ("task/labels.txt", b"x"),
+])
+def test_a_damaged_checkpoint_is_one_sentence(
+    name: str, content: bytes, data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [data("classify")], stopping=stop_after(2))
+    (out / "resume" / name).write_bytes(content)
+    with pytest.raises(ModelError, match=r"damaged|cut short"):
+        tiny.train("classify", out, resume=True)
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no training to resume; leave --resume out to start one"):
+        tiny.train("tag", tmp_path / "out", resume=True)
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        before = signal.getsignal(number)
+        with signals() as noted:
+            os.kill(os.getpid(), number)
+            assert noted.arrived == number
+            with pytest.raises(SystemExit) as left:
+                os.kill(os.getpid(), number)
+            assert left.value.code == code
+        assert signal.getsignal(number) is before
+
+
+# --- Real processes -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A training that has come to its first evaluation."""
+    command = [sys.executable, "-m", "rnntool", "train", "classify", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=environment()) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("epoch ")
+            yield process, process.stderr
+        finally:
+            process.kill()
+
+
+def test_real_signals(data: Callable[[str], Path], tmp_path: Path) -> None:
+    file, out = data("classify"), tmp_path / "out"
+    settings: dict[str, Any] = {"epochs": 60, "seed": 3, "dev_fraction": 0.1}
+    chosen = tiny.SETTINGS["classify"] | settings
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        started = [file, *flags] if number == signal.SIGINT else ["--resume"]
+        with training(*started, "-o", out) as (process, errors):
+            process.send_signal(number)
+            said = [line for line in errors if not line.startswith("epoch ")]
+            assert process.wait(30) == code
+            assert process.stdout is not None
+            assert process.stdout.read() == ""
+        if number == signal.SIGKILL:
+            assert said == []
+        else:
+            (sentence,) = said
+            assert sentence.startswith("rnntool: stopped after step ")
+            assert sentence.endswith(f"; saved; go on with: rnntool train classify -o {out} --resume\n")
+        assert not (out / "config.json").exists()
+    tiny.train("classify", out, resume=True)
+    tiny.train("classify", tmp_path / "whole", [file], **settings)
+    assert files_of(out) == files_of(tmp_path / "whole")

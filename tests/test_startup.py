@@ -1,0 +1,45 @@
+"""What a filter must never import: it would cost seconds before the first line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+HEAVY = {"torch", "seqeval", "sklearn", "scipy", "matplotlib", "onnx", "safetensors", "pandas",
+         "transformers"}
+IMPORTTIME = ("-X", "importtime")
+
+
+def imported(err: str) -> set[str]:
+    """Top-level names of the modules in the report of `-X importtime`."""
+    lines = (line for line in err.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["--version"], ["train", "tag", "--help"], ["generate", "--help"], ["tokenize"], ["models"],
+])
+def test_what_needs_no_model_imports_no_engine(arguments: list[str], run: Run) -> None:
+    ran = run(*arguments, python=IMPORTTIME)
+    assert ran.code == 0
+    assert "rnntool" in imported(ran.err)
+    assert not imported(ran.err) & (HEAVY | {"onnxruntime"})
+    if "--help" in arguments or "--version" in arguments:
+        assert "numpy" not in imported(ran.err)
+
+
+@pytest.mark.parametrize(("command", "model"), [
+    (["tag"], "tagger"), (["tag", "--probs", "--jsonl"], "ner"), (["classify"], "classifier"),
+    (["score", "--per", "word"], "writer"), (["generate", "-n", "1", "--max-tokens", "5"], "writer"),
+])
+def test_a_filter_imports_nothing_heavy(
+    command: list[str], model: str, run: Run, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(model)
+    ran = run(*command, "-m", folder, input="the baker sings .\n", python=IMPORTTIME)
+    assert ran.code == 0
+    assert ran.out
+    assert "onnxruntime" in imported(ran.err)
+    assert not imported(ran.err) & HEAVY

@@ -1,0 +1,500 @@
+"""Encode and decode of the tasks: what is beside a record doesn't change it, and nothing invalid leaves."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rnntool import model
+from rnntool.config import ClassifySettings, LMSettings, TagSettings
+from rnntool.errors import DataError
+from rnntool.formats import Sentence, Text
+from rnntool.labels import SCHEMES, convert, spans
+from rnntool.streams import Lines
+from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
+from rnntool.tasks.base import Criterion, by_length, excerpt, pad
+from rnntool.tasks.lm import Scored
+from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
+from rnntool.tokenize import UNK, Token, WordTokenizer
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def sentence(words: str, tags: str | None = None) -> Sentence:
+    return Sentence(words.split(), tags.split() if tags is not None else None)
+
+
+def tag_task(records: Sequence[Sentence], **settings: Any) -> TagTask:
+    return TagTask.learn(records, TagSettings(**{"min_count": 1, "affix_buckets": 64} | settings))
+
+
+NER = [sentence("Anna met Bob in New York .", "B-PER O B-PER O B-LOC I-LOC O"), sentence("", ""),
+       sentence("New York", "B-LOC I-LOC")]
+
+
+class Canned:
+    """An engine that gives the same outputs whatever it is asked."""
+
+    def __init__(self, outputs: Arrays) -> None:
+        self.outputs = outputs
+
+    def run(self, arrays: Any, outputs: list[str] | None = None) -> Arrays:
+        return self.outputs
+
+    def initial_state(self, batch: int) -> Arrays:
+        return {}
+
+
+# --- Shared ------------------------------------------------------------------------------------------------
+
+
+def test_pad() -> None:
+    padded, lengths = pad([np.array([1, 2, 3]), np.array([], int), np.array([4])], -1)
+    assert padded.T.tolist() == [[1, 2, 3], [-1, -1, -1], [4, -1, -1]]
+    assert lengths.tolist() == [3, 0, 1]
+    assert pad([np.array([], int)], 0)[0].shape == (1, 1), "a batch of empty records has a step"
+    assert pad([], 0)[0].shape == (1, 0)
+
+
+@given(st.lists(st.integers(0, 40), max_size=40), st.integers(1, 60))
+def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = list(by_length(lengths, budget))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(1, *(lengths[i] for i in batch)) if len(batch) > 1 else 0
+        assert longest * len(batch) <= budget
+
+
+def test_criterion() -> None:
+    up, down = Criterion("f1", higher_is_better=True), Criterion("perplexity", higher_is_better=False)
+    assert up.better(0.0, None)
+    assert not up.better(math.nan, None)
+    assert up.better(0.5, 0.4)
+    assert not up.better(0.4, 0.4)
+    assert down.better(3.0, 4.0)
+    assert not down.better(math.nan, 4.0)
+
+
+def test_excerpt_is_one_line() -> None:
+    assert excerpt("a\nb  word c", 5, 9) == "a b [word] c"
+    assert excerpt("x" * 100, 50, 51, width=3) == "xxx[x]xxx"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_comes_back_from_its_folder(
+    name: str, tagger: Path, classifier: Path, writer: Path, tmp_path: Path
+) -> None:
+    task = model.load({"lm": writer, "classify": classifier, "tag": tagger}[name], threads=1).task
+    task.save(tmp_path)
+    again = type(task).load(tmp_path, task.config(), task.settings)
+    record: Any = Text("who is it?")
+    if name == "tag":
+        record = sentence("the unseen baker sings", "DET ADJ NOUN VERB")
+    assert again.sizes() == task.sizes()
+    for key, array in task.encode([record]).items():
+        np.testing.assert_array_equal(again.encode([record])[key], array, err_msg=key)
+
+
+# --- A record alone and in a batch --------------------------------------------------------------------------
+
+
+def word_arrays(arrays: Arrays, row: int) -> Arrays:
+    """What the network sees of each word of one row, padding cut off."""
+    length = int(arrays["lengths"][row])
+    types = arrays["words"][:length, row]
+    names = ("type_tokens", "type_affixes", "type_vectors", "type_char_lengths")
+    seen = {name: arrays[name][types] for name in names}
+    seen["chars"] = np.array([Counter(chars[chars != 0].tolist()) for chars in arrays["type_chars"][types]])
+    return seen
+
+
+def test_tag_encodes_a_sentence_alone_as_in_a_batch() -> None:
+    task = tag_task(NER)
+    records = [*NER, sentence("Unheard-of zebras met", "O O O")]
+    together = task.encode(records)
+    assert together["words"].shape == together["targets"].shape == (7, 4)
+    for row, record in enumerate(records):
+        alone = task.encode([record])
+        length = len(record.words)
+        assert together["lengths"][row] == length
+        for name, want in word_arrays(alone, 0).items():
+            np.testing.assert_array_equal(word_arrays(together, row)[name], want, err_msg=name)
+        assert together["targets"][:length, row].tolist() == alone["targets"][:length, 0].tolist()
+        assert (together["targets"][length:, row] == -1).all()
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "char", "byte"])
+def test_classify_encodes_a_text_alone_as_in_a_batch(tokenizer: str) -> None:
+    records = [Text(text, (label,)) for text, label in tiny.questions(12)]
+    task = ClassifyTask.learn(records, ClassifySettings(tokenizer=tokenizer, min_count=1))
+    records += [Text("", ("time",)), Text("ünheard of", ("place",))]
+    together = task.encode(records)
+    for row, record in enumerate(records):
+        alone = task.encode([record])
+        length = int(alone["lengths"][0])
+        assert together["lengths"][row] == length
+        assert together["targets"][row] == alone["targets"][0] == task.labels.id(record.labels[0])
+        if tokenizer == "word":
+            for name, want in word_arrays(alone, 0).items():
+                np.testing.assert_array_equal(word_arrays(together, row)[name], want, err_msg=name)
+        else:
+            assert together["tokens"][:length, row].tolist() == alone["tokens"][:length, 0].tolist()
+
+
+def test_lm_encodes_bos_first_and_predicts_eos_last() -> None:
+    task = LMTask.learn([Text("ab"), Text("b")], LMSettings(tokenizer="char"))
+    a, b = task.tokenizer.encode("ab")
+    arrays = task.encode([Text("ab"), Text(""), Text("b")])
+    assert arrays["tokens"].T.tolist() == [[2, a, b], [2, 0, 0], [2, b, 0]]
+    assert arrays["targets"].T.tolist() == [[a, b, 3], [3, -1, -1], [b, 3, -1]]
+    assert arrays["lengths"].tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["tagger", "ner", "classifier", "writer"])
+def test_results_do_not_depend_on_the_batch(name: str, request: pytest.FixtureRequest) -> None:
+    loaded = model.load(request.getfixturevalue(name), threads=1)
+    task: Any = loaded.task
+    texts = [
+        "who did the baker sing ?", "", "Anna met Bob in New York .", "the", "the " * 40, "ünseen Zebra\t!"]
+    records: list[Any] = [sentence(t) if isinstance(task, TagTask) else Text(t) for t in texts]
+    options = {"probs": True, "nbest": 2} if isinstance(task, TagTask) else {}
+    together = task.decode(records, task.run(loaded.engine, task.encode(records)), **options)
+    for record, want in zip(records, together, strict=True):
+        (have,) = task.decode([record], task.run(loaded.engine, task.encode([record])), **options)
+        if isinstance(task, TagTask):
+            assert have.tags == want.tags
+            assert have.probs == pytest.approx(want.probs, abs=1e-5)
+            assert len(have.tags) == len(record.words)
+        elif isinstance(task, ClassifyTask):
+            assert have.chosen == want.chosen
+            assert dict(have.ranked) == pytest.approx(dict(want.ranked), abs=1e-5)
+            assert sum(p for _, p in have.ranked) == pytest.approx(1)
+        else:
+            assert have.log_probs == pytest.approx(want.log_probs, abs=1e-4)
+
+
+# --- Word features ------------------------------------------------------------------------------------------
+
+
+def features(words: str, **changes: Any) -> WordFeatures:
+    counts = Counter(words.split())
+    settings = TagSettings(**{"min_count": 1, "affix_buckets": 64} | changes)
+    return WordFeatures.learn(counts, settings, WordTokenizer.from_counts(counts), vectors=("bob", "York"))
+
+
+def test_shape() -> None:
+    assert [shape(w) for w in ("McDonald's", "1999", "U.S.", "日本語本", "", "a-B")] == [
+        "XxXxx'x", "dd", "X.X.", "aa", "", "x-X"]
+
+
+def test_affixes_of_short_words() -> None:
+    assert len(affixes("")) == len(affixes("a")) == len(affixes("internationally")) == AFFIXES
+    assert "<3int" in affixes("International")
+    assert ">4ally" in affixes("internationally")
+
+
+def test_long_words_keep_characters_of_both_ends() -> None:
+    made = features("abcdefghij abcdefghij2 klmnopqrst klmnopqrst2")
+    word = "a" * 100 + "k" * 100
+    arrays = made.collate([made.rows([word, "ak"])])
+    a, k = made.collate([made.rows(["ak"])])["type_chars"][-1].tolist()
+    chars = arrays["type_chars"][arrays["words"][0, 0]].tolist()
+    assert chars == [a] * (CHARACTERS_SEEN // 2) + [k] * (CHARACTERS_SEEN // 2)
+    assert arrays["type_char_lengths"].max() == CHARACTERS_SEEN
+
+
+def test_unknown_characters_have_an_id_of_their_own() -> None:
+    made = features("ab abc abd")
+    arrays = made.collate([made.rows(["日本", "", "abc"])])
+    rows = arrays["words"][:, 0]
+    assert arrays["type_chars"][rows[0]].tolist() == [UNK, UNK, 0]
+    assert arrays["type_char_lengths"][rows].tolist() == [2, 1, 3], "not even the empty word is empty to it"
+    assert arrays["type_tokens"][rows[0]] == UNK
+    assert arrays["type_chars"][rows[2]][2] == UNK, "`c` is of one word type: it teaches what unknown means"
+    assert arrays["type_chars"].max() < made.sizes()["char_vocabulary"]
+
+
+def test_vectors_are_found_by_word_then_in_small_letters() -> None:
+    made = features("Bob York")
+    arrays = made.collate([made.rows(["Bob", "York", "bob", "york", "YORK", "x"])])
+    assert arrays["type_vectors"][arrays["words"][:, 0]].tolist() == [1, 2, 1, 0, 0, 0]
+    assert made.sizes()["vector_rows"] == 3
+
+
+def test_the_table_grows_and_can_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = features("ab abc")
+    words = [f"w{i}" for i in range(3000)]  # more than the table begins with
+    want = made.collate([made.rows(["ab", "w7"])])
+    many = made.collate([made.rows(words)])
+    assert len(np.unique(many["type_affixes"], axis=0)) > 1000
+    made.trim()
+    assert made.rows(["w2999"]).tolist() == [made.rows(["w2999"])[0]]
+    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 100)
+    made.trim()
+    assert made.rows(["w5"]).max() < 100, "the table has started anew"
+    again = made.collate([made.rows(["ab", "w7"])])
+    for name in ("type_tokens", "type_chars", "type_affixes"):
+        np.testing.assert_array_equal(again[name][again["words"]], want[name][want["words"]], err_msg=name)
+
+
+def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 50)
+    monkeypatch.setattr("rnntool.model.WINDOW", 10)
+    loaded = model.load(tagger, threads=1)
+    sentences = [[f"w{i}", f"x{i}"] for i in range(200)]
+    want = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
+    assert [tagged.tags for tagged in loaded.tag(sentences)] == want
+    assert loaded.require(TagTask).features.rows(["newest"])[0] < 100
+
+
+# --- Tagging ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["iob1", "iob2", "iobes"])
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+def test_random_scores_never_give_an_invalid_sequence(head: str, scheme: str) -> None:
+    task = tag_task(NER, head=head)
+    rng = np.random.default_rng(1)
+    size = len(task.labels)
+    lengths = [0, 1, 2, 3, 9, 9, 9, 9]
+    records = [Sentence(["w"] * n) for n in lengths]
+    outputs: Arrays = {"emissions": rng.normal(size=(9, 8, size)).astype(np.float32) * 3}
+    if head == "crf":
+        outputs |= {name: rng.normal(size=shape).astype(np.float32) * 3
+                    for name, shape in (("start", size), ("transitions", (size, size)), ("end", size))}
+    for tagged in task.decode(records, outputs, probs=True, nbest=3, scheme=scheme, threshold=0.2):
+        for tags in [tagged.tags, *(tags for tags, _ in tagged.nbest or [])]:
+            assert convert(tags, scheme, scheme) == tags
+            assert spans(tags, scheme, strict=True) == spans(tags, scheme)
+        assert tagged.probs is not None
+        assert all(0 <= p <= 1 for p in tagged.probs)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_is_learned_as_one_and_written_as_iob2(scheme: str) -> None:
+    written = [Sentence(s.words, convert(s.tags or [], "iob2", scheme)) for s in NER * 3]
+    task, other = tag_task(written), tag_task(NER * 3)
+    assert task.labels == other.labels
+    assert {f"{letter}-PER" for letter in "BIES"} <= set(task.labels), "spans of any length can be written"
+    gold = task.encode(written[:1])["targets"]
+    np.testing.assert_array_equal(gold, other.encode(NER[:1])["targets"])
+    scores = np.full((7, 1, len(task.labels)), -9, np.float32)
+    np.put_along_axis(scores, gold[..., None], 9, -1)
+    assert task.decode(NER[:1], {"emissions": scores})[0].tags == NER[0].tags
+
+
+def test_iob1_and_iob2_reports_agree(ner: Path) -> None:
+    loaded = model.load(ner, threads=1)
+    task = loaded.require(TagTask)
+    data = [Sentence([w for w, _ in s], [t for _, t in s]) for s in tiny.ner_sentences(10, seed=3)]
+    iob1 = [Sentence(s.words, tiny.iob1(s.tags or [])) for s in data]
+    assert task.scheme == "iob1"
+    report = task.report(loaded.engine, iob1)
+    assert report["f1"] == report["f1_conlleval"] == report["accuracy"] == 1.0
+    assert report["records"] == 10
+    assert report["tokens"] == sum(len(s.words) for s in data)
+    assert task.score(loaded.engine, iob1) == 1.0
+
+
+def test_tags_that_training_never_saw_count_as_errors(tagger: Path, ner: Path) -> None:
+    loaded = model.load(tagger, threads=1)
+    task = loaded.require(TagTask)
+    gold = [sentence("the baker sings .", "DET NOUN VERB XYZ"), sentence("", "")]
+    assert task.encode(gold)["targets"][:, 0].tolist()[-1] == -1
+    report = task.report(loaded.engine, gold)
+    assert report["accuracy"] == 0.75
+    assert report["per_label"]["XYZ"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    spans_of = model.load(ner, threads=1)
+    found = spans_of.require(TagTask).report(spans_of.engine, [sentence("Anna met Bob .", "I-PER O I-XYZ O")])
+    assert found["per_label"]["XYZ"]["recall"] == 0
+    assert found["recall"] == 0.5
+
+
+def test_threshold_abstains(tagger: Path, ner: Path) -> None:
+    words = ["the baker sings .".split()]
+    (sure,) = model.load(tagger, threads=1).tag(words, threshold=0.0)
+    (unsure,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
+    assert sure.tags == ["DET", "NOUN", "VERB", "PUNCT"]
+    assert unsure.tags == ["_"] * 4
+    (spans_gone,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], threshold=1.0)
+    assert spans_gone.tags == ["O"] * 7
+
+
+def test_probabilities_and_nbest_of_a_chain(ner: Path) -> None:
+    (tagged,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], probs=True, nbest=4)
+    assert tagged.tags == ["B-PER", "O", "B-PER", "O", "B-LOC", "I-LOC", "O"]
+    assert tagged.probs is not None
+    assert tagged.nbest is not None
+    assert min(tagged.probs) > 0.5
+    assert tagged.nbest[0][0] == tagged.tags
+    scores = [score for _, score in tagged.nbest]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(map(math.exp, scores)) <= 1 + 1e-6
+    assert math.exp(scores[0]) <= min(tagged.probs) + 1e-6
+
+
+def test_mistakes_of_a_tagger_are_the_surest_first(tagger: Path) -> None:
+    loaded = model.load(tagger, threads=1)
+    gold = [
+        sentence("the baker sings .", "DET VERB VERB ."),
+        sentence("the workful teacher .", "DET ADJ ADJ PUNCT"),
+    ]
+    found = loaded.task.mistakes(loaded.engine, gold, 10)
+    assert {(m["gold"], m["predicted"], m["context"]) for m in found} == {
+        ("VERB", "NOUN", "the [baker] sings ."), (".", "PUNCT", "the baker sings [.]"),
+        ("ADJ", "NOUN", "the workful [teacher] ."),
+    }
+    probs = [m["prob"] for m in found]
+    assert probs == sorted(probs, reverse=True)
+    assert loaded.task.mistakes(loaded.engine, gold, 1) == found[:1]
+
+
+def test_a_tagger_needs_tagged_words() -> None:
+    with pytest.raises(DataError, match="want tagged sentences, found none"):
+        tag_task([sentence("", "")])
+    with pytest.raises(DataError, match="at least 2 different tags, found only 'X'"):
+        tag_task([sentence("a b", "X X")])
+
+
+# --- Classification -----------------------------------------------------------------------------------------
+
+
+def test_labels_that_training_never_saw_count_as_errors(classifier: Path) -> None:
+    loaded = model.load(classifier, threads=1)
+    gold = [Text("who did the baker sing ?", ("person",)), Text("who did the baker paint ?", ("robot",))]
+    report = loaded.task.report(loaded.engine, gold)
+    assert report["accuracy"] == 0.5
+    assert report["confusion"] == {"person": {"person": 1}, "robot": {"person": 1}}
+    assert report["per_label"]["robot"]["support"] == 1
+    (mistake,) = loaded.task.mistakes(loaded.engine, gold, 5)
+    assert (mistake["gold"], mistake["predicted"]) == ("robot", "person")
+    assert mistake["context"] == "who did the baker paint ?"
+
+
+def test_texts_with_several_labels() -> None:
+    records = [Text("a b", ("x", "y")), Text("a c", ("x",)), Text("c c", ())]
+    task = ClassifyTask.learn(records, ClassifySettings(min_count=1))
+    assert task.multi_label
+    assert task.encode(records)["targets"].tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert task.encode([Text("a", ("new", "y"))])["targets"].tolist() == [[0, 1]]
+    engine = Canned({"logits": np.array([[2.0, 1.0], [3.0, -1.0], [-1.0, -2.0]], np.float32)})
+    results = task.decode(records, engine.outputs)
+    assert [result.chosen for result in results] == [["x", "y"], ["x"], []]
+    assert results[0].ranked[0] == ("x", pytest.approx(1 / (1 + math.exp(-2))))
+    assert task.report(engine, records)["accuracy"] == 1.0
+
+
+def test_a_classifier_needs_two_labels() -> None:
+    with pytest.raises(DataError, match="want labelled texts, found none"):
+        ClassifyTask.learn([], ClassifySettings())
+    with pytest.raises(DataError, match="at least 2 different labels, found only 'x'"):
+        ClassifyTask.learn([Text("a", ("x",)), Text("b", ("x",))], ClassifySettings())
+
+
+def test_class_weights_leave_the_mean_at_one() -> None:
+    import torch
+
+    from rnntool.models.heads import ClassifierHead, HeadConfig
+    from rnntool.training.run import _weigh_labels
+
+    settings = ClassifySettings(min_count=1, class_weights="balanced")
+    records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
+    task = ClassifyTask.learn(records, settings)
+    head = ClassifierHead(HeadConfig(kind="classify", outputs=2), 4, 4, 0.0)
+    _weigh_labels(head, task, [task.example(record) for record in records], settings)
+    assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
+    assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
+
+
+# --- Language models ----------------------------------------------------------------------------------------
+
+
+def test_units_and_words_of_a_scored_text() -> None:
+    text = " to  be!"
+    tokens = [Token(4, 0, 3), Token(5, 3, 5), Token(6, 5, 7), Token(7, 7, 8)]
+    scored = Scored(tokens, [-1.0, -2.0, -3.0, -4.0, -5.0], 0)
+    units = scored.units(text)
+    assert [(u.text, u.start, u.end) for u in units] == [
+        (" to", 0, 3), ("  ", 3, 5), ("be", 5, 7), ("!", 7, 8), ("</s>", 8, 8)]
+    words = scored.words(text)
+    assert [(w.text, w.start, w.end) for w in words] == [("to", 1, 3), ("be!", 5, 8), ("</s>", 8, 8)]
+    assert [w.surprisal_bits * math.log(2) for w in words] == pytest.approx([1, 9, 5])
+    assert sum(u.surprisal_bits for u in units) == pytest.approx(-scored.total_nats / math.log(2))
+    assert [w.text for w in Scored([], [-1.0], 0).words("")] == ["</s>"]
+
+
+def test_word_surprisals_sum_to_the_text(writer: Path) -> None:
+    loaded = model.load(writer, threads=1)
+    texts = ["the baker sings .", "", " a  b ", "\u2028"]
+    for text, scored in zip(texts, loaded.score(texts), strict=True):
+        total = sum(word.surprisal_bits for word in scored.words(text)) * math.log(2)
+        if text.strip():
+            assert total == pytest.approx(-scored.total_nats, abs=1e-4)
+
+
+def test_the_most_surprising_tokens(writer: Path) -> None:
+    loaded = model.load(writer, threads=1)
+    texts = [Text("the baker sings ."), Text("the bqker sings .")]
+    (first, *_) = loaded.task.mistakes(loaded.engine, texts, 3)
+    assert first["gold"] == "q"
+    assert first["context"] == "the b[q]ker sings ."
+
+
+def test_words_unseen_in_training_are_out_of_vocabulary() -> None:
+    task = LMTask.learn([Text("a b <unk>")], LMSettings(tokenizer="word"))
+    records = [Text("a zebra <unk>"), Text("Zebra")]
+    engine = Canned({"log_probs": np.zeros((4, 2), np.float32)})
+    report = task.report(engine, records)
+    assert (report["oov"], report["tokens"]) == (2, 6)
+    assert report["perplexity"] == 1.0
+
+
+def test_a_language_model_needs_text() -> None:
+    with pytest.raises(DataError, match="want text, found none"):
+        LMTask.learn([Text(""), Text("")], LMSettings())
+
+
+@pytest.mark.parametrize(("unit", "texts"), [("paragraph", ["a\nb", "c"]), ("document", ["a\nb\n\nc"])])
+def test_units_of_text(unit: str, texts: list[str]) -> None:
+    lines = Lines(io.BytesIO(b"a\nb\n\nc\n"), name="x")
+    records = LMTask.read(lines, "text", LMSettings(unit=unit), targets=True)
+    assert [record.text for record in records] == texts
+
+
+def test_a_stream_of_texts_carries_its_state(writer: Path) -> None:
+    loaded = model.load(writer, threads=1)
+    texts = ["the baker sings .", "the teacher works ."]
+    apart, together = list(loaded.score(texts)), list(loaded.score(texts, stream=True))
+    assert together[0].log_probs == pytest.approx(apart[0].log_probs, abs=1e-5)
+    assert together[1].log_probs != pytest.approx(apart[1].log_probs, abs=1e-3)
+
+
+def test_windows_of_a_stream_hold_each_token_once() -> None:
+    rng = random.Random(1)
+    task = LMTask.learn([Text("abcdefg")], LMSettings(tokenizer="char"))
+    examples = [task.example(Text("".join(rng.choices("abcdefg", k=rng.randrange(6))))) for _ in range(20)]
+    for columns, steps in [(1, 1000), (1, 7), (3, 5), (4, 1)]:
+        read: list[list[int]] = [[] for _ in range(columns)]
+        wanted: list[list[int]] = [[] for _ in range(columns)]
+        for window in task.windows(examples, columns=columns, steps=steps):
+            assert window["tokens"].shape[0] == window["lengths"][0] <= steps
+            for column in range(columns):
+                real = window["targets"][:, column] >= 0
+                read[column] += window["tokens"][real, column].tolist()
+                wanted[column] += window["targets"][real, column].tolist()
+        assert list(chain(*read)) == [i for ids in examples for i in (2, *ids.tolist())]
+        assert list(chain(*wanted)) == [i for ids in examples for i in (*ids.tolist(), 3)]
+    assert list(task.windows([], columns=2, steps=5)) == []

@@ -1,0 +1,370 @@
+"""Tokenizers and the pre-tokenizer: round trips, offsets, hostile input, files."""
+
+# ruff: noqa: RUF001 (the texts are in many scripts)
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.tokenize import (
+    BOS,
+    EOS,
+    KINDS,
+    PAD,
+    SPECIALS,
+    UNK,
+    Tokenizer,
+    WordTokenizer,
+    load,
+    split_words,
+    train,
+)
+
+CORPUS = ["The cat sat on the mat.", "the dog\tsat", "Ein Bär saß da: \\ 中文\n", "a <unk> b <s> <0x41>"]
+LOSSLESS = ("unigram", "bpe", "byte")
+NASTY = " \t\n\r\0ab.'-\\<>s▁▅İıΣé\u0301\u200d👨中\u2028\x85\ufeff\ud800\udfff"
+TEXTS = st.text(max_size=40) | st.text(NASTY, max_size=40) | st.sampled_from([*CORPUS, *SPECIALS, "<0x41>"])
+PARTS = ["a", "A.", "Mr.", "n't", "'s", "-", ".", "..", "!", "1", "12/", ",", "http://", "www.", "@", "x@y.z"]
+PARTS += [":)", "<3", "_", " ", "中", "\u0301", "\u200d", "\U0001f600"]
+
+
+@cache
+def trained(kind: str, lower: bool = False) -> Tokenizer:
+    return train(kind, CORPUS, lower=lower)
+
+
+def readable(text: str) -> str:
+    """`text` as a file could hold it."""
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    return [tokenizer.piece(id) for id in range(tokenizer.size)]
+
+
+# what every kind promises
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXTS)
+@settings(max_examples=60, deadline=None)
+def test_tokens_are_the_encoded_ids_and_cover_the_text(kind: str, lower: bool, text: str) -> None:
+    tokenizer = trained(kind, lower)
+    ids, tokens = tokenizer.encode(text), tokenizer.tokens(text)
+    assert [token.id for token in tokens] == ids
+    assert all(UNK <= id < tokenizer.size and id not in (BOS, EOS) for id in ids)
+    assert all(0 <= token.start <= token.end <= len(text) for token in tokens)
+    assert all(a.end <= b.start for a, b in pairwise(tokens))
+    if kind == "word":
+        assert [text[token.start : token.end] for token in tokens] == text.split()
+    else:
+        assert "".join(text[token.start : token.end] for token in tokens) == text
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@given(text=TEXTS)
+@example(text=" ▁ \u2581\u2581")
+@example(text="  two  spaces \t and\nlines\r\n ")
+@settings(max_examples=150, deadline=None)
+def test_subwords_and_bytes_lose_nothing(kind: str, text: str) -> None:
+    tokenizer = trained(kind)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == readable(text)
+    assert UNK not in ids and tokenizer.unknown(text) == []
+    assert trained(kind, True).decode(trained(kind, True).encode(text)) == readable(text.lower())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(texts=st.lists(TEXTS, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_a_batch_is_its_texts_one_by_one(kind: str, texts: list[str]) -> None:
+    tokenizer = trained(kind)
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_decoding_one_by_one_gives_the_same_text(kind: str, data: st.DataObject) -> None:
+    tokenizer = trained(kind)
+    ids = data.draw(st.lists(st.integers(0, tokenizer.size - 1), max_size=20) | TEXTS.map(tokenizer.encode))
+    decoder = tokenizer.stream_decoder()
+    text = "".join(map(decoder.push, ids)) + decoder.flush()
+    assert text == tokenizer.decode(ids)
+    text.encode()  # it can be written
+
+    before = tokenizer.encode("the mat")
+    decoder = tokenizer.stream_decoder(after=before)
+    went_on = "".join(map(decoder.push, ids)) + decoder.flush()
+    assert tokenizer.decode(before) + went_on == tokenizer.decode(before + ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_specials_have_fixed_ids_and_no_text(kind: str) -> None:
+    tokenizer = trained(kind)
+    assert [tokenizer.piece(id) for id in range(4)] == list(SPECIALS)
+    ids = tokenizer.encode("the cat")
+    assert tokenizer.decode([BOS, *ids, EOS, PAD, PAD]) == tokenizer.decode(ids)
+    assert tokenizer.decode([UNK]) == ("<unk>" if kind == "word" else "\ufffd")
+    assert tokenizer.decode([]) == tokenizer.decode([PAD, BOS, EOS]) == ""
+    assert tokenizer.encode("") == [] and tokenizer.tokens("") == []
+
+
+def test_nothing_in_a_text_is_taken_for_a_control_id() -> None:
+    for kind in KINDS:
+        ids = trained(kind).encode("<pad> <s> </s> <0x0A>")
+        assert not {PAD, BOS, EOS} & set(ids)
+
+
+# training
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize(
+    "corpus",
+    [["a"], [" "], ["\n"], ["▁"], ["a\0b"], ["中"], ["]^-\\"], ["x"] * 3, ["one", "2 words"], ["a" * 10_000]],
+)
+def test_tiny_corpora_train(kind: str, corpus: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = train(kind, corpus)
+    for text in [*corpus, "else ▁\n"]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("vocab_size", [5, 261, 262, 270, 300])
+def test_a_small_vocabulary_is_bytes_and_what_else_fits(kind: str, vocab_size: int) -> None:
+    tokenizer = train(kind, CORPUS, vocab_size=vocab_size)
+    assert 261 <= tokenizer.size <= max(261, vocab_size)
+    assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in CORPUS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_texts_give_the_same_tokenizer(kind: str, tmp_path: Path) -> None:
+    files = []
+    for name in "ab":
+        folder = tmp_path / name
+        folder.mkdir()
+        train(kind, iter(CORPUS)).save(folder)
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1]
+
+
+def test_the_vocabulary_is_ordered_and_cut_by_frequency() -> None:
+    corpus = ["b b b a a c c d", "<unk> <unk> <unk> <unk>"]
+    words = train("word", corpus)
+    assert pieces(words) == [*SPECIALS, "b", "a", "c", "d"]
+    assert train("word", corpus, vocab_size=6).encode("a b c d") == [5, 4, UNK, UNK]
+    assert train("word", corpus, min_count=3).encode("a b c d") == [UNK, 4, UNK, UNK]
+    chars = train("char", ["zzyyx\n"], vocab_size=7)
+    assert pieces(chars)[4:] == ["y", "z", "\n"]
+
+
+def test_training_errors_are_the_users() -> None:
+    with pytest.raises(UsageError, match="want one of unigram, bpe, char, byte, word, found 'wordpiece'"):
+        train("wordpiece", CORPUS)
+    with pytest.raises(UsageError, match="split: want one of space, words"):
+        train("word", CORPUS, split="lines")
+    with pytest.raises(UsageError, match="found 4"):
+        train("char", CORPUS, vocab_size=4)
+    with pytest.raises(UsageError, match="want 5 or more, found 3"):
+        WordTokenizer.from_counts({"a": 1}, vocab_size=3)
+    for kind in ("unigram", "bpe", "char", "word"):
+        with pytest.raises(DataError, match="found none"):
+            train(kind, [""])
+    with pytest.raises(DataError, match="no word is seen 9 times"):
+        train("word", CORPUS, min_count=9)
+
+
+# characters and words
+
+
+def test_unknown_names_what_the_vocabulary_lacks() -> None:
+    chars = train("char", ["abc\n"])
+    assert chars.encode("a?\nü") == [chars.encode("a")[0], UNK, chars.encode("\n")[0], UNK]
+    assert chars.unknown("a?\nü") == [("?", 1), ("ü", 3)]
+    assert chars.decode(chars.encode("a?b")) == "a\ufffdb"
+    words = train("word", ["the cat sat"])
+    assert words.unknown("the <unk>  dog sat") == [("dog", 11)]
+    assert words.encode("the <unk> dog") == [words.encode("the")[0], UNK, UNK]
+    assert words.decode(words.encode("the  dog\tsat")) == "the <unk> sat"
+
+
+def test_offsets_index_the_untouched_text_though_lowercasing_makes_it_longer() -> None:
+    chars = train("char", ["i\u0307x"], lower=True)
+    assert [(token.start, token.end) for token in chars.tokens("İX")] == [(0, 1), (1, 1), (1, 2)]
+    words = train("word", ["istanbul"], lower=True)
+    assert words.unknown("İstanbul ISTANBUL Ankara") == [("İstanbul", 0), ("Ankara", 18)]
+
+
+def test_a_character_in_several_bytes_has_one_span_and_empty_ones() -> None:
+    spans = [(token.start, token.end) for token in trained("byte").tokens("aé\n")]
+    assert spans == [(0, 1), (1, 2), (2, 2), (2, 3)]
+    for kind in ("unigram", "bpe"):
+        tokens = trained(kind).tokens("\U0001f600")[-4:]
+        assert [(token.start, token.end) for token in tokens] == [(0, 1), (1, 1), (1, 1), (1, 1)]
+
+
+def test_a_stream_holds_back_broken_characters_and_puts_spaces_between_words() -> None:
+    byte = trained("byte")
+    decoder = byte.stream_decoder()
+    assert [decoder.push(id) for id in byte.encode("é!")] == ["", "é", "!"]
+    assert decoder.push(byte.encode("é")[0]) == "" and decoder.flush() == "\ufffd"
+    words = train("word", ["the cat sat"])
+    decoder = words.stream_decoder()
+    assert [decoder.push(id) for id in [BOS, *words.encode("the cat"), EOS]] == ["", "the", " cat", ""]
+    decoder = words.stream_decoder(after=words.encode("the"))
+    assert decoder.push(words.encode("cat")[0]) == " cat"
+
+
+def test_words_split_by_rule() -> None:
+    words = train("word", ["I don't."], split="words")
+    assert words.encode("I  don't.") == words.encode("I do n't .")
+    assert words.decode(words.encode("I don't <unk>.")) == "I do n't <unk> ."
+    assert words.unknown("Do <unk>") == [("Do", 0)]
+
+
+def test_words_that_come_split_already() -> None:
+    words = WordTokenizer.from_counts({"The": 1, "the": 2, "10 000": 1, "<unk>": 9, "cat": 1}, lower=True)
+    assert pieces(words)[4:] == ["the", "10 000", "cat"]
+    assert words.lookup(["THE", "10 000", "dog", "<unk>"]) == [4, 5, UNK, UNK]
+
+
+# files
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lower", [False, True])
+def test_saved_and_loaded_is_the_same(kind: str, lower: bool, tmp_path: Path) -> None:
+    tokenizer = trained(kind, lower)
+    tokenizer.save(tmp_path)
+    again = load(tmp_path, json.loads(json.dumps(tokenizer.config())))
+    assert again.config() == tokenizer.config()
+    assert pieces(again) == pieces(tokenizer)
+    assert all(again.tokens(text) == tokenizer.tokens(text) for text in [*CORPUS, NASTY])
+    assert all(path.suffix != ".part" for path in tmp_path.iterdir())
+
+
+@given(corpus=st.lists(TEXTS, min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_any_character_survives_the_vocabulary_file(
+    corpus: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    tokenizer = train("char", ["x", *corpus])
+    tokenizer.save(folder)
+    assert pieces(load(folder, tokenizer.config())) == pieces(tokenizer)
+
+
+def test_the_vocabulary_file_can_be_read_and_diffed(tmp_path: Path) -> None:
+    train("char", ["aaaa\n\n\n  \\\x85é"]).save(tmp_path)
+    assert (tmp_path / "vocab.txt").read_text("utf-8") == "a\n\\n\n\\u0020\n\\\\\n\\u0085\né\n"
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
+def test_a_damaged_file_is_one_clear_sentence(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = trained(kind)
+    config = tokenizer.config()
+    with pytest.raises(ModelError, match="No such file"):
+        load(tmp_path, config)
+    tokenizer.save(tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for data in (b"", whole[: len(whole) // 2], whole[:-1], b"\xff\xfe" + whole, b"a\n" * 9, bytes(999)):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match=r"copy the model again$") as raised:
+            load(tmp_path, config)
+        assert "\n" not in str(raised.value) and str(tmp_path) in str(raised.value)
+    path.write_bytes(whole)
+    for wrong in ({}, {**config, "kind": "morse"}, {**config, "size": 7}, {"kind": kind, "size": 9}):
+        with pytest.raises(ModelError):
+            load(tmp_path, wrong)
+    assert capfd.readouterr().err == ""
+
+
+def test_sentencepiece_is_imported_only_where_it_is_needed() -> None:
+    code = (
+        "import sys; from rnntool.tokenize import train; train('char', ['a']); train('word', ['a']);"
+        "sys.exit(bool({'sentencepiece', 'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# the pre-tokenizer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I do|n't think he|'s here|.",
+        "They|'ll say I|'m wo|n't|,| you|'d|,| we|'ve|,| you|'re|.",
+        "It is|n’t John|’s|.",
+        "DO|N'T|!",
+        "Can|not you see what I|'m gon|na do|?",
+        "y'all at five o'clock in the '90s with O'Connell",
+        "Mr. Smith of the U.S. met Dr. J. Doe at 5|p.m. e.g. on Jan. 3|.",
+        "That is it|.",
+        "at Acme Inc|.",
+        "see p. 5|,| No. 7|;| no|.",
+        "1,000.50 or 3.5|%| or $|5,000 or US$|20",
+        "on 10/12/2004 at 5:30|pm in the 1990s and on the 21st",
+        "(|713|)| 853-3989 or 713-853-3989",
+        "see http://a.org/b?c=d,e|.",
+        "(|www.example.com/x|)| or me@example.com|,| Example.com and notes.txt",
+        "good :-) bad :( wink|;) love <3",
+        "the following|:|(|a|)| and 3|:|b",
+        "wait|...| what|?!| no|!!!",
+        "well|-|known e-mail non-stop co-workers 2|-|3 yes|--|no",
+        "and|/|or w/o R&D",
+        "\"|Quoted|,|\"| he|(|she|)| [|said|]| “|so|”",
+        "''|quoted|'' `|one|'",
+        "a <unk> b|<br>",
+        "@|user #|tag x_y 50|%",
+        "中|文|字|，|a|中",
+        "カタカナ|は|ひ",
+        "สวัสดี हिन्दी e\u0301te\u0301 שָׁלוֹם می\u200cخواهم",
+        "👨\u200d👩\u200d👧|❤\ufe0f|🇩🇪|🇫🇷|👍🏽|1\ufe0f\u20e3",
+        "٣٫٥ ١٢",
+        "",
+        "a\u2028b\x85c\u3000d\xa0e",
+    ],
+)
+def test_words_of_raw_text(words: str) -> None:
+    """`|` cuts where the text has no space."""
+    text = words.replace("|", "")
+    assert [text[start:end] for start, end in split_words(text)] == words.replace("|", " ").split()
+
+
+@given(text=TEXTS | st.lists(st.sampled_from(PARTS)).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_words_hold_all_but_white_space(text: str) -> None:
+    spans = split_words(text)
+    assert "".join(text[start:end] for start, end in spans) == "".join(text.split())
+    assert all(start < end for start, end in spans)
+    assert not any(any(map(str.isspace, text[start:end])) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", ".", "!", "a.", "a-", "a'", "'", "a@", "http://", "www.", "1,", "1-", "non-", "n't", "Mr. ", "Mr.)",
+     "its  ", "a.com/", "\u0301", "👨\u200d", "中", "\0", "((", "^_", "</a"],
+)
+def test_hostile_text_takes_linear_time(unit: str) -> None:
+    text = unit * (200_000 // len(unit))
+    began = time.process_time()
+    split_words(text)
+    assert time.process_time() - began < 3  # tenths where time is linear, minutes where it is not

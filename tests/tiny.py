@@ -1,0 +1,169 @@
+"""Made data, small enough to learn in a second, and the in-process training that the tests share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool import config
+
+Tags = list[tuple[str, str]]
+
+STEMS = ("bak", "danc", "form", "garden", "hunt", "jump", "paint", "print", "rul", "sing", "teach", "work")
+SUFFIXES = {"NOUN": ("er", "ation"), "VERB": ("s", "ed"), "ADJ": ("ful", "less")}
+PEOPLE = ("Anna Berg", "Bob", "Carla Diaz", "Dora", "Emil Frey")
+PLACES = ("Paris", "New York", "Oslo", "Cape Town", "Rome")
+QUESTIONS = {
+    "person": ("who", "which man"),
+    "place": ("where", "in which town"),
+    "time": ("when", "what year"),
+}
+
+
+def pos_sentences(n: int, seed: int = 0) -> list[Tags]:
+    """Sentences whose parts of speech follow from suffixes: `the workful baker dances .`"""
+    rng = random.Random(seed)
+
+    def word(tag: str) -> tuple[str, str]:
+        return rng.choice(STEMS) + rng.choice(SUFFIXES[tag]), tag
+
+    made = []
+    for _ in range(n):
+        adjective = [word("ADJ")] if rng.random() < 0.5 else []
+        sentence = [("the", "DET"), *adjective, word("NOUN"), word("VERB")]
+        if rng.random() < 0.5:
+            sentence += [("the", "DET"), word("NOUN")]
+        made.append([*sentence, (".", "PUNCT")])
+    return made
+
+
+def ner_sentences(n: int, seed: int = 0) -> list[list[tuple[str, str]]]:
+    """Sentences with people and places as IOB2 tags, some entities side by side."""
+    rng = random.Random(seed)
+
+    def entity(names: Sequence[str], kind: str) -> Tags:
+        words = rng.choice(names).split()
+        return [(word, ("B-" if i == 0 else "I-") + kind) for i, word in enumerate(words)]
+
+    made = []
+    for _ in range(n):
+        sentence = [*entity(PEOPLE, "PER"), ("met", "O"), *entity(PEOPLE, "PER")]
+        if rng.random() < 0.5:
+            sentence += entity(PEOPLE, "PER")
+        made.append([*sentence, ("in", "O"), *entity(PLACES, "LOC"), (".", "O")])
+    return made
+
+
+def iob1(tags: Iterable[str]) -> list[str]:
+    """IOB2 tags as IOB1 writes them: `B-` only where an entity touches one of its kind before it."""
+    out, before = [], "O"
+    for tag in tags:
+        touches = before[2:] == tag[2:] and before != "O"
+        out.append(tag if tag == "O" or (tag[0] == "B" and touches) else "I-" + tag[2:])
+        before = tag
+    return out
+
+
+def questions(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) of questions that their first word gives away."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        label = rng.choice(sorted(QUESTIONS))
+        words = [rng.choice(QUESTIONS[label]), "did the", rng.choice(STEMS) + "er", rng.choice(STEMS), "?"]
+        made.append((" ".join(words), label))
+    return made
+
+
+def lines_of_text(n: int, seed: int = 0) -> list[str]:
+    """Short sentences of a small alphabet."""
+    return [" ".join(word for word, _ in sentence) for sentence in pos_sentences(n, seed)]
+
+
+def conllu(sentences: Iterable[Tags]) -> str:
+    """Sentences as CoNLL-U."""
+    blocks = []
+    for number, sentence in enumerate(sentences, 1):
+        rows = [f"{i}\t{word}\t_\t{tag}" + "\t_" * 6 for i, (word, tag) in enumerate(sentence, 1)]
+        blocks.append(f"# sent_id = {number}\n" + "\n".join(rows) + "\n\n")
+    return "".join(blocks)
+
+
+def conll(sentences: Iterable[Tags], scheme: Callable[[Iterable[str]], list[str]] = list) -> str:
+    """Sentences as columns, the tags rewritten by `scheme`."""
+    blocks = []
+    for sentence in sentences:
+        tags = scheme(tag for _, tag in sentence)
+        rows = (f"{word} {tag}\n" for (word, _), tag in zip(sentence, tags, strict=True))
+        blocks.append("".join(rows) + "\n")
+    return "".join(blocks)
+
+
+def tsv(rows: Iterable[tuple[str, str]]) -> str:
+    """Questions as a table with a header and an id."""
+    return "id\ttext\tlabel\n" + "".join(f"{i}\t{text}\t{label}\n" for i, (text, label) in enumerate(rows))
+
+
+NETWORK: dict[str, Any] = {
+    "embed": 12, "hidden": 12, "layers": 1, "dropout": 0.1, "dropout_between": 0.1, "precision": "fp32",
+    "seed": 1, "optimizer": "adamw", "lr": 0.02, "clip": 1.0,
+}
+WORDS: dict[str, Any] = {"char_embed": 8, "char_hidden": 8, "affix_embed": 8, "affix_buckets": 64}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lm": NETWORK | {"tokenizer": "char", "layers": 2, "hidden": 16, "embed": 16, "batch_size": 10},
+    "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
+    "tag": NETWORK | WORDS | {"batch_size": 10},
+}
+
+
+def _goes_on() -> int | None:
+    return None
+
+
+def train(
+    task: str,
+    out: Path,
+    files: Sequence[Path] = (),
+    *,
+    dev: Sequence[Path] = (),
+    resume: bool = False,
+    force: bool = False,
+    stopping: Callable[[], int | None] = _goes_on,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a tiny model in this process (or resume it) and return its dev report."""
+    from rnntool.training.run import Job
+    from rnntool.training.run import train as run
+
+    job = None
+    if not resume:
+        job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
+                  settings=config.resolve(task, SETTINGS[task] | settings))
+    return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
+               stopping=stopping, say=lambda message: None)
+
+
+def network_arrays(
+    rng: np.random.Generator, lengths: Sequence[int], *, vocabulary: int = 30, targets: int = 30
+) -> dict[str, NDArray[Any]]:
+    """Random arrays that any network reads, ragged by `lengths`, with U = 9 word types."""
+    steps, batch, types = max(1, *lengths), len(lengths), 9
+    ends = np.array(lengths, np.int32)
+    wanted = rng.integers(0, targets, (steps, batch))
+    wanted[np.arange(steps)[:, None] >= ends] = -1
+    return {
+        "tokens": rng.integers(0, vocabulary, (steps, batch)),
+        "words": rng.integers(0, types, (steps, batch)),
+        "lengths": ends,
+        "targets": wanted,
+        "type_tokens": rng.integers(0, vocabulary, types),
+        "type_chars": rng.integers(0, 20, (types, 6)),
+        "type_char_lengths": rng.integers(1, 7, types).astype(np.int32),
+        "type_affixes": rng.integers(0, 32, (types, 4)),
+        "type_vectors": rng.integers(0, 7, types),
+    }
