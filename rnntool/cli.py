@@ -7,10 +7,12 @@ The options of `train` are made from the settings in `rnntool.config`; what a co
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,19 +26,58 @@ from rnntool.errors import RnntoolError, UsageError
 class Commands(TyperGroup):
     """Turns what goes wrong in a command into one sentence and the right exit code."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options; `--help` and `--version` write here."""
+        with _outcome():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        try:
+        with _outcome():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # Whoever read our output has seen enough. Python would complain when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except RnntoolError as error:
-            console.say(str(error))
-            raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def _outcome() -> Iterator[None]:
+    """Turns what goes wrong into one sentence and the right exit code."""
+    try:
+        try:
+            yield
+        except typer.Exit:
+            _flush()
+            raise
+        _flush()
+    except (BrokenPipeError, SystemExit) as left:
+        # Whoever read our output has seen enough; where rich was printing help, it left with SystemExit(1).
+        if isinstance(left, SystemExit) and not isinstance(left.__context__, BrokenPipeError):
+            raise
+        _drop_output()
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except RnntoolError as error:
+        console.say(str(error))
+        try:
+            _flush()
+        except OSError:  # the error was that of standard output
+            _drop_output()
+        raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        console.say(f"<stdout>: writing failed: {error.strerror}; make room or write elsewhere")
+        _drop_output()
+        raise typer.Exit(1) from None
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as it is where a shell has closed it
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Send what is still to be written nowhere: Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _examples(*lines: str) -> str:
@@ -137,7 +178,7 @@ def _setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:
             annotation=Annotated[value | None, typer.Option(
                 f"{flag}/--no-{flag[2:]}" if value is bool else flag,
                 help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
-                metavar=meta["metavar"], parser=meta["parse"], envvar=f"RNNTOOL_{field.name.upper()}",
+                metavar=meta["metavar"], parser=meta["parse"], envvar=config.variable(field.name),
                 show_envvar=False)]))
     return options
 

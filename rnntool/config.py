@@ -108,7 +108,7 @@ class Settings:
              "without evaluation.", panel="Data", low=0, high=0.9)
     int8: bool = option(
         False, "Write the graph that runs with 8-bit weights: smaller and faster.", panel="Output")
-    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0)
+    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=2**32 - 1)
 
     def __post_init__(self) -> None:
         kinds = value_types(type(self))
@@ -243,6 +243,11 @@ def from_json(task: str, values: Mapping[str, Any]) -> Settings:
 def flag(name: str) -> str:
     """The command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"RNNTOOL_{name.upper()}"
 
 
 def value_types(kind: type[Settings]) -> dict[str, type]:

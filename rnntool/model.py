@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from rnntool import config, decoding, modeldir
 from rnntool.decoding import Sampling
-from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.base import Engine, by_length
@@ -22,7 +22,8 @@ from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import EngineStep, Scored
 from rnntool.tokenize import BOS, EOS, PAD, UNK, split_words
 
-WINDOW = 1024  # records sorted into batches together
+WINDOW = 1024  # records sorted into batches together, at most
+WINDOW_TOKENS = 1 << 16  # and their tokens, about
 BUDGET = 4096  # padded tokens in a batch
 BANNED = (PAD, BOS, UNK)  # never sampled
 COMMANDS = {"lm": "generate or score", "classify": "classify", "tag": "tag"}
@@ -106,7 +107,7 @@ class Model:
         def decode(batch: Sequence[Sentence], outputs: Any) -> list[Tagged]:
             return task.decode(batch, outputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
 
-        return self._run(records, decode, length=lambda s: len(s.words), ready=ready, flush=flush)
+        return self._run(records, decode, ready=ready, flush=flush)
 
     def classify(self, texts: Iterable[str | Text]) -> Iterator[Classified]:
         """Labels of each text, ranked by probability."""
@@ -117,7 +118,7 @@ class Model:
     ) -> Iterator[tuple[Text, Classified]]:
         """Each text with its labels."""
         task = self.require(ClassifyTask)
-        return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
+        return self._run(records, task.decode, ready=ready, flush=flush)
 
     def score(self, texts: Iterable[str | Text], *, stream: bool = False) -> Iterator[Scored]:
         """Log-probabilities of the tokens of each text, in nats.
@@ -133,7 +134,7 @@ class Model:
         task = self.require(LMTask)
         if stream:
             return _flushed(task.score_stream(self.engine, records), ready, flush)
-        return self._run(records, task.decode, length=lambda t: len(t.text), ready=ready, flush=flush)
+        return self._run(records, task.decode, ready=ready, flush=flush)
 
     def compare(
         self, pairs: Iterable[Pair], *, ready: Ready = _always
@@ -166,12 +167,14 @@ class Model:
         batch_size: int = 64,
         allow_unknown: bool = False,
         watch: Callable[[str], None] | None = None,
+        ready: Ready = _always,
     ) -> Iterator[Generated]:
         """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
 
         Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or
-        before `stop`. `watch` is told of each piece of text as it comes, with `batch_size` 1. `DataError`
-        names a prompt's characters or words that the model does not know.
+        before `stop`. `watch` is told of the prompt and of each piece of text as it comes, with `batch_size`
+        1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
+        characters or words that the model does not know.
         """
         task = self.require(LMTask)
         writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
@@ -183,7 +186,7 @@ class Model:
             return
         samples = ((prompt, ids) for prompt, ids in wanted for _ in range(n))
         first = 0
-        for batch in _chunks(samples, batch_size):
+        for batch in _chunks(samples, batch_size, ready):
             yield from writer.sample(batch, first)
             first += len(batch)
 
@@ -192,22 +195,42 @@ class Model:
         records: Iterable[Record],
         decode: Callable[[Sequence[Record], Any], list[Result]],
         *,
-        length: Callable[[Record], int],
         ready: Ready,
         flush: Flush,
     ) -> Iterator[tuple[Record, Result]]:
         """Each record with its result, in order."""
         budget = min(BUDGET, getattr(self.task, "budget", BUDGET))
-        for window in _windows(records, length, ready):
+        for window in self._windows(records, ready):
             results: list[Any] = [None] * len(window)
-            for batch in by_length([length(record) for record in window], budget):
-                chosen = [window[i] for i in batch]
-                outputs = self.task.run(self.engine, self.task.encode(chosen))
-                for i, result in zip(batch, decode(chosen, outputs), strict=True):
+            for batch in by_length([self.task.length(example) for _, example in window], budget):
+                outputs = self.task.run(self.engine, self.task.collate([window[i][1] for i in batch]))
+                for i, result in zip(batch, decode([window[i][0] for i in batch], outputs), strict=True):
                     results[i] = result
-            yield from zip(window, results, strict=True)
+            yield from ((record, result) for (record, _), result in zip(window, results, strict=True))
+            self.task.forget()
             if not ready():
                 flush()  # whoever waits at the other end gets the answers before more is asked for
+
+    def _windows(self, records: Iterable[Record], ready: Ready) -> Iterator[list[tuple[Record, Any]]]:
+        """Records and their examples, as many as are worth sorting, or as can be had without waiting."""
+        window: list[tuple[Record, Any]] = []
+        size = 0
+        source = iter(records)
+        while True:
+            try:
+                record = next(source)
+            except StopIteration:
+                break
+            except RnntoolError:
+                yield window  # what came before a bad record is answered
+                raise
+            window.append((record, self.task.example(record)))
+            size += self.task.length(window[-1][1])
+            if len(window) >= WINDOW or size >= WINDOW_TOKENS or not ready():
+                yield window
+                window, size = [], 0
+        if window:
+            yield window
 
     @property
     def tokenizer_name(self) -> str:
@@ -237,6 +260,7 @@ class _Writer:
         self.sampling = sampling
         self.stop = stop
         self.watch = watch
+        self.held = ""
 
     def ids(self, prompt: str, allow_unknown: bool) -> list[int]:
         """A prompt's ids; `DataError` where it has something the model never saw."""
@@ -255,19 +279,23 @@ class _Writer:
         log_probs: list[list[float]] = [[] for _ in batch]
         finished = [False] * len(batch)
         streams = [tokenizer.stream_decoder(prompt) for _, prompt in batch]
+        if self.watch:
+            self.watch(batch[0][0])
         events = decoding.generate(
             self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=BOS, eos=EOS,
             max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
             stop=self._stops(batch) if self.stop else None,
         )
         for event in events:
+            stream = streams[event.row]
             log_probs[event.row].append(event.log_prob)
             if event.token == EOS:
                 finished[event.row] = True
             else:
                 ids[event.row].append(event.token)
-                if self.watch:
-                    self.watch(streams[event.row].push(event.token))
+            if self.watch:
+                text = "" if event.token == EOS else stream.push(event.token)
+                self._show(text + (stream.flush() if event.last else ""), last=event.last)
         for row, (prompt, prompt_ids) in enumerate(batch):
             yield self._generated(first + row, prompt, prompt_ids, ids[row], log_probs[row], finished[row])
 
@@ -280,6 +308,22 @@ class _Writer:
         for i, hypothesis in enumerate(found[:n]):
             log_probs = [hypothesis.log_prob]
             yield self._generated(first + i, prompt, ids, hypothesis.ids, log_probs, hypothesis.finished)
+
+    def _show(self, text: str, *, last: bool) -> None:
+        """Pass a piece of text on, but hold back what may be the beginning of `stop`."""
+        assert self.watch is not None
+        if not self.stop:
+            self.watch(text)
+            return
+        self.held += text
+        if self.stop in self.held:
+            self.watch(self.held[: self.held.index(self.stop)])
+            self.held = ""
+            return
+        keep = 0 if last else len(self.stop) - 1
+        sent = len(self.held) - min(keep, len(self.held))
+        self.watch(self.held[:sent])
+        self.held = self.held[sent:]
 
     def _generated(
         self, index: int, prompt: str, prompt_ids: list[int], ids: list[int], log_probs: list[float],
@@ -319,9 +363,16 @@ def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
     try:
         settings = config.from_json(content["task"], content["settings"])
         task = TASKS[content["task"]].load(folder, content["data"], settings)
+        outputs = content["network"]["head"]["outputs"]
+        vocabulary = content["network"]["encoder"]["vocabulary"]
     except (KeyError, TypeError, UsageError, OSError) as error:
         raise ModelError(
             f"{folder / modeldir.CONFIG}: is damaged ({error}); copy or train the model again") from None
+    sizes = task.sizes()
+    if (sizes["vocabulary"], sizes["outputs"]) != (vocabulary, outputs):
+        raise ModelError(f"{folder}: its files don't belong together (vocabulary {sizes['vocabulary']} and "
+                         f"{sizes['outputs']} outputs, {modeldir.CONFIG} has {vocabulary} and {outputs}); "
+                         "copy the model again")
     return Model(folder, content, task, _engine(folder, content, device, threads))
 
 
@@ -349,22 +400,6 @@ def _text(text: str | Text) -> Text:
     return text if isinstance(text, Text) else Text(text)
 
 
-def _windows(
-    records: Iterable[Record], length: Callable[[Record], int], ready: Ready
-) -> Iterator[list[Record]]:
-    """Records in lists that are large enough to sort, or as many as can be had without waiting."""
-    window: list[Record] = []
-    size = 0
-    for record in records:
-        window.append(record)
-        size += length(record)
-        if len(window) >= WINDOW or size >= 16 * BUDGET or not ready():
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
-
-
 def _flushed(results: Iterable[Record], ready: Ready, flush: Flush) -> Iterator[Record]:
     for result in results:
         yield result
@@ -372,11 +407,11 @@ def _flushed(results: Iterable[Record], ready: Ready, flush: Flush) -> Iterator[
             flush()
 
 
-def _chunks(items: Iterable[Record], size: int) -> Iterator[list[Record]]:
+def _chunks(items: Iterable[Record], size: int, ready: Ready) -> Iterator[list[Record]]:
     chunk: list[Record] = []
     for item in items:
         chunk.append(item)
-        if len(chunk) == size:
+        if len(chunk) == size or not ready():
             yield chunk
             chunk = []
     if chunk:

@@ -21,6 +21,11 @@ FORMAT = 1  # of the folder; raised when an older rnntool could not read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 TASKS = ("lm", "classify", "tag")
+WANTED: dict[str, type] = {  # keys of config.json that are read before a task or a network checks the rest
+    "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,
+    "network.encoder.vocabulary": int, "network.encoder.layers": int, "network.encoder.hidden": int,
+    "network.encoder.cell": str, "network.encoder.bidirectional": bool, "network.head.outputs": int,
+}  # fmt: skip
 
 
 def search_path() -> list[Path]:
@@ -82,9 +87,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config["format"] != FORMAT:
         raise ModelError(f"{path}: has format {config['format']!r}, this rnntool reads {FORMAT}; "
                          "use the rnntool that wrote it, or a newer one")
-    wanted = {"task": str, "data": dict, "network": dict, "settings": dict}
-    for key, kind in wanted.items():
-        if not isinstance(config.get(key), kind):
+    for key, kind in WANTED.items():
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
             raise ModelError(f"{path}: is damaged (`{key}` is missing or of a wrong kind); copy the model "
                              "again")
     if config["task"] not in TASKS:

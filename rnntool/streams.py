@@ -205,6 +205,8 @@ def open_output(path: str | Path | None) -> Iterator[TextIO]:
 @contextmanager
 def _stdout() -> Iterator[TextIO]:
     out = sys.stdout
+    if out is None:
+        raise RnntoolError("<stdout>: is closed; give -o FILE")
     if isinstance(out, io.TextIOWrapper):  # surrogateescape: an argument that was no UTF-8 leaves as it came
         out.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     try:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("RNNTOOL_")]:
     del os.environ[name]
+os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide a missing flush
 
 # a busy machine is not a slow function
 hypothesis.settings.register_profile("rnntool", deadline=None, derandomize=True)
@@ -77,7 +78,7 @@ def tagger(models: Path, pos_file: Path) -> Path:
 def ner(models: Path, ner_file: Path) -> Path:
     """Entities, learned from IOB1: CRF and a character LSTM."""
     data = _file(models, "train.conll", tiny.conll(tiny.ner_sentences(100), tiny.iob1))
-    tiny.train("tag", models / "tiny-ner", [data], dev=[ner_file], epochs=4, head="crf", chars="lstm")
+    tiny.train("tag", models / "tiny-ner", [data], dev=[ner_file], epochs=8, head="crf", chars="lstm")
     return models / "tiny-ner"
 
 

@@ -24,7 +24,8 @@ def shuffled(n: int = 53, *, seed: int = 1, batch_size: int = 8) -> tuple[Shuffl
     texts = [f"{'x' * (i % 7)}{i:03}" for i in range(n)]
     records = [Text(text, ("a" if i % 2 else "b",)) for i, text in enumerate(texts)]
     task = ClassifyTask.learn(records, ClassifySettings(tokenizer="char"))
-    return Shuffled(task, [task.example(r) for r in records], batch_size=batch_size, seed=seed), texts
+    examples = [task.example(record, targets=True) for record in records]
+    return Shuffled(task, examples, batch_size=batch_size, seed=seed), texts
 
 
 def texts_of(batches: Shuffled, arrays: Arrays) -> list[str]:

@@ -41,11 +41,16 @@ def failed(ran: Ran, code: int, *words: str) -> None:
     assert ran.out == ""
 
 
+def bash(script: str) -> subprocess.CompletedProcess[str]:
+    words = ["bash", "-c", script]
+    return subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=60)
+
+
 def jsonl(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-# --- tag -------------------------------------------------------------------------------------------------------
+# --- tag ---------------------------------------------------------------------------------------------------
 
 
 def test_tag_raw_text_gives_columns(tagger: Path, run: Run) -> None:
@@ -77,14 +82,15 @@ def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
 
 def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, tmp_path: Path) -> None:
     text = (
-        "\ufeff# sent_id = 1\r\n1-2\tthebaker\t_\t_\t_\t_\t_\t_\t_\t_\r\n1\tthe\t_\tX\tDT\t_\t2\tdet\t_\t_\r\n"
+        "\ufeff# sent_id = 1\r\n1-2\tthebaker\t_\t_\t_\t_\t_\t_\t_\t_\r\n"
+        "1\tthe\t_\tX\tDT\t_\t2\tdet\t_\t_\r\n"
         "2\tbaker\t_\t_\t_\t_\t0\troot\t_\tSpaceAfter=No\r\n2.1\tgone\t_\t_\t_\t_\t_\t_\t_\t_\r\n\r\n"
         "1\tsings\t_\t_\t_\t_\t_\t_\t_\t_"
     )
     (tmp_path / "in.conllu").write_bytes(text.encode())
     done = run("tag", "-m", tagger, "in.conllu", "-o", "out.conllu")
     assert (done.code, done.out, done.err) == (0, "", "")
-    want = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("baker\t_\t_", "baker\t_\tNOUN")
+    want = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("\tbaker\t_\t_", "\tbaker\t_\tNOUN")
     want = want.replace("sings\t_\t_", "sings\t_\tVERB")
     assert (tmp_path / "out.conllu").read_bytes() == want.encode()
 
@@ -100,13 +106,9 @@ def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) 
     assert ok(run("tag", "-m", ner, "--from", "conll", input=ner_file.read_text("utf-8"))) == iob2
 
 
-def test_tag_a_named_pipe_is_read_once(ner: Path, ner_file: Path, run: Run, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with subprocess.Popen(["cat", ner_file], stdout=(os.open(tmp_path / "pipe", os.O_RDWR))):
-        ran = run("tag", "-m", ner, "--from", "tokens", "-o", "out", input="Anna met Bob .\n")
-    assert ran.code == 0
+def test_tag_a_named_pipe_is_read_once(ner: Path, ner_file: Path) -> None:
     script = f'{sys.executable} -m rnntool tag -m "{ner}" --from conll <(cat "{ner_file}") | wc -l'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
+    done = bash(script)
     assert int(done.stdout) == ner_file.read_text("utf-8").count("\n")
     assert done.stderr == ""
 
@@ -129,7 +131,7 @@ def test_tag_empty_input(tagger: Path, run: Run) -> None:
     assert ok(run("tag", "-m", tagger, "--to", "html")).endswith("</html>\n")
 
 
-# --- Live pipes ------------------------------------------------------------------------------------------------
+# --- Live pipes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("command", "name", "line"), [
@@ -144,8 +146,9 @@ def test_a_live_pipe_is_answered_line_by_line(
     command: list[str], name: str | None, line: str | None, request: pytest.FixtureRequest
 ) -> None:
     model = ["-m", str(request.getfixturevalue(name))] if name else []
-    with subprocess.Popen([sys.executable, "-m", "rnntool", *command, *model], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True) as process:
+    words = [sys.executable, "-m", "rnntool", *command, *model]
+    pipe, env = subprocess.PIPE, environment()
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -167,9 +170,9 @@ def test_a_live_pipe_is_answered_line_by_line(
 ])  # fmt: skip
 def test_head_ends_quietly(command: list[str], name: str | None, request: pytest.FixtureRequest) -> None:
     model = f"-m '{request.getfixturevalue(name)}'" if name else ""
-    script = (f"yes 'the baker sings .' | head -20000 | {sys.executable} -m rnntool {' '.join(command)} {model} "
-              "| head -1; echo ${PIPESTATUS[2]}")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
+    rnntool = f"{sys.executable} -m rnntool {' '.join(command)} {model}"
+    script = f"yes 'the baker sings .' | head -20000 | {rnntool} | head -1; echo ${{PIPESTATUS[2]}}"
+    done = bash(script)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
     assert len(done.stdout.splitlines()) == 2
@@ -186,7 +189,7 @@ def test_nobody_reads(command: list[str], tagger: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# --- classify --------------------------------------------------------------------------------------------------
+# --- classify ----------------------------------------------------------------------------------------------
 
 QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?"
 
@@ -208,12 +211,14 @@ def test_classify_lines(classifier: Path, run: Run) -> None:
 
 
 def test_classify_jsonl_carries_the_fields(classifier: Path, run: Run, tmp_path: Path) -> None:
-    records = [{"id": 7, "text": "where did the ruler jump ?", "nested": {"a": [1]}}, {"id": 8, "text": "é\u2028"}]
+    question = {"id": 7, "text": "where did the ruler jump ?", "nested": {"a": [1]}}
+    records = [question, {"id": 8, "text": "é\u2028"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    out = jsonl(ok(run("classify", "-m", classifier, "in.jsonl", "--jsonl", "--top", "2")).replace("\u2028", " "))
+    text = ok(run("classify", "-m", classifier, "in.jsonl", "--jsonl", "--top", "2"))
+    out = jsonl(text.replace("\u2028", " "))
     assert [(r["id"], r.get("nested")) for r in out] == [(7, {"a": [1]}), (8, None)]
     assert out[0]["label"] == "place"
-    assert [label["label"] for label in out[0]["labels"]][0] == "place"
+    assert out[0]["labels"][0]["label"] == "place"
     assert 0.5 < out[0]["prob"] <= 1
 
 
@@ -224,7 +229,7 @@ def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> No
            f"{question_file}:1: want a column 'body'", "'text'", "--text-column")
 
 
-# --- generate --------------------------------------------------------------------------------------------------
+# --- generate ----------------------------------------------------------------------------------------------
 
 
 def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> None:
@@ -273,7 +278,7 @@ def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) 
     failed(run("generate", "-m", writer, *options), 2, words)
 
 
-# --- score -----------------------------------------------------------------------------------------------------
+# --- score -------------------------------------------------------------------------------------------------
 
 
 def test_score_lines(writer: Path, run: Run) -> None:
@@ -319,7 +324,7 @@ def test_score_pairs(writer: Path, run: Run) -> None:
     failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
 
 
-# --- evaluate, models, info, export, tokenize -----------------------------------------------------------------------
+# --- evaluate, models, info, export, tokenize --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "data", "keys"), [
@@ -364,13 +369,10 @@ def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequ
     assert ok(run("export", model, "-o", "out.onnx")) == ""
     assert (tmp_path / "out.onnx").read_bytes() == (model / "model.onnx").read_bytes()
     failed(run("export", model, "-o", "out.onnx"), 2, "out.onnx: exists already; --force replaces it")
-    if name == "writer":
-        return
-    done = run("export", model, "-o", "out.onnx", "--int8", "--force")
-    assert (done.code, done.out) == (0, "")
+    assert ok(run("export", model, "-o", "out.onnx", "--int8", "--force")) == ""
     copy = Path(shutil.copytree(model, tmp_path / "int8"))
     (tmp_path / "out.onnx").replace(copy / "model.onnx")
-    command = "classify" if name == "classifier" else "tag"
+    command = {"classifier": "classify", "tagger": "tag", "writer": "score"}[name]
     assert len(ok(run(command, "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0
 
 
@@ -387,10 +389,10 @@ def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
     assert run("tokenize", "-m", tagger, input="the unheard\n").out == "the <unk>\n"
 
 
-# --- Help ------------------------------------------------------------------------------------------------------
+# --- Help --------------------------------------------------------------------------------------------------
 
-COMMANDS = ["train lm", "train classify", "train tag", "tag", "classify", "generate", "score", "evaluate", "models",
-            "info", "export", "tokenize"]  # fmt: skip
+COMMANDS = ("train lm", "train classify", "train tag", "tag", "classify", "generate", "score", "evaluate",
+            "models", "info", "export", "tokenize")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -415,7 +417,7 @@ def test_no_arguments_and_unknown_options(run: Run) -> None:
     assert run("--version").out.startswith("rnntool ")
 
 
-# --- Errors ----------------------------------------------------------------------------------------------------
+# --- Errors ------------------------------------------------------------------------------------------------
 
 
 def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> None:
@@ -440,7 +442,9 @@ def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Pa
     failed(run("export", tmp_path, "-o", "x.onnx"), 4, "is no model folder")
 
 
-@pytest.mark.parametrize(("name", "text"), [("config.json", '{"format": 1'), ("model.onnx", "x"), ("labels.txt", "")])
+@pytest.mark.parametrize(("name", "text"), [
+    ("config.json", '{"format": 1'), ("model.onnx", "x"), ("labels.txt", ""),
+])
 def test_damaged_models(name: str, text: str, tagger: Path, run: Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
     (copy / name).write_text(text)
@@ -464,8 +468,9 @@ def test_invalid_utf8(tagger: Path, run: Run) -> None:
     done = run("tag", "-m", tagger, "--from", "tokens", input=data)
     assert done.code == 3
     assert done.out == "DET NOUN\n", "what came before the bad line is answered"
-    assert done.err == ("rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; see --encoding-errors replace\n")
-    out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace", input=data))
+    assert done.err == "rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; see --encoding-errors replace\n"
+    out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
+                 input=data))
     assert "b\ufffdker_" in out
     assert len(out.splitlines()) == 3
 
@@ -482,6 +487,11 @@ def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_closed_standard_output(tagger: Path) -> None:
+    done = bash(f'echo the | {sys.executable} -m rnntool tag -m "{tagger}" >&-')
+    failed(Ran(done.returncode, "", done.stderr), 1, "<stdout>: is closed; give -o FILE")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("command", [["tag", "-m", "MODEL"], ["info", "MODEL"]])
 def test_a_full_disk(command: list[str], tagger: Path) -> None:
@@ -492,7 +502,7 @@ def test_a_full_disk(command: list[str], tagger: Path) -> None:
     failed(Ran(done.returncode, "", done.stderr), 1, "No space left")
 
 
-# --- Training --------------------------------------------------------------------------------------------------
+# --- Training ----------------------------------------------------------------------------------------------
 
 Train = Callable[..., Ran]
 
@@ -532,23 +542,27 @@ def test_train_says_what_it_did_and_what_to_try(train: Train, tmp_path: Path) ->
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_train_settings_come_from_everywhere(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_settings_come_from_everywhere(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     (tmp_path / "c.toml").write_text('hidden = 5\ncell = "gru"\nmax-time = "90s"\nembed = 6\n')
     monkeypatch.setenv("RNNTOOL_EMBED", "7")
     monkeypatch.setenv("RNNTOOL_LAYERS", "2")
-    done = train("classify", "in.tsv", "-o", "out", "--config", "c.toml", "--hidden", "4", "--epochs", "1", "-q")
+    options = ["--config", "c.toml", "--hidden", "4", "--epochs", "1", "-q"]
+    done = train("classify", "in.tsv", "-o", "out", *options)
     assert (done.code, done.err) == (0, "")
     settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
     assert {key: settings[key] for key in ("hidden", "cell", "max_time", "embed", "layers", "clip")} == {
         "hidden": 4, "cell": "gru", "max_time": 90.0, "embed": 7, "layers": 2, "clip": 1.0}  # fmt: skip
     (tmp_path / "c.toml").write_text("hiden = 5\n")
-    failed(train("classify", "in.tsv", "-o", "x", "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'", "hidden")
-    failed(train("classify", "in.tsv", "-o", "x", "--config", "gone.toml"), 2, "gone.toml: can't be read")
-    failed(train("classify", "in.tsv", "-o", "x", "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
-    failed(train("classify", "in.tsv", "-o", "x", "--max-time", "soon"), 2, "want a duration such as 90s")
-    failed(train("classify", "in.tsv", "-o", "x", "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
-    failed(train("classify", "in.tsv", "-o", "x", "--preset", "huge"), 2, "unknown preset 'huge'")
+    wrong = ["classify", "in.tsv", "-o", "x"]
+    failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'", "hidden")
+    failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
+    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
+    failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
+    failed(train(*wrong, "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
+    failed(train(*wrong, "--preset", "huge"), 2, "unknown preset 'huge'")
     assert not (tmp_path / "x").exists()
 
 
@@ -609,8 +623,9 @@ def test_train_on_sentences_without_words(train: Train, tmp_path: Path) -> None:
 
 def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
-    options = [*small("classify"), "--tokenizer=char", "--embed=16", "--hidden=16", "--layers=2", "--no-bidirectional"]
-    done = train("classify", "in.tsv", "-o", "out", *options, "--init", writer, "-v")
+    sizes = ["--tokenizer=char", "--embed=16", "--hidden=16", "--layers=2", "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer, "-v")
     assert done.code == 0
     assert "embeddings of " in done.err
-    assert "layers.1.ahead.kernel.weight_hh_l0; not carried over: nothing" in done.err
+    assert "layers.1.ahead.kernel.weight_hh_l0" in done.err
+    assert "; not carried over: nothing\n" in done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -624,7 +624,10 @@ class Page(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.text, self.open, self.marks, self.seen = "", [], [], set()
+        self.text = ""
+        self.open: list[str] = []
+        self.marks: list[dict[str, str | None]] = []
+        self.seen: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
@@ -737,12 +740,13 @@ def test_probabilities_need_a_place(format: str) -> None:
 
 
 def test_unknown_formats_are_refused_with_the_choices() -> None:
-    for call, known in [
+    calls: list[tuple[Callable[[], object], tuple[str, ...]]] = [
         (lambda: texts("", "html"), TEXT_FORMATS),
         (lambda: pairs("", "text"), PAIR_FORMATS),
         (lambda: sentences("", "inline"), SENTENCE_FORMATS),
         (lambda: sentence_writer("tsv"), WRITE_FORMATS),
-    ]:
+    ]
+    for call, known in calls:
         with pytest.raises(UsageError, match=", ".join(known)):
             call()
 

@@ -77,7 +77,7 @@ def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters())
 
 
-# --- Language models ----------------------------------------------------------------------------------------
+# --- Language models ---------------------------------------------------------------------------------------
 
 
 def network(
@@ -124,7 +124,7 @@ def log_probs_by_hand(
     for token, target in zip(tokens, targets, strict=True):
         arrays = {"tokens": torch.tensor([[token]]), "lengths": torch.tensor([1])}
         states, state = net.encoder(arrays, state)
-        logits = net.head.logits(states)[0, 0].tolist()  # type: ignore[operator, union-attr]
+        logits = net.head.logits(states)[0, 0].tolist()  # type: ignore[operator]
         top = max(logits)
         found.append(logits[target] - top - math.log(sum(math.exp(x - top) for x in logits)))
     return found, state

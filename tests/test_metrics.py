@@ -159,8 +159,8 @@ def test_spans_by_hand() -> None:
 @settings(deadline=None)
 @given(sides(IOB2))
 def test_iob2_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list[str]]]) -> None:
-    from seqeval.metrics import f1_score, precision_score, recall_score  # type: ignore[import-untyped]
-    from seqeval.scheme import IOB2 as STRICT  # type: ignore[import-untyped]
+    from seqeval.metrics import f1_score, precision_score, recall_score
+    from seqeval.scheme import IOB2 as STRICT
 
     gold, predicted = [g for g, _ in sentences], [p for _, p in sentences]
     report = tagging_report(gold, predicted, "iob2")

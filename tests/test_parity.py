@@ -26,8 +26,8 @@ POOLINGS = ("last", "mean", "max", "attention")
 
 
 def words(**parts: Any) -> WordConfig:
-    sizes = {"char_vocabulary": 20, "char_embed": 5, "char_hidden": 8} if "chars" in parts else {}
-    return WordConfig(**sizes, **parts)
+    sizes: dict[str, Any] = {"char_vocabulary": 20, "char_embed": 5, "char_hidden": 8}
+    return WordConfig(**(sizes if "chars" in parts else {}), **parts)
 
 
 AFFIXES = {"affix_buckets": 32, "affix_embed": 6}

@@ -76,7 +76,7 @@ def test_generate(writer: Path) -> None:
     for batch_size in (1, 2, 5):
         again = list(loaded.generate(["the "], n=5, seed=7, max_tokens=40, batch_size=batch_size))
         assert [s.text for s in again] == [s.text for s in samples]
-    for sample in samples[:2]:  # what scoring says of its tokens, and the share of what is never sampled on top
+    for sample in samples[:2]:  # what scoring says, and the share of what is never sampled on top
         (scored,) = loaded.score([sample.prompt + sample.text])
         pairs = zip(sample.log_probs, scored.log_probs[4:], strict=False)
         assert all(-1e-4 < mine - theirs < 0.1 for mine, theirs in pairs)

@@ -98,7 +98,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bytes(
 
 def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: Path) -> None:
     file = data("classify")
-    settings = {"epochs": 2, "ema": 0.9}
+    settings: dict[str, Any] = {"epochs": 2, "ema": 0.9}
     tiny.train("classify", tmp_path / "whole", [file], **settings)
     steps = 0
     while True:
@@ -187,7 +187,7 @@ def test_a_second_signal_leaves_at_once() -> None:
         assert signal.getsignal(number) is before
 
 
-# --- Real processes -----------------------------------------------------------------------------------------
+# --- Real processes ----------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from rnntool.streams import Lines, chomp, open_lines, open_output
 ODD = "a\u2028b\u0085c\x0cd\x1ce\rf\u00a0g\x0b"  # str.splitlines would cut this seven times
 
 
-def lines_of(data: bytes, **options: str) -> Lines:
-    return Lines(io.BytesIO(data), name="x", **options)
+def lines_of(data: bytes, *, errors: str = "strict") -> Lines:
+    return Lines(io.BytesIO(data), name="x", errors=errors)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,12 @@ def test_missing_folder_and_unreadable(tmp_path: Path) -> None:
         open_lines(tmp_path / ("x" * 5000))
 
 
-PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".GZ": gzip.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".GZ": gzip.compress,
+}
 
 
 @pytest.mark.parametrize("suffix", PACK)

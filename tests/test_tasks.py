@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import random
 from collections import Counter
@@ -108,7 +109,7 @@ def test_a_task_comes_back_from_its_folder(
         np.testing.assert_array_equal(again.encode([record])[key], array, err_msg=key)
 
 
-# --- A record alone and in a batch --------------------------------------------------------------------------
+# --- A record alone and in a batch -------------------------------------------------------------------------
 
 
 def word_arrays(arrays: Arrays, row: int) -> Arrays:
@@ -124,10 +125,10 @@ def word_arrays(arrays: Arrays, row: int) -> Arrays:
 def test_tag_encodes_a_sentence_alone_as_in_a_batch() -> None:
     task = tag_task(NER)
     records = [*NER, sentence("Unheard-of zebras met", "O O O")]
-    together = task.encode(records)
+    together = task.encode(records, targets=True)
     assert together["words"].shape == together["targets"].shape == (7, 4)
     for row, record in enumerate(records):
-        alone = task.encode([record])
+        alone = task.encode([record], targets=True)
         length = len(record.words)
         assert together["lengths"][row] == length
         for name, want in word_arrays(alone, 0).items():
@@ -141,9 +142,9 @@ def test_classify_encodes_a_text_alone_as_in_a_batch(tokenizer: str) -> None:
     records = [Text(text, (label,)) for text, label in tiny.questions(12)]
     task = ClassifyTask.learn(records, ClassifySettings(tokenizer=tokenizer, min_count=1))
     records += [Text("", ("time",)), Text("ünheard of", ("place",))]
-    together = task.encode(records)
+    together = task.encode(records, targets=True)
     for row, record in enumerate(records):
-        alone = task.encode([record])
+        alone = task.encode([record], targets=True)
         length = int(alone["lengths"][0])
         assert together["lengths"][row] == length
         assert together["targets"][row] == alone["targets"][0] == task.labels.id(record.labels[0])
@@ -186,7 +187,7 @@ def test_results_do_not_depend_on_the_batch(name: str, request: pytest.FixtureRe
             assert have.log_probs == pytest.approx(want.log_probs, abs=1e-4)
 
 
-# --- Word features ------------------------------------------------------------------------------------------
+# --- Word features -----------------------------------------------------------------------------------------
 
 
 def features(words: str, **changes: Any) -> WordFeatures:
@@ -260,7 +261,7 @@ def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch:
     assert loaded.require(TagTask).features.rows(["newest"])[0] < 100
 
 
-# --- Tagging ------------------------------------------------------------------------------------------------
+# --- Tagging -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["iob1", "iob2", "iobes"])
@@ -283,14 +284,27 @@ def test_random_scores_never_give_an_invalid_sequence(head: str, scheme: str) ->
         assert all(0 <= p <= 1 for p in tagged.probs)
 
 
+def test_spans_are_the_best_of_all_valid_sequences_without_a_crf_too() -> None:
+    task = tag_task(NER)
+    names = task.labels.names
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        scores = rng.normal(size=(3, 1, len(names))).astype(np.float32)
+        valid = (ids for ids in itertools.product(range(len(names)), repeat=3)
+                 if convert(tags := [names[i] for i in ids], "iobes", "iobes") == tags)
+        best = max(valid, key=lambda ids: sum(scores[t, 0, i] for t, i in enumerate(ids)))
+        (tagged,) = task.decode([Sentence(["w"] * 3)], {"emissions": scores})
+        assert tagged.tags == convert([names[i] for i in best], "iobes", "iob2")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_is_learned_as_one_and_written_as_iob2(scheme: str) -> None:
     written = [Sentence(s.words, convert(s.tags or [], "iob2", scheme)) for s in NER * 3]
     task, other = tag_task(written), tag_task(NER * 3)
     assert task.labels == other.labels
     assert {f"{letter}-PER" for letter in "BIES"} <= set(task.labels), "spans of any length can be written"
-    gold = task.encode(written[:1])["targets"]
-    np.testing.assert_array_equal(gold, other.encode(NER[:1])["targets"])
+    gold = task.encode(written[:1], targets=True)["targets"]
+    np.testing.assert_array_equal(gold, other.encode(NER[:1], targets=True)["targets"])
     scores = np.full((7, 1, len(task.labels)), -9, np.float32)
     np.put_along_axis(scores, gold[..., None], 9, -1)
     assert task.decode(NER[:1], {"emissions": scores})[0].tags == NER[0].tags
@@ -313,7 +327,7 @@ def test_tags_that_training_never_saw_count_as_errors(tagger: Path, ner: Path) -
     loaded = model.load(tagger, threads=1)
     task = loaded.require(TagTask)
     gold = [sentence("the baker sings .", "DET NOUN VERB XYZ"), sentence("", "")]
-    assert task.encode(gold)["targets"][:, 0].tolist()[-1] == -1
+    assert task.encode(gold, targets=True)["targets"][:, 0].tolist()[-1] == -1
     report = task.report(loaded.engine, gold)
     assert report["accuracy"] == 0.75
     assert report["per_label"]["XYZ"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
@@ -369,7 +383,7 @@ def test_a_tagger_needs_tagged_words() -> None:
         tag_task([sentence("a b", "X X")])
 
 
-# --- Classification -----------------------------------------------------------------------------------------
+# --- Classification ----------------------------------------------------------------------------------------
 
 
 def test_labels_that_training_never_saw_count_as_errors(classifier: Path) -> None:
@@ -388,12 +402,12 @@ def test_texts_with_several_labels() -> None:
     records = [Text("a b", ("x", "y")), Text("a c", ("x",)), Text("c c", ())]
     task = ClassifyTask.learn(records, ClassifySettings(min_count=1))
     assert task.multi_label
-    assert task.encode(records)["targets"].tolist() == [[1, 1], [1, 0], [0, 0]]
-    assert task.encode([Text("a", ("new", "y"))])["targets"].tolist() == [[0, 1]]
+    assert task.encode(records, targets=True)["targets"].tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert task.encode([Text("a", ("new", "y"))], targets=True)["targets"].tolist() == [[0, 1]]
     engine = Canned({"logits": np.array([[2.0, 1.0], [3.0, -1.0], [-1.0, -2.0]], np.float32)})
     results = task.decode(records, engine.outputs)
     assert [result.chosen for result in results] == [["x", "y"], ["x"], []]
-    assert results[0].ranked[0] == ("x", pytest.approx(1 / (1 + math.exp(-2))))
+    assert dict(results[0].ranked)["x"] == pytest.approx(1 / (1 + math.exp(-2)))
     assert task.report(engine, records)["accuracy"] == 1.0
 
 
@@ -414,12 +428,12 @@ def test_class_weights_leave_the_mean_at_one() -> None:
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
     head = ClassifierHead(HeadConfig(kind="classify", outputs=2), 4, 4, 0.0)
-    _weigh_labels(head, task, [task.example(record) for record in records], settings)
+    _weigh_labels(head, task, [task.example(record, targets=True) for record in records], settings)
     assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
     assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
 
 
-# --- Language models ----------------------------------------------------------------------------------------
+# --- Language models ---------------------------------------------------------------------------------------
 
 
 def test_units_and_words_of_a_scored_text() -> None:

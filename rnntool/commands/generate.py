@@ -44,11 +44,10 @@ def run(
         inputs = Inputs([prompt_file or "-"], "lm", lambda lines, found: read_texts(lines, format="text"),
                         format="text", errors=encoding_errors, say=say, quiet=quiet)
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
-        live = stream or (prompt_file is not None and not inputs.ready())
         samples = writer.generate(
             wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling,
-            beam=beam, stop=stop, batch_size=1 if live else batch_size, allow_unknown=allow_unknown,
-            watch=show if stream else None,
+            beam=beam, stop=stop, batch_size=1 if stream else batch_size, allow_unknown=allow_unknown,
+            watch=show if stream else None, ready=inputs.ready,
         )
         for sample in samples:
             if as_jsonl:

@@ -14,7 +14,7 @@ from rnntool.tasks.reading import Say, opened
 class Inputs:
     """Records of several files in order.
 
-    `format` is that of the file read last, `ready` says whether a record more can be had without waiting.
+    `format` is that of the first file, `ready` says whether a record more can be had without waiting.
     """
 
     def __init__(
@@ -38,9 +38,11 @@ class Inputs:
                 console.say("reading from the terminal, a line at a time; end with Ctrl-D")
             source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
             with source as (lines, found):
-                self._lines, self.format = lines, found
-                yield from self.read(lines, found)
-        self._lines = None
+                self._lines, self.format = lines, self.format or found
+                try:
+                    yield from self.read(lines, found)
+                finally:
+                    self._lines = None
 
     def ready(self) -> bool:
         """False where asking for another record would wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,4 +85,5 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     except OSError as error:
         raise RnntoolError(f"{output}: can't be written ({error.strerror}); choose another place") from None
     finally:
-        neighbour.unlink(missing_ok=True)
+        with suppress(OSError):
+            neighbour.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
@@ -55,7 +56,7 @@ def _writer(to: str | None, came_in: str, column: str | None, probs: bool) -> Se
 
 def _own_scheme(files: list[str], task: TagTask, format: str | None, errors: str, say: Say) -> str | None:
     """The scheme of the tags that the first file has already, so that both columns can be compared."""
-    if files[0] == "-":
+    if not Path(files[0]).is_file():  # standard input and named pipes can be read only once
         return None
     with opened(files[0], "tag", format=format, errors=errors, say=lambda message: None) as (lines, found):
         if found in ("text", "tokens"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -72,7 +74,8 @@ def run(
     """Train, and print the dev report."""
     job = None
     if resume:
-        typed = [config.flag(name) for name, value in given.items() if value is not None]
+        typed = [config.flag(name) for name, value in given.items()
+                 if value is not None and config.variable(name) not in os.environ]
         if typed or preset or config_file:
             raise UsageError(f"--resume goes on with the settings that the training began with; leave "
                              f"{', '.join(typed) or '--preset and --config'} out")
@@ -90,7 +93,7 @@ def run(
             report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
                            stopping=lambda: noted.arrived, say=say)
         except Interrupted as stopped:
-            message = f"{stopped}; go on with: rnntool train {task} -o {out} --resume"
+            message = f"{stopped}; go on with: rnntool train {task} -o {shlex.quote(str(out))} --resume"
             raise Interrupted(stopped.exit_code - 128, message) from None
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
@@ -98,7 +101,7 @@ def run(
         shown = [(key, f"{report[key]:.4f}" if isinstance(report[key], float) else f"{report[key]:,}")
                  for key in SHOWN if key in report]
         sys.stderr.write(console.table(shown, right=(1,)))
-        console.say(f"model written to {out}; try: {NEXT[task].format(out=out)}")
+        console.say(f"model written to {out}; try: {NEXT[task].format(out=shlex.quote(str(out)))}")
 
 
 def _absolute(path: str) -> str:

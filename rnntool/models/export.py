@@ -7,6 +7,7 @@ differ in layout.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,11 +146,15 @@ def _write_int8(model: onnx.ModelProto, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
         onnx.save(model, source)
-        # Convolutions stay in float: ONNX Runtime's integer convolution is slower than its float one.
-        quantize_dynamic(
-            source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"], weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
+        logging.disable(logging.WARNING)  # it recommends a step that these graphs don't need
+        try:
+            # Convolutions stay in float: ONNX Runtime's integer convolution is slower than its float one.
+            quantize_dynamic(
+                source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"],
+                weight_type=QuantType.QInt8, per_channel=True,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tuple[str, str, list[list[str]]]:

@@ -17,7 +17,11 @@ from rnntool.models.network import Network, NetworkConfig
 
 def load_network(folder: Path, config: dict[str, Any]) -> Network:
     """The torch network of a model folder, with weights; `ModelError` where they are missing or damaged."""
-    network = Network(NetworkConfig.from_json(config["network"]))
+    try:
+        network = Network(NetworkConfig.from_json(config["network"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / modeldir.CONFIG}: is damaged ({error}); copy or train the model again") from None
     weights = load_weights(folder)
     parameters = dict(network.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:

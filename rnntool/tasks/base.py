@@ -123,8 +123,8 @@ class Task(ABC, Generic[Record, Example, Result]):
         """Sizes that the network takes from the data: `vocabulary`, `outputs`, and those of word features."""
 
     @abstractmethod
-    def example(self, record: Record) -> Example:
-        """A record as numbers, with its targets where it has them."""
+    def example(self, record: Record, *, targets: bool = False) -> Example:
+        """A record as numbers; with `targets`, what the network should answer comes with it."""
 
     @abstractmethod
     def length(self, example: Example) -> int:
@@ -146,12 +146,15 @@ class Task(ABC, Generic[Record, Example, Result]):
     def mistakes(self, engine: Engine, records: Sequence[Record], k: int) -> list[Mistake]:
         """The `k` mistakes that the model is surest of, the surest first."""
 
+    def forget(self) -> None:
+        """Give memory back between windows of a stream; examples made before are void."""
+
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
         """The outputs of a batch that `decode` reads."""
         return engine.run(arrays)
 
-    def encode(self, records: Sequence[Record]) -> Arrays:
+    def encode(self, records: Sequence[Record], *, targets: bool = False) -> Arrays:
         """The arrays of a batch of records."""
-        return self.collate([self.example(record) for record in records])
+        return self.collate([self.example(record, targets=targets) for record in records])
 
 

@@ -60,7 +60,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
         label_column = settings.label_column or "label" if targets else None
-        return read_texts(lines, format=format, text_column=settings.text_column, label_column=label_column)
+        records = read_texts(
+            lines, format=format, text_column=settings.text_column, label_column=label_column)
+        return map(_labelled, records) if targets else records
 
     @classmethod
     def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
@@ -109,16 +111,20 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
         return inputs | {"outputs": len(self.labels)}
 
-    def example(self, record: Text) -> ClassifyExample:
+    def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
         if self.features:
             assert isinstance(self.tokenizer, WordTokenizer)
             tokens = self.features.rows(self.tokenizer.words(record.text))
         else:
             tokens = np.array(self.tokenizer.encode(record.text), np.int32)
         labels = None
-        if record.labels:
+        if targets:
             labels = tuple(self.labels.get(label, IGNORE) for label in record.labels)
         return ClassifyExample(tokens, labels)
+
+    def forget(self) -> None:
+        if self.features:
+            self.features.trim()
 
     def length(self, example: ClassifyExample) -> int:
         return len(example.tokens)
@@ -163,8 +169,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             gold.append(list(record.labels))
             predicted.append(result.chosen)
             tokens += len(example.tokens)
-        report = (metrics.classification_report(gold, predicted) if self.multi_label else
-                  metrics.classification_report([g[0] for g in gold], [p[0] for p in predicted]))
+        report = metrics.classification_report(gold, predicted)
         return {"records": len(gold), "tokens": tokens} | report
 
     def mistakes(self, engine: Engine, records: Sequence[Text], k: int) -> list[Mistake]:
@@ -191,3 +196,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     def score(self, engine: Engine, records: Sequence[Text]) -> float:
         """The criterion alone."""
         return float(self.report(engine, records)[self.criterion.key])
+
+
+def _labelled(record: Text) -> Text:
+    if not record.labels:
+        raise DataError(f"{record.place}: want a label, found none; see --label-column and --from")
+    return record

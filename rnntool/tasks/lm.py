@@ -120,7 +120,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     def sizes(self) -> dict[str, int]:
         return {"vocabulary": self.tokenizer.size, "outputs": self.tokenizer.size}
 
-    def example(self, record: Text) -> NDArray[np.int32]:
+    def example(self, record: Text, *, targets: bool = False) -> NDArray[np.int32]:
         return np.array(self.tokenizer.encode(record.text), np.int32)
 
     def length(self, example: NDArray[np.int32]) -> int:

@@ -94,12 +94,14 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     def sizes(self) -> dict[str, int]:
         return self.features.sizes() | {"outputs": len(self.labels)}
 
-    def example(self, record: Sentence) -> TagExample:
+    def example(self, record: Sentence, *, targets: bool = False) -> TagExample:
         tags = None
-        if record.tags is not None:
-            # A tag that training never saw can't be learned or hit: it counts as an error in evaluation.
+        if targets:
             tags = np.array([self.labels.get(tag, IGNORE) for tag in _inner(record, self.scheme)], np.int32)
         return TagExample(self.features.rows(record.words), tags)
+
+    def forget(self) -> None:
+        self.features.trim()
 
     def length(self, example: TagExample) -> int:
         return len(example.rows)
@@ -151,20 +153,13 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     def report(self, engine: Engine, records: Iterable[Sentence]) -> dict[str, Any]:
         """Accuracy of words; of spans precision, recall and F1, strict and as conlleval counts."""
-        gold: list[list[str]] = []
-        predicted: list[list[str]] = []
-        for sentence, result in self.predict(engine, records):
-            gold.append(self._outer(_inner(sentence, self.scheme), "iob2"))
-            predicted.append(result.tags)
+        gold, predicted = self._answers(engine, records)
         report = metrics.tagging_report(gold, predicted, "iob2" if self.scheme else None)
         return {"records": len(gold)} | report
 
     def score(self, engine: Engine, records: Sequence[Sentence]) -> float:
         """The criterion alone, faster than the whole report: strict F1 of spans, or the accuracy of words."""
-        gold, predicted = [], []
-        for sentence, result in self.predict(engine, records):
-            gold.append(self._outer(_inner(sentence, self.scheme), "iob2"))
-            predicted.append(result.tags)
+        gold, predicted = self._answers(engine, records)
         if self.scheme:
             return metrics.span_f1(gold, predicted, "iob2")
         pairs = [(a, b) for g, p in zip(gold, predicted, strict=True) for a, b in zip(g, p, strict=True)]
@@ -172,8 +167,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     def mistakes(self, engine: Engine, records: Sequence[Sentence], k: int) -> list[Mistake]:
         found = []
-        for sentence, result in self.predict(engine, records, probs=True):
-            gold = self._outer(_inner(sentence, self.scheme), "iob2")
+        for sentence, gold, result in self._judged(engine, records, probs=True):
             assert result.probs is not None
             for i, (want, have, p) in enumerate(zip(gold, result.tags, result.probs, strict=True)):
                 if want != have:
@@ -183,15 +177,25 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
                                          context=excerpt(text, start, start + len(sentence.words[i]))))
         return sorted(found, key=lambda mistake: -mistake["prob"])[:k]
 
-    def predict(
+    def _answers(
+        self, engine: Engine, records: Iterable[Sentence]
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """Gold tags and predicted ones, in the same order."""
+        judged = [(gold, result.tags) for _, gold, result in self._judged(engine, records)]
+        return [gold for gold, _ in judged], [predicted for _, predicted in judged]
+
+    def _judged(
         self, engine: Engine, records: Iterable[Sentence], *, probs: bool = False
-    ) -> Iterator[tuple[Sentence, Tagged]]:
-        """Each record of a file that fits in memory with its tags in IOB2, in any order."""
+    ) -> Iterator[tuple[Sentence, list[str], Tagged]]:
+        """Each record of a file that fits in memory, its gold tags and its tags in IOB2; in any order."""
         kept = list(records)
+        # The file may be in another scheme than the training data was.
+        scheme = self.scheme and (detect_scheme(sentence.tags or () for sentence in kept) or self.scheme)
         for batch in by_length([len(sentence.words) for sentence in kept], EVALUATION_BUDGET):
             sentences = [kept[i] for i in batch]
             outputs = engine.run(self.encode(sentences))
-            yield from zip(sentences, self.decode(sentences, outputs, probs=probs), strict=True)
+            for sentence, result in zip(sentences, self.decode(sentences, outputs, probs=probs), strict=True):
+                yield sentence, self._outer(_inner(sentence, scheme), "iob2"), result
 
     def _chain(self, outputs: Arrays) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Scores of first tags, transitions and last tags: learned by a CRF, else 0; -inf where forbidden."""

@@ -119,7 +119,7 @@ def train(
         say(_place_vectors(network, learner, *vectors))
     if settings.init:
         say(transfer.carry_over(settings.init, network, _tokenizer(learner)))
-    examples = [learner.example(record) for record in train_records]
+    examples = [learner.example(record, targets=True) for record in train_records]
     trainer = Trainer(
         learner, network, _batches(learner, examples, settings), dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping,
