@@ -180,7 +180,28 @@ def _setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:
                 help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
                 metavar=meta["metavar"], parser=meta["parse"], envvar=config.variable(field.name),
                 show_envvar=False)]))
+        for switch, choice in meta["flags"].items():
+            options.append(inspect.Parameter(
+                _switch(field.name, choice), inspect.Parameter.KEYWORD_ONLY, default=False,
+                annotation=Annotated[bool, typer.Option(
+                    switch, help=f"The same as {flag} {choice}.", rich_help_panel=meta["panel"])]))
     return options
+
+
+def _switch(setting: str, choice: str) -> str:
+    """The parameter of a switch that stands for one choice of a setting."""
+    return f"{setting}_is_{choice}"
+
+
+def _fold_switches(kind: type[config.Settings], given: dict[str, Any]) -> None:
+    """Take the switches out of `given` and put the settings that they stand for in."""
+    for field in dataclasses.fields(kind):
+        for choice in field.metadata["flags"].values():
+            if given.pop(_switch(field.name, choice)):
+                if given[field.name] not in (None, choice):
+                    raise UsageError(f"{config.flag(field.name)}: want one choice, found {given[field.name]} "
+                                     f"and {choice}; leave one out")
+                given[field.name] = choice
 
 
 def _shown(default: Any) -> str | bool:
@@ -218,6 +239,7 @@ def _train(
 
     if output is None:
         raise UsageError("want a folder for the model, found none; give -o DIR")
+    _fold_switches(config.SETTINGS[task], given)
     run(task, files or [], output, given, dev=dev or [], format=from_, preset=preset, config_file=config_file,
         resume=resume, force=force, encoding_errors=encoding_errors, device=device, threads=threads,
         quiet=quiet, verbose=verbose, as_json=as_json)

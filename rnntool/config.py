@@ -7,6 +7,7 @@ model are all made from these dataclasses. Knows nothing of how a setting is use
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 import types
@@ -23,6 +24,14 @@ TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 def duration_s(text: str) -> float:
@@ -51,10 +60,14 @@ def option(
     high: float | None = None,
     parse: Callable[[str], Any] | None = None,
     metavar: str | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> Any:
-    """A dataclass field that carries what the command line shows and checks."""
+    """A dataclass field that carries what the command line shows and checks.
+
+    `flags` are switches that stand for one of the choices each.
+    """
     metadata = {"help": help, "panel": panel, "choices": choices, "low": low, "high": high, "parse": parse,
-                "metavar": metavar}
+                "metavar": metavar, "flags": flags or {}}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -94,7 +107,8 @@ class Settings:
         choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
     warmup: float = option(
         0.0, "Share of training in which the rate rises to its height.", panel="Training", low=0, high=0.9)
-    weight_decay: float = option(0.01, "Decoupled weight decay.", panel="Training", low=0)
+    weight_decay: float = option(
+        0.01, "Weight decay of matrices; embeddings have none.", panel="Training", low=0)
     momentum: float = option(0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999)
     clip: float = option(1.0, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
     precision: str = option(
@@ -136,7 +150,9 @@ class LMSettings(Settings):
     lower: bool = option(False, "Lower-case the text.", panel="Data")
     text_column: str | None = option(
         None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
-    unit: str = option("line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"))
+    unit: str = option(
+        "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
+        flags={"--paragraphs": "paragraph", "--documents": "document"})
     context: str = option(
         "line", "Each record from its own start, or state carried over records in order.", panel="Data",
         choices=("line", "stream"))
@@ -152,7 +168,8 @@ class LMSettings(Settings):
         low=0, high=0.95)
     optimizer: str = option("sgd", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
     lr: float = option(20.0, "Highest learning rate.", panel="Training", low=0)
-    weight_decay: float = option(1.2e-6, "Decoupled weight decay.", panel="Training", low=0)
+    weight_decay: float = option(
+        1.2e-6, "Weight decay of matrices; embeddings have none.", panel="Training", low=0)
     clip: float = option(0.25, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
     epochs: int = option(10, "Passes over the training data.", panel="Training", low=1)
     batch_size: int = option(20, "Records (or columns of a stream) in a batch.", panel="Training", low=1)

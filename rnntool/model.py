@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rnntool import config, decoding, modeldir
+from rnntool.config import cores
 from rnntool.decoding import Sampling
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text
@@ -22,6 +23,10 @@ from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import EngineStep, Scored
 from rnntool.tokenize import BOS, EOS, PAD, UNK, split_words
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+AHEAD = 1  # windows under way beside the one that is read
 WINDOW = 1024  # records sorted into batches together, at most
 WINDOW_TOKENS = 1 << 16  # and their tokens, about
 BUDGET = 4096  # padded tokens in a batch
@@ -55,13 +60,42 @@ def _never() -> None:
     pass
 
 
+class _Workers:
+    """Threads that run batches side by side; they are started when there is more than one batch to run."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ThreadPoolExecutor | None = None
+
+    def map(self, run: Callable[[Record], Result], batches: list[Record]) -> Iterable[Result]:
+        """The results of `run`, in order."""
+        if self.count == 1 or (len(batches) == 1 and self._pool is None):
+            return [run(batch) for batch in batches]
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self.count)
+        return self._pool.map(run, batches)
+
+    def __enter__(self) -> Self:
+        """Leave by ending the threads."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End the threads; what was not begun is dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
 class Model:
-    """A model folder with the engine that runs it."""
+    """A model folder with the engine that runs it; `workers` batches run side by side."""
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine
+        self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine, *,
+        workers: int = 1,
     ) -> None:
         self.folder = folder
+        self.workers = workers
         self.config = settings
         self.task = task
         self.engine = engine
@@ -198,18 +232,51 @@ class Model:
         ready: Ready,
         flush: Flush,
     ) -> Iterator[tuple[Record, Result]]:
-        """Each record with its result, in order."""
+        """Each record with its result, in order.
+
+        While one window is computed the next is read, and the one before is decoded and handed out. Where the
+        input would make us wait, everything that is there is answered first.
+        """
+        pending: deque[Iterator[tuple[Record, Result]]] = deque()
+        with _Workers(self.workers) as workers:
+            windows = self._windows(records, ready)
+            while True:
+                try:
+                    window = next(windows, None)
+                except RnntoolError:
+                    for answers in pending:  # what came before a bad record is answered
+                        yield from answers
+                    raise
+                if window is None:
+                    break
+                pending.append(self._answers(window, decode, workers))
+                self.task.forget()
+                waiting = not ready()
+                while len(pending) > (0 if waiting else AHEAD):
+                    yield from pending.popleft()
+                if waiting:
+                    flush()  # whoever waits at the other end gets the answers before more is asked for
+            for answers in pending:
+                yield from answers
+
+    def _answers(
+        self, window: list[tuple[Record, Any]], decode: Callable[[Sequence[Record], Any], list[Result]],
+        workers: _Workers,
+    ) -> Iterator[tuple[Record, Result]]:
+        """Begin to compute a window; the records and their results come when they are asked for."""
         budget = min(BUDGET, getattr(self.task, "budget", BUDGET))
-        for window in self._windows(records, ready):
+        batches = list(by_length([self.task.length(example) for _, example in window], budget))
+        arrays = [self.task.collate([window[i][1] for i in batch]) for batch in batches]
+        outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
+
+        def answers() -> Iterator[tuple[Record, Result]]:
             results: list[Any] = [None] * len(window)
-            for batch in by_length([self.task.length(example) for _, example in window], budget):
-                outputs = self.task.run(self.engine, self.task.collate([window[i][1] for i in batch]))
-                for i, result in zip(batch, decode([window[i][0] for i in batch], outputs), strict=True):
+            for batch, output in zip(batches, outputs, strict=True):
+                for i, result in zip(batch, decode([window[i][0] for i in batch], output), strict=True):
                     results[i] = result
             yield from ((record, result) for (record, _), result in zip(window, results, strict=True))
-            self.task.forget()
-            if not ready():
-                flush()  # whoever waits at the other end gets the answers before more is asked for
+
+        return answers()
 
     def _windows(self, records: Iterable[Record], ready: Ready) -> Iterator[list[tuple[Record, Any]]]:
         """Records and their examples, as many as are worth sorting, or as can be had without waiting."""
@@ -373,7 +440,11 @@ def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
         raise ModelError(f"{folder}: its files don't belong together (vocabulary {sizes['vocabulary']} and "
                          f"{sizes['outputs']} outputs, {modeldir.CONFIG} has {vocabulary} and {outputs}); "
                          "copy the model again")
-    return Model(folder, content, task, _engine(folder, content, device, threads))
+    workers = threads or cores()
+    # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
+    # model has large products to share among its threads.
+    return Model(folder, content, task, _engine(folder, content, device, workers if task.name == "lm" else 1),
+                 workers=1 if task.name == "lm" or device not in ("auto", "cpu") else workers)
 
 
 def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) -> Engine:

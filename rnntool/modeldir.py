@@ -20,6 +20,8 @@ from rnntool.errors import ModelError, RnntoolError
 FORMAT = 1  # of the folder; raised when an older rnntool could not read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
+OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
+             "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 TASKS = ("lm", "classify", "tag")
 WANTED: dict[str, type] = {  # keys of config.json that are read before a task or a network checks the rest
     "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,
@@ -100,11 +102,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to write a model's files into, which are then moved into `folder`, `config.json` last.
 
     When the body raises, nothing of it reaches `folder`. A folder that is read while files move in has no
-    `config.json`, so it is never taken for a whole one.
+    `config.json`, so it is never taken for a whole one. With `replace`, what an older model had and the new
+    one has not is removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +120,9 @@ def staged(folder: Path) -> Iterator[Path]:
         (folder / CONFIG).unlink(missing_ok=True)
         names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
                        key=lambda path: path == Path(CONFIG))
+        if replace:
+            for stale in set(OWN_FILES).difference(map(str, names)):
+                (folder / stale).unlink(missing_ok=True)
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             (stage / name).replace(folder / name)

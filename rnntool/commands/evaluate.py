@@ -7,7 +7,8 @@ from typing import Any
 
 from rnntool import __version__, console
 from rnntool import model as models
-from rnntool.errors import DataError
+from rnntool.config import flag
+from rnntool.errors import DataError, UsageError
 from rnntool.metrics import signature
 from rnntool.streams import open_output
 from rnntool.tasks.reading import Say, read_all
@@ -20,8 +21,12 @@ def run(
     """Print a model's report on data with the right answers."""
     loaded = models.load(model, device=device, threads=threads)
     task = loaded.task
-    settings = task.settings.replace(**{name: value for name, value in columns.items() if value is not None
-                                        and hasattr(task.settings, name)})
+    given = {name: value for name, value in columns.items() if value is not None}
+    foreign = [flag(name) for name in given if not hasattr(task.settings, name)]
+    if foreign:
+        raise UsageError(
+            f"{', '.join(foreign)}: the model {model} ({task.name}) reads no such column; leave it out")
+    settings = task.settings.replace(**given)
     records = read_all(type(task), files, format=format, settings=settings, errors=encoding_errors, say=say)
     if not records:
         raise DataError(f"{', '.join(files)}: want records to evaluate on, found none")

@@ -29,6 +29,9 @@ def run(
     if stream and (beam or as_jsonl):
         whole = "--beam" if beam else "--jsonl"
         raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")
+    if beam and sampling != Sampling():
+        raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p "
+                         "and --repetition-penalty out")
     writer = models.load(model, device=device, threads=threads)
     task = writer.require(LMTask)
     if seed is None:

@@ -29,6 +29,10 @@ def run(
     """Score files, line by line, by token or word, or pair by pair."""
     if pairs and (per or stream):
         raise UsageError("--pairs compares whole sentences; leave --per and --context out")
+    if pairs and text_column:
+        raise UsageError("--text-column is for single texts; give --columns GOOD,BAD")
+    if columns and not pairs:
+        raise UsageError("--columns names the two sentences of a pair; give --pairs, or --text-column")
     if as_json and not pairs:
         raise UsageError("--json is for the report of --pairs; give --jsonl for records")
     scorer = models.load(model, device=device, threads=threads)

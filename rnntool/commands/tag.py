@@ -27,9 +27,11 @@ def run(
     task = tagger.require(TagTask)
     if nbest and to != "jsonl":
         raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
-    settings = task.settings if column is None else task.settings.replace(column=column)
+    # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
+    settings = task.settings.replace(column=None)
     inputs = Inputs(files, "tag", lambda lines, found: task.read(lines, found, settings, targets=False),
                     format=format, errors=encoding_errors, say=say, quiet=quiet)
+    column = column or _written_column(task)
     if scheme is None and task.scheme:
         scheme = _own_scheme(files, task, format, encoding_errors, say)
     write: SentenceWriter | None = None
@@ -38,11 +40,11 @@ def run(
                                ready=inputs.ready, flush=out.flush)
         for sentence, result in tagged:
             if write is None:
-                write = _writer(to, inputs.format, settings.column, probs)
+                write = _writer(to, inputs.format, column, probs)
                 out.write(write.header)
             out.write(write(sentence, result))
         if write is None:
-            write = _writer(to, inputs.format or "text", settings.column, probs)
+            write = _writer(to, inputs.format or "text", column, probs)
             out.write(write.header)
         out.write(write.footer)
 
@@ -54,14 +56,26 @@ def _writer(to: str | None, came_in: str, column: str | None, probs: bool) -> Se
     return sentence_writer(to, column=column, probs=probs)
 
 
+def _written_column(task: TagTask) -> str | None:
+    """Where tags go in formats that name their columns: where the model learned them, if that was a name.
+
+    Spans that were learned from a numbered column go to the MISC key NER; they are no parts of speech.
+    """
+    learned: str | None = task.settings.column
+    if learned is not None and not learned.lstrip("-").isdecimal() and learned != "last":
+        return learned
+    return "NER" if task.scheme else None
+
+
 def _own_scheme(files: list[str], task: TagTask, format: str | None, errors: str, say: Say) -> str | None:
     """The scheme of the tags that the first file has already, so that both columns can be compared."""
     if not Path(files[0]).is_file():  # standard input and named pipes can be read only once
         return None
+    settings = task.settings.replace(column=None)
     with opened(files[0], "tag", format=format, errors=errors, say=lambda message: None) as (lines, found):
         if found in ("text", "tokens"):
             return None
-        sentences = islice(task.read(lines, found, task.settings, targets=False), SCHEME_SAMPLE)
+        sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
         scheme = detect_scheme(sentence.tags or () for sentence in sentences)
     if scheme:
         say(f"{files[0]}: has tags in {scheme.upper()}; they are written so")

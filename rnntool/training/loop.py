@@ -32,7 +32,7 @@ from rnntool.training.optim import (
 from rnntool.training.resume import Checkpoint, Progress
 
 SAVE_EVERY_S = 60.0  # also saved when stopped
-_EVALUATION_SHARE = 1.1  # time kept back for the evaluation and the writing at the end of --max-time
+_EVALUATION_SHARE = 1.1  # time kept back for the evaluation at the end of --max-time, and a little more
 
 
 class Interrupted(RnntoolError):

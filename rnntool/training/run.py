@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from rnntool import __version__, config, modeldir
-from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings
+from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import pick_device
 from rnntool.errors import DataError, ModelError, UsageError
@@ -93,7 +92,7 @@ def train(
             raise UsageError(f"{out}: its training is of the task {job.task}; give rnntool train {job.task}")
     else:
         _refuse_existing(out, force=force)
-    torch.set_num_threads(threads or _cores())
+    torch.set_num_threads(threads or cores())
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
     train_records, dev_records = _read(job, kind, say)
@@ -140,12 +139,12 @@ def write_model(
 ) -> dict[str, Any]:
     """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report."""
     settings = task.settings
-    with modeldir.staged(out) as stage:
+    with modeldir.staged(out, replace=True) as stage:
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
         report = task.report(OnnxEngine(stage / modeldir.GRAPH), dev) if dev else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network).items()}
-        save_file(weights, stage / modeldir.WEIGHTS)
+        (stage / modeldir.WEIGHTS).write_bytes(save(weights))
         content = {
             "format": modeldir.FORMAT,
             "version": __version__,
@@ -309,10 +308,3 @@ def _weigh_labels(head: ClassifierHead, task: Any, examples: list[Any], settings
     for example in examples:
         counts[list(example.labels)] += 1
     head.label_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
