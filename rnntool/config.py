@@ -166,13 +166,12 @@ class LMSettings(Settings):
     dropout_between: float = option(
         0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network",
         low=0, high=0.95)
-    optimizer: str = option("sgd", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
-    lr: float = option(20.0, "Highest learning rate.", panel="Training", low=0)
-    weight_decay: float = option(
-        1.2e-6, "Weight decay of matrices; embeddings have none.", panel="Training", low=0)
-    clip: float = option(0.25, "Clip the gradient to this norm; 0 never.", panel="Training", low=0)
-    epochs: int = option(10, "Passes over the training data.", panel="Training", low=1)
-    batch_size: int = option(20, "Records (or columns of a stream) in a batch.", panel="Training", low=1)
+    lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
+    warmup: float = option(
+        0.02, "Share of training in which the rate rises to its height.", panel="Training", low=0, high=0.9)
+    ema: float = option(
+        0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
+        high=0.99999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,11 +218,40 @@ class TagSettings(WordSettings):
         panel="Data", metavar="COLUMN")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
+    token_dropout: float = option(
+        0.4, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
+    char_hidden: int = option(128, "Output of the character network.", panel="Network", low=2)
+    lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")
+    lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
+    ema: float = option(
+        0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
+        high=0.99999)
+    epochs: int = option(12, "Passes over the training data.", panel="Training", low=1)
 
 
 SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {"lm": {}, "classify": {}, "tag": {}}
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "lm": {
+        "char": {
+            "tokenizer": "char", "context": "stream", "embed": 128, "hidden": 512, "dropout": 0.4,
+            "dropout_between": 0.3, "batch_size": 32, "bptt": 128, "epochs": 20,
+        },
+        # Plain SGD with a high rate that falls to zero does better on words than AdamW (Merity et al. 2018).
+        "word": {
+            "tokenizer": "word", "context": "stream", "embed": 320, "hidden": 320, "dropout": 0.2,
+            "dropout_between": 0.2, "optimizer": "sgd", "lr": 20.0, "weight_decay": 0.0, "clip": 0.25,
+            "warmup": 0.0, "ema": 0.0, "batch_size": 20, "bptt": 35, "epochs": 7,
+        },
+    },
+    "classify": {
+        "fast": {"epochs": 5},
+    },
+    "tag": {
+        "fast": {"epochs": 5},
+        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "epochs": 15},
+    },
+}
 
 
 def preset(task: str, name: str) -> dict[str, Any]:

@@ -26,10 +26,15 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in found)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{figures}\n" if figures else ""
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items() if value is not None)
+    header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
+              "tags": f"[rnntool, rnn, {network['cell']}]", "license": settings["license"],
+              "language": settings["language"]}
+    lines = "".join(f"{key}: {value}\n" for key, value in header.items() if value)
+    about = f"{settings['about']}\n\n" if settings["about"] else ""
     return (
-        f"---\nlibrary_name: rnntool\npipeline_tag: {PIPELINES[task]}\n"
-        f"tags: [rnntool, rnn, {network['cell']}]\n---\n"
+        f"---\n{lines}---\n"
         f"# {name}\n\n"
+        f"{about}"
         f"A {direction}{network['cell']} network, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
         f"    {EXAMPLES[task].format(name=name)}\n\n"
