@@ -10,10 +10,12 @@ import dataclasses
 import errno
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -50,6 +52,8 @@ def _outcome() -> Iterator[None]:
     except (BrokenPipeError, SystemExit) as left:
         # Whoever read our output has seen enough; where rich was printing help, it left with SystemExit(1).
         if isinstance(left, SystemExit) and not isinstance(left.__context__, BrokenPipeError):
+            if left.code == 128 + signal.SIGTERM:  # whoever reads may have stopped: don't wait for them
+                _drop_output()
             raise
         _drop_output()
         raise typer.Exit(0) from None
@@ -545,6 +549,13 @@ def tokenize(
         encoding_errors=encoding_errors)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Leave by an exception, so that no half-written file stays behind; a second signal ends us at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """The console script."""
+    signal.signal(signal.SIGTERM, _leave)
     app()

@@ -122,6 +122,13 @@ class Settings:
              "without evaluation.", panel="Data", low=0, high=0.9)
     int8: bool = option(
         False, "Write the graph that runs with 8-bit weights: smaller and faster.", panel="Output")
+    license: str | None = option(
+        None, "Licence that the model card names, as the Hub writes it.", panel="Output", metavar="NAME")
+    language: str | None = option(
+        None, "Language that the model card names, such as en.", panel="Output", metavar="CODE")
+    about: str | None = option(
+        None, "What the model card says first: what the model is and learned from.", panel="Output",
+        metavar="TEXT")
     seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=2**32 - 1)
 
     def __post_init__(self) -> None:
@@ -204,6 +211,9 @@ class ClassifySettings(WordSettings):
     pooling: str = option(
         "max", "How states become one vector: last, mean, max, attention, or several joined by +.",
         panel="Network", parse=pooling_names, metavar="NAME[+NAME…]")
+    label_smoothing: float = option(
+        0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
+        panel="Training", low=0, high=0.9)
     class_weights: str = option(
         "none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
     layers: int = option(1, "Recurrent layers.", panel="Network", low=1)

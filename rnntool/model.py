@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 AHEAD = 1  # windows under way beside the one that is read
 WINDOW = 1024  # records sorted into batches together, at most
 WINDOW_TOKENS = 1 << 16  # and their tokens, about
-BUDGET = 4096  # padded tokens in a batch
+BUDGET = 1024  # padded tokens in a batch: small enough for the caches, and for memory to stay flat
 BANNED = (PAD, BOS, UNK)  # never sampled
+ANSWERS = {"lm": ("logits", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}  # of the graph
 COMMANDS = {"lm": "generate or score", "classify": "classify", "tag": "tag"}
 
 Record = TypeVar("Record")
@@ -171,7 +172,7 @@ class Model:
         return self._run(records, task.decode, ready=ready, flush=flush)
 
     def compare(
-        self, pairs: Iterable[Pair], *, ready: Ready = _always
+        self, pairs: Iterable[Pair], *, ready: Ready = _always, flush: Flush = _never
     ) -> Iterator[tuple[Pair, Scored, Scored]]:
         """Each minimal pair with the scores of its two sentences."""
         kept: deque[Pair] = deque()
@@ -182,7 +183,7 @@ class Model:
                 yield Text(pair.good)
                 yield Text(pair.bad)
 
-        scored = self.scored(sentences(), ready=ready)
+        scored = self.scored(sentences(), ready=ready, flush=flush)
         for _, good in scored:
             _, bad = next(scored)
             yield kept.popleft(), good, bad
@@ -451,7 +452,13 @@ def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) ->
     if device in ("auto", "cpu"):
         from rnntool.engines.onnx import OnnxEngine
 
-        return OnnxEngine(folder / modeldir.GRAPH, threads=threads)
+        engine = OnnxEngine(folder / modeldir.GRAPH, threads=threads)
+        head, encoder = content["network"]["head"], content["network"]["encoder"]
+        answers = [*ANSWERS[content["task"]], *(["transitions"] if head.get("crf") else [])]
+        if (not set(answers) <= engine.widths.keys() or engine.widths[answers[0]] != head["outputs"]
+                or ("words" in engine.inputs) != bool(encoder.get("word"))):
+            raise ModelError(f"{engine.path}: doesn't fit {modeldir.CONFIG}; copy or train the model again")
+        return engine
     from rnntool.engines.torch import TorchEngine, pick_device
     from rnntool.models.weights import load_network
 
@@ -480,8 +487,16 @@ def _flushed(results: Iterable[Record], ready: Ready, flush: Flush) -> Iterator[
 
 def _chunks(items: Iterable[Record], size: int, ready: Ready) -> Iterator[list[Record]]:
     chunk: list[Record] = []
-    for item in items:
-        chunk.append(item)
+    source = iter(items)
+    while True:
+        try:
+            chunk.append(next(source))
+        except StopIteration:
+            break
+        except RnntoolError:
+            if chunk:
+                yield chunk  # what came before a bad item is answered
+            raise
         if len(chunk) == size or not ready():
             yield chunk
             chunk = []

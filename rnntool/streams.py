@@ -211,7 +211,7 @@ def _stdout() -> Iterator[TextIO]:
         out.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
         yield out
-    except BaseException:
+    except Exception:
         with suppress(OSError):
             out.flush()  # what was finished is out before the message about what was not
         raise

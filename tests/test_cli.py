@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +108,27 @@ def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) 
     assert ok(run("tag", "-m", ner, "--from", "conll", input=ner_file.read_text("utf-8"))) == iob2
 
 
+def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:
+    made = ok(run("tag", "-m", ner, "--to", "conllu", input="Bob sings\n"))
+    assert made.splitlines()[1].split("\t")[3] == "_"
+    assert made.splitlines()[1].endswith("\tNER=B-PER")
+    rows = [line.split("\t") for line in ok(run("tag", "-m", ner, pos_file)).splitlines()]
+    read = [line.split("\t") for line in pos_file.read_text("utf-8").splitlines()]
+    assert [row[:9] for row in rows] == [row[:9] for row in read]
+    made = ok(run("tag", "-m", ner, "--jsonl", input="Bob sings\n"))
+    assert jsonl(made)[0]["tags"] == ["B-PER", "O"]
+
+
+def test_tag_needs_no_gold_column(ner: Path, ner_file: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "third"  # as if learned from a third column
+    shutil.copytree(ner, folder)
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    settings["settings"]["column"] = "3"
+    (folder / "config.json").write_text(json.dumps(settings), "utf-8")
+    assert ok(run("tag", "-m", folder, ner_file)) == ok(run("tag", "-m", ner, ner_file))
+    assert "NER=B-PER" in ok(run("tag", "-m", folder, "--to", "conllu", input="Bob sings\n"))
+
+
 def test_tag_a_named_pipe_is_read_once(ner: Path, ner_file: Path) -> None:
     script = f'{sys.executable} -m rnntool tag -m "{ner}" --from conll <(cat "{ner_file}") | wc -l'
     done = bash(script)
@@ -176,6 +199,44 @@ def test_head_ends_quietly(command: list[str], name: str | None, request: pytest
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_pairs_are_answered_one_by_one(writer: Path) -> None:
+    words = [sys.executable, "-m", "rnntool", "score", "-m", str(writer), "--pairs", "--jsonl"]
+    pipe, env = subprocess.PIPE, environment()
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=env) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for good in ("the baker", "the teacher"):
+            process.stdin.write(f"{good}\tzzz\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["good"] == good  # standard input is open
+        process.stdin.close()
+
+
+def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "-f", "tokens", "-o", "out"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                          env=environment()) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        while not list(tmp_path.iterdir()):  # the file that will become `out`
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+        assert process.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_does_not_wait_for_a_reader(tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("the baker sings .\n" * 5000)
+    words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), str(tmp_path / "in")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"t"  # the pipe is full by then, or soon
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["models"], ["info", "MODEL", "--json"]])
@@ -259,6 +320,13 @@ def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
     lines = out.splitlines()
     assert [line[:3] for line in lines] == ["the", "the", "a b", "a b"]
     assert lines[0] != lines[1]
+
+
+def test_generate_answers_what_came_before_a_bad_prompt(writer: Path, run: Run) -> None:
+    done = run("generate", "-m", writer, "--prompts", "-", "--max-tokens", "3", input="the\nthe Q\nthe\n")
+    assert done.code == 3
+    assert done.out.startswith("the")
+    assert len(done.out.splitlines()) == 1
 
 
 def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
@@ -409,6 +477,16 @@ def test_every_command_is_known() -> None:
     assert {command.split()[0] for command in COMMANDS} <= set(shown.split())
 
 
+@pytest.mark.parametrize(("typed", "completed"), [
+    ("rnntool tr", ["train"]), ("rnntool train ", ["lm", "classify", "tag"]),
+    ("rnntool train lm --paragr", ["--paragraphs"]), ("rnntool train tag --head ", ["softmax", "crf"]),
+])  # fmt: skip
+def test_bash_completes(typed: str, completed: list[str]) -> None:
+    asked = {"_RNNTOOL_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = CliRunner().invoke(cli.app, env=asked)
+    assert (done.exit_code, done.stdout.split(), done.stderr) == (0, completed, "")
+
+
 def test_no_arguments_and_unknown_options(run: Run) -> None:
     assert "Usage" in run().out + run().err
     done = run("tag", "--unheard-of")
@@ -479,6 +557,7 @@ def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -
     (tmp_path / "file").write_text("kept")
     for place in ("no/folder/out", "file/out", "."):
         failed(run("tag", "-m", tagger, "-o", place, input="the\n"), 1, "can't be written")
+    failed(run("tag", "-m", tagger, "--scheme", "iob2", input="the\n"), 2, "--scheme", "not spans")
     failed(run("export", tagger, "-o", "file/out.onnx"), 1, "file/out.onnx: can't be written")
     failed(run("export", tagger, "-o", "no/folder/out.onnx"), 1, "no/folder/out.onnx: can't be written")
     done = run("tag", "-m", tagger, "-f", "tokens", "-o", "file", input=b"the\n\xff\n")
@@ -582,6 +661,7 @@ def test_train_settings_come_from_everywhere(
     ("lm", "in.txt", "", [], 3, "want text, found none"),
     ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
     ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),
+    ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "want records for development, found none"),
     ("lm", "in.txt", "text\n", ["--vectors", "gone.vec"], 3, "gone.vec: no such file"),
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the settings"),
@@ -594,6 +674,19 @@ def test_train_on_bad_data(
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a b\nc\n\nd\n" * 20)
+    terms = ["--license", "cc-by-4.0", "--language", "en", "--about", "Letters, four of them."]
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "--paragraphs", "-q", *terms)
+    assert (done.code, done.err) == (0, "")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    _, header, text = card.split("---\n")
+    assert {"license: cc-by-4.0", "language: en"} <= set(header.splitlines())
+    assert "Letters, four of them." in text
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["settings"]["unit"] == "paragraph"
+    failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2, "--unit: want one choice")
+
+
 def test_train_usage(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("text\n")
     failed(train("lm", "in.txt"), 2, "give -o DIR")
@@ -602,6 +695,7 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
     failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
     failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: is a file")
     failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
+    failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # said before data is read
     failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
     failed(train("lm", "--resume", "-o", "out"), 4, "no training to resume")
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
@@ -629,3 +723,16 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     assert "embeddings of " in done.err
     assert "layers.1.ahead.kernel.weight_hh_l0" in done.err
     assert "; not carried over: nothing\n" in done.err
+
+
+def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train, tmp_path: Path) -> None:
+    from rnntool.models.weights import load_weights
+
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    (tmp_path / "a.vec").write_text("who 1 2\nwhere 3 4\n")
+    (tmp_path / "b.vec").write_text("where 5 6\nwho 7 8\n")
+    assert train("classify", "in.tsv", "-o", "a", *small("classify"), "--vectors", "a.vec", "-q").code == 0
+    done = train("classify", "in.tsv", "-o", "b", *small("classify"), "--vectors", "b.vec", "--init", "a", "-q")
+    assert (done.code, done.err) == (0, "")
+    vectors = load_weights(tmp_path / "b")["encoder.input.vectors.weight"]
+    assert vectors.tolist() == [[0, 0], [5, 6], [7, 8]]

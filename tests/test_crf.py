@@ -80,6 +80,13 @@ def test_padding_changes_nothing() -> None:
     assert want[LENGTHS.index(0)] == 0
 
 
+def test_autocast_changes_nothing() -> None:
+    model, (emissions, tags, mask) = crf().float(), batch()
+    want = model.nll(emissions, tags, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.nll(emissions, tags, mask), want, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e5])
 def test_gradients_are_finite_with_extreme_scores(scale: float) -> None:
     model, (emissions, tags, mask) = crf(scale).float(), batch(scale)

@@ -165,10 +165,19 @@ def test_defaults_are_documented() -> None:
     assert not missing, "docs/training.md: want these rows under Defaults:\n" + "\n".join(missing)
 
 
+def spelled(name: str, value: Any) -> str:
+    """A setting with its value as it is typed."""
+    if isinstance(value, bool):
+        return config.flag(name if value else f"no_{name}")
+    return f"{config.flag(name)} {value}"
+
+
 def test_presets_are_documented() -> None:
-    names = {name for presets in config.PRESETS.values() for name in presets}
-    text = sections(TRAINING_PAGE)["Presets"]
-    assert not [name for name in names if f"`{name}`" not in text]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
+            for line in sections(TRAINING_PAGE)["Presets"].split("\n") if line.startswith("| ")]
+    found = {(task, name): settings.split("`, `") for task, name, _, settings in rows[1:]}
+    assert found == {(task, name): [spelled(*setting) for setting in settings.items()]
+                     for task, presets in config.PRESETS.items() for name, settings in presets.items()}
 
 
 def test_the_changelog_has_this_version() -> None:

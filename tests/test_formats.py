@@ -598,6 +598,12 @@ def test_jsonl_sentence_errors(source: str, message: str) -> None:
         sentences(source, "jsonl", column="ner", need_tags=True)
 
 
+@pytest.mark.parametrize("tags", [["news", "today"], "news", None, [1, 2, 3]])
+def test_jsonl_tags_that_nobody_asked_for_may_be_something_else(tags: Any) -> None:
+    (got,) = sentences(json.dumps({"text": "a b c", "tags": tags}), "jsonl")
+    assert (got.words, got.tags) == (["a", "b", "c"], None)
+
+
 # entities and HTML
 
 

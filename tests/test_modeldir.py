@@ -11,6 +11,7 @@ import pytest
 
 from rnntool import model, modeldir
 from rnntool.errors import ModelError, RnntoolError
+from rnntool.formats import Sentence
 
 
 @pytest.fixture
@@ -126,6 +127,21 @@ def test_files_of_another_model(name: str, copy: Path) -> None:
     (copy / name).write_bytes(b"\n".join(lines[:-2]) + b"\n")  # whole lines, but one is missing
     with pytest.raises(ModelError):
         model.load(copy)
+
+
+def test_a_graph_of_another_model(copy: Path, ner: Path, writer: Path, classifier: Path) -> None:
+    for other in (ner, writer, classifier):
+        shutil.copy(other / "model.onnx", copy)
+        with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):
+            model.load(copy)
+
+
+def test_a_graph_that_fails(tagger: Path) -> None:
+    loaded = model.load(tagger, threads=1)
+    arrays = loaded.task.encode([Sentence(["the"])])
+    arrays["type_tokens"][:] = 10_000  # as of a model that knows more words
+    with pytest.raises(ModelError, match=r"model\.onnx: can't be run on this input"):
+        loaded.engine.run(arrays)
 
 
 def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:

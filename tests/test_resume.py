@@ -16,10 +16,11 @@ from typing import IO, Any
 import pytest
 import tiny
 from conftest import environment
+from safetensors import SafetensorError
 
 from rnntool import modeldir
 from rnntool.commands.train import signals
-from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.training.loop import Interrupted
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -179,12 +180,45 @@ def test_a_second_signal_leaves_at_once() -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         before = signal.getsignal(number)
         with signals() as noted:
+            assert noted.stopping() is None
             os.kill(os.getpid(), number)
-            assert noted.arrived == number
+            assert noted.stopping() == number
             with pytest.raises(SystemExit) as left:
                 os.kill(os.getpid(), number)
             assert left.value.code == code
         assert signal.getsignal(number) is before
+
+
+def test_before_the_first_step_a_signal_leaves_at_once() -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with signals(), pytest.raises(Interrupted, match="stopped before the first step") as left:
+            os.kill(os.getpid(), number)
+        assert left.value.exit_code == code
+
+
+def test_a_training_that_cannot_begin_leaves_nothing(
+    data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out, file = tmp_path / "out", data("classify")
+    with pytest.raises(ModelError, match="no model folder"):
+        tiny.train("classify", out, [file], init="gone")
+    assert not out.exists()
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [file], stopping=stop_after(2))
+    with pytest.raises(DataError, match="no such file"):
+        tiny.train("classify", out, [tmp_path / "gone.tsv"], force=True)
+    tiny.train("classify", out, resume=True, stopping=stop_after(10_000))  # the checkpoint is there yet
+
+
+def test_a_checkpoint_that_cannot_be_written(
+    data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("rnntool.training.resume.save_file", full)
+    with pytest.raises(RnntoolError, match=r"resume: writing failed \(No space left .*; make room"):
+        tiny.train("classify", tmp_path / "out", [data("classify")])
 
 
 # --- Real processes ----------------------------------------------------------------------------------------
@@ -202,6 +236,21 @@ def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO
             yield process, process.stderr
         finally:
             process.kill()
+
+
+def test_a_real_signal_while_the_data_is_read(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rnntool", "train", "lm", "-", "-o", str(tmp_path / "out"), "-v"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=environment()) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write("a line\n")
+        process.stdin.flush()
+        assert "read as text" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)  # while standard input is open
+        assert process.wait(10) == 130
+        assert process.stderr.read() == "rnntool: stopped before the first step\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_real_signals(data: Callable[[str], Path], tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from rnntool.labels import SCHEMES, convert, spans
 from rnntool.streams import Lines
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.base import Criterion, by_length, excerpt, pad
-from rnntool.tasks.lm import Scored
+from rnntool.tasks.lm import EngineStep, Scored
 from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
-from rnntool.tokenize import UNK, Token, WordTokenizer
+from rnntool.tokenize import BOS, UNK, Token, WordTokenizer
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -422,13 +422,13 @@ def test_class_weights_leave_the_mean_at_one() -> None:
     import torch
 
     from rnntool.models.heads import ClassifierHead, HeadConfig
-    from rnntool.training.run import _weigh_labels
+    from rnntool.training.run import _prepare_loss
 
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
     head = ClassifierHead(HeadConfig(kind="classify", outputs=2), 4, 4, 0.0)
-    _weigh_labels(head, task, [task.example(record, targets=True) for record in records], settings)
+    _prepare_loss(head, task, [task.example(record, targets=True) for record in records], settings)
     assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
     assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
 
@@ -465,6 +465,27 @@ def test_the_most_surprising_tokens(writer: Path) -> None:
     (first, *_) = loaded.task.mistakes(loaded.engine, texts, 3)
     assert first["gold"] == "q"
     assert first["context"] == "the b[q]ker sings ."
+
+
+def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
+    loaded = model.load(writer, threads=1)
+    task = loaded.require(LMTask)
+    prompts = [[BOS, *task.tokenizer.encode(text)] for text in ("the baker sings .", "the", "a teacher")]
+    want, states = EngineStep(loaded.engine, budget=8192).start(prompts)
+    seen: list[int] = []
+
+    class Watched:
+        initial_state = loaded.engine.initial_state
+
+        def run(self, arrays: Any, outputs: Any = None) -> Any:
+            seen.append(arrays["tokens"].size)
+            return loaded.engine.run(arrays, outputs)
+
+    have, others = EngineStep(Watched(), budget=5).start(prompts)
+    assert max(seen) <= 5
+    np.testing.assert_allclose(have, want, atol=1e-5)
+    for name, state in states.items():
+        np.testing.assert_allclose(others[name], state, atol=1e-5)
 
 
 def test_words_unseen_in_training_are_out_of_vocabulary() -> None:

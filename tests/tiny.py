@@ -111,7 +111,7 @@ def tsv(rows: Iterable[tuple[str, str]]) -> str:
 
 NETWORK: dict[str, Any] = {
     "embed": 12, "hidden": 12, "layers": 1, "dropout": 0.1, "dropout_between": 0.1, "precision": "fp32",
-    "seed": 1, "optimizer": "adamw", "lr": 0.02, "clip": 1.0,
+    "seed": 1, "optimizer": "adamw", "lr": 0.02, "clip": 1.0, "warmup": 0.0, "ema": 0.0, "token_dropout": 0.0,
 }
 WORDS: dict[str, Any] = {"char_embed": 8, "char_hidden": 8, "affix_embed": 8, "affix_buckets": 64}
 SETTINGS: dict[str, dict[str, Any]] = {

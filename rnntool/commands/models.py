@@ -75,6 +75,8 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     neighbour = output.with_name(output.name + ".writing")
     try:
         if (config["graph"] == "int8") == int8:
+            if not (folder / modeldir.GRAPH).is_file():
+                raise ModelError(f"{folder}: has no {modeldir.GRAPH}; copy or train the model again")
             shutil.copyfile(folder / modeldir.GRAPH, neighbour)
         else:
             from rnntool.models import export

@@ -93,7 +93,7 @@ def _pair_inputs(
 def _score_pairs(scorer: Model, inputs: Inputs, out: TextIO, *, as_json: bool, as_jsonl: bool) -> None:
     """A pair counts as right where the better sentence has the higher log-probability; a tie is wrong."""
     rights: dict[str, list[bool]] = defaultdict(list)
-    for pair, good, bad in scorer.compare(inputs, ready=inputs.ready):
+    for pair, good, bad in scorer.compare(inputs, ready=inputs.ready, flush=out.flush):
         right = good.total_nats > bad.total_nats
         name = pair.fields.get(PHENOMENON) if pair.fields else None
         rights[str(name or "")].append(right)

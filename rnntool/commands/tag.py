@@ -27,11 +27,12 @@ def run(
     task = tagger.require(TagTask)
     if nbest and to != "jsonl":
         raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
+    if scheme and not task.scheme:
+        raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
     settings = task.settings.replace(column=None)
     inputs = Inputs(files, "tag", lambda lines, found: task.read(lines, found, settings, targets=False),
                     format=format, errors=encoding_errors, say=say, quiet=quiet)
-    column = column or _written_column(task)
     if scheme is None and task.scheme:
         scheme = _own_scheme(files, task, format, encoding_errors, say)
     write: SentenceWriter | None = None
@@ -40,31 +41,34 @@ def run(
                                ready=inputs.ready, flush=out.flush)
         for sentence, result in tagged:
             if write is None:
-                write = _writer(to, inputs.format, column, probs)
+                write = _writer(task, to, inputs.format, column, probs)
                 out.write(write.header)
             out.write(write(sentence, result))
         if write is None:
-            write = _writer(to, inputs.format or "text", column, probs)
+            write = _writer(task, to, inputs.format or "text", column, probs)
             out.write(write.header)
         out.write(write.footer)
 
 
-def _writer(to: str | None, came_in: str, column: str | None, probs: bool) -> SentenceWriter:
+def _writer(
+    task: TagTask, to: str | None, came_in: str, column: str | None, probs: bool
+) -> SentenceWriter:
     """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
     if to is None:
         to = "conll" if came_in == "text" or (came_in == "tokens" and probs) else came_in
-    return sentence_writer(to, column=column, probs=probs)
+    return sentence_writer(to, column=column or _written_column(task, to), probs=probs)
 
 
-def _written_column(task: TagTask) -> str | None:
+def _written_column(task: TagTask, to: str) -> str | None:
     """Where tags go in formats that name their columns: where the model learned them, if that was a name.
 
-    Spans that were learned from a numbered column go to the MISC key NER; they are no parts of speech.
+    In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER; they are no parts of
+    speech.
     """
     learned: str | None = task.settings.column
     if learned is not None and not learned.lstrip("-").isdecimal() and learned != "last":
         return learned
-    return "NER" if task.scheme else None
+    return "NER" if task.scheme and to == "conllu" else None
 
 
 def _own_scheme(files: list[str], task: TagTask, format: str | None, errors: str, say: Say) -> str | None:

@@ -28,13 +28,24 @@ SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "p
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM so that a step can end; a second one leaves at once."""
+    """Notes SIGINT and SIGTERM so that a step can end; a second one leaves at once.
+
+    Before the first step has ended there is nothing to save, and the first one leaves at once.
+    """
 
     def __init__(self) -> None:
         self.arrived: int | None = None
+        self.begun = False
+
+    def stopping(self) -> int | None:
+        """The signal that arrived, if any; asked after each step."""
+        self.begun = True
+        return self.arrived
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        if not self.begun:
+            raise Interrupted(number, "stopped before the first step")
         if self.arrived is not None:
             sys.exit(128 + number)
         self.arrived = number
@@ -91,8 +102,10 @@ def run(
     with signals() as noted, console.training_progress(quiet=quiet) as watch:
         try:
             report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
-                           stopping=lambda: noted.arrived, say=say)
+                           stopping=noted.stopping, say=say)
         except Interrupted as stopped:
+            if not noted.begun:
+                raise
             message = f"{stopped}; go on with: rnntool train {task} -o {shlex.quote(str(out))} --resume"
             raise Interrupted(stopped.exit_code - 128, message) from None
     if as_json:

@@ -30,14 +30,24 @@ class OnnxEngine:
             reason = str(error).split("\n")[0]
             raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the "
                              "model again") from None
+        self.path = path
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
+        self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
         self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
         """The named outputs (all by default) of a batch."""
         names = self.outputs if outputs is None else [name for name in outputs if name in self.outputs]
-        values = self.session.run(names, {name: arrays[name] for name in self.inputs})
+        inputs = {name: arrays[name] for name in self.inputs}
+        try:
+            values = self.session.run(names, inputs)
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            reason = str(error).split("\n")[0]
+            raise ModelError(f"{self.path}: can't be run on this input ({reason}); give it more memory, or "
+                             "copy the model again") from error
         return dict(zip(names, values, strict=True))
 
     def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:

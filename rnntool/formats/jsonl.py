@@ -68,7 +68,7 @@ def read_sentences(
             words = [text[start:end] for start, end in offsets]
         else:
             raise DataError(f"{place}: want 'tokens' or 'text', found {_keys(found)}; rename one")
-        tags = _strings(found, key, place) if key in found or need_tags else None
+        tags = _strings(found, key, place) if need_tags else _tags(found.get(key), len(words))
         if tags is not None and len(tags) != len(words):
             raise DataError(
                 f"{place}: want one tag a word, found {len(words)} words and {len(tags)} tags in {key!r}; "
@@ -184,6 +184,12 @@ def _labels(value: Any) -> tuple[str, ...] | None:
     if not all(isinstance(v, str | int | float) for v in values):
         return None
     return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if v != "")
+
+
+def _tags(value: Any, count: int) -> list[str] | None:
+    """Tags that nobody asked for, if that is what they are: the key may hold something else."""
+    fits = isinstance(value, list) and len(value) == count and all(isinstance(tag, str) for tag in value)
+    return value if fits else None
 
 
 def _offsets(value: Any, count: int, length: int) -> Offsets | None:

@@ -87,6 +87,7 @@ class ClassifierHead(nn.Module):
         self.attention = nn.Linear(input_size, 1) if "attention" in self.pooling else None
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(input_size * len(self.pooling), config.outputs)
+        self.label_smoothing = 0.0  # set by training, like the weights of labels
         self.register_buffer("label_weights", torch.ones(config.outputs), persistent=False)
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
@@ -118,9 +119,11 @@ class ClassifierHead(nn.Module):
         """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit."""
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         if self.multi_label:  # targets (B, L)
-            losses = functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+            wanted = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
             return (losses * self.label_weights).sum(-1).mean()
-        return functional.cross_entropy(logits, targets, weight=self.label_weights)
+        return functional.cross_entropy(
+            logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing)
 
 
 class TaggerHead(nn.Module):

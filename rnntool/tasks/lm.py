@@ -7,6 +7,7 @@ zero.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -208,14 +209,17 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
     def mistakes(self, engine: Engine, records: Sequence[Text], k: int) -> list[Mistake]:
         """The `k` most surprising tokens: `gold` is the token, `prob` its probability."""
-        found: list[Mistake] = []
-        for record in records:
-            result = self.decode([record], self.run(engine, self.encode([record])))[0]
-            for token, log_prob in zip(result.tokens, result.log_probs, strict=False):
-                found.append(Mistake(
-                    prob=math.exp(log_prob), gold=record.text[token.start : token.end], predicted="",
-                    context=excerpt(record.text, token.start, token.end)))
-        return sorted(found, key=lambda mistake: mistake["prob"])[:k]
+        def tokens() -> Iterator[tuple[float, Text, tokenize.Token]]:
+            for record in records:
+                result = self.decode([record], self.run(engine, self.encode([record])))[0]
+                for token, log_prob in zip(result.tokens, result.log_probs, strict=False):
+                    yield log_prob, record, token
+
+        return [
+            Mistake(prob=math.exp(log_prob), gold=record.text[token.start : token.end], predicted="",
+                    context=excerpt(record.text, token.start, token.end))
+            for log_prob, record, token in heapq.nsmallest(k, tokens(), key=lambda found: found[0])
+        ]
 
     def score(self, engine: Engine, records: Sequence[Text]) -> float:
         """The criterion alone."""
@@ -249,8 +253,13 @@ class EngineStep:
         parts = []
         for batch in by_length([len(row) for row in rows], self.budget):
             tokens, lengths = pad([rows[i] for i in batch], PAD)
-            logits, state = self._read(tokens, lengths, self.engine.initial_state(len(batch)))
-            parts.append((batch, logits[lengths - 1, np.arange(len(batch))], state))
+            state = self.engine.initial_state(len(batch))
+            # Only a row alone can be beyond the budget; it is read in pieces, for its logits are many.
+            for start in range(0, len(tokens), self.budget):
+                piece = tokens[start : start + self.budget]
+                ends = np.minimum(lengths - start, len(piece))
+                logits, state = self._read(piece, ends, state)
+            parts.append((batch, logits[ends - 1, np.arange(len(batch))], state))
         order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))
         state = {name: np.concatenate([state[name] for _, _, state in parts], axis=1) for name in parts[0][2]}
         return np.concatenate([logits for _, logits, _ in parts])[order], self.select(state, order)

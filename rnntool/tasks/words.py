@@ -24,7 +24,7 @@ CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
 AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
-TYPES_KEPT = 100_000  # rows in the table before it starts anew: memory stays flat over any stream
+TYPES_KEPT = 50_000  # rows in the table before it starts anew: memory stays flat over any stream
 _RUN = re.compile(r"(.)\1{2,}", re.DOTALL)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rnntool.errors import ModelError
+from rnntool.errors import ModelError, RnntoolError
 from rnntool.modeldir import write_json
 from rnntool.models.cells import State
 from rnntool.training.optim import MovingAverage, set_weights, weights_of
@@ -55,7 +56,7 @@ class Checkpoint:
     stream: list[State] | None = None  # state that the next window goes on from
 
     def save(self, folder: Path) -> None:
-        """Write to `folder`, replacing the checkpoint there."""
+        """Write to `folder`, replacing the checkpoint there; `RnntoolError` where there is no room."""
         tensors = {f"weights/{name}": tensor for name, tensor in weights_of(self.network).items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{key}": t for key, t in values.items() if t is not None}
@@ -65,12 +66,18 @@ class Checkpoint:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
         for layer, state in enumerate(self.stream or []):
             tensors |= {f"stream/{layer}/{part}": tensor for part, tensor in enumerate(state)}
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"step-{self.progress.step}.safetensors"
         neighbour = path.with_suffix(".writing")
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, neighbour)
-        neighbour.replace(path)
-        write_json(folder / STATE, {"tensors": path.name, **dataclasses.asdict(self.progress)})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, neighbour)
+            neighbour.replace(path)
+            write_json(folder / STATE, {"tensors": path.name, **dataclasses.asdict(self.progress)})
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                neighbour.unlink()
+            raise RnntoolError(
+                f"{folder}: writing failed ({error}); make room and go on with --resume") from None
         for old in folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rnntool import __version__, config, modeldir
 from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import pick_device
-from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
 from rnntool.models.heads import ClassifierHead, HeadConfig
@@ -91,7 +92,7 @@ def train(
         if job.task != task:
             raise UsageError(f"{out}: its training is of the task {job.task}; give rnntool train {job.task}")
     else:
-        _refuse_existing(out, force=force)
+        _check_place(out, force=force)
     torch.set_num_threads(threads or cores())
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
@@ -105,9 +106,6 @@ def train(
         vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
     if fingerprint is None:
         learner = kind.learn(train_records, settings, vectors=vectors[0] if job.task != "lm" else [])
-        with modeldir.staged(resume) as stage:
-            _save_task(learner, stage / TASK)
-            job.save(stage / JOB, found)
     else:
         learner = _load_task(kind, resume / TASK, settings)
     _describe(learner, train_records, dev_records, say)
@@ -124,24 +122,30 @@ def train(
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping,
     )
     if isinstance(network.head, ClassifierHead):
-        _weigh_labels(network.head, learner, examples, settings)
+        _prepare_loss(network.head, learner, examples, settings)
     say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
-    if fingerprint is not None:
+    if fingerprint is None:  # from here on there is something to resume, and an older checkpoint is gone
+        modeldir.remove(resume)
+        with modeldir.staged(resume) as stage:
+            _save_task(learner, stage / TASK)
+            job.save(stage / JOB, found)
+    else:
         trainer.resume()
     progress = trainer.run()
-    return write_model(learner, network.cpu(), dev_records, out, history=progress.history)
+    return write_model(
+        learner, network.cpu(), dev_records, out, history=progress.history, threads=threads)
 
 
 def write_model(
     task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]],
+    history: list[dict[str, Any]], threads: int = 0,
 ) -> dict[str, Any]:
     """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report."""
     settings = task.settings
     with modeldir.staged(out, replace=True) as stage:
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
-        report = task.report(OnnxEngine(stage / modeldir.GRAPH), dev) if dev else {}
+        report = task.report(OnnxEngine(stage / modeldir.GRAPH, threads=threads), dev) if dev else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network).items()}
         (stage / modeldir.WEIGHTS).write_bytes(save(weights))
@@ -191,10 +195,19 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
     return NetworkConfig(encoder=encoder, head=head)
 
 
-def _refuse_existing(out: Path, *, force: bool) -> None:
-    if out.exists() and not out.is_dir():
+def _check_place(out: Path, *, force: bool) -> None:
+    """Refuse, before anything is read, a folder that can't be written or holds something else."""
+    try:
+        there = next(place for place in (out, *out.parents) if place.exists())
+        held = there == out and there.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise RnntoolError(
+            f"{out}: can't be read ({error.strerror}); choose another folder with -o") from None
+    if there == out and not out.is_dir():
         raise UsageError(f"{out}: is a file; give -o a folder")
-    if not out.exists() or not any(out.iterdir()):
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RnntoolError(f"{out}: can't be written to; choose another folder with -o")
+    if not held:
         return
     ours = (out / modeldir.CONFIG).exists() or (out / modeldir.RESUME).exists()
     if not ours:
@@ -202,7 +215,6 @@ def _refuse_existing(out: Path, *, force: bool) -> None:
     if not force:
         raise UsageError(f"{out}: exists already; --resume goes on with a training that was stopped, --force "
                          "replaces it")
-    modeldir.remove(out / modeldir.RESUME)
 
 
 def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any], list[Any]]:
@@ -213,7 +225,11 @@ def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any
 
     records = read(job.train)
     if job.dev:
-        return records, read(job.dev)
+        dev = read(job.dev)
+        if not dev:
+            raise DataError(f"{', '.join(job.dev)}: want records for development, found none; leave --dev "
+                            "out to keep a share of the training records")
+        return records, dev
     return split(records, job.settings, ordered=kind is LMTask)
 
 
@@ -299,9 +315,10 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
         return f"{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
 
 
-def _weigh_labels(head: ClassifierHead, task: Any, examples: list[Any], settings: Settings) -> None:
-    """Weigh the loss of each label by how rare it is, its mean over the examples being 1."""
+def _prepare_loss(head: ClassifierHead, task: Any, examples: list[Any], settings: Settings) -> None:
+    """Smooth labels, and weigh each one's loss by how rare it is, the mean over the examples being 1."""
     assert isinstance(settings, ClassifySettings)
+    head.label_smoothing = settings.label_smoothing
     if settings.class_weights == "none":
         return
     counts = torch.zeros(len(task.labels))

@@ -11,6 +11,7 @@ from rnntool.models.weights import load_weights
 from rnntool.tokenize import Tokenizer
 
 EMBEDDING = "encoder.input.embedding.weight"
+VECTORS = "encoder.input.vectors.weight"  # come from --vectors; a row is another word in each model
 
 
 def carry_over(model: str, network: Network, tokenizer: Tokenizer) -> str:
@@ -22,7 +23,7 @@ def carry_over(model: str, network: Network, tokenizer: Tokenizer) -> str:
     carried, left = [], []
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if not name.startswith("encoder."):
+            if not name.startswith("encoder.") or name == VECTORS:
                 continue
             tensor = source.get(name)
             if name == EMBEDDING and tensor is not None and tensor.shape[1] == parameter.shape[1]:

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What the training loop costs: a tagger's tokens a second, against the same network fed with ready batches.
+
+The bare loop does what cannot be left out: forward, backward, clipping, the optimizer's step. rnntool's own
+makes the batches as well, and has the schedule, the moving average and the checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from timing import in_turn, ratio, show
+
+from rnntool.config import TagSettings, cores
+from rnntool.tasks import TagTask
+from rnntool.tasks.reading import read_all
+from rnntool.training.batching import Shuffled
+from rnntool.training.loop import Trainer
+from rnntool.training.run import design
+
+
+def network(task: TagTask) -> Any:
+    """A new network, always with the same weights."""
+    import torch  # after rnntool.training, which says how torch's threads wait
+
+    from rnntool.models.network import Network
+
+    torch.manual_seed(task.settings.seed)
+    return Network(design(task, task.settings))
+
+
+def ours(task: TagTask, batches: Shuffled, folder: Path) -> float:
+    """Seconds of an epoch in rnntool's loop, without evaluation."""
+    import torch
+
+    trainer = Trainer(task, network(task), batches, [], task.settings, device=torch.device("cpu"),
+                      folder=folder, watch=lambda step: None, stopping=lambda: None)
+    began = time.perf_counter()
+    trainer.run()
+    return time.perf_counter() - began
+
+
+def bare(task: TagTask, batches: Shuffled) -> float:
+    """Seconds of an epoch in the least loop there can be, over batches that are tensors already."""
+    import torch
+
+    from rnntool.engines.torch import to_tensors
+    from rnntool.training.loop import pick_precision
+    from rnntool.training.optim import make_optimizer
+
+    device = torch.device("cpu")
+    precision = pick_precision(task.settings, device)
+    learner = network(task).train()
+    optimizer = make_optimizer(learner, task.settings)
+    ready = [to_tensors(arrays, device) for arrays in batches.epoch(0)]
+    began = time.perf_counter()
+    for tensors in ready:
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss, _ = learner.loss(tensors)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), task.settings.clip)
+        optimizer.step()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", metavar="FILE.conllu", help="sentences with tags")
+    parser.add_argument("--sentences", type=int, default=2000, help="of them; %(default)s by default")
+    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; %(default)s by default")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads or cores())
+    torch.set_flush_denormal(True)
+    settings = TagSettings(epochs=1)
+    records = read_all(TagTask, [options.file], format="conllu", settings=settings, errors="strict",
+                       say=lambda message: None)[: options.sentences]
+    task = TagTask.learn(records, settings, vectors=[])
+    examples = [task.example(record, targets=True) for record in records]
+    batches = Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        loops = {"rnntool": partial(ours, task, batches, Path(folder)),
+                 "bare loop": partial(bare, task, batches)}
+        measured = in_turn(loops, repeats=options.repeats)
+    tokens = sum(map(task.length, examples))
+    print(f"{tokens:,} tokens in {len(batches):,} batches")
+    show([("loop", "tokens/s"),
+          *((name, f"{tokens / statistics.median(times):,.0f}") for name, times in measured.items())])
+    print(f"rnntool's takes {ratio(measured['rnntool'], measured['bare loop']):.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
