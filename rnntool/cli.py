@@ -67,6 +67,9 @@ def _outcome() -> Iterator[None]:
             _drop_output()
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename:
+            console.say(f"{error.filename}: permission denied; choose another place or change its rights")
+            raise typer.Exit(1) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         console.say(f"<stdout>: writing failed: {error.strerror}; make room or write elsewhere")

@@ -193,6 +193,9 @@ class WordSettings(Settings):
         64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
     affix_buckets: int = option(
         16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
+    word_dropout: float = option(
+        0.0, "Share of words that a step blanks out whole (Iyyer et al. 2015).", panel="Network", low=0,
+        high=0.95)
     bidirectional: bool = option(True, "Read in both directions.", panel="Network")
     vocab_size: int | None = option(None, "Largest vocabulary; no limit by default.", panel="Data", low=5)
     min_count: int = option(2, "Words seen less often have no embedding of their own.", panel="Data", low=1)

@@ -17,6 +17,7 @@ from rnntool.config import cores
 from rnntool.decoding import Sampling
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text
+from rnntool.labels import SCHEMES
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.base import Engine, by_length
 from rnntool.tasks.classify import Classified
@@ -121,7 +122,7 @@ class Model:
         spans as `iob1`, `iob2` (the default) or `iobes`. Tags less probable than `threshold` are left out:
         `_` stands for them, `O` where spans are tagged.
         """
-        records = map(_sentence, sentences)
+        records = map(_sentence, _several(sentences))
         for _, result in self.tagged(records, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold):
             yield result
 
@@ -138,6 +139,8 @@ class Model:
     ) -> Iterator[tuple[Sentence, Tagged]]:
         """Each sentence with its tags; see `tag`."""
         task = self.require(TagTask)
+        if scheme is not None and scheme not in SCHEMES:
+            raise UsageError(f"scheme: want one of {', '.join(SCHEMES)}, found {scheme!r}")
 
         def decode(batch: Sequence[Sentence], outputs: Any) -> list[Tagged]:
             return task.decode(batch, outputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
@@ -146,7 +149,7 @@ class Model:
 
     def classify(self, texts: Iterable[str | Text]) -> Iterator[Classified]:
         """Labels of each text, ranked by probability."""
-        return (result for _, result in self.classified(map(_text, texts)))
+        return (result for _, result in self.classified(map(_text, _several(texts))))
 
     def classified(
         self, records: Iterable[Text], *, ready: Ready = _always, flush: Flush = _never
@@ -160,7 +163,7 @@ class Model:
 
         With `stream` the state is carried from one text to the next; otherwise each starts from BOS.
         """
-        return (result for _, result in self.scored(map(_text, texts), stream=stream))
+        return (result for _, result in self.scored(map(_text, _several(texts)), stream=stream))
 
     def scored(
         self, records: Iterable[Text], *, stream: bool = False, ready: Ready = _always, flush: Flush = _never
@@ -214,7 +217,7 @@ class Model:
         task = self.require(LMTask)
         writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
                          min_tokens=min_tokens, sampling=sampling or Sampling(), stop=stop, watch=watch)
-        wanted = ((prompt, writer.ids(prompt, allow_unknown)) for prompt in prompts)
+        wanted = ((prompt, writer.ids(prompt, allow_unknown)) for prompt in _several(prompts))
         if beam:
             for i, (prompt, ids) in enumerate(wanted):
                 yield from writer.search(prompt, ids, beam=beam, n=n, first=i * n)
@@ -463,6 +466,13 @@ def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) ->
     from rnntool.models.weights import load_network
 
     return TorchEngine(load_network(folder, content), pick_device(device))
+
+
+def _several(items: Iterable[Record]) -> Iterable[Record]:
+    """The items, where they are not one text, whose characters would be taken for texts."""
+    if isinstance(items, str):
+        raise UsageError(f"want texts, found one text, {items!r}; put it into a list")
+    return items
 
 
 def _sentence(sentence: str | Sequence[str] | Sentence) -> Sentence:

@@ -221,15 +221,17 @@ def _stdout() -> Iterator[TextIO]:
 @contextmanager
 def _file(path: Path) -> Iterator[TextIO]:
     codec = _codec(path)
+    special, part = False, None
     try:
-        special = path.exists() and not path.is_file()  # /dev/null, a named pipe: never to be replaced
-        place = path if special else path.resolve()
-        part = place if special else place.with_name(f".rnntool-{secrets.token_hex(6)}.part")
-        raw = part.open("wb" if special else "xb")
-    except (OSError, ValueError) as e:
-        reason = "it is a folder" if isinstance(e, IsADirectoryError) else getattr(e, "strerror", None) or e
-        raise RnntoolError(f"{path}: can't be written: {reason}; choose another place") from None
-    try:
+        try:
+            special = path.exists() and not path.is_file()  # /dev/null, a named pipe: never to be replaced
+            place = path if special else path.resolve()
+            part = place if special else place.with_name(f".rnntool-{secrets.token_hex(6)}.part")
+            raw = part.open("wb" if special else "xb")
+        except (OSError, ValueError) as e:
+            folder = isinstance(e, IsADirectoryError)
+            reason = "it is a folder" if folder else getattr(e, "strerror", None) or e
+            raise RnntoolError(f"{path}: can't be written: {reason}; choose another place") from None
         with raw:
             packed = codec.compress(raw) if codec else raw
             with io.TextIOWrapper(packed, "utf-8", errors="surrogateescape", newline="\n") as out:
@@ -239,8 +241,9 @@ def _file(path: Path) -> Iterator[TextIO]:
                 shutil.copymode(place, part)
             part.replace(place)
     except BaseException:
-        if not special:
-            part.unlink(missing_ok=True)
+        if part is not None and not special:
+            with suppress(OSError):
+                part.unlink()
         raise
 
 

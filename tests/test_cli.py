@@ -538,6 +538,9 @@ def test_a_model_cut_short(tagger: Path, run: Run, tmp_path: Path) -> None:
         json.loads((copy / "config.json").read_text()) | {"data": {}, "network": {}}))
     for command in (["info", copy], ["tokenize", "-m", copy], ["export", copy, "-o", "x.onnx", "--int8"]):
         failed(run(*command), 4, str(copy))
+    shutil.copy(tagger / "config.json", copy)
+    graph.unlink()
+    failed(run("export", copy, "-o", "x.onnx"), 4, f"{copy}: has no model.onnx")
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -564,6 +567,15 @@ def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -
     assert done.code == 3
     assert (tmp_path / "file").read_text() == "kept", "an older output stays as it was"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    done = CliRunner().invoke(cli.app, ["info", "locked"])
+    failed(Ran(done.exit_code, done.stdout, done.stderr), 1, "locked: permission denied")
 
 
 def test_a_closed_standard_output(tagger: Path) -> None:
@@ -732,7 +744,8 @@ def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train
     (tmp_path / "a.vec").write_text("who 1 2\nwhere 3 4\n")
     (tmp_path / "b.vec").write_text("where 5 6\nwho 7 8\n")
     assert train("classify", "in.tsv", "-o", "a", *small("classify"), "--vectors", "a.vec", "-q").code == 0
-    done = train("classify", "in.tsv", "-o", "b", *small("classify"), "--vectors", "b.vec", "--init", "a", "-q")
+    again = ["--vectors", "b.vec", "--init", "a", "-q"]
+    done = train("classify", "in.tsv", "-o", "b", *small("classify"), *again)
     assert (done.code, done.err) == (0, "")
     vectors = load_weights(tmp_path / "b")["encoder.input.vectors.weight"]
     assert vectors.tolist() == [[0, 0], [5, 6], [7, 8]]

@@ -10,7 +10,7 @@ import pytest
 
 import rnntool
 from rnntool.decoding import Sampling
-from rnntool.errors import DataError, ModelError
+from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.formats import Pair
 from rnntool.model import AHEAD, WINDOW
 
@@ -141,3 +141,13 @@ def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is a model for `tag` \(tag\), want one for `classify`"):
         list(rnntool.load(tagger).classify(["x"]))
     assert issubclass(ModelError, rnntool.errors.RnntoolError)
+
+
+def test_one_text_is_not_taken_for_its_characters(
+    tagger: Path, classifier: Path, writer: Path
+) -> None:
+    for folder, name in ((tagger, "tag"), (classifier, "classify"), (writer, "score"), (writer, "generate")):
+        with pytest.raises(UsageError, match="found one text, 'the baker'; put it into a list"):
+            list(getattr(rnntool.load(folder, threads=1), name)("the baker"))
+    with pytest.raises(UsageError, match=r"scheme: want one of iob1, .*, found 'iob3'"):
+        list(rnntool.load(tagger, threads=1).tag(["the baker"], scheme="iob3"))

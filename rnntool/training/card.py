@@ -7,11 +7,14 @@ from typing import Any
 from rnntool import __version__
 
 PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
+NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with ReLU", "gru": "A GRU network",
+            "lstm": "An LSTM network"}
 EXAMPLES = {
     "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
     "classify": "echo 'A line of text.' | rnntool classify -m {name}",
     "tag": "echo 'A line of text.' | rnntool tag -m {name}",
 }
+ABOUT = ("license", "language", "about")  # settings that the card shows at its top
 FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall",
            "f1", "f1_conlleval")
 
@@ -20,12 +23,13 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     """A card in Markdown from what `config.json` holds."""
     task, report, settings = config["task"], config.get("report") or {}, config["settings"]
     network = config["network"]["encoder"]
-    direction = "bidirectional " if network["bidirectional"] else ""
+    direction = " in both directions" if network["bidirectional"] else ""
     layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
     found = [key for key in FIGURES if isinstance(report.get(key), float)]
     figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in found)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{figures}\n" if figures else ""
-    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items() if value is not None)
+    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items()
+                     if value is not None and key not in ABOUT)
     header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
               "tags": f"[rnntool, rnn, {network['cell']}]", "license": settings["license"],
               "language": settings["language"]}
@@ -35,7 +39,7 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"A {direction}{network['cell']} network, {layers} of {network['hidden']}, "
+        f"{NETWORKS[network['cell']]}{direction}, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
         f"    {EXAMPLES[task].format(name=name)}\n\n"
         f"{table}## Settings\n\n{chosen}"

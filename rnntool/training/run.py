@@ -183,7 +183,8 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
         hidden=settings.hidden, bidirectional=isinstance(settings, WordSettings) and settings.bidirectional,
         dropout=settings.dropout, dropout_between=settings.dropout_between,
-        token_dropout=settings.token_dropout, word=word,
+        token_dropout=settings.token_dropout,
+        word_dropout=settings.word_dropout if isinstance(settings, WordSettings) else 0.0, word=word,
     )
     head = HeadConfig(
         kind=task.name, outputs=sizes["outputs"],
