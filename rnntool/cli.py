@@ -301,7 +301,7 @@ def tag(
         help="Format of the output: tokens (a line of tags), inline, conll, conllu, jsonl, html. "
              "What came in by default, conll for raw text.")] = None,
     column: Annotated[str | None, typer.Option(
-        "--column", help="CoNLL-U column or JSONL key to write; the one the model learned by default.",
+        "--column", help="Column of CoNLL-U or key of JSONL to write; by default the one the model learned.",
         show_default=False)] = None,
     scheme: Annotated[Literal["iob1", "iob2", "iobes"] | None, typer.Option(
         "--scheme", help="Scheme of span tags. That of the file's own tags, else iob2.",
@@ -321,6 +321,8 @@ def tag(
     """Tag each word of sentences: parts of speech, named entities."""
     from rnntool.commands.tag import run
 
+    if as_jsonl and to not in (None, "jsonl"):
+        raise UsageError(f"--jsonl is short for --to jsonl; leave it or --to {to} out")
     run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to,
         column=column, scheme=scheme, probs=probs, nbest=nbest, threshold=threshold,
         encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
@@ -389,8 +391,8 @@ def generate(
         "--beam", min=0, help="Search the likeliest texts with K hypotheses.")] = 0,
     min_tokens: Annotated[int, typer.Option("--min-tokens", help="No end before this many tokens.")] = 0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="The end after this many tokens.")] = 500,
-    stop: Annotated[str | None, typer.Option("--stop", metavar="TEXT", help="End before this text.",
-                                             show_default=False)] = None,
+    stop: Annotated[str | None, typer.Option("--stop", metavar="TEXT", show_default=False,
+                                             help="End before this text; --beam cuts what it found.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write each token as it comes.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples drawn side by side.")] = 64,
     allow_unknown: Annotated[bool, typer.Option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -368,7 +369,10 @@ class _Writer:
                 text = "" if event.token == EOS else stream.push(event.token)
                 self._show(text + (stream.flush() if event.last else ""), last=event.last)
         for row, (prompt, prompt_ids) in enumerate(batch):
-            yield self._generated(first + row, prompt, prompt_ids, ids[row], log_probs[row], finished[row])
+            text, kept = self._cut(prompt_ids, ids[row])
+            if kept < len(ids[row]):
+                del log_probs[row][kept:]
+            yield self._generated(first + row, prompt, text, ids[row][:kept], log_probs[row], finished[row])
 
     def search(self, prompt: str, ids: list[int], *, beam: int, n: int, first: int) -> Iterator[Generated]:
         """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
@@ -377,8 +381,9 @@ class _Writer:
             min_tokens=self.min_tokens, banned=BANNED,
         )
         for i, hypothesis in enumerate(found[:n]):
-            log_probs = [hypothesis.log_prob]
-            yield self._generated(first + i, prompt, ids, hypothesis.ids, log_probs, hypothesis.finished)
+            text, kept = self._cut(ids, hypothesis.ids)
+            yield self._generated(first + i, prompt, text, hypothesis.ids[:kept], [hypothesis.log_prob],
+                                  hypothesis.finished)
 
     def _show(self, text: str, *, last: bool) -> None:
         """Pass a piece of text on, but hold back what may be the beginning of `stop`."""
@@ -396,13 +401,20 @@ class _Writer:
         self.watch(self.held[:sent])
         self.held = self.held[sent:]
 
+    def _cut(self, prompt: list[int], ids: list[int]) -> tuple[str, int]:
+        """What `ids` add to the text of the prompt, up to `stop`, and how many of them begin in that."""
+        decoder = self.task.tokenizer.stream_decoder(prompt)
+        parts = list(map(decoder.push, ids))
+        text = "".join(parts) + decoder.flush()
+        end = text.find(self.stop) if self.stop else -1
+        if end < 0:
+            return text, len(ids)
+        starts = accumulate(map(len, parts[:-1]), initial=0)
+        return text[:end], sum(start < end for start in starts)
+
     def _generated(
-        self, index: int, prompt: str, prompt_ids: list[int], ids: list[int], log_probs: list[float],
-        finished: bool,
+        self, index: int, prompt: str, text: str, ids: list[int], log_probs: list[float], finished: bool
     ) -> Generated:
-        text = self._text(prompt_ids, ids)
-        if self.stop and self.stop in text:
-            text = text[: text.index(self.stop)]
         tokens = [self.task.tokenizer.piece(i) for i in ids]
         return Generated(index=index, prompt=prompt, text=text, tokens=tokens, log_probs=log_probs,
                          finished=finished)
@@ -424,9 +436,13 @@ class _Writer:
         return stops
 
 
-def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
+def load(
+    model: str | Path, *, device: str = "cpu", threads: int = 0, side_by_side: bool = True
+) -> Model:
     """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
 
+    Taggers and classifiers run batches side by side, a thread each; without `side_by_side` one batch after
+    the other has all threads, as whoever calls the engine itself wants it.
     Raises `ModelError` where there is no such model or it is damaged. Runs no code from the folder.
     """
     folder = modeldir.find(model)
@@ -447,8 +463,9 @@ def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
     workers = threads or cores()
     # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
     # model has large products to share among its threads.
-    return Model(folder, content, task, _engine(folder, content, device, workers if task.name == "lm" else 1),
-                 workers=1 if task.name == "lm" or device not in ("auto", "cpu") else workers)
+    side_by_side &= task.name != "lm"
+    return Model(folder, content, task, _engine(folder, content, device, 1 if side_by_side else workers),
+                 workers=workers if side_by_side and device in ("auto", "cpu") else 1)
 
 
 def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) -> Engine:

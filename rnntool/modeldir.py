@@ -105,9 +105,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to write a model's files into, which are then moved into `folder`, `config.json` last.
 
-    When the body raises, nothing of it reaches `folder`. A folder that is read while files move in has no
-    `config.json`, so it is never taken for a whole one. With `replace`, what an older model had and the new
-    one has not is removed.
+    When the body raises, nothing of it reaches `folder`; an `OSError` becomes an `RnntoolError`. A folder
+    that is read while files move in has no `config.json`, so it is never taken for a whole one. With
+    `replace`, what an older model had and the new one has not is removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +126,9 @@ def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             (stage / name).replace(folder / name)
+    except OSError as error:
+        raise RnntoolError(f"{folder}: writing failed ({error.strerror or error}); make room, or choose "
+                           "another folder with -o") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -67,6 +67,7 @@ class _Settings:
     lower: bool
     min_count: int
     split: str
+    bare: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -211,7 +212,7 @@ class _Listed(Tokenizer):
         if not counts:
             raise DataError(f"training data: want text to learn {cls.unit}s from, found none")
         entries = _by_frequency(counts, settings.min_count)
-        if not entries:
+        if not entries and not settings.bare:
             least = settings.min_count
             raise DataError(f"training data: no {cls.unit} is seen {least} times or more; lower --min-count")
         return entries[: settings.vocab_size and settings.vocab_size - len(SPECIALS)]
@@ -287,10 +288,11 @@ class WordTokenizer(_Listed):
         vocab_size: int | None = None,
         min_count: int = 1,
         lower: bool = False,
+        bare: bool = False,
     ) -> WordTokenizer:
-        """A tokenizer for words that come split already, from how often each was seen."""
+        """A tokenizer for words that come split already, from how often each was seen; see `train`."""
         settings = _Settings(
-            kind=cls.kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split="space"
+            kind=cls.kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split="space", bare=bare
         )
         seen: Counter[str] = Counter()
         for word, count in counts.items():
@@ -305,7 +307,8 @@ class WordTokenizer(_Listed):
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> WordTokenizer:
         """As the function of that name, without its checks of `config`."""
-        return cls(cls._listed(folder), lower=config["lower"], split=config["split"])
+        bare = config["size"] == len(SPECIALS)  # its file is empty
+        return cls([] if bare else cls._listed(folder), lower=config["lower"], split=config["split"])
 
     def config(self) -> dict[str, Any]:
         """What `load` wants besides the file, in plain JSON values."""
@@ -497,16 +500,19 @@ def train(
     lower: bool = False,
     min_count: int = 1,
     split: str = "space",
+    bare: bool = False,
 ) -> Tokenizer:
     """Learn a tokenizer of one of `KINDS` from `texts` alone.
 
     `vocab_size` is the most ids there may be, the special ones included: by default 8000 for subwords and no
     limit for characters and words. Subwords take 261 at least, since 256 are bytes; a small corpus gives
     fewer than asked. `min_count` is how often a word or character must be seen to have an id. `split`, for
-    words, is one of `SPLITS`: at white space, or as `split_words` does. Equal texts give equal tokenizers.
-    Raises UsageError for a setting out of range, DataError where the texts hold nothing to learn from.
+    words, is one of `SPLITS`: at white space, or as `split_words` does. With `bare` the special ids will do
+    where no word is seen often enough. Equal texts give equal tokenizers. Raises UsageError for a setting out
+    of range, DataError where the texts hold nothing to learn from.
     """
-    settings = _Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split)
+    settings = _Settings(
+        kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare)
     return KINDS[kind].learn(texts, settings)
 
 

@@ -676,7 +676,7 @@ def test_train_settings_come_from_everywhere(
     ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "want records for development, found none"),
     ("lm", "in.txt", "text\n", ["--vectors", "gone.vec"], 3, "gone.vec: no such file"),
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
-    ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the settings"),
+    ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),
 ])  # fmt: skip
 def test_train_on_bad_data(
     task: str, name: str, text: str, options: list[str], code: int, words: str, train: Train, tmp_path: Path
@@ -732,9 +732,53 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     sizes = ["--tokenizer=char", "--embed=16", "--hidden=16", "--layers=2", "--no-bidirectional"]
     done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer, "-v")
     assert done.code == 0
-    assert "embeddings of " in done.err
-    assert "layers.1.ahead.kernel.weight_hh_l0" in done.err
-    assert "; not carried over: nothing\n" in done.err
+    entries = len((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
+    shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
+                 & set((writer / "vocab.txt").read_text("utf-8").splitlines()))
+    parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.ahead", "layers.1.ahead"]
+    said = f"carried over from {writer}: {', '.join(parts)}; not carried over: nothing"
+    assert f"rnntool: {said}\n" in done.err
+    kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]
+    assert kept == {"model": str(writer), "parts": parts, "left": []}
+    done = train("classify", "in.tsv", "-o", "plain", *small("classify"), *sizes, "--init", writer)
+    assert f"rnntool: {said}\n" in done.err
+    done = train("classify", "in.tsv", "-o", "quiet", *small("classify"), *sizes, "--init", writer, "-q")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_train_from_another_model_carries_a_layer_whole_or_not(
+    train: Train, writer: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    sizes = ["--tokenizer=char", "--embed=10", "--hidden=16", "--layers=2", "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer)
+    assert "carried over from" in done.err
+    assert ": layers.1.ahead; not carried over: input.embedding, layers.0.ahead\n" in done.err
+    sizes[2] = "--hidden=10"  # the special tokens alone fit, and they are none of the text
+    (tmp_path / "odd.tsv").write_text("text\tlabel\n" + "Q\ta\nZ\tb\n" * 5)
+    failed(train("classify", "odd.tsv", "-o", "odd", *small("classify"), *sizes, "--embed=16", "--init",
+                 writer), 4, "nothing of its encoder fits")
+
+
+def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) -> None:
+    from rnntool.models.weights import load_weights
+
+    rows = tiny.questions(40)
+    (tmp_path / "a.tsv").write_text(tiny.tsv(rows))
+    (tmp_path / "b.tsv").write_text(tiny.tsv([("Aha Aho " + text, label) for text, label in rows]))
+    still = ["--lr=0", "--weight-decay=0", "-q"]
+    assert train("classify", "a.tsv", "-o", "a", *small("classify"), "-q").code == 0
+    assert train("classify", "b.tsv", "-o", "b", *small("classify"), *still, "--init", "a").code == 0
+    tables = []
+    for name in "ab":
+        content = json.loads((tmp_path / name / "config.json").read_text())
+        characters = content["data"]["features"]["characters"]
+        table = load_weights(tmp_path / name)["encoder.input.characters.embedding.weight"]
+        tables.append(dict(zip(characters, table[2:].tolist(), strict=True)))
+    before, after = tables
+    assert list(after).index("e") != list(before).index("e")
+    assert "A" in after.keys() - before.keys()
+    assert all(after[char] == row for char, row in before.items())
 
 
 def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train, tmp_path: Path) -> None:
@@ -749,3 +793,72 @@ def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train
     assert (done.code, done.err) == (0, "")
     vectors = load_weights(tmp_path / "b")["encoder.input.vectors.weight"]
     assert vectors.tolist() == [[0, 0], [5, 6], [7, 8]]
+
+
+def test_train_keeps_a_dev_record_of_few(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a b\nb a\n")
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "-v")
+    assert done.code == 0
+    assert "1 training records, 1 for development" in done.err
+    done = train("lm", "in.txt", "-o", "most", *small("lm"), "--dev-fraction", "0.9", "-v")
+    assert "1 training records, 1 for development" in done.err
+    for watching in (["--patience", "2"], ["--schedule", "plateau"]):
+        base = ["lm", "in.txt", "-o", "x", *small("lm"), *watching]
+        failed(train(*base, "--dev-fraction", "0"), 2, watching[0], "give --dev")
+        assert train(*base[:3], "out" + watching[0], *base[4:], "-q").code == 0
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("task", "name"), [("classify", "in.tsv"), ("tag", "in.conll")])
+def test_train_where_no_word_is_frequent(
+    task: str, name: str, train: Train, run: Run, tmp_path: Path
+) -> None:
+    data = {"in.tsv": "text\tlabel\nfine work\tgood\npoor stuff\tbad\nodd\tbad\n",
+            "in.conll": "Fine X\nwork Y\n\npoor X\nstuff Y\n\nodd X\n\n"}
+    (tmp_path / name).write_text(data[name])
+    base = [task, name, *small(task), "--min-count=2", "--dev-fraction=0", "-q"]
+    done = train(*base, "-o", "out")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "out" / "vocab.txt").read_text() == ""
+    assert len(ok(run(task, "-m", "out", input="fine work\n")).split()) in (1, 4)
+    failed(train(*base, "-o", "x", "--chars=none", "--affix-embed=0"), 3, "lower --min-count")
+
+
+def test_train_resumes_with_nothing_else(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("text\n")
+    base = ["lm", "-o", "out", "--resume"]
+    for more in (["in.txt"], ["--dev", "in.txt"], ["--from", "text"], ["--force"],
+                 ["--encoding-errors", "replace"], ["--preset", "char"], ["--epochs", "3"]):
+        failed(train(*base, *more), 2, "--resume goes on with the files and settings", f"leave {more[0]} out")
+
+
+def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, run: Run) -> None:
+    tag = ["tag", "-m", tagger]
+    failed(run(*tag, "--jsonl", "--to", "inline", input=LINES), 2, "--jsonl is short for --to jsonl")
+    assert jsonl(ok(run(*tag, "--jsonl", "--to", "jsonl", input=LINES)))
+    for more in (["--to", "inline"], ["--from", "tokens"], []):
+        failed(run(*tag, "--column", "xpos", *more, input=LINES), 2, "--column: ", "--to conllu or jsonl")
+    assert "\tDET" in ok(run(*tag, "--column", "xpos", "--to", "conllu", input=LINES))
+    for flag in ("--ids", "--jsonl"):
+        failed(run("tokenize", "-m", writer, "--decode", flag, input="4\n"), 2, "--decode", flag)
+
+
+def test_evaluate_gives_one_batch_all_threads(
+    tagger: Path, pos_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnntool import model
+
+    asked: list[dict[str, Any]] = []
+    load = model.load
+
+    def noted(*names: str, **options: Any) -> model.Model:
+        asked.append(options)
+        return load(*names, **options)
+
+    monkeypatch.setattr(model, "load", noted)
+    assert CliRunner().invoke(cli.app, ["evaluate", "-m", str(tagger), str(pos_file)]).exit_code == 0
+    assert asked[0]["side_by_side"] is False
+    for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):
+        loaded = load(tagger, threads=3, side_by_side=side_by_side)
+        session = loaded.engine.session  # type: ignore[attr-defined]
+        assert (loaded.workers, session.get_session_options().intra_op_num_threads) == (workers, threads)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,11 @@ def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RnntoolError, match=r"can't be written to .* choose another folder"), \
             modeldir.staged(tmp_path / "file" / "out"):
         pass
+
+
+def test_a_stage_that_cannot_be_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(RnntoolError, match=r"out: writing failed \(No space left on device\); make room"), \
+            modeldir.staged(out):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(out.iterdir()) == []

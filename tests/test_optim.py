@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from rnntool.config import Settings
@@ -13,6 +15,7 @@ from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.training.optim import SCHEDULES, MovingAverage, make_optimizer, rate, set_weights, weights_of
+from rnntool.training.resume import Checkpoint, Progress
 
 
 def rates(at: list[float], **settings: Any) -> list[float]:
@@ -115,3 +118,30 @@ def test_weights_are_copies() -> None:
     assert not torch.equal(kept["head.output.bias"], net.head.output.bias)
     set_weights(net, kept)
     assert torch.equal(kept["head.output.bias"], net.head.output.bias)
+
+
+def test_frozen_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
+    vectors = "encoder.input.vectors.weight"
+    net = network()
+    assert vectors in dict(net.named_parameters())
+    average = MovingAverage(net, decay=0.5)
+    best = weights_of(net)
+    assert vectors not in best
+    assert vectors not in average.weights
+    assert vectors in weights_of(net, frozen=True)
+    average.update(net, 1)
+    average.swap(net)
+    set_weights(net, best)
+    optimizer = make_optimizer(net, Settings())
+    Checkpoint(Progress(), net, optimizer, average, best).save(tmp_path)
+    (saved,) = tmp_path.glob("*.safetensors")
+    assert [name for name in load_file(saved) if name.endswith(vectors)] == ["weights/" + vectors]
+    want = weights_of(net, frozen=True)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    state = Checkpoint(Progress(), net, optimizer, average)
+    state.load(tmp_path)
+    assert all(torch.equal(want[name], p) for name, p in net.named_parameters())
+    assert state.best_weights is not None
+    assert state.best_weights.keys() == best.keys()

@@ -99,6 +99,13 @@ def test_generate_stops_before_a_text(writer: Path) -> None:
     free = list(loaded.generate(n=4, seed=3, max_tokens=50))
     for sample, whole in zip(loaded.generate(n=4, seed=3, max_tokens=50, stop="e "), free, strict=True):
         assert sample.text == whole.text.split("e ")[0]
+        # characters are tokens here
+        assert sample.tokens == whole.tokens[: len(sample.text)]
+        assert sample.log_probs[: len(sample.text)] == whole.log_probs[: len(sample.text)]
+        assert len(sample.log_probs) == len(sample.tokens) + sample.finished
+    for sample in loaded.generate(beam=3, n=2, max_tokens=30, stop=" "):
+        assert (len(sample.tokens), len(sample.log_probs)) == (len(sample.text), 1)
+        assert " " not in sample.text
 
 
 def test_an_unknown_character_is_named(writer: Path) -> None:

@@ -186,6 +186,16 @@ def test_training_errors_are_the_users() -> None:
             train(kind, [""])
     with pytest.raises(DataError, match="no word is seen 9 times"):
         train("word", CORPUS, min_count=9)
+    with pytest.raises(DataError, match="found none"):
+        train("word", [""], bare=True)
+
+
+def test_special_tokens_alone(tmp_path: Path) -> None:
+    tokenizer = train("word", CORPUS, min_count=9, bare=True)
+    assert tokenizer.size == 4
+    assert WordTokenizer.from_counts({"a": 1}, min_count=2, bare=True).size == 4
+    tokenizer.save(tmp_path)
+    assert load(tmp_path, tokenizer.config()).encode("a b") == [UNK, UNK]
 
 
 # characters and words

@@ -19,7 +19,7 @@ def run(
     errors: int, as_json: bool, encoding_errors: str, device: str, threads: int, say: Say,
 ) -> None:
     """Print a model's report on data with the right answers."""
-    loaded = models.load(model, device=device, threads=threads)
+    loaded = models.load(model, device=device, threads=threads, side_by_side=False)
     task = loaded.task
     given = {name: value for name, value in columns.items() if value is not None}
     foreign = [flag(name) for name in given if not hasattr(task.settings, name)]

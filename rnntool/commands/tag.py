@@ -14,6 +14,7 @@ from rnntool.streams import open_output
 from rnntool.tasks import TagTask
 from rnntool.tasks.reading import Say, opened
 
+NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
 
 
@@ -27,6 +28,8 @@ def run(
     task = tagger.require(TagTask)
     if nbest and to != "jsonl":
         raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
+    if to is not None:
+        _writer(task, to, to, column, probs)  # says at once what is wrong with it
     if scheme and not task.scheme:
         raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
@@ -56,6 +59,9 @@ def _writer(
     """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
     if to is None:
         to = "conll" if came_in == "text" or (came_in == "tokens" and probs) else came_in
+    if column and to not in NAMED:
+        raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
+                         "jsonl")
     return sentence_writer(to, column=column or _written_column(task, to), probs=probs)
 
 

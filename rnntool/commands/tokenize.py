@@ -17,6 +17,9 @@ def run(
     encoding_errors: str,
 ) -> None:
     """Encode or decode lines."""
+    if decode and (ids or as_jsonl):
+        raise UsageError(f"--decode: text comes out, so {'--ids' if ids else '--jsonl'} says nothing; leave "
+                         "one out")
     tokenizer = None
     if model is not None:
         folder = modeldir.find(model)

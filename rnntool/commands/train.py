@@ -87,9 +87,12 @@ def run(
     if resume:
         typed = [config.flag(name) for name, value in given.items()
                  if value is not None and config.variable(name) not in os.environ]
-        if typed or preset or config_file:
-            raise UsageError(f"--resume goes on with the settings that the training began with; leave "
-                             f"{', '.join(typed) or '--preset and --config'} out")
+        others = {"--preset": preset, "--config": config_file, "--dev": dev, "--from": format,
+                  "--force": force, "--encoding-errors": encoding_errors != "strict"}
+        typed = [*files, *typed, *(name for name, value in others.items() if value)]
+        if typed:
+            raise UsageError(f"--resume goes on with the files and settings that the training began with; "
+                             f"leave {', '.join(typed)} out")
     else:
         if not files:
             raise UsageError("want training files, found none; name them, or `-` for standard input")
@@ -102,7 +105,7 @@ def run(
     with signals() as noted, console.training_progress(quiet=quiet) as watch:
         try:
             report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
-                           stopping=noted.stopping, say=say)
+                           stopping=noted.stopping, say=say, tell=console.hush if quiet else console.say)
         except Interrupted as stopped:
             if not noted.begun:
                 raise

@@ -18,7 +18,7 @@ from rnntool.formats import Text, read_texts
 from rnntool.labels import Labels
 from rnntool.streams import Lines
 from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, pad
-from rnntool.tasks.words import WordFeatures
+from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 EVALUATION_BUDGET = 8192  # padded tokens in a batch
@@ -79,7 +79,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
-            split="words",
+            split="words", bare=spelled(settings),
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):

@@ -18,7 +18,7 @@ from rnntool.formats import Sentence, Tagged, read_sentences
 from rnntool.labels import Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
 from rnntool.streams import Lines
 from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, excerpt, pad
-from rnntool.tasks.words import WordFeatures
+from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import WordTokenizer, split_words
 
 INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
@@ -71,7 +71,8 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             raise DataError("training data: want at least 2 different tags, found only "
                             f"{next(iter(tags))!r}; see --column")
         tokenizer = WordTokenizer.from_counts(
-            counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower)
+            counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
+            bare=spelled(settings))
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
         names = _completed(tags) if scheme else tags
         return cls(features, Labels.from_counts(names), scheme=scheme, settings=settings)

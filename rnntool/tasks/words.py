@@ -47,6 +47,11 @@ def affixes(word: str) -> list[str]:
     ]
 
 
+def spelled(settings: WordSettings) -> bool:
+    """Whether a network sees how words are spelled, so that it can do without a vocabulary."""
+    return settings.chars != "none" or settings.affix_embed > 0
+
+
 class WordFeatures:
     """A table of word types and their features, filled as words are met."""
 

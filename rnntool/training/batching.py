@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rnntool.errors import UsageError
 from rnntool.tasks import LMTask, Task
 from rnntool.tasks.base import Arrays
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
+LOGITS_BUDGET = 1 << 25  # numbers in the logits of a batch: 128 MiB, and their gradients as much
 
 
 class Batches(Protocol):
@@ -40,8 +42,15 @@ class Shuffled:
         self.examples = examples
         self.seed = seed
         self.lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
+        budget = PADDED_BUDGET
+        if isinstance(task, LMTask):
+            budget = min(budget, LOGITS_BUDGET // task.tokenizer.size)
+            if (longest := int(self.lengths.max(initial=0))) > budget:
+                raise UsageError(
+                    f"want records of at most {budget:,} tokens at a vocabulary of {task.tokenizer.size:,}, "
+                    f"found one of {longest:,}; give --context stream, which reads long ones in pieces")
         # Batches hold the same lengths in each epoch, so their number is known; the records in them change.
-        self.cuts = _cuts(np.sort(self.lengths), batch_size)
+        self.cuts = _cuts(np.sort(self.lengths), batch_size, budget)
 
     def __len__(self) -> int:
         return len(self.cuts)
@@ -82,11 +91,11 @@ class Streamed:
                 yield window
 
 
-def _cuts(lengths: NDArray[np.int64], batch_size: int) -> list[tuple[int, int]]:
+def _cuts(lengths: NDArray[np.int64], batch_size: int, budget: int) -> list[tuple[int, int]]:
     """Ranges of records, sorted by length, that make one batch each."""
     cuts, first = [], 0
     for i, length in enumerate(lengths):
-        if i - first == batch_size or (i > first and (i - first + 1) * length > PADDED_BUDGET):
+        if i - first == batch_size or (i > first and (i - first + 1) * length > budget):
             cuts.append((first, i))
             first = i
     if first < len(lengths):

@@ -157,7 +157,7 @@ class Trainer:
         progress, settings, optimizer = self.state.progress, self.settings, self.state.optimizer
         # Dropout depends on the seed and the step alone, so nothing random has to be kept in a checkpoint.
         torch.manual_seed((settings.seed << 32) + progress.step)
-        lr = settings.lr * rate(settings, self._share()) * progress.plateau
+        lr = self._rate()
         for group in optimizer.param_groups:
             group["lr"] = lr
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
@@ -180,10 +180,15 @@ class Trainer:
             self.state.average.update(self.network, progress.step)
         return value
 
-    def _share(self) -> float:
-        """How much of the training is done, 0 to 1, by steps or by time, whichever is further."""
+    def _rate(self) -> float:
+        """The learning rate of the next step: what the schedule has in the middle of it."""
+        progress = min(1.0, self._share(0.5))
+        return self.settings.lr * rate(self.settings, progress) * self.state.progress.plateau
+
+    def _share(self, ahead: float = 0.0) -> float:
+        """How much of the training is done `ahead` steps from now: by steps or by time, the larger one."""
         progress = self.state.progress
-        share = progress.step / self.steps
+        share = (progress.step + ahead) / self.steps
         return max(share, progress.elapsed_s / self._time_s()) if self.settings.max_time else share
 
     def _time_s(self) -> float:
@@ -209,7 +214,7 @@ class Trainer:
             "epoch": round(progress.epoch + progress.batch / len(self.batches), 3),
             "step": progress.step,
             "loss": progress.loss_sum / max(1, progress.loss_steps),
-            "lr": settings.lr * rate(settings, self._share()) * progress.plateau,
+            "lr": self._rate(),
         }
         if self.dev:
             criterion = self.task.criterion

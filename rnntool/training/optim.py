@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -56,31 +56,37 @@ class MovingAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+        self.weights = weights_of(network)
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Take the weights after step `step` (from 1) in."""
         keep = min(self.decay, step / (10 + step))
-        for name, parameter in network.named_parameters():
+        for name, parameter in _learned(network):
             self.weights[name].lerp_(parameter, 1 - keep)
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:
         """Exchange the network's weights and the averaged ones."""
-        for name, parameter in network.named_parameters():
+        for name, parameter in _learned(network):
             learned = parameter.clone()
             parameter.copy_(self.weights[name])
             self.weights[name].copy_(learned)
 
 
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights by name, tied ones once."""
-    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+def weights_of(network: nn.Module, *, frozen: bool = False) -> dict[str, Tensor]:
+    """A copy of the learned weights by name, tied ones once; with `frozen` of those that stay too."""
+    parameters = network.named_parameters() if frozen else _learned(network)
+    return {name: parameter.detach().clone() for name, parameter in parameters}
 
 
 @torch.no_grad()
 def set_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights by name into the network."""
+    """Put weights by name into the network; those that are not learned may be missing."""
     for name, parameter in network.named_parameters():
-        parameter.copy_(weights[name])
+        if parameter.requires_grad or name in weights:
+            parameter.copy_(weights[name])
+
+
+def _learned(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)

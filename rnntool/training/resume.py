@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rnntool.errors import ModelError, RnntoolError
 from rnntool.modeldir import write_json
 from rnntool.models.cells import State
-from rnntool.training.optim import MovingAverage, set_weights, weights_of
+from rnntool.training.optim import MovingAverage, set_weights
 
 STATE = "state.json"
 
@@ -57,7 +57,8 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write to `folder`, replacing the checkpoint there; `RnntoolError` where there is no room."""
-        tensors = {f"weights/{name}": tensor for name, tensor in weights_of(self.network).items()}
+        tensors: dict[str, Tensor] = {
+            f"weights/{name}": tensor for name, tensor in self.network.named_parameters()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{key}": t for key, t in values.items() if t is not None}
         if self.average:

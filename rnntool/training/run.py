@@ -79,11 +79,13 @@ def train(
     watch: Callable[[Step], None],
     stopping: Callable[[], int | None],
     say: Say,
+    tell: Say | None = None,
 ) -> dict[str, Any]:
     """Train `job` into the folder `out`, or where `job` is None resume the one begun there.
 
-    Returns the dev report. Raises `Interrupted` when `stopping` gave a signal; the state is then saved, and
-    resuming leads to the same weights as an uninterrupted run.
+    `tell` takes what everybody should hear, `say` what was guessed and chosen (and all, where there is no
+    `tell`). Returns the dev report. Raises `Interrupted` when `stopping` gave a signal; the state is then
+    saved, and resuming leads to the same weights as an uninterrupted run.
     """
     resume = out / modeldir.RESUME
     fingerprint = None
@@ -97,6 +99,7 @@ def train(
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
     train_records, dev_records = _read(job, kind, say)
+    _check_dev(dev_records, settings)
     found = _fingerprint(train_records, dev_records)
     if fingerprint not in (None, found):
         raise DataError(f"{', '.join(job.train)}: the data has changed since this training began; "
@@ -114,8 +117,12 @@ def train(
     network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
+    carried = None
     if settings.init:
-        say(transfer.carry_over(settings.init, network, _tokenizer(learner)))
+        carried = transfer.carry_over(
+            settings.init, network, _tokenizer(learner), characters=_characters(learner))
+        if fingerprint is None:
+            (tell or say)(str(carried))
     examples = [learner.example(record, targets=True) for record in train_records]
     trainer = Trainer(
         learner, network, _batches(learner, examples, settings), dev_records, settings,
@@ -134,12 +141,12 @@ def train(
         trainer.resume()
     progress = trainer.run()
     return write_model(
-        learner, network.cpu(), dev_records, out, history=progress.history, threads=threads)
+        learner, network.cpu(), dev_records, out, history=progress.history, carried=carried, threads=threads)
 
 
 def write_model(
     task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]], threads: int = 0,
+    history: list[dict[str, Any]], carried: transfer.Carried | None = None, threads: int = 0,
 ) -> dict[str, Any]:
     """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report."""
     settings = task.settings
@@ -147,7 +154,7 @@ def write_model(
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
         report = task.report(OnnxEngine(stage / modeldir.GRAPH, threads=threads), dev) if dev else {}
         task.save(stage)
-        weights = {name: t.float().contiguous() for name, t in weights_of(network).items()}
+        weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / modeldir.WEIGHTS).write_bytes(save(weights))
         content = {
             "format": modeldir.FORMAT,
@@ -158,6 +165,7 @@ def write_model(
             "parameters": count_parameters(network),
             "graph": "int8" if settings.int8 else "float32",
             "settings": settings.to_json(),
+            "init": dataclasses.asdict(carried) if carried else None,
             "report": report,
         }
         lines = (json.dumps(entry) + "\n" for entry in history)
@@ -236,14 +244,22 @@ def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any
 
 def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:
     """Keep a share of the records for development: the last ones where order matters, else random ones."""
-    count = round(len(records) * settings.dev_fraction)
-    if not count or count == len(records):
+    if len(records) < 2 or not settings.dev_fraction:
         return records, []
+    count = min(max(1, round(len(records) * settings.dev_fraction)), len(records) - 1)
     held = set(range(len(records) - count, len(records)))
     if not ordered:
         held = set(random.Random(settings.seed).sample(range(len(records)), count))
     train = [record for i, record in enumerate(records) if i not in held]
     return train, [record for i, record in enumerate(records) if i in held]
+
+
+def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
+    """Refuse settings that watch the dev score where there is none."""
+    watching = "--schedule plateau" if settings.schedule == "plateau" else "--patience"
+    if not dev and (settings.patience or settings.schedule == "plateau"):
+        raise UsageError(f"{watching}: want records for development to watch, found none; give --dev, or a "
+                         "--dev-fraction of several records")
 
 
 def _fingerprint(*groups: Sequence[Any]) -> str:
@@ -289,6 +305,12 @@ def _tokenizer(task: Task[Any, Any, Any]) -> Tokenizer:
         return task.tokenizer
     assert isinstance(task, TagTask)
     return task.features.tokenizer
+
+
+def _characters(task: Task[Any, Any, Any]) -> str:
+    """The characters that have an embedding, in its order."""
+    features = task.features if isinstance(task, ClassifyTask | TagTask) else None
+    return features.characters if features else ""
 
 
 def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str], vectors: Any) -> str:

@@ -1,45 +1,103 @@
-"""Starting from another model: what of its encoder fits is carried over, and what was and was not is told."""
+"""Starting from another model: what of its encoder fits is carried over, and what was and was not is told.
+
+Tensors that only make sense together, those of a recurrent layer's direction, go together or not at all.
+Embeddings go row by row, to the entry or character that the row stands for. Knows no files but a model's.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 from rnntool import modeldir, tokenize
 from rnntool.errors import ModelError
 from rnntool.models.network import Network
 from rnntool.models.weights import load_weights
-from rnntool.tokenize import Tokenizer
+from rnntool.tokenize import SPECIALS, UNK, Tokenizer
 
-EMBEDDING = "encoder.input.embedding.weight"
-VECTORS = "encoder.input.vectors.weight"  # come from --vectors; a row is another word in each model
+EMBEDDING = "encoder.input.embedding"
+CHARACTERS = "encoder.input.characters.embedding"
+VECTORS = "encoder.input.vectors"  # come from --vectors; a row is another word in each model
 
 
-def carry_over(model: str, network: Network, tokenizer: Tokenizer) -> str:
-    """Put what fits of `model`'s encoder into `network`; a sentence that says what was and what wasn't."""
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """Which parts of the encoder of `model` were carried over, and which of the new one start afresh."""
+
+    model: str
+    parts: list[str]
+    left: list[str]
+
+    def __str__(self) -> str:
+        """As a sentence."""
+        return (f"carried over from {self.model}: {', '.join(self.parts)}; "
+                f"not carried over: {', '.join(self.left) or 'nothing'}")
+
+
+def carry_over(model: str, network: Network, tokenizer: Tokenizer, *, characters: str = "") -> Carried:
+    """Put what fits of `model`'s encoder into `network`, whose entries and characters are those given.
+
+    Raises `ModelError` where nothing fits.
+    """
     folder = modeldir.find(model)
-    config = modeldir.read_config(folder)
+    data = modeldir.read_config(folder)["data"]
     source = load_weights(folder)
-    theirs = tokenize.load(folder, config["data"]["tokenizer"])
-    carried, left = [], []
+    theirs = tokenize.load(folder, data["tokenizer"])
+    rows = {  # what the rows of both sides stand for, and how many rows come first that stand for nothing
+        EMBEDDING: (_pieces(tokenizer), _pieces(theirs), len(SPECIALS), "entries"),
+        CHARACTERS: (characters, (data.get("features") or {}).get("characters", ""), UNK + 1, "characters"),
+    }
+    carried: list[str] = []
+    left: list[str] = []
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if not name.startswith("encoder.") or name == VECTORS:
-                continue
-            tensor = source.get(name)
-            if name == EMBEDDING and tensor is not None and tensor.shape[1] == parameter.shape[1]:
-                rows = {theirs.piece(i): i for i in range(theirs.size)}
-                pieces = map(tokenizer.piece, range(tokenizer.size))
-                pairs = [(i, rows[piece]) for i, piece in enumerate(pieces) if piece in rows]
-                mine, other = (torch.tensor(side) for side in zip(*pairs, strict=True))
-                parameter[mine] = tensor[other]
-                carried.append(f"embeddings of {len(pairs)} of {tokenizer.size} entries")
-            elif tensor is not None and tensor.shape == parameter.shape:
-                parameter.copy_(tensor)
-                carried.append(name.removeprefix("encoder."))
+        for part, parameters in _parts(network).items():
+            name = part.removeprefix("encoder.")
+            if part in rows:
+                mine, other, first, unit = rows[part]
+                shared = _carry_rows(parameters, source, mine, other, first)
+                (carried if shared else left).append(
+                    f"{name} ({shared} of {len(mine)} {unit})" if shared else name)
+            elif all(key in source and source[key].shape == p.shape for key, p in parameters.items()):
+                for key, parameter in parameters.items():
+                    parameter.copy_(source[key])
+                carried.append(name)
             else:
-                left.append(name.removeprefix("encoder."))
+                left.append(name)
     if not carried:
         raise ModelError(f"{folder}: nothing of its encoder fits this network; give the same --cell, "
                          "--hidden and --embed as it was trained with")
-    return (f"carried over from {folder}: {', '.join(carried)}; "
-            f"not carried over: {', '.join(left) or 'nothing'}")
+    return Carried(model=model, parts=carried, left=left)
+
+
+def _parts(network: Network) -> dict[str, dict[str, Tensor]]:
+    """The encoder's parameters by name, those together that belong to one module."""
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, parameter in network.named_parameters():
+        part = name.rpartition(".")[0].removesuffix(".kernel")
+        if name.startswith("encoder.") and part != VECTORS:
+            parts[part][name] = parameter
+    return parts
+
+
+def _pieces(tokenizer: Tokenizer) -> list[str]:
+    return [tokenizer.piece(i) for i in range(len(SPECIALS), tokenizer.size)]
+
+
+def _carry_rows(
+    parameters: dict[str, Tensor], source: dict[str, Tensor], mine: Sequence[str], theirs: Sequence[str],
+    first: int,
+) -> int:
+    """Copy the rows of what both sides have, and the `first` ones with them; how many both sides have."""
+    ((name, table),) = parameters.items()
+    if name not in source or source[name].shape[1] != table.shape[1]:
+        return 0
+    places = {entry: i for i, entry in enumerate(theirs, first)}
+    shared = [(i, places[entry]) for i, entry in enumerate(mine, first) if entry in places]
+    if shared:
+        to, of = (torch.tensor([*range(first), *side]) for side in zip(*shared, strict=True))
+        table[to] = source[name][of]
+    return len(shared)
