@@ -193,9 +193,6 @@ class WordSettings(Settings):
         64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
     affix_buckets: int = option(
         16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
-    word_dropout: float = option(
-        0.0, "Share of words that a step blanks out whole (Iyyer et al. 2015).", panel="Network", low=0,
-        high=0.95)
     bidirectional: bool = option(True, "Read in both directions.", panel="Network")
     vocab_size: int | None = option(None, "Largest vocabulary; no limit by default.", panel="Data", low=5)
     min_count: int = option(2, "Words seen less often have no embedding of their own.", panel="Data", low=1)
@@ -217,9 +214,22 @@ class ClassifySettings(WordSettings):
     label_smoothing: float = option(
         0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
         panel="Training", low=0, high=0.9)
+    consistency: float = option(
+        0.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et al. "
+             "2021); takes twice the time.", panel="Training", low=0)
     class_weights: str = option(
         "none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
     layers: int = option(1, "Recurrent layers.", panel="Network", low=1)
+    embed: int = option(300, "Size of the token embedding.", panel="Network", low=1)
+    affix_embed: int = option(
+        200, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
+    token_dropout: float = option(
+        0.2, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
+    lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")
+    ema: float = option(
+        0.99, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
+        high=0.99999)
+    epochs: int = option(8, "Passes over the training data.", panel="Training", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -337,10 +337,15 @@ class WordTokenizer(_Listed):
         return list(map(self._ids.get, seen, repeat(UNK)))
 
     def words(self, text: str) -> list[str]:
-        """The words that the model sees in `text`."""
+        """The words of `text` as this tokenizer looks them up."""
+        words = self.surfaces(text)
+        return list(map(str.lower, words)) if self.lower else words
+
+    def surfaces(self, text: str) -> list[str]:
+        """The words of `text` as they stand there."""
         if self.split == "space":
-            return self._seen(text).split()
-        return [self._seen(text[start:end]) for start, end in split_words(text)]
+            return text.split()
+        return [text[start:end] for start, end in split_words(text)]
 
     def _spans(self, text: str) -> Iterable[tuple[int, int]]:
         return map(re.Match.span, _WORD.finditer(text)) if self.split == "space" else split_words(text)

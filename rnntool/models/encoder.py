@@ -47,7 +47,6 @@ class EncoderConfig:
     dropout: float = 0.0
     dropout_between: float = 0.0
     token_dropout: float = 0.0
-    word_dropout: float = 0.0
     word: WordConfig | None = None
 
 
@@ -248,12 +247,6 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.output_size = size
 
-    def drop_words(self, x: Tensor) -> Tensor:
-        """Blank out whole words of `x` (T, B, D) in training: each text must do with part of what it says."""
-        if not self.training or self.config.word_dropout == 0:
-            return x
-        return x * torch.empty_like(x[..., :1]).bernoulli_(1 - self.config.word_dropout)  # (T, B, 1)
-
     def forward(
         self, arrays: Arrays, states: list[State] | None = None, *, want_states: bool = False
     ) -> tuple[Tensor, list[State]]:
@@ -263,7 +256,7 @@ class Encoder(nn.Module):
         ended.
         """
         lengths = arrays["lengths"]
-        x = self.dropout(self.drop_words(self.input(arrays)))
+        x = self.dropout(self.input(arrays))
         ends: list[State] = []
         for i, layer in enumerate(self.layers):
             if i:

@@ -87,7 +87,8 @@ class ClassifierHead(nn.Module):
         self.attention = nn.Linear(input_size, 1) if "attention" in self.pooling else None
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(input_size * len(self.pooling), config.outputs)
-        self.label_smoothing = 0.0  # set by training, like the weights of labels
+        self.label_smoothing = 0.0  # set by training, as are the two that follow
+        self.consistency = 0.0
         self.register_buffer("label_weights", torch.ones(config.outputs), persistent=False)
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
@@ -116,14 +117,29 @@ class ClassifierHead(nn.Module):
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
-        """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit."""
+        """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit.
+
+        With `consistency` the batch holds every text twice, one half behind the other, and the halves, which
+        dropout makes different, are pulled together (R-Drop, Wu et al. 2021).
+        """
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         if self.multi_label:  # targets (B, L)
             wanted = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-            return (losses * self.label_weights).sum(-1).mean()
-        return functional.cross_entropy(
-            logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing)
+            loss = (losses * self.label_weights).sum(-1).mean()
+        else:
+            loss = functional.cross_entropy(
+                logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing)
+        if self.consistency:
+            loss = loss + self.consistency * self._disagreement(*logits.chunk(2))
+        return loss
+
+    def _disagreement(self, a: Tensor, b: Tensor) -> Tensor:
+        """Mean symmetric Kullback-Leibler divergence of the labels' distributions (B, L), in nats."""
+        if self.multi_label:  # each label is a distribution over yes and no
+            a, b = torch.stack([a, torch.zeros_like(a)], -1), torch.stack([b, torch.zeros_like(b)], -1)
+        p, q = a.log_softmax(-1), b.log_softmax(-1)
+        return ((p.exp() - q.exp()) * (p - q)).flatten(1).sum(-1).mean() / 2
 
 
 class TaggerHead(nn.Module):

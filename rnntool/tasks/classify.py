@@ -83,7 +83,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):
-            counts = Counter(word for text in texts for word in tokenizer.words(text))
+            counts = Counter(word for text in texts for word in tokenizer.surfaces(text))
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
         return cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) > 1 for record in records), settings=settings)
@@ -114,7 +114,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
         if self.features:
             assert isinstance(self.tokenizer, WordTokenizer)
-            tokens = self.features.rows(self.tokenizer.words(record.text))
+            tokens = self.features.rows(self.tokenizer.surfaces(record.text))
         else:
             tokens = np.array(self.tokenizer.encode(record.text), np.int32)
         labels = None

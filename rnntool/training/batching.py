@@ -31,14 +31,19 @@ class Batches(Protocol):
 
 
 class Shuffled:
-    """Records in random order, but in batches of like length, so that little of a batch is padding."""
+    """Records in random order, but in batches of like length, so that little of a batch is padding.
+
+    With `copies`, a batch holds its records that many times over, each time all of them in the same order.
+    """
 
     carries_state = False
 
     def __init__(
-        self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int
+        self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int,
+        copies: int = 1,
     ) -> None:
         self.task = task
+        self.copies = copies
         self.examples = examples
         self.seed = seed
         self.lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
@@ -62,7 +67,7 @@ class Shuffled:
         order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # ties stay shuffled
         for i in rng.permutation(len(self.cuts))[start:]:
             first, last = self.cuts[i]
-            yield self.task.collate([self.examples[k] for k in order[first:last]])
+            yield self.task.collate([self.examples[k] for k in order[first:last]] * self.copies)
 
 
 class Streamed:

@@ -192,7 +192,7 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         hidden=settings.hidden, bidirectional=isinstance(settings, WordSettings) and settings.bidirectional,
         dropout=settings.dropout, dropout_between=settings.dropout_between,
         token_dropout=settings.token_dropout,
-        word_dropout=settings.word_dropout if isinstance(settings, WordSettings) else 0.0, word=word,
+        word=word,
     )
     head = HeadConfig(
         kind=task.name, outputs=sizes["outputs"],
@@ -297,7 +297,8 @@ def _describe(task: Task[Any, Any, Any], train: Sequence[Any], dev: Sequence[Any
 def _batches(task: Task[Any, Any, Any], examples: list[Any], settings: Settings) -> Batches:
     if isinstance(task, LMTask) and isinstance(settings, LMSettings) and settings.context == "stream":
         return Streamed(task, examples, columns=settings.batch_size, steps=settings.bptt)
-    return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed)
+    copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
+    return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed, copies=copies)
 
 
 def _tokenizer(task: Task[Any, Any, Any]) -> Tokenizer:
@@ -342,6 +343,7 @@ def _prepare_loss(head: ClassifierHead, task: Any, examples: list[Any], settings
     """Smooth labels, and weigh each one's loss by how rare it is, the mean over the examples being 1."""
     assert isinstance(settings, ClassifySettings)
     head.label_smoothing = settings.label_smoothing
+    head.consistency = settings.consistency
     if settings.class_weights == "none":
         return
     counts = torch.zeros(len(task.labels))
