@@ -215,8 +215,8 @@ class ClassifySettings(WordSettings):
         0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
         panel="Training", low=0, high=0.9)
     consistency: float = option(
-        0.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et al. "
-             "2021); takes twice the time.", panel="Training", low=0)
+        1.0, "Weight of the agreement between two readings of a text under different dropout "
+             "(R-Drop, Wu et al. 2021); takes twice the time.", panel="Training", low=0)
     class_weights: str = option(
         "none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
     layers: int = option(1, "Recurrent layers.", panel="Network", low=1)
@@ -268,7 +268,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "classify": {
-        "fast": {"epochs": 5},
+        "fast": {"epochs": 5, "consistency": 0.0},
     },
     "tag": {
         "fast": {"epochs": 5},
