@@ -11,6 +11,7 @@ import tiny
 from numpy.typing import NDArray
 
 from rnntool.config import ClassifySettings, LMSettings
+from rnntool.errors import UsageError
 from rnntool.formats import Text
 from rnntool.tasks import ClassifyTask, LMTask
 from rnntool.training import batching
@@ -106,3 +107,18 @@ def test_a_text_shorter_than_a_window_is_one_window() -> None:
     (window,) = batches.epoch(0)
     assert (batches.columns, len(batches)) == (1, 1)
     assert window["targets"][:, 0].tolist() == targets
+
+
+def test_copies_stand_one_behind_the_other() -> None:
+    once, _ = shuffled(11, batch_size=4)
+    twice = Shuffled(once.task, once.examples, batch_size=4, seed=1, copies=2)
+    assert len(twice) == len(once)
+    assert epoch(twice, 0) == [batch * 2 for batch in epoch(once, 0)]
+
+
+def test_a_record_too_long_for_its_logits_is_refused() -> None:
+    task = LMTask.learn([Text("ab")], LMSettings(tokenizer="char"))
+    examples = [task.example(Text("a" * 40_000))]
+    with pytest.raises(UsageError, match=r"found one of 40,001; give --context stream"):
+        Shuffled(task, examples, batch_size=4, seed=1)
+    assert len(Streamed(task, examples, columns=4, steps=100)) == 101

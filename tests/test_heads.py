@@ -200,3 +200,44 @@ def test_gradients_reach_every_weight() -> None:
                                  "targets": torch.randint(4, 20, (5, 2))}
     net.loss(arrays)[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_consistency_pulls_two_readings_together(multi_label: bool) -> None:
+    torch.manual_seed(1)
+    config = HeadConfig(kind="classify", outputs=3, pooling="mean", multi_label=multi_label)
+    head = ClassifierHead(config, 4, 2, 0.0)
+    states = torch.randn(5, 2, 4)
+    target = torch.tensor([[1, 0, 1], [0, 1, 0]]) if multi_label else torch.tensor([2, 0])
+
+    def loss(states: Tensor, weight: float) -> float:
+        head.consistency = weight
+        arrays = {"lengths": torch.tensor([5, 5, 5, 5]), "targets": torch.cat([target, target])}
+        return head.loss(states, arrays).item()
+
+    same = torch.cat([states, states], dim=1)
+    assert loss(same, 7.0) == pytest.approx(loss(same, 0.0)), "two equal readings agree already"
+    other = torch.cat([states, -states], dim=1)
+    logits = head(other, {"lengths": torch.tensor([5, 5, 5, 5])})["logits"].tolist()
+    gaps = []
+    for a, b in zip(logits[:2], logits[2:], strict=True):
+        pairs = [([x, 0.0], [y, 0.0]) for x, y in zip(a, b, strict=True)] if multi_label else [(a, b)]
+        gaps.append(sum(divergence(x, y) + divergence(y, x) for x, y in pairs) / 2)
+    assert loss(other, 0.5) == pytest.approx(loss(other, 0.0) + 0.5 * sum(gaps) / 2, rel=1e-5)
+
+
+def divergence(a: list[float], b: list[float]) -> float:
+    """Kullback-Leibler divergence of the softmax of `b` from that of `a`, in nats."""
+    p, q = ([math.exp(x) / sum(map(math.exp, row)) for x in row] for row in (a, b))
+    return sum(x * math.log(x / y) for x, y in zip(p, q, strict=True))
+
+
+def test_label_smoothing_leaves_a_share_to_the_others() -> None:
+    head = ClassifierHead(HeadConfig(kind="classify", outputs=4, pooling="max"), 4, 2, 0.0)
+    head.label_smoothing = 0.2
+    states = torch.randn(3, 1, 4)
+    arrays = {"lengths": torch.tensor([3]), "targets": torch.tensor([1])}
+    log_probs = head(states, arrays)["logits"][0].log_softmax(0).tolist()
+    want = [0.05, 0.85, 0.05, 0.05]
+    assert head.loss(states, arrays).item() == pytest.approx(
+        -sum(w * x for w, x in zip(want, log_probs, strict=True)), rel=1e-5)

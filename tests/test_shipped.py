@@ -1,0 +1,54 @@
+"""The models that ship: whole, small, described, and right about the README's own examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import rnntool
+
+MODELS = Path(__file__).parent.parent / "models"
+NAMES = ("en-ner", "en-pos", "en-question", "shakespeare")
+
+
+def test_the_four_are_small_together() -> None:
+    assert tuple(sorted(folder.name for folder in MODELS.iterdir())) == NAMES
+    assert sum(path.stat().st_size for path in MODELS.rglob("*")) <= 16_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_described(name: str) -> None:
+    config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
+    card = (MODELS / name / "README.md").read_text("utf-8")
+    assert config["graph"] == "int8"
+    assert f"license: {config['settings']['license']}\nlanguage: en\n" in card
+    assert config["settings"]["about"] in card
+    assert f"\n# {name}\n" in card
+
+
+def test_the_tagger_of_words() -> None:
+    tagged = next(rnntool.load("en-pos").tag(["The keys on the table are mine."]))
+    assert tagged.tags == ["DET", "NOUN", "ADP", "DET", "NOUN", "AUX", "PRON", "PUNCT"]
+
+
+def test_the_tagger_of_names() -> None:
+    tagged = next(rnntool.load("en-ner").tag(["Anna Berg lives in New York."]))
+    assert tagged.tags == ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]
+
+
+def test_the_classifier_of_questions() -> None:
+    model = rnntool.load("en-question")
+    questions = ["Who wrote Hamlet?", "How many legs has a spider?", "Where is Oslo?"]
+    assert [result.chosen for result in model.classify(questions)] == [["HUM"], ["NUM"], ["LOC"]]
+
+
+def test_the_writer() -> None:
+    model = rnntool.load("shakespeare")
+    texts = ["ROMEO:\nO, she doth teach the torches to burn bright!", "ROMEO:\nxqzj vvw kkq jjx zzq"]
+    play, noise = model.score(texts)
+    assert play.total_nats / len(play.log_probs) > -2.5 > noise.total_nats / len(noise.log_probs)
+    written = next(model.generate(["JULIET:\n"], seed=1, max_tokens=80))
+    assert written == next(model.generate(["JULIET:\n"], seed=1, max_tokens=80))
+    assert sum(word.isalpha() for word in written.text.split()) >= 3
