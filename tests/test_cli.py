@@ -508,7 +508,7 @@ def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> Non
     (tmp_path / "empty.conllu").write_text("")
     failed(run("evaluate", "empty.conllu", "-m", tagger), 3, "want records to evaluate on, found none")
     (tmp_path / "plain.txt").write_text("the baker\n")
-    failed(run("evaluate", "plain.txt", "-m", tagger), 2, "plain.txt")
+    failed(run("evaluate", "plain.txt", "-m", tagger), 3, "plain.txt")
 
 
 def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
@@ -669,7 +669,8 @@ def test_train_settings_come_from_everywhere(
     ("tag", "in.conll", "a X\nb\n\n", [], 3, "in.conll:2: want at least 2 columns, found 1"),
     ("tag", "in.conll", "a X\nb Y\n\n", ["--column", "5"], 3, "want at least 5 columns, found 2"),
     ("tag", "in.conll", "", [], 3, "want tagged sentences, found none"),
-    ("tag", "in.txt", "just some text\n", [], 2, "want words with tags, found text"),
+    ("tag", "in.txt", "just some text\n", [], 3, "want words with tags, found text"),
+    ("tag", "in.txt", "", [], 3, "want words with tags, found an empty file"),
     ("lm", "in.txt", "", [], 3, "want text, found none"),
     ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
     ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),

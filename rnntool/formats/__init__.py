@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rnntool.errors import UsageError
+from rnntool.errors import DataError, UsageError
 from rnntool.formats import conll, conllu, jsonl, tables, text
 from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
 from rnntool.streams import COMPRESSED, Lines
@@ -77,8 +77,7 @@ def read_sentences(
     """Sentences from one of SENTENCE_FORMATS; blank records have no words.
 
     `column` says where the tags are, each format in its own way; `split` gives the (start, end) characters of
-    the words of a raw text. With `need_tags`, a format or a sentence without tags raises UsageError or
-    DataError.
+    the words of a raw text. With `need_tags`, a format or a sentence without tags raises DataError.
     """
     _known(format, SENTENCE_FORMATS)
     if format == "conll":
@@ -88,8 +87,9 @@ def read_sentences(
     if format == "jsonl":
         return jsonl.read_sentences(lines, column, split, need_tags=need_tags)
     if need_tags:
-        raise UsageError(
-            f"{lines.name}: want words with tags, found {format}; see --from conll, conllu or jsonl"
+        found = format if lines.head() else "an empty file"
+        raise DataError(
+            f"{lines.name}: want words with tags, found {found}; see --from conll, conllu or jsonl"
         )
     return text.read_raw(lines, split) if format == "text" else text.read_tokens(lines)
 
