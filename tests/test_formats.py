@@ -297,7 +297,7 @@ def test_tokens_one_record_a_line(text: str) -> None:
 
 @pytest.mark.parametrize("format", ["text", "tokens"])
 def test_words_alone_cannot_train(format: str) -> None:
-    with pytest.raises(UsageError, match="--from conll"):
+    with pytest.raises(DataError, match="--from conll"):
         sentences("a", format, need_tags=True)
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rnntool.config import Settings
+from rnntool.config import Settings, TagSettings
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
@@ -145,3 +145,9 @@ def test_frozen_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
     assert all(torch.equal(want[name], p) for name, p in net.named_parameters())
     assert state.best_weights is not None
     assert state.best_weights.keys() == best.keys()
+
+
+def test_small_data_is_read_more_often_where_nobody_says_how_often() -> None:
+    assert TagSettings().epochs_for(1000) == 12
+    assert TagSettings().epochs_for(4) == 200, "at least 800 steps"
+    assert TagSettings(epochs=3).epochs_for(4) == 3

@@ -97,7 +97,8 @@ class Trainer:
         self.watch = watch
         self.stopping = stopping
         self.precision = pick_precision(settings, device)
-        self.steps = settings.epochs * len(batches)
+        self.epochs = settings.epochs_for(len(batches))
+        self.steps = self.epochs * len(batches)
         self.state = Checkpoint(
             Progress(), self.network, make_optimizer(self.network, settings),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
@@ -149,7 +150,7 @@ class Trainer:
 
     def _remaining(self) -> Iterator[Arrays]:
         progress = self.state.progress
-        while progress.epoch < self.settings.epochs:
+        while progress.epoch < self.epochs:
             yield from self.batches.epoch(progress.epoch, start=progress.batch)
 
     def _step(self, arrays: Arrays) -> float:
