@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from rnntool import console
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
+from rnntool.config import TagSettings
 from rnntool.errors import UsageError
 from rnntool.formats import SentenceWriter, sentence_writer
 from rnntool.labels import detect_scheme
@@ -37,7 +39,7 @@ def run(
     inputs = Inputs(files, "tag", lambda lines, found: task.read(lines, found, settings, targets=False),
                     format=format, errors=encoding_errors, say=say, quiet=quiet)
     if scheme is None and task.scheme:
-        scheme = _own_scheme(files, task, format, encoding_errors, say)
+        scheme = _own_scheme(files, task, settings, format, encoding_errors, say)
     write: SentenceWriter | None = None
     with open_output(output) as out:
         tagged = tagger.tagged(inputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold,
@@ -77,12 +79,13 @@ def _written_column(task: TagTask, to: str) -> str | None:
     return "NER" if task.scheme and to == "conllu" else None
 
 
-def _own_scheme(files: list[str], task: TagTask, format: str | None, errors: str, say: Say) -> str | None:
+def _own_scheme(
+    files: list[str], task: TagTask, settings: TagSettings, format: str | None, errors: str, say: Say
+) -> str | None:
     """The scheme of the tags that the first file has already, so that both columns can be compared."""
     if not Path(files[0]).is_file():  # standard input and named pipes can be read only once
         return None
-    settings = task.settings.replace(column=None)
-    with opened(files[0], "tag", format=format, errors=errors, say=lambda message: None) as (lines, found):
+    with opened(files[0], "tag", format=format, errors=errors, say=console.hush) as (lines, found):
         if found in ("text", "tokens"):
             return None
         sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)

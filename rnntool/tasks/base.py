@@ -15,6 +15,7 @@ from rnntool.streams import Lines
 
 Arrays = dict[str, NDArray[Any]]
 IGNORE = -1  # target of a padded position
+EVALUATION_BUDGET = 8192  # padded words in a batch, where a whole file is judged
 
 Record = TypeVar("Record")
 Example = TypeVar("Example")

@@ -17,11 +17,20 @@ from rnntool.errors import DataError
 from rnntool.formats import Text, read_texts
 from rnntool.labels import Labels
 from rnntool.streams import Lines
-from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, pad
+from rnntool.tasks.base import (
+    EVALUATION_BUDGET,
+    IGNORE,
+    Arrays,
+    Criterion,
+    Engine,
+    Mistake,
+    Task,
+    by_length,
+    pad,
+)
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
-EVALUATION_BUDGET = 8192  # padded tokens in a batch
 MULTI_LABEL_THRESHOLD = 0.5
 
 

@@ -17,12 +17,22 @@ from rnntool.errors import DataError
 from rnntool.formats import Sentence, Tagged, read_sentences
 from rnntool.labels import Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
 from rnntool.streams import Lines
-from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, excerpt, pad
+from rnntool.tasks.base import (
+    EVALUATION_BUDGET,
+    IGNORE,
+    Arrays,
+    Criterion,
+    Engine,
+    Mistake,
+    Task,
+    by_length,
+    excerpt,
+    pad,
+)
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import WordTokenizer, split_words
 
 INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
-EVALUATION_BUDGET = 8192  # padded words in a batch
 
 
 @dataclass(slots=True)

@@ -183,8 +183,7 @@ class Trainer:
 
     def _rate(self) -> float:
         """The learning rate of the next step: what the schedule has in the middle of it."""
-        progress = min(1.0, self._share(0.5))
-        return self.settings.lr * rate(self.settings, progress) * self.state.progress.plateau
+        return self.settings.lr * rate(self.settings, self._share(0.5)) * self.state.progress.plateau
 
     def _share(self, ahead: float = 0.0) -> float:
         """How much of the training is done `ahead` steps from now: by steps or by time, the larger one."""
