@@ -3,7 +3,7 @@
 # in the folder given).
 set -euo pipefail
 data=$1 out=${2:-models/en-ner}
-rnntool train tag "$data/eng.train" --dev "$data/eng.testa" --from conll --preset ner --epochs 15 -o "$out" --int8 \
+rnntool train tag "$data/eng.train" --dev "$data/eng.testa" --from conll --preset ner -o "$out" --int8 \
     --language en --license other \
     --about "Named entities (PER, LOC, ORG, MISC) for English, learned from CoNLL-2003. The Reuters text behind it is \
 for research only and is not part of the model; check that your use is in keeping with that."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import inspect
 import os
 import signal
@@ -125,6 +126,7 @@ Threads = Annotated[int, typer.Option(
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was guessed and chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ADAPTING = "Language models that adapt to the text"
 AsJsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object for each record.")]
 
 
@@ -332,6 +334,7 @@ def tag(
 @app.command(epilog=_examples(
     "echo 'Who wrote Hamlet ?' | rnntool classify --probs",
     "rnntool classify questions.jsonl --jsonl --top 3",
+    "rnntool classify --explain --to html questions.txt > why.html",
 ))
 def classify(
     files: Files = None,
@@ -341,11 +344,18 @@ def classify(
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text: a name, or a number from 1.",
         show_default=False)] = None,
+    to: Annotated[Literal["text", "jsonl", "html"] | None, typer.Option(
+        "-t", "--to", help="Format of the output; text by default.", show_default=False)] = None,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability.")] = False,
-    top: Annotated[int, typer.Option("--top", min=1, help="Give the K most probable labels.")] = 1,
-    threshold: Annotated[float, typer.Option(
-        "--threshold", min=0, max=1, help="Labels less probable than this are not given.")] = 0.0,
+    top: Annotated[int | None, typer.Option(
+        "--top", metavar="K", min=1, help="Give the K most probable labels.", show_default=False)] = None,
+    threshold: Annotated[float | None, typer.Option(
+        "--threshold", min=0, max=1, show_default=False,
+        help="Labels less probable than this are not given; 0.5 where a text may have several and --top is "
+             "left out.")] = None,
     none_label: Annotated[str, typer.Option("--none-label", help="Stands where no label is given.")] = "none",
+    explain: Annotated[bool, typer.Option(
+        "--explain", help="Add to each word how far the label's probability falls without it.")] = False,
     as_jsonl: AsJsonl = False,
     encoding_errors: Encoding = "strict",
     device: Device = "auto",
@@ -356,15 +366,18 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.classify import run
 
-    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, probs=probs,
-        top=top, threshold=threshold, none_label=none_label, as_jsonl=as_jsonl,
-        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
+    if as_jsonl and to not in (None, "jsonl"):
+        raise UsageError(f"--jsonl is short for --to jsonl; leave it or --to {to} out")
+    run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to or "text",
+        text_column=text_column, probs=probs, top=top, threshold=threshold, none_label=none_label,
+        explain=explain, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
         say=_said(quiet, verbose))
 
 
 @app.command(epilog=_examples(
     "rnntool generate 'ROMEO:' --temperature 0.7 --seed 1",
     "rnntool generate -n 5 --max-tokens 100 --jsonl",
+    "rnntool generate -n 20 --copied train.txt > texts.txt",
     "printf 'KING\\nQUEEN\\n' | rnntool generate --prompts -",
 ))
 def generate(
@@ -385,8 +398,13 @@ def generate(
         "--top-p", help="Draw from the likeliest tokens that hold this share.")] = 1.0,
     min_p: Annotated[float, typer.Option(
         "--min-p", help="Draw from tokens at least this fraction as likely as the likeliest.")] = 0.0,
+    typical: Annotated[float, typer.Option(
+        "--typical", help="Draw from the tokens of most expected surprisal that hold this share.")] = 1.0,
     repetition_penalty: Annotated[float, typer.Option(
         "--repetition-penalty", help="Above 1 makes tokens seen already less likely.")] = 1.0,
+    no_repeat_ngram: Annotated[int, typer.Option(
+        "--no-repeat-ngram", metavar="N", min=0,
+        help="No run of N tokens comes twice in a text, prompt included; 0 allows all.")] = 0,
     beam: Annotated[int, typer.Option(
         "--beam", min=0, help="Search the likeliest texts with K hypotheses.")] = 0,
     min_tokens: Annotated[int, typer.Option("--min-tokens", help="No end before this many tokens.")] = 0,
@@ -395,6 +413,11 @@ def generate(
                                              help="End before this text; --beam cuts what it found.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write each token as it comes.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples drawn side by side.")] = 64,
+    copied: Annotated[str | None, typer.Option(
+        "--copied", metavar="FILE", show_default=False,
+        help="Say how much of the new text this text has word for word, such as that of training.")] = None,
+    copied_words: Annotated[int, typer.Option(
+        "--copied-words", metavar="N", min=1, help="Words in a row that count as copied.")] = 8,
     allow_unknown: Annotated[bool, typer.Option(
         "--allow-unknown", help="Take what the model never saw in a prompt as unknown.")] = False,
     with_log_probs: Annotated[bool, typer.Option(
@@ -414,18 +437,20 @@ def generate(
     from rnntool.decoding import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                        repetition_penalty=repetition_penalty)
-    run(prompts or [], model=model, output=output, prompt_file=prompt_file, n=n, sampling=sampling, beam=beam,
+                        typical=typical, repetition_penalty=repetition_penalty)
+    run(prompts or [], model=model, output=output, prompt_file=prompt_file, n=n, sampling=sampling,
+        no_repeat_ngram=no_repeat_ngram, copied=copied, copied_words=copied_words, beam=beam,
         min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream, batch_size=batch_size,
         allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs, with_log_probs=with_log_probs,
         seed=seed, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        say=_said(quiet, verbose))
+        say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
 
 
 @app.command(epilog=_examples(
     "echo 'To be, or not to be' | rnntool score",
     "rnntool score --per word essay.txt > surprisals.tsv",
     "rnntool score --pairs --json pairs.tsv",
+    "rnntool score --pairs --prefix prefix --columns right,wrong --by attractors agreement.tsv",
 ))
 def score(
     files: Files = None,
@@ -444,6 +469,13 @@ def score(
     columns: Annotated[str | None, typer.Option(
         "--columns", metavar="GOOD,BAD", show_default=False,
         help="Columns or keys of the pairs; sentence_good,sentence_bad in JSONL.")] = None,
+    prefix: Annotated[str | None, typer.Option(
+        "--prefix", metavar="COLUMN", show_default=False,
+        help="Column or key of what stands before both of a pair; only what follows is compared.")] = None,
+    by: Annotated[str | None, typer.Option(
+        "--by", metavar="COLUMN", show_default=False,
+        help="Report pairs by the values of this column or key, or of several with commas between; "
+             "field,linguistics_term,UID where JSONL has them.")] = None,
     context: Annotated[Literal["line", "stream"], typer.Option(
         "--context", help="Start each line anew, or carry the state on.")] = "line",
     as_jsonl: AsJsonl = False,
@@ -458,7 +490,8 @@ def score(
     from rnntool.commands.score import run
 
     run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, per=per,
-        pairs=pairs, columns=columns, stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json,
+        pairs=pairs, columns=columns, prefix=prefix, by=by, stream=context == "stream",
+        as_jsonl=as_jsonl, as_json=as_json,
         encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
         say=_said(quiet, verbose))
 
@@ -470,6 +503,8 @@ def score(
     "rnntool evaluate dev.conllu -m my-tagger",
     "rnntool evaluate dev.conllu -m my-tagger --json > report.json",
     "rnntool evaluate dev.tsv -m topics --errors 10",
+    "rnntool evaluate dev.conllu -m my-tagger --compare my-older-tagger",
+    "rnntool evaluate test.txt -m words --dynamic --cache",
 ))
 def evaluate(
     files: Annotated[list[str], typer.Argument(
@@ -484,7 +519,31 @@ def evaluate(
         "--text-column", metavar="COLUMN", help="Column or key of the text.", show_default=False)] = None,
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", help="Column or key of the label.", show_default=False)] = None,
+    compare: Annotated[str | None, typer.Option(
+        "--compare", metavar="MODEL",
+        help="Another model to run on the same records: how far it differs, and whether chance could.",
+        show_default=False)] = None,
     errors: Annotated[int, typer.Option("--errors", min=0, help="Show the K most confident mistakes.")] = 0,
+    dynamic: Annotated[bool, typer.Option(
+        "--dynamic", help="Of a language model that learns from the text as it reads it, too.",
+        rich_help_panel=ADAPTING)] = False,
+    dynamic_lr: Annotated[float | None, typer.Option(
+        "--dynamic-lr", min=0, help="Learning rate.", rich_help_panel=ADAPTING, show_default="0.1")] = None,
+    dynamic_decay: Annotated[float | None, typer.Option(
+        "--dynamic-decay", min=0, max=1, help="Share of the way back to the trained weights at each step.",
+        rich_help_panel=ADAPTING, show_default="0.005")] = None,
+    cache: Annotated[bool, typer.Option(
+        "--cache", help="Of a language model that expects words again which came lately, too.",
+        rich_help_panel=ADAPTING)] = False,
+    cache_theta: Annotated[float | None, typer.Option(
+        "--cache-theta", min=0, help="How much likeness of contexts counts.", rich_help_panel=ADAPTING,
+        show_default="0.3")] = None,
+    cache_lambda: Annotated[float | None, typer.Option(
+        "--cache-lambda", min=0, max=0.999, help="Share of the cache in the probability.",
+        rich_help_panel=ADAPTING, show_default="0.1")] = None,
+    cache_window: Annotated[int | None, typer.Option(
+        "--cache-window", min=1, help="Tokens that the cache goes back.", rich_help_panel=ADAPTING,
+        show_default="500")] = None,
     as_json: AsJson = False,
     encoding_errors: Encoding = "strict",
     device: Device = "auto",
@@ -495,10 +554,22 @@ def evaluate(
     """Report how good a model is on data with the right answers."""
     from rnntool.commands.evaluate import run
 
-    run(files, model=model, output=output, format=from_,
+    run(files, model=model, compare=compare, output=output, format=from_,
         columns={"column": column, "text_column": text_column, "label_column": label_column}, errors=errors,
+        adapting={
+            "dynamic": _settings_of("--dynamic", dynamic, lr=dynamic_lr, decay=dynamic_decay),
+            "cache": _settings_of("--cache", cache, theta=cache_theta, weight=cache_lambda,
+                                  window=cache_window),
+        },
         as_json=as_json, encoding_errors=encoding_errors, device=device, threads=threads,
-        say=_said(quiet, verbose))
+        say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
+
+
+def _settings_of(switch: str, wanted: bool, **given: float | None) -> dict[str, float | None] | None:
+    """The settings that a switch has; None where it was not given, and then none of them may be."""
+    if not wanted and any(value is not None for value in given.values()):
+        raise UsageError(f"{switch}: want it beside its settings, found them alone; give {switch} too")
+    return given if wanted else None
 
 
 @app.command(epilog=_examples("rnntool models", "rnntool models --json"))
@@ -563,4 +634,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _leave)
-    app()
+    gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
+    try:
+        app()
+    finally:
+        gc.freeze()  # nor at the end, among all that was imported, which takes 25 ms

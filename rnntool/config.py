@@ -21,6 +21,10 @@ from rnntool.errors import UsageError
 
 CELL_NAMES = ("elman", "elman-relu", "gru", "lstm")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
+ENCODER_NAMES = ("rnn", "bag", "window")
+# settings that only some encoders read
+OF_ENCODERS = {"cell": ("rnn",), "window": ("window",), "bidirectional": ("rnn", "window"),
+               "pooling": ("rnn", "window")}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -78,8 +82,14 @@ class Settings:
     usual_epochs: ClassVar[int] = 20
     least_steps: ClassVar[int] = 800  # where nobody says how many epochs
 
+    encoder: str = option(
+        "rnn", "What reads a text: a recurrent network, or a feed-forward one over a window of tokens "
+               "(Bengio et al. 2003).", panel="Network", choices=("rnn", "window"))
     cell: str = option("lstm", "Recurrent cell.", panel="Network", choices=CELL_NAMES)
-    layers: int = option(2, "Recurrent layers.", panel="Network", low=1)
+    window: int = option(
+        2, "Tokens on each side that --encoder window sees beside the one it stands at; only those before in "
+           "language models and with --no-bidirectional.", panel="Network", low=0)
+    layers: int = option(2, "Layers.", panel="Network", low=1)
     hidden: int = option(200, "Units of a layer, per direction.", panel="Network", low=1)
     embed: int = option(100, "Size of the token embedding.", panel="Network", low=1)
     dropout: float = option(
@@ -95,9 +105,13 @@ class Settings:
         200_000, "Read at most this many vectors, from the top of the file.", panel="Network", low=1)
     init: str | None = option(
         None, "Start from the encoder of this trained model.", panel="Network", metavar="MODEL")
+    freeze: bool = option(False, "Keep what --init carried over as it is.", panel="Network")
+    unfreeze_every: int = option(
+        0, "Keep it so at first, and free it layer by layer from the top, one after so many epochs each "
+           "(Howard and Ruder 2018); 0 learns all from the start.", panel="Network", low=0)
 
     epochs: int | None = option(
-        None, "Passes over the training data. Where left out: 20 for lm, 12 for tag, 8 for classify, and "
+        None, "Passes over the training data. Where left out: 20 for lm and tag, 8 for classify, and "
               "more where the data is so small that this makes few steps.", panel="Training", low=1)
     max_time: float | None = option(
         None, "Stop in time: 90s, 10m, 1.5h. The schedule then ends when the time does.", panel="Training",
@@ -106,6 +120,9 @@ class Settings:
         0, "Stop after this many evaluations without a better dev score; 0 never.", panel="Training", low=0)
     batch_size: int = option(32, "Records (or columns of a stream) in a batch.", panel="Training", low=1)
     lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
+    lr_decay_by_layer: float = option(
+        1.0, "Divide the rate by this for each layer down from the output (Howard and Ruder 2018 take 2.6).",
+        panel="Training", low=1)
     optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
     schedule: str = option(
         "linear", "Learning rate over time.", panel="Training",
@@ -141,6 +158,16 @@ class Settings:
         for field in dataclasses.fields(self):
             value = _check(field, kinds[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+            encoders = OF_ENCODERS.get(field.name, ENCODER_NAMES)
+            if self.encoder not in encoders and value != field.default:
+                raise UsageError(f"{flag(field.name)}: goes with --encoder {' and '.join(encoders)}, found "
+                                 f"--encoder {self.encoder}; leave it out")
+        if (self.freeze or self.unfreeze_every) and not self.init:
+            given = "--freeze" if self.freeze else "--unfreeze-every"
+            raise UsageError(f"{given}: want a model that parts are carried over from; give --init")
+        if self.freeze and self.unfreeze_every:
+            raise UsageError("--freeze holds for the whole training, --unfreeze-every ends it layer by "
+                             "layer; leave one out")
 
     def epochs_for(self, batches: int) -> int:
         """Passes over data of so many batches: those asked for, or the usual ones and more on small data."""
@@ -176,6 +203,8 @@ class LMSettings(Settings):
         choices=("line", "stream"))
     bptt: int = option(
         70, "Steps of truncated backpropagation through time over a stream.", panel="Training", low=1)
+    window: int = option(
+        4, "Tokens before the one it stands at that --encoder window sees.", panel="Network", low=0)
     tied: bool = option(True, "Tie the softmax to the embedding.", panel="Network")
     hidden: int = option(400, "Units of a layer.", panel="Network", low=1)
     embed: int = option(400, "Size of the token embedding.", panel="Network", low=1)
@@ -203,11 +232,19 @@ class WordSettings(Settings):
     affix_embed: int = option(
         64, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
     affix_buckets: int = option(
-        16384, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
+        8192, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16)
+    word_dropout: float = option(
+        0.0, "Share of the words that a step hides whole, so that their neighbours must tell what they are.",
+        panel="Network", low=0, high=0.95)
     bidirectional: bool = option(True, "Read in both directions.", panel="Network")
     vocab_size: int | None = option(None, "Largest vocabulary; no limit by default.", panel="Data", low=5)
     min_count: int = option(2, "Words seen less often have no embedding of their own.", panel="Data", low=1)
     lower: bool = option(False, "Lower-case words before the look-up of their embedding.", panel="Data")
+    label_smoothing: float = option(
+        0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
+        panel="Training", low=0, high=0.9)
+    class_weights: str = option(
+        "none", "Weigh rare labels up.", panel="Training", choices=("none", "balanced"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,15 +261,14 @@ class ClassifySettings(WordSettings):
     pooling: str = option(
         "max", "How states become one vector: last, mean, max, attention, or several joined by +.",
         panel="Network", parse=pooling_names, metavar="NAME[+NAME…]")
-    label_smoothing: float = option(
-        0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
-        panel="Training", low=0, high=0.9)
     consistency: float = option(
         1.0, "Weight of the agreement between two readings of a text under different dropout "
              "(R-Drop, Wu et al. 2021); takes twice the time.", panel="Training", low=0)
-    class_weights: str = option(
-        "none", "Weigh rare classes up.", panel="Training", choices=("none", "balanced"))
-    layers: int = option(1, "Recurrent layers.", panel="Network", low=1)
+    encoder: str = option(
+        "rnn", "What reads a text: a recurrent network, or a feed-forward one over the mean of the words "
+               "(Iyyer et al. 2015) or over a window of them (Bengio et al. 2003).", panel="Network",
+        choices=ENCODER_NAMES)
+    layers: int = option(1, "Layers.", panel="Network", low=1)
     embed: int = option(300, "Size of the token embedding.", panel="Network", low=1)
     affix_embed: int = option(
         200, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
@@ -248,16 +284,26 @@ class ClassifySettings(WordSettings):
 class TagSettings(WordSettings):
     """Settings of `train tag`."""
 
-    usual_epochs = 12
+    usual_epochs = 20
 
     column: str | None = option(
-        None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key).",
-        panel="Data", metavar="COLUMN")
+        None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key); "
+              "several with commas between are tagged side by side, the first being the main one.",
+        panel="Data", metavar="COLUMN[,COLUMN…]")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = option(
         0.4, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
-    char_hidden: int = option(128, "Output of the character network.", panel="Network", low=2)
+    word_dropout: float = option(
+        0.2, "Share of the words that a step hides whole, so that their neighbours must tell what they are.",
+        panel="Network", low=0, high=0.95)
+    embed: int = option(160, "Size of the token embedding.", panel="Network", low=1)
+    char_hidden: int = option(160, "Output of the character network.", panel="Network", low=2)
+    affix_embed: int = option(
+        120, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
+    label_smoothing: float = option(
+        0.1, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
+        panel="Training", low=0, high=0.9)
     lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")
     lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
     ema: float = option(
@@ -284,8 +330,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "fast": {"epochs": 5, "consistency": 0.0},
     },
     "tag": {
-        "fast": {"epochs": 5},
-        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3},
+        "fast": {"epochs": 10, "word_dropout": 0.1},
+        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1},
+        "best": {"hidden": 300, "embed": 300, "affix_embed": 200, "char_hidden": 256, "word_dropout": 0.25,
+                 "epochs": 40},
     },
 }
 

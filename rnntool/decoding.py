@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 State = TypeVar("State")
 
+BLOCK = 128  # random numbers drawn at once for a sample
+CACHED = 1 << 13  # probabilities looked at together: the processor's caches hold them
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
 
 
@@ -211,6 +213,9 @@ class Sampling:
     """Of those keep the fewest likeliest that hold this share of the probability (Holtzman et al., 2020)."""
     min_p: float = 0.0
     """Of those keep the ones at least this fraction as likely as the likeliest."""
+    typical: float = 1.0
+    """Of those keep the fewest that hold this share of the probability, those first whose surprisal is
+    nearest to what is expected, the entropy (Meister et al., 2023)."""
     repetition_penalty: float = 1.0
     """Before all this, divide the positive and multiply the negative logits of tokens seen already by this
     (Keskar et al., 2019)."""
@@ -222,6 +227,7 @@ class Sampling:
             "top_k": (self.top_k >= 0, "a whole number of at least 0"),
             "top_p": (0 < self.top_p <= 1, "a share above 0 and up to 1"),
             "min_p": (0 <= self.min_p <= 1, "a fraction from 0 to 1"),
+            "typical": (0 < self.typical <= 1, "a share above 0 and up to 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "a number above 0"),
         }
         for name, (good, want) in ranges.items():
@@ -235,76 +241,142 @@ def sample(
     sampling: Sampling,
     *,
     banned: Sequence[int] = (),
-    seen: Sequence[Sequence[int]] | None = None,
+    forbidden: Sequence[Sequence[int]] | None = None,
+    seen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw one token a row from logits (B, V): ids (B,) and their log-probabilities (B,).
 
     Row i is drawn by its own uniform number in [0, 1), through the inverse of the cumulative distribution,
-    and comes out the same to the bit whatever rows stand beside it. `banned` ids are never drawn; `seen` are
-    the tokens of each row that the repetition penalty speaks of. The log-probabilities are the model's own:
-    of the softmax of the logits without the banned ids, before penalty, temperature and cuts. ValueError
-    where a row has nothing to draw.
+    and comes out the same to the bit whatever rows stand beside it. `banned` ids are never drawn, nor are a
+    row's own `forbidden` ones; `seen` (B, V) marks the tokens of each row that the repetition penalty speaks
+    of. The log-probabilities are the model's own: of the softmax of the logits without the banned ids, before
+    what is forbidden, penalty, temperature and cuts. ValueError where a row has nothing to draw.
     """
     scores = np.array(logits, order="C")  # (B, V)
     scores[:, list(banned)] = -np.inf
-    if not np.isfinite(peak := scores.max(axis=-1, keepdims=True)).all():
-        raise ValueError("no token can be drawn: the logits of a row are all -inf, or hold nan or inf")
     warped = scores
     if sampling.repetition_penalty != 1 and seen is not None:
-        warped = _penalise(scores, seen, sampling.repetition_penalty)
-        warped -= warped.max(axis=-1, keepdims=True)
-    scores -= peak
+        warped = np.array(scores)
+        again = np.nonzero(seen)
+        some = scores[again]
+        factor = sampling.repetition_penalty
+        warped[again] = np.where(some > 0, some / factor, some * factor)
+    if forbidden is not None:
+        warped = np.array(warped)
+        for row, ids in zip(warped, forbidden, strict=True):
+            row[ids] = -np.inf
+    if warped is not scores:
+        warped = warped - _peak(warped)
+    scores -= _peak(scores)
     mass = np.exp(scores)
     log_totals = np.log(mass.sum(axis=-1), dtype=np.float64)
 
     if sampling.temperature == 0:
-        ids = warped.argmax(axis=-1)
+        drawn = warped.argmax(axis=-1)
     else:
         if warped is not scores or sampling.temperature != 1:
             with np.errstate(over="ignore"):
                 mass = np.exp(warped / max(sampling.temperature, _COLDEST))
-        rows = zip(mass, uniforms, strict=True)
-        ids = np.array([_draw(row, uniform, sampling) for row, uniform in rows], dtype=np.intp)
-    return ids, scores[np.arange(len(ids)), ids] - log_totals
+        rows = max(1, CACHED // mass.shape[1])
+        starts = range(0, len(mass), rows)
+        parts = [_draw(mass[i : i + rows], uniforms[i : i + rows], sampling) for i in starts]
+        drawn = np.concatenate(parts)
+    return drawn, scores[np.arange(len(drawn)), drawn] - log_totals
 
 
-def _penalise(scores: Floats, seen: Sequence[Sequence[int]], penalty: float) -> Floats:
-    scores = scores.copy()
-    for row, ids in zip(scores, seen, strict=True):
-        again = np.unique(np.asarray(ids, dtype=np.intp))
-        row[again] = np.where(row[again] > 0, row[again] / penalty, row[again] * penalty)
-    return scores
+def _peak(scores: Floats) -> Floats:
+    """The largest of each row (B, 1); `ValueError` where it is none that can be drawn."""
+    peak: Floats = scores.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
+        raise ValueError("no token can be drawn: the logits of a row are all -inf, or hold nan or inf")
+    return peak
 
 
-def _draw(mass: Floats, uniform: float, sampling: Sampling) -> int:
-    """The id that `uniform` points at, among unnormalised probabilities (V,)."""
-    kept = _kept(mass, sampling)
-    cumulative = np.cumsum(mass if kept is None else mass[kept], dtype=np.float64)
-    place = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
-    place = min(place, np.searchsorted(cumulative, cumulative[-1]))  # rounding up must not lead past the end
-    return int(place if kept is None else kept[place])
+def _draw(mass: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
+    """The ids (B,) that `uniforms` (B,) point at, among what the cuts leave of probabilities (B, V).
 
-
-def _kept(mass: Floats, sampling: Sampling) -> Ints | None:
-    """The ids that the cuts leave, in order; None for all. Of equally likely ones the lower ids stay."""
-    size = len(mass)
-    top_k = sampling.top_k if 0 < sampling.top_k < size else size
-    if top_k == size and sampling.top_p == 1 and sampling.min_p == 0:
-        return None
-    total = mass.sum(dtype=np.float64)
-    if top_k < size:
-        falling = np.sort(np.partition(mass, size - top_k)[size - top_k :])[::-1]
-        total = falling.sum(dtype=np.float64)
-    else:
-        # Sort only what may stay. All the others hold less than (1 - top_p) / 2, whatever the rounding.
-        falling = np.sort(mass[mass >= (1 - sampling.top_p) / 2 * total / size])[::-1]
+    The probabilities need not sum to one. They are laid side by side in the order of their ids.
+    """
+    ids = None
+    size = mass.shape[1]
+    if 0 < sampling.top_k < size:
+        least = np.partition(mass, size - sampling.top_k, axis=-1)[:, size - sampling.top_k, None]
+        keep = _largest(mass, least, np.array([[sampling.top_k]]))
+        ids = np.nonzero(keep)[1].reshape(len(mass), sampling.top_k)
+        mass = mass[keep].reshape(ids.shape)
     if sampling.top_p < 1:
-        falling = falling[: np.searchsorted(np.cumsum(falling, dtype=np.float64), sampling.top_p * total) + 1]
-    falling = falling[falling >= sampling.min_p * falling[0]]
-    least = falling[-1]
-    keep = mass > least
-    keep[np.flatnonzero(mass == least)[: len(falling) - np.count_nonzero(keep)]] = True
-    return np.flatnonzero(keep)
+        mass = np.where(_nucleus(mass, sampling.top_p), mass, 0)
+    if sampling.min_p > 0:
+        mass = np.where(mass >= sampling.min_p * mass.max(axis=-1, keepdims=True), mass, 0)
+    if sampling.typical < 1:
+        mass = np.where(_nearest(_oddity(mass), mass, sampling.typical), mass, 0)
+    cumulative = np.cumsum(mass, axis=-1, dtype=np.float64)
+    totals = cumulative[:, -1]
+    # rounding up must not lead past the end
+    aims = np.minimum(uniforms * totals, np.nextafter(totals, 0))
+    places: npt.NDArray[np.intp] = (cumulative > aims[:, None]).argmax(axis=-1)
+    if ids is not None:
+        places = ids[np.arange(len(ids)), places]
+    return places
+
+
+def _largest(mass: Floats, least: Floats, counts: Ints) -> npt.NDArray[np.bool_]:
+    """The `counts` (B, 1) largest of each row (B, V), the last of which is `least` (B, 1).
+
+    Of equal ones the lower ids stay.
+    """
+    keep, tied = mass > least, mass == least
+    room = counts - np.count_nonzero(keep, axis=-1)[:, None]
+    if (np.count_nonzero(tied, axis=-1)[:, None] > room).any():
+        tied &= np.cumsum(tied, axis=-1) <= room
+    keep |= tied
+    return keep
+
+
+def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """The fewest of the largest of each row (B, V) that hold `share` of its mass."""
+    size = mass.shape[1]
+    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
+    # Sort only what may stay. All the others hold less than (1 - share) / 2, whatever the rounding.
+    most = int(np.count_nonzero(mass >= (1 - share) / 2 * totals / size, axis=-1).max())
+    falling = np.partition(mass, size - most, axis=-1)[:, size - most :] if most < size else mass.copy()
+    falling.sort(axis=-1)
+    falling = falling[:, ::-1]
+    held = np.cumsum(falling, axis=-1, dtype=np.float64)
+    place = _place(held, share * totals)
+    return _largest(mass, np.take_along_axis(falling, place, axis=-1), place + 1)
+
+
+def _nearest(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """The fewest of smallest key (B, V) that hold `share` of a row's mass; of equals the lower ids."""
+    wanted = share * mass.sum(axis=-1, keepdims=True, dtype=np.float64)  # (B, 1)
+    order = np.argsort(keys, axis=-1)  # much faster than a stable sort
+    held = np.cumsum(np.take_along_axis(mass, order, axis=-1), axis=-1, dtype=np.float64)
+    last_ids = np.take_along_axis(order, _place(held, wanted), axis=-1)
+    last = np.take_along_axis(keys, last_ids, axis=-1)  # (B, 1)
+    keep, tied = keys < last, keys == last
+    if np.count_nonzero(tied) > len(tied):
+        below = np.where(keep, mass, 0).sum(axis=-1, keepdims=True, dtype=np.float64)
+        before = np.cumsum(np.where(tied, mass, 0), axis=-1, dtype=np.float64) - mass
+        tied &= below + before < wanted
+    keep |= tied
+    return keep
+
+
+def _place(held: Floats, wanted: Floats) -> Ints:
+    """Where in what is held (B, V), which rises, `wanted` (B, 1) is reached: (B, 1), at the end at last."""
+    place: Ints = np.count_nonzero(held[:, :-1] < wanted, axis=-1)[:, None]
+    return place
+
+
+def _oddity(mass: Floats) -> Floats:
+    """How far each entry's surprisal (B, V) is from the entropy of its row, in nats; inf without mass."""
+    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprisals = np.log(totals) - np.log(mass, dtype=np.float64)  # (B, V)
+        entropy = np.where(mass > 0, mass * surprisals, 0).sum(axis=-1, keepdims=True) / totals
+    oddity: Floats = np.abs(surprisals - entropy)
+    return oddity
 
 
 # --- Search -----------------------------------------------------------------------------------------------
@@ -343,6 +415,27 @@ class Hypothesis(NamedTuple):
     finished: bool
 
 
+class _Ngrams:
+    """The n-grams of a text that grows token by token."""
+
+    def __init__(self, n: int, tokens: Sequence[int]) -> None:
+        self.context: tuple[int, ...] = ()  # the last n - 1 tokens, fewer at the beginning
+        self.before = n - 1
+        self.after: dict[tuple[int, ...], list[int]] = {}
+        for token in tokens:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """The text goes on with `token`."""
+        if len(self.context) == self.before:
+            self.after.setdefault(self.context, []).append(token)
+        self.context = (*self.context, token)[-self.before :] if self.before else ()
+
+    def repeats(self) -> list[int]:
+        """The tokens that would end an n-gram which the text has already."""
+        return self.after.get(self.context, [])
+
+
 def generate(
     step: Step[State],
     prompts: Sequence[Sequence[int]],
@@ -355,37 +448,53 @@ def generate(
     banned: Sequence[int] = (),
     first_index: int = 0,
     sampling: Sampling | None = None,
+    no_repeat_ngram: int = 0,
     stop: Callable[[int, list[int]], bool] | None = None,
 ) -> Iterator[Event]:
     """Continue each prompt (without BOS) by sampling; yield each token as it is drawn, row after row.
 
     Row r is sample `first_index` + r: its random numbers depend on `seed` and that number alone. It ends with
     EOS, which can't come before `min_tokens` tokens; with its token number `max_tokens`; or where
-    `stop(row, ids)` says so of the tokens drawn up to now. A row that ended leaves the batch. UsageError for
-    lengths that contradict each other.
+    `stop(row, ids)` says so of the tokens drawn up to now. A row that ended leaves the batch. With
+    `no_repeat_ngram`, no run of that many tokens comes twice in a prompt and what follows it. UsageError for
+    lengths that contradict each other, and where every token would repeat a run.
     """
-    _check_lengths(min_tokens, max_tokens)
+    _check_lengths(min_tokens, max_tokens, no_repeat_ngram)
     sampling = sampling or Sampling()
     numbers = [_uniforms(seed, first_index + row) for row in range(len(prompts))]
     drawn: list[list[int]] = [[] for _ in prompts]
+    ngrams = [_Ngrams(no_repeat_ngram, prompt) for prompt in prompts] if no_repeat_ngram else None
     rows = list(range(len(prompts)))  # those that go on
     if not rows:
         return
     logits, state = step.start([[bos, *prompt] for prompt in prompts])
+    seen = _marked(prompts, logits.shape[1]) if sampling.repetition_penalty != 1 else None
+    block = np.empty((len(rows), 0))  # random numbers of the next steps: a few at once cost less
     for n in range(1, max_tokens + 1):
-        tokens, log_probs = sample(
-            logits,
-            np.array([numbers[row].random() for row in rows]),
-            sampling,
-            banned=[*banned, eos] if n <= min_tokens else banned,
-            seen=[[*prompts[row], *drawn[row]] for row in rows] if sampling.repetition_penalty != 1 else None,
-        )
+        if not block.shape[1]:
+            block = np.stack([numbers[row].random(min(BLOCK, max_tokens + 1 - n)) for row in rows])
+        try:
+            tokens, log_probs = sample(
+                logits,
+                block[:, 0],
+                sampling,
+                banned=[*banned, eos] if n <= min_tokens else banned,
+                forbidden=[ngrams[row].repeats() for row in rows] if ngrams else None,
+                seen=seen,
+            )
+        except ValueError as error:
+            raise _stuck(no_repeat_ngram, error) from None
+        if seen is not None:
+            seen[np.arange(len(rows)), tokens] = True
+        block = block[:, 1:]
         going = []
         draws = zip(rows, tokens.tolist(), log_probs.tolist(), strict=True)
         for place, (row, token, log_prob) in enumerate(draws):
             last = token == eos
             if not last:
                 drawn[row].append(token)
+                if ngrams:
+                    ngrams[row].add(token)
                 last = n == max_tokens or (stop is not None and stop(row, drawn[row]))
             if not last:
                 going.append(place)
@@ -393,9 +502,26 @@ def generate(
         if not going:
             return
         if len(going) < len(rows):
-            rows, tokens = [rows[place] for place in going], tokens[going]
+            rows, tokens, block = [rows[place] for place in going], tokens[going], block[going]
+            seen = None if seen is None else seen[going]
             state = step.select(state, np.array(going))
         logits, state = step.advance(tokens, state)
+
+
+def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
+    """Which of `size` ids each row has (B, size)."""
+    marked = np.zeros((len(rows), size), np.bool_)
+    for mark, ids in zip(marked, rows, strict=True):
+        mark[np.asarray(ids, np.intp)] = True
+    return marked
+
+
+def _stuck(no_repeat_ngram: int, error: ValueError) -> Exception:
+    """What to raise where no token is left: the user's doing if runs of tokens may not come twice."""
+    if not no_repeat_ngram:
+        return error
+    return UsageError(f"--no-repeat-ngram: want a text without a second run of {no_repeat_ngram} tokens, "
+                      "found that every token would make one; take a larger number, or lower --min-tokens")
 
 
 def beam_search(
@@ -409,14 +535,17 @@ def beam_search(
     min_tokens: int = 0,
     banned: Sequence[int] = (),
     length_penalty: float = 0.0,
+    no_repeat_ngram: int = 0,
 ) -> list[Hypothesis]:
     """The likeliest continuations of a prompt (without BOS) that `beam` hypotheses at once find, best first.
 
     At most `beam` come back, ranked by log-probability / tokens ** `length_penalty`, where EOS is a token.
-    Those of `max_tokens` tokens are cut there, unfinished. Exact where `beam` is as wide as the whole search.
-    UsageError for values out of range, ValueError where the model allows no continuation.
+    Those of `max_tokens` tokens are cut there, unfinished. With `no_repeat_ngram`, no run of that many tokens
+    comes twice in the prompt and what follows it. Exact where `beam` is as wide as the whole search.
+    UsageError for values out of range, and where every token would repeat a run; ValueError where the model
+    allows no continuation.
     """
-    _check_lengths(min_tokens, max_tokens)
+    _check_lengths(min_tokens, max_tokens, no_repeat_ngram)
     if beam < 1:
         raise UsageError(f"--beam: want a whole number of at least 1, found {beam}")
     if not 0 <= length_penalty < math.inf:
@@ -436,6 +565,9 @@ def beam_search(
         ended = [Hypothesis(*pair, True) for pair in zip(live, totals[:, eos].tolist(), strict=True)]
         done = sorted(done + [h for h in ended if h.log_prob > -math.inf], key=rank, reverse=True)[:beam]
         totals[:, eos] = -np.inf
+        if no_repeat_ngram:
+            for row, ids in zip(totals, live, strict=True):
+                row[_Ngrams(no_repeat_ngram, [*prompt, *ids]).repeats()] = -np.inf
 
         places, scores = _top(totals.ravel(), beam)
         places, scores = places[scores > -np.inf], scores[scores > -np.inf]
@@ -449,11 +581,13 @@ def beam_search(
         else:
             logits, state = step.advance(tokens, step.select(state, parents))
     if not done:
-        raise ValueError("no token can follow: the logits are all -inf")
+        raise _stuck(no_repeat_ngram, ValueError("no token can follow: the logits are all -inf"))
     return sorted(done, key=rank, reverse=True)[:beam]
 
 
-def _check_lengths(min_tokens: int, max_tokens: int) -> None:
+def _check_lengths(min_tokens: int, max_tokens: int, no_repeat_ngram: int) -> None:
+    if no_repeat_ngram < 0:
+        raise UsageError(f"--no-repeat-ngram: want a whole number of at least 0, found {no_repeat_ngram}")
     if max_tokens < 1:
         raise UsageError(f"--max-tokens: want a whole number of at least 1, found {max_tokens}")
     if not 0 <= min_tokens <= max_tokens:

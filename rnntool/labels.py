@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,24 +98,45 @@ class Labels:
         return f"Labels({list(self.names)!r})"
 
     def save(self, folder: Path) -> None:
-        r"""Write labels.txt: one name a line in id order; \\, \n, \r, \ud800 for what would break a line."""
-        with open_output(folder / "labels.txt") as file:
-            file.writelines(_escape(name) + "\n" for name in self.names)
+        """Write labels.txt; see `save_labels`."""
+        save_labels([self], folder)
 
     @classmethod
     def load(cls, folder: Path) -> Labels:
         """Read what `save` wrote; ModelError where it is missing or damaged."""
-        path = folder / "labels.txt"
-        try:
-            text = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path}: want the model's label names, found {_reason(error)}") from error
-        if not text.endswith("\n"):
-            raise ModelError(f"{path}: want one label a line, found a file cut short; copy the model again")
-        try:
-            return cls(_unescape(line) for line in text[:-1].split("\n"))
-        except ValueError as error:
-            raise ModelError(f"{path}: {error}, want each label once; copy the model again") from error
+        return load_labels(folder, [None])[0]
+
+
+def save_labels(sets: Sequence[Labels], folder: Path) -> None:
+    r"""Write labels.txt: the names of all sets, one a line in id order, which is that of a network's outputs.
+
+    \\, \n, \r, \ud800 stand for what would break a line.
+    """
+    with open_output(folder / "labels.txt") as file:
+        file.writelines(_escape(name) + "\n" for labels in sets for name in labels.names)
+
+
+def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
+    """The sets that `save_labels` wrote, by their sizes; None takes the rest.
+
+    ModelError where the file is missing or damaged.
+    """
+    path = folder / "labels.txt"
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: want the model's label names, found {_reason(error)}") from error
+    if not text.endswith("\n"):
+        raise ModelError(f"{path}: want one label a line, found a file cut short; copy the model again")
+    try:
+        names = iter([_unescape(line) for line in text[:-1].split("\n")])
+        sets = [Labels(islice(names, size)) for size in sizes]
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}, want each label once; copy the model again") from error
+    if any(size not in (None, len(labels)) for size, labels in zip(sizes, sets, strict=True)) or any(names):
+        wanted = sum(filter(None, sizes))
+        raise ModelError(f"{path}: want {wanted} labels, found more or fewer; copy the model again")
+    return sets
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> str | None:

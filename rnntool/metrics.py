@@ -1,18 +1,25 @@
-"""The reports of a language model, a classifier and a tagger.
+"""The reports of a language model, a classifier and a tagger, and the figures that one counts by.
 
-Counts what it is given and knows no model and no file. A figure that would divide by zero is 0.0. Everything
-returned is plain Python, ready for JSON.
+Counts what it is given and knows no model and no file. A figure that would divide by zero is 0.0. Reports
+are plain Python, ready for JSON. `accuracy`, `f1`, `perplexity` and `bits_per_char` take counts summed over
+records, of many samples at once: (..., K) to (...).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rnntool.labels import Span, spans, tags_from_spans
 
+Floats = NDArray[np.float64]
+
+CALIBRATION_BINS = 15  # as Guo et al. (2017)
 
 class _Tally(NamedTuple):
     """How often a label was right, was predicted, and was in the gold standard."""
@@ -85,17 +92,17 @@ def tagging_report(
 ) -> dict[str, Any]:
     """A tagger's figures over sentences; both sides write their tags in `scheme`, None for plain tags.
 
-    `accuracy` is over tokens. Plain tags have a `per_label` of tags. Spans have seqeval's strict `precision`,
-    `recall` and `f1` and a `per_label` of span labels, where a span counts only if its tags keep to the
-    scheme, and `f1_conlleval`, which reads broken tags as the conlleval script does. ValueError where the
-    sides differ in length.
+    `accuracy` is over tokens. Plain tags have a `per_label` and a `confusion` of tags. Spans have seqeval's
+    strict `precision`, `recall` and `f1` and a `per_label` of span labels, where a span counts only if its
+    tags keep to the scheme, and `f1_conlleval`, which reads broken tags as the conlleval script does.
+    ValueError where the sides differ in length.
     """
     tokens = [pair for g, p in zip(gold, predicted, strict=True) for pair in zip(g, p, strict=True)]
     accuracy = _ratio(sum(g == p for g, p in tokens), len(tokens))
     report: dict[str, Any] = {"tokens": len(tokens), "accuracy": accuracy}
     if scheme is None:
         plain = classification_report([g for g, _ in tokens], [p for _, p in tokens])
-        return report | {"per_label": plain["per_label"]}
+        return report | {key: plain[key] for key in ("per_label", "confusion")}
 
     overall, per_label = _seqeval(gold, predicted, scheme, strict=True)
     forgiving, _ = _seqeval(gold, predicted, scheme, strict=False)
@@ -108,16 +115,70 @@ def tagging_report(
     }
 
 
-def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: str) -> float:
-    """The strict `f1` of `tagging_report`, fast enough for every epoch of a training."""
-    right = found = wanted = 0
-    for g, p in zip(gold, predicted, strict=True):
-        want = spans(g, scheme, strict=True)
-        have = want if g == p else spans(p, scheme, strict=True)
-        right += len(want) if g == p else len(set(want).intersection(have))
-        found += len(have)
-        wanted += len(want)
-    return _Tally(right, found, wanted).f1()
+def span_counts(gold: Sequence[str], predicted: Sequence[str], scheme: str) -> tuple[int, int, int]:
+    """A sentence's spans that are right, that were predicted, and of the gold standard, as `f1` sums them.
+
+    Strict, as the `f1` of `tagging_report`, and fast enough for every epoch of a training.
+    """
+    want = spans(gold, scheme, strict=True)
+    if gold == predicted:
+        return len(want), len(want), len(want)
+    have = spans(predicted, scheme, strict=True)
+    return len(set(want).intersection(have)), len(have), len(want)
+
+
+def accuracy(sums: Floats) -> Floats:
+    """The share of what is right, of (right, all)."""
+    return _ratios(sums[..., 0], sums[..., 1])
+
+
+def f1(sums: Floats) -> Floats:
+    """F1 of (right, predicted, gold)."""
+    return _ratios(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
+
+
+def perplexity(sums: Floats) -> Floats:
+    """Perplexity of a token, of (nats, tokens, characters)."""
+    nats = _ratios(sums[..., 0], sums[..., 1])
+    return np.where(nats < 700, np.exp(np.minimum(nats, 700)), np.inf)
+
+
+def bits_per_char(sums: Floats) -> Floats:
+    """Bits of a character, of (nats, tokens, characters)."""
+    return _ratios(sums[..., 0] / math.log(2), sums[..., 2])
+
+
+def calibration_error(confidence: Sequence[float], right: Sequence[bool] | NDArray[np.bool_]) -> float:
+    """How far confidence is from how often it is right: expected calibration error (Guo et al., 2017).
+
+    Answers go by their confidence, 0 to 1, into bins of equal width, each closed above; the distance between
+    a bin's mean confidence and its accuracy counts by the share of the answers that are in it.
+    """
+    sure, hits = np.asarray(confidence, np.float64), np.asarray(right, np.float64)  # (n,)
+    bins = np.clip(np.ceil(sure * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(np.intp)
+    gaps = np.bincount(bins, hits - sure, CALIBRATION_BINS)  # each bin's gap times its answers
+    return _ratio(float(np.abs(gaps).sum()), len(sure))
+
+
+def known_report(right: NDArray[np.bool_], known: NDArray[np.bool_]) -> dict[str, Any]:
+    """A tagger's accuracy (0 to 1) by whether it knows a word, and the share that it doesn't; both (words,).
+
+    An accuracy over no word at all is None.
+    """
+    def share(words: NDArray[np.bool_]) -> float | None:
+        return float(right[words].mean()) if words.any() else None
+
+    unknown = ~known
+    return {
+        "accuracy_known": share(known),
+        "accuracy_unknown": share(unknown),
+        "unknown": _ratio(int(unknown.sum()), len(unknown)),
+    }
+
+
+def unseen_labels(gold: Counter[str], known: Collection[str]) -> dict[str, int]:
+    """How often each label that training never saw is in the gold standard, the most frequent first."""
+    return {label: n for label, n in gold.most_common() if label not in known}
 
 
 def signature(**parts: object) -> str:
@@ -166,6 +227,10 @@ def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _labels(record: str | Iterable[str]) -> frozenset[str]:
     return frozenset((record,) if isinstance(record, str) else record)
+
+
+def _ratios(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) != 0)
 
 
 def _ratio(part: float, whole: float) -> float:

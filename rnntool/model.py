@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,7 +18,7 @@ from rnntool import config, decoding, modeldir
 from rnntool.config import cores
 from rnntool.decoding import Sampling
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.formats import Pair, Sentence, Tagged, Text
+from rnntool.formats import Pair, Sentence, Tagged, Text, Weighed
 from rnntool.labels import SCHEMES
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.base import Engine, by_length
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 AHEAD = 1  # windows under way beside the one that is read
-WINDOW = 1024  # records sorted into batches together, at most
+WINDOW = 4096  # records sorted into batches together, at most
 WINDOW_TOKENS = 1 << 16  # and their tokens, about
 BUDGET = 1024  # padded tokens in a batch: small enough for the caches, and for memory to stay flat
 BANNED = (PAD, BOS, UNK)  # never sampled
@@ -153,11 +154,50 @@ class Model:
         return (result for _, result in self.classified(map(_text, _several(texts))))
 
     def classified(
-        self, records: Iterable[Text], *, ready: Ready = _always, flush: Flush = _never
+        self, records: Iterable[Text], *, top: int | None = None, ready: Ready = _always,
+        flush: Flush = _never,
     ) -> Iterator[tuple[Text, Classified]]:
-        """Each text with its labels."""
+        """Each text with its labels, of which `top` are ranked, all by default."""
         task = self.require(ClassifyTask)
-        return self._run(records, task.decode, ready=ready, flush=flush)
+        return self._run(records, partial(task.decode, top=top), ready=ready, flush=flush)
+
+    def explain(self, texts: Iterable[str | Text]) -> Iterator[tuple[Classified, list[Weighed]]]:
+        """Labels of each text, and its words with what each does for the most probable label."""
+        return ((result, words) for _, result, words in self.explained(map(_text, _several(texts))))
+
+    def explained(
+        self, records: Iterable[Text], *, ready: Ready = _always, flush: Flush = _never
+    ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
+        """Each text with its labels and its words; see `explain`.
+
+        A text is read whole, and once without each of its words: the weight of a word is how far the label's
+        probability falls without it (leave-one-out; Li et al. 2016).
+        """
+        task = self.require(ClassifyTask)
+        kept: deque[tuple[Text, list[tuple[int, int]]]] = deque()
+        to_come = 0  # readings of the last text that was taken
+
+        def readings() -> Iterator[Text]:
+            nonlocal to_come
+            for record in records:
+                spans = split_words(record.text)
+                kept.append((record, spans))
+                to_come = len(spans)
+                yield Text(record.text, place=record.place)
+                for start, end in spans:
+                    to_come -= 1
+                    yield Text(_without(record.text, start, end), place=record.place)
+
+        def probabilities(batch: Sequence[Text], outputs: Any) -> list[Any]:
+            return list(task.probabilities(outputs))
+
+        read = self._run(readings(), probabilities, ready=lambda: to_come > 0 or ready(), flush=flush)
+        for _, probs in read:
+            record, spans = kept.popleft()
+            label = probs.argmax()
+            words = [Weighed(record.text[start:end], start, end, float(probs[label] - next(read)[1][label]))
+                     for start, end in spans]
+            yield record, task.rank(probs[None])[0], words
 
     def score(self, texts: Iterable[str | Text], *, stream: bool = False) -> Iterator[Scored]:
         """Log-probabilities of the tokens of each text, in nats.
@@ -184,8 +224,7 @@ class Model:
         def sentences() -> Iterator[Text]:
             for pair in pairs:
                 kept.append(pair)
-                yield Text(pair.good)
-                yield Text(pair.bad)
+                yield from map(Text, pair.texts())
 
         scored = self.scored(sentences(), ready=ready, flush=flush)
         for _, good in scored:
@@ -201,6 +240,7 @@ class Model:
         max_tokens: int = 500,
         min_tokens: int = 0,
         sampling: Sampling | None = None,
+        no_repeat_ngram: int = 0,
         beam: int = 0,
         stop: str | None = None,
         batch_size: int = 64,
@@ -211,13 +251,15 @@ class Model:
         """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
 
         Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or
-        before `stop`. `watch` is told of the prompt and of each piece of text as it comes, with `batch_size`
+        before `stop`. With `no_repeat_ngram` no run of that many tokens comes twice in a text, its prompt
+        included. `watch` is told of the prompt and of each piece of text as it comes, with `batch_size`
         1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
         characters or words that the model does not know.
         """
         task = self.require(LMTask)
         writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
-                         min_tokens=min_tokens, sampling=sampling or Sampling(), stop=stop, watch=watch)
+                         min_tokens=min_tokens, sampling=sampling or Sampling(),
+                         no_repeat_ngram=no_repeat_ngram, stop=stop, watch=watch)
         wanted = ((prompt, writer.ids(prompt, allow_unknown)) for prompt in _several(prompts))
         if beam:
             for i, (prompt, ids) in enumerate(wanted):
@@ -270,6 +312,7 @@ class Model:
     ) -> Iterator[tuple[Record, Result]]:
         """Begin to compute a window; the records and their results come when they are asked for."""
         budget = min(BUDGET, getattr(self.task, "budget", BUDGET))
+        self.task.prepare(self.engine)
         batches = list(by_length([self.task.length(example) for _, example in window], budget))
         arrays = [self.task.collate([window[i][1] for i in batch]) for batch in batches]
         outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
@@ -322,7 +365,7 @@ class _Writer:
 
     def __init__(
         self, task: LMTask, step: EngineStep, *, seed: int, max_tokens: int, min_tokens: int,
-        sampling: Sampling, stop: str | None, watch: Callable[[str], None] | None,
+        sampling: Sampling, no_repeat_ngram: int, stop: str | None, watch: Callable[[str], None] | None,
     ) -> None:
         self.task = task
         self.step = step
@@ -330,6 +373,7 @@ class _Writer:
         self.max_tokens = max_tokens
         self.min_tokens = min_tokens
         self.sampling = sampling
+        self.no_repeat_ngram = no_repeat_ngram
         self.stop = stop
         self.watch = watch
         self.held = ""
@@ -350,22 +394,23 @@ class _Writer:
         ids: list[list[int]] = [[] for _ in batch]
         log_probs: list[list[float]] = [[] for _ in batch]
         finished = [False] * len(batch)
-        streams = [tokenizer.stream_decoder(prompt) for _, prompt in batch]
+        streams = []
         if self.watch:
+            streams = [tokenizer.stream_decoder(prompt) for _, prompt in batch]
             self.watch(batch[0][0])
         events = decoding.generate(
             self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=BOS, eos=EOS,
             max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
-            stop=self._stops(batch) if self.stop else None,
+            no_repeat_ngram=self.no_repeat_ngram, stop=self._stops(batch) if self.stop else None,
         )
         for event in events:
-            stream = streams[event.row]
             log_probs[event.row].append(event.log_prob)
             if event.token == EOS:
                 finished[event.row] = True
             else:
                 ids[event.row].append(event.token)
             if self.watch:
+                stream = streams[event.row]
                 text = "" if event.token == EOS else stream.push(event.token)
                 self._show(text + (stream.flush() if event.last else ""), last=event.last)
         for row, (prompt, prompt_ids) in enumerate(batch):
@@ -378,7 +423,7 @@ class _Writer:
         """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
         found = decoding.beam_search(
             self.step, ids, beam=max(beam, n), bos=BOS, eos=EOS, max_tokens=self.max_tokens,
-            min_tokens=self.min_tokens, banned=BANNED,
+            min_tokens=self.min_tokens, banned=BANNED, no_repeat_ngram=self.no_repeat_ngram,
         )
         for i, hypothesis in enumerate(found[:n]):
             text, kept = self._cut(ids, hypothesis.ids)
@@ -419,19 +464,16 @@ class _Writer:
         return Generated(index=index, prompt=prompt, text=text, tokens=tokens, log_probs=log_probs,
                          finished=finished)
 
-    def _text(self, prompt: list[int], ids: list[int]) -> str:
-        """What `ids` add to the text of the prompt."""
-        decoder = self.task.tokenizer.stream_decoder(prompt)
-        return "".join(map(decoder.push, ids)) + decoder.flush()
-
     def _stops(self, batch: list[tuple[str, list[int]]]) -> Callable[[int, list[int]], bool]:
         assert self.stop is not None
-        wanted = self.stop
+        wanted, room = self.stop, len(self.stop) - 1
+        decoders = [self.task.tokenizer.stream_decoder(prompt) for _, prompt in batch]
+        ends = [""] * len(batch)  # what is there of each text and may be the beginning of `stop`
 
         def stops(row: int, ids: list[int]) -> bool:
-            # Every token adds a character or more of text, so the end is in the last `len(wanted)` tokens and
-            # the bytes of one character before them.
-            return wanted in self._text(batch[row][1], ids[-4 * len(wanted) - 4 :])
+            text = ends[row] + decoders[row].push(ids[-1])
+            ends[row] = text[-room:] if room else ""
+            return wanted in text
 
         return stops
 
@@ -503,6 +545,15 @@ def _sentence(sentence: str | Sequence[str] | Sentence) -> Sentence:
 
 def _text(text: str | Text) -> Text:
     return text if isinstance(text, Text) else Text(text)
+
+
+def _without(text: str, start: int, end: int) -> str:
+    """The text without a word and the space before it, or where it is the first the space behind it."""
+    before, after = text[:start], text[end:]
+    space = len(before) - len(before.rstrip())
+    if space and (not after or after[0].isspace()):
+        before = before[: start - space]
+    return before + after if before else after.lstrip()
 
 
 def _flushed(results: Iterable[Record], ready: Ready, flush: Flush) -> Iterator[Record]:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +83,15 @@ class Lines:
             self._fill()
         return "".join(self._pending)
 
-    def ready(self) -> bool:
-        """False when asking for the next line would wait: a pipe or terminal that holds no whole line."""
-        while not (self._pending or self._ended):
-            if self._live is not None and not _readable(self._live, timeout_s=0):
+    def ready(self, complete: Callable[[Iterable[str]], bool] = any) -> bool:
+        """False when asking for the next record would wait: a pipe or terminal that holds no whole one.
+
+        `complete` says whether lines hold a record; by default each line is one.
+        """
+        if self._live is None:
+            return True
+        while not (self._ended or complete(self._pending)):
+            if not _readable(self._live, timeout_s=0):
                 return False
             self._fill()
         return True

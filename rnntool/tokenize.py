@@ -185,6 +185,15 @@ class Tokenizer(ABC):
         return [0, *ends] if self._spaced else ends
 
     @cached_property
+    def openers(self) -> list[int]:
+        """The ids whose text begins with white space: after a word, one of them (or EOS) ends it.
+
+        White space of several bytes is no opener where each byte is an id, for its first byte doesn't tell.
+        """
+        heads = (surface.decode("utf-8", "ignore")[:1] for surface in self._surfaces)
+        return [id for id, head in enumerate(heads) if head.isspace()]
+
+    @cached_property
     def _starts(self) -> list[int]:
         """How many characters begin in each id: its bytes that don't continue one."""
         return [sum(byte & 0xC0 != 0x80 for byte in surface) for surface in self._surfaces]

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
-MARK, JOINER, IDEOGRAPH = "\u02d0", "\u02d1", "\u4e00"  # these stand for their like; to `re`, all are letters
+# these stand for their like; to `re`, all are letters
+MARK, JOINER, IDEOGRAPH, UNSPACED = "\u02d0", "\u02d1", "\u4e00", "\u30a2"
 IDEOGRAPHS = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "HIRAGANA LETTER")
+UNSPACEDS = ("KATAKANA", "HALFWIDTH KATAKANA", "THAI CHARACTER", "LAO", "KHMER", "MYANMAR")
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
@@ -25,6 +29,27 @@ def split_words(text: str) -> list[tuple[int, int]]:
     """
     shape = text if text.isascii() else text.translate(_SHAPES)
     return [found.span() for found in _words().finditer(shape)]
+
+
+def contractions(text: str, words: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Which of the words are one token where a treebank counts tokens: (first, after the last) of each group.
+
+    `do` and `n't` are, as are `he` and `'s`; `5` and `pm` aren't, though no space is between them.
+    """
+    found: list[tuple[int, int]] = []
+    for i, ((begin, middle), (start, end)) in enumerate(pairwise(words)):
+        if middle == start and _contracted(text[begin:middle], text[start:end]):
+            first = found.pop()[0] if found and found[-1][1] == i + 1 else i
+            found.append((first, i + 2))
+    return found
+
+
+def _contracted(word: str, tail: str) -> bool:
+    """Whether two words that touch are a contraction."""
+    word, tail = word.lower(), tail.lower().translate(_APOSTROPHES)
+    if tail[:1] == "'":
+        return tail[1:] in _MARKED and word[-1:].isalpha()
+    return tail == "n't" or (word, tail) in _UNMARKED
 
 
 class _Shapes(dict[int, str]):
@@ -43,7 +68,7 @@ def _shape(char: str) -> str:
         return IDEOGRAPH
     if category[0] == "M" or name.startswith("EMOJI MODIFIER") or (category == "Cf" and char != "\u200b"):
         return MARK
-    return char
+    return UNSPACED if category[0] == "L" and name.startswith(UNSPACEDS) else char
 
 
 # curly quotes, the Arabic decimal point and thousands' comma, the joiner of emoji
@@ -77,6 +102,11 @@ UNMARKED = {
 }  # clitics written without one: what they are, and what they follow
 AFTER_ITS = "a all also an been definitely just like not really simply so still the very"  # then `it is`
 
+_APOSTROPHES = {ord("`"): "'", ord("\u2019"): "'"}
+_MARKED = frozenset(CLITICS.split())
+_UNMARKED = {(host, tail) for tail, hosts in UNMARKED.items() for host in hosts.split()}
+_UNMARKED = (_UNMARKED - {("a", "lot")}) | {("it", "s")}  # `alot` is two words that lack a space
+
 
 def _any(words: str) -> str:
     return f"(?i:{'|'.join(sorted(map(re.escape, words.split()), key=len, reverse=True))})"  # longest first
@@ -84,8 +114,8 @@ def _any(words: str) -> str:
 
 @cache
 def _words() -> re.Pattern[str]:
-    of_word = rf"[^\W{IDEOGRAPH}]"
-    letter = rf"[^\W\d_{IDEOGRAPH}]"
+    of_word = rf"[^\W{IDEOGRAPH}{UNSPACED}]"
+    letter = rf"[^\W\d_{IDEOGRAPH}{UNSPACED}]"
     begin, end = f"(?<!{of_word})", f"(?!{of_word})"
     more = r"(?![\s)\]\"'”]*+\Z)"  # a period that ends the text is no abbreviation's
     clitic = f"{_any(CLITICS)}{end}"
@@ -119,7 +149,7 @@ def _words() -> re.Pattern[str]:
         # words with signs in them, and any other
         rf"{begin}{_any(PREFIXES)}-{of_word}{{2,}}+(?:-{letter}++)*+",
         rf"{begin}(?:(?i:w/o(?:ut)?|w/|[il]/c|b/[ct])|[A-Z]{{1,4}}&[A-Z]{{1,3}}){end}",
-        rf"{of_word}++(?:'(?!{clitic}){letter}++)*+",
+        rf"{of_word}++(?:(?:'(?!{clitic})|[·‧״]|\"(?<=[א-ת].)(?=[א-ת])){letter}++)*+",
     ]
     signs_first = [
         # emoticons, those that a text could hold otherwise only behind white space; tags
@@ -133,7 +163,8 @@ def _words() -> re.Pattern[str]:
         # runs of signs, and any sign
         r"[-=+*~|<>_]{4,}+|<-++|[-=]++>|(?P<sign>[-*=+#~<>$'`])(?P=sign)++|`'",
         r"\.{2,}+|…\.*+|\.?[!?]++(?:\.(?!\.))?",
-        rf"[\U0001f1e6-\U0001f1ff]{{2}}|\S{MARK}*+(?:{JOINER}\S{MARK}*+)*+",
+        rf"[\U0001f1e6-\U0001f1ff]{{2}}|\S{MARK}*+(?:{JOINER}[^\w\s]{MARK}*+)*+",
     ]
-    rules = [plain, rf"{IDEOGRAPH}{MARK}*+", rf"(?=\w)(?:{'|'.join(letters_first)})", *signs_first]
-    return re.compile("|".join(rules))
+    others = [IDEOGRAPH, rf"{UNSPACED}[{UNSPACED}{MARK}{JOINER}]*+"]
+    rules = [plain, *others, rf"(?=\w)(?:{'|'.join(letters_first)})", *signs_first]
+    return re.compile(rf"(?:{'|'.join(rules)})[{MARK}{JOINER}]*+")

@@ -75,6 +75,16 @@ def tagger(models: Path, pos_file: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def joint(models: Path) -> Path:
+    """Three columns side by side: parts of speech with a CRF, finer ones, and entities in the MISC column."""
+    data = _file(models, "joint.conllu", tiny.joint_conllu(tiny.pos_sentences(100)))
+    dev = _file(models, "joint-dev.conllu", tiny.joint_conllu(tiny.pos_sentences(20, seed=9)))
+    tiny.train("tag", models / "tiny-joint", [data], dev=[dev], epochs=16, head="crf",
+               column="upos,xpos,NER")
+    return models / "tiny-joint"
+
+
+@pytest.fixture(scope="session")
 def ner(models: Path, ner_file: Path) -> Path:
     """Entities, learned from IOB1: CRF and a character LSTM."""
     data = _file(models, "train.conll", tiny.conll(tiny.ner_sentences(100), tiny.iob1))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -97,6 +99,46 @@ def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, 
     assert (tmp_path / "out.conllu").read_bytes() == want.encode()
 
 
+def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    gold = (models / "data" / "joint-dev.conllu").read_text()
+    rows = [line.split("\t") for line in gold.splitlines()]
+    bare = "".join("\t".join([*row[:3], "_", "_", *row[5:9], "_"]) + "\n" if row[0] else "\n" for row in rows)
+    done = run("tag", "-m", joint, "--from", "conllu", input=bare)
+    assert (done.code, done.out) == (0, gold), "all three columns are filled in, and nothing else"
+    words = "the workful baker sings ."
+    found = json.loads(run("tag", "-m", joint, "--jsonl", "--probs", "--nbest", "2", input=words).out)
+    assert (found["upos"][2], found["xpos"][2], found["NER"][2]) == ("NOUN", "NOUN-r", "B-PER")
+    assert found["nbest"][0]["tags"] == found["upos"]
+    assert len(found["probs"]) == 5
+    assert run("tag", "-m", joint, "--probs", input=words).out.split("\n")[2].split("\t")[:4] == [
+        "baker", "NOUN", "NOUN-r", "B-PER"]
+    assert run("tag", "-m", joint, "--to", "tokens", input=words).out == "DET ADJ NOUN VERB PUNCT\n"
+    unsure = json.loads(run("tag", "-m", joint, "--jsonl", "--threshold", "1", input="qqq zzz").out)
+    assert (unsure["upos"], unsure["xpos"], unsure["NER"]) == (["_"] * 2, ["_"] * 2, ["O"] * 2)
+    renamed = json.loads(run("tag", "-m", joint, "--jsonl", "--column", "a,b,c", input=words).out)
+    assert (renamed["a"], renamed["c"]) == (found["upos"], found["NER"])
+    wrong = run("tag", "-m", joint, "--jsonl", "--column", "a,b", input=words)
+    assert wrong.code == 2
+    assert "want 3 names" in wrong.err
+
+
+def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
+    done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--json")
+    report = json.loads(done.out)
+    assert report["accuracy"] == report["accuracy_all"] == 1.0
+    assert report["columns"]["xpos"]["accuracy"] == 1.0
+    assert report["columns"]["NER"]["f1"] == 1.0
+    assert "per_label" in report["columns"]["xpos"]
+    assert "accuracy_all" in run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint).out
+
+
+@pytest.mark.parametrize("columns", ["upos,upos", ",", "upos,,"])
+def test_a_column_named_twice(columns: str, pos_file: Path, run: Run) -> None:
+    done = run("train", "tag", pos_file, "-o", "x", "--column", columns)
+    assert done.code == 2
+    assert "each once" in done.err
+
+
 def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) -> None:
     out = ok(run("tag", "-m", ner, ner_file))
     rows = [line.split(" ") for line in out.splitlines() if line]
@@ -110,8 +152,8 @@ def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) 
 
 def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:
     made = ok(run("tag", "-m", ner, "--to", "conllu", input="Bob sings\n"))
-    assert made.splitlines()[1].split("\t")[3] == "_"
-    assert made.splitlines()[1].endswith("\tNER=B-PER")
+    assert made.splitlines()[2].split("\t")[3] == "_"
+    assert made.splitlines()[2].endswith("\tNER=B-PER")
     rows = [line.split("\t") for line in ok(run("tag", "-m", ner, pos_file)).splitlines()]
     read = [line.split("\t") for line in pos_file.read_text("utf-8").splitlines()]
     assert [row[:9] for row in rows] == [row[:9] for row in read]
@@ -185,6 +227,30 @@ def test_a_live_pipe_is_answered_line_by_line(
         assert process.stdout.read() == ""
         assert process.stderr.read() == ""
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(("format", "record", "begun"), [
+    ("conll", "the\nbaker\n\n", "sings\n"),
+    ("conll", "\n", "-DOCSTART-\n\n"),
+    ("conllu", "1\tthe" + "\t_" * 8 + "\n\n", "# sent_id = 2\n"),
+    ("jsonl", '{"tokens": ["the", "baker"]}\n', "\n"),
+])  # fmt: skip
+def test_a_record_is_answered_while_the_next_has_begun(
+    format: str, record: str, begun: str, tagger: Path
+) -> None:
+    words = [sys.executable, "-m", "rnntool", "tag", "--from", format, "-m", str(tagger)]
+    pipe, env = subprocess.PIPE, environment()
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=env) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(30, process.kill)  # nobody would answer
+        late.start()
+        process.stdin.write(record + begun)
+        process.stdin.flush()
+        answer = [process.stdout.readline() for _ in range(record.count("\n"))]
+        assert all(line.endswith("\n") for line in answer)
+        late.cancel()
+        process.stdin.close()
 
 
 @pytest.mark.parametrize(("command", "name"), [
@@ -322,6 +388,24 @@ def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
     assert lines[0] != lines[1]
 
 
+def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "4", "--max-tokens", "60", "--seed", "3"]
+    want = run(*base, "--jsonl").out
+    source = ["--copied", models / "data" / "train.txt", "--copied-words", "2"]
+    for line, record in zip(jsonl(want), jsonl(run(*base, "--jsonl", *source).out), strict=True):
+        assert 0 <= record.pop("copied") <= record.pop("runs") == len(("the " + line["text"]).split()) - 1
+        assert record == line
+    own = tmp_path / "own.txt"
+    own.write_text(ok(run(*base)))
+    done = run(*base, "--copied", own, "--copied-words", "2")
+    assert done.out == own.read_text()
+    assert re.fullmatch(r"rnntool: \S+: has 100.0% of the \d+ runs of 2 words in the new text\n", done.err)
+    own.write_text("nothing")
+    assert "has 0.0% of" in run(*base, "--copied", own, "--copied-words", "2", "--typical", "0.9").err
+    assert "has none of the 0 runs" in run(*base, "--copied", own, "--copied-words", "99").err
+    failed(run(*base, "--copied", "nowhere.txt"), 3, "nowhere.txt: no such file")
+
+
 def test_generate_answers_what_came_before_a_bad_prompt(writer: Path, run: Run) -> None:
     done = run("generate", "-m", writer, "--prompts", "-", "--max-tokens", "3", input="the\nthe Q\nthe\n")
     assert done.code == 3
@@ -338,6 +422,8 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(("options", "words"), [
+    (["--typical", "0"], "--typical: want"), (["--beam", "2", "--typical", "0.9"], "--typical"),
+    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: want"),
     (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"),
@@ -387,7 +473,8 @@ def test_score_pairs(writer: Path, run: Run) -> None:
              [("x", "the baker sings .", "baker the .sings"), ("y", "ppp", "the ")]]  # fmt: skip
     text = "".join(json.dumps(pair) + "\n" for pair in blimp)
     report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", input=text)))
-    assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0}}
+    assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0},
+                      "by": {"UID": {"x": {"pairs": 1, "accuracy": 1.0}, "y": {"pairs": 1, "accuracy": 0.0}}}}
     failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: want 2 columns")
     failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
 
@@ -395,19 +482,29 @@ def test_score_pairs(writer: Path, run: Run) -> None:
 # --- evaluate, models, info, export, tokenize --------------------------------------------------------------
 
 
+LABELLED = {"accuracy", "ece", "unseen_labels", "per_label"}
+WORDS = {"accuracy_known", "accuracy_unknown", "unknown"}
+
+
 @pytest.mark.parametrize(("name", "data", "keys"), [
     ("writer", "text_file", {"perplexity", "nll_nats", "bits_per_char", "bits_per_byte", "oov"}),
-    ("classifier", "question_file", {"accuracy", "macro_f1", "micro_f1", "per_label", "confusion"}),
-    ("tagger", "pos_file", {"accuracy", "per_label"}),
-    ("ner", "ner_file", {"accuracy", "precision", "recall", "f1", "f1_conlleval", "per_label"}),
+    ("classifier", "question_file", {"macro_f1", "micro_f1", "confusion"} | LABELLED),
+    ("tagger", "pos_file", {"confusion"} | LABELLED | WORDS),
+    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval"} | LABELLED | WORDS),
 ])  # fmt: skip
 def test_evaluate(name: str, data: str, keys: set[str], run: Run, request: pytest.FixtureRequest) -> None:
     model, file = request.getfixturevalue(name), request.getfixturevalue(data)
     report = json.loads(ok(run("evaluate", file, "-m", model, "--json", "--errors", "2")))
-    assert report.keys() == {"task", "model", "records", "tokens", "signature", "errors"} | keys
+    assert report.keys() == {
+        "task", "model", "records", "tokens", "interval_of", "interval", "signature", "errors"} | keys
     assert (report["model"], report["records"]) == (model.name, 20)
     assert f"|model:{model.name}|seed:1|" in report["signature"]
+    assert report["signature"].endswith(f"metric:{report['interval_of']}")
+    low, high = report["interval"]
+    assert low <= report[report["interval_of"]] <= high
     saved = json.loads((model / "config.json").read_text("utf-8"))["report"]
+    fitted = {"temperature", "ece_uncalibrated"}  # by training, of its own network before
+    saved = {key: value for key, value in saved.items() if key not in fitted}
     assert {key: report[key] for key in saved} == saved, "as it was reported at the end of the training"
 
 
@@ -415,10 +512,121 @@ def test_evaluate_for_people(tagger: Path, pos_file: Path, run: Run, tmp_path: P
     text = pos_file.read_text("utf-8")
     (tmp_path / "wrong.conllu").write_text(text.replace("\tVERB\t", "\tNOUN\t", 1))
     out = ok(run("evaluate", "wrong.conllu", "-m", tagger, "--errors", "3"))
+    assert re.search(r"^accuracy +0\.9\d+  \(95% interval: 0\.9\d+ to 1\.0000\)$", out, re.MULTILINE)
+    assert "most frequent confusions\ngold  predicted  count\nNOUN  VERB           1\n" in out
     assert "most confident mistakes" in out
-    assert "accuracy" in out
     assert out.splitlines()[-1].split()[1:3] == ["NOUN", "VERB"]
     assert "[" in out.splitlines()[-1]
+    assert "never saw" not in out
+
+
+def test_evaluate_shows_the_ten_most_frequent_confusions(tagger: Path, run: Run, tmp_path: Path) -> None:
+    rows = [("the", f"X{i}") for i in range(12) for _ in range(i + 1)]
+    (tmp_path / "new.conllu").write_text(tiny.conllu([rows, [("the", "DET")], [("the", "DET")] * 99]))
+    out = ok(run("evaluate", "new.conllu", "-m", tagger))
+    never, confused = out.split("labels that training never saw\n")[1].split("\nmost frequent confusions\n")
+    assert [line.split() for line in never.splitlines()[1:]] == [[f"X{i}", str(i + 1)]
+                                                                 for i in range(11, 1, -1)]
+    assert [line.split() for line in confused.splitlines()[1:]] == [[f"X{i}", "DET", str(i + 1)]
+                                                                    for i in range(11, 1, -1)]
+    report = json.loads(ok(run("evaluate", "new.conllu", "-m", tagger, "--json")))
+    assert report["unseen_labels"]["X0"] == report["confusion"]["X0"]["DET"] == 1
+
+
+def test_evaluate_one_record_has_no_interval(tagger: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.conllu").write_text(tiny.conllu(tiny.pos_sentences(1)))
+    report = json.loads(ok(run("evaluate", "one.conllu", "-m", tagger, "--compare", tagger, "--json")))
+    assert report["interval"] is report["compare"]["interval"] is None
+    assert "interval" not in ok(run("evaluate", "one.conllu", "-m", tagger, "--compare", tagger))
+
+
+def test_evaluate_says_that_a_file_is_of_another_task(
+    tagger: Path, ner: Path, classifier: Path, pos_file: Path, ner_file: Path, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "other.tsv").write_text(tiny.tsv([("who sings ?", "Sports"), ("when ?", "World")]))
+    for model, file, found, known, option in (
+        (tagger, ner_file, "I-PER", "NOUN", "--column"),
+        (ner, pos_file, "NOUN", "PER", "--column"),
+        (classifier, Path("other.tsv"), "Sports", "person", "--label-column"),
+    ):
+        done = run("evaluate", file, "-m", model)
+        assert done.code == 0
+        assert done.err.startswith(f"rnntool: {file}: ")
+        assert done.err.count("\n") == 1
+        for word in (model.name, found, known, f"see {option}\n"):
+            assert word in done.err
+        assert run("evaluate", file, "-m", model, "-q") == Ran(0, done.out, "")
+    total = sum(map(len, tiny.pos_sentences(20, seed=9)))
+    assert f"{total} of {total} labels" in run("evaluate", pos_file, "-m", ner).err
+
+
+@pytest.fixture(scope="module")
+def beginner(models: Path, tagger: Path) -> Path:
+    """A tagger of parts of speech that has not learned for long."""
+    tiny.train("tag", models / "beginner", [models / "data" / "train.conllu"], epochs=1, lr=0.002)
+    return models / "beginner"
+
+
+def test_evaluate_compares_two_models(tagger: Path, beginner: Path, pos_file: Path, run: Run) -> None:
+    command = ("evaluate", pos_file, "-m", tagger, "--compare")
+    report = json.loads(ok(run(*command, beginner, "--json")))
+    alone = json.loads(ok(run("evaluate", pos_file, "-m", beginner, "--json")))
+    found = report["compare"]
+    assert found.keys() == {"model", "figure", "value", "difference", "interval", "p_value", "signature"}
+    assert (found["model"], found["figure"], found["value"]) == ("beginner", "accuracy", alone["accuracy"])
+    assert found["signature"] == alone["signature"]
+    assert found["difference"] == pytest.approx(report["accuracy"] - alone["accuracy"])
+    low, high = found["interval"]
+    assert 0 < low <= found["difference"] <= high
+    assert found["p_value"] < 0.01
+    assert json.loads(ok(run(*command, beginner, "--json"))) == report, "nothing is left to chance"
+    plain = json.loads(ok(run("evaluate", pos_file, "-m", tagger, "--json")))
+    assert {**plain, "compare": found} == report
+    itself = json.loads(ok(run(*command, tagger, "--json")))["compare"]
+    assert (itself["difference"], itself["interval"], itself["p_value"]) == (0.0, [0.0, 0.0], 1.0)
+    lines = ok(run(*command, beginner)).splitlines()
+    at = lines.index("compared with beginner")
+    assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["accuracy", "difference", "p_value"]
+
+
+def test_evaluate_compares_by_the_first_column(
+    joint: Path, tagger: Path, models: Path, pos_file: Path, run: Run
+) -> None:
+    file = models / "data" / "joint-dev.conllu"
+    many = json.loads(ok(run("evaluate", file, "-m", joint, "--compare", tagger, "--json")))
+    assert many["columns"].keys() == {"xpos", "NER"}
+    one = json.loads(ok(run("evaluate", file, "-m", tagger, "--compare", joint, "--json")))
+    assert (many["accuracy"], many["compare"]["value"]) == (one["compare"]["value"], one["accuracy"])
+    assert many["compare"]["p_value"] == one["compare"]["p_value"]
+    first = json.loads(ok(run("evaluate", pos_file, "-m", joint, "--column", "upos", "--json")))
+    assert "columns" not in first
+    assert first["accuracy"] == many["accuracy"]
+    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2, "want 1 at most", "'upos,xpos'")
+
+
+def test_evaluate_compares_what_can_be_compared(
+    tagger: Path, ner: Path, writer: Path, models: Path, pos_file: Path, text_file: Path, run: Run
+) -> None:
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", writer), 2, "task tag", "one of lm")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", ner), 2, "by accuracy", "by f1")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4, "gone: no model folder")
+    data = [models / "data" / "train.txt"]
+    for name, settings in (
+        ("bytes", {"tokenizer": "byte"}), ("words", {"tokenizer": "word", "min_count": 50}),
+        ("paragraphs", {"unit": "paragraph"}), ("chars", {"context": "stream"}),
+    ):
+        tiny.train("lm", models / f"writer-{name}", data, epochs=1, **settings)
+    command = ("evaluate", text_file, "-m", writer, "--json", "--compare")
+    bytes_ = json.loads(ok(run(*command, models / "writer-bytes")))
+    assert (bytes_["interval_of"], bytes_["compare"]["figure"]) == ("perplexity", "bits_per_char")
+    alone = json.loads(ok(run("evaluate", text_file, "-m", models / "writer-bytes", "--json")))
+    assert bytes_["compare"]["value"] == alone["bits_per_char"]
+    assert bytes_["compare"]["difference"] == bytes_["bits_per_char"] - alone["bits_per_char"] < 0
+    assert bytes_["compare"]["p_value"] < 0.01
+    chars = json.loads(ok(run(*command, models / "writer-chars")))["compare"]
+    assert chars["figure"] == "perplexity"
+    failed(run(*command, models / "writer-words"), 2, "--compare: ", "of 20 records", "bits per character")
+    failed(run(*command, models / "writer-paragraphs"), 2, "--unit is line", "paragraph")
 
 
 def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:

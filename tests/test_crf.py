@@ -68,6 +68,33 @@ def test_the_probabilities_of_all_chains_sum_to_one() -> None:
     assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-4)
 
 
+def test_smoothing_is_the_mean_over_chains_whose_tags_were_drawn_anew() -> None:
+    model, (emissions, tags, mask) = crf(), batch()
+    share = {True: 1 - 0.3 + 0.3 / TAGS, False: 0.3 / TAGS}  # of a tag that is, or is not, the given one
+    have = model.score(emissions, tags, mask, smoothing=0.3)
+    for row, length in enumerate(LENGTHS):
+        gold = tags[:length, row].tolist()
+        want = sum(
+            math.prod(share[a == b] for a, b in zip(chain, gold, strict=True))
+            * chain_score(model, emissions[:, row], chain)
+            for chain in itertools.product(range(TAGS), repeat=length))
+        assert have[row].item() == pytest.approx(want)
+
+
+def test_costs_are_what_a_chain_gains_for_each_wrong_tag() -> None:
+    model, (emissions, tags, mask) = crf().float(), batch()
+    costs = torch.rand(tags.shape)
+    have = model.nll(emissions.float(), tags, mask, costs=costs)
+    for row, length in enumerate(LENGTHS):
+        gold = tuple(tags[:length, row].tolist())
+        scores = torch.tensor([
+            chain_score(model, emissions[:, row], chain)
+            + sum(costs[t, row].item() for t in range(length) if chain[t] != gold[t])
+            for chain in itertools.product(range(TAGS), repeat=length)])
+        want = torch.logsumexp(scores, 0).item() - chain_score(model, emissions[:, row], gold)
+        assert have[row].item() == pytest.approx(want, abs=1e-4)
+
+
 def test_padding_changes_nothing() -> None:
     model, (emissions, tags, mask) = crf(), batch()
     want = model.nll(emissions, tags, mask)

@@ -162,6 +162,8 @@ def test_chains_of_nothing() -> None:
         ("top_p", 1.1),
         ("min_p", -0.1),
         ("min_p", 2),
+        ("typical", 0),
+        ("typical", 1.5),
         ("repetition_penalty", 0),
         ("repetition_penalty", math.nan),
     ],
@@ -201,6 +203,65 @@ def test_sampling_draws_from_the_distribution_it_should(sampling: Sampling, want
     np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
 
 
+def cut(probs: Array, sampling: Sampling) -> Array:
+    """What is drawn from, of one distribution (V,): each cut as its authors say it, one token at a time."""
+    with np.errstate(divide="ignore"):
+        warped = np.exp(np.log(probs) / sampling.temperature)
+    warped /= warped.sum()
+
+    def keep(order: Sequence[int], share: float) -> Array:
+        kept = np.zeros_like(warped)
+        for i in order:
+            if kept.sum() >= share * warped.sum():
+                break
+            kept[i] = warped[i]
+        return kept
+
+    falling = np.argsort(-warped, kind="stable").tolist()
+    if sampling.top_k:
+        warped[falling[sampling.top_k :]] = 0
+    warped = keep(falling, sampling.top_p)
+    warped[warped < sampling.min_p * warped.max()] = 0
+    warped /= warped.sum()
+    if sampling.typical < 1:
+        surprisal = -np.log(np.where(warped > 0, warped, 1e-300))
+        odd = np.abs(surprisal - (warped * surprisal).sum())
+        warped = keep(np.argsort(odd, kind="stable").tolist(), sampling.typical)
+    return warped / warped.sum()
+
+
+def settings(rng: np.random.Generator) -> Sampling:
+    """Some cuts, others left out."""
+    drawn = {
+        "temperature": rng.uniform(0.3, 2),
+        "top_k": int(rng.integers(1, 9)),
+        "top_p": rng.uniform(0.1, 1),
+        "min_p": rng.uniform(0, 0.5),
+        "typical": rng.uniform(0.1, 1),
+    }
+    return Sampling(**{name: value for name, value in drawn.items() if rng.random() < 0.5})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(int(rng.integers(2, 12)), 0.7))
+    sampling, n = settings(rng), 2000
+    grid = (np.arange(n) + 0.5) / n
+    ids, _ = sample(np.log(np.repeat(probs[None], n, axis=0)), grid, sampling)
+    want = cut(probs, sampling)
+    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want, atol=len(probs) / n)
+
+
+def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
+    probs = np.array([[0.5, *[0.5 / 40] * 40]])  # the entropy is 2.5 nats, far from the first one's 0.7
+    grid = np.linspace(0, 1, 200, endpoint=False)
+    logits = np.repeat(np.log(probs), 200, axis=0)
+    ids, _ = sample(logits, grid, Sampling(typical=0.4))
+    assert set(ids.tolist()) == set(range(1, 33)), "of equal ones the lower ids stay"
+    assert 0 in sample(logits, grid, Sampling(typical=0.6))[0]
+
+
 def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
     grid = np.linspace(0, 1, 1000, endpoint=False)
     ids, log_probs = sample(np.repeat(LOGITS, 1000, axis=0), grid, Sampling(), banned=[0, 1])
@@ -208,9 +269,18 @@ def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
     np.testing.assert_allclose(np.exp(log_probs), np.array([0, 0, 0.1, 0.15, 0.3])[ids] / 0.55, rtol=1e-5)
 
 
+def marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
+    """(B, size): which ids each row has."""
+    marks = np.zeros((len(rows), size), np.bool_)
+    for mark, ids in zip(marks, rows, strict=True):
+        mark[list(ids)] = True
+    return marks
+
+
 def test_the_callers_logits_stay_as_they_are() -> None:
     logits = LOGITS.copy()
-    sample(logits, np.array([0.5]), Sampling(temperature=0.5, repetition_penalty=2), banned=[1], seen=[[4]])
+    hot = Sampling(temperature=0.5, repetition_penalty=2)
+    sample(logits, np.array([0.5]), hot, banned=[1], seen=marked([[4]], 5), forbidden=[[2]])
     np.testing.assert_array_equal(logits, LOGITS)
 
 
@@ -222,10 +292,10 @@ def test_equal_tokens_are_cut_to_top_k() -> None:
 def test_repetition_penalty() -> None:
     logits = np.array([[2.0, 1.5, -1.0, -1.2]])
     greedy = Sampling(temperature=0, repetition_penalty=2.0)
-    assert sample(logits, np.zeros(1), greedy, seen=[[]])[0] == [0]
-    ids, log_probs = sample(logits, np.zeros(1), greedy, seen=[[0, 0]])  # 2.0 / 2, once
+    assert sample(logits, np.zeros(1), greedy, seen=marked([[]], 4))[0] == [0]
+    ids, log_probs = sample(logits, np.zeros(1), greedy, seen=marked([[0, 0]], 4))  # 2.0 / 2, once
     assert ids == [1] and log_probs[0] == pytest.approx(log_softmax(logits)[0, 1])
-    assert sample(logits, np.zeros(1), greedy, seen=[[2]], banned=[0, 1])[0] == [3]  # -1.0 * 2
+    assert sample(logits, np.zeros(1), greedy, seen=marked([[2]], 4), banned=[0, 1])[0] == [3]  # -1.0 * 2
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
@@ -258,17 +328,18 @@ def test_nothing_to_draw_raises(row: list[float]) -> None:
         Sampling(),
         Sampling(temperature=0.7, top_k=40),
         Sampling(top_p=0.8, min_p=0.01, repetition_penalty=1.3),
+        Sampling(typical=0.8),
     ],
 )
 def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampling: Sampling) -> None:
     rng = np.random.default_rng(size)
     logits: Array = (rng.normal(size=(9, size)) * 3).astype(dtype)
     uniforms = rng.random(9)
-    seen = rng.integers(0, size, (9, 4)).tolist()
+    seen = marked(rng.integers(0, size, (9, 4)).tolist(), size)
     ids, log_probs = sample(logits, uniforms, sampling, banned=[1], seen=seen)
     for rows in ([0], [8, 3], [5, 4, 7, 2, 1]):
         some, their_log_probs = sample(
-            logits[rows], uniforms[rows], sampling, banned=[1], seen=[seen[row] for row in rows]
+            logits[rows], uniforms[rows], sampling, banned=[1], seen=seen[rows]
         )
         assert some.tolist() == ids[rows].tolist()
         assert their_log_probs.tobytes() == log_probs[rows].tobytes()
@@ -409,6 +480,74 @@ def test_samples_follow_the_model() -> None:
         assert log_prob == pytest.approx(want[ids])
 
 
+@pytest.mark.parametrize(
+    ("sampling", "no_repeat_ngram"),
+    [(Sampling(), 1), (Sampling(top_p=0.8), 2), (Sampling(temperature=0.8, typical=0.7), 0)],
+)
+def test_samples_follow_the_model_through_cuts(sampling: Sampling, no_repeat_ngram: int) -> None:
+    n, model = 4000, Markov(6, 4)
+    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 3}
+    events = generate(
+        model, [[4]] * n, seed=1, sampling=sampling, no_repeat_ngram=no_repeat_ngram, **options
+    )
+    counts = Counter(collect(list(events), n)[0])
+    want: dict[tuple[int, ...], float] = {}
+
+    def enumerate_all(ids: tuple[int, ...], share: float) -> None:
+        if share == 0:
+            return
+        if len(ids) == 4 or ids[-1:] == (EOS,):
+            want[ids[1:]] = share
+            return
+        past = [0, BOS, *ids]
+        probs = softmax(np.where(np.isin(range(6), BANNED), -np.inf, model.table[past[-2], past[-1]]))
+        for token in (4, 5):
+            if no_repeat_ngram and repeats([*ids, token], no_repeat_ngram):
+                probs[token] = 0
+        for token, p in enumerate(cut(probs / probs.sum(), sampling)):
+            enumerate_all((*ids, token), share * p)
+
+    enumerate_all((4,), 1.0)
+    assert math.fsum(want.values()) == pytest.approx(1)
+    assert set(counts) <= set(want)
+    for ids, share in want.items():
+        assert counts[ids] / n == pytest.approx(share, abs=5 * math.sqrt(share / n) + 1e-3)
+
+
+def repeats(ids: Sequence[int], n: int) -> bool:
+    """Whether an n-gram comes twice."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return len(set(grams)) < len(grams)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_ngram_comes_twice(n: int) -> None:
+    model, prompts = Markov(9, 6, eos=-2.0), [[4, 5, 6][:i] for i in range(4)] * 5
+    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 25}
+    events = list(generate(model, prompts, seed=3, no_repeat_ngram=n, **options))
+    for prompt, ids in zip(prompts, collect(events, len(prompts))[0], strict=True):
+        assert not repeats([*prompt, *ids], n)
+    assert any(repeats(ids, n) for ids in collect(list(generate(model, prompts, seed=3, **options)), 20)[0])
+    for event in events:  # the model's own, whatever is forbidden
+        assert event.log_prob < 0
+    found = beam_search(model, [4, 5], beam=500, no_repeat_ngram=n, **options | {"max_tokens": 4})
+    everything = continuations(model, [4, 5], 0, 4)
+    want = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
+    have = {(tuple(h.ids), h.finished): h.log_prob for h in found}
+    assert len(have) == min(500, len(want)) and all(p == pytest.approx(want[key]) for key, p in have.items())
+    assert min(have.values()) >= sorted(want.values(), reverse=True)[len(have) - 1] - 1e-9
+
+
+def test_nothing_but_repetition_is_left() -> None:
+    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 9, "min_tokens": 9}
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* second run of 1 tokens"):
+        list(generate(Markov(6), [[]], seed=0, no_repeat_ngram=1, **options))
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want"):
+        beam_search(Markov(6), [], beam=2, no_repeat_ngram=1, **options)
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* found -1"):
+        list(generate(Markov(6), [[]], seed=0, no_repeat_ngram=-1, **options))
+
+
 def collect(events: Sequence[Event], n: int) -> tuple[list[tuple[int, ...]], list[float]]:
     """The tokens of each row, EOS included, and the sum of their log-probabilities."""
     drawn: list[tuple[int, ...]] = [()] * n
@@ -424,7 +563,12 @@ def collect(events: Sequence[Event], n: int) -> tuple[list[tuple[int, ...]], lis
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(), Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.2)]
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.2),
+        Sampling(top_k=5, typical=0.8),
+    ],
 )
 def test_sample_i_depends_on_seed_and_i_alone(sampling: Sampling) -> None:
     model = Markov(9, 2, eos=0.5)

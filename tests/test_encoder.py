@@ -64,6 +64,61 @@ def test_a_batch_of_one_equals_a_batch_of_many(
         torch.testing.assert_close(alone[:length, 0], states[:length, row])
 
 
+@pytest.mark.parametrize("word", [None, WORD])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", [
+    {"kind": "bag"}, {"kind": "window", "window": 2}, {"kind": "window", "window": 9, "bidirectional": True}])
+def test_encoders_without_recurrence_see_no_padding(
+    kind: dict[str, Any], layers: int, word: WordConfig | None
+) -> None:
+    net = encoder(layers=layers, word=word, **kind)
+    batch = arrays()
+    states, _ = net(batch)
+    for row, length in enumerate(LENGTHS):
+        alone, _ = net(one_row(batch, row, length))
+        torch.testing.assert_close(alone[:length, 0], states[:length, row])
+
+
+def test_a_window_by_hand() -> None:
+    net = encoder(kind="window", window=1, bidirectional=True)
+    batch = arrays((3, 2))
+    vectors, zeros = net.input(batch), torch.zeros(12)
+    states, _ = net(batch)
+    for row, length in ((0, 3), (1, 2)):
+        text = [zeros, *vectors[:length, row], zeros]
+        for t in range(length):
+            want = net.layers[0].linear(torch.cat(text[t : t + 3])).tanh()
+            torch.testing.assert_close(states[t, row], want)
+
+
+def test_a_bag_by_hand() -> None:
+    net = encoder(kind="bag", layers=2)
+    batch = arrays((3, 0, 2))
+    vectors, (states, _) = net.input(batch), net(batch)
+    for row, length in ((0, 3), (1, 0), (2, 2)):
+        mean = vectors[:length, row].mean(0) if length else torch.zeros(12)
+        want = net.layers[1].linear(net.layers[0].linear(mean).tanh()).tanh()
+        torch.testing.assert_close(states[:length, row], want.expand(length, -1))
+
+
+def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
+    with pytest.raises(ValueError, match="unknown encoder 'tree'; choose from rnn, window, bag"):
+        encoder(kind="tree")
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 6])
+def test_a_window_read_in_two_pieces_gives_the_states_of_the_whole(window: int) -> None:
+    net = encoder(kind="window", window=window, layers=2)
+    batch = arrays((6, 6))
+    whole, ends = net(batch)
+    first, between = net(batch | {"tokens": batch["tokens"][:4], "lengths": torch.tensor([4, 4])})
+    second, after = net(batch | {"tokens": batch["tokens"][4:], "lengths": torch.tensor([2, 2])}, between)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    torch.testing.assert_close(after, ends)
+    wanted = net(batch, want_states=True)[1]
+    torch.testing.assert_close(wanted, ends)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_wanted_states_are_those_after_each_rows_own_end(cell: str) -> None:
     net = encoder(cell=cell, layers=2)

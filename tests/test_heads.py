@@ -71,10 +71,29 @@ def test_multi_label_loss_counts_each_label_of_each_text() -> None:
 @pytest.mark.parametrize("crf", [False, True])
 def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
     head = TaggerHead(HeadConfig(kind="tag", outputs=3, crf=crf), 4)
-    loss = head.loss(torch.rand(1, 2, 4), {"targets": torch.full((1, 2), -1), "lengths": torch.zeros(2)})
+    loss = head.loss(torch.rand(1, 2, 4), {"targets": torch.full((1, 1, 2), -1), "lengths": torch.zeros(2)})
     assert loss.item() == 0
     loss.backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() -> None:
+    torch.manual_seed(1)
+    head = TaggerHead(HeadConfig(kind="tag", outputs=5, columns=(2, 3)), 4)
+    head.label_weights.copy_(torch.tensor([0.5, 2.0, 1.0, 1.0, 3.0]))
+    head.label_smoothing = 0.3
+    states, targets = torch.rand(2, 2, 4), torch.tensor([[[0, 1], [1, -1]], [[2, 0], [-1, -1]]])
+    emissions = head(states, {})["emissions"]
+    want = 0.0
+    for first, after, column in ((0, 2, targets[0]), (2, 5, targets[1])):
+        size, losses = after - first, []
+        for t, b in (column >= 0).nonzero().tolist():
+            gold = int(column[t, b])
+            log_probs = emissions[t, b, first:after].log_softmax(0).tolist()
+            nll = -sum(((0.7 if i == gold else 0.0) + 0.3 / size) * p for i, p in enumerate(log_probs))
+            losses.append(nll * head.label_weights[first + gold].item())
+        want += sum(losses) / len(losses) / 2
+    assert head.loss(states, {"targets": targets}).item() == pytest.approx(want, rel=1e-5)
 
 
 # --- Language models ---------------------------------------------------------------------------------------
@@ -175,7 +194,7 @@ def test_perplexity_is_the_sum_over_tokens_with_eos_and_without_bos(context: str
     assert report["perplexity"] == pytest.approx(math.exp(-sum(nats) / len(nats)), rel=1e-4)
     characters = sum(len(text) + 1 for text in TEXTS)
     assert report["bits_per_char"] == pytest.approx(-sum(nats) / math.log(2) / characters, rel=1e-5)
-    assert task.score(TorchEngine(net, torch.device("cpu")), records) == report["perplexity"]
+    assert task.score(TorchEngine(net, torch.device("cpu")), records) == {"perplexity": report["perplexity"]}
 
 
 @torch.no_grad()

@@ -7,14 +7,26 @@ import math
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnntool.labels import convert
-from rnntool.metrics import classification_report, lm_report, signature, span_f1, tagging_report
+from rnntool.metrics import (
+    calibration_error,
+    classification_report,
+    f1,
+    known_report,
+    lm_report,
+    signature,
+    span_counts,
+    tagging_report,
+    unseen_labels,
+)
 
 IOB2 = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 IOBES = ["O", *(f"{letter}-{label}" for letter in "BIES" for label in "XY")]
@@ -36,6 +48,12 @@ def sides(tags: list[str]) -> st.SearchStrategy[list[tuple[list[str], list[str]]
     return st.lists(
         pair.map(lambda rows: ([g for g, _ in rows], [p for _, p in rows])), min_size=1, max_size=4
     )
+
+
+def span_f1(gold: list[list[str]], predicted: list[list[str]], scheme: str) -> float:
+    """F1 from the counts of each sentence."""
+    counts = [span_counts(g, p, scheme) for g, p in zip(gold, predicted, strict=True)]
+    return float(f1(np.array([(0, 0, 0), *counts], float).sum(axis=0)))
 
 
 def plain(value: Any) -> bool:
@@ -132,6 +150,7 @@ def test_plain_tags_by_hand() -> None:
             "V": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
             "X": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
         },
+        "confusion": {"N": {"N": 2}, "V": {"N": 1}, "X": {"V": 1}},
     }
     assert plain(report)
 
@@ -220,11 +239,55 @@ def test_no_span_anywhere(sentences: list[list[str]]) -> None:
 def test_only_reports_of_spans_load_seqeval() -> None:
     code = (
         "import sys; from rnntool.metrics import *; tagging_report([['N']], [['N']], None);"
-        "classification_report(['a'], ['a']); span_f1([['B-X']], [['B-X']], 'iob2');"
+        "classification_report(['a'], ['a']); span_counts(['B-X'], ['B-X'], 'iob2');"
         "print([name for name in ('seqeval', 'sklearn', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n" and done.stderr == ""
+
+
+# --- known words, unseen labels, calibration --------------------------------------------------------------
+
+
+def test_accuracy_by_what_is_known() -> None:
+    right, known = np.array([True, False, True, True]), np.array([True, True, False, True])
+    report = known_report(right, known)
+    assert report == {"accuracy_known": pytest.approx(2 / 3), "accuracy_unknown": 1.0, "unknown": 0.25}
+    assert plain(report)
+    assert known_report(right, known | True) == {
+        "accuracy_known": 0.75, "accuracy_unknown": None, "unknown": 0.0}
+    nothing = np.array([], bool)
+    assert known_report(nothing, nothing) == {
+        "accuracy_known": None, "accuracy_unknown": None, "unknown": 0.0}
+
+
+def test_unseen_labels_come_most_frequent_first() -> None:
+    gold = Counter({"a": 5, "b": 2, "c": 3})
+    assert list(unseen_labels(gold, ("a",)).items()) == [("c", 3), ("b", 2)]
+    assert unseen_labels(Counter(), ()) == {}
+
+
+def test_calibration_by_hand() -> None:
+    # bins of a fifteenth: 0.95 and 0.99 share the last one; 1/15 still belongs to the first
+    confidence = [0.95, 0.99, 0.5, 1 / 15, 0.01]
+    right = [True, False, True, False, False]
+    last, middle, first = abs(1 - (0.95 + 0.99)), 0.5, 1 / 15 + 0.01
+    assert calibration_error(confidence, right) == pytest.approx((last + middle + first) / 5)
+    assert calibration_error([1.0, 0.0], [True, False]) == 0.0
+    assert calibration_error([1.0, 1.0], [True, False]) == 0.5
+    assert calibration_error([], []) == 0.0
+    assert type(calibration_error([0.5], [True])) is float
+
+
+def test_calibration_is_that_of_a_loop_over_bins() -> None:
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(size=500)
+    right = rng.uniform(size=500) < confidence**2
+    error = 0.0
+    for i in range(15):
+        here = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        error += here.sum() / 500 * abs(right[here].mean() - confidence[here].mean())
+    assert calibration_error(confidence.tolist(), right.tolist()) == pytest.approx(error)
 
 
 # --- signature -------------------------------------------------------------------------------------------

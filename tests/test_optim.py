@@ -14,7 +14,16 @@ from rnntool.config import Settings, TagSettings
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.training.optim import SCHEDULES, MovingAverage, make_optimizer, rate, set_weights, weights_of
+from rnntool.training.optim import (
+    SCHEDULES,
+    Frozen,
+    MovingAverage,
+    depth,
+    make_optimizer,
+    rate,
+    set_weights,
+    weights_of,
+)
 from rnntool.training.resume import Checkpoint, Progress
 
 
@@ -71,6 +80,44 @@ def test_matrices_decay_and_biases_embeddings_and_fixed_vectors_do_not(name: str
     }
     assert {"encoder.input.embedding.weight", "head.output.bias", "head.crf.start"} <= groups[0.0]
     assert groups[0.3] | groups[0.0] == set(names.values()) - {"encoder.input.vectors.weight"}
+
+
+def test_rates_fall_from_the_head_to_the_input() -> None:
+    net = network()
+    assert {depth(net, name) for name, _ in net.named_parameters() if name.startswith("head.")} == {0}
+    assert depth(net, "encoder.layers.0.ahead.kernel.weight_ih_l0") == 1
+    assert depth(net, "encoder.input.characters.convolution.weight") == 2
+    optimizer = make_optimizer(net, TagSettings(lr_decay_by_layer=2.6))
+    shares = {id(p): group["share"] for group in optimizer.param_groups for p in group["params"]}
+    assert shares == {id(p): pytest.approx(2.6 ** -depth(net, name))
+                      for name, p in net.named_parameters() if p.requires_grad}
+    assert [group["share"] for group in make_optimizer(net, TagSettings()).param_groups] == [1, 1]
+
+
+def test_frozen_weights_get_no_gradient_until_their_turn() -> None:
+    net = network()
+    embedding, cell = "encoder.input.embedding.weight", "encoder.layers.0.ahead.kernel.weight_hh_l0"
+    parameters = dict(net.named_parameters())
+    some = torch.tensor([True, False, True] * 3)
+    rows = {embedding: some, cell: torch.ones(len(parameters[cell]), dtype=torch.bool)}
+    frozen = Frozen(net, rows, TagSettings(init="m", unfreeze_every=2))
+    for epoch in range(5):
+        net.zero_grad()
+        with frozen.hold(epoch):
+            learned = [parameters[name].sum() for name in (embedding, cell, "head.output.bias")]
+            torch.stack(learned).sum().backward()
+        found = parameters[embedding].grad
+        assert found is not None
+        assert found[some].any() == (epoch >= 4)
+        assert found[~some].all()
+        assert (parameters[cell].grad is None) == (epoch < 2)
+        assert parameters["head.output.bias"].grad is not None
+        assert all(p.requires_grad for name, p in parameters.items() if "vectors" not in name)
+    for_good = Frozen(net, rows, TagSettings(init="m", freeze=True))
+    net.zero_grad()
+    with for_good.hold(1000):
+        (parameters[embedding].sum() + parameters[cell].sum()).backward()
+    assert parameters[cell].grad is None
 
 
 def test_momentum_reaches_sgd() -> None:
@@ -148,6 +195,6 @@ def test_frozen_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
 
 
 def test_small_data_is_read_more_often_where_nobody_says_how_often() -> None:
-    assert TagSettings().epochs_for(1000) == 12
+    assert TagSettings().epochs_for(1000) == 20
     assert TagSettings().epochs_for(4) == 200, "at least 800 steps"
     assert TagSettings(epochs=3).epochs_for(4) == 3

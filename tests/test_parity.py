@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnntool.engines.onnx import OnnxEngine
-from rnntool.engines.torch import TorchEngine
+from rnntool.engines.torch import TorchEngine, to_tensors
 from rnntool.models import export
 from rnntool.models.cells import CELLS
 from rnntool.models.encoder import EncoderConfig, WordConfig
@@ -103,12 +103,59 @@ def test_classifiers_and_taggers(
     assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("head", LM_HEADS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("window", [0, 1, 9])
+def test_language_models_of_a_window(window: int, layers: int, head: str, tmp_path: Path) -> None:
+    config, hidden = LM_HEADS[head]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, kind="window", window=window, layers=layers,
+                            hidden=hidden)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5])
+    assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("head", OTHER_HEADS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("kind", "window", "bidirectional"), [
+    ("bag", 0, False), ("window", 0, False), ("window", 1, False), ("window", 2, True), ("window", 9, True)])
+def test_classifiers_and_taggers_without_recurrence(
+    kind: str, window: int, bidirectional: bool, layers: int, head: str, tmp_path: Path
+) -> None:
+    config, word = OTHER_HEADS[head]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, kind=kind, window=window, layers=layers,
+                            hidden=10, bidirectional=bidirectional, word=word)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
+    assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("lengths", [[0], [1], [0, 0], [2000]])
 def test_batches_of_unusual_shape(lengths: list[int], tmp_path: Path) -> None:
     config, word = OTHER_HEADS["tag-cnn"]
     encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=10, bidirectional=True, word=word)
     arrays = tiny.network_arrays(np.random.default_rng(0), lengths)
     assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("head", [name for name, (_, word) in OTHER_HEADS.items() if word])
+def test_vectors_of_words_can_be_kept_and_handed_in(head: str, int8: bool, tmp_path: Path) -> None:
+    config, word = OTHER_HEADS[head]
+    encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=10, bidirectional=True, word=word)
+    net = network(encoder, config)
+    export.write(net, tmp_path / "m.onnx", int8=int8)
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
+    vectors = engine.run(arrays, ["word_vectors"])["word_vectors"]
+    assert vectors.shape == (len(arrays["type_tokens"]), engine.word_vectors)
+    if not int8:
+        with torch.inference_mode():
+            want = net.encoder.input.types(to_tensors(arrays, torch.device("cpu")))
+        np.testing.assert_allclose(vectors, want.numpy(), rtol=0, atol=1e-5)
+    one_type = {name: array[:1] for name, array in arrays.items() if name.startswith("type_")}
+    turned = {"words": len(vectors) - 1 - arrays["words"], "known_vectors": vectors[::-1].copy()}
+    kept = engine.run(arrays | one_type | turned)
+    for name, want in engine.run(arrays).items():
+        np.testing.assert_array_equal(kept[name], want, err_msg=name)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

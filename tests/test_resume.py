@@ -15,8 +15,10 @@ from typing import IO, Any
 
 import pytest
 import tiny
+import torch
 from conftest import environment
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from rnntool import modeldir
 from rnntool.commands.train import signals
@@ -31,6 +33,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "schedule": "plateau", "epochs": 4, "cell": "gru", "batch_size": 4}),
     "lm-line": ("lm", {"epochs": 2, "token_dropout": 0.1, "schedule": "cosine", "warmup": 0.2}),
     "classify": ("classify", {"epochs": 4, "cell": "elman", "class_weights": "balanced", "dropout": 0.4}),
+    "lm-window": ("lm", {
+        "context": "stream", "bptt": 20, "epochs": 2, "encoder": "window", "optimizer": "adamw"}),
     "tag-crf": ("tag", {"epochs": 3, "head": "crf", "layers": 2, "ema": 0.95, "schedule": "one-cycle"}),
 }
 
@@ -66,6 +70,46 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def figures_of(folder: Path) -> list[dict[str, Any]]:
     entries = (folder / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]
     return [{k: v for k, v in json.loads(entry).items() if k != "seconds"} for entry in entries]
+
+
+def test_what_was_carried_over_stays_and_is_freed_again_in_resumed_trainings_too(
+    data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base, file = tmp_path / "base", data("classify")
+    settings: dict[str, Any] = {"tokenizer": "word", "layers": 2, "optimizer": "adamw", "weight_decay": 0.1}
+    tiny.train("classify", base, [file], epochs=1, **settings)
+    more = tmp_path / "more.tsv"
+    more.write_text(file.read_text("utf-8") + "x\twho is the zebra ?\tperson\n" * 3, "utf-8")
+    frozen = tmp_path / "frozen"
+    tiny.train("classify", frozen, [more], init=str(base), freeze=True, epochs=2, ema=0.9, **settings)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, frozen))
+    words = [(folder / "vocab.txt").read_text("utf-8").split("\n") for folder in (base, frozen)]
+    for name, weight in after.items():
+        if name.startswith("encoder.layers."):
+            assert torch.equal(weight, before[name]), name
+    key = "encoder.input.embedding.weight"
+    shared = [(words[0].index(w) + 4, i) for i, w in enumerate(words[1], 4) if w and w in words[0]]
+    assert len(shared) < len(after[key]) - 4
+    assert all(torch.equal(after[key][to], before[key][of]) for of, to in shared)
+    assert not torch.equal(after["head.output.weight"], before["head.output.weight"])
+
+    settings |= {"init": str(base), "unfreeze_every": 1, "lr_decay_by_layer": 2.6, "epochs": 5,
+                 "dev_fraction": 0.0}  # which keeps the last weights
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    tiny.train("classify", whole, [more], **settings)
+    assert not any(torch.equal(weight, before[name])
+                   for name, weight in load_file(whole / "model.safetensors").items()
+                   if name.startswith("encoder.layers."))
+    steps = figures_of(whole)[-1]["step"]
+    with pytest.raises(Interrupted):
+        tiny.train("classify", stopped, [more], stopping=stop_after(steps // 3), **settings)
+    with pytest.raises(Interrupted):
+        tiny.train("classify", stopped, resume=True, stopping=stop_after(steps // 3))
+    tiny.train("classify", stopped, resume=True)
+    assert files_of(stopped) == files_of(whole)
+    with pytest.raises(UsageError, match="--unfreeze-every 2: the input of 2 layers is free after 6 epochs, "
+                                         "found 5; give --epochs 7 or more"):
+        tiny.train("classify", tmp_path / "x", [more], **settings | {"unfreeze_every": 2})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -211,6 +211,24 @@ def test_ready_on_a_live_pipe() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
+def test_ready_for_records_of_several_lines() -> None:
+    pipe = Pipe()
+
+    def ready() -> bool:
+        return pipe.lines.ready(lambda lines: "\n" in lines)
+
+    with pipe.lines as lines:
+        pipe.send(b"one\ntwo\n")
+        assert lines.ready() and not ready()
+        pipe.send(b"\nthree\n")
+        assert ready()
+        assert [line for _, line in zip(range(3), lines, strict=False)] == ["one\n", "two\n", "\n"]
+        assert lines.ready() and not ready()
+        os.close(pipe.writer)
+        assert ready()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
 def test_a_descriptor_in_nonblocking_mode_waits() -> None:
     pipe = Pipe()
     os.set_blocking(pipe.lines._raw.fileno(), False)

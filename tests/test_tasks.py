@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rnntool import model
+from rnntool import metrics, model
 from rnntool.config import ClassifySettings, LMSettings, TagSettings
 from rnntool.errors import DataError
 from rnntool.formats import Sentence, Text
@@ -29,7 +29,7 @@ from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.base import Criterion, by_length, excerpt, pad
 from rnntool.tasks.lm import EngineStep, Scored
 from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
-from rnntool.tokenize import BOS, UNK, Token, WordTokenizer
+from rnntool.tokenize import BOS, EOS, UNK, Token, WordTokenizer
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -80,7 +80,8 @@ def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: lis
 
 
 def test_criterion() -> None:
-    up, down = Criterion("f1", higher_is_better=True), Criterion("perplexity", higher_is_better=False)
+    up = Criterion("f1", higher_is_better=True, figure=metrics.f1)
+    down = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
     assert up.better(0.0, None)
     assert not up.better(math.nan, None)
     assert up.better(0.5, 0.4)
@@ -126,15 +127,15 @@ def test_tag_encodes_a_sentence_alone_as_in_a_batch() -> None:
     task = tag_task(NER)
     records = [*NER, sentence("Unheard-of zebras met", "O O O")]
     together = task.encode(records, targets=True)
-    assert together["words"].shape == together["targets"].shape == (7, 4)
+    assert together["words"].shape == together["targets"][0].shape == (7, 4)
     for row, record in enumerate(records):
         alone = task.encode([record], targets=True)
         length = len(record.words)
         assert together["lengths"][row] == length
         for name, want in word_arrays(alone, 0).items():
             np.testing.assert_array_equal(word_arrays(together, row)[name], want, err_msg=name)
-        assert together["targets"][:length, row].tolist() == alone["targets"][:length, 0].tolist()
-        assert (together["targets"][length:, row] == -1).all()
+        assert together["targets"][0, :length, row].tolist() == alone["targets"][0, :length, 0].tolist()
+        assert (together["targets"][0, length:, row] == -1).all()
 
 
 @pytest.mark.parametrize("tokenizer", ["word", "char", "byte"])
@@ -251,6 +252,36 @@ def test_the_table_grows_and_can_start_anew(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_array_equal(again[name][again["words"]], want[name][want["words"]], err_msg=name)
 
 
+class Counting:
+    """An engine whose vector of a word type is its row in the vocabulary; it counts the types it computes."""
+
+    word_vectors = 1
+
+    def __init__(self) -> None:
+        self.types = 0
+
+    def run(self, arrays: dict[str, Any], outputs: list[str] | None = None) -> dict[str, Any]:
+        assert outputs == ["word_vectors"]
+        self.types += len(arrays["type_tokens"])
+        return {"word_vectors": arrays["type_tokens"][:, None].astype(np.float32)}
+
+
+def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnntool.tasks.words.TYPES_AT_ONCE", 7)
+    made, engine = features("the cat sat on mats"), Counting()
+    for i in range(3):
+        sentence = ["cat", "the", *(f"w{i}{k}" for k in range(800)), "mats"]  # the table has to grow
+        rows = made.rows(sentence)
+        made.compute(engine)
+        arrays = made.collate([rows])
+        vectors = arrays["known_vectors"][arrays["words"][:, 0], 0]
+        assert vectors.tolist() == made.tokenizer.lookup(sentence)
+        assert len(arrays["type_tokens"]) == 1, "no features of types are sent"
+    assert engine.types == len({"", "cat", "the", "mats"}) + 3 * 800
+    made.rows(["new"])
+    assert "known_vectors" not in made.collate([made.rows(["the", "new"])]), "not all vectors are there"
+
+
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 50)
     monkeypatch.setattr("rnntool.model.WINDOW", 10)
@@ -303,8 +334,8 @@ def test_every_scheme_is_learned_as_one_and_written_as_iob2(scheme: str) -> None
     task, other = tag_task(written), tag_task(NER * 3)
     assert task.labels == other.labels
     assert {f"{letter}-PER" for letter in "BIES"} <= set(task.labels), "spans of any length can be written"
-    gold = task.encode(written[:1], targets=True)["targets"]
-    np.testing.assert_array_equal(gold, other.encode(NER[:1], targets=True)["targets"])
+    (gold,) = task.encode(written[:1], targets=True)["targets"]
+    np.testing.assert_array_equal(gold, other.encode(NER[:1], targets=True)["targets"][0])
     scores = np.full((7, 1, len(task.labels)), -9, np.float32)
     np.put_along_axis(scores, gold[..., None], 9, -1)
     assert task.decode(NER[:1], {"emissions": scores})[0].tags == NER[0].tags
@@ -320,14 +351,14 @@ def test_iob1_and_iob2_reports_agree(ner: Path) -> None:
     assert report["f1"] == report["f1_conlleval"] == report["accuracy"] == 1.0
     assert report["records"] == 10
     assert report["tokens"] == sum(len(s.words) for s in data)
-    assert task.score(loaded.engine, iob1) == 1.0
+    assert task.score(loaded.engine, iob1) == {"f1": 1.0}
 
 
 def test_tags_that_training_never_saw_count_as_errors(tagger: Path, ner: Path) -> None:
     loaded = model.load(tagger, threads=1)
     task = loaded.require(TagTask)
     gold = [sentence("the baker sings .", "DET NOUN VERB XYZ"), sentence("", "")]
-    assert task.encode(gold, targets=True)["targets"][:, 0].tolist()[-1] == -1
+    assert task.encode(gold, targets=True)["targets"][0, :, 0].tolist()[-1] == -1
     report = task.report(loaded.engine, gold)
     assert report["accuracy"] == 0.75
     assert report["per_label"]["XYZ"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
@@ -366,14 +397,14 @@ def test_mistakes_of_a_tagger_are_the_surest_first(tagger: Path) -> None:
         sentence("the baker sings .", "DET VERB VERB ."),
         sentence("the workful teacher .", "DET ADJ ADJ PUNCT"),
     ]
-    found = loaded.task.mistakes(loaded.engine, gold, 10)
+    found = loaded.task.evaluate(loaded.engine, gold, mistakes=10).mistakes
     assert {(m["gold"], m["predicted"], m["context"]) for m in found} == {
         ("VERB", "NOUN", "the [baker] sings ."), (".", "PUNCT", "the baker sings [.]"),
         ("ADJ", "NOUN", "the workful [teacher] ."),
     }
     probs = [m["prob"] for m in found]
     assert probs == sorted(probs, reverse=True)
-    assert loaded.task.mistakes(loaded.engine, gold, 1) == found[:1]
+    assert loaded.task.evaluate(loaded.engine, gold, mistakes=1).mistakes == found[:1]
 
 
 def test_a_tagger_needs_tagged_words() -> None:
@@ -381,6 +412,65 @@ def test_a_tagger_needs_tagged_words() -> None:
         tag_task([sentence("", "")])
     with pytest.raises(DataError, match="at least 2 different tags, found only 'X'"):
         tag_task([sentence("a b", "X X")])
+
+
+def test_known_words_are_those_with_an_embedding_of_their_own() -> None:
+    records = [sentence("a a b c", "X X Y Y"), sentence("a b d", "X Y Y")]
+    task = tag_task(records, min_count=2)
+    assert [task.features.tokenizer.lookup([word]) != [UNK] for word in "abcd"] == [True, True, False, False]
+    x, y = (task.labels.get(name, -1) for name in "XY")
+    scores = np.full((4, 1, 2), -1, np.float32)
+    scores[[0, 1, 2, 3], 0, [x, y, y, x]] = 1
+    report = task.report(Canned({"emissions": scores}), records[:1])  # a and b right, a and c wrong
+    assert (report["accuracy_known"], report["accuracy_unknown"], report["unknown"]) == (2 / 3, 0.0, 0.25)
+    p = 1 / (1 + math.exp(-2))
+    assert report["ece"] == pytest.approx(p - 0.5), "all answers are as sure, and half of them right"
+    assert report["confusion"] == {"X": {"X": 1, "Y": 1}, "Y": {"X": 1, "Y": 1}}
+
+
+@pytest.mark.parametrize("name", ["tagger", "ner", "classifier", "writer"])
+def test_records_are_run_once_and_the_criterion_is_of_their_counts(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    loaded = model.load(request.getfixturevalue(name), threads=1)
+    records: list[Any] = [sentence(" ".join(w for w, _ in s), " ".join(t for _, t in s)) for s in
+                          (tiny.pos_sentences if name == "tagger" else tiny.ner_sentences)(30, seed=3)]
+    records[::7] = [sentence("the baker baker sings .", "XYZ B-ABC O NOUN I-ABC")] * len(records[::7])
+    if name == "classifier":
+        records = [Text(text, (label,)) for text, label in [*tiny.questions(30, seed=3), ("who ?", "robot")]]
+    elif name == "writer":
+        records = [Text(text) for text in [*tiny.lines_of_text(30, seed=3), "", "xyz"]]
+    seen: list[int] = []
+
+    class Watched:
+        initial_state = loaded.engine.initial_state
+
+        def run(self, arrays: Any, outputs: Any = None) -> Any:
+            seen.append(len(arrays["lengths"]))
+            return loaded.engine.run(arrays, outputs)
+
+    found = loaded.task.evaluate(Watched(), records, mistakes=3)
+    assert sum(seen) == len(found.counts) == len(records)
+    criterion = loaded.task.criterion
+    whole = found.report[criterion.key]
+    assert criterion.figure(found.counts.sum(axis=0)) == pytest.approx(whole, rel=1e-6)
+    assert loaded.task.score(loaded.engine, records) == {criterion.key: pytest.approx(whole, rel=1e-6)}
+    for i in (0, 7, len(records) - 1):
+        alone = loaded.task.evaluate(loaded.engine, records[i : i + 1])
+        np.testing.assert_allclose(alone.counts, found.counts[i : i + 1], rtol=1e-4, err_msg="in order")
+    assert len(found.mistakes) == 3 or name == "classifier"
+    assert loaded.task.evaluate(loaded.engine, []).counts.shape == (0, found.counts.shape[1])
+
+
+def test_spans_of_labels_that_training_never_saw_are_counted(ner: Path) -> None:
+    loaded = model.load(ner, threads=1)
+    gold = [sentence("Anna met Bob Bob .", "I-PER O I-XYZ I-XYZ O"), sentence("Bob met Bob", "I-XYZ O I-ABC")]
+    found = loaded.task.evaluate(loaded.engine, gold)
+    assert found.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, and not words"
+    assert found.gold == {"PER": 1, "XYZ": 2, "ABC": 1}
+    assert set(found.known) == {"PER", "LOC"}
+    plain = loaded.task.evaluate(loaded.engine, [sentence("the baker sings", "DET O NOUN")])
+    assert plain.report["unseen_labels"] == {"DET": 1, "NOUN": 1}
 
 
 # --- Classification ----------------------------------------------------------------------------------------
@@ -393,7 +483,7 @@ def test_labels_that_training_never_saw_count_as_errors(classifier: Path) -> Non
     assert report["accuracy"] == 0.5
     assert report["confusion"] == {"person": {"person": 1}, "robot": {"person": 1}}
     assert report["per_label"]["robot"]["support"] == 1
-    (mistake,) = loaded.task.mistakes(loaded.engine, gold, 5)
+    (mistake,) = loaded.task.evaluate(loaded.engine, gold, mistakes=5).mistakes
     assert (mistake["gold"], mistake["predicted"]) == ("robot", "person")
     assert mistake["context"] == "who did the baker paint ?"
 
@@ -408,7 +498,11 @@ def test_texts_with_several_labels() -> None:
     results = task.decode(records, engine.outputs)
     assert [result.chosen for result in results] == [["x", "y"], ["x"], []]
     assert dict(results[0].ranked)["x"] == pytest.approx(1 / (1 + math.exp(-2)))
-    assert task.report(engine, records)["accuracy"] == 1.0
+    report = task.report(engine, records)
+    assert report["accuracy"] == 1.0
+    sure = [1 / (1 + math.exp(-z)) for z in (2, 1, 3, 1, 1, 2)]  # of each yes and no, all of them right
+    assert report["ece"] == pytest.approx(1 - sum(sure) / 6)
+    assert report["unseen_labels"] == {}
 
 
 def test_a_classifier_needs_two_labels() -> None:
@@ -462,9 +556,40 @@ def test_word_surprisals_sum_to_the_text(writer: Path) -> None:
 def test_the_most_surprising_tokens(writer: Path) -> None:
     loaded = model.load(writer, threads=1)
     texts = [Text("the baker sings ."), Text("the bqker sings .")]
-    (first, *_) = loaded.task.mistakes(loaded.engine, texts, 3)
+    (first, *_) = loaded.task.evaluate(loaded.engine, texts, mistakes=3).mistakes
     assert first["gold"] == "q"
     assert first["context"] == "the b[q]ker sings ."
+
+
+def test_a_stream_is_scored_record_by_record(writer: Path) -> None:
+    loaded = model.load(writer, threads=1)
+    task = loaded.require(LMTask)
+    stream = LMTask(task.tokenizer, settings=task.settings.replace(context="stream"))
+    texts = [Text(text) for text in [*tiny.lines_of_text(8, seed=3), "", "the baker"]]
+    found = stream.evaluate(loaded.engine, texts, mistakes=1)
+    carried = [scored for _, scored in stream.score_stream(loaded.engine, texts)]
+    np.testing.assert_allclose(found.counts[:, 0], [-s.total_nats for s in carried], rtol=1e-4)
+    assert found.counts[:, 1:].tolist() == [[len(t.text) + 1, len(t.text) + 1] for t in texts]
+    assert found.mistakes[0]["prob"] == pytest.approx(
+        math.exp(min(p for s in carried for p in s.log_probs[:-1])), rel=1e-4)
+    bits = -sum(s.total_nats for s in carried) / math.log(2) / sum(len(t.text) + 1 for t in texts)
+    assert found.report["bits_per_char"] == pytest.approx(bits, rel=1e-4)
+
+
+def test_a_stream_in_columns_is_scored_whole(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stateless(Canned):
+        def run(self, arrays: Any, outputs: Any = None) -> Arrays:
+            return {"log_probs": np.where(arrays["targets"] < 0, -99, -arrays["targets"] / 10)}
+
+    task = model.load(writer, threads=1).require(LMTask)
+    stream = LMTask(task.tokenizer, settings=task.settings.replace(context="stream"))
+    texts = [Text(text) for text in tiny.lines_of_text(9, seed=3)]
+    monkeypatch.setattr("rnntool.tasks.lm.SCORE_STEPS", 20)
+    tokens = [id for text in texts for id in [*task.tokenizer.encode(text.text), EOS]]
+    assert len(tokens) // 20 > 3, "there are several columns"
+    want = math.exp(sum(tokens) / 10 / len(tokens))
+    assert stream.score(Stateless({}), texts)["perplexity"] == pytest.approx(want)
+    assert stream.report(Stateless({}), texts)["perplexity"] == pytest.approx(want)
 
 
 def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
@@ -483,6 +608,10 @@ def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
 
     have, others = EngineStep(Watched(), budget=5).start(prompts)
     assert max(seen) <= 5
+    read = sum(seen)
+    again, _ = EngineStep(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
+    np.testing.assert_allclose(again, want[[2, 0, 2, 2]], atol=1e-5)
+    assert sum(seen) - read < read, "what comes twice is read once"
     np.testing.assert_allclose(have, want, atol=1e-5)
     for name, state in states.items():
         np.testing.assert_allclose(others[name], state, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,36 @@ def pos_sentences(n: int, seed: int = 0) -> list[Tags]:
             sentence += [("the", "DET"), word("NOUN")]
         made.append([*sentence, (".", "PUNCT")])
     return made
+
+
+# onsets, vowels of the one kind and of the other, which don't meet in a word
+SCRIPTS = {
+    "latin": ("bcdgklmnprstvz", "aou", "eiö"),
+    "devanagari": ("कखगघचजटडतदनपबमयरलवसह", ("ा", "ु", "ो"), ("ि", "े", "ी")),
+    "thai": ("กขคงจชดตถทนบปพมยรลสห", ("า", "ุ", "อ"), ("ิ", "ี", "ึ")),
+    "hangul": ("ᄀᄂᄃᄅᄆᄇᄉᄌᄎᄏᄐᄑᄒ", ("ᅡ", "ᅩ", "ᅮ"), ("ᅥ", "ᅦ", "ᅵ")),
+}
+
+
+def made_up_sentences(script: str, n: int, seed: int = 0) -> list[Tags]:
+    """Sentences in a language that piles suffixes up: of two to five, the last one decides about the tag.
+
+    A suffix is a consonant and a vowel; its vowel is one of two, of the kind that the stem has (vowel
+    harmony). Stems are drawn anew for each word, so hardly any word comes twice. No letter is a capital.
+    """
+    onsets, *kinds = SCRIPTS[script]
+    rng, of_language = random.Random(seed), random.Random(script)
+    drawn = of_language.sample([(c, i) for c in onsets for i in range(len(kinds[0]))], 20)
+    tags = {suffix: f"T{i % 5}" for i, suffix in enumerate(drawn)}
+
+    def word() -> tuple[str, str]:
+        vowels = rng.choice(kinds)
+        stem = "".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(rng.randint(2, 3)))
+        suffixes = rng.choices(drawn, k=rng.randint(2, 5))
+        form = stem + "".join(consonant + vowels[i] for consonant, i in suffixes)
+        return unicodedata.normalize("NFC", form), tags[suffixes[-1]]
+
+    return [[word() for _ in range(rng.randint(3, 9))] for _ in range(n)]
 
 
 def ner_sentences(n: int, seed: int = 0) -> list[list[tuple[str, str]]]:
@@ -91,6 +122,18 @@ def conllu(sentences: Iterable[Tags]) -> str:
     for number, sentence in enumerate(sentences, 1):
         rows = [f"{i}\t{word}\t_\t{tag}" + "\t_" * 6 for i, (word, tag) in enumerate(sentence, 1)]
         blocks.append(f"# sent_id = {number}\n" + "\n".join(rows) + "\n\n")
+    return "".join(blocks)
+
+
+def joint_conllu(sentences: Iterable[Tags]) -> str:
+    """Sentences as CoNLL-U with three columns of tags: XPOS has the last letter, NER the words for people."""
+    blocks = []
+    for sentence in sentences:
+        rows = []
+        for i, (word, tag) in enumerate(sentence, 1):
+            misc = "NER=B-PER" if word.endswith("er") else "_"
+            rows.append(f"{i}\t{word}\t_\t{tag}\t{tag}-{word[-1]}" + "\t_" * 4 + f"\t{misc}\n")
+        blocks.append("".join(rows) + "\n")
     return "".join(blocks)
 
 

@@ -12,16 +12,18 @@ from rnntool.decoding import Sampling
 from rnntool.errors import UsageError
 from rnntool.formats import read_texts
 from rnntool.model import Generated
-from rnntool.streams import open_output
+from rnntool.overlap import Copied, Source
+from rnntool.streams import open_lines, open_output
 from rnntool.tasks import LMTask
 from rnntool.tasks.reading import Say
 
 
 def run(
     prompts: list[str], *, model: str, output: str | None, prompt_file: str | None, n: int,
-    sampling: Sampling, beam: int, min_tokens: int, max_tokens: int, stop: str | None, stream: bool,
-    batch_size: int, allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
-    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
+    sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int, beam: int,
+    min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int,
+    allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
+    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say, tell: Say,
 ) -> None:
     """Write `n` samples for each prompt."""
     if prompts and prompt_file:
@@ -30,13 +32,18 @@ def run(
         whole = "--beam" if beam else "--jsonl"
         raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")
     if beam and sampling != Sampling():
-        raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p "
-                         "and --repetition-penalty out")
+        raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
+                         "--typical and --repetition-penalty out")
     writer = models.load(model, device=device, threads=threads)
     task = writer.require(LMTask)
     if seed is None:
         seed = secrets.randbelow(1 << 32)
         say(f"--seed {seed}")
+    source = None
+    if copied:
+        with open_lines(copied, errors=encoding_errors) as lines:
+            source = Source(lines, n=copied_words)
+    copies, runs = 0, 0
     between = {"line": "\n", "paragraph": "\n\n", "document": "\n"}[task.settings.unit]
     with open_output(output) as out:
 
@@ -49,21 +56,32 @@ def run(
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
         samples = writer.generate(
             wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling,
-            beam=beam, stop=stop, batch_size=1 if stream else batch_size, allow_unknown=allow_unknown,
+            no_repeat_ngram=no_repeat_ngram, beam=beam, stop=stop,
+            batch_size=1 if stream else batch_size, allow_unknown=allow_unknown,
             watch=show if stream else None, ready=inputs.ready,
         )
         for sample in samples:
+            copy = source.copied(sample.prompt, sample.text) if source else None
+            if copy:
+                copies, runs = copies + copy.found, runs + copy.runs
             if as_jsonl:
-                show(_json(sample, seed, with_log_probs=with_log_probs))
+                show(_json(sample, seed, copy, with_log_probs=with_log_probs))
             elif stream:
                 show(between)
             else:
                 show(sample.prompt + sample.text + between)
 
 
-def _json(sample: Generated, seed: int, *, with_log_probs: bool) -> str:
+    if source:
+        share = f"{copies / runs:.1%}" if runs else "none"
+        tell(f"{copied}: has {share} of the {runs:,} runs of {copied_words} words in the new text")
+
+
+def _json(sample: Generated, seed: int, copy: Copied | None, *, with_log_probs: bool) -> str:
     fields = {"index": sample.index, "seed": seed, "prompt": sample.prompt, "text": sample.text,
               "finished": sample.finished}
     if with_log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
+    if copy:
+        fields |= {"copied": copy.found, "runs": copy.runs}
     return json.dumps(fields, ensure_ascii=False) + "\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rnntool import console
+from rnntool.formats import whole_record
 from rnntool.streams import Lines
 from rnntool.tasks.reading import Say, opened
 
@@ -29,7 +31,7 @@ class Inputs:
         self.say = say
         self.quiet = quiet
         self.format = format or ""
-        self._lines: Lines | None = None
+        self._ready: Callable[[], bool] = _always
 
     def __iter__(self) -> Iterator[Any]:
         """All records."""
@@ -38,12 +40,17 @@ class Inputs:
                 console.say("reading from the terminal, a line at a time; end with Ctrl-D")
             source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
             with source as (lines, found):
-                self._lines, self.format = lines, self.format or found
+                self.format = self.format or found
+                self._ready = partial(lines.ready, whole_record(found))
                 try:
                     yield from self.read(lines, found)
                 finally:
-                    self._lines = None
+                    self._ready = _always
 
     def ready(self) -> bool:
         """False where asking for another record would wait."""
-        return self._lines is None or self._lines.ready()
+        return self._ready()
+
+
+def _always() -> bool:
+    return True

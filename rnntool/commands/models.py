@@ -44,12 +44,14 @@ def run_info(model: str, *, as_json: bool) -> None:
         print(json.dumps(config, ensure_ascii=False, indent=2))
         return
     encoder, head = config["network"]["encoder"], config["network"]["head"]
+    kind = encoder.get("kind", "rnn")
     rows = [
         ("model", folder.resolve().name),
         ("folder", str(folder)),
         ("task", config["task"]),
         ("made by", f"rnntool {config['version']}"),
-        ("network", f"{encoder['layers']} x {encoder['hidden']} {encoder['cell']}"
+        ("network", f"{encoder['layers']} x {encoder['hidden']} "
+                    f"{encoder['cell'] if kind == 'rnn' else kind}"
                     f"{', bidirectional' if encoder['bidirectional'] else ''}, "
                     f"{config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),

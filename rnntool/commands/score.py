@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rnntool import model as models
@@ -19,11 +21,13 @@ from rnntool.tasks.reading import Say
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # BLiMP's key for what a pair tests
+GROUPS = ("field", "linguistics_term", PHENOMENON)  # its keys from the broad to the fine
 
 
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
-    per: str | None, pairs: bool, columns: str | None, stream: bool, as_jsonl: bool, as_json: bool,
+    per: str | None, pairs: bool, columns: str | None, prefix: str | None,
+    by: str | None, stream: bool, as_jsonl: bool, as_json: bool,
     encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
 ) -> None:
     """Score files, line by line, by token or word, or pair by pair."""
@@ -33,14 +37,17 @@ def run(
         raise UsageError("--text-column is for single texts; give --columns GOOD,BAD")
     if columns and not pairs:
         raise UsageError("--columns names the two sentences of a pair; give --pairs, or --text-column")
+    if (prefix or by) and not pairs:
+        raise UsageError(f"{'--prefix' if prefix else '--by'} is for pairs; give --pairs")
     if as_json and not pairs:
         raise UsageError("--json is for the report of --pairs; give --jsonl for records")
     scorer = models.load(model, device=device, threads=threads)
     task = scorer.require(LMTask)
     with open_output(output) as out:
         if pairs:
-            inputs = _pair_inputs(files, columns, format, encoding_errors, say, quiet)
-            _score_pairs(scorer, inputs, out, as_json=as_json, as_jsonl=as_jsonl)
+            inputs = _pair_inputs(files, columns, prefix, format, encoding_errors, say, quiet)
+            groups = [name.strip() for name in by.split(",")] if by else None
+            _score_pairs(scorer, inputs, out, groups, as_json=as_json, as_jsonl=as_jsonl)
             return
         columns_of = {"text_column": text_column} if text_column else {}
         settings = task.settings.replace(unit="line", **columns_of)
@@ -78,7 +85,8 @@ def _json(record: Text, result: Scored, per: str | None) -> str:
 
 
 def _pair_inputs(
-    files: list[str], columns: str | None, format: str | None, errors: str, say: Say, quiet: bool
+    files: list[str], columns: str | None, prefix: str | None, format: str | None, errors: str, say: Say,
+    quiet: bool,
 ) -> Inputs:
     names = None
     if columns is not None:
@@ -86,33 +94,74 @@ def _pair_inputs(
         if not comma or not good or not bad:
             raise UsageError(f"--columns: want two names with a comma between, found {columns!r}")
         names = (good, bad)
-    return Inputs(files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names),
-                  format=format, errors=errors, say=say, quiet=quiet)
+    return Inputs(
+        files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names, prefix=prefix),
+        format=format, errors=errors, say=say, quiet=quiet)
 
 
-def _score_pairs(scorer: Model, inputs: Inputs, out: TextIO, *, as_json: bool, as_jsonl: bool) -> None:
-    """A pair counts as right where the better sentence has the higher log-probability; a tie is wrong."""
-    rights: dict[str, list[bool]] = defaultdict(list)
-    for pair, good, bad in scorer.compare(inputs, ready=inputs.ready, flush=out.flush):
-        right = good.total_nats > bad.total_nats
-        name = pair.fields.get(PHENOMENON) if pair.fields else None
-        rights[str(name or "")].append(right)
+def _score_pairs(
+    scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, as_json: bool, as_jsonl: bool
+) -> None:
+    """A pair counts as right where the better one has the higher log-probability; a tie is wrong.
+
+    Whole sentences are compared, or after a prefix the words that follow it, without the end. `groups` are
+    the fields to report by: None takes those of BLiMP that there are.
+    """
+    every = _Tally()
+    by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
+    for pair, *scored in scorer.compare(inputs, ready=inputs.ready, flush=out.flush):
+        good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
+                     for text, result in zip(pair.texts(), scored, strict=True)]
+        right = good > bad
+        every.add(right)
+        for name, tallies in by.items():
+            if pair.fields is not None and name in pair.fields:
+                tallies[str(pair.fields[name])].add(right)
+            elif groups:
+                have = ", ".join(map(repr, pair.fields or ())) or "no names"
+                raise DataError(f"{pair.place}: want a column {name!r} to report by, found {have}; see --by")
         if as_jsonl:
             fields = dict(pair.fields) if pair.fields else {"good": pair.good, "bad": pair.bad}
-            fields |= {"log_prob_good": round(good.total_nats, 6), "log_prob_bad": round(bad.total_nats, 6),
-                       "right": right}
+            fields |= {"log_prob_good": round(good, 6), "log_prob_bad": round(bad, 6), "right": right}
             out.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    every = [right for group in rights.values() for right in group]
-    if not every:
+    if not every.pairs:
         raise DataError("want pairs of sentences, found none; give two sentences a line with a tab between")
-    accuracy = sum(every) / len(every)
-    phenomena = {name: sum(group) / len(group) for name, group in sorted(rights.items()) if name}
+    tables = {name: dict(sorted(tallies.items(), key=_rank)) for name, tallies in by.items() if tallies}
     if as_json:
-        report = {"pairs": len(every), "accuracy": accuracy, "per_phenomenon": phenomena}
+        phenomena = {name: tally.accuracy for name, tally in tables.get(PHENOMENON, {}).items()}
+        report = every.report() | {"per_phenomenon": phenomena} | {
+            "by": {name: {value: tally.report() for value, tally in table.items()}
+                   for name, table in tables.items()}}
         out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     elif not as_jsonl:
-        out.write(f"accuracy\t{accuracy:.4f}\npairs\t{len(every)}\n")
-        out.writelines(f"{name}\t{value:.4f}\n" for name, value in phenomena.items())
+        out.write(f"accuracy\t{every.accuracy:.4f}\npairs\t{every.pairs}\n")
+        out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"
+                       for name, table in tables.items() for value, tally in table.items())
+
+
+@dataclass
+class _Tally:
+    """How many pairs there are and in how many the model was right."""
+
+    pairs: int = 0
+    right: int = 0
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.pairs
+
+    def add(self, right: bool) -> None:
+        self.pairs += 1
+        self.right += right
+
+    def report(self) -> dict[str, Any]:
+        return {"pairs": self.pairs, "accuracy": self.accuracy}
+
+
+def _rank(item: tuple[str, Any]) -> tuple[int, str]:
+    """Whole numbers by size, such as how many attractors there are, before names by letter."""
+    value = item[0]
+    return (int(value), "") if value.isascii() and value.isdigit() else (sys.maxsize, value)
 
 
 def _cell(text: str) -> str:

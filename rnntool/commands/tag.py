@@ -10,7 +10,7 @@ from rnntool import model as models
 from rnntool.commands.inputs import Inputs
 from rnntool.config import TagSettings
 from rnntool.errors import UsageError
-from rnntool.formats import SentenceWriter, sentence_writer
+from rnntool.formats import SentenceWriter, sentence_writer, split_columns
 from rnntool.labels import detect_scheme
 from rnntool.streams import open_output
 from rnntool.tasks import TagTask
@@ -64,6 +64,9 @@ def _writer(
     if column and to not in NAMED:
         raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
                          "jsonl")
+    if column and len(split_columns(column)) != len(task.columns):
+        raise UsageError(f"--column: want {len(task.columns)} names, as many columns as the model tags, "
+                         f"found {column!r}")
     return sentence_writer(to, column=column or _written_column(task, to), probs=probs)
 
 
@@ -73,10 +76,16 @@ def _written_column(task: TagTask, to: str) -> str | None:
     In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER; they are no parts of
     speech.
     """
-    learned: str | None = task.settings.column
-    if learned is not None and not learned.lstrip("-").isdecimal() and learned != "last":
-        return learned
-    return "NER" if task.scheme and to == "conllu" else None
+    first, *more = split_columns(task.settings.column)
+    if not _is_name(first):
+        first = "NER" if task.scheme and to == "conllu" else None
+    names = [first or "", *(str(name) if _is_name(name) else f"Column{name}" for name in more)]
+    return ",".join(names) or None
+
+
+def _is_name(column: str | None) -> bool:
+    """Whether a column has a name that formats with named columns can use."""
+    return column is not None and not column.lstrip("-").isdecimal() and column not in ("last", "word")
 
 
 def _own_scheme(

@@ -24,7 +24,7 @@ NEXT = {
     "tag": "echo 'A line of text.' | rnntool tag -m {out}",
 }
 SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "perplexity", "bits_per_char",
-         "bits_per_byte", "tokens", "oov")
+         "bits_per_byte", "temperature", "ece_uncalibrated", "ece", "tokens", "oov")
 
 
 class Signals:
@@ -114,10 +114,17 @@ def run(
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
     elif not quiet:
-        shown = [(key, f"{report[key]:.4f}" if isinstance(report[key], float) else f"{report[key]:,}")
-                 for key in SHOWN if key in report]
+        shown = _shown(report)
+        for name, column in report.get("columns", {}).items():
+            shown += [(f"{name} {key}", figure) for key, figure in _shown(column) if key != "tokens"]
         sys.stderr.write(console.table(shown, right=(1,)))
         console.say(f"model written to {out}; try: {NEXT[task].format(out=shlex.quote(str(out)))}")
+
+
+def _shown(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures of a report that are printed."""
+    return [(key, f"{report[key]:.4f}" if isinstance(report[key], float) else f"{report[key]:,}")
+            for key in SHOWN if key in report]
 
 
 def _absolute(path: str) -> str:

@@ -21,8 +21,8 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # The arena keeps the largest block of every shape it saw; a stream of ragged batches would grow it.
-        options.enable_cpu_mem_arena = False
+        # A plan of memory is kept for each shape of a batch, and a stream of ragged batches has many.
+        options.enable_mem_pattern = False
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"])
@@ -32,14 +32,19 @@ class OnnxEngine:
                              "model again") from None
         self.path = path
         self.inputs = [value.name for value in self.session.get_inputs()]
-        self.outputs = [value.name for value in self.session.get_outputs()]
         self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
+        self.word_vectors: int = self.widths.get("word_vectors", 0)
         self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
-        """The named outputs (all by default) of a batch."""
-        names = self.outputs if outputs is None else [name for name in outputs if name in self.outputs]
+        """The named outputs of a batch; by default all but `word_vectors`, which no task decodes."""
+        if outputs is None:
+            names = [name for name in self.widths if name != "word_vectors"]
+        else:
+            names = [name for name in outputs if name in self.widths]
         inputs = {name: arrays[name] for name in self.inputs}
+        if "known_vectors" in arrays:
+            inputs["known_vectors"] = arrays["known_vectors"]
         try:
             values = self.session.run(names, inputs)
         except Exception as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.errors import UsageError
-from rnntool.models.network import Network, state_names
+from rnntool.models.network import Network, state_sizes
 from rnntool.tasks.base import Arrays
 
 
@@ -32,6 +32,8 @@ def pick_device(name: str) -> torch.device:
 class TorchEngine:
     """Runs a network as it is, in evaluation mode and float32."""
 
+    word_vectors = 0  # it keeps none: a table of them would have to be moved to the device with each batch
+
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network.to(device)
         self.device = device
@@ -47,9 +49,8 @@ class TorchEngine:
         return {name: values[name].detach().cpu().numpy() for name in names}
 
     def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:
-        """Zero states `state.<layer>.<h|c>` (1, B, H)."""
+        """Zero states as the network names them, (1, B, size)."""
         if not self.network.stateful:
             return {}
-        config = self.network.config.encoder
-        zeros = np.zeros((1, batch, config.hidden), np.float32)
-        return {name: zeros for row in state_names(config, "state") for name in row}
+        return {name: np.zeros((1, batch, size), np.float32)
+                for layer in state_sizes(self.network.encoder, "state") for name, size in layer.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import conll, conllu, jsonl, tables, text
-from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text, Weighed
+from rnntool.formats.text import explained_page
 from rnntool.streams import COMPRESSED, Lines
 
 __all__ = [
@@ -21,11 +22,15 @@ __all__ = [
     "SentenceWriter",
     "Tagged",
     "Text",
+    "Weighed",
+    "explained_page",
     "guess_format",
     "read_pairs",
     "read_sentences",
     "read_texts",
     "sentence_writer",
+    "split_columns",
+    "whole_record",
 ]
 
 TEXT_FORMATS = ("text", "tsv", "csv", "jsonl", "fasttext")
@@ -58,12 +63,17 @@ def read_texts(
     return tables.read(lines, format, text_column, label_column)
 
 
-def read_pairs(lines: Lines, *, format: str, columns: tuple[str, str] | None = None) -> Iterator[Pair]:
-    """Minimal pairs from one of PAIR_FORMATS; `columns` are names in a header row, numbers, or keys."""
+def read_pairs(
+    lines: Lines, *, format: str, columns: tuple[str, str] | None = None, prefix: str | None = None
+) -> Iterator[Pair]:
+    """Minimal pairs from one of PAIR_FORMATS; `columns` are names in a header row, numbers, or keys.
+
+    `prefix` is the column of what stands before both.
+    """
     _known(format, PAIR_FORMATS)
     if format == "jsonl":
-        return jsonl.read_pairs(lines, columns)
-    return tables.read_pairs(lines, format, columns)
+        return jsonl.read_pairs(lines, columns, prefix)
+    return tables.read_pairs(lines, format, columns, prefix)
 
 
 def read_sentences(
@@ -76,16 +86,18 @@ def read_sentences(
 ) -> Iterator[Sentence]:
     """Sentences from one of SENTENCE_FORMATS; blank records have no words.
 
-    `column` says where the tags are, each format in its own way; `split` gives the (start, end) characters of
-    the words of a raw text. With `need_tags`, a format or a sentence without tags raises DataError.
+    `column` says where the tags are, each format in its own way; several columns have commas between them.
+    `split` gives the (start, end) characters of the words of a raw text. With `need_tags`, a format or a
+    sentence without tags raises DataError.
     """
     _known(format, SENTENCE_FORMATS)
+    columns = split_columns(column)
     if format == "conll":
-        return conll.read(lines, column, need_tags=need_tags)
+        return conll.read(lines, columns, need_tags=need_tags)
     if format == "conllu":
-        return conllu.read(lines, column, need_tags=need_tags)
+        return conllu.read(lines, columns, need_tags=need_tags)
     if format == "jsonl":
-        return jsonl.read_sentences(lines, column, split, need_tags=need_tags)
+        return jsonl.read_sentences(lines, columns, split, need_tags=need_tags)
     if need_tags:
         found = format if lines.head() else "an empty file"
         raise DataError(
@@ -97,17 +109,18 @@ def read_sentences(
 def sentence_writer(format: str, *, column: str | None = None, probs: bool = False) -> SentenceWriter:
     """A function of a Sentence and its Tagged that returns the exact text to write, in one of WRITE_FORMATS.
 
-    `column` is where CoNLL-U and JSONL put the tags. The writer's `header` comes before the first record and
-    its `footer` after the last. One writer serves one output, whatever the number of inputs. Raises
-    UsageError.
+    `column` is where CoNLL-U and JSONL put the tags, as `read_sentences` takes it; CoNLL adds as many, and
+    the other formats have a place for the first column only. The writer's `header` comes before the first
+    record and its `footer` after the last. One writer serves one output, whatever the number of inputs.
+    Raises UsageError.
     """
     _known(format, WRITE_FORMATS)
     if format == "conll":
-        return conll.Writer(probs=probs)
+        return conll.Writer(len(split_columns(column)), probs=probs)
     if format == "conllu":
-        return conllu.Writer(column=column, probs=probs)
+        return conllu.Writer(split_columns(column), probs=probs)
     if format == "jsonl":
-        return jsonl.Writer(tag_key=column, probs=probs)
+        return jsonl.Writer(split_columns(column), probs=probs)
     if format == "html":
         return text.HtmlWriter(probs=probs)
     if probs:
@@ -115,6 +128,22 @@ def sentence_writer(format: str, *, column: str | None = None, probs: bool = Fal
             f"--probs: {format} has no place for probabilities; see --to conll, conllu, jsonl or html"
         )
     return text.InlineWriter() if format == "inline" else text.TagsWriter()
+
+
+def split_columns(column: str | None) -> tuple[str | None, ...]:
+    """The names in `upos,xpos`, None for the format's own column where one is empty or all is None.
+
+    UsageError where a name comes twice.
+    """
+    names = tuple(name.strip() or None for name in (column or "").split(","))
+    if len(set(names)) < len(names):
+        raise UsageError(f"--column: want names or numbers, each once, with commas between, found {column!r}")
+    return names
+
+
+def whole_record(format: str) -> Callable[[Iterable[str]], bool]:
+    """A function that says whether lines of a format hold a whole record; see `Lines.ready`."""
+    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole}.get(format, any)
 
 
 def _known(format: str, formats: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""CoNLL columns: one word a line, blank lines between sentences, one column more on the way out.
+"""CoNLL columns: one word a line, blank lines between sentences, a column for each tag more on the way out.
 
 Everything that was read is written back byte for byte; `-DOCSTART-` lines are no sentence and pass through.
 """
@@ -6,7 +6,7 @@ Everything that was read is written back byte for byte; `-DOCSTART-` lines are n
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rnntool.errors import DataError, UsageError
@@ -33,14 +33,27 @@ def is_blank(line: str) -> bool:
     return line[0] in " \t\r\n" and not line.strip(" \t\r\n")
 
 
-def read(lines: Lines, column: str | None, *, need_tags: bool = False) -> Iterator[Sentence]:
-    """Words from the first column, tags from `column`: a number from 1, from -1 backwards, "word" or "last".
+def whole(lines: Iterable[str]) -> bool:
+    """Whether lines hold the end of a record, which is a blank one, but none behind a -DOCSTART- line."""
+    outside = False
+    for line in lines:
+        if not is_blank(line):
+            outside = line.startswith(_DOCSTART)
+        elif not outside:
+            return True
+    return False
+
+
+def read(
+    lines: Lines, columns: Sequence[str | None] = (None,), *, need_tags: bool = False
+) -> Iterator[Sentence]:
+    """Words from the first column, tags from `columns`: numbers from 1, from -1 backwards, "word" or "last".
 
     Columns are separated by tabs if the first line with a separator has a tab, else by runs of spaces. Each
-    blank line more than needed is a record without words. A sentence that doesn't reach `column` has no tags;
+    blank line more than needed is a record without words. A sentence that doesn't reach a column has no tags;
     with `need_tags` it raises DataError.
     """
-    index = _index(column)
+    places = [(column, _index(column)) for column in columns]
     block = _Block()
     for line in lines:
         if is_blank(line):
@@ -53,17 +66,17 @@ def read(lines: Lines, column: str | None, *, need_tags: bool = False) -> Iterat
             block.rows.append(line)
             continue
         if block.rows or block.after:
-            yield _sentence(block, lines, column, index, need_tags)
+            yield _sentence(block, lines, places, need_tags)
             block = _Block(block.separator)
         if line.startswith(_DOCSTART):
             block.before.append(line)
     if block.rows or block.before:
         block.cut = True
-        yield _sentence(block, lines, column, index, need_tags)
+        yield _sentence(block, lines, places, need_tags)
 
 
 def _sentence(
-    block: _Block, lines: Lines, column: str | None, index: int | None, need_tags: bool
+    block: _Block, lines: Lines, places: Sequence[tuple[str | None, int | None]], need_tags: bool
 ) -> Sentence:
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
@@ -73,21 +86,27 @@ def _sentence(
         cells = [chomp(row).split("\t") for row in rows]
     else:
         cells = [list(filter(None, chomp(row).replace("\t", " ").split(" "))) for row in rows]
-    if index is None:
-        raise DataError(
-            f"{name}:{start}: want --column to be a number, 'word' or 'last', found {column!r}; "
-            f"this line has {len(cells[0])} columns"
-        )
-    tags = None
-    needed = index + 1 if index >= 0 else 1 - index  # counted from the end, never the word itself
-    if min(map(len, cells)) >= needed:
-        tags = [row[index] for row in cells]
-        if need_tags and "" in tags:
-            raise DataError(f"{name}:{start + tags.index('')}: want a tag, found an empty cell; see --column")
-    elif need_tags:
-        number, found = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
-        raise DataError(f"{name}:{number}: want at least {needed} columns, found {found}; see --column")
-    return Sentence([row[0] for row in cells], tags, source=block, place=f"{name}:{start}")
+    width = min(map(len, cells))
+    found: list[list[str]] = []
+    for column, index in places:
+        if index is None:
+            raise DataError(
+                f"{name}:{start}: want --column to be a number, 'word' or 'last', found {column!r}; "
+                f"this line has {len(cells[0])} columns"
+            )
+        needed = index + 1 if index >= 0 else 1 - index  # counted from the end, never the word itself
+        if width >= needed:
+            found.append([row[index] for row in cells])
+        elif need_tags:
+            number, have = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
+            raise DataError(f"{name}:{number}: want at least {needed} columns, found {have}; see --column")
+        if need_tags and "" in found[-1]:
+            number = start + found[-1].index("")
+            raise DataError(f"{name}:{number}: want a tag, found an empty cell; see --column")
+    words, place = [row[0] for row in cells], f"{name}:{start}"
+    if len(found) < len(places):
+        return Sentence(words, source=block, place=place)
+    return Sentence(words, found[0], source=block, place=place, more=found[1:])
 
 
 def _index(column: str | None) -> int | None:
@@ -136,21 +155,21 @@ class BlockWriter(SentenceWriter):
 
 
 class Writer(BlockWriter):
-    """Adds the tag as a new last column to the lines that were read, or writes `word<TAB>tag` lines."""
+    """Adds the tags as new last columns to the lines that were read, or writes `word<TAB>tag` lines."""
 
-    def __init__(self, *, probs: bool = False) -> None:
-        """`probs` adds one more column: the probability of the tag, with four decimals."""
+    def __init__(self, columns: int = 1, *, probs: bool = False) -> None:
+        """`probs` adds one column behind the `columns`: the first tag's probability, with four decimals."""
+        self._columns = columns
         self._probs = probs
 
     def _render(self, sentence: Sentence, tagged: Tagged) -> str:
         block = sentence.source
-        tags = one_line(tagged.tags)
         if not isinstance(block, _Block):
             words = one_line(sentence.words)
-            cells = self._cells(tags, tagged.probs, "\t")
+            cells = self._cells(tagged, "\t")
             return "".join([f"{word}\t{cell}\n" for word, cell in zip(words, cells, strict=True)]) + "\n"
         separator = block.separator or "\t"
-        cells = self._cells(tags, tagged.probs, separator)
+        cells = self._cells(tagged, separator)
         out = [self._outside(line) for line in block.before]
         for row, cell in zip(block.rows, cells, strict=True):
             body = chomp(row)
@@ -160,10 +179,12 @@ class Writer(BlockWriter):
             self._note_cut(text, bool(block.rows))
         return text
 
-    def _cells(self, tags: list[str], probs: list[float] | None, separator: str) -> list[str]:
-        if not self._probs or probs is None:
-            return tags
-        return [f"{tag}{separator}{p:.4f}" for tag, p in zip(tags, probs, strict=True)]
+    def _cells(self, tagged: Tagged, separator: str) -> list[str]:
+        """What is added to each word's line."""
+        columns = [one_line(tags) for tags in (tagged.tags, *tagged.more)]
+        if self._probs and tagged.probs is not None:
+            columns.append([f"{p:.4f}" for p in tagged.probs])
+        return columns[0] if len(columns) == 1 else list(map(separator.join, zip(*columns, strict=True)))
 
     def _outside(self, line: str) -> str:
         """A line outside all sentences; one of several columns gets as many as the words have."""
@@ -171,4 +192,5 @@ class Writer(BlockWriter):
         if is_blank(line) or body.rstrip(" \t") == _DOCSTART:
             return line
         separator = "\t" if "\t" in body else " "
-        return body + separator + separator.join(["O", "_"] if self._probs else ["O"]) + line[len(body) :]
+        added = ["O"] * self._columns + ["_"] * self._probs
+        return body + separator + separator.join(added) + line[len(body) :]

@@ -1,4 +1,4 @@
-"""CoNLL-U: the ten columns of Universal Dependencies; one column is read as tags and replaced on the way out.
+"""CoNLL-U: the ten columns of Universal Dependencies; some are read as tags and replaced on the way out.
 
 Comments, multiword ranges, empty nodes and all other columns are written back byte for byte.
 """
@@ -6,22 +6,27 @@ Comments, multiword ranges, empty nodes and all other columns are written back b
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rnntool.errors import DataError, UsageError
 from rnntool.formats.conll import BlockWriter, is_blank
 from rnntool.formats.records import Sentence, Tagged, one_line
 from rnntool.streams import Lines, chomp
+from rnntool.words import contractions
 
 _WIDTH = 10
-_MISC = 9
-_COLUMNS = {"upos": 3, "xpos": 4, "feats": 5, "deprel": 7}
-_NEVER_EMPTY = {3, 7}  # "_" there means that nobody has tagged the file
+_HEAD, _DEPREL, _MISC = 6, 7, 9
+_COLUMNS = {"upos": 3, "xpos": 4, "feats": 5, "deprel": _DEPREL}
+_NEVER_EMPTY = {3, _DEPREL}  # "_" there means that nobody has tagged the file
 _OTHERS = {"id", "form", "lemma", "head", "deps", "misc"}
 _NO_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
 _TEXT = "# text = "
+_SPARE = re.compile(r"\A\s+|\s+\Z|(?<=\s)\s+")  # white space that no form may have
+_Place = tuple[int, str | None]  # index of a column, and the key where it is a key of MISC
 
 
 @dataclass(slots=True)
@@ -33,30 +38,37 @@ class _Block:
     after: str  # the blank line; "" where the file ended without one
 
 
-def read(lines: Lines, column: str | None, *, need_tags: bool = False) -> Iterator[Sentence]:
-    """Words from FORM, tags from `column`: "upos" (the default), "xpos", "feats", "deprel" or a key of MISC.
+def whole(lines: Iterable[str]) -> bool:
+    """Whether lines hold the end of a record, which is a blank one."""
+    return any(map(is_blank, lines))
+
+
+def read(
+    lines: Lines, columns: Sequence[str | None] = (None,), *, need_tags: bool = False
+) -> Iterator[Sentence]:
+    """Words from FORM, tags from `columns`: "upos" (the default), "xpos", "feats", "deprel" or a key of MISC.
 
     A word without that key has the tag "O". Each blank line more than needed is a record without words.
     `text` is that of the `# text` comment. Lines of other than ten columns and IDs of no known kind raise
     DataError, as does a word without UPOS or DEPREL where `need_tags` asks for it.
     """
-    index, key = _column(column)
+    places = [_column(column) for column in columns]
     block: list[str] = []
     for line in lines:
         if is_blank(line):
-            yield _sentence(block, line, lines.name, lines.number - len(block), index, key, need_tags)
+            yield _sentence(block, line, lines.name, lines.number - len(block), places, need_tags)
             block = []
         else:
             block.append(line)
     if block:
-        yield _sentence(block, "", lines.name, lines.number - len(block) + 1, index, key, need_tags)
+        yield _sentence(block, "", lines.name, lines.number - len(block) + 1, places, need_tags)
 
 
 def _sentence(
-    lines: list[str], after: str, name: str, start: int, index: int, key: str | None, need_tags: bool
+    lines: list[str], after: str, name: str, start: int, places: Sequence[_Place], need_tags: bool
 ) -> Sentence:
     words: list[str] = []
-    tags: list[str] = []
+    tags: list[list[str]] = [[] for _ in places]
     rows: list[int] = []
     text = None
     for i, line in enumerate(lines):
@@ -77,17 +89,18 @@ def _sentence(
             raise DataError(
                 f"{name}:{start + i}: want an ID such as 3, 3-4 or 3.1, found {number!r}; correct it"
             )
-        if need_tags and index in _NEVER_EMPTY and cells[index] == "_":
-            raise DataError(f"{name}:{start + i}: want a tag in column {index + 1}, found '_'; see --column")
         words.append(cells[1])
-        tags.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
+        for (index, key), column in zip(places, tags, strict=True):
+            if need_tags and index in _NEVER_EMPTY and cells[index] == "_":
+                raise DataError(
+                    f"{name}:{start + i}: want a tag in column {index + 1}, found '_'; see --column")
+            column.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
         rows.append(i)
     place = f"{name}:{start + rows[0] if rows else start}"
-    return Sentence(words, tags, text, source=_Block(lines, rows, after), place=place)
+    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more=tags[1:])
 
 
-def _column(column: str | None) -> tuple[int, str | None]:
-    """Index of the column, and the key where it is a key of MISC."""
+def _column(column: str | None) -> _Place:
     name = column or "upos"
     if name.lower() in _COLUMNS:
         return _COLUMNS[name.lower()], None
@@ -125,57 +138,96 @@ def _set(misc: str, key: str, value: str) -> str:
 
 
 class Writer(BlockWriter):
-    """Replaces one column in the lines that were read, or makes CoNLL-U of a sentence from elsewhere."""
+    """Replaces columns in the lines that were read, or makes CoNLL-U of a sentence from elsewhere."""
 
-    def __init__(self, *, column: str | None = None, probs: bool = False) -> None:
-        """`column` is that of `read`; `probs` writes the probability of each tag to MISC, as `Prob`."""
-        self._index, self._key = _column(column)
+    def __init__(self, columns: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
+        """`columns` are those of `read`; `probs` writes each first tag's probability to MISC, as `Prob`."""
+        self._places = [_column(column) for column in columns]
         self._probs = probs
+        self._number = 0  # of the record
+        self._new_paragraph = False
 
     def _render(self, sentence: Sentence, tagged: Tagged) -> str:
-        tags = one_line(tagged.tags)
+        self._number += 1
+        rows = list(zip(*map(one_line, (tagged.tags, *tagged.more)), strict=True))  # the tags of each word
         probs = tagged.probs if self._probs else None
         block = sentence.source
         if not isinstance(block, _Block):
-            return self._new(sentence, tags, probs)
+            return self._new(sentence, rows, probs)
         lines = block.lines.copy()
-        for i, (row, tag) in enumerate(zip(block.rows, tags, strict=True)):
-            if self._key is None:
-                cells = lines[row].split("\t", self._index + 1)
-                if cells[self._index] != tag:
-                    cells[self._index] = tag or "_"
-                    lines[row] = "\t".join(cells)
-            if self._key is not None or probs is not None:
-                front, _, last = lines[row].rpartition("\t")
-                old = new = chomp(last)
-                if self._key is not None:
-                    new = _set(new, self._key, tag)
-                if probs is not None:
-                    new = _set(new, "Prob", f"{probs[i]:.4f}")
-                if new != old:
-                    lines[row] = f"{front}\t{new}{last[len(old) :]}"
+        for i, (row, tags) in enumerate(zip(block.rows, rows, strict=True)):
+            body = chomp(lines[row])
+            cells = body.split("\t")
+            self._fill(cells, tags, probs[i] if probs else None)
+            lines[row] = "\t".join(cells) + lines[row][len(body) :]
         text = "".join(lines) + block.after
         if not block.after:
             self._note_cut(text, bool(block.lines))
         return text
 
-    def _new(self, sentence: Sentence, tags: list[str], probs: list[float] | None) -> str:
+    def _new(self, sentence: Sentence, rows: list[tuple[str, ...]], probs: list[float] | None) -> str:
+        """A sentence that the official validation (at level 1) and evaluation scripts take.
+
+        They take no sentence without words, so a blank record only begins a paragraph, and no words without
+        heads, so all hang on the first one.
+        """
         if not sentence.words:
-            return "\n"
-        words = one_line(sentence.words)
-        (text,) = one_line([" ".join(words) if sentence.text is None else sentence.text])
-        out = [f"{_TEXT}{text}\n"]
-        offsets = sentence.offsets or []
-        for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
-            cells = ["_"] * _WIDTH
-            cells[0], cells[1] = str(i + 1), word or "_"
-            if self._key is None:
-                cells[self._index] = tag or "_"
-            else:
-                cells[_MISC] = _set(cells[_MISC], self._key, tag)
-            if probs is not None:
-                cells[_MISC] = _set(cells[_MISC], "Prob", f"{probs[i]:.4f}")
-            if i + 1 < len(offsets) and offsets[i][1] == offsets[i + 1][0]:
-                cells[_MISC] = _set(cells[_MISC], "SpaceAfter", "No")
+            self._new_paragraph = True
+            return ""
+        words = [_SPARE.sub("", _composed(word)) or "_" for word in one_line(sentence.words)]
+        text, offsets = sentence.text, sentence.offsets
+        if text is None:
+            text, offsets = " ".join(words), None
+        elif offsets is None:
+            offsets = _located(text, sentence.words)
+        tight, groups = [False] * len(words), {}  # tight: no space behind the word
+        if offsets:
+            tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), False]
+            groups = dict(contractions(text, offsets))
+        (line,) = one_line([_composed(text)])
+        out = ["# newpar\n"] if self._new_paragraph else []
+        out += f"# sent_id = {self._number}\n", f"{_TEXT}{line.strip()}\n"
+        self._new_paragraph = False
+        after = 0  # the last word of a range
+        for i, (word, tags) in enumerate(zip(words, rows, strict=True)):
+            if i in groups:
+                after = groups[i]
+                cells = _cells(f"{i + 1}-{after}", "".join(words[i:after]), tight=tight[after - 1])
+                out.append("\t".join(cells) + "\n")
+            cells = _cells(str(i + 1), word, tight=tight[i] and i >= after)
+            cells[_HEAD], cells[_DEPREL] = ("1", "dep") if i else ("0", "root")
+            self._fill(cells, tags, probs[i] if probs else None)
             out.append("\t".join(cells) + "\n")
         return "".join(out) + "\n"
+
+    def _fill(self, cells: list[str], tags: Sequence[str], prob: float | None) -> None:
+        """Put the tags of one word into the cells of its line."""
+        for (index, key), tag in zip(self._places, tags, strict=True):
+            if key is not None:
+                cells[_MISC] = _set(cells[_MISC], key, tag)
+            elif cells[index] != tag:  # an empty cell that was read stays
+                cells[index] = tag or "_"
+        if prob is not None:
+            cells[_MISC] = _set(cells[_MISC], "Prob", f"{prob:.4f}")
+
+
+def _cells(number: str, form: str, *, tight: bool) -> list[str]:
+    """The cells of a new line."""
+    return [number, form, *"_______", "SpaceAfter=No" if tight else "_"]
+
+
+def _composed(text: str) -> str:
+    """The text in NFC, as the format wants it."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _located(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Where the words are in the text, if it is made of them and white space."""
+    offsets, end = [], 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0 or text[end:start].strip():
+            return None
+        end = start + len(word)
+        offsets.append((start, end))
+    return offsets

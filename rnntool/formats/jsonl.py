@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rnntool.errors import DataError
+from rnntool.formats.conll import is_blank
 from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
 from rnntool.streams import Lines
 
@@ -15,6 +16,11 @@ Offsets = list[tuple[int, int]]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # keys that a message lists
+
+
+def whole(lines: Iterable[str]) -> bool:
+    """Whether lines hold a record; those of white space only are none."""
+    return not all(map(is_blank, lines))
 
 
 def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[Text]:
@@ -38,21 +44,23 @@ def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[
         yield Text(text, labels, found, place)
 
 
-def read_pairs(lines: Lines, keys: tuple[str, str] | None) -> Iterator[Pair]:
-    """Minimal pairs from two keys, by default those of BLiMP."""
+def read_pairs(lines: Lines, keys: tuple[str, str] | None, prefix: str | None) -> Iterator[Pair]:
+    """Minimal pairs from two keys, by default those of BLiMP; what stands before both from a third."""
     good, bad = keys or ("sentence_good", "sentence_bad")
     for found, place in _objects(lines):
-        yield Pair(_string(found, good, place), _string(found, bad, place), found, place)
+        before = None if prefix is None else _string(found, prefix, place, "--prefix")
+        better, worse = [_string(found, key, place, "--columns") for key in (good, bad)]
+        yield Pair(better, worse, found, place, before)
 
 
 def read_sentences(
-    lines: Lines, tag_key: str | None, split: Callable[[str], Offsets], *, need_tags: bool = False
+    lines: Lines, tag_keys: Sequence[str | None], split: Callable[[str], Offsets], *, need_tags: bool = False
 ) -> Iterator[Sentence]:
-    """Sentences from `tokens` and `tag_key` ("tags"), or from `text`, which `split` cuts into words.
+    """Sentences from `tokens` and `tag_keys` ("tags"), or from `text`, which `split` cuts into words.
 
     With `need_tags`, an object without tags raises DataError; `offsets` into `text` are used where they fit.
     """
-    key = tag_key or "tags"
+    keys = [key or "tags" for key in tag_keys]
     for found, place in _objects(lines):
         text = found.get("text")
         offsets: Offsets | None = None
@@ -68,13 +76,21 @@ def read_sentences(
             words = [text[start:end] for start, end in offsets]
         else:
             raise DataError(f"{place}: want 'tokens' or 'text', found {_keys(found)}; rename one")
-        tags = _strings(found, key, place) if need_tags else _tags(found.get(key), len(words))
-        if tags is not None and len(tags) != len(words):
-            raise DataError(
-                f"{place}: want one tag a word, found {len(words)} words and {len(tags)} tags in {key!r}; "
-                "make them equal"
-            )
-        yield Sentence(words, tags, text, offsets, found, place)
+        columns: list[list[str]] = []
+        for key in keys:
+            tags = _strings(found, key, place) if need_tags else _tags(found.get(key), len(words))
+            if tags is None:
+                continue
+            if len(tags) != len(words):
+                raise DataError(
+                    f"{place}: want one tag a word, found {len(words)} words and {len(tags)} tags in "
+                    f"{key!r}; make them equal"
+                )
+            columns.append(tags)
+        if len(columns) < len(keys):
+            yield Sentence(words, None, text, offsets, found, place)
+        else:
+            yield Sentence(words, columns[0], text, offsets, found, place, columns[1:])
 
 
 class Writer(SentenceWriter):
@@ -84,9 +100,12 @@ class Writer(SentenceWriter):
     and `start_token` and `end_token` where they aren't; `end` is always one past the last.
     """
 
-    def __init__(self, *, tag_key: str | None = None, probs: bool = False) -> None:
-        """`probs` adds the probability of each tag, and to each entity the mean of its words' as `score`."""
-        self._key = tag_key or "tags"
+    def __init__(self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
+        """`tag_keys` are those of `read_sentences`.
+
+        `probs` adds the probability of each tag, and to each entity the mean of its words' as `score`.
+        """
+        self._keys = [key or "tags" for key in tag_keys]
         self._probs = probs
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
@@ -97,7 +116,7 @@ class Writer(SentenceWriter):
         elif sentence.text is not None:
             out["text"] = sentence.text
         out["tokens"] = sentence.words
-        out[self._key] = tagged.tags
+        out.update(zip(self._keys, (tagged.tags, *tagged.more), strict=True))
         if sentence.offsets is not None:
             out["offsets"] = sentence.offsets
         if self._probs and tagged.probs is not None:
@@ -127,7 +146,7 @@ class Writer(SentenceWriter):
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
     """The object of each line and its place; lines of white space only are no records."""
     for line in lines:
-        if not line.strip(" \t\r\n"):
+        if is_blank(line):
             continue
         place = lines.place()
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _BREAKS = str.maketrans("\t\r\n", "   ")
 _BEGINS = frozenset("BSUW")  # tags that open an entity whatever stands before them
@@ -22,20 +23,39 @@ class Text:
     place: str = ""
 
 
+class Weighed(NamedTuple):
+    """A word at characters `start` to `end` of a text.
+
+    `weight` is how far the probability of the text's label falls without the word.
+    """
+
+    token: str
+    start: int
+    end: int
+    weight: float
+
+
 @dataclass(slots=True)
 class Pair:
-    """A minimal pair: `good` should be more probable than `bad`."""
+    """A minimal pair: `good` should be more probable than `bad`, after `prefix` where there is one."""
 
     good: str
     bad: str
     fields: dict[str, Any] | None = None
     place: str = ""
+    prefix: str | None = None
+
+    def texts(self) -> tuple[str, str]:
+        """The two sentences, the prefix set before them with a space between."""
+        before = f"{self.prefix} " if self.prefix else ""
+        return before + self.good, before + self.bad
 
 
 @dataclass(slots=True)
 class Sentence:
     """Words in order, with gold `tags` where the file has them; no words at all is a blank record.
 
+    Where several columns were asked for, `tags` is the first and `more` has the others, each one tag a word.
     `offsets` are (start, end) characters into `text`, one a word. `source` is private to the format that read
     the record: what it needs to write it back byte for byte.
     """
@@ -46,18 +66,21 @@ class Sentence:
     offsets: list[tuple[int, int]] | None = None
     source: Any = None
     place: str = ""
+    more: Sequence[list[str]] = ()
 
 
 @dataclass(slots=True)
 class Tagged:
     """What a tagger decodes for one sentence: one tag a word, in the scheme to write.
 
+    `more` has the tags of further columns, as in `Sentence`; all else is about `tags`, the first one.
     `probs` has one probability (0 to 1) a word; `nbest` the best tag sequences with their scores, best first.
     """
 
     tags: list[str]
     probs: list[float] | None = None
     nbest: list[tuple[list[str], float]] | None = None
+    more: Sequence[list[str]] = ()
 
     def entities(self) -> list[tuple[int, int, str]] | None:
         """(first word, word after the last, label) of each entity; None where the tags are of no IOB style.

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 
-from rnntool.errors import DataError
+from rnntool.errors import DataError, UsageError
 from rnntool.formats.records import Pair, Text
 from rnntool.streams import Lines, chomp
 
@@ -37,25 +37,37 @@ def read(lines: Lines, format: str, text_column: str | None, label_column: str |
         yield Text(cells[text_at], (label,) if label else (), dict(zip(header, cells, strict=True)), place)
 
 
-def read_pairs(lines: Lines, format: str, columns: tuple[str, str] | None) -> Iterator[Pair]:
-    """Pairs from two columns; only where `columns` has names is there a header row."""
+def read_pairs(
+    lines: Lines, format: str, columns: tuple[str, str] | None, prefix: str | None
+) -> Iterator[Pair]:
+    """Pairs from two columns, and what stands before both from a third.
+
+    Only where one of these is a name is there a header row.
+    """
+    if prefix and columns is None:
+        raise UsageError("--prefix: want the columns of what follows, found none; give --columns GOOD,BAD")
     rows = _rows(lines, format)
-    if columns is not None and not all(_is_number(column) for column in columns):
-        header, place = next(rows, (None, ""))
-        if header is None:
-            return
-        good, bad = [_find(header, column, place, "--columns") for column in columns]
-        for cells, place in _records(rows, len(header)):
-            yield Pair(cells[good], cells[bad], dict(zip(header, cells, strict=True)), place)
+    named = {"--columns": columns or (), "--prefix": (prefix,) if prefix else ()}
+    if all(_is_number(column) for names in named.values() for column in names):
+        good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
+        before = int(prefix) - 1 if prefix else None
+        width = max(good, bad, before or 0) + 1
+        for cells, place in rows:
+            if not any(cells):
+                continue
+            if len(cells) < width or (columns is None and len(cells) != 2):
+                want = "2" if columns is None else f"at least {width}"
+                raise DataError(f"{place}: want {want} columns, found {len(cells)}; see --columns")
+            yield Pair(cells[good], cells[bad], None, place, None if before is None else cells[before])
         return
-    good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
-    for cells, place in rows:
-        if not any(cells):
-            continue
-        if len(cells) <= max(good, bad) or (columns is None and len(cells) != 2):
-            want = "2" if columns is None else f"at least {max(good, bad) + 1}"
-            raise DataError(f"{place}: want {want} columns, found {len(cells)}; see --columns")
-        yield Pair(cells[good], cells[bad], None, place)
+    header, place = next(rows, (None, ""))
+    if header is None:
+        return
+    found = [_find(header, column, place, option) for option, names in named.items() for column in names]
+    for cells, place in _records(rows, len(header)):
+        better, worse, *rest = [cells[i] for i in found]
+        fields = dict(zip(header, cells, strict=True))
+        yield Pair(better, worse, fields, place, rest[0] if rest else None)
 
 
 def read_fasttext(lines: Lines) -> Iterator[Text]:

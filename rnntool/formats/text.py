@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from rnntool.errors import UsageError
-from rnntool.formats.records import Sentence, SentenceWriter, Tagged, Text, one_line
+from rnntool.formats.records import Sentence, SentenceWriter, Tagged, Text, Weighed, one_line
 from rnntool.streams import Lines, chomp
 
 
@@ -91,13 +91,31 @@ _PAGE = """<!DOCTYPE html>
 <style>
 :root { color-scheme: light dark; }
 body { max-width: 48rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/2.1 system-ui, sans-serif; }
-p { margin: .3rem 0; min-height: 1em; white-space: pre-wrap; overflow-wrap: anywhere; }
+p { margin: .3rem 0; min-height: 1em; white-space: pre-wrap; overflow-wrap: anywhere;
+    unicode-bidi: plaintext; }
 mark { padding: .15em .3em; border-radius: .3em; color: #111; background: hsl(var(--hue) 75% 84%); }
+mark.weight { padding: .15em 0; color: inherit; background: hsl(var(--hue) 75% 50% / var(--share)); }
 mark small { margin-left: .4em; font-size: .65em; font-weight: 600; color: hsl(var(--hue) 80% 24%); }
 </style>
 </head>
 <body>
 """
+
+
+_GOLDEN = 137.508  # degrees: as many hues as one likes, neighbours far apart
+_HUES = {
+    label: round(i * _GOLDEN) % 360
+    for labels in (
+        "NOUN VERB PUNCT PRON ADP ADJ DET PROPN ADV AUX CCONJ PART NUM SCONJ X INTJ SYM",
+        "PER LOC ORG MISC",
+    )
+    for i, label in enumerate(labels.split())
+}
+
+
+def _hue(label: str) -> int:
+    """A colour for a label, in degrees; those that are common together are told apart."""
+    return _HUES.get(label, zlib.crc32(label.encode("utf-8", "surrogatepass")) % 360)
 
 
 class HtmlWriter(SentenceWriter):
@@ -110,7 +128,7 @@ class HtmlWriter(SentenceWriter):
     footer = "</body>\n</html>\n"
 
     def __init__(self, *, probs: bool = False) -> None:
-        """`probs` shows the probability of a tag (of an entity: the mean) when the pointer rests on it."""
+        """`probs` shows the probability of a tag (of an entity: the mean of its words') beside it."""
         self._probs = probs
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
@@ -119,17 +137,53 @@ class HtmlWriter(SentenceWriter):
         if runs is None:
             runs = [(i, i + 1, tag) for i, tag in enumerate(tagged.tags)]
         starts, ends, text = _layout(sentence)
-        parts, done = ["<p>"], 0  # done: characters written so far
+        parts: list[str] = []
+        done = 0  # characters written so far
         for first, after, label in runs:
             start, end = starts[first], ends[after - 1]
-            title = ""
+            prob = ""
             if self._probs and tagged.probs:
-                title = f' title="{sum(tagged.probs[first:after]) / (after - first):.4f}"'
-            hue = zlib.crc32(label.encode("utf-8", "surrogatepass")) % 360
-            inside = f"{escape(text[start:end])}<small>{escape(label)}</small>"
-            parts += (escape(text[done:start]), f'<mark style="--hue:{hue}"{title}>{inside}</mark>')
+                prob = f" {sum(tagged.probs[first:after]) / (after - first):.4f}"
+            inside = f"{escape(text[start:end])}<small>{escape(label)}{prob}</small>"
+            parts += (escape(text[done:start]), f'<mark style="--hue:{_hue(label)}">{inside}</mark>')
             done = end
-        return "".join([*parts, escape(text[done:]), "</p>\n"]).replace("\r", "&#13;").replace("\0", "\ufffd")
+        return _paragraph([*parts, escape(text[done:])])
+
+
+class ExplainedPage:
+    """The page of `HtmlWriter` with a paragraph a text: its labels, and its words by what speaks for them.
+
+    Words without which the label is less probable are green, those without which it is more probable red.
+    """
+
+    header = HtmlWriter.header
+    footer = HtmlWriter.footer
+
+    def __call__(
+        self, text: str, labels: Sequence[tuple[str, float | None]], words: Sequence[Weighed]
+    ) -> str:
+        """`<p>…</p>` and a line ending; a label may have its probability."""
+        parts, done = [], 0
+        for label, p in labels:
+            prob = "" if p is None else f"<small>{p:.4f}</small>"
+            parts.append(f'<mark style="--hue:{_hue(label)}">{escape(label)}{prob}</mark> ')
+        most = max((abs(word.weight) for word in words), default=0.0)
+        scale = max(most, _STRONG)  # where no word does much, none is bright
+        for word in words:
+            share = f"--hue:{140 if word.weight > 0 else 0};--share:{abs(word.weight) / scale:.2f}"
+            parts += (escape(text[done:word.start]), f'<mark class="weight" style="{share}" '
+                      f'title="{word.weight:+.4f}">{escape(text[word.start:word.end])}</mark>')
+            done = word.end
+        return _paragraph([*parts, escape(text[done:])])
+
+
+_STRONG = 0.1  # of a probability, what a word does
+explained_page = ExplainedPage()
+
+
+def _paragraph(parts: list[str]) -> str:
+    """Escaped text as a paragraph, what HTML can't have in it put right."""
+    return "".join(["<p>", *parts, "</p>\n"]).replace("\r", "&#13;").replace("\0", "\ufffd")
 
 
 def _layout(sentence: Sentence) -> tuple[list[int], list[int], str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class CRF(nn.Module):
@@ -18,19 +19,20 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(tags, tags))
         self.end = nn.Parameter(torch.zeros(tags))
 
-    def score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+    def score(self, emissions: Tensor, tags: Tensor, mask: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """Score (B,) of the given `tags` (T, B) under `emissions` (T, B, L).
 
-        `mask` (T, B) bool, True = a real token.
+        `mask` (T, B) bool, True = a real token. With `smoothing`, the expected score of chains in which each
+        tag is the given one but for that share, which all tags have alike.
         """
-        steps = mask.to(emissions.dtype)
-        tags = tags.where(mask, 0)
-        emitted = (emissions.gather(2, tags[..., None]).squeeze(2) * steps).sum(0)
-        moved = (self.transitions[tags[:-1], tags[1:]] * steps[1:]).sum(0)
-        lengths = mask.sum(0)
-        last = tags.gather(0, (lengths - 1).clamp(min=0)[None]).squeeze(0)
-        ends = self.start[tags[0]] + self.end[last]
-        return emitted + moved + ends * (lengths > 0)
+        size = emissions.shape[2]
+        chosen = functional.one_hot(tags.where(mask, 0), size).to(self.start.dtype)  # (T, B, L)
+        chosen = (chosen * (1 - smoothing) + smoothing / size) * mask[..., None]
+        rows = torch.arange(mask.shape[1], device=mask.device)
+        last = chosen[(mask.sum(0) - 1).clamp(min=0), rows]  # (B, L)
+        emitted = (emissions * chosen).sum((0, 2))
+        moved = (chosen[:-1] @ self.transitions * chosen[1:]).sum((0, 2))
+        return emitted + moved + chosen[0] @ self.start + last @ self.end
 
     def log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Log of the summed exponential scores of all chains, (B,); 0 for an empty row."""
@@ -45,9 +47,20 @@ class CRF(nn.Module):
             alpha = torch.where(mask[t][:, None], step, alpha)
         return torch.logsumexp(alpha + self.end, dim=1) * mask[0]
 
-    def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Negative log-likelihood (B,) in nats of `tags` (T, B)."""
+    def nll(
+        self, emissions: Tensor, tags: Tensor, mask: Tensor, *, smoothing: float = 0.0,
+        costs: Tensor | None = None,
+    ) -> Tensor:
+        """Negative log-likelihood (B,) in nats of `tags` (T, B).
+
+        `smoothing` is that of `score`. With `costs` (T, B), what a chain gains in the sum for each wrong tag,
+        it is the softmax-margin of Gimpel and Smith (2010).
+        """
         # Two large sums that nearly cancel: bfloat16, where autocast reigns, would leave noise of them.
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = emissions.float()
-            return self.log_z(emissions, mask) - self.score(emissions, tags, mask)
+            score = self.score(emissions, tags, mask, smoothing=smoothing)
+            if costs is not None:
+                right = functional.one_hot(tags.where(mask, 0), emissions.shape[2])  # (T, B, L)
+                emissions = emissions + costs[..., None] * (1 - right)
+            return self.log_z(emissions, mask) - score

@@ -1,4 +1,4 @@
-"""The shared encoder: inputs → dropout → stacked recurrent layers → states (T, B, output_size).
+"""The shared encoder: inputs → dropout → stacked layers → states (T, B, output_size).
 
 Every task learns on this module. It knows no task, label or text. Padding is handled here, once: states
 at real positions never depend on how far a batch was padded.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnntool.models.cells import Cell, State
+from rnntool.models.cells import CELLS, Cell, State
 from rnntool.tokenize import UNK
 
 Arrays = Mapping[str, Tensor]
@@ -22,7 +23,10 @@ Arrays = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class WordConfig:
-    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out."""
+    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out.
+
+    `dropout` is the share of words that are hidden whole while training.
+    """
 
     chars: str = "none"  # "lstm", "cnn" or "none"
     char_vocabulary: int = 0
@@ -32,11 +36,15 @@ class WordConfig:
     affix_embed: int = 0
     vector_rows: int = 0  # pretrained vectors, row 0 for words that have none
     vector_size: int = 0
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The architecture of an encoder. `word` is None where tokens are embedded as they are."""
+    """The architecture of an encoder. `word` is None where tokens are embedded as they are.
+
+    `kind` is one of `rnn`, which alone has a `cell`, `window`, which sees so many neighbours, and `bag`.
+    """
 
     vocabulary: int
     embed: int
@@ -44,6 +52,8 @@ class EncoderConfig:
     layers: int = 1
     hidden: int = 200
     bidirectional: bool = False
+    kind: str = "rnn"
+    window: int = 0
     dropout: float = 0.0
     dropout_between: float = 0.0
     token_dropout: float = 0.0
@@ -98,6 +108,7 @@ class Layer(nn.Module):
         self.ahead = Cell(cell, input_size, hidden)
         self.back = Cell(cell, input_size, hidden) if bidirectional else None
         self.output_size = hidden * (2 if bidirectional else 1)
+        self.states = dict.fromkeys(CELLS[cell].states, hidden)
 
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
@@ -108,6 +119,87 @@ class Layer(nn.Module):
             y_back, _ = self.back(reverse(x, lengths))
             y = torch.cat([y, reverse(y_back, lengths)], dim=-1)
         return y, state
+
+
+class Window(nn.Module):
+    """Feed-forward over a token and its neighbours (Bengio et al. 2003), zeros beyond the text.
+
+    What it carries from batch to batch is the `before` vectors that it read last, (1, B, before * I).
+    """
+
+    def __init__(self, input_size: int, hidden: int, *, before: int = 0, after: int = 0) -> None:
+        super().__init__()
+        self.before = before
+        self.after = after
+        self.linear = _linear(input_size * (before + 1 + after), hidden)
+        self.output_size = hidden
+        self.states = {"x": before * input_size} if before else {}
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
+    ) -> tuple[Tensor, State]:
+        """States (T, B, output_size), and what it read last, before `lengths` if wanted."""
+        steps, batch, size = x.shape
+        if not self.before + self.after:
+            return self.linear(x).tanh(), ()
+        past = x.new_zeros(self.before, batch, size)
+        if state:
+            past = state[0].reshape(batch, self.before, size).transpose(0, 1)
+        real = x * time_mask(lengths, steps)[..., None]  # a neighbour may be padding
+        wide = torch.cat([past, real, x.new_zeros(self.after, batch, size)])  # (before + T + after, B, I)
+        views = [wide[i : i + steps] for i in range(self.before + 1 + self.after)]
+        y = self.linear(torch.cat(views, dim=-1)).tanh()
+        if not self.before:
+            return y, ()
+        if want_state:
+            t = lengths + torch.arange(self.before, device=x.device)[:, None]  # (before, B)
+            last = wide[t, torch.arange(batch, device=x.device)]
+        else:
+            last = wide[steps : steps + self.before]
+        return y, (last.transpose(0, 1).reshape(1, batch, -1),)
+
+
+class Bag(nn.Module):
+    """Feed-forward over the mean of a text's vectors, whatever their order (Iyyer et al. 2015).
+
+    Each position has the same state: that of the text.
+    """
+
+    def __init__(self, input_size: int, hidden: int) -> None:
+        super().__init__()
+        self.linear = _linear(input_size, hidden)
+        self.output_size = hidden
+        self.states: dict[str, int] = {}
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
+    ) -> tuple[Tensor, State]:
+        """States (T, B, output_size); it carries nothing on."""
+        total = (x * time_mask(lengths, len(x))[..., None]).sum(0)  # (B, I)
+        y: Tensor = self.linear(total / lengths.clamp(min=1)[:, None]).tanh()
+        return y.expand(len(x), -1, -1), ()
+
+
+def _linear(input_size: int, hidden: int) -> nn.Linear:
+    """Glorot weights, zero bias."""
+    linear = nn.Linear(input_size, hidden)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _layer(config: EncoderConfig, index: int, input_size: int) -> Layer | Window | Bag:
+    """Layer `index` of an encoder; of a window and a bag only the first one is more than feed-forward."""
+    if config.kind == "rnn":
+        return Layer(config.cell, input_size, config.hidden, bidirectional=config.bidirectional)
+    if config.kind not in ("window", "bag"):
+        raise ValueError(f"unknown encoder {config.kind!r}; choose from rnn, window, bag")
+    if index:
+        return Window(input_size, config.hidden)
+    if config.kind == "bag":
+        return Bag(input_size, config.hidden)
+    after = config.window if config.bidirectional else 0
+    return Window(input_size, config.hidden, before=config.window, after=after)
 
 
 class Input(Protocol):
@@ -198,6 +290,7 @@ class WordInput(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.embed)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.token_dropout = config.token_dropout
+        self.word_dropout = word.dropout
         self.output_size = config.embed
         self.characters = CHARACTER_NETWORKS[word.chars](word) if word.chars != "none" else None
         if self.characters is not None:
@@ -228,11 +321,16 @@ class WordInput(nn.Module):
 
     def forward(self, arrays: Arrays) -> Tensor:
         """(T, B, output_size)."""
-        return functional.embedding(arrays["words"], self.types(arrays))
+        words = arrays["words"]
+        vectors = functional.embedding(words, self.types(arrays))
+        if self.training and self.word_dropout:
+            shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            vectors = vectors * shown[..., None]  # what stands there must be told from its neighbours
+        return vectors
 
 
 class Encoder(nn.Module):
-    """Inputs and stacked recurrent layers."""
+    """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -240,11 +338,13 @@ class Encoder(nn.Module):
         self.input = WordInput(config, config.word) if config.word else TokenInput(config)
         self.dropout = VariationalDropout(config.dropout)
         self.dropout_between = VariationalDropout(config.dropout_between)
-        layers, size = [], self.input.output_size
-        for _ in range(config.layers):
-            layers.append(Layer(config.cell, size, config.hidden, bidirectional=config.bidirectional))
+        layers: list[Layer | Window | Bag] = []
+        size = self.input.output_size
+        for i in range(config.layers):
+            layers.append(_layer(config, i, size))
             size = layers[-1].output_size
         self.layers = nn.ModuleList(layers)
+        self.states = [layer.states for layer in layers]  # names and sizes of what each carries on
         self.output_size = size
 
     def forward(
@@ -258,9 +358,9 @@ class Encoder(nn.Module):
         lengths = arrays["lengths"]
         x = self.dropout(self.input(arrays))
         ends: list[State] = []
-        for i, layer in enumerate(self.layers):
+        for i, (layer, state) in enumerate(zip_longest(self.layers, states or ())):
             if i:
                 x = self.dropout_between(x)
-            x, end = layer(x, lengths, states[i] if states else None, want_state=want_states)
+            x, end = layer(x, lengths, state, want_state=want_states)
             ends.append(end)
         return self.dropout(x), ends

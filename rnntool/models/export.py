@@ -21,9 +21,18 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from rnntool.models.cells import Cell
-from rnntool.models.encoder import CharacterCNN, CharacterLSTM, Encoder, Layer, TokenInput, WordInput
+from rnntool.models.encoder import (
+    Bag,
+    CharacterCNN,
+    CharacterLSTM,
+    Encoder,
+    Layer,
+    TokenInput,
+    Window,
+    WordInput,
+)
 from rnntool.models.heads import ClassifierHead, LMHead, TaggerHead
-from rnntool.models.network import Network, state_names
+from rnntool.models.network import Network, state_sizes
 
 OPSET = 17
 IR_VERSION = 8
@@ -61,6 +70,23 @@ class Graph:
         self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
+    def optional(self, name: str, default: NDArray[np.float32], rows: str) -> str:
+        """Declare an input that has a default and any number of rows."""
+        self.weight(default, name)
+        return self.input(name, FLOAT, [rows, *default.shape[1:]])
+
+    def either(
+        self, condition: str, yes: Sequence[str], no: Sequence[str], shape: Sequence[str | int]
+    ) -> str:
+        """The float output of one of two nodes, each its operator and its inputs."""
+        branches = []
+        for side, (operator, *inputs) in (("yes", yes), ("no", no)):
+            name = f"If.{len(self.nodes)}.{side}"
+            result = helper.make_tensor_value_info(name, FLOAT, shape)
+            branches.append(helper.make_graph(
+                [helper.make_node(operator, inputs, [name], name=name)], name, [], [result]))
+        return self.add("If", condition, then_branch=branches[0], else_branch=branches[1])
+
     def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
         """Give a value out under a name."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
@@ -73,7 +99,7 @@ class Graph:
             self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
-    def constant(self, value: int | float | list[int], dtype: str = "int64") -> str:
+    def constant(self, value: int | float | list[int] | list[list[int]], dtype: str = "int64") -> str:
         """A small constant, shared by value."""
         array = np.array(value, dtype)
         return self.weight(array, f"constant {dtype} {array.tolist()}")
@@ -100,6 +126,19 @@ class Graph:
         t = self.add("Unsqueeze", self.add("Cast", t, to=INT32), self.constant([1]))
         return self.add("Less", t, lengths)
 
+    def zeros(self, x: str, rows: int, size: int) -> str:
+        """(rows, B, size) of zeros, B being that of `x` (T, B, D)."""
+        batch = self.add("Shape", x, start=1, end=2)
+        return self.add("ConstantOfShape", self.add(
+            "Concat", self.constant([rows]), batch, self.constant([size]), axis=0))
+
+    def at(self, x: str, steps: str, size: int) -> str:
+        """(N, B, size): what `x` (T, B, size) has at `steps` (N, B) int64."""
+        batch = self.add("Squeeze", self.add("Shape", x, start=1, end=2), self.constant([0]))
+        row = self.add("Range", self.constant(0), batch, self.constant(1))
+        flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of x as (T * B, size)
+        return self.add("Gather", self.add("Reshape", x, self.constant([-1, size])), flat)
+
     def model(self) -> onnx.ModelProto:
         """The finished, checked model."""
         weights = list(self.weights.values())
@@ -115,7 +154,7 @@ def build_graph(network: Network) -> onnx.ModelProto:
     """The graph of a whole network, in float32."""
     g = Graph()
     encoder, head = network.encoder, network.head
-    states = state_names(encoder.config, "state") if network.stateful else None
+    states = state_sizes(encoder, "state") if network.stateful else None
     encoded, last, ends = _encoder(g, encoder, states)
     if isinstance(head, LMHead):
         _lm_head(g, head, encoded)
@@ -124,10 +163,9 @@ def build_graph(network: Network) -> onnx.ModelProto:
     else:
         _tagger_head(g, head, encoded)
     if states:
-        hidden = encoder.config.hidden
-        for names, values in zip(state_names(encoder.config, "next"), ends, strict=True):
-            for name, value in zip(names, values, strict=True):
-                g.output(value, name, FLOAT, [1, "batch", hidden])
+        for sizes, values in zip(state_sizes(encoder, "next"), ends, strict=True):
+            for (name, size), value in zip(sizes.items(), values, strict=True):
+                g.output(value, name, FLOAT, [1, "batch", size])
     return g.model()
 
 
@@ -157,8 +195,10 @@ def _write_int8(model: onnx.ModelProto, path: Path) -> None:
             logging.disable(logging.NOTSET)
 
 
-def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tuple[str, str, list[list[str]]]:
-    """States (T, B, D), last states (B, D), and each layer's end states (1, B, H)."""
+def _encoder(
+    g: Graph, encoder: Encoder, states: list[dict[str, int]] | None
+) -> tuple[str, str, list[list[str]]]:
+    """States (T, B, D), last states (B, D) where layers are recurrent, and each layer's end states."""
     if isinstance(encoder.input, TokenInput):
         tokens = g.input("tokens", INT64, ["time", "batch"])
         x = g.add("Gather", g.weight(encoder.input.embedding.weight, "embedding"), tokens)
@@ -167,16 +207,27 @@ def _encoder(g: Graph, encoder: Encoder, states: list[list[str]] | None) -> tupl
     lengths = g.input("lengths", INT32, ["batch"])
     last, ends = "", []
     for i, layer in enumerate(encoder.layers):
-        assert isinstance(layer, Layer)
-        shape: list[str | int] = [1, "batch", layer.ahead.hidden]
-        state = [g.input(name, FLOAT, shape) for name in states[i]] if states else None
-        x, last, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
+        state = None
+        if states:
+            state = [g.input(name, FLOAT, [1, "batch", size]) for name, size in states[i].items()]
+        end: list[str] = []
+        if isinstance(layer, Layer):
+            x, last, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
+        elif isinstance(layer, Window):
+            x, end = _window(g, layer, x, lengths, f"layer.{i}", state)
+        else:
+            assert isinstance(layer, Bag)
+            x = _bag(g, layer, x, lengths, f"layer.{i}")
         ends.append(end)
     return x, last, ends
 
 
 def _word_input(g: Graph, module: WordInput) -> str:
-    """(T, B, D): one vector a word type, looked up by `words`."""
+    """(T, B, D): one vector a word type, looked up by `words` among those of the batch or those handed in.
+
+    Whoever reads a stream asks for `word_vectors` (U, D) of new word types, keeps them, and hands them in as
+    `known_vectors` (K, D) from then on; who does not leaves that input out, and it has no rows.
+    """
     words = g.input("words", INT64, ["time", "batch"])
     tokens = g.input("type_tokens", INT64, ["types"])
     parts = [g.add("Gather", g.weight(module.embedding.weight, "embedding"), tokens)]
@@ -195,7 +246,12 @@ def _word_input(g: Graph, module: WordInput) -> str:
         vectors = g.input("type_vectors", INT64, ["types"])
         parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
     types = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    return g.add("Gather", types, words)
+    g.output(types, "word_vectors", FLOAT, ["types", module.output_size])
+    known = g.optional("known_vectors", np.zeros((0, module.output_size), np.float32), "known")
+    count = g.add("Squeeze", g.add("Shape", known, start=0, end=1), g.constant([0]))
+    return g.either(
+        g.add("Greater", count, g.constant(0)), ("Gather", known, words), ("Gather", types, words),
+        ["time", "batch", module.output_size])
 
 
 def _character_cnn(g: Graph, module: CharacterCNN, chars: str, lengths: str) -> str:
@@ -243,6 +299,52 @@ def _layer(
     return y, last, ends
 
 
+def _window(
+    g: Graph, layer: Window, x: str, lengths: str, name: str, state: list[str] | None
+) -> tuple[str, list[str]]:
+    """States (T, B, H), and where a state goes in what was read last, (1, B, before * I)."""
+    width = layer.before + 1 + layer.after
+    if width == 1:
+        return g.add("Tanh", g.linear(x, layer.linear, name)), []
+    size = layer.linear.in_features // width
+    mask = g.add("Unsqueeze", g.add("Cast", g.time_mask(x, 0, lengths), to=FLOAT), g.constant([2]))
+    parts = [g.add("Mul", x, mask)]
+    if layer.before:
+        past = g.zeros(x, layer.before, size)
+        if state:
+            past = g.add("Reshape", state[0], g.constant([-1, layer.before, size]))
+            past = g.add("Transpose", past, perm=[1, 0, 2])
+        parts.insert(0, past)
+    if layer.after:
+        parts.append(g.zeros(x, layer.after, size))
+    wide = g.add("Concat", *parts, axis=0)  # (before + T + after, B, I)
+    steps = g.add("Shape", x, start=0, end=1)
+    views = [g.add("Slice", wide, g.constant([i]), g.add("Add", steps, g.constant([i])), g.constant([0]))
+             for i in range(width)]
+    y = g.add("Tanh", g.linear(g.add("Concat", *views, axis=2), layer.linear, name))
+    if not state:
+        return y, []
+    rows = g.constant([[i] for i in range(layer.before)])
+    last = g.at(wide, g.add("Add", g.add("Cast", lengths, to=INT64), rows), size)  # (before, B, I)
+    last = g.add("Transpose", last, perm=[1, 0, 2])
+    return y, [g.add("Reshape", last, g.constant([1, -1, layer.before * size]))]
+
+
+def _bag(g: Graph, layer: Bag, x: str, lengths: str, name: str) -> str:
+    """The same state at each step, (T, B, H)."""
+    mask = g.add("Unsqueeze", g.add("Cast", g.time_mask(x, 0, lengths), to=FLOAT), g.constant([2]))
+    y = g.add("Tanh", g.linear(_mean(g, x, mask, lengths), layer.linear, name))  # (B, H)
+    shape = g.add("Concat", g.add("Shape", x, start=0, end=2), g.constant([layer.output_size]), axis=0)
+    return g.add("Expand", y, shape)
+
+
+def _mean(g: Graph, x: str, real: str, lengths: str) -> str:
+    """(B, D): the mean of the real steps of `x` (T, B, D); `real` (T, B, 1) is 1.0 there, 0.0 elsewhere."""
+    total = g.add("ReduceSum", g.add("Mul", x, real), g.constant([0]), keepdims=0)
+    count = g.add("Cast", g.add("Max", lengths, g.constant(1, "int32")), to=FLOAT)
+    return g.add("Div", total, g.add("Unsqueeze", count, g.constant([1])))
+
+
 def _cell_weights(cell: Cell, operator: Operator) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """ONNX's W (G*H, I), R (G*H, H) and B (2*G*H,) of one direction, gates in ONNX's order."""
     kernel = dict(cell.kernel.named_parameters())
@@ -276,9 +378,7 @@ def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> 
     lowest = g.constant(float(np.finfo(np.float32).min), "float32")
 
     def mean() -> str:
-        total = g.add("ReduceSum", g.add("Mul", states, real), g.constant([0]), keepdims=0)
-        count = g.add("Cast", g.add("Max", "lengths", g.constant(1, "int32")), to=FLOAT)
-        return g.add("Div", total, g.add("Unsqueeze", count, g.constant([1])))
+        return _mean(g, states, real, "lengths")
 
     def top() -> str:
         peak = g.add("ReduceMax", g.add("Where", mask, states, lowest), axes=[0], keepdims=0)
@@ -291,7 +391,12 @@ def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> 
         return g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), nonempty)
 
     def final() -> str:
-        return g.add("Mul", last, nonempty)
+        if last:
+            return g.add("Mul", last, nonempty)
+        step = g.add("Sub", g.add("Max", "lengths", g.constant(1, "int32")), g.constant(1, "int32"))
+        step = g.add("Unsqueeze", g.add("Cast", step, to=INT64), g.constant([0]))  # (1, B)
+        found = g.add("Squeeze", g.at(states, step, head.hidden), g.constant([0]))
+        return g.add("Mul", found, nonempty)
 
     poolings = {"last": final, "mean": mean, "max": top, "attention": attention}
     pooled = [poolings[name]() for name in head.pooling]

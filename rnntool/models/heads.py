@@ -28,6 +28,7 @@ class HeadConfig:
     tied: bool = False
     pooling: str = "max"
     multi_label: bool = False
+    columns: tuple[int, ...] = ()  # of a tagger: how many outputs each column of tags has; () is one column
     crf: bool = False
 
 
@@ -134,6 +135,12 @@ class ClassifierHead(nn.Module):
             loss = loss + self.consistency * self._disagreement(*logits.chunk(2))
         return loss
 
+    def divide(self, temperature: float) -> None:
+        """Divide the scores of all labels by a temperature, for good."""
+        with torch.no_grad():
+            for parameter in self.output.parameters():
+                parameter.div_(temperature)
+
     def _disagreement(self, a: Tensor, b: Tensor) -> Tensor:
         """Mean symmetric Kullback-Leibler divergence of the labels' distributions (B, L), in nats."""
         if self.multi_label:  # each label is a distribution over yes and no
@@ -143,12 +150,17 @@ class ClassifierHead(nn.Module):
 
 
 class TaggerHead(nn.Module):
-    """Scores of each tag at each word, with an optional CRF over the chain."""
+    """Scores of each tag at each word, column by column, with an optional CRF over the first one's chain."""
+
+    label_weights: Tensor  # (L,) of all columns
 
     def __init__(self, config: HeadConfig, input_size: int) -> None:
         super().__init__()
+        self.columns = list(config.columns or (config.outputs,))
         self.output = nn.Linear(input_size, config.outputs)
-        self.crf = CRF(config.outputs) if config.crf else None
+        self.crf = CRF(self.columns[0]) if config.crf else None
+        self.label_smoothing = 0.0  # set by training, as are the weights
+        self.register_buffer("label_weights", torch.ones(config.outputs), persistent=False)
 
     def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
         """`emissions` (T, B, L); with a CRF its `start` (L,), `transitions` (L, L) and `end` (L,) too."""
@@ -158,15 +170,35 @@ class TaggerHead(nn.Module):
         return outputs
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
-        """Negative log-likelihood of the tags, in nats a word; 0 for a batch of empty sentences."""
-        emissions, targets = self.output(states), arrays["targets"]
+        """Negative log-likelihood of the tags in nats a word, the mean of the columns.
+
+        `targets` are (columns, T, B). The loss is 0 for a batch of empty sentences.
+        """
+        emissions = self.output(states).split(self.columns, dim=-1)
+        weights = self.label_weights.split(self.columns)
+        losses = [
+            self._chain_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
+            for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
+        return torch.stack(losses).mean()
+
+    def _word_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Mean cross-entropy of the words, each weighed by its tag."""
+        wanted = targets.flatten()
+        losses = functional.cross_entropy(
+            emissions.flatten(0, 1).float(), wanted, ignore_index=IGNORE, reduction="none",
+            label_smoothing=self.label_smoothing)
+        return (losses * weights[wanted.clamp(min=0)]).sum() / (wanted != IGNORE).sum().clamp(min=1)
+
+    def _chain_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Mean loss of the CRF; where a word's tag has a weight, missing it costs that weight's logarithm.
+
+        Weighing the words of a likelihood is no option here: it is that of a sentence.
+        """
+        assert self.crf is not None
         mask = targets != IGNORE
-        if self.crf is None:
-            logits, wanted = emissions.flatten(0, 1).float(), targets.flatten()
-            loss = functional.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
-        else:
-            loss = self.crf.nll(emissions, targets, mask).sum()
-        return loss / mask.sum().clamp(min=1)
+        costs = weights.log()[targets.clamp(min=0)] * mask
+        nll = self.crf.nll(emissions, targets, mask, smoothing=self.label_smoothing, costs=costs)
+        return nll.sum() / mask.sum().clamp(min=1)
 
 
 Head = LMHead | ClassifierHead | TaggerHead

@@ -1,7 +1,7 @@
 """A network: one shared encoder and one head, from a configuration that can be saved.
 
 `forward` takes and gives named arrays, as the ONNX graph does; recurrent states are arrays like the others:
-`state.<layer>.<h|c>` goes in, `next.<layer>.<h|c>` comes out, each (1, B, H).
+`state.<layer>.<h|c>` goes in, `next.<layer>.<h|c>` comes out, each (1, B, H); of a window `state.0.x`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from rnntool.models.cells import CELLS, State
+from rnntool.models.cells import State
 from rnntool.models.encoder import Arrays, Encoder, EncoderConfig, TokenInput, WordConfig
 from rnntool.models.heads import ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
 
@@ -36,7 +36,7 @@ class NetworkConfig:
         word = encoder.pop("word")
         return cls(
             encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None),
-            head=HeadConfig(**data["head"]),
+            head=HeadConfig(**{**data["head"], "columns": tuple(data["head"]["columns"])}),
         )
 
 
@@ -52,11 +52,11 @@ class Network(nn.Module):
 
     def forward(self, arrays: Arrays) -> Outputs:
         """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
-        states = read_states(self.config.encoder, arrays, "state") if self.stateful else None
+        states = read_states(self.encoder, arrays, "state") if self.stateful else None
         encoded, ends = self.encoder(arrays, states, want_states=self.stateful)
         outputs: Outputs = self.head(encoded, arrays)
         if self.stateful:
-            outputs |= name_states(self.config.encoder, ends, "next")
+            outputs |= name_states(self.encoder, ends, "next")
         return outputs
 
     def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
@@ -65,21 +65,21 @@ class Network(nn.Module):
         return self.head.loss(encoded, arrays), ends
 
 
-def state_names(config: EncoderConfig, prefix: str) -> list[list[str]]:
-    """The names of each layer's state arrays."""
-    parts = CELLS[config.cell].states
-    return [[f"{prefix}.{layer}.{part}" for part in parts] for layer in range(config.layers)]
+def state_sizes(encoder: Encoder, prefix: str) -> list[dict[str, int]]:
+    """The names of each layer's state arrays (1, B, size), and their sizes."""
+    return [{f"{prefix}.{i}.{part}": size for part, size in states.items()}
+            for i, states in enumerate(encoder.states)]
 
 
-def name_states(config: EncoderConfig, states: list[State], prefix: str) -> dict[str, Tensor]:
+def name_states(encoder: Encoder, states: list[State], prefix: str) -> dict[str, Tensor]:
     """States as named arrays."""
-    names = state_names(config, prefix)
+    names = state_sizes(encoder, prefix)
     return {n: t for row, state in zip(names, states, strict=True) for n, t in zip(row, state, strict=True)}
 
 
-def read_states(config: EncoderConfig, arrays: Arrays, prefix: str) -> list[State]:
+def read_states(encoder: Encoder, arrays: Arrays, prefix: str) -> list[State]:
     """States from named arrays."""
-    return [tuple(arrays[name] for name in row) for row in state_names(config, prefix)]
+    return [tuple(arrays[name] for name in row) for row in state_sizes(encoder, prefix)]
 
 
 def _head(config: NetworkConfig, encoder: Encoder) -> Head:

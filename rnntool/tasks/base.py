@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnntool.errors import UsageError
+from rnntool.significance import Counts, Figure
 from rnntool.streams import Lines
 
 Arrays = dict[str, NDArray[Any]]
@@ -23,7 +26,12 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """What runs a network, as `rnntool.engines` has it: named arrays in, named arrays out."""
+    """What runs a network, as `rnntool.engines` has it: named arrays in, named arrays out.
+
+    `word_vectors` is the size of the vectors of words that it gives out and takes back; 0 where it does not.
+    """
+
+    word_vectors: int
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """The named outputs of a batch."""
@@ -36,10 +44,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Criterion:
-    """The figure of a report that tells the better of two models."""
+    """The figure of a report that tells the better of two models, and how it comes from summed counts."""
 
     key: str
     higher_is_better: bool
+    figure: Figure
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old`; anything but NaN beats None."""
@@ -77,6 +86,17 @@ class Mistake(TypedDict):
     gold: str
     predicted: str
     context: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a network's answers to records with targets come to."""
+
+    report: dict[str, Any]  # JSON types
+    counts: Counts  # (N, K), a row for each record in order: what the criterion's figure wants the sum of
+    mistakes: list[Mistake]  # as many as were asked for, those first that the network is surest of
+    gold: Counter[str] = field(default_factory=Counter)  # how often the records have each label
+    known: Sequence[str] = ()  # labels that training saw
 
 
 def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
@@ -136,19 +156,47 @@ class Task(ABC, Generic[Record, Example, Result]):
         """The arrays of a batch."""
 
     @abstractmethod
-    def score(self, engine: Engine, records: Sequence[Record]) -> float:
-        """The criterion's figure alone, as cheaply as it can be had."""
+    def score(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
+        """What is watched while training, as cheaply as it can be had; the first figure picks the weights."""
 
     @abstractmethod
+    def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:
+        """How well a network does on records with targets; each is run once."""
+
     def report(self, engine: Engine, records: Iterable[Record]) -> dict[str, Any]:
-        """How well a network does on records with targets, as JSON types."""
+        """The report of `evaluate` alone."""
+        return self.evaluate(engine, list(records)).report
 
-    @abstractmethod
-    def mistakes(self, engine: Engine, records: Sequence[Record], k: int) -> list[Mistake]:
-        """The `k` mistakes that the model is surest of, the surest first."""
+    def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Record]) -> Criterion:
+        """What to compare this task's network with another's by, on these records.
+
+        `UsageError` where their figures are of different things.
+        """
+        if other.name != self.name:
+            raise UsageError(
+                f"--compare: want another model of the task {self.name}, found one of {other.name}")
+        if other.criterion != self.criterion:
+            raise UsageError(f"--compare: want another model that is judged by {self.criterion.key}, found "
+                             f"one that is judged by {other.criterion.key}; compare models of one kind")
+        return self.criterion
+
+    def calibrate(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
+        """The temperature that the network's scores want to be divided by, as `records` with targets tell.
+
+        With it what their calibration error was: `temperature`, `ece_uncalibrated`. Nothing where
+        probabilities are taken as they are.
+        """
+        return {}
+
+    def parts(self, example: Example) -> list[Example]:
+        """What training learns from an example: itself, or pieces of one that is too long for a step."""
+        return [example]
 
     def forget(self) -> None:
         """Give memory back between windows of a stream; examples made before are void."""
+
+    def prepare(self, engine: Engine) -> None:
+        """Compute once what batches of the examples made so far have in common; `collate` refers to it."""
 
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
         """The outputs of a batch that `decode` reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import decoding, metrics, tokenize
+from rnntool.calibration import fit_temperature
 from rnntool.config import ClassifySettings
 from rnntool.errors import DataError
 from rnntool.formats import Text, read_texts
@@ -23,6 +24,7 @@ from rnntool.tasks.base import (
     Arrays,
     Criterion,
     Engine,
+    Evaluation,
     Mistake,
     Task,
     by_length,
@@ -32,6 +34,7 @@ from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 MULTI_LABEL_THRESHOLD = 0.5
+PIECE = 1 << 14  # tokens of a text that a network reads at once: more than of any batch of several
 
 
 @dataclass(slots=True)
@@ -44,7 +47,10 @@ class ClassifyExample:
 
 @dataclass(slots=True)
 class Classified:
-    """Labels with their probabilities, most probable first. `chosen` are the ones the model settles on."""
+    """Labels with their probabilities, most probable first: all, or as many as were asked for.
+
+    `chosen` are the ones the model settles on.
+    """
 
     ranked: list[tuple[str, float]]
     chosen: list[str]
@@ -54,7 +60,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     """Labels texts. Where training texts carry several labels each label is a decision of its own."""
 
     name = "classify"
-    criterion = Criterion("accuracy", higher_is_better=True)
+    criterion = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 
     def __init__(
         self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
@@ -63,6 +69,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         self.tokenizer = tokenizer
         self.features = features
         self.labels = labels
+        self._names = np.array(labels.names, object)
         self.multi_label = multi_label
         self.settings = settings
 
@@ -135,6 +142,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         if self.features:
             self.features.trim()
 
+    def prepare(self, engine: Engine) -> None:
+        if self.features:
+            self.features.compute(engine)
+
     def length(self, example: ClassifyExample) -> int:
         return len(example.tokens)
 
@@ -146,65 +157,133 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             tokens, lengths = pad(rows, PAD)
             arrays = {"tokens": tokens, "lengths": lengths}
         if self.multi_label:
-            arrays["targets"] = np.zeros((len(examples), len(self.labels)), np.int64)
-            for target, example in zip(arrays["targets"], examples, strict=True):
-                target[[label for label in example.labels or () if label != IGNORE]] = 1
+            arrays["targets"] = self._yes_or_no(examples)
         elif all(example.labels for example in examples):
             firsts = [example.labels[0] for example in examples if example.labels]
             arrays["targets"] = np.array(firsts, np.int64)
         return arrays
 
-    def decode(self, records: Sequence[Text], outputs: Arrays) -> list[Classified]:
-        """Ranked labels of a batch."""
-        logits = outputs["logits"]  # (B, L)
-        probs = 1 / (1 + np.exp(-logits)) if self.multi_label else decoding.softmax(logits)
-        order = np.argsort(-probs, axis=1, kind="stable")
-        names = np.array(self.labels.names, object)[order].tolist()
-        values = np.take_along_axis(probs, order, 1).tolist()
-        results = []
-        for row, p in zip(names, values, strict=True):
-            ranked = list(zip(row, p, strict=True))
-            chosen = row[:1]
-            if self.multi_label:
-                chosen = [name for name, prob in ranked if prob >= MULTI_LABEL_THRESHOLD]
-            results.append(Classified(ranked, chosen))
-        return results
+    def _yes_or_no(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
+        """1 for each label that an example has, 0 for the others, (B, L)."""
+        targets = np.zeros((len(examples), len(self.labels)), np.int64)
+        for target, example in zip(targets, examples, strict=True):
+            target[[label for label in example.labels or () if label != IGNORE]] = 1
+        return targets
 
-    def report(self, engine: Engine, records: Iterable[Text]) -> dict[str, Any]:
-        """Accuracy, macro F1, per label figures and the confusion of labels."""
-        gold, predicted = [], []
-        tokens = 0
-        for record, example, result in self._predict(engine, list(records)):
-            gold.append(list(record.labels))
-            predicted.append(result.chosen)
-            tokens += len(example.tokens)
-        report = metrics.classification_report(gold, predicted)
-        return {"records": len(gold), "tokens": tokens} | report
+    def parts(self, example: ClassifyExample) -> list[ClassifyExample]:
+        return [ClassifyExample(tokens, example.labels) for tokens in _pieces(example.tokens)]
 
-    def mistakes(self, engine: Engine, records: Sequence[Text], k: int) -> list[Mistake]:
-        found = []
-        for record, _, result in self._predict(engine, records):
-            if set(result.chosen) != set(record.labels):
-                prob = max((p for name, p in result.ranked if name not in record.labels), default=0.0)
-                found.append(Mistake(
-                    prob=prob, gold=",".join(record.labels), predicted=",".join(result.chosen),
-                    context=" ".join(record.text.split())))
-        return sorted(found, key=lambda mistake: -mistake["prob"])[:k]
+    def run(self, engine: Engine, arrays: Arrays) -> Arrays:
+        """The logits of a batch; a very long text is read in pieces, whose mean counts by their lengths."""
+        name = "words" if self.features else "tokens"
+        if len(arrays[name]) <= PIECE:
+            return engine.run(arrays)
+        total, start = np.zeros((len(arrays["lengths"]), len(self.labels)), np.float32), 0
+        for piece in _pieces(arrays[name]):
+            lengths = np.clip(arrays["lengths"] - start, 0, len(piece)).astype(np.int32)
+            outputs = engine.run({**arrays, name: piece, "lengths": lengths})
+            total += outputs["logits"] * lengths[:, None]
+            start += len(piece)
+        return {"logits": total / np.maximum(1, arrays["lengths"])[:, None]}
 
-    def _predict(
-        self, engine: Engine, records: Sequence[Text]
-    ) -> Iterator[tuple[Text, ClassifyExample, Classified]]:
-        """Each record of a file that fits in memory with its labels, in any order."""
+    def probabilities(self, outputs: Arrays) -> NDArray[Any]:
+        """Probabilities (B, L) of the labels of a batch."""
+        logits = outputs["logits"]
+        return 1 / (1 + np.exp(-logits)) if self.multi_label else decoding.softmax(logits)
+
+    def decode(self, records: Sequence[Text], outputs: Arrays, *, top: int | None = None) -> list[Classified]:
+        """Labels of a batch; `top` are ranked, all by default."""
+        return self.rank(self.probabilities(outputs), top=top)
+
+    def rank(self, probs: NDArray[Any], *, top: int | None = None) -> list[Classified]:
+        """Labels by their probabilities (B, L); `top` are ranked, all by default."""
+        if top == 1 and not self.multi_label:
+            order = probs.argmax(axis=1)[:, None]
+        else:
+            order = np.argsort(-probs, axis=1, kind="stable")
+        names = self._names[order[:, :top]].tolist()
+        values = np.take_along_axis(probs, order[:, :top], 1).tolist()
+        ranked = [list(zip(row, p, strict=True)) for row, p in zip(names, values, strict=True)]
+        if self.multi_label:
+            counts = (probs >= MULTI_LABEL_THRESHOLD).sum(axis=1).tolist()
+            chosen = [self._names[row[:n]].tolist() for row, n in zip(order, counts, strict=True)]
+        else:
+            chosen = [row[:1] for row in names]
+        return list(map(Classified, ranked, chosen))
+
+    def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
+        """Accuracy, macro F1, per label figures, the confusion of labels, and calibration."""
         examples = [self.example(record) for record in records]
-        for batch in by_length([len(example.tokens) for example in examples], EVALUATION_BUDGET):
-            outputs = engine.run(self.collate([examples[i] for i in batch]))
-            results = self.decode([records[i] for i in batch], outputs)
-            for i, result in zip(batch, results, strict=True):
-                yield records[i], examples[i], result
+        # the mistakes want the most probable label that a record has not
+        top = None if self.multi_label else 1 + max((len(record.labels) for record in records), default=0)
+        results = self.decode(records, {"logits": self._logits(engine, examples)}, top=top)
+        gold = [list(record.labels) for record in records]
+        right = [set(labels) == set(result.chosen) for labels, result in zip(gold, results, strict=True)]
+        counted = Counter(label for labels in gold for label in labels)
+        report = {
+            "records": len(records),
+            "tokens": sum(len(example.tokens) for example in examples),
+            **metrics.classification_report(gold, [result.chosen for result in results]),
+            "ece": self._calibration_error(gold, results),
+            "unseen_labels": metrics.unseen_labels(counted, self.labels),
+        }
+        wrong = [i for i in range(len(records)) if mistakes and not right[i]]
+        found = [_mistake(records[i], results[i]) for i in wrong]
+        return Evaluation(
+            report=report, counts=np.array([(hit, 1) for hit in right], np.float64).reshape(-1, 2),
+            mistakes=sorted(found, key=lambda mistake: -mistake["prob"])[:mistakes],
+            gold=counted, known=self.labels.names)
 
-    def score(self, engine: Engine, records: Sequence[Text]) -> float:
-        """The criterion alone."""
-        return float(self.report(engine, records)[self.criterion.key])
+    def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
+        """Of the label that is chosen; where there may be several, of each label's yes or no."""
+        sure, right = [], []
+        for labels, result in zip(gold, results, strict=True):
+            for name, p in result.ranked if self.multi_label else result.ranked[:1]:
+                yes = name in result.chosen
+                sure.append(p if yes else 1 - p)
+                right.append(yes == (name in labels))
+        return metrics.calibration_error(sure, right)
+
+    def calibrate(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
+        """A temperature for all labels; where there may be several, for each label's yes and no."""
+        examples = [self.example(record, targets=True) for record in records]
+        logits = self._logits(engine, examples)
+        gold = [list(record.labels) for record in records]
+        top = None if self.multi_label else 1
+        error = self._calibration_error(gold, self.decode(records, {"logits": logits}, top=top))
+        if self.multi_label:
+            scores = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)  # of no and of yes, (N * L, 2)
+            targets = self._yes_or_no(examples).ravel()
+        else:
+            firsts = np.array([example.labels[0] for example in examples if example.labels], np.int64)
+            scores, targets = logits[firsts != IGNORE], firsts[firsts != IGNORE]
+        return {"temperature": fit_temperature(scores, targets), "ece_uncalibrated": error}
+
+    def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
+        """The logits (N, L) of the examples of a file that fits in memory."""
+        logits = np.zeros((len(examples), len(self.labels)), np.float32)
+        for batch in by_length([len(example.tokens) for example in examples], EVALUATION_BUDGET):
+            logits[batch] = self.run(engine, self.collate([examples[i] for i in batch]))["logits"]
+        return logits
+
+    def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
+        """The criterion alone, faster than the whole report."""
+        logits = self._logits(engine, [self.example(record) for record in records])
+        results = self.decode(records, {"logits": logits}, top=1)
+        right = [set(result.chosen) == set(record.labels)
+                 for record, result in zip(records, results, strict=True)]
+        return {self.criterion.key: float(np.mean(right)) if right else 0.0}
+
+
+def _pieces(tokens: NDArray[Any]) -> list[NDArray[Any]]:
+    """The tokens of a text, (T,) or (T, B), in as few pieces of like length as a network can read."""
+    return np.array_split(tokens, -(-len(tokens) // PIECE) or 1)
+
+
+def _mistake(record: Text, result: Classified) -> Mistake:
+    prob = max((p for name, p in result.ranked if name not in record.labels), default=0.0)
+    return Mistake(prob=prob, gold=",".join(record.labels), predicted=",".join(result.chosen),
+                   context=" ".join(record.text.split()))
 
 
 def _labelled(record: Text) -> Text:

@@ -20,17 +20,29 @@ from numpy.typing import NDArray
 
 from rnntool import metrics, tokenize
 from rnntool.config import LMSettings
-from rnntool.errors import DataError
+from rnntool.errors import DataError, UsageError
 from rnntool.formats import Text, read_texts
 from rnntool.streams import Lines
-from rnntool.tasks.base import IGNORE, Arrays, Criterion, Engine, Mistake, Task, by_length, excerpt, pad
-from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer
+from rnntool.tasks.base import (
+    IGNORE,
+    Arrays,
+    Criterion,
+    Engine,
+    Evaluation,
+    Mistake,
+    Task,
+    by_length,
+    excerpt,
+    pad,
+)
+from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
 
 LOGITS_BUDGET = 1 << 23  # numbers in one batch's logits: 32 MiB
 SCORE_COLUMNS = 16  # of a stream, where a training only wants to know whether it got better
 SCORE_STEPS = 1000  # the least length of such a column
 # characters that stand between records, and EOS for them
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}
+BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, figure=metrics.bits_per_char)
 
 
 class Unit(NamedTuple):
@@ -49,6 +61,9 @@ class Scored:
     tokens: list[tokenize.Token]
     log_probs: list[float]
     unknown: int
+    log_ends: list[float] | None = None
+    """Where a token begins with white space, and for EOS: the log-probability that any such token or EOS
+    stands there, so that the word before it is over. 0 elsewhere. None where each token is a word anyway."""
 
     @property
     def total_nats(self) -> float:
@@ -63,7 +78,16 @@ class Scored:
     def words(self, text: str) -> list[Unit]:
         """Each word of `text` (what stands between white space), and the end of the record.
 
-        A word's surprisal is the sum of those tokens' that begin in it or in the space before it.
+        The tokens of a word are those that begin in it or in the space before it. That the word is over, and
+        not the beginning of a longer one, only the token behind it tells, by the space that it begins with.
+        So the probability of such a token (or EOS) counts for the word, and the next one's is divided by it
+        (Oh and Schuler, 2024; Pimentel and Meister, 2024):
+
+            p(word | before) = p(tokens) * p(a word ends here | tokens) / p(a word ends here | before)
+
+        The first word's is not divided: nothing has to end before it. So the surprisals of all words and of
+        the end sum to the record's, and at each place behind a word the probabilities of all words that can
+        follow, and of the end, sum to one.
         """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
         groups: list[list[int]] = [[] for _ in spans]
@@ -73,7 +97,24 @@ class Scored:
                 word += 1
             if groups:
                 groups[word].append(i)
-        return self._units(text, spans, groups)
+        units = self._units(text, spans, groups)
+        if self.log_ends is None:
+            return units
+        # the token behind each word
+        behind: list[int | None] = [group[0] if group else None for group in groups[1:]]
+        if groups:  # space behind the last word ends it before EOS can
+            spaced = bool(self.tokens) and self.tokens[-1].end > spans[-1][1]
+            behind.append(None if spaced else len(self.tokens))
+        for k, place in enumerate(behind):
+            bits = -self.log_ends[place] / math.log(2) if place is not None else 0.0
+            units[k] = units[k]._replace(surprisal_bits=units[k].surprisal_bits + bits)
+            units[k + 1] = units[k + 1]._replace(surprisal_bits=units[k + 1].surprisal_bits - bits)
+        return units
+
+    def nats_behind(self, text: str, start: int) -> float:
+        """Log-probability of the words of `text` that begin at `start` or later, given what stands before."""
+        words = self.words(text)[:-1]
+        return -math.log(2) * sum(word.surprisal_bits for word in words if word.start >= start)
 
     def _units(self, text: str, spans: list[tuple[int, int]], groups: list[list[int]]) -> list[Unit]:
         units = [
@@ -87,12 +128,15 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     """Predicts the next token."""
 
     name = "lm"
-    criterion = Criterion("perplexity", higher_is_better=False)
+    criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
 
     def __init__(self, tokenizer: Tokenizer, *, settings: LMSettings) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.budget = max(64, min(8192, LOGITS_BUDGET // tokenizer.size))  # padded tokens in a batch
+        self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1 for what ends the word before it
+        self.ends_word[[*tokenizer.openers, EOS]] = 1
+        self.of_words = isinstance(tokenizer, WordTokenizer)
 
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
@@ -155,16 +199,18 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
                 "lengths": np.full(columns, min(steps, height - start), np.int32),
             }
 
-    def run(self, engine: Engine, arrays: Arrays) -> Arrays:
+    def run(self, engine: Engine, arrays: Arrays, *, ends: bool = True) -> Arrays:
         """`log_probs` (T, B) of a batch whose rows start from zero states, or from those in `arrays`.
 
-        A long batch is read in pieces, the state carried, so that only the budget's logits exist at once.
+        With `ends`, there are `log_ends` (T, B) too; see `Scored`. A long batch is read in pieces, the state
+        carried, so that only the budget's logits exist at once.
         The states after the last step come back as `state.*`.
         """
         tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
         state = {name: arrays.get(name, zeros) for name, zeros in engine.initial_state(len(lengths)).items()}
         steps = max(1, self.budget // len(lengths))
-        pieces = []
+        ends = ends and not self.of_words
+        pieces: dict[str, list[NDArray[Any]]] = {"log_probs": [], **({"log_ends": []} if ends else {})}
         for start in range(0, len(tokens), steps):
             piece = {
                 "tokens": tokens[start : start + steps],
@@ -172,10 +218,25 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
                 # A row that has ended reads on in its padding, which is never scored.
                 "lengths": np.clip(lengths - start, 1, min(steps, len(tokens) - start)).astype(np.int32),
             }
-            outputs = engine.run(piece | state, ["log_probs", *map(next_name, state)])
+            wanted = ["log_probs", *(["logits"] if ends else []), *map(next_name, state)]
+            outputs = engine.run(piece | state, wanted)
             state = {name: outputs[next_name(name)] for name in state}
-            pieces.append(outputs["log_probs"])
-        return {"log_probs": np.concatenate(pieces), **state}
+            pieces["log_probs"].append(outputs["log_probs"])
+            if ends:
+                log_ends = self._log_ends(outputs["logits"], piece["targets"], outputs["log_probs"])
+                pieces["log_ends"].append(log_ends)
+        return {name: np.concatenate(parts) for name, parts in pieces.items()} | state
+
+    def _log_ends(self, logits: NDArray[Any], targets: NDArray[Any], log_probs: NDArray[Any]) -> NDArray[Any]:
+        """(T, B): log-probability of all that can end a word, where the target does; 0 elsewhere."""
+        places = np.nonzero((targets >= 0) & (self.ends_word[targets] > 0))
+        chosen, found = log_probs[places], logits[places]  # (N,), (N, V)
+        found -= (found[np.arange(len(chosen)), targets[places]] - chosen)[:, None]  # the softmax's own total
+        log_ends = np.zeros_like(log_probs)
+        with np.errstate(divide="ignore"):
+            total = np.log(np.exp(found) @ self.ends_word)
+        log_ends[places] = np.clip(total, chosen, 0)  # rounding apart, all have as much as the one
+        return log_ends
 
     def score_stream(self, engine: Engine, records: Iterable[Text]) -> Iterator[tuple[Text, Scored]]:
         """Texts that follow each other with their log-probabilities, the state carried along."""
@@ -188,63 +249,101 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     def decode(self, records: Sequence[Text], outputs: Arrays) -> list[Scored]:
         """Log-probabilities of each text of a batch."""
         log_probs = outputs["log_probs"].T  # (B, T)
+        log_ends = outputs["log_ends"].T if "log_ends" in outputs else None
         results = []
-        for record, row in zip(records, log_probs, strict=True):
+        for i, record in enumerate(records):
             tokens = self.tokenizer.tokens(record.text)
             unknown = len(self.tokenizer.unknown(record.text))
-            results.append(Scored(tokens, row[: len(tokens) + 1].tolist(), unknown))
+            size = len(tokens) + 1
+            ends = None if log_ends is None else log_ends[i, :size].tolist()
+            results.append(Scored(tokens, log_probs[i, :size].tolist(), unknown, ends))
         return results
 
-    def report(self, engine: Engine, records: Iterable[Text]) -> dict[str, Any]:
-        """Perplexity, bits per character and per byte, tokens scored and out of vocabulary."""
-        kept = list(records)
-        examples = [self.example(record) for record in kept]
-        nll, tokens = self._nll(engine, examples, columns=1)
-        separators = SEPARATORS[self.settings.unit] * len(kept)
-        texts = [record.text for record in kept]
-        characters = sum(map(len, texts)) + separators
-        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + separators
-        oov = sum(len(self.tokenizer.unknown(text)) for text, ids in zip(texts, examples, strict=True)
-                  if UNK in ids)
-        report = metrics.lm_report(nll_nats=nll, tokens=tokens, characters=characters, bytes=size, oov=oov)
-        return {"records": len(kept)} | report
+    def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
+        """Perplexity, bits per character and per byte, tokens scored and out of vocabulary.
 
-    def mistakes(self, engine: Engine, records: Sequence[Text], k: int) -> list[Mistake]:
-        """The `k` most surprising tokens: `gold` is the token, `prob` its probability."""
-        def tokens() -> Iterator[tuple[float, Text, tokenize.Token]]:
-            for record in records:
-                result = self.decode([record], self.run(engine, self.encode([record])))[0]
-                for token, log_prob in zip(result.tokens, result.log_probs, strict=False):
-                    yield log_prob, record, token
+        A mistake is a token, `gold` with its probability; the most surprising ones are given.
+        """
+        examples = [self.example(record) for record in records]
+        log_probs = self._log_probs(engine, examples, columns=1)
+        separator = SEPARATORS[self.settings.unit]
+        counts = np.array(
+            [(-row.sum(dtype=np.float64), len(row), len(record.text) + separator)
+             for record, row in zip(records, log_probs, strict=True)], np.float64).reshape(-1, 3)
+        nll, tokens, characters = counts.sum(axis=0).tolist()
+        size = sum(len(record.text.encode("utf-8", "surrogatepass")) + separator for record in records)
+        oov = sum(len(self.tokenizer.unknown(record.text))
+                  for record, ids in zip(records, examples, strict=True) if UNK in ids)
+        report = metrics.lm_report(
+            nll_nats=nll, tokens=int(tokens), characters=int(characters), bytes=size, oov=oov)
+        return Evaluation(report={"records": len(records)} | report, counts=counts,
+                          mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
 
-        return [
-            Mistake(prob=math.exp(log_prob), gold=record.text[token.start : token.end], predicted="",
-                    context=excerpt(record.text, token.start, token.end))
-            for log_prob, record, token in heapq.nsmallest(k, tokens(), key=lambda found: found[0])
-        ]
-
-    def score(self, engine: Engine, records: Sequence[Text]) -> float:
+    def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
         """Perplexity alone; a stream is read in columns, which is faster and costs a little context."""
         examples = [self.example(record) for record in records]
-        nll, tokens = self._nll(engine, examples, columns=SCORE_COLUMNS)
-        return math.exp(min(700.0, nll / max(1, tokens)))
+        log_probs = self._log_probs(engine, examples, columns=SCORE_COLUMNS)
+        nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
+        return {self.criterion.key: math.exp(min(700.0, nll / max(1, sum(map(len, log_probs)))))}
 
-    def _nll(
+    def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Text]) -> Criterion:
+        """Perplexity where both split texts alike, else bits per character if neither leaves anything out."""
+        super().shared_criterion(other, records)
+        assert isinstance(other, LMTask)
+        if self.settings.unit != other.settings.unit:
+            raise UsageError(f"--compare: want another model whose --unit is {self.settings.unit}, found one "
+                             f"whose is {other.settings.unit}")
+        ours, theirs = self.tokenizer, other.tokenizer
+        if _vocabulary(ours) == _vocabulary(theirs) and all(
+                _pieces(ours, record.text) == _pieces(theirs, record.text) for record in records):
+            return self.criterion
+        lost = sum(any(tokenizer.decode(tokenizer.encode(record.text)) != record.text
+                       for tokenizer in (ours, theirs)) for record in records)
+        if lost:
+            raise UsageError(
+                f"--compare: the models' tokenizers differ and change {lost} of {len(records)} records "
+                "(unknown words, case, spaces), so neither perplexity nor bits per character are of the same "
+                "text; compare models that have one tokenizer, or lossless ones (unigram, bpe, byte)")
+        return BITS_PER_CHAR
+
+    def _surprises(self, records: Sequence[Text], log_probs: Sequence[NDArray[Any]], k: int) -> list[Mistake]:
+        places = ((log_prob, i, j) for i, row in enumerate(log_probs)
+                  for j, log_prob in enumerate(row[:-1].tolist()))  # EOS is no token that can be shown
+        found = []
+        for log_prob, i, j in heapq.nsmallest(k, places):
+            text = records[i].text
+            token = self.tokenizer.tokens(text)[j]
+            found.append(Mistake(prob=math.exp(log_prob), gold=text[token.start : token.end], predicted="",
+                                 context=excerpt(text, token.start, token.end)))
+        return found
+
+    def _log_probs(
         self, engine: Engine, examples: Sequence[NDArray[np.int32]], *, columns: int
-    ) -> tuple[float, int]:
-        """Nats of all the records, and how many tokens were scored; a stream is read in `columns`."""
+    ) -> list[NDArray[Any]]:
+        """Log-probabilities of each example's tokens and of EOS; a stream is read in `columns`."""
+        lengths = [self.length(example) for example in examples]
         if self.settings.context == "stream":
-            tokens = sum(map(self.length, examples))
-            columns = max(1, min(columns, tokens // SCORE_STEPS))  # each starts from an empty state
-            batches: Iterable[Arrays] = self.windows(examples, columns=columns, steps=tokens)
-        else:
-            indices = by_length([self.length(example) for example in examples], self.budget)
-            batches = (self.collate([examples[i] for i in batch]) for batch in indices)
-        nll, tokens = 0.0, 0
-        for arrays in batches:
-            nll -= float(self.run(engine, arrays)["log_probs"].sum(dtype=np.float64))
-            tokens += int((arrays["targets"] != IGNORE).sum())
-        return nll, tokens
+            total = sum(lengths)
+            columns = max(1, min(columns, total // SCORE_STEPS))  # each starts from an empty state
+            windows = self.windows(examples, columns=columns, steps=total)
+            stream = [self.run(engine, arrays, ends=False)["log_probs"].T.ravel() for arrays in windows]
+            # behind the last record is padding
+            return np.split(stream[0], np.cumsum(lengths))[:-1] if stream else []
+        rows: dict[int, NDArray[Any]] = {}
+        for batch in by_length(lengths, self.budget):
+            arrays = self.collate([examples[i] for i in batch])
+            log_probs = self.run(engine, arrays, ends=False)["log_probs"].T  # (B, T)
+            rows |= {i: row[: lengths[i]] for i, row in zip(batch, log_probs, strict=True)}
+        return [rows[i] for i in range(len(examples))]
+
+
+def _vocabulary(tokenizer: Tokenizer) -> list[str]:
+    """All pieces; the ids go by how frequent they were in training, and tell nothing."""
+    return sorted(map(tokenizer.piece, range(tokenizer.size)))
+
+
+def _pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    return list(map(tokenizer.piece, tokenizer.encode(text)))
 
 
 class EngineStep:
@@ -256,7 +355,9 @@ class EngineStep:
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[NDArray[Any], Arrays]:
         """Read prompts (B of them, of any lengths): logits (B, V) of what follows, and the states."""
-        rows = [np.array(prompt, np.int32) for prompt in prompts]
+        places: dict[tuple[int, ...], int] = {}  # samples of one prompt read it once
+        which = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+        rows = [np.array(prompt, np.int32) for prompt in places]
         parts = []
         for batch in by_length([len(row) for row in rows], self.budget):
             tokens, lengths = pad([rows[i] for i in batch], PAD)
@@ -267,7 +368,7 @@ class EngineStep:
                 ends = np.minimum(lengths - start, len(piece))
                 logits, state = self._read(piece, ends, state)
             parts.append((batch, logits[ends - 1, np.arange(len(batch))], state))
-        order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))
+        order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))[which]
         state = {name: np.concatenate([state[name] for _, _, state in parts], axis=1) for name in parts[0][2]}
         return np.concatenate([logits for _, logits, _ in parts])[order], self.select(state, order)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,52 +14,60 @@ from numpy.typing import NDArray
 from rnntool import decoding, metrics
 from rnntool.config import TagSettings
 from rnntool.errors import DataError
-from rnntool.formats import Sentence, Tagged, read_sentences
-from rnntool.labels import Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
+from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
+from rnntool.labels import Labels, load_labels, save_labels
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
     EVALUATION_BUDGET,
     IGNORE,
     Arrays,
-    Criterion,
     Engine,
+    Evaluation,
     Mistake,
     Task,
     by_length,
     excerpt,
     pad,
 )
+from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, TagColumn
 from rnntool.tasks.words import WordFeatures, spelled
-from rnntool.tokenize import WordTokenizer, split_words
+from rnntool.tokenize import UNK, WordTokenizer, split_words
 
-INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
+PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
+CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
 
 
 @dataclass(slots=True)
 class TagExample:
-    """A sentence as rows of the word table, and its tags' ids where it has tags."""
+    """A sentence as rows of the word table, and the ids of each column's tags where it has tags."""
 
     rows: NDArray[np.int32]
-    tags: NDArray[np.int32] | None
+    tags: list[NDArray[np.int32]] | None
 
 
 class TagTask(Task[Sentence, TagExample, Tagged]):
-    """Tags words. With span labels (IOB1, IOB2, IOBES) no invalid sequence leaves."""
+    """Tags words, in one column or in several side by side, the first of which is the one that counts."""
 
     name = "tag"
 
     def __init__(
-        self, features: WordFeatures, labels: Labels, *, scheme: str | None, settings: TagSettings
+        self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings
     ) -> None:
         self.features = features
-        self.labels = labels
-        self.scheme = scheme
+        self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
-        self.criterion = Criterion("f1" if scheme else "accuracy", higher_is_better=True)
-        masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
-        self._start, self._transitions, self._end = (
-            np.where(mask, 0.0, -np.inf).astype(np.float32) for mask in masks)
+        self.criterion = self.columns[0].criterion
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of the first column."""
+        return self.columns[0].labels
+
+    @property
+    def scheme(self) -> str | None:
+        """The scheme of the first column; None for plain tags."""
+        return self.columns[0].scheme
 
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Sentence]:
@@ -73,55 +81,72 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
             raise DataError("training data: want tagged sentences, found none")
-        scheme = detect_scheme(sentence.tags or () for sentence in records)
-        tags = Counter[str]()
-        for sentence in records:
-            tags.update(_inner(sentence, scheme))
-        if len(tags) < 2:
-            raise DataError("training data: want at least 2 different tags, found only "
-                            f"{next(iter(tags))!r}; see --column")
+        names = split_columns(settings.column)
+        columns = [
+            TagColumn.learn(sequences, f" in column {name}" if name else "")
+            for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
             bare=spelled(settings))
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
-        names = _completed(tags) if scheme else tags
-        return cls(features, Labels.from_counts(names), scheme=scheme, settings=settings)
+        return cls(features, columns, settings=settings)
 
     def config(self) -> dict[str, Any]:
+        columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
         return {"tokenizer": self.features.tokenizer.config(), "features": self.features.config(),
-                "scheme": self.scheme}
+                "columns": columns}
 
     def save(self, folder: Path) -> None:
         self.features.tokenizer.save(folder)
         self.features.save(folder)
-        self.labels.save(folder)
+        save_labels([column.labels for column in self.columns], folder)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
         tokenizer = WordTokenizer.load(folder, config["tokenizer"])
         features = WordFeatures.load(folder, config["features"], tokenizer)
-        return cls(features, Labels.load(folder), scheme=config["scheme"], settings=settings)
+        labels = load_labels(folder, [column["labels"] for column in config["columns"]])
+        schemes = [column["scheme"] for column in config["columns"]]
+        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings)
 
     def sizes(self) -> dict[str, int]:
-        return self.features.sizes() | {"outputs": len(self.labels)}
+        return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
 
     def example(self, record: Sentence, *, targets: bool = False) -> TagExample:
         tags = None
         if targets:
-            tags = np.array([self.labels.get(tag, IGNORE) for tag in _inner(record, self.scheme)], np.int32)
+            pairs = zip(self.columns, _columns(record), strict=True)
+            tags = [column.ids(gold, IGNORE) for column, gold in pairs]
         return TagExample(self.features.rows(record.words), tags)
 
     def forget(self) -> None:
         self.features.trim()
 
+    def prepare(self, engine: Engine) -> None:
+        self.features.compute(engine)
+
     def length(self, example: TagExample) -> int:
         return len(example.rows)
+
+    def run(self, engine: Engine, arrays: Arrays) -> Arrays:
+        """The emissions of a batch; a very long sentence is read in pieces, so that memory stays flat."""
+        steps = len(arrays["words"])
+        if steps <= PIECE:
+            return engine.run(arrays)
+        pieces = []
+        for start in range(0, steps, PIECE):
+            first = max(0, start - CONTEXT)
+            words = arrays["words"][first : start + PIECE + CONTEXT]
+            lengths = np.clip(arrays["lengths"] - first, 0, len(words)).astype(np.int32)
+            outputs = engine.run({**arrays, "words": words, "lengths": lengths})
+            pieces.append(outputs["emissions"][start - first :][:PIECE])
+        return {**outputs, "emissions": np.concatenate(pieces)}
 
     def collate(self, examples: Sequence[TagExample]) -> Arrays:
         arrays = self.features.collate([example.rows for example in examples])
         tags = [example.tags for example in examples if example.tags is not None]
         if len(tags) == len(examples):
-            arrays["targets"] = pad(tags, IGNORE)[0]
+            arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
         return arrays
 
     def decode(
@@ -130,108 +155,117 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     ) -> list[Tagged]:
         """The tags of a batch, in `scheme` (IOB2 where spans are tagged and nothing else is asked).
 
-        With `probs`, the probability of each word's tag (of its place in the chain with a CRF); with `nbest`,
-        that many best sequences and their log-probabilities. Where the tag of a word, or of any word of a
-        span, is less probable than `threshold`, the model abstains: `O` for spans, `_` for other tags.
+        With `probs`, the probability of each word's first tag (of its place in the chain with a CRF); with
+        `nbest`, that many best sequences and their log-probabilities. Where the tag of a word, or of any word
+        of a span, is less probable than `threshold`, the model abstains: `O` for spans, `_` for other tags.
         """
-        emissions = outputs["emissions"]  # (T, B, L)
         lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
-        chain = self._chain(outputs)
-        if self.scheme or self.crf:
-            ids, _ = decoding.viterbi(emissions, lengths, *chain)
-        else:
-            ids = emissions.argmax(-1)
-        names = np.array(self.labels.names, object)[ids.T]  # (B, T)
-        inner = [row[:n].tolist() for row, n in zip(names, lengths, strict=True)]
-        certain: list[list[float]] | None = None
-        if probs or threshold:
-            log_probs = decoding.marginals(emissions, lengths, *chain)
-            best = np.exp(np.take_along_axis(log_probs, ids[..., None], -1)[..., 0]).T  # (B, T)
-            certain = [row[:n].tolist() for row, n in zip(best, lengths, strict=True)]
-            if threshold:
-                inner = [self._abstain(*pair, threshold) for pair in zip(inner, certain, strict=True)]
         scheme = scheme or "iob2"
-        tagged = [Tagged(self._outer(tags, scheme)) for tags in inner]
+        decoded: list[list[list[str]]] = []  # of each column, of each sentence
+        certain: list[list[float]] | None = None
+        for column, emissions, learned in self._scores(outputs):
+            ids = column.best(emissions, lengths, learned)
+            inner = column.tags(ids, lengths)
+            if threshold or (probs and not decoded):
+                log_probs = decoding.marginals(emissions, lengths, *column.chain(learned))
+                best = np.exp(np.take_along_axis(log_probs, ids[..., None], -1)[..., 0]).T  # (B, T)
+                sure = [row[:n].tolist() for row, n in zip(best, lengths, strict=True)]
+                if threshold:
+                    inner = [column.abstain(*pair, threshold) for pair in zip(inner, sure, strict=True)]
+                certain = certain or sure
+            decoded.append([column.outer(tags, scheme) for tags in inner])
+        tagged = [Tagged(first, more=more) for first, *more in zip(*decoded, strict=True)]
         if probs and certain:
             for result, values in zip(tagged, certain, strict=True):
                 result.probs = values
         if nbest:
-            found = decoding.nbest(emissions, lengths, *chain, k=nbest)
-            for result, paths in zip(tagged, found, strict=True):
-                result.nbest = [(self._outer([self.labels.names[i] for i in path], scheme), score)
-                                for path, score in paths]
+            self._add_nbest(tagged, outputs, lengths, nbest, scheme)
         return tagged
 
-    def report(self, engine: Engine, records: Iterable[Sentence]) -> dict[str, Any]:
-        """Accuracy of words; of spans precision, recall and F1, strict and as conlleval counts."""
-        gold, predicted = self._answers(engine, records)
-        report = metrics.tagging_report(gold, predicted, "iob2" if self.scheme else None)
-        return {"records": len(gold)} | report
+    def _add_nbest(
+        self, tagged: list[Tagged], outputs: Arrays, lengths: NDArray[np.int32], k: int, scheme: str
+    ) -> None:
+        column, emissions, learned = self._scores(outputs)[0]
+        found = decoding.nbest(emissions, lengths, *column.chain(learned), k=k)
+        for result, paths in zip(tagged, found, strict=True):
+            result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), score)
+                            for path, score in paths]
 
-    def score(self, engine: Engine, records: Sequence[Sentence]) -> float:
-        """The criterion alone, faster than the whole report: strict F1 of spans, or the accuracy of words."""
-        gold, predicted = self._answers(engine, records)
-        if self.scheme:
-            return metrics.span_f1(gold, predicted, "iob2")
-        pairs = [(a, b) for g, p in zip(gold, predicted, strict=True) for a, b in zip(g, p, strict=True)]
-        return sum(a == b for a, b in pairs) / max(1, len(pairs))
+    def evaluate(self, engine: Engine, records: Sequence[Sentence], *, mistakes: int = 0) -> Evaluation:
+        """Accuracy of words, known ones and others; of spans precision, recall and F1; calibration.
 
-    def mistakes(self, engine: Engine, records: Sequence[Sentence], k: int) -> list[Mistake]:
-        found = []
-        for sentence, gold, result in self._judged(engine, records, probs=True):
-            assert result.probs is not None
-            for i, (want, have, p) in enumerate(zip(gold, result.tags, result.probs, strict=True)):
-                if want != have:
-                    text = " ".join(sentence.words)
-                    start = sum(len(word) + 1 for word in sentence.words[:i])
-                    found.append(Mistake(prob=p, gold=want, predicted=have,
-                                         context=excerpt(text, start, start + len(sentence.words[i]))))
-        return sorted(found, key=lambda mistake: -mistake["prob"])[:k]
+        Of several columns, the report of each further one is under `columns`, by name; `accuracy_all` asks
+        for all tags of a word. Columns that the records lack are left out.
+        """
+        results = self._answers(engine, records, probs=True)
+        there = min((1 + len(record.more) for record in records), default=1)
+        judged = [self._judged(i, records, results) for i in range(min(there, len(self.columns)))]
+        words = (word for sentence in records for word in sentence.words)
+        known = np.array(self.features.tokenizer.lookup(words), np.int64) != UNK  # (words,)
+        reports = [column.report(known) for column in judged]
+        right = [column.right() for column in judged]
+        probs = [p for result in results for p in result.probs or ()]
+        report = {"records": len(records), **reports[0], "ece": metrics.calibration_error(probs, right[0])}
+        if len(judged) > 1:
+            report["accuracy_all"] = float(np.all(right, axis=0).mean()) if len(known) else 0.0
+            names = map(str, split_columns(self.settings.column)[1:])
+            report["columns"] = dict(zip(names, reports[1:], strict=False))
+        first = judged[0]
+        return Evaluation(
+            report=report, counts=first.counts(), gold=first.labels, known=first.known,
+            mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
+
+    def score(self, engine: Engine, records: Sequence[Sentence]) -> dict[str, float]:
+        """The criterion alone, faster than the whole report; of several columns their mean, and each one."""
+        results = self._answers(engine, records)
+        figures = [float(column.criterion.figure(self._judged(i, records, results).counts().sum(axis=0)))
+                   for i, column in enumerate(self.columns)]
+        if len(figures) == 1:
+            return {self.criterion.key: figures[0]}
+        names = (name or self.criterion.key for name in split_columns(self.settings.column))
+        return {"mean": sum(figures) / len(figures), **dict(zip(names, figures, strict=True))}
 
     def _answers(
-        self, engine: Engine, records: Iterable[Sentence]
-    ) -> tuple[list[list[str]], list[list[str]]]:
-        """Gold tags and predicted ones, in the same order."""
-        judged = [(gold, result.tags) for _, gold, result in self._judged(engine, records)]
-        return [gold for gold, _ in judged], [predicted for _, predicted in judged]
+        self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False
+    ) -> list[Tagged]:
+        """The tags, in IOB2, of each record of a file that fits in memory."""
+        results: dict[int, Tagged] = {}
+        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
+            sentences = [records[i] for i in batch]
+            outputs = self.run(engine, self.encode(sentences))
+            decoded = self.decode(sentences, outputs, probs=probs, scheme=JUDGED_SCHEME)
+            results |= zip(batch, decoded, strict=True)
+        return [results[i] for i in range(len(records))]
 
-    def _judged(
-        self, engine: Engine, records: Iterable[Sentence], *, probs: bool = False
-    ) -> Iterator[tuple[Sentence, list[str], Tagged]]:
-        """Each record of a file that fits in memory, its gold tags and its tags in IOB2; in any order."""
-        kept = list(records)
-        # The file may be in another scheme than the training data was.
-        scheme = self.scheme and (detect_scheme(sentence.tags or () for sentence in kept) or self.scheme)
-        for batch in by_length([len(sentence.words) for sentence in kept], EVALUATION_BUDGET):
-            sentences = [kept[i] for i in batch]
-            outputs = engine.run(self.encode(sentences))
-            for sentence, result in zip(sentences, self.decode(sentences, outputs, probs=probs), strict=True):
-                yield sentence, self._outer(_inner(sentence, scheme), "iob2"), result
+    def _judged(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Judged:
+        """Column `i` of records and answers."""
+        return self.columns[i].judge([_columns(record)[i] for record in records],
+                                     [(result.tags, *result.more)[i] for result in results])
 
-    def _chain(self, outputs: Arrays) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Scores of first tags, transitions and last tags: learned by a CRF, else 0; -inf where forbidden."""
-        if not self.crf:
-            return self._start, self._transitions, self._end
-        return (outputs["start"] + self._start, outputs["transitions"] + self._transitions,
-                outputs["end"] + self._end)
-
-    def _abstain(self, tags: list[str], probs: list[float], threshold: float) -> list[str]:
-        if not self.scheme:
-            return [tag if p >= threshold else "_" for tag, p in zip(tags, probs, strict=True)]
-        sure = (s for s in spans(tags, INNER_SCHEME) if min(probs[s.start : s.end]) >= threshold)
-        return tags_from_spans(sure, len(tags), INNER_SCHEME)
-
-    def _outer(self, tags: list[str], scheme: str) -> list[str]:
-        return convert(tags, INNER_SCHEME, scheme) if self.scheme else tags
+    def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], Chain | None]]:
+        """Each column with its emissions (T, B, L), and what the CRF, which only the first has, learned."""
+        cuts = np.cumsum([len(column.labels) for column in self.columns])[:-1]
+        emissions = np.split(outputs["emissions"], cuts, axis=-1)
+        learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
+        chains = [learned, *[None] * len(cuts)]
+        return list(zip(self.columns, emissions, chains, strict=True))
 
 
-def _inner(sentence: Sentence, scheme: str | None) -> list[str]:
-    """The sentence's gold tags as the network learns them."""
-    tags = sentence.tags or []
-    return convert(tags, scheme, INNER_SCHEME) if scheme else tags
+def _mistakes(
+    records: Sequence[Sentence], gold: Sequence[Sequence[str]], results: Sequence[Tagged], k: int
+) -> list[Mistake]:
+    """The `k` wrong tags of the first column that are the most probable."""
+    wrong = [(p, i, j) for i, (tags, result) in enumerate(zip(gold, results, strict=True))
+             for j, p in enumerate(result.probs or ()) if tags[j] != result.tags[j]]
+    found = []
+    for p, i, j in sorted(wrong, key=lambda place: -place[0])[:k]:
+        words = records[i].words
+        start = sum(len(word) + 1 for word in words[:j])
+        found.append(Mistake(prob=p, gold=gold[i][j], predicted=results[i].tags[j],
+                             context=excerpt(" ".join(words), start, start + len(words[j]))))
+    return found
 
 
-def _completed(tags: Counter[str]) -> Counter[str]:
-    """All IOBES tags of the types seen, so that every span of a known type can be written."""
-    types = {tag[2:] for tag in tags if tag != "O"}
-    return Counter({"O": tags["O"]} | {f"{p}-{t}": tags[f"{p}-{t}"] for t in types for p in "BIES"})
+def _columns(sentence: Sentence) -> tuple[list[str], ...]:
+    """The sentence's gold tags, column by column."""
+    return (sentence.tags or [], *sentence.more)

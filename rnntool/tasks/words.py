@@ -17,24 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.config import WordSettings
-from rnntool.tasks.base import Arrays, pad
+from rnntool.tasks.base import Arrays, Engine, pad
 from rnntool.tokenize import UNK, WordTokenizer
 
 CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
 AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
-TYPES_KEPT = 50_000  # rows in the table before it starts anew: memory stays flat over any stream
-_RUN = re.compile(r"(.)\1{2,}", re.DOTALL)
+TYPES_KEPT = 1 << 15  # rows in the table before it starts anew: memory stays flat over any stream
+TYPES_AT_ONCE = 512  # that the network computes the vectors of
+_THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # of a run, and all that follow
+
+
+class _Kinds(dict[int, str]):
+    """The kind of a letter or digit by code point, any other character itself; filled as they are met."""
+
+    def __missing__(self, code: int) -> str:
+        c = chr(code)
+        self[code] = (
+            "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a" if c.isalpha() else c)
+        return self[code]
+
+
+_KINDS = _Kinds()
 
 
 def shape(word: str) -> str:
     """The word's letters and digits by kind, runs cut to two: `McDonald's` → `XxXxx'x`, `1999` → `dd`."""
-    kinds = "".join(
-        "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a" if c.isalpha() else c
-        for c in word
-    )
-    return _RUN.sub(r"\1\1", kinds)
+    return _THIRD.sub("", word.translate(_KINDS))
 
 
 def affixes(word: str) -> list[str]:
@@ -54,6 +64,9 @@ def spelled(settings: WordSettings) -> bool:
 
 class WordFeatures:
     """A table of word types and their features, filled as words are met."""
+
+    _known: NDArray[np.float32]  # a network's vectors of the first `_computed` types
+    _computed: int
 
     def __init__(
         self,
@@ -122,18 +135,48 @@ class WordFeatures:
         if len(self._index) > TYPES_KEPT:
             self._reset()
 
+    def compute(self, engine: Engine) -> None:
+        """Have the network compute the vectors of the types met since the last time, where an engine can.
+
+        The batches of a stream then look up what is computed once, instead of computing it in each of them.
+        """
+        if not engine.word_vectors:
+            return
+        if len(self._known) < len(self._tokens):
+            known = np.empty((len(self._tokens), engine.word_vectors), np.float32)
+            if self._computed:
+                known[: self._computed] = self._known[: self._computed]
+            self._known = known
+        count = len(self._index)
+        new = self._computed + np.argsort(self._char_lengths[self._computed : count])  # like lengths together
+        words, lengths = pad([np.zeros(1, np.int32)], 0)  # the graph wants a sentence, too
+        for start in range(0, len(new), TYPES_AT_ONCE):
+            types = new[start : start + TYPES_AT_ONCE]
+            arrays: Arrays = {"words": words, "lengths": lengths, **self._features(types)}
+            self._known[types] = engine.run(arrays, ["word_vectors"])["word_vectors"]
+        self._computed = count
+
     def collate(self, rows: Sequence[NDArray[np.int32]]) -> Arrays:
-        """The arrays of a batch of words given by rows: `words` (T, B) into U word types, and features."""
+        """The arrays of a batch of words given by rows.
+
+        `words` (T, B) are rows of `known_vectors` where the vectors of all types are computed, else indices
+        of the batch's U word types, and their features come with them.
+        """
         padded, lengths = pad(rows, 0)
+        if self._computed == len(self._index):
+            unused = self._features(np.zeros(1, np.intp))  # the graph wants one type at least
+            return {"words": padded, "lengths": lengths, "known_vectors": self._known, **unused}
         types, words = np.unique(padded, return_inverse=True)
-        lengths_of_chars = self._char_lengths[types]
-        longest = int(lengths_of_chars.max())
+        return {"words": words.reshape(padded.shape), "lengths": lengths, **self._features(types)}
+
+    def _features(self, types: NDArray[np.intp]) -> Arrays:
+        """What the network reads of the types in these rows."""
+        lengths = self._char_lengths[types]
+        longest = int(lengths.max())
         return {
-            "words": words.reshape(padded.shape),
-            "lengths": lengths,
             "type_tokens": self._tokens[types],
             "type_chars": self._chars[types, :longest].astype(np.int64),
-            "type_char_lengths": lengths_of_chars,
+            "type_char_lengths": lengths,
             "type_affixes": self._affixes[types].astype(np.int64),
             "type_vectors": self._vectors[types],
         }
@@ -141,6 +184,8 @@ class WordFeatures:
     def _reset(self) -> None:
         self._index = _Index(self)
         self._allocate(1024)
+        self._known = np.empty((0, 0), np.float32)
+        self._computed = 0
         self._index[""]  # row 0: what padding points at
 
     def _allocate(self, rows: int) -> None:

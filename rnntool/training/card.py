@@ -8,7 +8,8 @@ from rnntool import __version__
 
 PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
 NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with ReLU", "gru": "A GRU network",
-            "lstm": "An LSTM network"}
+            "lstm": "An LSTM network", "window": "A feed-forward network over a window",
+            "bag": "A feed-forward network over the mean of the words"}
 EXAMPLES = {
     "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
     "classify": "echo 'A line of text.' | rnntool classify -m {name}",
@@ -23,6 +24,7 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     """A card in Markdown from what `config.json` holds."""
     task, report, settings = config["task"], config.get("report") or {}, config["settings"]
     network = config["network"]["encoder"]
+    kind = network["cell"] if network["kind"] == "rnn" else network["kind"]
     direction = " in both directions" if network["bidirectional"] else ""
     layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
     found = [key for key in FIGURES if isinstance(report.get(key), float)]
@@ -31,15 +33,15 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items()
                      if value is not None and key not in ABOUT)
     header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
-              "tags": f"[rnntool, rnn, {network['cell']}]", "license": settings["license"],
-              "language": settings["language"]}
+              "tags": f"[rnntool, {', '.join(dict.fromkeys((network['kind'], kind)))}]",
+              "license": settings["license"], "language": settings["language"]}
     lines = "".join(f"{key}: {value}\n" for key, value in header.items() if value)
     about = f"{settings['about']}\n\n" if settings["about"] else ""
     return (
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"{NETWORKS[network['cell']]}{direction}, {layers} of {network['hidden']}, "
+        f"{NETWORKS[kind]}{direction}, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
         f"    {EXAMPLES[task].format(name=name)}\n\n"
         f"{table}## Settings\n\n{chosen}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rnntool.tasks.base import Arrays
 from rnntool.training.batching import Batches
 from rnntool.training.optim import (
     PLATEAU_FACTOR,
+    Frozen,
     MovingAverage,
     make_optimizer,
     rate,
@@ -71,7 +73,7 @@ class Trainer:
     """Trains a network on batches and keeps the weights that do best on `dev` records.
 
     `folder` takes the checkpoints. `watch` is told of each step; `stopping` gives the number of a signal that
-    arrived, or None.
+    arrived, or None. What is `frozen` learns later or not at all.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Trainer:
         folder: Path,
         watch: Callable[[Step], None],
         stopping: Callable[[], int | None],
+        frozen: Frozen | None = None,
     ) -> None:
         self.task = task
         self.network = network.to(device)
@@ -96,6 +99,7 @@ class Trainer:
         self.folder = folder
         self.watch = watch
         self.stopping = stopping
+        self.frozen = frozen
         self.precision = pick_precision(settings, device)
         self.epochs = settings.epochs_for(len(batches))
         self.steps = self.epochs * len(batches)
@@ -160,14 +164,16 @@ class Trainer:
         torch.manual_seed((settings.seed << 32) + progress.step)
         lr = self._rate()
         for group in optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            loss, ends = self.network.loss(to_tensors(arrays, self.device), self.state.stream)
-        value = loss.item()
-        if value != value or value in (float("inf"), float("-inf")):
-            raise RnntoolError(f"the loss became {value} at step {progress.step + 1}; lower --lr or --clip")
-        optimizer.zero_grad()
-        loss.backward()
+            group["lr"] = lr * group["share"]
+        with self.frozen.hold(progress.epoch) if self.frozen else nullcontext():
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                loss, ends = self.network.loss(to_tensors(arrays, self.device), self.state.stream)
+            value = loss.item()
+            if value != value or value in (float("inf"), float("-inf")):
+                raise RnntoolError(
+                    f"the loss became {value} at step {progress.step + 1}; lower --lr or --clip")
+            optimizer.zero_grad()
+            loss.backward()
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         optimizer.step()
@@ -220,8 +226,9 @@ class Trainer:
             criterion = self.task.criterion
             if self.state.average:
                 self.state.average.swap(self.network)
-            score = self.task.score(TorchEngine(self.network, self.device), self.dev)
-            entry[criterion.key] = score
+            scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
+            entry |= scores
+            score = next(iter(scores.values()))
             if criterion.better(score, progress.best):
                 progress.best, progress.best_step, progress.stale = score, progress.step, 0
                 self.state.best_weights = weights_of(self.network)

@@ -1,30 +1,46 @@
-"""Optimizers, learning rates over time, and the moving average of weights."""
+"""Optimizers, learning rates over time and by layer, weights that wait, and the moving average of weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from rnntool.config import Settings
+from rnntool.models.network import Network
 
 PLATEAU_FACTOR = 0.5
 ONE_CYCLE_RISE = 0.3  # share of training in which the rate of one-cycle rises (Smith 2018)
 ONE_CYCLE_START = 1 / 25
 
 
-def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient a step."""
+def depth(network: Network, name: str) -> int:
+    """How far below the output a parameter is: 0 in the head, 1 in the top layer, and most in the input."""
+    if not name.startswith("encoder."):
+        return 0
+    _, part, index, *_ = name.split(".")
+    layers = len(network.encoder.layers)
+    return layers - int(index) if part == "layers" else layers + 1
+
+
+def make_optimizer(network: Network, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient a step.
+
+    A group of parameters has its share of the learning rate as `share`.
+    """
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[Tensor] = []
-    kept: list[Tensor] = []
-    for parameter in network.parameters():  # tied weights come once
-        if parameter.requires_grad:
-            (kept if parameter.dim() < 2 or id(parameter) in embeddings else decayed).append(parameter)
-    decays = ((decayed, settings.weight_decay), (kept, 0.0))
-    groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in decays if parameters]
+    members: defaultdict[tuple[int, bool], list[Tensor]] = defaultdict(list)
+    for name, parameter in _learned(network):  # tied weights come once
+        kept = parameter.dim() < 2 or id(parameter) in embeddings
+        down = depth(network, name) if settings.lr_decay_by_layer != 1 else 0
+        members[down, kept].append(parameter)
+    groups = [{"params": parameters, "weight_decay": 0.0 if kept else settings.weight_decay,
+               "share": settings.lr_decay_by_layer ** -down}
+              for (down, kept), parameters in sorted(members.items(), key=lambda group: group[0])]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
@@ -49,6 +65,40 @@ def rate(settings: Settings, progress: float) -> float:
     if progress < settings.warmup:
         return progress / settings.warmup
     return SCHEDULES[settings.schedule]((progress - settings.warmup) / (1 - settings.warmup))
+
+
+class Frozen:
+    """Weights that stay as they were carried over: for the whole training, or until it is their layer's turn.
+
+    `rows` says of a parameter which of its rows that holds for; the others learn.
+    """
+
+    def __init__(self, network: Network, rows: Mapping[str, Tensor], settings: Settings) -> None:
+        self.until: list[tuple[nn.Parameter, Tensor, float]] = []  # and the epoch in which they are free
+        for name, parameter in network.named_parameters():
+            if name in rows:
+                until = math.inf if settings.freeze else settings.unfreeze_every * depth(network, name)
+                self.until.append((parameter, rows[name], until))
+
+    @contextmanager
+    def hold(self, epoch: int) -> Iterator[None]:
+        """Let no gradient of a step, which is computed inside, reach what isn't free in this epoch (from 0).
+
+        A parameter without gradient is passed over by optimizers. Rows have one of zero, which moves nothing:
+        they are of embeddings, which don't decay.
+        """
+        held = [(parameter, rows) for parameter, rows, until in self.until if epoch < until]
+        whole = [parameter for parameter, rows in held if rows.all()]
+        for parameter in whole:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in whole:
+                parameter.requires_grad_(True)
+        for parameter, rows in held:
+            if parameter.grad is not None:
+                parameter.grad[rows] = 0
 
 
 class MovingAverage:

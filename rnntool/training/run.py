@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from rnntool import __version__, config, modeldir
 from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
 from rnntool.engines.onnx import OnnxEngine
-from rnntool.engines.torch import pick_device
+from rnntool.engines.torch import TorchEngine, pick_device
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
+from rnntool.formats import split_columns
 from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
-from rnntool.models.heads import ClassifierHead, HeadConfig
+from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.reading import Say, read_all
@@ -32,7 +34,7 @@ from rnntool.training import transfer
 from rnntool.training.batching import Batches, Shuffled, Streamed
 from rnntool.training.card import model_card
 from rnntool.training.loop import Step, Trainer
-from rnntool.training.optim import weights_of
+from rnntool.training.optim import Frozen, weights_of
 from rnntool.training.vectors import read_vectors
 
 JOB, TASK = "job.json", "task"
@@ -111,24 +113,30 @@ def train(
         learner = kind.learn(train_records, settings, vectors=vectors[0] if job.task != "lm" else [])
     else:
         learner = _load_task(kind, resume / TASK, settings)
-    _describe(learner, train_records, dev_records, say)
+    say(f"{len(train_records):,} training records, {len(dev_records):,} for development")
+    if isinstance(learner, TagTask) and fingerprint is None:
+        _tell_schemes(learner, tell or say)
 
     torch.manual_seed(settings.seed)
     network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
-    carried = None
+    carried, frozen = None, None
     if settings.init:
         carried = transfer.carry_over(
             settings.init, network, _tokenizer(learner), characters=_characters(learner))
         if fingerprint is None:
             (tell or say)(str(carried))
-    examples = [learner.example(record, targets=True) for record in train_records]
+        if settings.freeze or settings.unfreeze_every:
+            frozen = Frozen(network, carried.rows, settings)
+    examples = [part for record in train_records
+                for part in learner.parts(learner.example(record, targets=True))]
     trainer = Trainer(
         learner, network, _batches(learner, examples, settings), dev_records, settings,
-        device=pick_device(device), folder=resume, watch=watch, stopping=stopping,
+        device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
     )
-    if isinstance(network.head, ClassifierHead):
+    _check_unfreezing(settings, trainer.epochs)
+    if isinstance(network.head, ClassifierHead | TaggerHead):
         _prepare_loss(network.head, learner, examples, settings)
     say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
@@ -148,11 +156,18 @@ def write_model(
     task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], carried: transfer.Carried | None = None, threads: int = 0,
 ) -> dict[str, Any]:
-    """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report."""
+    """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report.
+
+    Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
+    """
     settings = task.settings
+    calibrated = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else {}
+    if calibrated and isinstance(network.head, ClassifierHead):
+        network.head.divide(calibrated["temperature"])
     with modeldir.staged(out, replace=True) as stage:
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
         report = task.report(OnnxEngine(stage / modeldir.GRAPH, threads=threads), dev) if dev else {}
+        report |= calibrated
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / modeldir.WEIGHTS).write_bytes(save(weights))
@@ -165,7 +180,7 @@ def write_model(
             "parameters": count_parameters(network),
             "graph": "int8" if settings.int8 else "float32",
             "settings": settings.to_json(),
-            "init": dataclasses.asdict(carried) if carried else None,
+            "init": carried.to_json() if carried else None,
             "report": report,
         }
         lines = (json.dumps(entry) + "\n" for entry in history)
@@ -185,11 +200,13 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
             chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
             char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
             affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
-            vector_size=vector_size if sizes["vector_rows"] else 0,
+            vector_size=vector_size if sizes["vector_rows"] else 0, dropout=settings.word_dropout,
         )
     encoder = EncoderConfig(
         vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
-        hidden=settings.hidden, bidirectional=isinstance(settings, WordSettings) and settings.bidirectional,
+        hidden=settings.hidden, kind=settings.encoder, window=settings.window,
+        bidirectional=isinstance(settings, WordSettings) and settings.bidirectional
+        and settings.encoder != "bag",  # it has no direction
         dropout=settings.dropout, dropout_between=settings.dropout_between,
         token_dropout=settings.token_dropout,
         word=word,
@@ -199,6 +216,7 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         tied=isinstance(settings, LMSettings) and settings.tied,
         pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
         multi_label=isinstance(task, ClassifyTask) and task.multi_label,
+        columns=tuple(len(c.labels) for c in task.columns) if isinstance(task, TagTask) else (),
         crf=isinstance(settings, TagSettings) and settings.head == "crf",
     )
     return NetworkConfig(encoder=encoder, head=head)
@@ -262,12 +280,20 @@ def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
                          "--dev-fraction of several records")
 
 
+def _check_unfreezing(settings: Settings, epochs: int) -> None:
+    """Refuse an unfreezing that the training would end before."""
+    begins = settings.unfreeze_every * (settings.layers + 1)
+    if begins >= epochs:
+        raise UsageError(f"--unfreeze-every {settings.unfreeze_every}: the input of {settings.layers} layers "
+                         f"is free after {begins} epochs, found {epochs}; give --epochs {begins + 1} or more")
+
+
 def _fingerprint(*groups: Sequence[Any]) -> str:
     """A digest of records' content, to tell when the data has changed."""
     digest = hashlib.blake2b(digest_size=16)
     for records in groups:
         for record in records:
-            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags")]
+            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags", "more")]
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.hexdigest()
@@ -287,11 +313,12 @@ def _load_task(kind: type[Task[Any, Any, Any]], folder: Path, settings: Settings
     return kind.load(folder, data, settings)
 
 
-def _describe(task: Task[Any, Any, Any], train: Sequence[Any], dev: Sequence[Any], say: Say) -> None:
-    say(f"{len(train):,} training records, {len(dev):,} for development")
-    scheme = getattr(task, "scheme", None)
-    if scheme:
-        say(f"the tags are spans in {scheme.upper()}; they are learned as IOBES and written as IOB2")
+def _tell_schemes(task: TagTask, tell: Say) -> None:
+    names = split_columns(task.settings.column)
+    for name, column in zip(names, task.columns, strict=True):
+        if column.scheme:
+            place = f" in column {name}" if name else ""
+            tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
 
 
 def _batches(task: Task[Any, Any, Any], examples: list[Any], settings: Settings) -> Batches:
@@ -339,14 +366,27 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
         return f"{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
 
 
-def _prepare_loss(head: ClassifierHead, task: Any, examples: list[Any], settings: Settings) -> None:
+def _prepare_loss(
+    head: ClassifierHead | TaggerHead, task: Any, examples: list[Any], settings: Settings
+) -> None:
     """Smooth labels, and weigh each one's loss by how rare it is, the mean over the examples being 1."""
-    assert isinstance(settings, ClassifySettings)
+    assert isinstance(settings, WordSettings)
     head.label_smoothing = settings.label_smoothing
-    head.consistency = settings.consistency
-    if settings.class_weights == "none":
-        return
+    if isinstance(head, ClassifierHead):
+        assert isinstance(settings, ClassifySettings)
+        head.consistency = settings.consistency
+    if settings.class_weights == "balanced":
+        head.label_weights.copy_(torch.cat([
+            counts.sum() / (len(counts) * counts.clamp(min=1)) for counts in _label_counts(task, examples)]))
+
+
+def _label_counts(task: Any, examples: list[Any]) -> list[Tensor]:
+    """How often each label is in the examples, (L,): one set of labels, or one for each column of tags."""
+    if isinstance(task, TagTask):
+        columns = zip(task.columns, zip(*(example.tags for example in examples), strict=True), strict=True)
+        return [torch.bincount(torch.from_numpy(np.concatenate(tags)), minlength=len(column.labels)).float()
+                for column, tags in columns]
     counts = torch.zeros(len(task.labels))
     for example in examples:
         counts[list(example.labels)] += 1
-    head.label_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
+    return [counts]

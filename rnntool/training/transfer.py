@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +27,19 @@ VECTORS = "encoder.input.vectors"  # come from --vectors; a row is another word 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """Which parts of the encoder of `model` were carried over, and which of the new one start afresh."""
+    """Which parts of the encoder of `model` were carried over, and which of the new one start afresh.
+
+    `rows` says of each parameter that was carried over which of its rows were: (rows,) bool.
+    """
 
     model: str
     parts: list[str]
     left: list[str]
+    rows: dict[str, Tensor]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types, the rows left out."""
+        return {"model": self.model, "parts": self.parts, "left": self.left}
 
     def __str__(self) -> str:
         """As a sentence."""
@@ -53,6 +62,7 @@ def carry_over(model: str, network: Network, tokenizer: Tokenizer, *, characters
     }
     carried: list[str] = []
     left: list[str] = []
+    came: dict[str, Tensor] = {}
     with torch.no_grad():
         for part, parameters in _parts(network).items():
             name = part.removeprefix("encoder.")
@@ -60,17 +70,21 @@ def carry_over(model: str, network: Network, tokenizer: Tokenizer, *, characters
                 mine, other, first, unit = rows[part]
                 shared = _carry_rows(parameters, source, mine, other, first)
                 (carried if shared else left).append(
-                    f"{name} ({shared} of {len(mine)} {unit})" if shared else name)
+                    f"{name} ({len(shared)} of {len(mine)} {unit})" if shared else name)
+                for key, parameter in parameters.items() if shared else ():
+                    came[key] = torch.zeros(len(parameter), dtype=torch.bool)
+                    came[key][[*range(first), *shared]] = True
             elif all(key in source and source[key].shape == p.shape for key, p in parameters.items()):
                 for key, parameter in parameters.items():
                     parameter.copy_(source[key])
+                    came[key] = torch.ones(len(parameter), dtype=torch.bool)
                 carried.append(name)
             else:
                 left.append(name)
     if not carried:
         raise ModelError(f"{folder}: nothing of its encoder fits this network; give the same --cell, "
                          "--hidden and --embed as it was trained with")
-    return Carried(model=model, parts=carried, left=left)
+    return Carried(model=model, parts=carried, left=left, rows=came)
 
 
 def _parts(network: Network) -> dict[str, dict[str, Tensor]]:
@@ -90,14 +104,14 @@ def _pieces(tokenizer: Tokenizer) -> list[str]:
 def _carry_rows(
     parameters: dict[str, Tensor], source: dict[str, Tensor], mine: Sequence[str], theirs: Sequence[str],
     first: int,
-) -> int:
-    """Copy the rows of what both sides have, and the `first` ones with them; how many both sides have."""
+) -> list[int]:
+    """Copy the rows of what both sides have, and the `first` ones with them; which rows both sides have."""
     ((name, table),) = parameters.items()
     if name not in source or source[name].shape[1] != table.shape[1]:
-        return 0
+        return []
     places = {entry: i for i, entry in enumerate(theirs, first)}
     shared = [(i, places[entry]) for i, entry in enumerate(mine, first) if entry in places]
     if shared:
         to, of = (torch.tensor([*range(first), *side]) for side in zip(*shared, strict=True))
         table[to] = source[name][of]
-    return len(shared)
+    return [i for i, _ in shared]

@@ -1,0 +1,52 @@
+"""Probabilities that mean what they say: one temperature for all scores, fitted on held-out records.
+
+Knows scores and which of them were right, and no task and no network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOWEST, HIGHEST = 0.01, 100.0
+ACCURACY = 1e-4  # of the temperature's logarithm
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
+    """The T that makes the softmax of `logits / T` (N, L) likeliest for `targets` (N,) (Guo et al. 2017).
+
+    Targets are smoothed as by two records more (Platt 1999): where all are right, T stays above zero.
+    """
+    if not len(targets):
+        return 1.0
+    logits = logits.astype(np.float64)
+    smoothing = 1 / (len(targets) + 2)
+    wanted = (1 - smoothing) * logits[np.arange(len(targets)), targets] + smoothing * logits.mean(axis=1)
+
+    def nll(log_temperature: float) -> float:
+        """Convex in 1 / T, so it has one valley."""
+        scale = math.exp(-log_temperature)
+        return float((np.logaddexp.reduce(logits * scale, axis=1) - wanted * scale).mean())
+
+    return math.exp(_valley(nll, math.log(LOWEST), math.log(HIGHEST)))
+
+
+def _valley(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function of one valley is lowest, by golden-section search (Kiefer 1953)."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > ACCURACY:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2

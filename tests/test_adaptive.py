@@ -1,0 +1,133 @@
+"""Language models that adapt to the text they read, against plain loops that do the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import Run
+
+from rnntool import model
+from rnntool.formats import Text
+from rnntool.models.network import Network
+from rnntool.models.weights import load_network
+from rnntool.tasks import LMTask
+from rnntool.training import adaptive
+from rnntool.training.adaptive import Cache, Dynamic, cache_nats, dynamic_nats
+
+CPU = torch.device("cpu")
+TEXTS = [Text(line) for line in tiny.lines_of_text(12, seed=5)] + [Text("")]
+
+
+def loaded(folder: Path, context: str) -> tuple[Network, LMTask, float]:
+    """Network and task of a model, and the nats of `TEXTS` without adapting."""
+    found = model.load(folder, threads=1)
+    given = found.require(LMTask)
+    task = LMTask(given.tokenizer, settings=given.settings.replace(context=context))
+    nats = float(task.evaluate(found.engine, TEXTS).counts[:, 0].sum())
+    return load_network(folder, found.config), task, nats
+
+
+@pytest.mark.parametrize("context", ["line", "stream"])
+def test_what_learns_nothing_is_the_model_itself(context: str, writer: Path) -> None:
+    network, task, want = loaded(writer, context)
+    assert dynamic_nats(network, task, TEXTS, Dynamic(lr=0, decay=0), CPU) == pytest.approx(want, rel=1e-4)
+    assert cache_nats(network, task, TEXTS, Cache(weight=0), CPU) == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("context", ["line", "stream"])
+@pytest.mark.parametrize(("theta", "window"), [(0.0, 7), (1.5, 7), (0.5, 500)])
+def test_cache(
+    context: str, theta: float, window: int, writer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive, "CHUNK", 5)
+    network, task, _ = loaded(writer, context)
+    keys: list[np.ndarray] = []
+    words: list[int] = []
+    want = 0.0
+    streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
+    for texts in streams:
+        (arrays,) = task.windows([task.example(text) for text in texts], columns=1, steps=10**6)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        with torch.inference_mode():
+            encoded, _ = network.eval().encoder(tensors)
+            log_probs = network.head(encoded, tensors)["log_probs"][:, 0].tolist()
+        states, targets = encoded[:, 0].numpy(), arrays["targets"][:, 0]
+        for h, target, log_prob in zip(states, targets, log_probs, strict=True):
+            p = math.exp(log_prob)
+            counts = [math.exp(theta * float(h @ key)) for key in keys[-window:]]
+            if counts:
+                again = sum(c for c, word in zip(counts, words[-window:], strict=True) if word == target)
+                p = 0.7 * p + 0.3 * again / sum(counts)
+            want -= math.log(p)
+            keys.append(h)
+            words.append(int(target))
+    found = cache_nats(network, task, TEXTS, Cache(theta=theta, weight=0.3, window=window), CPU)
+    assert found == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("context", ["line", "stream"])
+def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptive, "SEGMENT", 7)
+    network, task, plain = loaded(writer, context)
+    other, _, _ = loaded(writer, context)
+    first = [p.detach().clone() for p in other.parameters()]
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.5)
+    want, states = 0.0, None
+    streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
+    for texts in streams:
+        states = None
+        for arrays in task.windows([task.example(text) for text in texts], columns=1, steps=7):
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            loss, ends = other.eval().loss(tensors, states)
+            want += loss.item() * len(arrays["targets"])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for weight, start in zip(other.parameters(), first, strict=True):
+                    weight += 0.01 * (start - weight)
+            states = [tuple(part.detach() for part in state) for state in ends]
+    found = dynamic_nats(network, task, TEXTS, Dynamic(lr=0.5, decay=0.01), CPU)
+    assert found == pytest.approx(want, rel=1e-4)
+    assert found != pytest.approx(plain, rel=1e-3)
+
+
+def test_evaluate_reports_them_under_their_own_names(writer: Path, text_file: Path, run: Run) -> None:
+    base = ["evaluate", text_file, "-m", writer, "--json"]
+    plain = json.loads(run(*base).out)
+    still = ["--dynamic", "--dynamic-lr", "0", "--dynamic-decay", "0"]
+    done = run(*base, *still, "--cache", "--cache-lambda", "0.2", "--cache-window", "50",
+               "--cache-theta", "0.5")  # fmt: skip
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report["perplexity_dynamic"] == pytest.approx(plain["perplexity"], rel=1e-4)
+    assert report["perplexity_cache"] != pytest.approx(plain["perplexity"], rel=1e-3)
+    assert report["dynamic"] == {"lr": 0.0, "decay": 0.0}
+    assert report["cache"] == {"theta": 0.5, "weight": 0.2, "window": 50}
+    assert {key: report[key] for key in plain} == plain
+    text = run(*base[:-1], "--cache").out
+    assert "perplexity_cache" in text and "perplexity_dynamic" not in text
+
+
+def test_what_cannot_adapt(
+    writer: Path, tagger: Path, text_file: Path, pos_file: Path, run: Run, tmp_path: Path
+) -> None:
+    done = run("evaluate", pos_file, "-m", tagger, "--dynamic")
+    assert (done.code, done.out) == (2, "")
+    assert "--dynamic: want a language model, found tiny-pos (tag)" in done.err
+    done = run("evaluate", text_file, "-m", writer, "--cache-window", "9")
+    assert (done.code, done.out) == (2, "")
+    assert "give --cache too" in done.err
+    bare = tmp_path / "bare"
+    shutil.copytree(writer, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    done = run("evaluate", text_file, "-m", bare, "--cache")
+    assert (done.code, done.out) == (4, "")
+    assert "model.safetensors" in done.err

@@ -1,0 +1,337 @@
+"""Classifiers: labels that are chosen, words that decide, calibration, baselines, long texts, many labels."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import Run
+
+from rnntool import model
+from rnntool.calibration import fit_temperature
+from rnntool.config import ClassifySettings, LMSettings
+from rnntool.errors import UsageError
+from rnntool.formats import Text
+from rnntool.metrics import calibration_error
+from rnntool.tasks import ClassifyTask, classify
+
+QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?\n"
+
+
+@pytest.fixture(scope="session")
+def topics(models: Path) -> Path:
+    """Several labels a text: one for each of the words that are in it."""
+    rng = random.Random(1)
+    rows = []
+    for _ in range(150):
+        words = rng.sample(["sun", "sea", "snow"], rng.choice([1, 1, 2]))
+        text = " ".join(rng.sample([*words, "the", rng.choice(tiny.STEMS)], len(words) + 2))
+        rows.append({"text": text, "label": sorted(words)})
+    file = models / "data" / "topics.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    report = tiny.train("classify", models / "tiny-topics", [file], epochs=10)
+    assert report["accuracy"] == 1.0
+    return models / "tiny-topics"
+
+
+def lines(run: Run, *arguments: str | Path, input: str) -> list[list[str]]:
+    done = run("classify", *arguments, input=input)
+    assert (done.code, done.err) == (0, "")
+    return [line.split("\t") for line in done.out.splitlines()]
+
+
+# --- Which labels are given --------------------------------------------------------------------------------
+
+
+def test_one_label_top_and_threshold(classifier: Path, run: Run) -> None:
+    ranked = lines(run, "-m", classifier, "--probs", "--top", "3", input=QUESTIONS)
+    assert [len(row) for row in ranked] == [6, 6, 6]
+    for k in (1, 2):
+        assert lines(run, "-m", classifier, "--probs", "--top", str(k), input=QUESTIONS) == [
+            row[: 2 * k] for row in ranked]
+    least = sorted(float(p) for row in ranked for p in row[1::2])[4]
+    kept = lines(run, "-m", classifier, "--top", "3", "--threshold", str(least + 0.00006), "--none-label",
+                 "?", input=QUESTIONS)
+    want = [[name for name, p in zip(row[::2], row[1::2], strict=True) if float(p) > least + 0.0001] or ["?"]
+            for row in ranked]
+    assert kept == want
+    (record,) = jsonl(run, "-m", classifier, "--threshold", "1", "--none-label", "?", input="who\n")
+    assert (record["label"], record["prob"]) == ("?", 0.0)
+
+
+def jsonl(run: Run, *arguments: str | Path, input: str) -> list[dict[str, Any]]:
+    done = run("classify", *arguments, "--jsonl", input=input)
+    assert (done.code, done.err) == (0, "")
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_several_labels_top_and_threshold(topics: Path, run: Run) -> None:
+    text = "the sea sun\nthe snow\nbaker\n"
+    assert [sorted(row) for row in lines(run, "-m", topics, input=text)[:2]] == [["sea", "sun"], ["snow"]]
+    probs = [dict(zip(row[::2], map(float, row[1::2]), strict=True))
+             for row in lines(run, "-m", topics, "--top", "3", "--probs", input=text)]
+    for least in (0.02, 0.5, 0.9):
+        found = lines(run, "-m", topics, "--threshold", str(least), "--none-label", "?", input=text)
+        assert [set(row) for row in found] == [
+            {name for name, p in row.items() if p >= least} or {"?"} for row in probs]
+    (top,) = lines(run, "-m", topics, "--top", "1", input="the sea sun\n")
+    assert len(top) == 1
+    assert lines(run, "-m", topics, "--threshold", "1", input=text) == [["none"]] * 3
+    first, *_ = jsonl(run, "-m", topics, input=text)
+    assert sorted(label["label"] for label in first["labels"]) == ["sea", "sun"]
+
+
+# --- Which words decide ------------------------------------------------------------------------------------
+
+
+def test_the_weight_of_a_word_is_what_the_label_loses_without_it(classifier: Path) -> None:
+    loaded = model.load(classifier, threads=1)
+    text = "  who did  the baker sing ?"
+    shorter = ["did  the baker sing ?", "  who  the baker sing ?", "  who did baker sing ?",
+               "  who did  the sing ?", "  who did  the baker ?", "  who did  the baker sing"]
+    (whole, *without) = loaded.classify([text, *shorter])
+    ((result, words),) = loaded.explain([text])
+    assert result == whole
+    label, p = whole.ranked[0]
+    assert [text[word.start:word.end] for word in words] == [word.token for word in words] == text.split()
+    for word, reading in zip(words, without, strict=True):
+        assert word.weight == pytest.approx(p - dict(reading.ranked)[label], abs=1e-6)
+    assert max(words, key=lambda word: word.weight).token == "who"
+    texts = ["", text, "who", *[" ".join(["who", "sings"] * 40)] * 2]
+    assert [len(words) for _, words in loaded.explain(texts)] == [0, 6, 1, 80, 80]
+
+
+def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = model.load(classifier, threads=1)
+    long = " ".join(["who"] * 300)
+    expected = list(loaded.explain([long]))
+    monkeypatch.setattr(model, "WINDOW_TOKENS", 3000)
+    sizes: list[int] = []
+    collate = loaded.task.collate
+
+    def seen(examples: Any) -> Any:
+        sizes.append(sum(len(example.tokens) for example in examples))
+        return collate(examples)
+
+    monkeypatch.setattr(loaded.task, "collate", seen)
+    found = list(loaded.explain([long]))
+    assert max(sizes) <= 3300
+    assert [w.weight for w in found[0][1]] == pytest.approx([w.weight for w in expected[0][1]], abs=1e-5)
+
+
+def test_explain_as_text_jsonl_and_page(classifier: Path, run: Run) -> None:
+    first, blank, _ = lines(run, "-m", classifier, "--explain", "--probs", input=QUESTIONS)
+    label, _, words = first
+    assert (label, len(blank), blank[2]) == ("person", 3, "")
+    assert re.fullmatch(r"who\(\+0\.\d{3}\)( \S+\([+-]\d\.\d{3}\)){5}", words)
+    (record,) = jsonl(run, "-m", classifier, "--explain", input="who did it ?\n")
+    assert record["label"] == "person"
+    assert [(w["token"], w["start"], w["end"]) for w in record["explain"]] == [
+        ("who", 0, 3), ("did", 4, 7), ("it", 8, 10), ("?", 11, 12)]
+    page = run("classify", "-m", classifier, "--explain", "--to", "html", input="who <b>&\n").out
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.endswith("</body>\n</html>\n")
+    body = page[page.index("<body>") :]
+    assert "<b>" not in body
+    assert body.count('<mark class="weight"') == 3
+    assert "http" not in page
+    assert "<script" not in page
+    assert "class=" not in run("classify", "-m", classifier, "--to", "html", input="who\n").out
+    failed = run("classify", "-m", classifier, "--jsonl", "--to", "html", input="who\n")
+    assert failed.code == 2
+    assert "--jsonl is short for --to jsonl" in failed.err
+
+
+# --- Calibration -------------------------------------------------------------------------------------------
+
+
+def drawn(logits: Any, rng: np.random.Generator) -> Any:
+    """A label for each row, as probable as its softmax says."""
+    return (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_temperature_that_was_is_found(temperature: float) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20_000, 4)) * 2
+    targets = drawn(logits, rng)
+    assert fit_temperature(logits * temperature, targets) == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_temperature_stays_in_bounds_where_all_is_right_or_nothing_is_there() -> None:
+    logits = np.eye(3)[[0, 1, 2] * 10] * 2
+    assert 0.05 < fit_temperature(logits, np.array([0, 1, 2] * 10)) < 1
+    assert fit_temperature(logits, np.array([1, 2, 0] * 10)) > 5
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1
+
+
+def test_a_trained_model_is_calibrated_by_its_dev_data(tmp_path: Path) -> None:
+    rows = tiny.questions(400, seed=4)
+    train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    train.write_text(tiny.tsv(rows[:100]), "utf-8")
+    dev.write_text(tiny.tsv(rows[100:]), "utf-8")
+    report = tiny.train("classify", tmp_path / "m", [train], dev=[dev], epochs=2, consistency=0.0)
+    config = json.loads((tmp_path / "m" / "config.json").read_text("utf-8"))
+    assert config["report"]["temperature"] == report["temperature"] < 0.9
+    assert report["ece"] < report["ece_uncalibrated"] - 0.05
+    loaded = model.load(tmp_path / "m", threads=1)
+    found = list(loaded.classify(text for text, _ in rows[100:]))
+    error = calibration_error([r.ranked[0][1] for r in found],
+                              [r.chosen == [label] for r, (_, label) in zip(found, rows[100:], strict=True)])
+    assert error == pytest.approx(report["ece"], abs=1e-3)
+    alone = tiny.train("classify", tmp_path / "alone", [train], epochs=1, dev_fraction=0.0)
+    assert "temperature" not in alone
+
+
+def test_several_labels_are_calibrated_and_stay_who_they_are(topics: Path) -> None:
+    report = json.loads((topics / "config.json").read_text("utf-8"))["report"]
+    assert report["ece"] <= report["ece_uncalibrated"] + 1e-6
+    assert math.isfinite(report["temperature"])
+
+
+# --- Texts and labels of any size --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_a_very_long_text_is_read_in_pieces(
+    pooling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "train.tsv"
+    file.write_text(tiny.tsv(tiny.questions(60)), "utf-8")
+    tiny.train("classify", tmp_path / "m", [file], epochs=2, encoder="window", window=0, pooling=pooling,
+               bidirectional=False)
+    loaded = model.load(tmp_path / "m", threads=1)
+    text = " ".join(["who did"] * 30 + ["when"] * 21)
+    whole = loaded.task.run(loaded.engine, loaded.task.encode([Text(text)]))["logits"]
+    monkeypatch.setattr(classify, "PIECE", 25)
+    arrays = loaded.task.encode([Text(text)])
+    pieces = loaded.task.run(loaded.engine, arrays)["logits"]
+    words = text.split()
+    parts = [loaded.task.run(loaded.engine, loaded.task.encode([Text(" ".join(words[i:i + n]))]))["logits"]
+             for i, n in ((0, 21), (21, 20), (41, 20), (61, 20))]
+    np.testing.assert_allclose(pieces, sum(p * n for p, n in zip(parts, (21, 20, 20, 20), strict=True)) / 81,
+                               rtol=1e-5, atol=1e-6)
+    if pooling == "mean":  # of which the mean of pieces is the whole
+        np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-5)
+    example = loaded.task.example(Text(text, ("person",)), targets=True)
+    cut = loaded.task.parts(example)
+    assert [len(part.tokens) for part in cut] == [21, 20, 20, 20]
+    assert {part.labels for part in cut} == {example.labels}
+    assert loaded.task.parts(loaded.task.example(Text("")))[0].tokens.tolist() == []
+
+
+def test_a_thousand_classes(tmp_path: Path, run: Run) -> None:
+    rows = [(f"word{i} the baker", f"class {i}") for i in range(1000)] * 2
+    file = tmp_path / "train.tsv"
+    file.write_text(tiny.tsv(rows), "utf-8")
+    report = tiny.train("classify", tmp_path / "m", [file], dev=[file], epochs=6, batch_size=40,
+                        encoder="bag", embed=32, hidden=64, consistency=0.0, dropout=0.0)
+    assert report["accuracy"] > 0.95
+    text = "".join(f"the baker word{i}\n" for i in range(0, 1000, 100))
+    found = lines(run, "-m", tmp_path / "m", "--top", "1000", input=text)
+    assert all(len(set(row)) == 1000 for row in found)
+    assert [row[0] for row in found] == [row[0] for row in lines(run, "-m", tmp_path / "m", input=text)]
+
+
+def test_balanced_weights_raise_the_recall_of_a_rare_class(tmp_path: Path) -> None:
+    rng = random.Random(5)
+
+    def rows(n: int, share: float) -> list[tuple[str, str]]:
+        """Texts of a rare class have a word of its own half the time that the others rarely have."""
+        made = []
+        for _ in range(n):
+            rare = rng.random() < share
+            sign = rng.random() < (0.6 if rare else 0.1)
+            made.append((f"the {'odd' if sign else 'plain'} {rng.choice(tiny.STEMS)}er",
+                         "rare" if rare else "common"))
+        return made
+
+    train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    train.write_text(tiny.tsv(rows(600, 0.07)), "utf-8")
+    dev.write_text(tiny.tsv(rows(400, 0.5)), "utf-8")
+    recall = {weights: tiny.train("classify", tmp_path / weights, [train], dev=[dev], epochs=4,
+                                  encoder="bag", consistency=0.0, class_weights=weights, evaluations=1
+                                  )["per_label"]["rare"]["recall"] for weights in ("none", "balanced")}
+    assert recall["balanced"] > recall["none"] + 0.2
+
+
+@pytest.mark.parametrize(("tokenizer", "encoder"), [("char", "window"), ("byte", "rnn")])
+def test_languages_are_told_by_their_letters(tokenizer: str, encoder: str, tmp_path: Path) -> None:
+    sounds = {"aka": ("ktpr", "aiu"), "olo": ("lmnr", "oeu"), "ski": ("skzt", "iey"), "uru": ("rgbd", "ua")}
+    rng = random.Random(6)
+
+    def sentence(language: str) -> str:
+        """Two or three words of syllables; the languages share most letters."""
+        onsets, vowels = sounds[language]
+        return " ".join("".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(rng.randint(1, 3)))
+                        for _ in range(rng.randint(2, 3)))
+
+    files = [tmp_path / "train.tsv", tmp_path / "dev.tsv"]
+    for file, n in zip(files, (150, 50), strict=True):
+        file.write_text(tiny.tsv((sentence(name), name) for name in sounds for _ in range(n)), "utf-8")
+    report = tiny.train("classify", tmp_path / "m", files[:1], dev=files[1:], tokenizer=tokenizer,
+                        encoder=encoder, epochs=8, consistency=0.0, hidden=24)
+    assert report["accuracy"] >= 0.95
+
+
+# --- Baselines ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ["bag", "window"])
+def test_baselines_learn_run_and_say_what_they_are(encoder: str, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "train.tsv"
+    file.write_text(tiny.tsv(tiny.questions(150)), "utf-8")
+    report = tiny.train("classify", tmp_path / "m", [file], encoder=encoder, epochs=6, layers=2)
+    assert report["accuracy"] >= 0.9
+    assert lines(run, "-m", tmp_path / "m", input="who did it ?\n") == [["person"]]
+    assert f"2 x 12 {encoder}" in run("info", tmp_path / "m").out
+    assert encoder in (tmp_path / "m" / "README.md").read_text("utf-8")
+
+
+def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"{line}\n" for line in tiny.lines_of_text(100)), "utf-8")
+    tiny.train("lm", tmp_path / "m", [file], encoder="window", window=3, epochs=3)
+    done = run("generate", "-m", tmp_path / "m", "-n", "2", "--seed", "1", "--max-tokens", "20")
+    assert (done.code, done.err) == (0, "")
+    loaded = model.load(tmp_path / "m", threads=1)
+    near, far = loaded.score(["the baker", "a the baker"])
+    assert near.log_probs[6:] == pytest.approx(far.log_probs[8:], abs=1e-5)  # it sees the last four letters
+
+
+@pytest.mark.parametrize(("settings", "option"), [
+    ({"encoder": "bag", "cell": "gru"}, "--cell: goes with --encoder rnn, found --encoder bag"),
+    ({"encoder": "window", "cell": "gru"}, "--cell: goes with --encoder rnn, found --encoder window"),
+    ({"window": 3}, "--window: goes with --encoder window, found --encoder rnn"),
+    ({"encoder": "bag", "pooling": "mean"}, "--pooling: goes with --encoder rnn and window, found"),
+    ({"encoder": "bag", "bidirectional": False}, "--bidirectional: goes with --encoder rnn and window"),
+    ({"freeze": True}, "--freeze: want a model that parts are carried over from; give --init"),
+    ({"unfreeze_every": 1}, "--unfreeze-every: want a model that parts are carried over from"),
+    ({"init": "m", "freeze": True, "unfreeze_every": 1}, "leave one out"),
+])
+def test_settings_that_would_say_nothing(settings: dict[str, Any], option: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(option)):
+        ClassifySettings(**settings)
+
+
+def test_a_language_model_is_no_bag() -> None:
+    with pytest.raises(UsageError, match="--encoder: want one of rnn, window, found 'bag'"):
+        LMSettings(encoder="bag")
+
+
+def test_top_labels_are_the_first_of_all() -> None:
+    records = [Text(c, (c,)) for c in "abcd"]
+    task = ClassifyTask.learn(records, ClassifySettings(min_count=1))
+    outputs = {"logits": np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)}
+    whole = task.decode(records, outputs)
+    for k in (1, 2, 4):
+        for a, b in zip(task.decode(records, outputs, top=k), whole, strict=True):
+            assert (a.ranked, a.chosen) == (b.ranked[:k], b.chosen)

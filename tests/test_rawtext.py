@@ -1,0 +1,139 @@
+"""Raw text to words and on to CoNLL-U: nothing is lost, and the laws of the official scripts are kept.
+
+The laws are those of the validation of Universal Dependencies at level 1, what level 2 asks of comments and
+spaces, and those of the evaluation of the CoNLL 2018 shared task.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rnntool.formats import Tagged, read_sentences, sentence_writer
+from rnntool.streams import Lines
+from rnntool.words import contractions, split_words
+
+PIECES = [
+    "don't", "it's", "cannot", "its just", "'s", "\u2019ve", "U.S.", "Mr.", "...", "->", "====", "!", "_",
+    "#", "|", " ", "  ", "\t", "\r", "\u00a0", "\u2028", "\u0085", "\u200b", "\u3000", "\0", "\ufeff",
+    "1.1", "1-2", "e\u0301", "\u0338", "か\u3099", "\u1100\u1161", "\u212b", "ก็", "中", "👨\u200d👩",
+    "\u200d", "🇩🇪",
+]
+# U+FFFD stands for what could not be decoded, and is never valid
+LETTERS = st.characters(exclude_characters="\n\ufffd", exclude_categories=["Cs", "Cn"])
+TEXTS = st.lists(st.sampled_from(PIECES) | LETTERS, max_size=12).map("".join)
+
+
+def conllu(texts: list[str], **options: bool) -> str:
+    """What the words of some lines are written as, all with one tag."""
+    lines = Lines(io.BytesIO("".join(f"{text}\n" for text in texts).encode()), name="x")
+    write = sentence_writer("conllu", **options)
+    return "".join(
+        write(sentence, Tagged(["X"] * len(sentence.words), [0.5] * len(sentence.words)))
+        for sentence in read_sentences(lines, format="text", split=split_words)
+    )
+
+
+def check(block: str) -> tuple[str, list[str]]:
+    """The `# text` of a sentence and its tokens, after all laws for it were checked."""
+    lines = block.split("\n")
+    comments = [line for line in lines if line.startswith("#")]
+    rows = [line.split("\t") for line in lines[len(comments) :]]
+    assert rows
+    assert not any(row[0].startswith("#") for row in rows), "comments come first"
+    text = comments[-1].removeprefix("# text = ")
+    assert [comment.split(" ")[1] for comment in comments if comment != "# newpar"] == ["sent_id", "text"]
+    assert text
+    assert text == text.strip()
+    for row in rows:
+        assert len(row) == 10
+        assert re.fullmatch(r"[1-9]\d*(-[1-9]\d*)?", row[0])
+        assert not any(re.search(r"\s", cell) for cell in row[2:9]), "only forms and MISC may hold spaces"
+        assert all(cell and cell == cell.strip() and not re.search(r"\s\s", cell) for cell in row)
+    words = [row for row in rows if "-" not in row[0]]
+    assert [row[0] for row in words] == [str(i) for i in range(1, len(words) + 1)]
+    assert [row[6:8] for row in words] == [["0", "root"]] + [["1", "dep"]] * (len(words) - 1), "a tree"
+    tokens, left, after = [], text, 0
+    for i, row in enumerate(rows):
+        first, _, last = row[0].partition("-")
+        if last:
+            after = int(last)
+            assert int(first) < after <= len(words)
+            assert row[2:9] == ["_"] * 7
+            inside = rows[i + 1 : i + 2 + after - int(first)]
+            assert [int(each[0]) for each in inside] == list(range(int(first), after + 1))
+            assert "".join(each[1] for each in inside) == row[1]
+        elif int(first) <= after:
+            assert "SpaceAfter" not in row[9], "the range has it"
+            continue
+        assert left.startswith(row[1])
+        left, tight = left[len(row[1]) :], "SpaceAfter=No" in row[9].split("|")
+        assert tight == bool(left and not left[0].isspace())
+        left = left.lstrip()
+        tokens.append(row[1])
+    assert not left
+    return text, tokens
+
+
+@given(st.lists(TEXTS, max_size=4))
+@example(["", "a  b ", "  ", "\u00a0c\td", "e\u0301t\u00e9\r"])
+@example(["\u2adc\u200d\u1100\u1161"])
+@example(["====\u0338 !\u0301 'tis <b>\u0301"])
+def test_raw_text_becomes_valid_conllu(texts: list[str]) -> None:
+    made = conllu(texts)
+    assert not made or made.endswith("\n\n")
+    assert "\r" not in made
+    assert made == unicodedata.normalize("NFC", made)
+    blocks = made.split("\n\n")[:-1]
+    wanted = [(i, text) for i, text in enumerate(texts, 1) if text.split()]
+    assert [re.search("sent_id = (.*)", block)[1] for block in blocks] == [str(i) for i, _ in wanted]  # type: ignore[index]
+    for block, (i, text) in zip(blocks, wanted, strict=True):
+        shown, tokens = check(block)
+        assert shown.split() == unicodedata.normalize("NFC", text).split()
+        assert "".join(tokens) == "".join(shown.split()), "what the evaluation compares"
+        assert block.startswith("# newpar\n") == (i > 1 and not texts[i - 2].split())
+
+
+def test_probabilities_and_spaces_share_a_column() -> None:
+    rows = [row.split("\t") for row in conllu(["I don't."], probs=True).split("\n")[2:-2]]
+    assert [row[9] for row in rows] == [
+        "Prob=0.5000", "SpaceAfter=No", "Prob=0.5000", "Prob=0.5000", "Prob=0.5000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("I don't think it's Ann's, cannot!", "I don't think it's Ann's , cannot !"),
+        ("He\u2019d\u2019ve gone, DON\u2019T dont", "He\u2019d\u2019ve gone , DON\u2019T dont"),
+        ("its just alot at 5pm (well-known)", "its just a lot at 5 pm ( well - known )"),
+        ("the '90s 's 3's rock'n'roll", "the '90s 's 3's rock'n'roll"),
+    ],
+)
+def test_a_contraction_is_one_token_of_several_words(text: str, tokens: str) -> None:
+    assert check(conllu([text]).removesuffix("\n\n"))[1] == tokens.split()
+
+
+@given(TEXTS)
+def test_no_word_begins_with_a_mark_of_the_word_before(text: str) -> None:
+    spans = split_words(text)
+    for (_, end), (start, _) in pairwise(spans):
+        if start == end:
+            assert not unicodedata.category(text[start]).startswith("M")
+            assert text[start] != "\u200d"
+
+
+@given(TEXTS)
+def test_contractions_are_groups_of_words_that_touch(text: str) -> None:
+    words = split_words(text)
+    groups = contractions(text, words)
+    assert sorted(groups) == groups
+    for first, after in groups:
+        assert after - first > 1
+        assert all(words[i][1] == words[i + 1][0] for i in range(first, after - 1))
+    assert all(a[1] <= b[0] for a, b in pairwise(groups))

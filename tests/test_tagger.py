@@ -1,0 +1,86 @@
+"""Taggers as a whole: other languages, data that nobody cleaned, schemes, sentences without an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from rnntool import cli, model
+from rnntool.formats import Sentence
+from rnntool.tasks import TagTask
+from rnntool.tasks import tag as tagging
+
+
+@pytest.mark.parametrize("script", tiny.SCRIPTS)
+def test_words_never_seen_are_known_by_their_suffixes(script: str, tmp_path: Path) -> None:
+    """In any script, with or without capitals, and where only the last of many suffixes counts."""
+    (tmp_path / "train.conllu").write_text(tiny.conllu(tiny.made_up_sentences(script, 400)), "utf-8")
+    tiny.train("tag", tmp_path / "made-up", [tmp_path / "train.conllu"], epochs=10, char_embed=16,
+               char_hidden=24)
+    gold = tiny.made_up_sentences(script, 60, seed=1)
+    seen = {word for sentence in tiny.made_up_sentences(script, 400) for word, _ in sentence}
+    tagged = model.load(tmp_path / "made-up", threads=1).tag([[word for word, _ in s] for s in gold])
+    right = [want == have for sentence, result in zip(gold, tagged, strict=True)
+             for (word, want), have in zip(sentence, result.tags, strict=True) if word not in seen]
+    assert len(right) > 300
+    assert sum(right) / len(right) >= 0.95
+
+
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+@pytest.mark.parametrize("spans", [False, True])
+def test_labels_of_the_dev_data_that_training_never_saw(spans: bool, head: str, tmp_path: Path) -> None:
+    made = tiny.ner_sentences(30) if spans else tiny.pos_sentences(30)
+    new = [[(word, "B-NEW" if spans else "NEW") for word, _ in made[0]], *made[1:4]]
+    for name, data in (("train.conll", made), ("dev.conll", new)):
+        (tmp_path / name).write_text(tiny.conll(data), "utf-8")
+    report = tiny.train("tag", tmp_path / "m", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
+                        epochs=1, head=head)
+    assert report["unseen_labels"] == {"NEW": len(made[0])}
+    assert report["per_label"]["NEW"]["recall"] == 0
+
+
+def test_training_data_with_a_sentence_and_a_word_of_no_measure(tmp_path: Path) -> None:
+    made = tiny.pos_sentences(60)
+    book = [word for sentence in tiny.pos_sentences(1000, seed=2) for word in sentence]
+    word = ("x" * 10_000 + "er", "NOUN")
+    (tmp_path / "train.conllu").write_text(tiny.conllu([*made, book, [word], *made]), "utf-8")
+    tiny.train("tag", tmp_path / "m", [tmp_path / "train.conllu"], epochs=3, dev_fraction=0.0)
+    loaded = model.load(tmp_path / "m", threads=1)
+    sentences = [[word for word, _ in book], ["the", "y" * 10_000 + "er", "sings", "."]]
+    first, second = loaded.tag(sentences, probs=True, nbest=2)
+    assert len(first.tags) == len(book)
+    assert second.tags == ["DET", "NOUN", "VERB", "PUNCT"]
+
+
+@pytest.mark.parametrize("name", ["tagger", "ner"])
+def test_a_sentence_read_in_pieces(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = model.load(request.getfixturevalue(name), threads=1)
+    task, made = loaded.require(TagTask), tiny.ner_sentences if name == "ner" else tiny.pos_sentences
+    book = Sentence([word for sentence in made(60) for word, _ in sentence])
+    arrays = task.encode([book])
+    whole = task.run(loaded.engine, arrays)
+    for piece in (len(book.words) - 1, 100, 7):
+        monkeypatch.setattr(tagging, "PIECE", piece)
+        monkeypatch.setattr(tagging, "CONTEXT", 60)
+        parts = task.run(loaded.engine, arrays)
+        assert parts.keys() == whole.keys()
+        assert parts["emissions"].shape == whole["emissions"].shape
+        assert abs(parts["emissions"] - whole["emissions"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("more", [[], ["--quiet"]])
+def test_the_scheme_of_the_tags_is_said_aloud(
+    more: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.conll").write_text(tiny.conll(tiny.ner_sentences(20), tiny.iob1), "utf-8")
+    small = ["--hidden", "4", "--embed", "4", "--epochs", "1", "--threads", "1", "--chars", "none"]
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["train", "tag", str(tmp_path / "train.conll"), "-o", str(tmp_path / "m"), *small, *more])
+    assert not ended.value.code
+    said = capfd.readouterr().err
+    aloud = "rnntool: the tags are spans in IOB1; they are learned as IOBES\n"
+    assert said == "" if more else aloud in said
