@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LOWEST, HIGHEST = 0.01, 100.0
-ACCURACY = 1e-4  # of the temperature's logarithm
+ACCURACY = 1e-3  # of the temperature's logarithm
+IMPOSSIBLE = -50.0  # nats: what a scheme forbids must not decide alone
 _GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the scores of each set of labels are to be divided by, and the first set's error before."""
+
+    temperatures: tuple[float, ...]
+    error_before: float | None
+
+    def report(self) -> dict[str, Any]:
+        """As a report has it."""
+        return {"temperature": self.temperatures[0], "ece_uncalibrated": self.error_before}
 
 
 def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
@@ -32,6 +46,23 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
         """Convex in 1 / T, so it has one valley."""
         scale = math.exp(-log_temperature)
         return float((np.logaddexp.reduce(logits * scale, axis=1) - wanted * scale).mean())
+
+    return math.exp(_valley(nll, math.log(LOWEST), math.log(HIGHEST)))
+
+
+def fit_chain_temperature(log_probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
+    """As `fit_temperature` where the probabilities of a word's labels depend on the whole sentence.
+
+    `log_probs` gives them, (N, L), for a temperature.
+    """
+    if not len(targets):
+        return 1.0
+    smoothing = 1 / (len(targets) + 2)
+
+    def nll(log_temperature: float) -> float:
+        found = log_probs(math.exp(log_temperature)).clip(min=IMPOSSIBLE)
+        right = found[np.arange(len(targets)), targets]
+        return float(-((1 - smoothing) * right + smoothing * found.mean(axis=1)).mean())
 
     return math.exp(_valley(nll, math.log(LOWEST), math.log(HIGHEST)))
 

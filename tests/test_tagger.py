@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,25 @@ def test_the_scheme_of_the_tags_is_said_aloud(
     said = capfd.readouterr().err
     aloud = "rnntool: the tags are spans in IOB1; they are learned as IOBES\n"
     assert said == "" if more else aloud in said
+
+
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+@pytest.mark.parametrize("spans", [False, True])
+def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tmp_path: Path) -> None:
+    made = tiny.ner_sentences(120) if spans else tiny.pos_sentences(120)
+    noisy = random.Random(1)  # one sentence in five has its tags in another order
+    data = [sentence if noisy.random() > 0.2 else
+            [(word, tag) for (word, _), (_, tag) in zip(sentence, sentence[::-1], strict=True)]
+            for sentence in made]
+    for name, part in (("train.conll", data[:80]), ("dev.conll", data[80:])):
+        (tmp_path / name).write_text(tiny.conll(part), "utf-8")
+    report = tiny.train("tag", tmp_path / "noisy", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
+                        epochs=5, head=head, label_smoothing=0.5)
+    assert report["temperature"] < 0.8, "so much smoothing makes a model too humble"
+    assert report["ece"] < report["ece_uncalibrated"]
+    loaded = model.load(tmp_path / "noisy", threads=1)
+    task = loaded.require(TagTask)
+    dev = [Sentence([w for w, _ in s], [t for _, t in s]) for s in data[80:]]
+    again = task.calibrate(loaded.engine, dev)
+    assert again.temperatures[0] == pytest.approx(1, abs=0.02), "what is calibrated already stays"
+    assert again.error_before == pytest.approx(report["ece"], abs=1e-6)

@@ -181,6 +181,16 @@ class TaggerHead(nn.Module):
             for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
         return torch.stack(losses).mean()
 
+    def divide(self, *temperatures: float) -> None:
+        """Divide the scores of each column by its temperature, for good."""
+        sizes = zip(temperatures, self.columns, strict=True)
+        each = torch.cat([torch.full((size,), temperature) for temperature, size in sizes])  # (L,)
+        with torch.no_grad():
+            self.output.weight.div_(each[:, None])
+            self.output.bias.div_(each)
+            for parameter in self.crf.parameters() if self.crf else ():
+                parameter.div_(temperatures[0])
+
     def _word_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Mean cross-entropy of the words, each weighed by its tag."""
         wanted = targets.flatten()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rnntool.calibration import Calibration
 from rnntool.errors import UsageError
 from rnntool.significance import Counts, Figure
 from rnntool.streams import Lines
@@ -180,13 +181,12 @@ class Task(ABC, Generic[Record, Example, Result]):
                              f"one that is judged by {other.criterion.key}; compare models of one kind")
         return self.criterion
 
-    def calibrate(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
-        """The temperature that the network's scores want to be divided by, as `records` with targets tell.
+    def calibrate(self, engine: Engine, records: Sequence[Record]) -> Calibration | None:
+        """The temperatures that the network's scores want to be divided by, as `records` with targets tell.
 
-        With it what their calibration error was: `temperature`, `ece_uncalibrated`. Nothing where
-        probabilities are taken as they are.
+        None where probabilities are taken as they are.
         """
-        return {}
+        return None
 
     def parts(self, example: Example) -> list[Example]:
         """What training learns from an example: itself, or pieces of one that is too long for a step."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import decoding, metrics, tokenize
-from rnntool.calibration import fit_temperature
+from rnntool.calibration import Calibration, fit_temperature
 from rnntool.config import ClassifySettings
 from rnntool.errors import DataError
 from rnntool.formats import Text, read_texts
@@ -244,7 +244,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
                 right.append(yes == (name in labels))
         return metrics.calibration_error(sure, right)
 
-    def calibrate(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
+    def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
         """A temperature for all labels; where there may be several, for each label's yes and no."""
         examples = [self.example(record, targets=True) for record in records]
         logits = self._logits(engine, examples)
@@ -257,7 +257,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         else:
             firsts = np.array([example.labels[0] for example in examples if example.labels], np.int64)
             scores, targets = logits[firsts != IGNORE], firsts[firsts != IGNORE]
-        return {"temperature": fit_temperature(scores, targets), "ece_uncalibrated": error}
+        return Calibration((fit_temperature(scores, targets),), error)
 
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
         """The logits (N, L) of the examples of a file that fits in memory."""

@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import decoding, metrics
+from rnntool.calibration import fit_chain_temperature, fit_temperature
 from rnntool.decoding import Floats, Ints
 from rnntool.errors import DataError
 from rnntool.labels import OUTSIDE, Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
 from rnntool.significance import Counts
-from rnntool.tasks.base import Criterion
+from rnntool.tasks.base import IGNORE, Criterion
 
 WORDS = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 SPANS = Criterion("f1", higher_is_better=True, figure=metrics.f1)
 INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
 JUDGED_SCHEME = "iob2"  # what spans are compared in
+Scored = tuple[Floats, Ints, Ints]  # emissions (T, B, L) of a batch, its lengths (B,), gold ids (T, B)
 Chain = tuple[Floats, Floats, Floats]  # scores of first tags (L,), of neighbours (L, L), of last tags (L,)
 
 
@@ -78,6 +80,28 @@ class TagColumn:
             ids: Ints = emissions.argmax(-1)
             return ids
         return decoding.viterbi(emissions, lengths, *self.chain(learned))[0]
+
+    def log_probs(
+        self, emissions: Floats, lengths: Ints, learned: Chain | None, temperature: float = 1.0
+    ) -> Floats:
+        """Log-probability of each label at each word (T, B, L), of all scores divided by a temperature."""
+        start, transitions, end = (scores / temperature for scores in self.chain(learned))
+        return decoding.marginals(emissions / temperature, lengths, start, transitions, end)
+
+    def temperature(self, batches: Sequence[Scored], learned: Chain | None) -> float:
+        """What the scores of some batches want to be divided by."""
+        real = [gold != IGNORE for *_, gold in batches]
+        targets = np.concatenate([gold[mask] for (*_, gold), mask in zip(batches, real, strict=True)])
+        if self.scheme is None and learned is None:
+            rows = [emissions[mask] for (emissions, *_), mask in zip(batches, real, strict=True)]
+            return fit_temperature(np.concatenate(rows), targets)
+
+        def log_probs(temperature: float) -> Floats:
+            return np.concatenate([
+                self.log_probs(emissions, lengths, learned, temperature)[mask]
+                for (emissions, lengths, _), mask in zip(batches, real, strict=True)])
+
+        return fit_chain_temperature(log_probs, targets)
 
     def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
         """The names of ids (T, B), as the network learned them, a list for each row."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import decoding, metrics
+from rnntool.calibration import Calibration
 from rnntool.config import TagSettings
 from rnntool.errors import DataError
 from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
@@ -29,7 +30,7 @@ from rnntool.tasks.base import (
     excerpt,
     pad,
 )
-from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, TagColumn
+from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, Scored, TagColumn
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import UNK, WordTokenizer, split_words
 
@@ -167,7 +168,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             ids = column.best(emissions, lengths, learned)
             inner = column.tags(ids, lengths)
             if threshold or (probs and not decoded):
-                log_probs = decoding.marginals(emissions, lengths, *column.chain(learned))
+                log_probs = column.log_probs(emissions, lengths, learned)
                 best = np.exp(np.take_along_axis(log_probs, ids[..., None], -1)[..., 0]).T  # (B, T)
                 sure = [row[:n].tolist() for row, n in zip(best, lengths, strict=True)]
                 if threshold:
@@ -224,6 +225,19 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             return {self.criterion.key: figures[0]}
         names = (name or self.criterion.key for name in split_columns(self.settings.column))
         return {"mean": sum(figures) / len(figures), **dict(zip(names, figures, strict=True))}
+
+    def calibrate(self, engine: Engine, records: Sequence[Sentence]) -> Calibration:
+        """A temperature for each column; with a CRF it is that of the whole chain's scores."""
+        batches: list[list[Scored]] = [[] for _ in self.columns]
+        learned: list[Chain | None] = [None for _ in self.columns]
+        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
+            arrays = self.encode([records[i] for i in batch], targets=True)
+            for k, (_, emissions, chain) in enumerate(self._scores(self.run(engine, arrays))):
+                batches[k].append((emissions, arrays["lengths"], arrays["targets"][k]))
+                learned[k] = chain
+        temperatures = [column.temperature(scored, chain) for column, scored, chain in
+                        zip(self.columns, batches, learned, strict=True)]
+        return Calibration(tuple(temperatures), self.report(engine, records)["ece"])
 
     def _answers(
         self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False

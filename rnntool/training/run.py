@@ -161,13 +161,13 @@ def write_model(
     Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
     """
     settings = task.settings
-    calibrated = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else {}
-    if calibrated and isinstance(network.head, ClassifierHead):
-        network.head.divide(calibrated["temperature"])
+    calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
+    if calibration and isinstance(network.head, ClassifierHead | TaggerHead):
+        network.head.divide(*calibration.temperatures)
     with modeldir.staged(out, replace=True) as stage:
         export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
         report = task.report(OnnxEngine(stage / modeldir.GRAPH, threads=threads), dev) if dev else {}
-        report |= calibrated
+        report |= calibration.report() if calibration else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / modeldir.WEIGHTS).write_bytes(save(weights))
