@@ -107,3 +107,19 @@ def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tm
     again = task.calibrate(loaded.engine, dev)
     assert again.temperatures[0] == pytest.approx(1, abs=0.02), "what is calibrated already stays"
     assert again.error_before == pytest.approx(report["ece"], abs=1e-6)
+
+
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+def test_class_weights_bring_rare_tags_up(head: str, tmp_path: Path) -> None:
+    """Of `a` two in five are rare ones, of `b` one in fifty: where labels weigh alike, `a` is a rare one."""
+    chance = random.Random(2)
+    made = [[(word, "RARE" if chance.random() < {"a": 0.4, "b": 0.02}[word] else "COMMON")
+             for word in chance.choices("ab", k=4)] for _ in range(400)]
+    (tmp_path / "train.conll").write_text(tiny.conll(made), "utf-8")
+    tagged = {}
+    for weights in ("none", "balanced"):
+        tiny.train("tag", tmp_path / weights, [tmp_path / "train.conll"], epochs=4, head=head,
+                   class_weights=weights)
+        (found,) = model.load(tmp_path / weights, threads=1).tag([["b", "a", "b"]])
+        tagged[weights] = found.tags
+    assert tagged == {"none": ["COMMON"] * 3, "balanced": ["COMMON", "RARE", "COMMON"]}
