@@ -271,7 +271,8 @@ def _train_command(task: str, help: str, examples: str) -> None:
 _train_command(
     "lm", "Train a language model on text: words, subwords, characters or bytes.",
     _examples("rnntool train lm poems.txt -o poet --tokenizer char --context stream",
-              "rnntool train lm train.txt --dev valid.txt -o words --tokenizer word --max-time 10m"),
+              "rnntool train lm train.txt --dev valid.txt -o words --tokenizer word --max-time 10m",
+              "rnntool train lm reviews.tsv -o reviewer --label-column label"),
 )
 _train_command(
     "classify", "Train a classifier on labelled texts: TSV or CSV with a header, JSONL, or fastText lines.",
@@ -379,6 +380,7 @@ def classify(
     "rnntool generate -n 5 --max-tokens 100 --jsonl",
     "rnntool generate -n 20 --copied train.txt > texts.txt",
     "printf 'KING\\nQUEEN\\n' | rnntool generate --prompts -",
+    "rnntool generate -m reviewer --label positive -n 5",
 ))
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(
@@ -389,6 +391,9 @@ def generate(
     prompt_file: Annotated[str | None, typer.Option(
         "--prompts", metavar="FILE", help="A prompt on each line of a file, `-` for standard input.",
         show_default=False)] = None,
+    label: Annotated[str | None, typer.Option(
+        "--label", metavar="LABEL", show_default=False,
+        help="Write text of this label, with a model that learned text given labels.")] = None,
     n: Annotated[int, typer.Option("-n", "--samples", min=1, help="Samples for each prompt.")] = 1,
     temperature: Annotated[float, typer.Option(
         "--temperature", help="Below 1 bolder, above wilder; 0 the likeliest.")] = 1.0,
@@ -438,12 +443,12 @@ def generate(
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                         typical=typical, repetition_penalty=repetition_penalty)
-    run(prompts or [], model=model, output=output, prompt_file=prompt_file, n=n, sampling=sampling,
-        no_repeat_ngram=no_repeat_ngram, copied=copied, copied_words=copied_words, beam=beam,
-        min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream, batch_size=batch_size,
-        allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs, with_log_probs=with_log_probs,
-        seed=seed, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
+    run(prompts or [], model=model, label=label, output=output, prompt_file=prompt_file, n=n,
+        sampling=sampling, no_repeat_ngram=no_repeat_ngram, copied=copied, copied_words=copied_words,
+        beam=beam, min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream,
+        batch_size=batch_size, allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs,
+        with_log_probs=with_log_probs, seed=seed, encoding_errors=encoding_errors, device=device,
+        threads=threads, quiet=quiet, say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
 
 
 @app.command(epilog=_examples(
@@ -451,6 +456,7 @@ def generate(
     "rnntool score --per word essay.txt > surprisals.tsv",
     "rnntool score --pairs --json pairs.tsv",
     "rnntool score --pairs --prefix prefix --columns right,wrong --by attractors agreement.tsv",
+    "rnntool score -m reviewer --label-column label reviews.tsv",
 ))
 def score(
     files: Files = None,
@@ -460,6 +466,13 @@ def score(
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text: a name, or a number from 1.",
         show_default=False)] = None,
+    label_column: Annotated[str | None, typer.Option(
+        "--label-column", metavar="COLUMN", show_default=False,
+        help="Column or key of the label, of a model that learned text given labels; the one of training by "
+             "default.")] = None,
+    label: Annotated[str | None, typer.Option(
+        "--label", metavar="LABEL", show_default=False,
+        help="The label of all texts, in place of their own.")] = None,
     per: Annotated[Literal["token", "word"] | None, typer.Option(
         "--per", help="A row of surprisal in bits for each token or word, with offsets.",
         show_default=False)] = None,
@@ -489,11 +502,10 @@ def score(
     """Score text with a language model. A line gives: log-probability in nats, perplexity, tokens."""
     from rnntool.commands.score import run
 
-    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column, per=per,
-        pairs=pairs, columns=columns, prefix=prefix, by=by, stream=context == "stream",
-        as_jsonl=as_jsonl, as_json=as_json,
-        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        say=_said(quiet, verbose))
+    run(files or ["-"], model=model, output=output, format=from_, text_column=text_column,
+        label_column=label_column, label=label, per=per, pairs=pairs, columns=columns, prefix=prefix, by=by,
+        stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json, encoding_errors=encoding_errors,
+        device=device, threads=threads, quiet=quiet, say=_said(quiet, verbose))
 
 
 # --- Reports and housekeeping -----------------------------------------------------------------------------

@@ -195,6 +195,8 @@ class LMSettings(Settings):
     lower: bool = option(False, "Lower-case the text.", panel="Data")
     text_column: str | None = option(
         None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
+    label_column: str | None = option(
+        None, "Learn text given its label, which is in this column or key.", panel="Data", metavar="COLUMN")
     unit: str = option(
         "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
         flags={"--paragraphs": "paragraph", "--documents": "document"})
@@ -219,6 +221,12 @@ class LMSettings(Settings):
     ema: float = option(
         0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
         high=0.99999)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_column and self.context == "stream":
+            raise UsageError("--label-column: want --context line, as each text begins with its own label, "
+                             "found --context stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +279,7 @@ class ClassifySettings(WordSettings):
     layers: int = option(1, "Layers.", panel="Network", low=1)
     embed: int = option(300, "Size of the token embedding.", panel="Network", low=1)
     affix_embed: int = option(
-        200, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
+        120, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
     token_dropout: float = option(
         0.2, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
     lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")

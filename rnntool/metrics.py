@@ -181,6 +181,14 @@ def unseen_labels(gold: Counter[str], known: Collection[str]) -> dict[str, int]:
     return {label: n for label, n in gold.most_common() if label not in known}
 
 
+def figures(report: Mapping[str, Any]) -> dict[str, int | float]:
+    """The numbers of a report by name; those of further columns have the column's name in front."""
+    found = {key: value for key, value in report.items() if isinstance(value, int | float)}
+    for name, column in report.get("columns", {}).items():
+        found |= {f"{name} {key}": value for key, value in figures(column).items()}
+    return found
+
+
 def signature(**parts: object) -> str:
     """What a score depends on, in one line: `name:value` joined by "|", in the order given, None left out."""
     given = ((name, str(value).replace("|", "%7C")) for name, value in parts.items() if value is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -103,6 +103,7 @@ class Model:
         self.config = settings
         self.task = task
         self.engine = engine
+        self._reading = 0  # windows being read: more than one where a stream's records come from this model
 
     @property
     def name(self) -> str:
@@ -199,26 +200,39 @@ class Model:
                      for start, end in spans]
             yield record, task.rank(probs[None])[0], words
 
-    def score(self, texts: Iterable[str | Text], *, stream: bool = False) -> Iterator[Scored]:
+    def score(
+        self, texts: Iterable[str | Text], *, stream: bool = False, label: str | None = None
+    ) -> Iterator[Scored]:
         """Log-probabilities of the tokens of each text, in nats.
 
-        With `stream` the state is carried from one text to the next; otherwise each starts from BOS.
+        With `stream` the state is carried from one text to the next; otherwise each starts from BOS, or where
+        the model learned text given a label from that of the text, or from `label` in its place.
         """
-        return (result for _, result in self.scored(map(_text, _several(texts)), stream=stream))
+        return (result for _, result in self.scored(map(_text, _several(texts)), stream=stream, label=label))
 
     def scored(
-        self, records: Iterable[Text], *, stream: bool = False, ready: Ready = _always, flush: Flush = _never
+        self, records: Iterable[Text], *, stream: bool = False, label: str | None = None,
+        ready: Ready = _always, flush: Flush = _never,
     ) -> Iterator[tuple[Text, Scored]]:
         """Each text with its log-probabilities; see `score`."""
         task = self.require(LMTask)
+        if stream and task.labels is not None:
+            raise UsageError(f"--context stream: {self.name} reads each text from its own label on; leave it "
+                             "out")
+        if label is not None:
+            task.begin(label)  # an error, where it can't
+            given = (label,)
+            records = (replace(record, labels=given) for record in records)
         if stream:
             return _flushed(task.score_stream(self.engine, records), ready, flush)
         return self._run(records, task.decode, ready=ready, flush=flush)
 
     def compare(
-        self, pairs: Iterable[Pair], *, ready: Ready = _always, flush: Flush = _never
+        self, pairs: Iterable[Pair], *, label: str | None = None, ready: Ready = _always,
+        flush: Flush = _never,
     ) -> Iterator[tuple[Pair, Scored, Scored]]:
-        """Each minimal pair with the scores of its two sentences."""
+        """Each minimal pair with the scores of its two sentences, given `label` if the model wants one."""
+        self.require(LMTask).begin(label)  # an error, where it can't
         kept: deque[Pair] = deque()
 
         def sentences() -> Iterator[Text]:
@@ -226,7 +240,7 @@ class Model:
                 kept.append(pair)
                 yield from map(Text, pair.texts())
 
-        scored = self.scored(sentences(), ready=ready, flush=flush)
+        scored = self.scored(sentences(), label=label, ready=ready, flush=flush)
         for _, good in scored:
             _, bad = next(scored)
             yield kept.popleft(), good, bad
@@ -235,6 +249,7 @@ class Model:
         self,
         prompts: Iterable[str] = ("",),
         *,
+        label: str | None = None,
         n: int = 1,
         seed: int = 0,
         max_tokens: int = 500,
@@ -250,6 +265,7 @@ class Model:
     ) -> Iterator[Generated]:
         """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
 
+        `label` is what all are written given, where the model learned text given labels; it has to have one.
         Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or
         before `stop`. With `no_repeat_ngram` no run of that many tokens comes twice in a text, its prompt
         included. `watch` is told of the prompt and of each piece of text as it comes, with `batch_size`
@@ -257,9 +273,10 @@ class Model:
         characters or words that the model does not know.
         """
         task = self.require(LMTask)
-        writer = _Writer(task, EngineStep(self.engine, budget=task.budget), seed=seed, max_tokens=max_tokens,
-                         min_tokens=min_tokens, sampling=sampling or Sampling(),
-                         no_repeat_ngram=no_repeat_ngram, stop=stop, watch=watch)
+        writer = _Writer(task, EngineStep(self.engine, budget=task.budget), bos=task.begin(label),
+                         seed=seed, max_tokens=max_tokens, min_tokens=min_tokens,
+                         sampling=sampling or Sampling(), no_repeat_ngram=no_repeat_ngram, stop=stop,
+                         watch=watch)
         wanted = ((prompt, writer.ids(prompt, allow_unknown)) for prompt in _several(prompts))
         if beam:
             for i, (prompt, ids) in enumerate(wanted):
@@ -288,16 +305,20 @@ class Model:
         with _Workers(self.workers) as workers:
             windows = self._windows(records, ready)
             while True:
+                self._reading += 1
                 try:
                     window = next(windows, None)
                 except RnntoolError:
                     for answers in pending:  # what came before a bad record is answered
                         yield from answers
                     raise
+                finally:
+                    self._reading -= 1
                 if window is None:
                     break
                 pending.append(self._answers(window, decode, workers))
-                self.task.forget()
+                if not self._reading:
+                    self.task.forget()
                 waiting = not ready()
                 while len(pending) > (0 if waiting else AHEAD):
                     yield from pending.popleft()
@@ -334,12 +355,13 @@ class Model:
         while True:
             try:
                 record = next(source)
+                example = self.task.example(record)
             except StopIteration:
                 break
             except RnntoolError:
                 yield window  # what came before a bad record is answered
                 raise
-            window.append((record, self.task.example(record)))
+            window.append((record, example))
             size += self.task.length(window[-1][1])
             if len(window) >= WINDOW or size >= WINDOW_TOKENS or not ready():
                 yield window
@@ -364,11 +386,12 @@ class _Writer:
     """Writes text after prompts."""
 
     def __init__(
-        self, task: LMTask, step: EngineStep, *, seed: int, max_tokens: int, min_tokens: int,
+        self, task: LMTask, step: EngineStep, *, bos: int, seed: int, max_tokens: int, min_tokens: int,
         sampling: Sampling, no_repeat_ngram: int, stop: str | None, watch: Callable[[str], None] | None,
     ) -> None:
         self.task = task
         self.step = step
+        self.bos = bos  # the token before every prompt: BOS or a label's
         self.seed = seed
         self.max_tokens = max_tokens
         self.min_tokens = min_tokens
@@ -399,8 +422,9 @@ class _Writer:
             streams = [tokenizer.stream_decoder(prompt) for _, prompt in batch]
             self.watch(batch[0][0])
         events = decoding.generate(
-            self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=BOS, eos=EOS,
-            max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
+            self.step, [prompt for _, prompt in batch], first_index=first, seed=self.seed, bos=self.bos,
+            eos=EOS, max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED,
+            sampling=self.sampling,
             no_repeat_ngram=self.no_repeat_ngram, stop=self._stops(batch) if self.stop else None,
         )
         for event in events:
@@ -422,7 +446,7 @@ class _Writer:
     def search(self, prompt: str, ids: list[int], *, beam: int, n: int, first: int) -> Iterator[Generated]:
         """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
         found = decoding.beam_search(
-            self.step, ids, beam=max(beam, n), bos=BOS, eos=EOS, max_tokens=self.max_tokens,
+            self.step, ids, beam=max(beam, n), bos=self.bos, eos=EOS, max_tokens=self.max_tokens,
             min_tokens=self.min_tokens, banned=BANNED, no_repeat_ngram=self.no_repeat_ngram,
         )
         for i, hypothesis in enumerate(found[:n]):

@@ -15,6 +15,7 @@ import torch
 from conftest import Run
 
 from rnntool import model
+from rnntool.errors import UsageError
 from rnntool.formats import Text
 from rnntool.models.network import Network
 from rnntool.models.weights import load_network
@@ -98,6 +99,12 @@ def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.Monk
     found = dynamic_nats(network, task, TEXTS, Dynamic(lr=0.5, decay=0.01), CPU)
     assert found == pytest.approx(want, rel=1e-4)
     assert found != pytest.approx(plain, rel=1e-3)
+
+
+def test_dynamic_evaluation_that_diverges_is_an_error(writer: Path) -> None:
+    network, task, _ = loaded(writer, "stream")
+    with pytest.raises(UsageError, match="lower --dynamic-lr"):
+        dynamic_nats(network, task, TEXTS, Dynamic(lr=math.inf), CPU)
 
 
 def test_evaluate_reports_them_under_their_own_names(writer: Path, text_file: Path, run: Run) -> None:

@@ -84,7 +84,7 @@ def streamed(columns: int, steps: int, lines: int = 30) -> tuple[Streamed, list[
     records = [Text(line) for line in tiny.lines_of_text(lines)]
     task = LMTask.learn(records, LMSettings(tokenizer="char"))
     examples = [task.example(record) for record in records]
-    targets = [i for ids in examples for i in (*ids.tolist(), 3)]
+    targets = [i for ids in examples for i in (*ids.tolist()[1:], 3)]
     return Streamed(task, examples, columns=columns, steps=steps), targets
 
 

@@ -120,6 +120,22 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
     wrong = run("tag", "-m", joint, "--jsonl", "--column", "a,b", input=words)
     assert wrong.code == 2
     assert "want 3 names" in wrong.err
+    spans = json.loads(run("tag", "-m", joint, "--jsonl", "--scheme", "iobes", input=words).out)
+    assert (spans["upos"], spans["NER"][2]) == (found["upos"], "S-PER")
+
+
+@pytest.mark.parametrize(("to", "columns", "message"), [
+    ("jsonl", "tokens,b,c", "--column: want keys that JSONL has free, each once, found 'tokens'"),
+    ("jsonl", "a,,tags", "found 'tags'"),
+    ("conllu", "upos,UPOS,NER", "--column: want each column once, found upos, UPOS, NER"),
+    ("conllu", ",upos,NER", "--column: want each column once, found upos, upos, NER"),
+])  # fmt: skip
+def test_columns_that_would_be_written_over_each_other(
+    to: str, columns: str, message: str, joint: Path, run: Run
+) -> None:
+    done = run("tag", "-m", joint, "--to", to, "--column", columns, input="the baker sings .")
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
 
 
 def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
@@ -130,6 +146,8 @@ def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
     assert report["columns"]["NER"]["f1"] == 1.0
     assert "per_label" in report["columns"]["xpos"]
     assert "accuracy_all" in run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint).out
+    assert re.search(r"^dev NER f1 +1.0000$", run("info", joint).out, re.MULTILINE)
+    assert "| xpos accuracy | 1.0000 |" in (joint / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("columns", ["upos,upos", ",", "upos,,"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_language_models(cell: str, layers: int, head: str, tmp_path: Path) -> N
     encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, cell=cell, layers=layers, hidden=hidden)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5])  # BOS is there: no row is empty
     assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("head", LM_HEADS)
+def test_language_models_that_read_more_than_they_predict(head: str, int8: bool, tmp_path: Path) -> None:
+    config, hidden = LM_HEADS[head]
+    fewer = replace(config, outputs=VOCABULARY - 4)
+    net = network(EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=hidden), fewer)
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=fewer.outputs)
+    arrays["tokens"][0] = VOCABULARY - 1
+    assert_equal(net, arrays, tmp_path / "m.onnx")
+    export.write(net, tmp_path / "m.onnx", int8=int8)
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    outputs = engine.run(arrays | engine.initial_state(5))
+    assert outputs["logits"].shape == (7, 5, fewer.outputs)
 
 
 @pytest.mark.parametrize("head", OTHER_HEADS)

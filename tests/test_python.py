@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 import rnntool
 from rnntool.decoding import Sampling
@@ -202,3 +203,20 @@ def test_one_text_is_not_taken_for_its_characters(
             list(getattr(rnntool.load(folder, threads=1), name)("the baker"))
     with pytest.raises(UsageError, match=r"scheme: want one of iob1, .*, found 'iob3'"):
         list(rnntool.load(tagger, threads=1).tag(["the baker"], scheme="iob3"))
+
+
+def test_a_stream_whose_records_come_from_the_same_model(
+    tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 20)
+    model = rnntool.load(tagger, threads=1)
+    sentences = [[word for word, _ in sentence] for sentence in tiny.pos_sentences(40, seed=5)]
+
+    def read() -> Iterator[list[str]]:
+        for i, sentence in enumerate(sentences):
+            list(model.tag([[f"{i}-{k}er" for k in range(30)]]))  # more words than the table keeps
+            yield sentence
+
+    want = [result.tags for sentence in sentences for result in model.tag([sentence])]
+    assert [result.tags for result in model.tag(read())] == want
+    assert len(model.task.features._index) <= 20 + 30, "the table starts anew all the same"

@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lm-stream-sgd-plateau": ("lm", {
         "context": "stream", "bptt": 20, "optimizer": "sgd", "momentum": 0.9, "lr": 4.0,
         "schedule": "plateau", "epochs": 4, "cell": "gru", "batch_size": 4}),
+    "lm-labels": ("lm-labels", {"epochs": 3, "label_column": "label", "dropout": 0.3, "batch_size": 4}),
     "lm-line": ("lm", {"epochs": 2, "token_dropout": 0.1, "schedule": "cosine", "warmup": 0.2}),
     "classify": ("classify", {"epochs": 4, "cell": "elman", "class_weights": "balanced", "dropout": 0.4}),
     "lm-window": ("lm", {
@@ -44,6 +45,7 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a task's training file."""
     made = {
         "lm": ("train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(40))),
+        "lm-labels": ("texts.tsv", tiny.tsv(tiny.labelled_texts(40))),
         "classify": ("train.tsv", tiny.tsv(tiny.questions(60))),
         "tag": ("train.conll", tiny.conll(tiny.ner_sentences(60))),
     }
@@ -118,6 +120,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bytes(
 ) -> None:
     task, settings = KINDS[kind]
     file = data(task)
+    task = task.partition("-")[0]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     report = tiny.train(task, whole, [file], **settings)
     last = figures_of(whole)[-1]["step"]

@@ -5,13 +5,18 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
 from rnntool import cli, model
+from rnntool.config import TagSettings
 from rnntool.formats import Sentence
+from rnntool.labels import convert
+from rnntool.models.heads import HeadConfig, TaggerHead
 from rnntool.tasks import TagTask
 from rnntool.tasks import tag as tagging
+from rnntool.training.run import _prepare_loss
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)
@@ -123,3 +128,27 @@ def test_class_weights_bring_rare_tags_up(head: str, tmp_path: Path) -> None:
         (found,) = model.load(tmp_path / weights, threads=1).tag([["b", "a", "b"]])
         tagged[weights] = found.tags
     assert tagged == {"none": ["COMMON"] * 3, "balanced": ["COMMON", "RARE", "COMMON"]}
+
+
+@pytest.mark.parametrize("scheme", ["iob1", "iobes", "bilou"])
+def test_calibration_reads_the_dev_data_in_its_own_scheme(scheme: str, ner: Path) -> None:
+    loaded = model.load(ner, threads=1)
+    data = tiny.ner_sentences(20, seed=4)
+    written = {name: [Sentence([w for w, _ in s], convert([t for _, t in s], "iob2", name)) for s in data]
+               for name in ("iob2", scheme)}
+    found = {name: loaded.task.calibrate(loaded.engine, records) for name, records in written.items()}
+    assert found[scheme] == found["iob2"]
+
+
+def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_word_has() -> None:
+    records = [Sentence(["a", "b", "c"], ["B-X", "O", "O"], more=[["P", "Q", "P"]]),
+               Sentence(["b", "b", "a"], ["B-Y", "I-Y", "O"], more=[["P", "P", "P"]])]
+    settings = TagSettings(class_weights="balanced", column="1,2")
+    task = TagTask.learn(records, settings)
+    sizes = tuple(len(column.labels) for column in task.columns)
+    head = TaggerHead(HeadConfig(kind="tag", outputs=sum(sizes), columns=sizes), 4)
+    examples = [task.example(record, targets=True) for record in records]
+    _prepare_loss(head, task, examples, settings)
+    for k, weights in enumerate(head.label_weights.split(sizes)):
+        gold = np.concatenate([example.tags[k] for example in examples if example.tags])
+        assert weights[gold].mean().item() == pytest.approx(1)

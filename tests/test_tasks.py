@@ -659,6 +659,6 @@ def test_windows_of_a_stream_hold_each_token_once() -> None:
                 real = window["targets"][:, column] >= 0
                 read[column] += window["tokens"][real, column].tolist()
                 wanted[column] += window["targets"][real, column].tolist()
-        assert list(chain(*read)) == [i for ids in examples for i in (2, *ids.tolist())]
-        assert list(chain(*wanted)) == [i for ids in examples for i in (*ids.tolist(), 3)]
+        assert list(chain(*read)) == [i for ids in examples for i in ids.tolist()]
+        assert list(chain(*wanted)) == [i for ids in examples for i in (*ids.tolist()[1:], 3)]
     assert list(task.windows([], columns=2, steps=5)) == []

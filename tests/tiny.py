@@ -111,6 +111,20 @@ def questions(n: int, seed: int = 0) -> list[tuple[str, str]]:
     return made
 
 
+# words of two kinds of text that have none in common
+WORDS_OF = {"food": ("bread", "soup", "rice", "beans"), "sky": ("sun", "wind", "cloud", "rain")}
+
+
+def labelled_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) of short texts, each of the words of its label alone."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        label = rng.choice(sorted(WORDS_OF))
+        made.append((" ".join(rng.choices(WORDS_OF[label], k=rng.randint(3, 5))), label))
+    return made
+
+
 def lines_of_text(n: int, seed: int = 0) -> list[str]:
     """Short sentences of a small alphabet."""
     return [" ".join(word for word, _ in sentence) for sentence in pos_sentences(n, seed)]

@@ -88,7 +88,9 @@ def _adapted(
 def _columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]:
     """The columns that were given; `UsageError` for those that the model's task doesn't read."""
     given = {name: value for name, value in columns.items() if value is not None}
-    foreign = [flag(name) for name in given if not hasattr(loaded.task.settings, name)]
+    task = loaded.task
+    foreign = [flag(name) for name in given if not hasattr(task.settings, name)
+               or (name == "label_column" and isinstance(task, LMTask) and task.labels is None)]
     if foreign:
         raise UsageError(f"{', '.join(foreign)}: the model {loaded.name} ({loaded.task.name}) reads no such "
                          "column; leave it out")

@@ -19,7 +19,7 @@ from rnntool.tasks.reading import Say
 
 
 def run(
-    prompts: list[str], *, model: str, output: str | None, prompt_file: str | None, n: int,
+    prompts: list[str], *, model: str, label: str | None, output: str | None, prompt_file: str | None, n: int,
     sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int, beam: int,
     min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int,
     allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
@@ -55,8 +55,8 @@ def run(
                         format="text", errors=encoding_errors, say=say, quiet=quiet)
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
         samples = writer.generate(
-            wanted, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling,
-            no_repeat_ngram=no_repeat_ngram, beam=beam, stop=stop,
+            wanted, label=label, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens,
+            sampling=sampling, no_repeat_ngram=no_repeat_ngram, beam=beam, stop=stop,
             batch_size=1 if stream else batch_size, allow_unknown=allow_unknown,
             watch=show if stream else None, ready=inputs.ready,
         )
@@ -65,7 +65,7 @@ def run(
             if copy:
                 copies, runs = copies + copy.found, runs + copy.runs
             if as_jsonl:
-                show(_json(sample, seed, copy, with_log_probs=with_log_probs))
+                show(_json(sample, seed, label, copy, with_log_probs=with_log_probs))
             elif stream:
                 show(between)
             else:
@@ -77,9 +77,11 @@ def run(
         tell(f"{copied}: has {share} of the {runs:,} runs of {copied_words} words in the new text")
 
 
-def _json(sample: Generated, seed: int, copy: Copied | None, *, with_log_probs: bool) -> str:
-    fields = {"index": sample.index, "seed": seed, "prompt": sample.prompt, "text": sample.text,
-              "finished": sample.finished}
+def _json(
+    sample: Generated, seed: int, label: str | None, copy: Copied | None, *, with_log_probs: bool
+) -> str:
+    fields = {"index": sample.index, "seed": seed, **({"label": label} if label is not None else {}),
+              "prompt": sample.prompt, "text": sample.text, "finished": sample.finished}
     if with_log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if copy:

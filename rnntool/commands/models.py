@@ -10,7 +10,10 @@ from typing import Any
 
 from rnntool import console, modeldir
 from rnntool.errors import ModelError, RnntoolError, UsageError
+from rnntool.labels import Labels
+from rnntool.metrics import figures
 
+SHOWN = 20  # labels
 FIGURES = ("f1", "accuracy", "perplexity")  # the one that tells most comes first
 
 
@@ -56,13 +59,23 @@ def run_info(model: str, *, as_json: bool) -> None:
                     f"{config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),
         ("outputs", f"{head['outputs']:,}"),
+        *_labels(folder, config),
         ("graph", config["graph"]),
         ("weights", "yes" if (folder / modeldir.WEIGHTS).exists() else "no, only the graph that runs"),
         *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-          for key, value in (config.get("report") or {}).items() if isinstance(value, int | float)),
+          for key, value in figures(config.get("report") or {}).items()),
         *((f"set {key}", str(value)) for key, value in config["settings"].items() if value is not None),
     ]
     print(console.table(rows), end="")
+
+
+def _labels(folder: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a classifier gives, or a language model writes text given."""
+    given = config["task"] == "lm" and config["settings"].get("label_column")
+    if not given and config["task"] != "classify":
+        return []
+    names = Labels.load(folder).names
+    return [("labels", ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else ""))]
 
 
 def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:

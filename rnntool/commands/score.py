@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
+from rnntool.config import LMSettings
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import Text, read_pairs
 from rnntool.model import Model
@@ -26,8 +27,8 @@ GROUPS = ("field", "linguistics_term", PHENOMENON)  # its keys from the broad to
 
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
-    per: str | None, pairs: bool, columns: str | None, prefix: str | None,
-    by: str | None, stream: bool, as_jsonl: bool, as_json: bool,
+    label_column: str | None, label: str | None, per: str | None, pairs: bool, columns: str | None,
+    prefix: str | None, by: str | None, stream: bool, as_jsonl: bool, as_json: bool,
     encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
 ) -> None:
     """Score files, line by line, by token or word, or pair by pair."""
@@ -35,6 +36,9 @@ def run(
         raise UsageError("--pairs compares whole sentences; leave --per and --context out")
     if pairs and text_column:
         raise UsageError("--text-column is for single texts; give --columns GOOD,BAD")
+    if label_column and (label is not None or pairs):
+        other = "--pairs" if label is None else "--label, which is that of all texts"
+        raise UsageError(f"--label-column is for single texts and goes without {other}; leave one out")
     if columns and not pairs:
         raise UsageError("--columns names the two sentences of a pair; give --pairs, or --text-column")
     if (prefix or by) and not pairs:
@@ -47,15 +51,14 @@ def run(
         if pairs:
             inputs = _pair_inputs(files, columns, prefix, format, encoding_errors, say, quiet)
             groups = [name.strip() for name in by.split(",")] if by else None
-            _score_pairs(scorer, inputs, out, groups, as_json=as_json, as_jsonl=as_jsonl)
+            _score_pairs(scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
             return
-        columns_of = {"text_column": text_column} if text_column else {}
-        settings = task.settings.replace(unit="line", **columns_of)
+        settings = _settings(task, text_column, label_column, label)
         inputs = Inputs(files, "lm", lambda lines, found: task.read(lines, found, settings, targets=False),
                         format=format, errors=encoding_errors, say=say, quiet=quiet)
         if per and not as_jsonl:
             out.write(HEADER)
-        scored = scorer.scored(inputs, stream=stream, ready=inputs.ready, flush=out.flush)
+        scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
         for number, (record, result) in enumerate(scored, 1):
             if as_jsonl:
                 out.write(_json(record, result, per))
@@ -64,6 +67,21 @@ def run(
             else:
                 perplexity = math.exp(min(700.0, -result.total_nats / len(result.log_probs)))
                 out.write(f"{result.total_nats:.4f}\t{perplexity:.4f}\t{len(result.log_probs)}\n")
+
+
+def _settings(
+    task: LMTask, text_column: str | None, label_column: str | None, label: str | None
+) -> LMSettings:
+    """How lines are read; where one label is given for all, theirs need not be there."""
+    settings: LMSettings = task.settings.replace(unit="line")
+    if label_column and task.labels is None:
+        raise UsageError(f"--label-column: the model learned text without labels, found {label_column!r}; "
+                         "leave it out")
+    if text_column:
+        settings = settings.replace(text_column=text_column)
+    if label is not None:
+        return settings.replace(label_column=None)
+    return settings.replace(label_column=label_column) if label_column else settings
 
 
 def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
@@ -100,7 +118,8 @@ def _pair_inputs(
 
 
 def _score_pairs(
-    scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, as_json: bool, as_jsonl: bool
+    scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, label: str | None,
+    as_json: bool, as_jsonl: bool,
 ) -> None:
     """A pair counts as right where the better one has the higher log-probability; a tie is wrong.
 
@@ -109,7 +128,7 @@ def _score_pairs(
     """
     every = _Tally()
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
-    for pair, *scored in scorer.compare(inputs, ready=inputs.ready, flush=out.flush):
+    for pair, *scored in scorer.compare(inputs, label=label, ready=inputs.ready, flush=out.flush):
         good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
                      for text, result in zip(pair.texts(), scored, strict=True)]
         right = good > bad

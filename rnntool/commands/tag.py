@@ -32,7 +32,7 @@ def run(
         raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
     if to is not None:
         _writer(task, to, to, column, probs)  # says at once what is wrong with it
-    if scheme and not task.scheme:
+    if scheme and not any(column.scheme for column in task.columns):
         raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
     settings = task.settings.replace(column=None)

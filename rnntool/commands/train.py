@@ -15,6 +15,8 @@ from typing import Any
 
 from rnntool import config, console
 from rnntool.errors import UsageError
+from rnntool.labels import Labels
+from rnntool.metrics import figures
 from rnntool.training.loop import Interrupted
 from rnntool.training.run import Job, train
 
@@ -114,17 +116,13 @@ def run(
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
     elif not quiet:
-        shown = _shown(report)
-        for name, column in report.get("columns", {}).items():
-            shown += [(f"{name} {key}", figure) for key, figure in _shown(column) if key != "tokens"]
+        shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+                 for name, value in figures(report).items() if name.split()[-1] in SHOWN]
         sys.stderr.write(console.table(shown, right=(1,)))
-        console.say(f"model written to {out}; try: {NEXT[task].format(out=shlex.quote(str(out)))}")
-
-
-def _shown(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The figures of a report that are printed."""
-    return [(key, f"{report[key]:.4f}" if isinstance(report[key], float) else f"{report[key]:,}")
-            for key in SHOWN if key in report]
+        following = NEXT[task].format(out=shlex.quote(str(out)))
+        if task == "lm" and (out / "labels.txt").exists():
+            following += f" --label {shlex.quote(Labels.load(out).names[0])}"
+        console.say(f"model written to {out}; try: {following}")
 
 
 def _absolute(path: str) -> str:

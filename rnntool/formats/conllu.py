@@ -52,7 +52,7 @@ def read(
     `text` is that of the `# text` comment. Lines of other than ten columns and IDs of no known kind raise
     DataError, as does a word without UPOS or DEPREL where `need_tags` asks for it.
     """
-    places = [_column(column) for column in columns]
+    places = _places(columns)
     block: list[str] = []
     for line in lines:
         if is_blank(line):
@@ -100,6 +100,15 @@ def _sentence(
     return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more=tags[1:])
 
 
+def _places(columns: Sequence[str | None]) -> list[_Place]:
+    """Where the columns are; `UsageError` where two are in one place, as `upos` and `UPOS`."""
+    places = [_column(column) for column in columns]
+    if len(set(places)) < len(places):
+        names = ", ".join(column or "upos" for column in columns)
+        raise UsageError(f"--column: want each column once, found {names}; leave one out")
+    return places
+
+
 def _column(column: str | None) -> _Place:
     name = column or "upos"
     if name.lower() in _COLUMNS:
@@ -142,7 +151,7 @@ class Writer(BlockWriter):
 
     def __init__(self, columns: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
         """`columns` are those of `read`; `probs` writes each first tag's probability to MISC, as `Prob`."""
-        self._places = [_column(column) for column in columns]
+        self._places = _places(columns)
         self._probs = probs
         self._number = 0  # of the record
         self._new_paragraph = False

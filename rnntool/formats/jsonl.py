@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from rnntool.errors import DataError
+from rnntool.errors import DataError, UsageError
 from rnntool.formats.conll import is_blank
 from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
 from rnntool.streams import Lines
@@ -16,6 +16,7 @@ Offsets = list[tuple[int, int]]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # keys that a message lists
+_OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a sentence that are no tags
 
 
 def whole(lines: Iterable[str]) -> bool:
@@ -101,11 +102,15 @@ class Writer(SentenceWriter):
     """
 
     def __init__(self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
-        """`tag_keys` are those of `read_sentences`.
+        """`tag_keys` are those of `read_sentences`; `UsageError` for keys that have something else in them.
 
         `probs` adds the probability of each tag, and to each entity the mean of its words' as `score`.
         """
         self._keys = [key or "tags" for key in tag_keys]
+        taken = [key for i, key in enumerate(self._keys) if key in _OWN or key in self._keys[:i]]
+        if taken:
+            raise UsageError(f"--column: want keys that JSONL has free, each once, found {taken[0]!r}; "
+                             "give it another name")
         self._probs = probs
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:

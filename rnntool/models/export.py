@@ -361,7 +361,8 @@ def _lm_head(g: Graph, head: LMHead, states: str) -> None:
     targets = g.input("targets", INT64, ["time", "batch"])
     if head.projection is not None:
         states = g.linear(states, head.projection, "projection")
-    logits = g.linear(states, head.output, "output")
+    logits = g.add("MatMul", states, g.weight(head.weight.T, "output.weight"))
+    logits = g.add("Add", logits, g.weight(head.output.bias, "output.bias"))
     g.output(logits, "logits", FLOAT, ["time", "batch", head.output.out_features])
     wanted = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
     log_probs = g.add("GatherElements", g.add("LogSoftmax", logits, axis=-1), wanted, axis=2)

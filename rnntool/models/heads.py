@@ -33,7 +33,10 @@ class HeadConfig:
 
 
 class LMHead(nn.Module):
-    """Softmax over the vocabulary, tied to the embedding, projected where sizes differ (Inan et al. 2017)."""
+    """Softmax over the vocabulary, tied to the embedding, projected where sizes differ (Inan et al. 2017).
+
+    Rows of the embedding behind the outputs are of tokens that are read and never predicted.
+    """
 
     def __init__(self, config: HeadConfig, input_size: int, embedding: nn.Embedding) -> None:
         super().__init__()
@@ -53,10 +56,16 @@ class LMHead(nn.Module):
         log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
         return {"logits": logits, "log_probs": log_probs * (targets != IGNORE)}
 
+    @property
+    def weight(self) -> Tensor:
+        """(V, D)."""
+        weight, size = self.output.weight, self.output.out_features
+        return weight if len(weight) == size else weight[:size]
+
     def logits(self, states: Tensor) -> Tensor:
         """(T, B, V)."""
-        logits: Tensor = self.output(states if self.projection is None else self.projection(states))
-        return logits
+        states = states if self.projection is None else self.projection(states)
+        return functional.linear(states, self.weight, self.output.bias)
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""

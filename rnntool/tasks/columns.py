@@ -55,9 +55,9 @@ class TagColumn:
                             f"{next(iter(tags))!r}; see --column")
         return cls(Labels.from_counts(_completed(tags) if scheme else tags), scheme)
 
-    def ids(self, tags: Sequence[str], unknown: int) -> NDArray[np.int32]:
-        """The ids of gold tags in the training data's scheme, `unknown` for those that it never had."""
-        return np.array([self.labels.get(tag, unknown) for tag in self.inner(tags, self.scheme)], np.int32)
+    def ids(self, tags: Sequence[str], scheme: str | None, unknown: int) -> NDArray[np.int32]:
+        """The ids of gold tags in `scheme`, `unknown` for those that the training data never had."""
+        return np.array([self.labels.get(tag, unknown) for tag in self.inner(tags, scheme)], np.int32)
 
     def inner(self, tags: Sequence[str], scheme: str | None) -> list[str]:
         """Gold tags, in `scheme`, as the network learns them."""

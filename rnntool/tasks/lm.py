@@ -3,6 +3,9 @@
 Each record is read as BOS w1 … wn and predicted as w1 … wn EOS: BOS is never scored, EOS always is. In the
 `stream` context the state is carried from record to record, in the `line` context each record starts from
 zero.
+
+Text given a label begins with a token of its label in place of BOS. These tokens come behind the vocabulary:
+the embedding has a row for each, the softmax has none, so they take no probability from the text.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from rnntool import metrics, tokenize
 from rnntool.config import LMSettings
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import Text, read_texts
+from rnntool.labels import Labels
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
     IGNORE,
@@ -42,6 +46,7 @@ SCORE_COLUMNS = 16  # of a stream, where a training only wants to know whether i
 SCORE_STEPS = 1000  # the least length of such a column
 # characters that stand between records, and EOS for them
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}
+SHOWN = 20  # labels that a message lists
 BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, figure=metrics.bits_per_char)
 
 
@@ -125,14 +130,20 @@ class Scored:
 
 
 class LMTask(Task[Text, NDArray[np.int32], Scored]):
-    """Predicts the next token."""
+    """Predicts the next token, and with `labels` does so given the label of the text.
+
+    An example is the ids of a text behind BOS or its label's.
+    """
 
     name = "lm"
     criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
 
-    def __init__(self, tokenizer: Tokenizer, *, settings: LMSettings) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, settings: LMSettings, labels: Labels | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
+        self.labels = labels
         self.budget = max(64, min(8192, LOGITS_BUDGET // tokenizer.size))  # padded tokens in a batch
         self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1 for what ends the word before it
         self.ends_word[[*tokenizer.openers, EOS]] = 1
@@ -140,42 +151,83 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
-        return read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column)
+        return read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
+                          label_column=settings.label_column)
 
     @classmethod
     def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
-        """Vocabulary of training texts."""
+        """Vocabulary of training texts, and their labels where text is learned given them."""
         assert isinstance(settings, LMSettings)
         if not any(record.text for record in records):
             raise DataError("training data: want text, found none")
+        labels = Labels.collect(map(_label, records)) if settings.label_column else None
+        if labels is not None and len(labels) < 2:
+            raise DataError("training data: want at least 2 different labels, found only "
+                            f"{labels.names[0]!r}; see --label-column")
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count,
         )
-        return cls(tokenizer, settings=settings)
+        return cls(tokenizer, settings=settings, labels=labels)
 
     def config(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.config()}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)
+        if self.labels is not None:
+            self.labels.save(folder)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
-        return cls(tokenize.load(folder, config["tokenizer"]), settings=settings)
+        labels = Labels.load(folder) if settings.label_column else None
+        return cls(tokenize.load(folder, config["tokenizer"]), settings=settings, labels=labels)
 
     def sizes(self) -> dict[str, int]:
-        return {"vocabulary": self.tokenizer.size, "outputs": self.tokenizer.size}
+        return {"vocabulary": self.tokenizer.size + len(self.labels or ()), "outputs": self.tokenizer.size}
+
+    def begin(self, label: str | None) -> int:
+        """The token that a text with this label begins with, BOS where the model learned none.
+
+        `UsageError` for a label that it doesn't know, and for none where it wants one.
+        """
+        if self.labels is None:
+            if label is not None:
+                raise UsageError(f"--label: the model learned text without labels, found {label!r}; leave it "
+                                 "out")
+            return BOS
+        if label is None or label not in self.labels:
+            found = "none" if label is None else repr(label)
+            raise UsageError(f"--label: want a label that the model learned ({self._known()}), found {found}")
+        return self.tokenizer.size + self.labels.id(label)
+
+    def check(self, records: Iterable[Text]) -> None:
+        """`DataError` for the first record that has no label, several, or one that training never saw."""
+        for record in records:
+            self._begin(record)
+
+    def _begin(self, record: Text) -> int:
+        if self.labels is None:
+            return BOS
+        label = _label(record)
+        if label not in self.labels:
+            raise DataError(f"{_place(record)}: want a label that training saw ({self._known()}), found "
+                            f"{label!r}; see --label-column")
+        return self.begin(label)
+
+    def _known(self) -> str:
+        names = self.labels.names if self.labels is not None else ()
+        return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
     def example(self, record: Text, *, targets: bool = False) -> NDArray[np.int32]:
-        return np.array(self.tokenizer.encode(record.text), np.int32)
+        return np.array([self._begin(record), *self.tokenizer.encode(record.text)], np.int32)
 
     def length(self, example: NDArray[np.int32]) -> int:
-        return len(example) + 1
+        return len(example)
 
     def collate(self, examples: Sequence[NDArray[np.int32]]) -> Arrays:
-        tokens, lengths = pad([np.concatenate([[BOS], ids]) for ids in examples], PAD)
-        targets, _ = pad([np.concatenate([ids, [EOS]]) for ids in examples], IGNORE)
+        tokens, lengths = pad(examples, PAD)
+        targets, _ = pad([np.append(ids[1:], EOS) for ids in examples], IGNORE)
         return {"tokens": tokens, "lengths": lengths, "targets": targets}
 
     def windows(self, examples: Sequence[NDArray[np.int32]], *, columns: int, steps: int) -> Iterator[Arrays]:
@@ -185,8 +237,8 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         """
         if not examples:
             return
-        tokens = np.concatenate([np.concatenate([[BOS], ids]) for ids in examples])  # (N,)
-        targets = np.concatenate([np.concatenate([ids, [EOS]]) for ids in examples])
+        tokens = np.concatenate(examples)  # (N,)
+        targets = np.concatenate([np.append(ids[1:], EOS) for ids in examples])
         height = -(-len(tokens) // columns)
         missing = height * columns - len(tokens)
         tokens = np.append(tokens, np.full(missing, PAD)).reshape(columns, height).T  # (N / columns, columns)
@@ -293,6 +345,9 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         if self.settings.unit != other.settings.unit:
             raise UsageError(f"--compare: want another model whose --unit is {self.settings.unit}, found one "
                              f"whose is {other.settings.unit}")
+        if other.labels is not None and self.labels is None:
+            raise UsageError("--compare: want a model that reads no labels, found one of text given a label; "
+                             "name the other one here and that one with -m")
         ours, theirs = self.tokenizer, other.tokenizer
         if _vocabulary(ours) == _vocabulary(theirs) and all(
                 _pieces(ours, record.text) == _pieces(theirs, record.text) for record in records):
@@ -335,6 +390,19 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
             log_probs = self.run(engine, arrays, ends=False)["log_probs"].T  # (B, T)
             rows |= {i: row[: lengths[i]] for i, row in zip(batch, log_probs, strict=True)}
         return [rows[i] for i in range(len(examples))]
+
+
+def _label(record: Text) -> str:
+    """The label that a record's text is read given; `DataError` where it is not one."""
+    if len(record.labels) != 1:
+        found = f"{len(record.labels)} ({', '.join(record.labels)})" if record.labels else "none"
+        raise DataError(f"{_place(record)}: want one label, found {found}; see --label-column and --from, or "
+                        "rnntool score --label")
+    return record.labels[0]
+
+
+def _place(record: Text) -> str:
+    return record.place or f"text {record.text[:SHOWN]!r}"
 
 
 def _vocabulary(tokenizer: Tokenizer) -> list[str]:

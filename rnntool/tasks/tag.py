@@ -117,7 +117,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         tags = None
         if targets:
             pairs = zip(self.columns, _columns(record), strict=True)
-            tags = [column.ids(gold, IGNORE) for column, gold in pairs]
+            tags = [column.ids(gold, column.scheme, IGNORE) for column, gold in pairs]
         return TagExample(self.features.rows(record.words), tags)
 
     def forget(self) -> None:
@@ -230,10 +230,14 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         """A temperature for each column; with a CRF it is that of the whole chain's scores."""
         batches: list[list[Scored]] = [[] for _ in self.columns]
         learned: list[Chain | None] = [None for _ in self.columns]
+        schemes = [column.found_scheme(_columns(record)[k] for record in records)
+                   for k, column in enumerate(self.columns)]
         for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
-            arrays = self.encode([records[i] for i in batch], targets=True)
-            for k, (_, emissions, chain) in enumerate(self._scores(self.run(engine, arrays))):
-                batches[k].append((emissions, arrays["lengths"], arrays["targets"][k]))
+            sentences = [records[i] for i in batch]
+            arrays = self.encode(sentences)
+            for k, (column, emissions, chain) in enumerate(self._scores(self.run(engine, arrays))):
+                gold = [column.ids(_columns(sentence)[k], schemes[k], IGNORE) for sentence in sentences]
+                batches[k].append((emissions, arrays["lengths"], pad(gold, IGNORE)[0]))
                 learned[k] = chain
         temperatures = [column.temperature(scored, chain) for column, scored, chain in
                         zip(self.columns, batches, learned, strict=True)]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rnntool.config import cores
 from rnntool.engines.torch import pick_device, to_tensors
+from rnntool.errors import UsageError
 from rnntool.formats import Text
 from rnntool.models.cells import State
 from rnntool.models.network import Network
@@ -77,7 +78,7 @@ def dynamic_nats(
     """Summed negative log-likelihood of all tokens under dynamic evaluation; changes the weights.
 
     Krause et al. (2018), by stochastic gradient descent: w <- w - lr * gradient + decay * (w_0 - w), the
-    gradient that of the mean loss of the segment that was scored last.
+    gradient that of the mean loss of the segment that was scored last. `UsageError` where it diverges.
     """
     network.to(device).eval()
     weights = [p for p in network.parameters() if p.requires_grad]
@@ -90,6 +91,8 @@ def dynamic_nats(
             loss, ends = network.loss(tensors, None if anew else states)
             states = [tuple(part.detach() for part in state) for state in ends]
             nats += loss.item() * len(arrays["targets"])
+            if not math.isfinite(nats):
+                raise UsageError(f"--dynamic: want a loss that is a number, found {nats}; lower --dynamic-lr")
             gradients = torch.autograd.grad(loss, weights)
             with torch.no_grad():
                 for weight, gradient, start in zip(weights, gradients, first, strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rnntool import __version__
+from rnntool.metrics import figures
 
 PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
 NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with ReLU", "gru": "A GRU network",
@@ -12,6 +14,8 @@ NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with Re
             "bag": "A feed-forward network over the mean of the words"}
 EXAMPLES = {
     "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
+    "lm given a label": "rnntool generate -m {name} --label {label} -n 3\n"
+                        "    echo 'A line of text.' | rnntool score -m {name} --label {label}",
     "classify": "echo 'A line of text.' | rnntool classify -m {name}",
     "tag": "echo 'A line of text.' | rnntool tag -m {name}",
 }
@@ -20,22 +24,24 @@ FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1
            "f1", "f1_conlleval")
 
 
-def model_card(name: str, config: dict[str, Any]) -> str:
-    """A card in Markdown from what `config.json` holds."""
+def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -> str:
+    """A card in Markdown from what `config.json` holds; `label` is one that text is written given."""
     task, report, settings = config["task"], config.get("report") or {}, config["settings"]
     network = config["network"]["encoder"]
     kind = network["cell"] if network["kind"] == "rnn" else network["kind"]
     direction = " in both directions" if network["bidirectional"] else ""
     layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
-    found = [key for key in FIGURES if isinstance(report.get(key), float)]
-    figures = "".join(f"| {key} | {report[key]:.4f} |\n" for key in found)
-    table = f"## On the development data\n\n| figure | value |\n|---|---|\n{figures}\n" if figures else ""
+    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in figures(report).items()
+                   if isinstance(value, float) and name.split()[-1] in FIGURES)
+    table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items()
                      if value is not None and key not in ABOUT)
     header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
               "tags": f"[rnntool, {', '.join(dict.fromkeys((network['kind'], kind)))}]",
               "license": settings["license"], "language": settings["language"]}
     lines = "".join(f"{key}: {value}\n" for key, value in header.items() if value)
+    example = EXAMPLES[task if label is None else f"{task} given a label"]
+    example = example.format(name=name, label=shlex.quote(label or ""))
     about = f"{settings['about']}\n\n" if settings["about"] else ""
     return (
         f"---\n{lines}---\n"
@@ -43,7 +49,7 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         f"{about}"
         f"{NETWORKS[kind]}{direction}, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
-        f"    {EXAMPLES[task].format(name=name)}\n\n"
+        f"    {example}\n\n"
         f"{table}## Settings\n\n{chosen}"
     )
 

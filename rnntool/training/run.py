@@ -113,6 +113,8 @@ def train(
         learner = kind.learn(train_records, settings, vectors=vectors[0] if job.task != "lm" else [])
     else:
         learner = _load_task(kind, resume / TASK, settings)
+    if isinstance(learner, LMTask):
+        learner.check(dev_records)  # before the training, and not when it is first evaluated
     say(f"{len(train_records):,} training records, {len(dev_records):,} for development")
     if isinstance(learner, TagTask) and fingerprint is None:
         _tell_schemes(learner, tell or say)
@@ -185,7 +187,8 @@ def write_model(
         }
         lines = (json.dumps(entry) + "\n" for entry in history)
         (stage / modeldir.METRICS).write_text("".join(lines), "utf-8")
-        (stage / modeldir.CARD).write_text(model_card(out.name, content), "utf-8")
+        label = task.labels.names[0] if isinstance(task, LMTask) and task.labels else None
+        (stage / modeldir.CARD).write_text(model_card(out.name, content, label=label), "utf-8")
         modeldir.write_json(stage / modeldir.CONFIG, content)
     modeldir.remove(out / modeldir.RESUME)
     return report
@@ -257,7 +260,9 @@ def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any
             raise DataError(f"{', '.join(job.dev)}: want records for development, found none; leave --dev "
                             "out to keep a share of the training records")
         return records, dev
-    return split(records, job.settings, ordered=kind is LMTask)
+    # records with labels are no running text, and often sorted by them
+    ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
+    return split(records, job.settings, ordered=ordered)
 
 
 def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:
@@ -284,7 +289,7 @@ def _check_unfreezing(settings: Settings, epochs: int) -> None:
     """Refuse an unfreezing that the training would end before."""
     begins = settings.unfreeze_every * (settings.layers + 1)
     if begins >= epochs:
-        raise UsageError(f"--unfreeze-every {settings.unfreeze_every}: the input of {settings.layers} layers "
+        raise UsageError(f"--unfreeze-every {settings.unfreeze_every}: the input "
                          f"is free after {begins} epochs, found {epochs}; give --epochs {begins + 1} or more")
 
 
@@ -376,8 +381,10 @@ def _prepare_loss(
         assert isinstance(settings, ClassifySettings)
         head.consistency = settings.consistency
     if settings.class_weights == "balanced":
+        # Labels without an example, as a scheme may have, are none of those that the mean is over.
         head.label_weights.copy_(torch.cat([
-            counts.sum() / (len(counts) * counts.clamp(min=1)) for counts in _label_counts(task, examples)]))
+            counts.sum() / (counts.count_nonzero() * counts.clamp(min=1))
+            for counts in _label_counts(task, examples)]))
 
 
 def _label_counts(task: Any, examples: list[Any]) -> list[Tensor]:

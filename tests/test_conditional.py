@@ -1,0 +1,269 @@
+"""Language models of text given a label: what they write and expect, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from rnntool import config, model
+from rnntool.cli import app
+from rnntool.engines.torch import TorchEngine
+from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.formats import Pair, Text
+from rnntool.model import Model
+from rnntool.models.weights import load_network
+from rnntool.tasks import LMTask
+from rnntool.tokenize import BOS, EOS
+from rnntool.training.run import Job, _read
+
+TEXTS = [Text(text, (label,)) for text, label in tiny.labelled_texts(30, seed=9)]
+OTHER = {"food": "sky", "sky": "food"}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled texts, sorted by label, that the model learns from."""
+    path = tmp_path_factory.mktemp("labelled") / "train.tsv"
+    path.write_text(tiny.tsv(sorted(tiny.labelled_texts(120), key=lambda row: row[1])), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def dev(table: Path) -> Path:
+    path = table.with_name("dev.tsv")
+    path.write_text(tiny.tsv((record.text, record.labels[0]) for record in TEXTS), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cook(table: Path, dev: Path) -> Path:
+    """A tied model of words, given a label."""
+    out = table.with_name("tiny-cook")
+    tiny.train("lm", out, [table], dev=[dev], label_column="label", tokenizer="word", epochs=25)
+    return out
+
+
+def invoke(*arguments: object, input: str = "") -> Result:
+    """A command in this process, which is faster."""
+    return CliRunner().invoke(app, list(map(str, arguments)), input=input, env={"RNNTOOL_THREADS": "1"})
+
+
+def refused(done: Result, code: int, sentence: str) -> None:
+    assert (done.exit_code, done.stdout) == (code, ""), done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# --- What it learns ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["onnx", "torch"])
+def loaded(request: pytest.FixtureRequest, cook: Path) -> Model:
+    """The model with either engine."""
+    found = model.load(cook, threads=1)
+    if request.param == "torch":
+        found.engine = TorchEngine(load_network(cook, found.config), torch.device("cpu"))
+    return found
+
+
+@pytest.mark.parametrize("label", tiny.WORDS_OF)
+def test_it_writes_text_of_the_label(label: str, loaded: Model) -> None:
+    texts = [sample.text for sample in loaded.generate(label=label, n=200, seed=1, max_tokens=60)]
+    words = set(tiny.WORDS_OF[label])
+    assert sum(bool(text) and set(text.split()) <= words for text in texts) >= 195
+    (best,) = loaded.generate(label=label, beam=4, min_tokens=3)
+    assert set(best.text.split()) <= words
+
+
+def test_the_engines_agree(cook: Path) -> None:
+    runs = model.load(cook, threads=1)
+    task = runs.require(LMTask)
+    learns = TorchEngine(load_network(cook, runs.config), torch.device("cpu"))
+    arrays = task.encode(TEXTS) | runs.engine.initial_state(len(TEXTS))
+    have, want = runs.engine.run(arrays), learns.run(arrays)
+    np.testing.assert_allclose(have["log_probs"], want["log_probs"], rtol=0, atol=1e-5)
+
+
+def test_text_is_far_likelier_given_its_own_label(loaded: Model) -> None:
+    def perplexity(texts: list[Text]) -> float:
+        scores = [p for scored in loaded.score(texts) for p in scored.log_probs]
+        return math.exp(-np.mean(scores))
+
+    right = perplexity(TEXTS)
+    assert perplexity([Text(t.text, (OTHER[t.labels[0]],)) for t in TEXTS]) > 10 * right
+    assert loaded.config["report"]["perplexity"] == pytest.approx(right, rel=1e-3)
+    assert right < 5
+    named = [scored.total_nats for scored in loaded.score([TEXTS[0].text], label=TEXTS[0].labels[0])]
+    assert named == pytest.approx([scored.total_nats for scored in loaded.score(TEXTS[:1])])
+    ((_, good, bad),) = loaded.compare([Pair("bread soup rice", "rain wind sun")], label="food")
+    assert good.total_nats > bad.total_nats
+
+
+def test_labels_take_no_probability(loaded: Model) -> None:
+    task = loaded.require(LMTask)
+    arrays = task.encode(TEXTS[:3])
+    assert arrays["tokens"][0].tolist() == [task.begin(text.labels[0]) for text in TEXTS[:3]]
+    assert arrays["tokens"][0].min() >= task.tokenizer.size
+    assert arrays["targets"].max() < task.tokenizer.size
+    outputs = loaded.engine.run(arrays | loaded.engine.initial_state(3))
+    assert outputs["logits"].shape[-1] == task.tokenizer.size == task.sizes()["outputs"]
+    assert task.sizes()["vocabulary"] == task.tokenizer.size + 2
+
+
+def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
+    task = model.load(writer, threads=1).require(LMTask)
+    assert task.begin(None) == BOS
+    assert task.encode([Text("", ("x",))])["tokens"].tolist() == [[BOS]]
+    assert task.encode([Text("", ("x",))])["targets"].tolist() == [[EOS]]
+
+
+@pytest.mark.parametrize(("label_column", "labels"), [("label", {"food", "sky"}), (None, {"sky"})])
+def test_records_with_labels_are_held_out_at_random(
+    label_column: str | None, labels: set[str], table: Path
+) -> None:
+    settings = config.resolve("lm", {"label_column": label_column})
+    job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
+    records, held = _read(job, LMTask, lambda message: None)
+    assert (len(records), len(held)) == (108, 12)
+    assert {label for record in held for label in record.labels} == labels
+
+
+# --- Commands ----------------------------------------------------------------------------------------------
+
+
+def test_train_generate_score_evaluate_info(
+    table: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke("train", "lm", table, "-o", "m", "--label-column", "3", "--tokenizer", "word",
+                  "--hidden", 16, "--embed", 16, "--layers", 1, "--epochs", 25, "--lr", 0.03,
+                  "--dropout", 0.1, "--ema", 0, "--batch-size", 10)
+    assert done.exit_code == 0, done.stderr
+    assert "try: rnntool generate -m m --label " in done.stderr
+    assert sorted((tmp_path / "m" / "labels.txt").read_text().split()) == ["food", "sky"]
+    assert "rnntool score -m m --label " in (tmp_path / "m" / "README.md").read_text()
+    done = invoke("generate", "-m", "m", "--label", "sky", "-n", 3, "--seed", 1, "--jsonl")
+    samples = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [sample["label"] for sample in samples] == ["sky"] * 3
+    assert set(samples[0]["text"].split()) <= set(tiny.WORDS_OF["sky"])
+    done = invoke("generate", "-m", "m", "--label", "food", "--stream", "rice", "--seed", 1)
+    assert done.stdout.startswith("rice") and set(done.stdout.split()) <= set(tiny.WORDS_OF["food"])
+
+    lines = invoke("score", "-m", "m", dev).stdout
+    assert invoke("score", "-m", "m", "--label-column", "label", dev).stdout == lines
+    alone = invoke("score", "-m", "m", "--label", TEXTS[0].labels[0], input=TEXTS[0].text + "\n").stdout
+    assert lines.startswith(alone)
+    pairs = "bread soup rice\train wind sun\n"
+    right = [json.loads(invoke("score", "-m", "m", "--pairs", "--json", "--label", label, input=pairs).stdout)
+             for label in ("food", "sky")]
+    assert [report["accuracy"] for report in right] == [1, 0]
+    report = json.loads(invoke("evaluate", "-m", "m", dev, "--json", "--cache", "--cache-lambda", 0).stdout)
+    assert report["perplexity"] < 7
+    assert report["perplexity_cache"] == pytest.approx(report["perplexity"], rel=1e-3)
+    assert "food" in invoke("info", "m").stdout
+
+
+def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -> None:
+    known = "want a label that the model learned (food, sky)"
+    refused(invoke("generate", "-m", cook), 2, f"--label: {known}, found none")
+    refused(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
+    refused(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
+    refused(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
+    refused(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: want one label, found none; see ")
+    refused(invoke("score", "-m", cook, "--context", "stream", dev), 2, "--context stream: tiny-cook")
+    refused(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
+            "--label-column is for single texts and goes without --label")
+    refused(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
+    refused(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "want a column 'kind'")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')
+    done = invoke("score", "-m", cook, bad)
+    assert (done.exit_code, done.stdout.count("\n")) == (3, 1), "what came before is answered"
+    assert "bad.jsonl:2: want a label that training saw (food, sky), found 'sea'" in done.stderr
+    bad.write_text('{"text": "rice", "label": ["food", "sky"]}\n')
+    refused(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: want one label, found 2 (food, sky)")
+
+
+def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
+    without = "the model learned text without labels"
+    refused(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}, found 'sky'")
+    refused(invoke("score", "-m", writer, "--label", "sky", dev), 2, f"--label: {without}")
+    refused(invoke("score", "-m", writer, "--label-column", "label", dev), 2, f"--label-column: {without}")
+    refused(invoke("evaluate", "-m", writer, "--label-column", "label", dev), 2, "reads no such column")
+
+
+def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    tiny.train("lm", plain, [table], dev=[dev], tokenizer="word", epochs=25)
+    done = invoke("evaluate", "-m", cook, "--compare", plain, dev, "--json")
+    assert done.exit_code == 0, done.stderr
+    compared = json.loads(done.stdout)["compare"]
+    assert (compared["figure"], compared["model"]) == ("perplexity", "plain")
+    assert compared["difference"] < -0.2
+    refused(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "want a model that reads no labels")
+
+
+@pytest.mark.parametrize(("rows", "sentence"), [
+    ([("a b", "x"), ("b", "")], r"data.tsv:3: want one label, found none; see --label-column"),
+    ([("a b", "x"), ("b", "x")], r"want at least 2 different labels, found only 'x'; see --label-column"),
+])
+def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.tsv"
+    file.write_text(tiny.tsv(rows), "utf-8")
+    with pytest.raises(DataError, match=sentence):
+        tiny.train("lm", tmp_path / "m", [file], label_column="label", dev_fraction=0.0)
+
+
+def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text(tiny.tsv([("rice", "food"), ("rice", "sea")]), "utf-8")
+    with pytest.raises(DataError, match=r"dev.tsv:3: want a label that training saw \(.*\), found 'sea'"):
+        tiny.train("lm", tmp_path / "m", [table], dev=[dev], label_column="label")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_stream_has_no_labels() -> None:
+    with pytest.raises(UsageError, match="--label-column: want --context line"):
+        config.resolve("lm", {"label_column": "label"}, preset_name="char")
+
+
+def test_foreign_labels_are_seen_when_a_model_is_loaded(cook: Path, copy: Callable[[Path], Path]) -> None:
+    damaged = copy(cook)
+    (damaged / "labels.txt").write_text("food\nsky\nsea\n")
+    with pytest.raises(ModelError, match="don't belong together"):
+        model.load(damaged)
+    (damaged / "labels.txt").unlink()
+    with pytest.raises(ModelError, match=r"labels\.txt"):
+        model.load(damaged)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a model folder."""
+    return lambda folder: shutil.copytree(folder, tmp_path / "copy")
+
+
+# --- Starting from another model ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["to labels", "from labels", "labels to labels"])
+def test_init(way: str, cook: Path, writer: Path, table: Path, tmp_path: Path) -> None:
+    base = writer if way == "to labels" else cook
+    kind = "char" if base == writer else "word"
+    labels = None if way == "from labels" else "label"
+    report = tiny.train("lm", tmp_path / "m", [table], init=str(base), freeze=True, label_column=labels,
+                        epochs=1, tokenizer=kind)
+    assert report["perplexity"] < 100
+    carried = model.load(tmp_path / "m", threads=1).config["init"]
+    assert any(part.startswith("input.embedding (") for part in carried["parts"])
+    assert {"layers.0.ahead", "layers.1.ahead"} <= set(carried["parts"])
