@@ -338,7 +338,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "fast": {"epochs": 5, "consistency": 0.0},
     },
     "tag": {
-        "fast": {"epochs": 10, "word_dropout": 0.1},
+        "fast": {"epochs": 12, "word_dropout": 0.1},
         "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1},
         "best": {"hidden": 300, "embed": 300, "affix_embed": 200, "char_hidden": 256, "word_dropout": 0.25,
                  "epochs": 25},

@@ -109,7 +109,7 @@ def test_what_was_carried_over_stays_and_is_freed_again_in_resumed_trainings_too
         tiny.train("classify", stopped, resume=True, stopping=stop_after(steps // 3))
     tiny.train("classify", stopped, resume=True)
     assert files_of(stopped) == files_of(whole)
-    with pytest.raises(UsageError, match="--unfreeze-every 2: the input of 2 layers is free after 6 epochs, "
+    with pytest.raises(UsageError, match="--unfreeze-every 2: the input is free after 6 epochs, "
                                          "found 5; give --epochs 7 or more"):
         tiny.train("classify", tmp_path / "x", [more], **settings | {"unfreeze_every": 2})
 
