@@ -24,7 +24,7 @@ TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
 # settings that only some encoders read
 OF_ENCODERS = {"cell": ("rnn",), "window": ("window",), "bidirectional": ("rnn", "window"),
-               "pooling": ("rnn", "window")}
+               "pooling": ("rnn", "window"), "neighbours": ("rnn",)}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -298,6 +298,9 @@ class TagSettings(WordSettings):
         None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key); "
               "several with commas between are tagged side by side, the first being the main one.",
         panel="Data", metavar="COLUMN[,COLUMN…]")
+    neighbours: float = option(
+        0.1, "Weight of a second objective: each direction of the first layer tells the word that it reads "
+             "next (Rei 2017).", panel="Training", low=0)
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = option(

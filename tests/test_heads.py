@@ -15,7 +15,7 @@ from torch import Tensor
 from rnntool.config import LMSettings
 from rnntool.engines.torch import TorchEngine
 from rnntool.formats import Text
-from rnntool.models.encoder import EncoderConfig
+from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
 from rnntool.tasks import LMTask
@@ -94,6 +94,37 @@ def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() ->
             losses.append(nll * head.label_weights[first + gold].item())
         want += sum(losses) / len(losses) / 2
     assert head.loss(states, {"targets": targets}).item() == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_neighbours_are_told_among_the_types_of_the_batch(bidirectional: bool) -> None:
+    torch.manual_seed(1)
+    config = EncoderConfig(vocabulary=9, embed=5, hidden=3, bidirectional=bidirectional, word=WordConfig())
+    net = Network(NetworkConfig(encoder=config, head=HeadConfig(kind="tag", outputs=2)))
+    net.learn_neighbours(0.5)
+    net.eval()
+    words, lengths = torch.tensor([[0, 2], [1, 0], [2, 0]]), torch.tensor([3, 1])
+    arrays = {"words": words, "lengths": lengths, "type_tokens": torch.tensor([5, 6, 7]),
+              "targets": torch.tensor([[[0, 1], [1, -1], [0, -1]]])}
+    both, _ = net.loss(arrays)
+    types = net.encoder.input.types(arrays)
+    first, _ = net.encoder.layers[0](types[words], lengths)
+    assert net.neighbours is not None
+    pairs = [(net.neighbours.ahead(first[t, 0, :3]), words[t + 1, 0]) for t in (0, 1)]
+    told = [-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs]
+    want = sum(told) / 2
+    if net.neighbours.back is not None:
+        pairs = [(net.neighbours.back(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
+        want = want + sum(-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs) / 2
+    net.learn_neighbours(0)
+    tags, _ = net.loss(arrays)
+    assert both.item() == pytest.approx((tags + 0.5 * want).item(), rel=1e-5)
+    assert not any("neighbours" in name for name in net.state_dict())
+    alone = {name: values[:1, :, 1:] if name == "targets" else values for name, values in arrays.items()}
+    alone |= {"words": words[:1, 1:], "lengths": lengths[1:], "targets": arrays["targets"][:, :1, 1:]}
+    before, _ = net.loss(alone)
+    net.learn_neighbours(0.5)
+    assert net.loss(alone)[0].item() == pytest.approx(before.item()), "a word alone has no neighbours"
 
 
 # --- Language models ---------------------------------------------------------------------------------------

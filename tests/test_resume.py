@@ -36,7 +36,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "classify": ("classify", {"epochs": 4, "cell": "elman", "class_weights": "balanced", "dropout": 0.4}),
     "lm-window": ("lm", {
         "context": "stream", "bptt": 20, "epochs": 2, "encoder": "window", "optimizer": "adamw"}),
-    "tag-crf": ("tag", {"epochs": 3, "head": "crf", "layers": 2, "ema": 0.95, "schedule": "one-cycle"}),
+    "tag-crf": ("tag", {
+        "epochs": 3, "head": "crf", "layers": 2, "ema": 0.95, "schedule": "one-cycle", "neighbours": 0.2,
+        "word_dropout": 0.2}),
 }
 
 

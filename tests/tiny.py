@@ -174,7 +174,7 @@ WORDS: dict[str, Any] = {"char_embed": 8, "char_hidden": 8, "affix_embed": 8, "a
 SETTINGS: dict[str, dict[str, Any]] = {
     "lm": NETWORK | {"tokenizer": "char", "layers": 2, "hidden": 16, "embed": 16, "batch_size": 10},
     "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
-    "tag": NETWORK | WORDS | {"batch_size": 10},
+    "tag": NETWORK | WORDS | {"batch_size": 10, "neighbours": 0.0},
 }
 
 

@@ -202,12 +202,20 @@ def _layer(config: EncoderConfig, index: int, input_size: int) -> Layer | Window
     return Window(input_size, config.hidden, before=config.window, after=after)
 
 
+@dataclass
+class Trace:
+    """What a pass through an encoder leaves for a second objective."""
+
+    types: Tensor | None = None  # (U, D), the vectors of the batch's word types
+    first: Tensor | None = None  # (T, B, D), the states of the first layer
+
+
 class Input(Protocol):
     """What the encoder reads: named arrays in, vectors (T, B, output_size) out."""
 
     output_size: int
 
-    def __call__(self, arrays: Arrays) -> Tensor:
+    def __call__(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
         """Vectors of a batch."""
         ...
 
@@ -228,7 +236,7 @@ class TokenInput(nn.Module):
         self.token_dropout = config.token_dropout
         self.output_size = config.embed
 
-    def forward(self, arrays: Arrays) -> Tensor:
+    def forward(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
         """(T, B, embed)."""
         tokens = arrays["tokens"]
         if self.training and self.token_dropout:
@@ -319,10 +327,12 @@ class WordInput(nn.Module):
             parts.append(self.vectors(arrays["type_vectors"]))
         return torch.cat([part.float() for part in parts], dim=-1)
 
-    def forward(self, arrays: Arrays) -> Tensor:
+    def forward(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
         """(T, B, output_size)."""
-        words = arrays["words"]
-        vectors = functional.embedding(words, self.types(arrays))
+        words, types = arrays["words"], self.types(arrays)
+        if trace is not None:
+            trace.types = types
+        vectors = functional.embedding(words, types)
         if self.training and self.word_dropout:
             shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
             vectors = vectors * shown[..., None]  # what stands there must be told from its neighbours
@@ -348,19 +358,22 @@ class Encoder(nn.Module):
         self.output_size = size
 
     def forward(
-        self, arrays: Arrays, states: list[State] | None = None, *, want_states: bool = False
+        self, arrays: Arrays, states: list[State] | None = None, *, want_states: bool = False,
+        trace: Trace | None = None,
     ) -> tuple[Tensor, list[State]]:
         """States (T, B, output_size) of a batch, and each layer's last state.
 
         `arrays` holds what the input reads and `lengths` (B,). `states` continues from where an earlier batch
-        ended.
+        ended. A `trace` is filled.
         """
         lengths = arrays["lengths"]
-        x = self.dropout(self.input(arrays))
+        x = self.dropout(self.input(arrays, trace))
         ends: list[State] = []
         for i, (layer, state) in enumerate(zip_longest(self.layers, states or ())):
             if i:
                 x = self.dropout_between(x)
             x, end = layer(x, lengths, state, want_state=want_states)
             ends.append(end)
+            if i == 0 and trace is not None:
+                trace.first = x
         return self.dropout(x), ends

@@ -14,8 +14,18 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from rnntool.models.cells import State
-from rnntool.models.encoder import Arrays, Encoder, EncoderConfig, TokenInput, WordConfig
+from rnntool.models.encoder import (
+    Arrays,
+    Encoder,
+    EncoderConfig,
+    Layer,
+    TokenInput,
+    Trace,
+    WordConfig,
+    WordInput,
+)
 from rnntool.models.heads import ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
+from rnntool.models.neighbours import Neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,8 @@ class Network(nn.Module):
         self.encoder = Encoder(config.encoder)
         self.head: Head = _head(config, self.encoder)
         self.stateful = config.head.kind == "lm"
+        self.neighbours: Neighbours | None = None  # a second objective, of that weight, while training
+        self.neighbours_weight = 0.0
 
     def forward(self, arrays: Arrays) -> Outputs:
         """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
@@ -61,8 +73,22 @@ class Network(nn.Module):
 
     def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from."""
-        encoded, ends = self.encoder(arrays, states)
-        return self.head.loss(encoded, arrays), ends
+        trace = Trace() if self.neighbours is not None else None
+        encoded, ends = self.encoder(arrays, states, trace=trace)
+        loss = self.head.loss(encoded, arrays)
+        if self.neighbours is not None and trace is not None:
+            told = self.neighbours.loss(trace, arrays["words"], arrays["lengths"])
+            loss = loss + self.neighbours_weight * told
+        return loss, ends
+
+    def learn_neighbours(self, weight: float) -> None:
+        """Learn to tell each word's neighbours, too; a weight of 0 ends it."""
+        layer = self.encoder.layers[0]
+        self.neighbours = None
+        self.neighbours_weight = weight
+        if weight:
+            assert isinstance(self.encoder.input, WordInput) and isinstance(layer, Layer)
+            self.neighbours = Neighbours(self.encoder.input, layer)
 
 
 def state_sizes(encoder: Encoder, prefix: str) -> list[dict[str, int]]:

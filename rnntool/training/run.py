@@ -121,6 +121,8 @@ def train(
 
     torch.manual_seed(settings.seed)
     network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
+    if isinstance(settings, TagSettings) and settings.encoder == "rnn":
+        network.learn_neighbours(settings.neighbours)
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
     carried, frozen = None, None
@@ -163,6 +165,7 @@ def write_model(
     Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
     """
     settings = task.settings
+    network.learn_neighbours(0)  # it has served
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
     if calibration and isinstance(network.head, ClassifierHead | TaggerHead):
         network.head.divide(*calibration.temperatures)
