@@ -47,7 +47,7 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
         scale = math.exp(-log_temperature)
         return float((np.logaddexp.reduce(logits * scale, axis=1) - wanted * scale).mean())
 
-    return math.exp(_valley(nll, math.log(LOWEST), math.log(HIGHEST)))
+    return _best_temperature(nll)
 
 
 def fit_chain_temperature(log_probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
@@ -64,11 +64,15 @@ def fit_chain_temperature(log_probs: Callable[[float], NDArray[Any]], targets: N
         right = found[np.arange(len(targets)), targets]
         return float(-((1 - smoothing) * right + smoothing * found.mean(axis=1)).mean())
 
-    return math.exp(_valley(nll, math.log(LOWEST), math.log(HIGHEST)))
+    return _best_temperature(nll)
 
 
-def _valley(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function of one valley is lowest, by golden-section search (Kiefer 1953)."""
+def _best_temperature(function: Callable[[float], float]) -> float:
+    """Where a function of a temperature's logarithm, of one valley, is lowest, by golden-section search.
+
+    Kiefer (1953).
+    """
+    low, high = math.log(LOWEST), math.log(HIGHEST)
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     while high - low > ACCURACY:
@@ -80,4 +84,4 @@ def _valley(function: Callable[[float], float], low: float, high: float) -> floa
             low, left, at_left = left, right, at_right
             right = low + _GOLDEN * (high - low)
             at_right = function(right)
-    return (low + high) / 2
+    return math.exp((low + high) / 2)

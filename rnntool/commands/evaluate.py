@@ -47,7 +47,8 @@ def run(
     settings = task.settings.replace(**_columns(loaded, columns))
     records = read_all(type(task), files, format=format, settings=settings, errors=encoding_errors, say=say)
     if not records:
-        raise DataError(f"{', '.join(files)}: want records to evaluate on, found none")
+        raise DataError(f"{', '.join(files)}: want records to evaluate on, found none; "
+                        "give files that have some")
     shared = task.shared_criterion(other.task, records) if other else None
 
     found = task.evaluate(loaded.engine, records, mistakes=errors)

@@ -81,7 +81,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         assert isinstance(settings, TagSettings)
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
-            raise DataError("training data: want tagged sentences, found none")
+            raise DataError("training data: want tagged sentences, found none; give files that have some")
         names = split_columns(settings.column)
         columns = [
             TagColumn.learn(sequences, f" in column {name}" if name else "")
@@ -205,8 +205,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         known = np.array(self.features.tokenizer.lookup(words), np.int64) != UNK  # (words,)
         reports = [column.report(known) for column in judged]
         right = [column.right() for column in judged]
-        probs = [p for result in results for p in result.probs or ()]
-        report = {"records": len(records), **reports[0], "ece": metrics.calibration_error(probs, right[0])}
+        report = {"records": len(records), **reports[0], "ece": _calibration_error(judged[0], results)}
         if len(judged) > 1:
             report["accuracy_all"] = float(np.all(right, axis=0).mean()) if len(known) else 0.0
             names = map(str, split_columns(self.settings.column)[1:])
@@ -230,30 +229,40 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         """A temperature for each column; with a CRF it is that of the whole chain's scores."""
         batches: list[list[Scored]] = [[] for _ in self.columns]
         learned: list[Chain | None] = [None for _ in self.columns]
+        results: dict[int, Tagged] = {}
         schemes = [column.found_scheme(_columns(record)[k] for record in records)
                    for k, column in enumerate(self.columns)]
-        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
-            sentences = [records[i] for i in batch]
-            arrays = self.encode(sentences)
-            for k, (column, emissions, chain) in enumerate(self._scores(self.run(engine, arrays))):
+        for batch, sentences, outputs in self._outputs(engine, records):
+            for k, (column, emissions, chain) in enumerate(self._scores(outputs)):
                 gold = [column.ids(_columns(sentence)[k], schemes[k], IGNORE) for sentence in sentences]
-                batches[k].append((emissions, arrays["lengths"], pad(gold, IGNORE)[0]))
+                targets, lengths = pad(gold, IGNORE)
+                batches[k].append((emissions, lengths, targets))
                 learned[k] = chain
+            decoded = self.decode(sentences, outputs, probs=True, scheme=JUDGED_SCHEME)
+            results |= zip(batch, decoded, strict=True)
         temperatures = [column.temperature(scored, chain) for column, scored, chain in
                         zip(self.columns, batches, learned, strict=True)]
-        return Calibration(tuple(temperatures), self.report(engine, records)["ece"])
+        answers = [results[i] for i in range(len(records))]
+        error = _calibration_error(self._judged(0, records, answers), answers)
+        return Calibration(tuple(temperatures), error)
 
     def _answers(
         self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False
     ) -> list[Tagged]:
         """The tags, in IOB2, of each record of a file that fits in memory."""
         results: dict[int, Tagged] = {}
-        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
-            sentences = [records[i] for i in batch]
-            outputs = self.run(engine, self.encode(sentences))
+        for batch, sentences, outputs in self._outputs(engine, records):
             decoded = self.decode(sentences, outputs, probs=probs, scheme=JUDGED_SCHEME)
             results |= zip(batch, decoded, strict=True)
         return [results[i] for i in range(len(records))]
+
+    def _outputs(
+        self, engine: Engine, records: Sequence[Sentence]
+    ) -> Iterator[tuple[list[int], list[Sentence], Arrays]]:
+        """Batches of like length: the places of their records, these, and what the network gives for them."""
+        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
+            sentences = [records[i] for i in batch]
+            yield batch, sentences, self.run(engine, self.encode(sentences))
 
     def _judged(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Judged:
         """Column `i` of records and answers."""
@@ -282,6 +291,11 @@ def _mistakes(
         found.append(Mistake(prob=p, gold=gold[i][j], predicted=results[i].tags[j],
                              context=excerpt(" ".join(words), start, start + len(words[j]))))
     return found
+
+
+def _calibration_error(judged: Judged, results: Sequence[Tagged]) -> float:
+    """How far the probabilities of the first column's tags are from how often they are right."""
+    return metrics.calibration_error([p for result in results for p in result.probs or ()], judged.right())
 
 
 def _columns(sentence: Sentence) -> tuple[list[str], ...]:
