@@ -282,7 +282,8 @@ _train_command(
 _train_command(
     "tag", "Train a tagger on sentences with a tag for each word: CoNLL columns, CoNLL-U or JSONL.",
     _examples("rnntool train tag train.conllu --dev dev.conllu -o pos",
-              "rnntool train tag ner.conll -o ner --head crf --column 4"),
+              "rnntool train tag ner.conll -o ner --head crf --column 4",
+              "rnntool train tag few.conllu -o tagger --raw newspaper.txt"),
 )
 
 

@@ -24,7 +24,7 @@ TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
 # settings that only some encoders read
 OF_ENCODERS = {"cell": ("rnn",), "window": ("window",), "bidirectional": ("rnn", "window"),
-               "pooling": ("rnn", "window"), "neighbours": ("rnn",)}
+               "pooling": ("rnn", "window"), "neighbours": ("rnn",), "raw": ("rnn",)}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -301,6 +301,9 @@ class TagSettings(WordSettings):
     neighbours: float = option(
         0.1, "Weight of a second objective: each direction of the first layer tells the word that it reads "
              "next (Rei 2017).", panel="Training", low=0)
+    raw: str | None = option(
+        None, "Raw text in the same language, or sentences whose tags don't count, to learn --neighbours "
+              "from as well: what few tagged sentences want most.", panel="Data", metavar="FILE")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = option(
@@ -320,6 +323,12 @@ class TagSettings(WordSettings):
     ema: float = option(
         0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
         high=0.99999)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.raw and not self.neighbours:
+            raise UsageError("--raw: want --neighbours, the objective that raw text can teach, found it at "
+                             "0; leave --raw out or give --neighbours 0.1")
 
 
 SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
+from rnntool.models.heads import IGNORE
 
 
 class Neighbours(nn.Module):
@@ -36,9 +37,15 @@ class Neighbours(nn.Module):
         if not bool(real.any()):
             return trace.first.new_zeros(())
         states = functional.dropout(trace.first, self.DROPOUT, self.training)
-        scores = self.ahead(states[:-1, :, : self.hidden]) @ trace.types.T  # (T - 1, B, U)
-        loss = functional.cross_entropy(scores.float()[real], words[1:][real])
+        loss = self._told(self.ahead(states[:-1, :, : self.hidden]), trace.types, words[1:], real)
         if self.back is not None:
-            scores = self.back(states[1:, :, self.hidden :]) @ trace.types.T
-            loss = loss + functional.cross_entropy(scores.float()[real], words[:-1][real])
+            told = self._told(self.back(states[1:, :, self.hidden :]), trace.types, words[:-1], real)
+            loss = loss + told
         return loss
+
+    @staticmethod
+    def _told(states: Tensor, types: Tensor, words: Tensor, real: Tensor) -> Tensor:
+        """Mean negative log-likelihood of the real `words` (T, B), of states (T, B, D) and types (U, D)."""
+        scores = states.flatten(0, 1) @ types.T  # (T * B, U)
+        return functional.cross_entropy(
+            scores.float(), words.where(real, IGNORE).flatten(), ignore_index=IGNORE)

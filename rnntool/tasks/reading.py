@@ -25,11 +25,11 @@ def opened(path: str, kind: str, *, format: str | None, errors: str, say: Say) -
 
 def read_all(
     task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
-    say: Say,
+    say: Say, targets: bool = True,
 ) -> list[Any]:
-    """All records with targets of some files."""
+    """All records of some files, with targets or whether or not they have any."""
     records: list[Any] = []
     for path in paths:
         with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
-            records.extend(task.read(lines, found, settings, targets=True))
+            records.extend(task.read(lines, found, settings, targets=targets))
     return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,7 @@ from rnntool.tokenize import UNK, WordTokenizer, split_words
 
 PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
 CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
+RAW_PIECE = 128  # words of raw text that are learned at once, where a line has more
 
 
 @dataclass(slots=True)
@@ -77,11 +78,12 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     @classmethod
     def learn(cls, records: Sequence[Sentence], settings: Any, **extras: Any) -> Self:
-        """Words, characters and labels of training sentences."""
+        """Words, characters and labels of training sentences; of `raw` ones words and characters, too."""
         assert isinstance(settings, TagSettings)
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
             raise DataError("training data: want tagged sentences, found none; give files that have some")
+        counts.update(word for sentence in extras.get("raw", ()) for word in sentence.words)
         names = split_columns(settings.column)
         columns = [
             TagColumn.learn(sequences, f" in column {name}" if name else "")
@@ -113,9 +115,18 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     def sizes(self) -> dict[str, int]:
         return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
 
+    @staticmethod
+    def raw(sentences: Iterable[Sentence]) -> list[Sentence]:
+        """The words alone of sentences to learn without tags; a line may be long, and comes in pieces."""
+        return [Sentence(sentence.words[start : start + RAW_PIECE])
+                for sentence in sentences for start in range(0, len(sentence.words), RAW_PIECE)]
+
     def example(self, record: Sentence, *, targets: bool = False) -> TagExample:
+        """The sentence as numbers; with `targets`, one without tags has targets that don't count."""
         tags = None
-        if targets:
+        if targets and record.tags is None:
+            tags = [np.full(len(record.words), IGNORE, np.int32)] * len(self.columns)
+        elif targets:
             pairs = zip(self.columns, _columns(record), strict=True)
             tags = [column.ids(gold, column.scheme, IGNORE) for column, gold in pairs]
         return TagExample(self.features.rows(record.words), tags)

@@ -96,6 +96,14 @@ class Streamed:
                 yield window
 
 
+def mixed(tagged: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
+    """Examples with tags and such without, the former so often that they are a third of all at least.
+
+    A pass over much raw text is then many passes over the few sentences that have tags.
+    """
+    return [*tagged] * max(1, round(len(raw) / (2 * len(tagged)))) + [*raw]
+
+
 def _cuts(lengths: NDArray[np.int64], batch_size: int, budget: int) -> list[tuple[int, int]]:
     """Ranges of records, sorted by length, that make one batch each."""
     cuts, first = [], 0

@@ -22,7 +22,7 @@ from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, 
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine, pick_device
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.formats import split_columns
+from rnntool.formats import Sentence, split_columns
 from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
@@ -31,7 +31,7 @@ from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.reading import Say, read_all
 from rnntool.tokenize import Tokenizer
 from rnntool.training import transfer
-from rnntool.training.batching import Batches, Shuffled, Streamed
+from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
 from rnntool.training.card import model_card
 from rnntool.training.loop import Step, Trainer
 from rnntool.training.optim import Frozen, weights_of
@@ -102,7 +102,8 @@ def train(
     settings, kind = job.settings, TASKS[job.task]
     train_records, dev_records = _read(job, kind, say)
     _check_dev(dev_records, settings)
-    found = _fingerprint(train_records, dev_records)
+    raw_records = _read_raw(settings, job, say)
+    found = _fingerprint(train_records, dev_records, raw_records)
     if fingerprint not in (None, found):
         raise DataError(f"{', '.join(job.train)}: the data has changed since this training began; "
                         "start anew with --force")
@@ -110,12 +111,14 @@ def train(
     if settings.vectors:
         vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
     if fingerprint is None:
-        learner = kind.learn(train_records, settings, vectors=vectors[0] if job.task != "lm" else [])
+        learner = kind.learn(
+            train_records, settings, vectors=vectors[0] if job.task != "lm" else [], raw=raw_records)
     else:
         learner = _load_task(kind, resume / TASK, settings)
     if isinstance(learner, LMTask):
         learner.check(dev_records)  # before the training, and not when it is first evaluated
-    say(f"{len(train_records):,} training records, {len(dev_records):,} for development")
+    say(f"{len(train_records):,} training records, {len(dev_records):,} for development"
+        + (f", {len(raw_records):,} pieces of raw text" if raw_records else ""))
     if isinstance(learner, TagTask) and fingerprint is None:
         _tell_schemes(learner, tell or say)
 
@@ -135,8 +138,9 @@ def train(
             frozen = Frozen(network, carried.rows, settings)
     examples = [part for record in train_records
                 for part in learner.parts(learner.example(record, targets=True))]
+    raw = [learner.example(record, targets=True) for record in raw_records]
     trainer = Trainer(
-        learner, network, _batches(learner, examples, settings), dev_records, settings,
+        learner, network, _batches(learner, mixed(examples, raw), settings), dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
     )
     _check_unfreezing(settings, trainer.epochs)
@@ -266,6 +270,17 @@ def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any
     # records with labels are no running text, and often sorted by them
     ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
     return split(records, job.settings, ordered=ordered)
+
+
+def _read_raw(settings: Settings, job: Job, say: Say) -> list[Sentence]:
+    """Sentences without tags to learn from, in whatever format their file is."""
+    if not isinstance(settings, TagSettings) or not settings.raw:
+        return []
+    sentences = read_all(TagTask, [settings.raw], format=None, settings=settings, errors=job.encoding_errors,
+                         say=say, targets=False)
+    if not (records := TagTask.raw(sentences)):
+        raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
+    return records
 
 
 def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:

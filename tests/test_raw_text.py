@@ -1,0 +1,106 @@
+"""Raw text beside tagged sentences: what a tagger learns from it, and what it must not."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import tiny
+from safetensors.torch import load_file
+
+from rnntool import model
+from rnntool.errors import DataError, UsageError
+from rnntool.training.loop import Interrupted
+
+CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
+
+
+def sentences(n: int, seed: int, *, each: int | None = None) -> list[list[tuple[str, str]]]:
+    """DET NOUN VERB DET NOUN of words that don't look like it; the first `each` words of every class."""
+    rng = random.Random(seed)
+    return [[(rng.choice(CLASSES[tag][:each]), tag) for tag in ("DET", "NOUN", "VERB", "DET", "NOUN")[at:]]
+            for at in (rng.randint(0, 3) for _ in range(n))]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Thirty tagged sentences of few words, and many of all words without tags."""
+    tagged, raw = tmp_path / "tagged.conllu", tmp_path / "raw.txt"
+    tagged.write_text(tiny.conllu(sentences(30, 0, each=2)), "utf-8")
+    raw.write_text("".join(" ".join(w for w, _ in s) + "\n" for s in sentences(600, 1)), "utf-8")
+    return tagged, raw
+
+
+def test_words_without_a_tag_in_training_are_told_by_the_company_they_keep(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tagged, raw = files
+    settings = {"epochs": 12, "dev_fraction": 0.0, "neighbours": 0.5, "chars": "none", "affix_embed": 0,
+                "word_dropout": 0.0, "min_count": 1}
+    tiny.train("tag", tmp_path / "without", [tagged], **settings)
+    tiny.train("tag", tmp_path / "with", [tagged], raw=str(raw), **settings)
+    new = {w for letters in CLASSES.values() for w in letters[2:]}
+    right = {}
+    for name in ("without", "with"):
+        loaded = model.load(tmp_path / name, threads=1)
+        gold = sentences(100, 2)
+        answers = loaded.tag([[w for w, _ in sentence] for sentence in gold])
+        pairs = [(want, have) for sentence, answer in zip(gold, answers, strict=True)
+                 for (w, want), have in zip(sentence, answer.tags, strict=True) if w in new]
+        right[name] = sum(want == have for want, have in pairs) / len(pairs)
+    assert right["with"] >= 0.98 > right["without"] + 0.02
+
+
+def test_tags_in_raw_sentences_do_not_count(files: tuple[Path, Path], tmp_path: Path) -> None:
+    tagged, _ = files
+    made = sentences(40, 3)
+    wrong = [[(w, "X" if tag == "NOUN" else tag) for w, tag in sentence] for sentence in made]
+    for name, text in (("right.conllu", tiny.conllu(made)), ("wrong.conllu", tiny.conllu(wrong)),
+                       ("raw.txt", "".join(" ".join(w for w, _ in s) + "\n" for s in made))):
+        (tmp_path / name).write_text(text, "utf-8")
+        tiny.train("tag", tmp_path / f"{name}.model", [tagged], raw=str(tmp_path / name), epochs=2,
+                   neighbours=0.1)
+    one, two, three = (load_file(tmp_path / f"{name}.model" / "model.safetensors")
+                       for name in ("right.conllu", "wrong.conllu", "raw.txt"))
+    assert all((one[name] == two[name]).all() and (one[name] == three[name]).all() for name in one)
+    assert len(model.load(tmp_path / "wrong.conllu.model").task.labels) == 3
+
+
+def test_with_a_crf_and_a_line_of_a_whole_book(files: tuple[Path, Path], tmp_path: Path) -> None:
+    tagged, _ = files
+    book = [w for sentence in sentences(3000, 4) for w, _ in sentence]
+    (tmp_path / "book.txt").write_text(" ".join(book) + "\n\n", "utf-8")
+    report = tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "book.txt"), epochs=2, head="crf",
+                        neighbours=0.1)
+    assert report["accuracy"] > 0.9
+
+
+def test_a_training_with_raw_text_resumes_and_minds_its_content(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tagged, raw = files
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    settings = {"raw": str(raw), "epochs": 1, "neighbours": 0.1}
+    tiny.train("tag", whole, [tagged], **settings)
+    steps = iter(range(1, 1000))
+    with pytest.raises(Interrupted):
+        tiny.train("tag", stopped, [tagged], **settings,
+                   stopping=lambda: signal.SIGTERM if next(steps) == 20 else None)
+    text = raw.read_text("utf-8")
+    raw.write_text(text + "a new line\n", "utf-8")
+    with pytest.raises(DataError, match="the data has changed since this training began"):
+        tiny.train("tag", stopped, resume=True)
+    raw.write_text(text, "utf-8")
+    tiny.train("tag", stopped, resume=True)
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
+    tagged, raw = files
+    with pytest.raises(UsageError, match=r"--raw: want --neighbours, .* found it at 0; leave --raw out"):
+        tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
+    (tmp_path / "empty.txt").write_text("\n \n", "utf-8")
+    with pytest.raises(DataError, match=r"empty\.txt: want raw text, found no word; give --raw a file"):
+        tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)
