@@ -97,11 +97,12 @@ class Streamed:
 
 
 def mixed(tagged: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
-    """Examples with tags and such without, the former so often that they are a third of all at least.
+    """Examples with tags and such without, the former so often that they are a seventh of all at least.
 
-    A pass over much raw text is then many passes over the few sentences that have tags.
+    A pass over much raw text is then several over the few sentences that have tags; with more of them, these
+    would be learned by heart before the text has been read often enough.
     """
-    return [*tagged] * max(1, round(len(raw) / (2 * len(tagged)))) + [*raw]
+    return [*tagged] * max(1, round(len(raw) / (6 * len(tagged)))) + [*raw]
 
 
 def _cuts(lengths: NDArray[np.int64], batch_size: int, budget: int) -> list[tuple[int, int]]:
