@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rnntool.training.loop import Step
+
+LINE_EVERY_S = 10.0  # of work before a training, where there is no terminal
+
+
+class Stage(NamedTuple):
+    """How far the work before a training has come; reported only where it takes long."""
+
+    name: str
+    share: float | None  # from 0 to 1; None where nobody knows how much there is
+    done: int
+    unit: str
+
+
+class _Stages:
+    """Says how far a stage is, and how fast."""
+
+    def __init__(self) -> None:
+        self._name, self._began, self._said = "", 0.0, 0.0
+
+    def figures(self, stage: Stage) -> str:
+        now = time.monotonic()
+        if stage.name != self._name:
+            self._name, self._began, self._said = stage.name, now, now
+            return f"{stage.done:,} {stage.unit}"
+        passed = max(1e-9, now - self._began)
+        left = f"  {duration(passed / stage.share - passed)} left" if stage.share else ""
+        return f"{stage.done:,} {stage.unit}  {stage.done / passed:,.0f} {stage.unit}/s{left}"
+
+    def line(self, stage: Stage) -> None:
+        """A line on standard error, now and then."""
+        shown = self.figures(stage)
+        if time.monotonic() - self._said >= LINE_EVERY_S:
+            self._said = time.monotonic()
+            share = f" {stage.share:.0%}" if stage.share is not None else ""
+            print(f"{stage.name}{share}  {shown}", file=sys.stderr, flush=True)
 
 
 def say(message: str) -> None:
@@ -37,12 +73,16 @@ def figures(entry: dict[str, Any]) -> str:
 
 
 @contextmanager
-def training_progress(*, quiet: bool) -> Iterator[Callable[[Step], None]]:
-    """A watcher of steps: a live bar on a terminal, a line an evaluation elsewhere, nothing with `quiet`."""
+def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]]:
+    """A watcher of stages and steps: a live bar on a terminal, nothing with `quiet`.
+
+    Elsewhere a line for each evaluation, and one now and then for what comes before the training.
+    """
+    stages = _Stages()
     if quiet:
         yield lambda step: None
     elif not sys.stderr.isatty():
-        yield _line
+        yield lambda step: stages.line(step) if isinstance(step, Stage) else _line(step)
     else:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
@@ -52,8 +92,13 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step], None]]:
             shown = bar.add_task("training", total=None, figures="")
             speed = 0.0
 
-            def watch(step: Step) -> None:
+            def watch(step: Step | Stage) -> None:
                 nonlocal speed
+                if isinstance(step, Stage):
+                    total = None if step.share is None else 1.0
+                    bar.update(shown, description=step.name, total=total, completed=step.share or 0,
+                               figures=stages.figures(step))
+                    return
                 speed = step.tokens_per_s if not speed else 0.95 * speed + 0.05 * step.tokens_per_s
                 progress = step.progress
                 best = "" if progress.best is None else f"  best {progress.best:.4g}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import random
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,6 +22,7 @@ from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from rnntool.config import cores
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.words import split_words
 
@@ -47,6 +49,7 @@ SPLITS = ("space", "words")
 BYTES = 256
 REPLACEMENT = "\ufffd".encode()
 SUBWORD_SIZE = 8000  # vocab_size of unigram and bpe where none is given
+SUBWORD_SAMPLE = 1 << 24  # characters that subwords are learned from, at most
 SUBWORD_COVERAGE = 0.9995  # of the characters of a corpus become pieces; the rest is spelled in bytes
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _WORD = re.compile(r"\S+")
@@ -127,7 +130,7 @@ class Tokenizer(ABC):
         """Ids of `text`, without BOS and EOS."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS."""
+        """Ids of each text, without BOS and EOS; subwords are found on all cores."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -415,7 +418,7 @@ class _Subword(Tokenizer):
     def learn(cls, texts: Iterable[str], settings: _Settings) -> _Subword:
         from sentencepiece import SentencePieceTrainer
 
-        texts = list(texts)
+        texts = _sample(texts)
         counts = _count(texts, settings)
         if not counts:
             raise DataError("training data: want text to learn subwords from, found none")
@@ -473,10 +476,10 @@ class _Subword(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         opened = [self._opened(text) for text in texts]
-        if any(self.BAR in text for text in opened):
-            return super().encode_batch(texts)
-        batch: list[list[int]] = self._model.encode(opened)
-        return batch
+        plain = [text for text in opened if self.BAR not in text]
+        ids = iter(self._model.encode(plain, num_threads=cores()))
+        return [self.encode(text) if self.BAR in seen else next(ids)
+                for text, seen in zip(texts, opened, strict=True)]
 
     def piece(self, id: int) -> str:
         return self._pieces[id]
@@ -519,11 +522,12 @@ def train(
     """Learn a tokenizer of one of `KINDS` from `texts` alone.
 
     `vocab_size` is the most ids there may be, the special ones included: by default 8000 for subwords and no
-    limit for characters and words. Subwords take 261 at least, since 256 are bytes; a small corpus gives
-    fewer than asked. `min_count` is how often a word or character must be seen to have an id. `split`, for
-    words, is one of `SPLITS`: at white space, or as `split_words` does. With `bare` the special ids will do
-    where no word is seen often enough. Equal texts give equal tokenizers. Raises UsageError for a setting out
-    of range, DataError where the texts hold nothing to learn from.
+    limit for characters and words. Subwords are learned from a random sample where there is much text, and
+    take 261 at least, since 256 are bytes; a small corpus gives fewer than asked. `min_count` is how often a
+    word or character must be seen to have an id. `split`, for words, is one of `SPLITS`: at white space, or
+    as `split_words` does. With `bare` the special ids will do where no word is seen often enough. Equal texts
+    give equal tokenizers. Raises UsageError for a setting out of range, DataError where the texts hold
+    nothing to learn from.
     """
     settings = _Settings(
         kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare)
@@ -551,6 +555,25 @@ def _count(texts: Iterable[str], settings: _Settings) -> Counter[str]:
     for text in texts:
         counts.update(text.lower() if settings.lower else text)
     return counts
+
+
+def _sample(texts: Iterable[str]) -> list[str]:
+    """All texts, or random parts of them where they are too long together; always the same ones, in order."""
+    rng, share, size = random.Random(0), 1.0, 0
+    kept: list[str] = []
+    for text in texts:
+        parts = [text] if share == 1.0 else _parts(text, share, rng)
+        kept += parts
+        size += sum(map(len, parts))
+        while size > SUBWORD_SAMPLE:
+            kept = [part for long in kept for part in _parts(long, 0.5, rng)]
+            share, size = share / 2, sum(map(len, kept))
+    return kept
+
+
+def _parts(text: str, share: float, rng: random.Random) -> list[str]:
+    stretch = _Subword.STRETCH
+    return [text[i : i + stretch] for i in range(0, len(text), stretch) if rng.random() < share]
 
 
 def _by_frequency(counts: Counter[str], min_count: int) -> list[str]:

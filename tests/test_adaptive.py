@@ -55,7 +55,8 @@ def test_cache(
     want = 0.0
     streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
     for texts in streams:
-        (arrays,) = task.windows([task.example(text) for text in texts], columns=1, steps=10**6)
+        stream = np.concatenate([task.example(text) for text in texts])
+        (arrays,) = task.windows(stream, columns=1, steps=10**6)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         with torch.inference_mode():
             encoded, _ = network.eval().encoder(tensors)
@@ -85,7 +86,8 @@ def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.Monk
     streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
     for texts in streams:
         states = None
-        for arrays in task.windows([task.example(text) for text in texts], columns=1, steps=7):
+        stream = np.concatenate([task.example(text) for text in texts])
+        for arrays in task.windows(stream, columns=1, steps=7):
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             loss, ends = other.eval().loss(tensors, states)
             want += loss.item() * len(arrays["targets"])

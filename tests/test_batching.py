@@ -85,7 +85,7 @@ def streamed(columns: int, steps: int, lines: int = 30) -> tuple[Streamed, list[
     task = LMTask.learn(records, LMSettings(tokenizer="char"))
     examples = [task.example(record) for record in records]
     targets = [i for ids in examples for i in (*ids.tolist()[1:], 3)]
-    return Streamed(task, examples, columns=columns, steps=steps), targets
+    return Streamed(task, np.concatenate(examples), columns=columns, steps=steps), targets
 
 
 @pytest.mark.parametrize(("columns", "steps"), [(4, 10), (1, 7), (7, 13), (1000, 20)])
@@ -121,4 +121,4 @@ def test_a_record_too_long_for_its_logits_is_refused() -> None:
     examples = [task.example(Text("a" * 40_000))]
     with pytest.raises(UsageError, match=r"found one of 40,001; give --context stream"):
         Shuffled(task, examples, batch_size=4, seed=1)
-    assert len(Streamed(task, examples, columns=4, steps=100)) == 101
+    assert len(Streamed(task, np.concatenate(examples), columns=4, steps=100)) == 101

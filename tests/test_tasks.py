@@ -653,7 +653,7 @@ def test_windows_of_a_stream_hold_each_token_once() -> None:
     for columns, steps in [(1, 1000), (1, 7), (3, 5), (4, 1)]:
         read: list[list[int]] = [[] for _ in range(columns)]
         wanted: list[list[int]] = [[] for _ in range(columns)]
-        for window in task.windows(examples, columns=columns, steps=steps):
+        for window in task.windows(np.concatenate(examples), columns=columns, steps=steps):
             assert window["tokens"].shape[0] == window["lengths"][0] <= steps
             for column in range(columns):
                 real = window["targets"][:, column] >= 0
@@ -661,4 +661,4 @@ def test_windows_of_a_stream_hold_each_token_once() -> None:
                 wanted[column] += window["targets"][real, column].tolist()
         assert list(chain(*read)) == [i for ids in examples for i in ids.tolist()]
         assert list(chain(*wanted)) == [i for ids in examples for i in (*ids.tolist()[1:], 3)]
-    assert list(task.windows([], columns=2, steps=5)) == []
+    assert list(task.windows(np.array([], np.int32), columns=2, steps=5)) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
@@ -164,9 +164,9 @@ class Task(ABC, Generic[Record, Example, Result]):
     def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:
         """How well a network does on records with targets; each is run once."""
 
-    def report(self, engine: Engine, records: Iterable[Record]) -> dict[str, Any]:
+    def report(self, engine: Engine, records: Sequence[Record]) -> dict[str, Any]:
         """The report of `evaluate` alone."""
-        return self.evaluate(engine, list(records)).report
+        return self.evaluate(engine, records).report
 
     def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Record]) -> Criterion:
         """What to compare this task's network with another's by, on these records.

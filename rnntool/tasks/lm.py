@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,6 +27,7 @@ from rnntool.config import LMSettings
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import Text, read_texts
 from rnntool.labels import Labels
+from rnntool.store import BLOCK, Block, Rows, Values
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
     IGNORE,
@@ -151,8 +153,9 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
     @classmethod
     def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
-        return read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
-                          label_column=settings.label_column)
+        texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
+                           label_column=settings.label_column)
+        return map(_labelled, texts) if targets and settings.label_column else texts
 
     @classmethod
     def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
@@ -203,7 +206,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
     def check(self, records: Iterable[Text]) -> None:
         """`DataError` for the first record that has no label, several, or one that training never saw."""
-        for record in records:
+        for record in records if self.labels is not None else ():
             self._begin(record)
 
     def _begin(self, record: Text) -> int:
@@ -222,6 +225,36 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
     def example(self, record: Text, *, targets: bool = False) -> NDArray[np.int32]:
         return np.array([self._begin(record), *self.tokenizer.encode(record.text)], np.int32)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest type of number that holds each token."""
+        return np.min_scalar_type(self.sizes()["vocabulary"] - 1)
+
+    def blocks(self, records: Iterable[Text]) -> Iterator[Block]:
+        """The examples of all records, many at a time."""
+        texts: list[str] = []
+        begins: list[int] = []
+        size = 0
+        for record in records:
+            begins.append(self._begin(record))
+            texts.append(record.text)
+            size += 1 + len(record.text)
+            if size > BLOCK:
+                yield self._block(begins, texts)
+                begins, texts, size = [], [], 0
+        if texts:
+            yield self._block(begins, texts)
+
+    def _block(self, begins: list[int], texts: list[str]) -> Block:
+        rows = self.tokenizer.encode_batch(texts)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows)) + 1
+        ids = chain.from_iterable(chain.from_iterable(zip(zip(begins), rows, strict=True)))
+        return Block(np.fromiter(ids, self.dtype, int(lengths.sum())), lengths)
+
+    def rows(self, records: Iterable[Text]) -> Rows:
+        """The examples of all records, in memory."""
+        return Rows.of(self.blocks(records), self.dtype)
+
     def length(self, example: NDArray[np.int32]) -> int:
         return len(example)
 
@@ -230,25 +263,29 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         targets, _ = pad([np.append(ids[1:], EOS) for ids in examples], IGNORE)
         return {"tokens": tokens, "lengths": lengths, "targets": targets}
 
-    def windows(self, examples: Sequence[NDArray[np.int32]], *, columns: int, steps: int) -> Iterator[Arrays]:
-        """All records as one stream, cut into `columns` side by side and read `steps` at a time.
+    def windows(self, stream: Values, *, columns: int, steps: int, start: int = 0) -> Iterator[Arrays]:
+        """A stream (N,) of examples, cut into `columns` side by side and read `steps` at a time.
 
-        Every token is predicted once: the last column is filled up with padding that isn't scored.
+        Every token is predicted once: the last columns are filled up with padding that isn't scored. The
+        first window is the `start`-th.
         """
-        if not examples:
-            return
-        tokens = np.concatenate(examples)  # (N,)
-        targets = np.concatenate([np.append(ids[1:], EOS) for ids in examples])
-        height = -(-len(tokens) // columns)
-        missing = height * columns - len(tokens)
-        tokens = np.append(tokens, np.full(missing, PAD)).reshape(columns, height).T  # (N / columns, columns)
-        targets = np.append(targets, np.full(missing, IGNORE)).reshape(columns, height).T
-        for start in range(0, height, steps):
-            window = slice(start, start + steps)
+        height = -(-len(stream) // columns)
+        for first in range(start * steps, height, steps):
+            size = min(steps, height - first)
+            tokens = np.full((columns, size), PAD, np.int64)
+            targets = np.full((columns, size), IGNORE, np.int64)
+            for column in range(columns):
+                place = column * height + first
+                ids = stream[place : place + size + 1]  # the last one is a target only
+                here, behind = ids[:size], ids[1:]
+                tokens[column, : len(here)] = here
+                targets[column, : len(behind)] = np.where(behind == BOS, EOS, behind)
+                if len(behind) < len(here):  # the end of the stream
+                    targets[column, len(behind)] = EOS
             yield {
-                "tokens": np.ascontiguousarray(tokens[window]),
-                "targets": np.ascontiguousarray(targets[window]),
-                "lengths": np.full(columns, min(steps, height - start), np.int32),
+                "tokens": np.ascontiguousarray(tokens.T),
+                "targets": np.ascontiguousarray(targets.T),
+                "lengths": np.full(columns, size, np.int32),
             }
 
     def run(self, engine: Engine, arrays: Arrays, *, ends: bool = True) -> Arrays:
@@ -316,12 +353,13 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
         A mistake is a token, `gold` with its probability; the most surprising ones are given.
         """
-        examples = [self.example(record) for record in records]
+        examples = self.rows(records)
         log_probs = self._log_probs(engine, examples, columns=1)
         separator = SEPARATORS[self.settings.unit]
-        counts = np.array(
-            [(-row.sum(dtype=np.float64), len(row), len(record.text) + separator)
-             for record, row in zip(records, log_probs, strict=True)], np.float64).reshape(-1, 3)
+        counts = np.empty((len(examples), 3))
+        counts[:, 0] = [-row.sum(dtype=np.float64) for row in log_probs]
+        counts[:, 1] = examples.lengths
+        counts[:, 2] = [len(record.text) + separator for record in records]
         nll, tokens, characters = counts.sum(axis=0).tolist()
         size = sum(len(record.text.encode("utf-8", "surrogatepass")) + separator for record in records)
         oov = sum(len(self.tokenizer.unknown(record.text))
@@ -333,10 +371,10 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
 
     def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
         """Perplexity alone; a stream is read in columns, which is faster and costs a little context."""
-        examples = [self.example(record) for record in records]
+        examples = self.rows(records)
         log_probs = self._log_probs(engine, examples, columns=SCORE_COLUMNS)
         nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
-        return {self.criterion.key: math.exp(min(700.0, nll / max(1, sum(map(len, log_probs)))))}
+        return {self.criterion.key: math.exp(min(700.0, nll / max(1, len(examples.values))))}
 
     def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Text]) -> Criterion:
         """Perplexity where both split texts alike, else bits per character if neither leaves anything out."""
@@ -372,24 +410,27 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
                                  context=excerpt(text, token.start, token.end)))
         return found
 
-    def _log_probs(
-        self, engine: Engine, examples: Sequence[NDArray[np.int32]], *, columns: int
-    ) -> list[NDArray[Any]]:
+    def _log_probs(self, engine: Engine, examples: Rows, *, columns: int) -> Rows:
         """Log-probabilities of each example's tokens and of EOS; a stream is read in `columns`."""
-        lengths = [self.length(example) for example in examples]
+        total, bounds = len(examples.values), examples.bounds.tolist()
+        found = np.empty(total, np.float32)
         if self.settings.context == "stream":
-            total = sum(lengths)
             columns = max(1, min(columns, total // SCORE_STEPS))  # each starts from an empty state
-            windows = self.windows(examples, columns=columns, steps=total)
-            stream = [self.run(engine, arrays, ends=False)["log_probs"].T.ravel() for arrays in windows]
-            # behind the last record is padding
-            return np.split(stream[0], np.cumsum(lengths))[:-1] if stream else []
-        rows: dict[int, NDArray[Any]] = {}
-        for batch in by_length(lengths, self.budget):
-            arrays = self.collate([examples[i] for i in batch])
-            log_probs = self.run(engine, arrays, ends=False)["log_probs"].T  # (B, T)
-            rows |= {i: row[: lengths[i]] for i, row in zip(batch, log_probs, strict=True)}
-        return [rows[i] for i in range(len(examples))]
+            height, place, state = -(-total // columns), 0, Arrays()
+            for arrays in self.windows(
+                    examples.values, columns=columns, steps=max(1, self.budget // columns)):
+                outputs = self.run(engine, arrays | state, ends=False)
+                state = {name: values for name, values in outputs.items() if name.startswith("state.")}
+                for column, row in enumerate(outputs["log_probs"].T):
+                    part = found[column * height + place : column * height + place + len(row)]
+                    part[:] = row[: len(part)]  # behind the last record is padding
+                place += len(arrays["tokens"])
+        else:
+            for batch in by_length(examples.lengths.tolist(), self.budget):
+                outputs = self.run(engine, self.collate([examples[i] for i in batch]), ends=False)
+                for i, row in zip(batch, outputs["log_probs"].T, strict=True):
+                    found[bounds[i] : bounds[i + 1]] = row[: bounds[i + 1] - bounds[i]]
+        return Rows(found, examples.bounds)
 
 
 def _label(record: Text) -> str:
@@ -399,6 +440,12 @@ def _label(record: Text) -> str:
         raise DataError(f"{_place(record)}: want one label, found {found}; see --label-column and --from, or "
                         "rnntool score --label")
     return record.labels[0]
+
+
+def _labelled(record: Text) -> Text:
+    """The record; `DataError` where it has no label, or several."""
+    _label(record)
+    return record
 
 
 def _place(record: Text) -> str:

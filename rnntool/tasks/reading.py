@@ -23,13 +23,20 @@ def opened(path: str, kind: str, *, format: str | None, errors: str, say: Say) -
         yield lines, format
 
 
+def read_each(
+    task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
+    say: Say, targets: bool = True,
+) -> Iterator[Any]:
+    """The records of some files one by one, with targets or whether or not they have any."""
+    for path in paths:
+        with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
+            yield from task.read(lines, found, settings, targets=targets)
+
+
 def read_all(
     task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
     say: Say, targets: bool = True,
 ) -> list[Any]:
-    """All records of some files, with targets or whether or not they have any."""
-    records: list[Any] = []
-    for path in paths:
-        with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
-            records.extend(task.read(lines, found, settings, targets=targets))
-    return records
+    """All records of some files."""
+    return list(read_each(
+        task, paths, format=format, settings=settings, errors=errors, say=say, targets=targets))

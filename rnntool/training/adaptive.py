@@ -152,5 +152,5 @@ def _segments(task: LMTask, records: Sequence[Text], steps: int) -> Iterator[tup
     examples: list[NDArray[np.int32]] = [task.example(record) for record in records]
     streams = [examples] if task.settings.context == "stream" else [[example] for example in examples]
     for stream in streams:
-        for i, arrays in enumerate(task.windows(stream, columns=1, steps=steps)):
+        for i, arrays in enumerate(task.windows(np.concatenate(stream), columns=1, steps=steps)):
             yield arrays, i == 0

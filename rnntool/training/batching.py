@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.errors import UsageError
+from rnntool.store import Rows, Values
 from rnntool.tasks import LMTask, Task
 from rnntool.tasks.base import Arrays
 
@@ -46,7 +47,11 @@ class Shuffled:
         self.copies = copies
         self.examples = examples
         self.seed = seed
-        self.lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
+        if isinstance(examples, Rows):
+            lengths = examples.lengths
+        else:
+            lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
+        self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # short numbers sort faster
         budget = PADDED_BUDGET
         if isinstance(task, LMTask):
             budget = min(budget, LOGITS_BUDGET // task.tokenizer.size)
@@ -58,15 +63,15 @@ class Shuffled:
         self.cuts = _cuts(np.sort(self.lengths), batch_size, budget)
 
     def __len__(self) -> int:
-        return len(self.cuts)
+        return len(self.cuts) - 1
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
         """The batches of an epoch."""
         rng = np.random.default_rng([self.seed, number])
-        shuffled = rng.permutation(len(self.examples))
+        shuffled = rng.permutation(np.arange(len(self.examples), dtype=np.uint32))
         order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # ties stay shuffled
-        for i in rng.permutation(len(self.cuts))[start:]:
-            first, last = self.cuts[i]
+        for i in rng.permutation(len(self))[start:]:
+            first, last = self.cuts[i : i + 2]
             yield self.task.collate([self.examples[k] for k in order[first:last]] * self.copies)
 
 
@@ -75,12 +80,11 @@ class Streamed:
 
     carries_state = True
 
-    def __init__(
-        self, task: LMTask, examples: Sequence[NDArray[np.int32]], *, columns: int, steps: int
-    ) -> None:
+    def __init__(self, task: LMTask, stream: Values, *, columns: int, steps: int) -> None:
+        """`stream` (N,) has all examples one behind the other."""
         self.task = task
-        self.examples = examples
-        tokens = sum(map(task.length, examples))
+        self.stream = stream
+        tokens = len(stream)
         self.columns = max(1, min(columns, tokens // steps))  # a short text has no room for many columns
         self.steps = steps
         height = -(-tokens // self.columns)  # rounded up, as the windows are
@@ -91,9 +95,7 @@ class Streamed:
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
         """The windows of the stream, the same in each epoch."""
-        for i, window in enumerate(self.task.windows(self.examples, columns=self.columns, steps=self.steps)):
-            if i >= start:
-                yield window
+        return self.task.windows(self.stream, columns=self.columns, steps=self.steps, start=start)
 
 
 def mixed(tagged: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
@@ -105,13 +107,16 @@ def mixed(tagged: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
     return [*tagged] * max(1, round(len(raw) / (6 * len(tagged)))) + [*raw]
 
 
-def _cuts(lengths: NDArray[np.int64], batch_size: int, budget: int) -> list[tuple[int, int]]:
-    """Ranges of records, sorted by length, that make one batch each."""
-    cuts, first = [], 0
-    for i, length in enumerate(lengths):
-        if i - first == batch_size or (i > first and (i - first + 1) * length > budget):
-            cuts.append((first, i))
-            first = i
-    if first < len(lengths):
-        cuts.append((first, len(lengths)))
-    return cuts
+def _cuts(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
+    """Where batches begin among records sorted by length, and where the last one ends.
+
+    A batch has up to `batch_size` records and `budget` padded positions, or a single record.
+    """
+    short = int(np.searchsorted(lengths, budget // batch_size, "right"))  # any `batch_size` of them have room
+    cuts = list(range(0, short - batch_size + 1, batch_size))
+    first = len(cuts) * batch_size
+    while first < len(lengths):
+        cuts.append(first)
+        padded = lengths[first : first + batch_size] * np.arange(1, batch_size + 1)[: len(lengths) - first]
+        first += max(1, int(np.searchsorted(padded, budget, "right")))
+    return np.array([*cuts, len(lengths)], np.int64)

@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from rnntool import __version__, config, modeldir
 from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
+from rnntool.console import Stage
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine, pick_device
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
@@ -27,8 +30,9 @@ from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
+from rnntool.store import Block, Rows, Texts, keep
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
-from rnntool.tasks.reading import Say, read_all
+from rnntool.tasks.reading import Say, read_all, read_each
 from rnntool.tokenize import Tokenizer
 from rnntool.training import transfer
 from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
@@ -78,7 +82,7 @@ def train(
     device: str = "auto",
     threads: int = 0,
     force: bool = False,
-    watch: Callable[[Step], None],
+    watch: Callable[[Step | Stage], None],
     stopping: Callable[[], int | None],
     say: Say,
     tell: Say | None = None,
@@ -100,7 +104,7 @@ def train(
     torch.set_num_threads(threads or cores())
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
-    train_records, dev_records = _read(job, kind, say)
+    train_records, dev_records = _read(job, kind, say, watch)
     _check_dev(dev_records, settings)
     raw_records = _read_raw(settings, job, say)
     found = _fingerprint(train_records, dev_records, raw_records)
@@ -136,11 +140,14 @@ def train(
             (tell or say)(str(carried))
         if settings.freeze or settings.unfreeze_every:
             frozen = Frozen(network, carried.rows, settings)
-    examples = [part for record in train_records
-                for part in learner.parts(learner.example(record, targets=True))]
+    examples = _examples(learner, train_records, watch=watch, tell=tell or say)
     raw = [learner.example(record, targets=True) for record in raw_records]
+    if isinstance(dev_records, Texts):
+        dev_records = Texts.collect(dev_records, watch=watch)  # so that the file with all of them can go
+    del train_records
     trainer = Trainer(
-        learner, network, _batches(learner, mixed(examples, raw), settings), dev_records, settings,
+        learner, network, _batches(learner, mixed(examples, raw) if raw else examples, settings),
+        dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
     )
     _check_unfreezing(settings, trainer.epochs)
@@ -254,11 +261,14 @@ def _check_place(out: Path, *, force: bool) -> None:
                          "replaces it")
 
 
-def _read(job: Job, kind: type[Task[Any, Any, Any]], say: Say) -> tuple[list[Any], list[Any]]:
+def _read(
+    job: Job, kind: type[Task[Any, Any, Any]], say: Say, watch: Callable[[Stage], None]
+) -> tuple[Sequence[Any], Sequence[Any]]:
     """Training and dev records."""
-    def read(paths: list[str]) -> list[Any]:
-        return read_all(
+    def read(paths: list[str]) -> Sequence[Any]:
+        records = read_each(
             kind, paths, format=job.format, settings=job.settings, errors=job.encoding_errors, say=say)
+        return Texts.collect(records, watch=watch) if kind is LMTask else list(records)
 
     records = read(job.train)
     if job.dev:
@@ -283,16 +293,20 @@ def _read_raw(settings: Settings, job: Job, say: Say) -> list[Sentence]:
     return records
 
 
-def split(records: list[Any], settings: Settings, *, ordered: bool) -> tuple[list[Any], list[Any]]:
+def split(
+    records: Sequence[Any], settings: Settings, *, ordered: bool
+) -> tuple[Sequence[Any], Sequence[Any]]:
     """Keep a share of the records for development: the last ones where order matters, else random ones."""
     if len(records) < 2 or not settings.dev_fraction:
-        return records, []
+        return records, records[:0]
     count = min(max(1, round(len(records) * settings.dev_fraction)), len(records) - 1)
-    held = set(range(len(records) - count, len(records)))
-    if not ordered:
-        held = set(random.Random(settings.seed).sample(range(len(records)), count))
-    train = [record for i, record in enumerate(records) if i not in held]
-    return train, [record for i, record in enumerate(records) if i in held]
+    if ordered:
+        return records[:-count], records[-count:]
+    held = np.zeros(len(records), bool)
+    held[random.Random(settings.seed).sample(range(len(records)), count)] = True
+    if isinstance(records, Texts):
+        return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
+    return list(compress(records, ~held)), list(compress(records, held))
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
@@ -315,10 +329,44 @@ def _fingerprint(*groups: Sequence[Any]) -> str:
     """A digest of records' content, to tell when the data has changed."""
     digest = hashlib.blake2b(digest_size=16)
     for records in groups:
+        if isinstance(records, Texts):
+            digest.update(records.digest())
+            continue
         for record in records:
             content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags", "more")]
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _examples(
+    task: Task[Any, Any, Any], records: Sequence[Any], *, watch: Callable[[Stage], None], tell: Say
+) -> Sequence[Any]:
+    """What is learned from. The tokens of a large text are kept for trainings to come."""
+    if not isinstance(task, LMTask):
+        return [part for record in records for part in task.parts(task.example(record, targets=True))]
+    assert isinstance(records, Texts)
+    if not records.large:
+        return task.rows(records)
+    return keep(_watched(task.blocks(records), len(records), watch), task.dtype,
+                key=_key(task, records), tell=tell)
+
+
+def _watched(blocks: Iterator[Block], records: int, watch: Callable[[Stage], None]) -> Iterator[Block]:
+    rows = tokens = 0
+    for block in blocks:
+        yield block
+        rows, tokens = rows + len(block.lengths), tokens + len(block.values)
+        watch(Stage("tokenising", rows / records, tokens, "tokens"))
+
+
+def _key(task: LMTask, records: Texts) -> str:
+    """A digest of all that the tokens of records depend on: text, labels and tokenizer."""
+    digest = hashlib.blake2b(records.digest() + __version__.encode(), digest_size=16)
+    with tempfile.TemporaryDirectory() as folder:
+        _save_task(task, Path(folder) / TASK)
+        for path in sorted((Path(folder) / TASK).iterdir()):
+            digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -344,9 +392,10 @@ def _tell_schemes(task: TagTask, tell: Say) -> None:
             tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
 
 
-def _batches(task: Task[Any, Any, Any], examples: list[Any], settings: Settings) -> Batches:
+def _batches(task: Task[Any, Any, Any], examples: Sequence[Any], settings: Settings) -> Batches:
     if isinstance(task, LMTask) and isinstance(settings, LMSettings) and settings.context == "stream":
-        return Streamed(task, examples, columns=settings.batch_size, steps=settings.bptt)
+        assert isinstance(examples, Rows)
+        return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)
     copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
     return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed, copies=copies)
 
@@ -390,7 +439,7 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
 
 
 def _prepare_loss(
-    head: ClassifierHead | TaggerHead, task: Any, examples: list[Any], settings: Settings
+    head: ClassifierHead | TaggerHead, task: Any, examples: Sequence[Any], settings: Settings
 ) -> None:
     """Smooth labels, and weigh each one's loss by how rare it is, the mean over the examples being 1."""
     assert isinstance(settings, WordSettings)
@@ -405,7 +454,7 @@ def _prepare_loss(
             for counts in _label_counts(task, examples)]))
 
 
-def _label_counts(task: Any, examples: list[Any]) -> list[Tensor]:
+def _label_counts(task: Any, examples: Sequence[Any]) -> list[Tensor]:
     """How often each label is in the examples, (L,): one set of labels, or one for each column of tags."""
     if isinstance(task, TagTask):
         columns = zip(task.columns, zip(*(example.tags for example in examples), strict=True), strict=True)
