@@ -154,7 +154,7 @@ class Texts(Sequence[Text]):
             if len(pending) > (LARGE if file is None else BLOCK):
                 file = file or _scratch()
                 size += _flush(pending, file)
-                watch(Stage("reading", None, size, "bytes"))
+                watch(Stage("reading", None, size // 1_000_000, "MB"))
         values: Values
         if file is None:
             values = np.frombuffer(bytes(pending), np.uint8)

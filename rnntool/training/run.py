@@ -115,6 +115,8 @@ def train(
     if settings.vectors:
         vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
     if fingerprint is None:
+        if isinstance(train_records, Texts) and train_records.large:
+            watch(Stage("learning the vocabulary", None, len(train_records), "records"))
         learner = kind.learn(
             train_records, settings, vectors=vectors[0] if job.task != "lm" else [], raw=raw_records)
     else:
@@ -141,13 +143,13 @@ def train(
         if settings.freeze or settings.unfreeze_every:
             frozen = Frozen(network, carried.rows, settings)
     examples = _examples(learner, train_records, watch=watch, tell=tell or say)
-    raw = [learner.example(record, targets=True) for record in raw_records]
     if isinstance(dev_records, Texts):
         dev_records = Texts.collect(dev_records, watch=watch)  # so that the file with all of them can go
     del train_records
+    raw = [learner.example(record, targets=True) for record in raw_records]
+    batches = _batches(learner, mixed(examples, raw) if raw else examples, settings)
     trainer = Trainer(
-        learner, network, _batches(learner, mixed(examples, raw) if raw else examples, settings),
-        dev_records, settings,
+        learner, network, batches, dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
     )
     _check_unfreezing(settings, trainer.epochs)

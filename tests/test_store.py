@@ -1,0 +1,303 @@
+"""Large text: files in place of memory, the same numbers in the same order; nothing damaged is believed."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import environment
+from test_resume import figures_of, files_of, stop_after
+
+from rnntool import console, modeldir, store, tokenize
+from rnntool.config import LMSettings
+from rnntool.console import Stage
+from rnntool.errors import RnntoolError
+from rnntool.formats import Text
+from rnntool.store import Block, Rows, Texts
+from rnntool.tasks import LMTask
+from rnntool.training.loop import Interrupted
+
+HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
+TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
+LABELLED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(store, "cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any text is large, and is handled a little at a time."""
+    monkeypatch.setattr(store, "LARGE", 50)
+    monkeypatch.setattr(store, "BLOCK", 40)
+    monkeypatch.setattr(store, "MAPPED", 100)
+    monkeypatch.setattr("rnntool.tasks.lm.BLOCK", 40)
+
+
+def ignore(anything: object) -> None:
+    pass
+
+
+def collect(texts: list[Text]) -> Texts:
+    return Texts.collect(texts, watch=ignore)
+
+
+def content(texts: Texts | list[Text]) -> list[tuple[Any, ...]]:
+    return [(text.text, text.labels, text.place if text.labels else "") for text in texts]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, LABELLED, []])
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_texts_come_back_as_they_were(
+    where: str, texts: list[Text], request: pytest.FixtureRequest
+) -> None:
+    if where == "file":
+        request.getfixturevalue("large")
+    kept = collect(texts)
+    assert kept.large == (where == "file" and bool(texts))
+    assert content(kept) == content(texts)
+    assert content([kept[i] for i in range(len(kept))]) == content(texts)
+    assert content(kept[3:-4]) == content(texts[3:-4])
+    places = [i for i in range(len(texts)) if i % 5 not in (1, 2)]
+    picked = kept.pick(np.array(places, np.int64))
+    assert content(picked) == content([texts[i] for i in places])
+    assert content(picked[1:]) == content([texts[i] for i in places[1:]])
+
+
+def test_the_digest_is_of_the_content(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [Text("ab"), Text("c")]
+    of_file = collect(texts * 20).digest()
+    monkeypatch.setattr(store, "LARGE", 1000)
+    assert collect(texts * 20).digest() == of_file
+    moved = [Text(text.text, text.labels, place="other") for text in LABELLED]
+    assert collect(moved).digest() == collect(LABELLED).digest()
+    others = [[Text("a"), Text("bc")], [Text("ab"), Text("c"), Text("")], [Text("ab", ("x",)), Text("c")],
+              [Text("abc")], [Text("c"), Text("ab")], texts]
+    assert len({collect(other).digest() for other in others}) == len(others)
+    halves = collect(texts * 20)
+    assert len({halves.digest(), halves[:20].digest(), halves[20:].digest(),
+                halves.pick(np.array([0, 3])).digest()}) == 4
+
+
+def made(seed: int = 1) -> tuple[list[Block], Rows]:
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for _ in range(4):
+        lengths = rng.integers(0, 40, 7)
+        blocks.append(Block(rng.integers(0, 300, lengths.sum()), lengths))
+    return blocks, Rows.of(blocks, np.uint16)
+
+
+def same(a: Rows, b: Rows) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_kept_rows_are_those_in_memory(large: None, cache: Path) -> None:
+    blocks, rows = made()
+    said: list[str] = []
+    kept = store.keep(blocks, np.uint16, key="k", tell=said.append)
+    assert same(kept, rows)
+    assert [kept[i].tolist() for i in (20, 3, 20)] == [rows[i].tolist() for i in (20, 3, 20)]
+    assert np.array_equal(kept.values[5:100], rows.values[5:100])
+    assert kept.lengths.tolist() == rows.lengths.tolist()
+
+    def never() -> Iterator[Block]:
+        raise AssertionError
+        yield
+
+    assert same(store.keep(never(), np.uint16, key="k", tell=said.append), rows)
+    assert [sentence.split(str(cache / "k.tokens"))[0] for sentence in said] == [
+        "tokens are kept in ", "tokens are read from "]
+    assert [path.name for path in cache.iterdir()] == ["k.tokens"]
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-1]
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:600] + bytes([data[600] ^ 1]) + data[601:]
+
+
+def other_type(data: bytes) -> bytes:
+    return data.replace(b"uint16", b"uint32")
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, other_type, lambda data: b"", lambda data: data[:512],
+                                    lambda data: b"[]".ljust(512) + data[512:]])
+def test_a_damaged_file_is_written_anew(damage: Callable[[bytes], bytes], cache: Path) -> None:
+    blocks, rows = made()
+    store.keep(blocks, np.uint16, key="k", tell=ignore)
+    path = cache / "k.tokens"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert same(store.keep(blocks, np.uint16, key="k", tell=ignore), rows)
+    assert path.read_bytes() == whole
+
+
+def test_what_is_half_written_is_never_taken(cache: Path) -> None:
+    blocks, rows = made()
+
+    def stopped() -> Iterator[Block]:
+        yield blocks[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.keep(stopped(), np.uint16, key="k", tell=ignore)
+    assert list(cache.iterdir()) == []
+    assert same(store.keep(blocks, np.uint16, key="k", tell=ignore), rows)
+
+
+def test_no_room_is_one_sentence(large: None, cache: Path) -> None:
+    cache.write_text("a file")
+    wanted = "large data is kept there .* failed .*; make room, or name another place with XDG_CACHE_HOME"
+    with pytest.raises(RnntoolError, match=wanted):
+        store.keep(made()[0], np.uint16, key="k", tell=ignore)
+    with pytest.raises(RnntoolError, match=wanted):
+        collect(TEXTS)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "char", "byte", "word"])
+def test_blocks_are_the_examples(kind: str, large: None) -> None:
+    texts = [Text(text) for text in [*tiny.lines_of_text(30), "", "a \u2581 b", "zebra \ud800"]]
+    task = LMTask.learn(texts, LMSettings(tokenizer=kind, vocab_size=300 if kind == "unigram" else None))
+    rows = task.rows(texts)
+    assert rows.values[:0].dtype == task.dtype
+    assert [row.tolist() for row in rows] == [task.example(text).tolist() for text in texts]
+
+
+def test_much_text_is_sampled_for_subwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = tiny.lines_of_text(400)
+    few = tokenize._sample(iter(texts))
+    assert few == texts
+    monkeypatch.setattr(tokenize, "SUBWORD_SAMPLE", 4000)
+    sample = tokenize._sample(iter(texts))
+    assert sample == tokenize._sample(iter(texts))
+    assert 1000 < sum(map(len, sample)) <= 4000
+    rest = iter(texts)
+    assert all(text in rest for text in sample), "in order"
+    assert set(sample) & set(texts[-100:]), "from everywhere"
+    monkeypatch.setattr(tokenize, "SUBWORD_SAMPLE", 100_000)
+    assert 30_000 < sum(map(len, tokenize._sample(["x" * 1_000_000]))) <= 100_000, "of a long text, parts"
+
+
+# --- Training -----------------------------------------------------------------------------------------------
+
+TRAININGS: dict[str, dict[str, Any]] = {
+    "stream": {"context": "stream", "bptt": 20, "epochs": 2},
+    "line": {"epochs": 2, "tokenizer": "word"},
+    "labels": {"epochs": 2, "label_column": "label"},
+}
+
+
+def write(kind: str, folder: Path) -> Path:
+    path = folder / ("train.tsv" if kind == "labels" else "train.txt")
+    text = tiny.tsv(tiny.labelled_texts(60)) if kind == "labels" else "\n".join(tiny.lines_of_text(60))
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", TRAININGS)
+def test_a_large_text_is_learned_as_a_small_one_is(
+    kind: str, tmp_path: Path, cache: Path, request: pytest.FixtureRequest
+) -> None:
+    file, settings = write(kind, tmp_path), TRAININGS[kind]
+    tiny.train("lm", tmp_path / "small", [file], **settings)
+    assert not cache.exists()
+    request.getfixturevalue("large")
+    packed = file.with_name(file.name + ".gz")
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    tiny.train("lm", tmp_path / "large", [packed], **settings)
+    assert files_of(tmp_path / "large") == files_of(tmp_path / "small")
+    assert figures_of(tmp_path / "large") == figures_of(tmp_path / "small")
+    (kept,) = cache.iterdir()
+    written = kept.stat().st_mtime_ns
+    once = settings | {"epochs": 1}
+    tiny.train("lm", tmp_path / "again", [file], **once)
+    assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [written], "used again, as it is"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("soup", "rice", 1).replace(" the ", " teh ", 1), "utf-8")
+    tiny.train("lm", tmp_path / "again", [file], force=True, **once)
+    assert len(list(cache.iterdir())) == 2, "other content has a place of its own"
+
+
+@pytest.mark.parametrize("kind", TRAININGS)
+def test_a_large_text_resumes_to_the_same_bytes(kind: str, tmp_path: Path, cache: Path, large: None) -> None:
+    file, settings = write(kind, tmp_path), TRAININGS[kind]
+    tiny.train("lm", tmp_path / "whole", [file], **settings)
+    out = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        tiny.train("lm", out, [file], stopping=stop_after(3), **settings)
+    with pytest.raises(Interrupted):
+        tiny.train("lm", out, resume=True, stopping=stop_after(2))
+    for kept in cache.iterdir():
+        kept.write_bytes(kept.read_bytes()[:700])
+    tiny.train("lm", out, resume=True)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert figures_of(out) == figures_of(tmp_path / "whole")
+    assert not (out / modeldir.RESUME).exists()
+
+
+def test_work_before_a_training_is_shown_as_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with console.training_progress(quiet=False) as watch:
+        for done in (1, 2, 3):
+            watch(Stage("reading", None, done, "MB"))
+        assert capsys.readouterr().err == "", "only where it takes long"
+        monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
+        watch(Stage("reading", None, 4, "MB"))
+        assert capsys.readouterr().err.startswith("reading  4 MB  ")
+        watch(Stage("tokenising", 0.25, 1000, "tokens"))
+        watch(Stage("tokenising", 0.5, 2000, "tokens"))
+        assert capsys.readouterr().err.split("\n")[1].startswith("tokenising 50%  2,000 tokens  ")
+    with console.training_progress(quiet=True) as watch:
+        watch(Stage("reading", None, 4, "MB"))
+    assert capsys.readouterr() == ("", "")
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from rnntool import store
+from rnntool.config import LMSettings
+from rnntool.formats import read_texts
+from rnntool.streams import open_lines
+from rnntool.tasks import LMTask
+from rnntool.training.batching import Streamed
+store.LARGE = store.MAPPED = 1 << 20
+with open_lines(sys.argv[1]) as lines:
+    texts = store.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
+task = LMTask.learn(texts, LMSettings(tokenizer="byte"))
+rows = store.keep(task.blocks(texts), task.dtype, key=str(len(texts)), tell=lambda sentence: None)
+windows = sum(1 for window in Streamed(task, rows.values, columns=8, steps=1000).epoch(0))
+peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]  # not that of the parent
+print(len(texts), len(rows.values), windows, peak)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    line = "".join(random.Random(1).choices("abcdefgh ", k=255)) + "\n"
+    peaks = []
+    for megabytes in (3, 18):
+        file = tmp_path / f"{megabytes}.txt"
+        file.write_text(line * (megabytes << 12))
+        done = subprocess.run([sys.executable, "-c", MEASURED, str(file)], capture_output=True, text=True,
+                              env=environment() | {"XDG_CACHE_HOME": str(tmp_path)}, check=True)
+        texts, tokens, windows, peak = map(int, done.stdout.split())
+        assert (texts, tokens) == (megabytes << 12, megabytes << 20)
+        assert windows == -(-tokens // 8000)
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 20 << 10, "KiB; there were 15 MiB more of text, and 30 of tokens"
