@@ -239,12 +239,12 @@ def keep(blocks: Iterable[Block], dtype: Any, *, key: str, tell: Callable[[str],
 
 def cache() -> Path:
     """The folder of the user's cache that tokens are kept in."""
-    if sys.platform == "win32":
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        base = Path(named)
+    elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     return base / "rnntool" / "tokens"
 
 
