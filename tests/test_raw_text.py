@@ -72,7 +72,7 @@ def test_with_a_crf_and_a_line_of_a_whole_book(files: tuple[Path, Path], tmp_pat
     tagged, _ = files
     book = [w for sentence in sentences(3000, 4) for w, _ in sentence]
     (tmp_path / "book.txt").write_text(" ".join(book) + "\n\n", "utf-8")
-    report = tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "book.txt"), epochs=2, head="crf",
+    report = tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "book.txt"), epochs=6, head="crf",
                         neighbours=0.1)
     assert report["accuracy"] > 0.9
 
