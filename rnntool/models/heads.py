@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Arrays, last_states, time_mask
+from rnntool.models.softmax import linear_cross_entropy
 
 Outputs = dict[str, Tensor]
 IGNORE = -1  # target of a padded position
@@ -69,8 +70,12 @@ class LMHead(nn.Module):
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""
-        logits = self.logits(states).flatten(0, 1).float()
-        return functional.cross_entropy(logits, arrays["targets"].flatten(), ignore_index=IGNORE)
+        states = states if self.projection is None else self.projection(states)
+        rows, targets = states.flatten(0, 1), arrays["targets"].flatten()
+        real = (targets != IGNORE).nonzero().squeeze(1)
+        if len(real) < len(targets):  # padding costs nothing
+            rows, targets = rows.index_select(0, real), targets[real]
+        return linear_cross_entropy(rows, self.weight, self.output.bias, targets)
 
 
 def _mean(states: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""The loss of a linear layer and a softmax over a large vocabulary, as one function that keeps no logits.
+
+What waits for the backward pass are the gradients themselves, which are as large as the layer and its inputs.
+Logits exist for some rows at a time, and become their own gradient where they lie (as in Liger Kernel, Hsu et
+al. 2024). Knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+LOGITS_BUDGET = 1 << 23  # logits that exist at once: 16 MiB in bfloat16, small enough for a cache
+_LEAST = torch.finfo(torch.float32).tiny  # a lower probability counts as this one: 87 nats
+
+
+def linear_cross_entropy(inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of `targets` (N,) under softmax(`inputs` @ `weight`.T + `bias`).
+
+    `inputs` (N, D), `weight` (V, D), `bias` (V,). Under autocast the products are in its type, as the linear
+    layer's would be; what is summed over pieces is float32. It has a gradient, but that has none.
+    """
+    device = inputs.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    loss: Tensor = _LinearCrossEntropy.apply(inputs, weight, bias, targets, dtype)
+    return loss
+
+
+class _LinearCrossEntropy(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """The loss; its gradients wait in `ctx`.
+
+        The bias is one more column of the weight, for an input of 1: two passes over the logits less.
+        """
+        count = len(inputs)
+        x = torch.cat([inputs.to(dtype), inputs.new_ones(count, 1, dtype=dtype)], 1)  # (N, D + 1)
+        w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
+        nats = torch.zeros((), device=x.device)
+        to_x = torch.empty_like(x, dtype=torch.float32)
+        to_w = torch.zeros_like(w, dtype=torch.float32)
+        rows = max(1, LOGITS_BUDGET // len(w))
+        for start in range(0, count, rows):
+            piece = slice(start, start + rows)
+            probs = x[piece] @ w.T
+            torch.softmax(probs, -1, out=probs)  # (rows, V)
+            gold = torch.arange(len(probs), device=x.device), targets[piece]
+            nats -= probs[gold].float().clamp(min=_LEAST).log().sum()
+            # The gradient of logits is the probabilities, less 1 at the target: less the others' sum there,
+            # which has more digits in bfloat16 than what a probability near 1 lacks.
+            probs[gold] = 0
+            probs[gold] = -probs.sum(1)
+            to_x[piece] = probs @ w
+            to_w += probs.T @ x[piece]
+        ctx.save_for_backward(to_x, to_w)
+        ctx.dtype = inputs.dtype
+        return nats / count
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients, each divided by the number of rows and times that of the loss."""
+        to_x, to_w = ctx.saved_tensors
+        scale = upstream / len(to_x)
+        return (to_x[:, :-1] * scale).to(ctx.dtype), to_w[:, :-1] * scale, to_w[:, -1] * scale, None, None
