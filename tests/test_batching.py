@@ -11,7 +11,6 @@ import tiny
 from numpy.typing import NDArray
 
 from rnntool.config import ClassifySettings, LMSettings
-from rnntool.errors import UsageError
 from rnntool.formats import Text
 from rnntool.tasks import ClassifyTask, LMTask
 from rnntool.training import batching
@@ -114,11 +113,3 @@ def test_copies_stand_one_behind_the_other() -> None:
     twice = Shuffled(once.task, once.examples, batch_size=4, seed=1, copies=2)
     assert len(twice) == len(once)
     assert epoch(twice, 0) == [batch * 2 for batch in epoch(once, 0)]
-
-
-def test_a_record_too_long_for_its_logits_is_refused() -> None:
-    task = LMTask.learn([Text("ab")], LMSettings(tokenizer="char"))
-    examples = [task.example(Text("a" * 40_000))]
-    with pytest.raises(UsageError, match=r"found one of 40,001; give --context stream"):
-        Shuffled(task, examples, batch_size=4, seed=1)
-    assert len(Streamed(task, np.concatenate(examples), columns=4, steps=100)) == 101

@@ -26,7 +26,8 @@ def linear_cross_entropy(inputs: Tensor, weight: Tensor, bias: Tensor, targets: 
     """
     device = inputs.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    loss: Tensor = _LinearCrossEntropy.apply(inputs, weight, bias, targets, dtype)
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        inputs, weight, bias, targets, dtype)
     return loss
 
 
@@ -63,7 +64,7 @@ class _LinearCrossEntropy(Function):
         return nats / count
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients, each divided by the number of rows and times that of the loss."""
         to_x, to_w = ctx.saved_tensors

@@ -11,7 +11,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed: each step needs it again, and the kernel clears every page it gives anew."""
+    """Have glibc keep what is freed: each step needs it again, and the kernel clears every page anew."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # not in musl

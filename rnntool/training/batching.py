@@ -8,13 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.errors import UsageError
 from rnntool.store import Rows, Values
 from rnntool.tasks import LMTask, Task
 from rnntool.tasks.base import Arrays
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
-LOGITS_BUDGET = 1 << 25  # numbers in the logits of a batch: 128 MiB, and their gradients as much
 
 
 class Batches(Protocol):
@@ -52,15 +50,8 @@ class Shuffled:
         else:
             lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
         self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # short numbers sort faster
-        budget = PADDED_BUDGET
-        if isinstance(task, LMTask):
-            budget = min(budget, LOGITS_BUDGET // task.tokenizer.size)
-            if (longest := int(self.lengths.max(initial=0))) > budget:
-                raise UsageError(
-                    f"want records of at most {budget:,} tokens at a vocabulary of {task.tokenizer.size:,}, "
-                    f"found one of {longest:,}; give --context stream, which reads long ones in pieces")
         # Batches hold the same lengths in each epoch, so their number is known; the records in them change.
-        self.cuts = _cuts(np.sort(self.lengths), batch_size, budget)
+        self.cuts = _cuts(np.sort(self.lengths), batch_size, PADDED_BUDGET)
 
     def __len__(self) -> int:
         return len(self.cuts) - 1

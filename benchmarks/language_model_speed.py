@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""How fast a language model of words learns, against PyTorch's example of one.
+
+The peer is our own writing of the network that the example `word_language_model` builds, and of its loop: two
+LSTM layers, softmax tied to the embedding, all logits in float32, clipped gradients, parameters moved by hand.
+Both read the same windows of the same text; the peer's are tensors already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from timing import in_turn, ratio, show
+
+from rnntool.config import LMSettings, cores, preset
+from rnntool.tasks import LMTask
+from rnntool.tasks.reading import read_all
+from rnntool.training.batching import Streamed
+from rnntool.training.loop import Trainer
+from rnntool.training.run import design
+
+DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
+
+
+def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float:
+    """Seconds of the windows in rnntool's loop, without evaluation."""
+    import torch
+
+    from rnntool.models.network import Network
+
+    settings = task.settings.replace(precision=precision)
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(task, Network(design(task, settings)), windows, [], settings, folder=folder,
+                      device=torch.device("cpu"), watch=lambda step: None, stopping=lambda: None)
+    began = time.perf_counter()
+    trainer.run()
+    return time.perf_counter() - began
+
+
+def peer(task: LMTask, windows: Streamed) -> float:
+    """Seconds of the windows as the example learns them."""
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self, words: int, size: int, layers: int) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(DROPOUT)
+            self.encoder = nn.Embedding(words, size)
+            self.rnn = nn.LSTM(size, size, layers, dropout=DROPOUT)
+            self.decoder = nn.Linear(size, words)
+            self.decoder.weight = self.encoder.weight
+            nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
+            nn.init.zeros_(self.decoder.bias)
+
+        def forward(self, tokens: Any, hidden: Any) -> tuple[Any, Any]:
+            output, hidden = self.rnn(self.drop(self.encoder(tokens)), hidden)
+            logits = self.decoder(self.drop(output)).view(-1, len(self.encoder.weight))
+            return logits.log_softmax(1), hidden
+
+    settings = task.settings
+    torch.manual_seed(settings.seed)
+    model = Model(task.tokenizer.size, settings.hidden, settings.layers).train()
+    criterion = nn.NLLLoss(ignore_index=-1)
+    ready = [(torch.from_numpy(arrays["tokens"]).long(), torch.from_numpy(arrays["targets"]).long().flatten())
+             for arrays in windows.epoch(0)]
+    hidden = tuple(torch.zeros(settings.layers, windows.columns, settings.hidden) for _ in range(2))
+    began = time.perf_counter()
+    for tokens, targets in ready:
+        model.zero_grad()
+        hidden = tuple(state.detach() for state in hidden)
+        output, hidden = model(tokens, hidden)
+        loss = criterion(output, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-RATE)
+        loss.item()  # the example sums it for its reports
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", metavar="FILE.txt", help="lines of words, such as ptb.train.txt")
+    parser.add_argument("--size", type=int, default=200, help="of the layers; %(default)s by default")
+    parser.add_argument("--steps", type=int, default=50, help="of a round; %(default)s by default")
+    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; %(default)s by default")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads or cores())
+    torch.set_flush_denormal(True)
+    settings = LMSettings(**{
+        **preset("lm", "word"), "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
+        "dropout_between": DROPOUT, "clip": CLIP, "lr": RATE, "batch_size": 20, "bptt": 35, "epochs": 1})
+    records = read_all(LMTask, [options.file], format="text", settings=settings, errors="strict",
+                       say=lambda message: None)
+    task = LMTask.learn(records, settings)
+    examples = [task.example(record, targets=True) for record in records]
+    wanted = options.steps * settings.batch_size * settings.bptt
+    ends = itertools.accumulate(map(task.length, examples))
+    windows = Streamed(task, [example for example, end in zip(examples, ends, strict=True) if end <= wanted],
+                       columns=settings.batch_size, steps=settings.bptt)
+    tokens = sum(map(task.length, windows.examples))
+    with tempfile.TemporaryDirectory() as folder:
+        loops: dict[str, Callable[[], float]] = {
+            "rnntool": partial(ours, task, windows, "auto", Path(folder)),
+            "rnntool --precision fp32": partial(ours, task, windows, "fp32", Path(folder)),
+            "the example's network": partial(peer, task, windows)}
+        measured = in_turn(loops, repeats=options.repeats)
+    theirs = measured["the example's network"]
+    print(f"{tokens:,} tokens in {len(windows):,} steps, {task.tokenizer.size:,} words, "
+          f"{torch.get_num_threads()} threads")
+    show([("loop", "tokens/s", "example = 1"),
+          *((name, f"{tokens / statistics.median(times):,.0f}", f"{1 / ratio(times, theirs):.2f}")
+            for name, times in measured.items())])
+
+
+if __name__ == "__main__":
+    main()
