@@ -2,7 +2,7 @@
 """How fast a language model of words learns, against PyTorch's example of one.
 
 The peer is our own writing of the network that the example `word_language_model` builds, and of its loop: two
-LSTM layers, softmax tied to the embedding, all logits in float32, clipped gradients, parameters moved by hand.
+LSTM layers, a softmax tied to the embedding, all logits, clipped gradients, parameters moved by hand.
 Both read the same windows of the same text; the peer's are tensors already.
 """
 

@@ -45,7 +45,7 @@ class _LinearCrossEntropy(Function):
         w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
         nats = torch.zeros((), device=x.device)
         to_x = torch.empty_like(x, dtype=torch.float32)
-        to_w = torch.zeros_like(w, dtype=torch.float32)
+        to_w = torch.zeros(())  # (V, D + 1)
         rows = max(1, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
             piece = slice(start, start + rows)
@@ -58,7 +58,8 @@ class _LinearCrossEntropy(Function):
             probs[gold] = 0
             probs[gold] = -probs.sum(1)
             to_x[piece] = probs @ w
-            to_w += probs.T @ x[piece]
+            share = probs.T @ x[piece]
+            to_w = to_w.float().add_(share) if start else share
         ctx.save_for_backward(to_x, to_w)
         ctx.dtype = inputs.dtype
         return nats / count
@@ -69,4 +70,5 @@ class _LinearCrossEntropy(Function):
         """The gradients, each divided by the number of rows and times that of the loss."""
         to_x, to_w = ctx.saved_tensors
         scale = upstream / len(to_x)
-        return (to_x[:, :-1] * scale).to(ctx.dtype), to_w[:, :-1] * scale, to_w[:, -1] * scale, None, None
+        to_inputs, to_weight, to_bias = to_x[:, :-1] * scale, to_w[:, :-1].float(), to_w[:, -1].float()
+        return to_inputs.to(ctx.dtype), to_weight.mul(scale), to_bias * scale, None, None
