@@ -3,8 +3,8 @@
 
 The peer is our own writing of the network that the example `word_language_model` builds, and of its loop: two
 LSTM layers, a softmax tied to the embedding, all logits, clipped gradients, parameters moved by hand.
-Both read the same windows of the same text, the peer's being tensors already, in one process: what rnntool asks
-of threads and memory holds for both.
+Both read the same windows of the same text, the peer's being tensors already. It is one process, so what
+rnntool asks of threads and memory holds for both.
 """
 
 from __future__ import annotations
