@@ -10,7 +10,6 @@ rnntool asks of threads and memory holds for both.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from timing import in_turn, ratio, show
 
 from rnntool.config import LMSettings, cores, preset
@@ -107,12 +107,9 @@ def main() -> None:
     records = read_all(LMTask, [options.file], format="text", settings=settings, errors="strict",
                        say=lambda message: None)
     task = LMTask.learn(records, settings)
-    examples = [task.example(record, targets=True) for record in records]
-    wanted = options.steps * settings.batch_size * settings.bptt
-    ends = itertools.accumulate(map(task.length, examples))
-    windows = Streamed(task, [example for example, end in zip(examples, ends, strict=True) if end <= wanted],
-                       columns=settings.batch_size, steps=settings.bptt)
-    tokens = sum(map(task.length, windows.examples))
+    stream = np.concatenate([task.example(record, targets=True) for record in records])
+    tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)
+    windows = Streamed(task, stream[:tokens], columns=settings.batch_size, steps=settings.bptt)
     with tempfile.TemporaryDirectory() as folder:
         loops: dict[str, Callable[[], float]] = {
             "rnntool": partial(ours, task, windows, "auto", Path(folder)),
