@@ -19,12 +19,13 @@ from typing import Any, ClassVar, Self
 
 from rnntool.errors import UsageError
 
-CELL_NAMES = ("elman", "elman-relu", "gru", "lstm")
+CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
 # settings that only some encoders read
-OF_ENCODERS = {"cell": ("rnn",), "window": ("window",), "bidirectional": ("rnn", "window"),
-               "pooling": ("rnn", "window"), "neighbours": ("rnn",), "raw": ("rnn",)}
+OF_ENCODERS = {"cell": ("rnn",), "weight_dropout": ("rnn",), "window": ("window",),
+               "bidirectional": ("rnn", "window"), "pooling": ("rnn", "window"), "neighbours": ("rnn",),
+               "raw": ("rnn",)}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -99,6 +100,9 @@ class Settings:
         low=0, high=0.95)
     token_dropout: float = option(
         0.0, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
+    weight_dropout: float = option(
+        0.0, "Share of each recurrent matrix that a step does without: DropConnect, one mask for all time "
+             "steps (Merity et al. 2018).", panel="Network", low=0, high=0.95)
     vectors: str | None = option(
         None, "Pretrained word vectors, GloVe or word2vec text format.", panel="Network", metavar="FILE")
     vectors_limit: int = option(
@@ -162,6 +166,9 @@ class Settings:
             if self.encoder not in encoders and value != field.default:
                 raise UsageError(f"{flag(field.name)}: goes with --encoder {' and '.join(encoders)}, found "
                                  f"--encoder {self.encoder}; leave it out")
+        if self.weight_dropout and self.cell == "mingru":
+            raise UsageError("--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, which "
+                             "has none; leave it out")
         if (self.freeze or self.unfreeze_every) and not self.init:
             given = "--freeze" if self.freeze else "--unfreeze-every"
             raise UsageError(f"{given}: want a model that parts are carried over from; give --init")
@@ -215,6 +222,12 @@ class LMSettings(Settings):
     dropout_between: float = option(
         0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network",
         low=0, high=0.95)
+    ar: float = option(
+        0.0, "Weight of a penalty on large states of the last layer: their mean square, after dropout "
+             "(activation regularisation, Merity et al. 2017).", panel="Training", low=0)
+    tar: float = option(
+        0.0, "Weight of a penalty on states that change much from a token to the next: the mean square of "
+             "the difference (temporal activation regularisation).", panel="Training", low=0)
     lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
     warmup: float = option(
         0.02, "Share of training in which the rate rises to its height.", panel="Training", low=0, high=0.9)
@@ -344,6 +357,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "tokenizer": "word", "context": "stream", "embed": 320, "hidden": 320, "dropout": 0.2,
             "dropout_between": 0.2, "optimizer": "sgd", "lr": 20.0, "weight_decay": 0.0, "clip": 0.25,
             "warmup": 0.0, "ema": 0.0, "batch_size": 20, "bptt": 35, "epochs": 7,
+        },
+        # The same for hours: a network that could learn its text by heart, and what keeps it from that.
+        "best": {
+            "tokenizer": "word", "context": "stream", "embed": 650, "hidden": 650, "dropout": 0.4,
+            "dropout_between": 0.3, "weight_dropout": 0.3, "optimizer": "sgd", "lr": 20.0,
+            "weight_decay": 1e-6, "clip": 0.25, "warmup": 0.0, "ema": 0.0, "batch_size": 20, "bptt": 35,
+            "epochs": 40,
         },
     },
     "classify": {

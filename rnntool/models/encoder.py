@@ -57,6 +57,7 @@ class EncoderConfig:
     dropout: float = 0.0
     dropout_between: float = 0.0
     token_dropout: float = 0.0
+    weight_dropout: float = 0.0  # of recurrent matrices
     word: WordConfig | None = None
 
 
@@ -103,10 +104,14 @@ def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
 class Layer(nn.Module):
     """One recurrent layer, in one direction or two."""
 
-    def __init__(self, cell: str, input_size: int, hidden: int, *, bidirectional: bool) -> None:
+    def __init__(
+        self, cell: str, input_size: int, hidden: int, *, bidirectional: bool, weight_dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.ahead = Cell(cell, input_size, hidden)
-        self.back = Cell(cell, input_size, hidden) if bidirectional else None
+        self.ahead = Cell(cell, input_size, hidden, weight_dropout=weight_dropout)
+        self.back: Cell | None = None
+        if bidirectional:
+            self.back = Cell(cell, input_size, hidden, weight_dropout=weight_dropout)
         self.output_size = hidden * (2 if bidirectional else 1)
         self.states = dict.fromkeys(CELLS[cell].states, hidden)
 
@@ -191,7 +196,8 @@ def _linear(input_size: int, hidden: int) -> nn.Linear:
 def _layer(config: EncoderConfig, index: int, input_size: int) -> Layer | Window | Bag:
     """Layer `index` of an encoder; of a window and a bag only the first one is more than feed-forward."""
     if config.kind == "rnn":
-        return Layer(config.cell, input_size, config.hidden, bidirectional=config.bidirectional)
+        return Layer(config.cell, input_size, config.hidden, bidirectional=config.bidirectional,
+                     weight_dropout=config.weight_dropout)
     if config.kind not in ("window", "bag"):
         raise ValueError(f"unknown encoder {config.kind!r}; choose from rnn, window, bag")
     if index:
@@ -208,6 +214,7 @@ class Trace:
 
     types: Tensor | None = None  # (U, D), the vectors of the batch's word types
     first: Tensor | None = None  # (T, B, D), the states of the first layer
+    last: Tensor | None = None  # (T, B, D), those of the last one, before dropout
 
 
 class Input(Protocol):
@@ -376,4 +383,6 @@ class Encoder(nn.Module):
             ends.append(end)
             if i == 0 and trace is not None:
                 trace.first = x
+        if trace is not None:
+            trace.last = x
         return self.dropout(x), ends

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from rnntool.models.cells import Cell
+from rnntool.models.cells import Cell, MinGRU, Mogrifier
 from rnntool.models.encoder import (
     Bag,
     CharacterCNN,
@@ -36,7 +37,7 @@ from rnntool.models.network import Network, state_sizes
 
 OPSET = 17
 IR_VERSION = 8
-FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ OPERATORS: dict[str, Operator] = {
 
 
 class Graph:
-    """An ONNX graph under construction."""
+    """An ONNX graph under construction; an `inner` one is the body of a node, and shares the weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, inner: str = "", weights: dict[str, onnx.TensorProto] | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, onnx.TensorProto] = {}
+        self.inner = inner  # begins the names of values, which are those of the graph around it too
+        self.weights: dict[str, onnx.TensorProto] = {} if weights is None else weights
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
 
@@ -87,6 +89,29 @@ class Graph:
                 [helper.make_node(operator, inputs, [name], name=name)], name, [], [result]))
         return self.add("If", condition, then_branch=branches[0], else_branch=branches[1])
 
+    def scan(
+        self, step: Callable[[Graph, list[str], list[str]], list[str]], states: list[str],
+        sequences: list[tuple[str, int]], size: int, *, backwards: bool,
+    ) -> tuple[str, list[str]]:
+        """Repeat a step over time: the first state after each one (T, B, size), and all after the last.
+
+        `step` adds the nodes of one step to a graph and returns the new states, given the names of the states
+        (B, size) and of the rows (B, ·) of the `sequences` (T, B, ·), which come with their types.
+        """
+        body = Graph(f"Scan.{len(self.nodes)}/", self.weights)
+        before = [body.input(f"{body.inner}state.{i}", FLOAT, ["batch", size]) for i in range(len(states))]
+        rows = [body.input(f"{body.inner}row.{i}", kind, ["batch", "size"])
+                for i, (_, kind) in enumerate(sequences)]
+        after = step(body, before, rows)
+        for i, value in enumerate([*after, after[0]]):
+            body.output(value, f"{body.inner}next.{i}", FLOAT, ["batch", size])
+        *ends, y = self.add_many(
+            "Scan", *states, *(name for name, _ in sequences), outputs=len(states) + 1,
+            body=helper.make_graph(body.nodes, body.inner, body.inputs, body.outputs),
+            num_scan_inputs=len(sequences), scan_input_directions=[int(backwards)] * len(sequences),
+            scan_output_directions=[int(backwards)])
+        return y, ends
+
     def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
         """Give a value out under a name."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
@@ -110,7 +135,7 @@ class Graph:
 
     def add_many(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node; the names of its outputs."""
-        names = [f"{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
+        names = [f"{self.inner}{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
         return names
 
@@ -282,6 +307,8 @@ def _layer(
 ) -> tuple[str, str, list[str]]:
     """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer."""
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
+    if layer.ahead.name not in OPERATORS:
+        return _scanned_layer(g, cells, x, lengths, name, state)
     operator = OPERATORS[layer.ahead.name]
     directions = [_cell_weights(cell, operator) for cell in cells]
     w, r, b = (np.stack(arrays) for arrays in zip(*directions, strict=True))
@@ -297,6 +324,80 @@ def _layer(
     y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)
     last = g.add("Reshape", g.add("Transpose", ends[0], perm=[1, 0, 2]), g.constant([0, -1]))  # (dirs, B, H)
     return y, last, ends
+
+
+def _scanned_layer(
+    g: Graph, cells: list[Cell], x: str, lengths: str, name: str, state: list[str] | None
+) -> tuple[str, str, list[str]]:
+    """As `_layer`, of cells that ONNX has no operator for.
+
+    A step at padding leaves the state as it is. So the state behind the last step is that of each row's own
+    end, and a scan from the end on comes to a row's last token with zeros.
+    """
+    real = g.add("Unsqueeze", g.time_mask(x, 0, lengths), g.constant([2]))  # (T, B, 1) bool
+    ys, lasts, ends = [], [], []
+    for cell, way in zip(cells, ("ahead", "back"), strict=False):
+        start = state or [g.zeros(x, 1, cell.hidden)] * (2 if isinstance(cell.kernel, Mogrifier) else 1)
+        start = [g.add("Squeeze", part, g.constant([0])) for part in start]  # (B, H)
+        scan = _mogrifier if isinstance(cell.kernel, Mogrifier) else _min_gru
+        y, end = scan(g, cell, x, real, start, f"{name}.{way}", way == "back")
+        ys.append(y)
+        lasts.append(end[0])
+        ends.append([g.add("Unsqueeze", part, g.constant([0])) for part in end])
+    if len(cells) == 1:
+        return ys[0], lasts[0], ends[0]
+    return g.add("Concat", *ys, axis=2), g.add("Concat", *lasts, axis=1), ends[0]
+
+
+def _mogrifier(
+    g: Graph, cell: Cell, x: str, real: str, start: list[str], name: str, backwards: bool
+) -> tuple[str, list[str]]:
+    kernel = cell.kernel
+    assert isinstance(kernel, Mogrifier)
+    gates = g.weight(torch.cat([kernel.weight_ih_l0, kernel.weight_hh_l0], dim=1).T, f"{name}.gates")
+    bias = g.weight(kernel.bias_ih_l0, f"{name}.bias")
+    rounds = [g.weight((kernel.mogrify_h if i % 2 else kernel.mogrify_x)[i // 2].T, f"{name}.round.{i}")
+              for i in range(kernel.ROUNDS)]
+    two = g.constant(2.0, "float32")
+
+    def step(b: Graph, states: list[str], rows: list[str]) -> list[str]:
+        h, c = states
+        row, mask = rows
+
+        def scaled(value: str, by: str, weight: str) -> str:
+            return b.add("Mul", value, b.add("Mul", two, b.add("Sigmoid", b.add("MatMul", by, weight))))
+
+        for i, weight in enumerate(rounds):
+            if i % 2:
+                h = scaled(h, row, weight)
+            else:
+                row = scaled(row, h, weight)
+        both = b.add("Add", b.add("MatMul", b.add("Concat", row, h, axis=1), gates), bias)
+        i_gate, f_gate, new, o_gate = b.add_many("Split", both, outputs=4, axis=1)
+        kept = b.add("Mul", b.add("Sigmoid", f_gate), c)
+        added = b.add("Mul", b.add("Sigmoid", i_gate), b.add("Tanh", new))
+        c = b.add("Add", kept, added)
+        h = b.add("Mul", b.add("Sigmoid", o_gate), b.add("Tanh", c))
+        return [b.add("Where", mask, *pair) for pair in zip((h, c), states, strict=True)]
+
+    return g.scan(step, start, [(x, FLOAT), (real, BOOL)], cell.hidden, backwards=backwards)
+
+
+def _min_gru(
+    g: Graph, cell: Cell, x: str, real: str, start: list[str], name: str, backwards: bool
+) -> tuple[str, list[str]]:
+    """All products are outside the loop, which has two operations a step."""
+    kernel = cell.kernel
+    assert isinstance(kernel, MinGRU)
+    both = g.add("MatMul", x, g.weight(kernel.weight_ih_l0.T, f"{name}.w"))
+    z, v = g.add_many("Split", g.add("Add", both, g.weight(kernel.bias_ih_l0, f"{name}.b")), outputs=2, axis=2)
+    z = g.add("Mul", g.add("Sigmoid", z), g.add("Cast", real, to=FLOAT))  # 0 at padding: the state stays
+    a, b = g.add("Sub", g.constant(1.0, "float32"), z), g.add("Mul", z, v)
+
+    def step(body: Graph, states: list[str], rows: list[str]) -> list[str]:
+        return [body.add("Add", body.add("Mul", rows[0], states[0]), rows[1])]
+
+    return g.scan(step, start, [(a, FLOAT), (b, FLOAT)], cell.hidden, backwards=backwards)
 
 
 def _window(

@@ -23,6 +23,7 @@ from rnntool.models.encoder import (
     Trace,
     WordConfig,
     WordInput,
+    time_mask,
 )
 from rnntool.models.heads import ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
 from rnntool.models.neighbours import Neighbours
@@ -61,6 +62,7 @@ class Network(nn.Module):
         self.stateful = config.head.kind == "lm"
         self.neighbours: Neighbours | None = None  # a second objective, of that weight, while training
         self.neighbours_weight = 0.0
+        self.ar = self.tar = 0.0  # weights of the activation penalties, while training
 
     def forward(self, arrays: Arrays) -> Outputs:
         """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
@@ -73,10 +75,14 @@ class Network(nn.Module):
 
     def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from."""
-        trace = Trace() if self.neighbours is not None else None
+        trace = Trace()
         encoded, ends = self.encoder(arrays, states, trace=trace)
         loss = self.head.loss(encoded, arrays)
-        if self.neighbours is not None and trace is not None:
+        if self.ar or self.tar:
+            assert trace.last is not None
+            large, abrupt = activation_penalties(encoded, trace.last, arrays["lengths"])
+            loss = loss + self.ar * large + self.tar * abrupt
+        if self.neighbours is not None:
             told = self.neighbours.loss(trace, arrays["words"], arrays["lengths"])
             loss = loss + self.neighbours_weight * told
         return loss, ends
@@ -89,6 +95,21 @@ class Network(nn.Module):
         if weight:
             assert isinstance(self.encoder.input, WordInput) and isinstance(layer, Layer)
             self.neighbours = Neighbours(self.encoder.input, layer)
+
+
+def activation_penalties(dropped: Tensor, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """How large states are and how much they change from a step to the next (Merity et al. 2017).
+
+    The mean squares of `dropped` (T, B, D), the states after dropout, and of the differences of neighbouring
+    `states` (T, B, D); padding counts for nothing.
+    """
+    real = time_mask(lengths, len(states))[..., None]  # (T, B, 1)
+    return _mean_square(dropped, real), _mean_square(states[1:] - states[:-1], real[1:])
+
+
+def _mean_square(x: Tensor, real: Tensor) -> Tensor:
+    """Mean square of `x` (T, B, D) where `real` (T, B, 1); 0 where nothing is."""
+    return (x.float().square() * real).sum() / (real.sum() * x.shape[-1]).clamp(min=1)
 
 
 def state_sizes(encoder: Encoder, prefix: str) -> list[dict[str, int]]:

@@ -10,7 +10,8 @@ from rnntool.metrics import figures
 
 PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
 NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with ReLU", "gru": "A GRU network",
-            "lstm": "An LSTM network", "window": "A feed-forward network over a window",
+            "lstm": "An LSTM network", "mogrifier": "A Mogrifier LSTM network", "mingru": "A minGRU network",
+            "window": "A feed-forward network over a window",
             "bag": "A feed-forward network over the mean of the words"}
 EXAMPLES = {
     "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",

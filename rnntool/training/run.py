@@ -132,6 +132,8 @@ def train(
     network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
     if isinstance(settings, TagSettings) and settings.encoder == "rnn":
         network.learn_neighbours(settings.neighbours)
+    if isinstance(settings, LMSettings):
+        network.ar, network.tar = settings.ar, settings.tar
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
     carried, frozen = None, None
@@ -227,7 +229,7 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         bidirectional=isinstance(settings, WordSettings) and settings.bidirectional
         and settings.encoder != "bag",  # it has no direction
         dropout=settings.dropout, dropout_between=settings.dropout_between,
-        token_dropout=settings.token_dropout,
+        token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout,
         word=word,
     )
     head = HeadConfig(
