@@ -215,9 +215,17 @@ def _write_int8(model: onnx.ModelProto, path: Path) -> None:
             quantize_dynamic(
                 source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"],
                 weight_type=QuantType.QInt8, per_channel=True,
+                # The matrices in the body of a scan, too; but vectors of words that are handed in are floats.
+                extra_options={"EnableSubgraph": True}, nodes_to_exclude=_branches(model),
             )
         finally:
             logging.disable(logging.NOTSET)
+
+
+def _branches(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that are run or not, as a condition says."""
+    return [inner.name for node in model.graph.node if node.op_type == "If"
+            for attribute in node.attribute for inner in attribute.g.node]
 
 
 def _encoder(
