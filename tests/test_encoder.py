@@ -163,7 +163,8 @@ def test_output_size_is_the_size_of_the_output(word: WordConfig | None) -> None:
 
 
 def test_an_unknown_cell_raises_and_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="unknown cell 'ltsm'; choose from elman, elman-relu, gru, lstm"):
+    with pytest.raises(ValueError, match="unknown cell 'ltsm'; choose from elman, elman-relu, gru, lstm, "
+                                         "mogrifier, mingru"):
         Cell("ltsm", 3, 4)
 
 

@@ -1,0 +1,296 @@
+"""The cells that torch lacks, against their papers' equations, and weight-drop, in whatever cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import rnntool
+from rnntool.config import LMSettings, TagSettings
+from rnntool.errors import UsageError
+from rnntool.models.cells import (
+    CELLS,
+    RECURRENT,
+    Cell,
+    MinGRU,
+    Mogrifier,
+    _Scan,
+    drop_weights,
+    linear_recurrence,
+)
+from rnntool.models.encoder import EncoderConfig
+from rnntool.models.heads import HeadConfig
+from rnntool.models.network import Network, NetworkConfig, activation_penalties
+
+Array = NDArray[Any]
+OURS = ("mogrifier", "mingru")
+
+
+def made(name: str, input_size: int = 3, hidden: int = 4, *, seed: int = 1, **choices: Any) -> Cell:
+    """A cell with weights far from their starting values, biases included."""
+    torch.manual_seed(seed)
+    cell = Cell(name, input_size, hidden, **choices)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return cell
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def numbers(cell: Cell) -> dict[str, Array]:
+    return {name: p.detach().numpy().astype(float) for name, p in cell.kernel.named_parameters()}
+
+
+# --- Mogrifier ---------------------------------------------------------------------------------------------
+
+
+def mogrifier_by_hand(cell: Cell, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+    """Melis et al. (2020), section 2, one row and one step at a time, in NumPy."""
+    w, ys = numbers(cell), []
+    for row in x:
+        for i in range(1, Mogrifier.ROUNDS + 1):
+            if i % 2:
+                row = 2 * sigmoid(w["mogrify_x"][i // 2] @ h) * row
+            else:
+                h = 2 * sigmoid(w["mogrify_h"][i // 2 - 1] @ row) * h
+        gates = w["weight_ih_l0"] @ row + w["weight_hh_l0"] @ h + w["bias_ih_l0"]
+        i_gate, f_gate, new, o_gate = np.split(gates, 4)
+        c = sigmoid(f_gate) * c + sigmoid(i_gate) * np.tanh(new)
+        h = sigmoid(o_gate) * np.tanh(c)
+        ys.append(h)
+    return np.array(ys), h, c
+
+
+def test_the_mogrifier_is_the_papers() -> None:
+    cell = made("mogrifier", 3, 4)
+    x, h, c = torch.randn(6, 2, 3), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
+    lengths = torch.tensor([6, 4])
+    y, (h_end, c_end) = cell(x, (h, c), lengths)
+    for row, length in enumerate(lengths):
+        want = mogrifier_by_hand(cell, *(part[:, row].numpy() for part in (x[:length],)),
+                                 h[0, row].numpy(), c[0, row].numpy())
+        for have, by_hand in zip((y[:length, row], h_end[0, row], c_end[0, row]), want, strict=True):
+            np.testing.assert_allclose(have.detach().numpy(), by_hand, rtol=0, atol=1e-5)
+
+
+def test_a_mogrifier_that_does_not_mogrify_is_an_lstm() -> None:
+    cell, lstm = made("mogrifier"), made("lstm")
+    with torch.no_grad():
+        for name in ("mogrify_x", "mogrify_h"):
+            cell.kernel.get_parameter(name).zero_()
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
+            lstm.kernel.get_parameter(name).copy_(cell.kernel.get_parameter(name))
+        lstm.kernel.get_parameter("bias_hh_l0").zero_()
+    x = torch.randn(7, 2, 3)
+    (y, ends), (want, want_ends) = cell(x), lstm(x)
+    torch.testing.assert_close(y, want)
+    torch.testing.assert_close(ends, want_ends)
+
+
+def plain_mogrifier(cell: Cell, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in torch, which differentiates it step by step."""
+    w, ys = dict(cell.kernel.named_parameters()), []
+    for row in x:
+        for i in range(Mogrifier.ROUNDS):
+            if i % 2:
+                h = 2 * (row @ w["mogrify_h"][i // 2].T).sigmoid() * h
+            else:
+                row = 2 * (h @ w["mogrify_x"][i // 2].T).sigmoid() * row
+        h, c = torch.lstm_cell(row, (h, c), w["weight_ih_l0"], w["weight_hh_l0"], w["bias_ih_l0"],
+                               torch.zeros_like(w["bias_ih_l0"]))
+        ys.append(h)
+    return torch.stack(ys), c
+
+
+@pytest.mark.parametrize("read", ["all", "one step", "the last cell state"])
+def test_gradients_made_at_the_end_of_the_loop_are_those_of_each_step(read: str) -> None:
+    cell = made("mogrifier")
+    x, h, c = torch.randn(6, 2, 3, requires_grad=True), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
+    y, (_, c_end) = cell(x, (h, c))
+    want_y, want_c = plain_mogrifier(cell, x, h[0], c[0])
+    leaves = [x, *cell.parameters()]
+    pairs = {"all": (y, want_y), "one step": (y[3], want_y[3]), "the last cell state": (c_end[0], want_c)}
+    for have, want in zip(*(torch.autograd.grad(side.square().sum(), leaves) for side in pairs[read]), strict=True):
+        torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5)
+
+
+# --- minGRU ------------------------------------------------------------------------------------------------
+
+
+def test_the_min_gru_is_the_papers() -> None:
+    cell = made("mingru")
+    w = numbers(cell)
+    x, h = torch.randn(9, 2, 3), torch.randn(1, 2, 4)
+    y, (end,) = cell(x, (h,), torch.tensor([9, 5]))
+    for row, length in ((0, 9), (1, 5)):
+        state = h[0, row].numpy().astype(float)
+        for t in range(length):
+            z, v = np.split(w["weight_ih_l0"] @ x[t, row].numpy() + w["bias_ih_l0"], 2)
+            state = (1 - sigmoid(z)) * state + sigmoid(z) * v
+            np.testing.assert_allclose(y[t, row].detach().numpy(), state, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(end[0, row].detach().numpy(), state, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("chunks", [1, 2, 5, 37, 40])
+def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, backwards: bool) -> None:
+    rng = torch.Generator().manual_seed(1)
+    a = torch.rand(37, 2, 3, generator=rng, dtype=torch.double)
+    a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 0.0  # forgets all, which logarithms can't say
+    a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 1.0
+    b, h = (torch.randn(n, 2, 3, generator=rng, dtype=torch.double) for n in (37, 1))
+    y = linear_recurrence(a, b, h, chunks=chunks, backwards=backwards)
+    state = h[0]
+    for t in reversed(range(37)) if backwards else range(37):
+        state = a[t] * state + b[t]
+        torch.testing.assert_close(y[t], state)
+
+
+def test_the_gradient_of_the_scan() -> None:
+    torch.manual_seed(1)
+    a, b, h = torch.rand(6, 2, 3), torch.randn(6, 2, 3), torch.randn(1, 2, 3)
+    assert torch.autograd.gradcheck(_Scan.apply, [part.double().requires_grad_() for part in (a, b, h)])
+
+
+@pytest.mark.parametrize(("name", "scale"), [("mogrifier", 1.0), ("mingru", 1.0), ("mingru", 100.0)])
+def test_gradients_over_five_thousand_steps_are_finite(name: str, scale: float) -> None:
+    cell = Cell(name, 3, 4)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.mul_(scale)  # gates that are wide open, or shut
+    x = torch.randn(5000, 1, 3, requires_grad=True)
+    y, _ = cell(x)
+    assert y.isfinite().all()
+    y.square().mean().backward()
+    for leaf in (x, *cell.parameters()):
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.any()
+
+
+# --- Both --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_in_bfloat16_products_are_rounded_and_states_are_not(name: str) -> None:
+    cell, x = made(name, 16, 16), torch.randn(30, 2, 16)
+    want, _ = cell(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, ends = cell(x)
+    y.sum().backward()
+    assert y.dtype == torch.float32
+    assert all(part.dtype == torch.float32 for part in ends)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
+    assert 0 < (y - want).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_empty_row_keeps_its_state(name: str) -> None:
+    cell = made(name)
+    state = tuple(torch.randn(1, 2, 4) for _ in CELLS[name].states)
+    _, ends = cell(torch.randn(3, 2, 3), state, torch.tensor([0, 3]))
+    for start, end in zip(state, ends, strict=True):
+        assert torch.equal(end[:, 0], start[:, 0])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_models_of_all_tasks(name: str, tmp_path: Path) -> None:
+    choices: dict[str, Any] = {"cell": name, "layers": 2, "epochs": 2}
+    text = tmp_path / "train.txt"
+    text.write_text("".join(f"{line}\n" for line in tiny.lines_of_text(40)), "utf-8")
+    tiny.train("lm", tmp_path / "lm", [text], context="stream", bptt=20, **choices)
+    lm = rnntool.load(tmp_path / "lm")
+    assert len(list(lm.generate(n=2, seed=1))) == 2
+    tags = tmp_path / "train.conll"
+    tags.write_text(tiny.conll(tiny.ner_sentences(30)), "utf-8")
+    tiny.train("tag", tmp_path / "tag", [tags], **choices)
+    topics = tmp_path / "train.tsv"
+    topics.write_text(tiny.tsv(tiny.questions(30)), "utf-8")
+    tiny.train("classify", tmp_path / "classify", [topics], pooling="last", int8=True, **choices)
+
+
+# --- Weight-drop -------------------------------------------------------------------------------------------
+
+
+def test_dropped_weights_are_a_share_and_the_mean_stays() -> None:
+    torch.manual_seed(1)
+    for p in (0.1, 0.5, 0.95):
+        dropped = drop_weights(torch.ones(301, 101), p)
+        assert abs((dropped == 0).float().mean().item() - p) < 0.01
+        assert dropped.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 4]])
+@pytest.mark.parametrize("name", [name for name in CELLS if name != "mingru"])
+def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths: list[int] | None) -> None:
+    p = 0.5
+    cell, plain = (made(name, weight_dropout=p) for _ in range(2))
+    x, ends = torch.randn(9, 2, 3), None if lengths is None else torch.tensor(lengths)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        weight = plain.kernel.get_parameter(RECURRENT)
+        weight.copy_(drop_weights(weight, p))
+    torch.manual_seed(7)
+    (y, state), (want, want_state) = cell(x, None, ends), plain.eval()(x, None, ends)
+    torch.testing.assert_close(y, want)
+    torch.testing.assert_close(state, want_state)
+    torch.manual_seed(8)
+    assert not torch.equal(cell(x)[0], y), "another pass drops others"
+    y.sum().backward()
+    grad = cell.kernel.get_parameter(RECURRENT).grad
+    assert grad is not None
+    assert not grad[weight == 0].any()
+    assert grad.any()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_nothing_is_dropped_at_evaluation(name: str) -> None:
+    dropping, plain = made(name, weight_dropout=0.5).eval(), made(name)
+    x = torch.randn(9, 2, 3)
+    torch.testing.assert_close(dropping(x), plain(x), rtol=0, atol=0)
+
+
+def test_weight_dropout_wants_recurrent_weights() -> None:
+    message = "--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, which has none"
+    with pytest.raises(UsageError, match=message):
+        TagSettings(cell="mingru", weight_dropout=0.2)
+    with pytest.raises(UsageError, match="--weight-dropout: goes with --encoder rnn, found --encoder window"):
+        LMSettings(encoder="window", weight_dropout=0.2)
+    assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())
+
+
+# --- Activation penalties ----------------------------------------------------------------------------------
+
+
+def test_activation_penalties_by_hand() -> None:
+    dropped = torch.tensor([[[2.0, 0.0], [9.0, 9.0]], [[4.0, 0.0], [9.0, 9.0]], [[0.0, 6.0], [7.0, 7.0]]])
+    states = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[2.0, 1.0], [3.0, 1.0]], [[2.0, 4.0], [5.0, 5.0]]])
+    large, abrupt = activation_penalties(dropped, states, torch.tensor([3, 2]))
+    assert large.item() == pytest.approx((4 + 16 + 36 + 4 * 81) / 10)
+    assert abrupt.item() == pytest.approx((1 + 9 + 9 + 1) / 6)
+    alone = activation_penalties(dropped[:1], states[:1], torch.tensor([1, 0]))
+    assert [value.item() for value in alone] == [2.0, 0.0]
+
+
+def test_activation_penalties_are_part_of_the_loss_and_of_nothing_else() -> None:
+    torch.manual_seed(1)
+    encoder = EncoderConfig(vocabulary=9, embed=4, hidden=4, layers=2)
+    net = Network(NetworkConfig(encoder=encoder, head=HeadConfig(kind="lm", outputs=9))).eval()
+    batch = {name: torch.from_numpy(array)
+             for name, array in tiny.network_arrays(np.random.default_rng(0), [5, 3], targets=9).items()}
+    batch["tokens"] %= 9
+    states, _ = net.encoder(batch)
+    plain, _ = net.loss(batch)
+    large, abrupt = activation_penalties(states, states, batch["lengths"])  # nothing is dropped here
+    net.ar, net.tar = 2.0, 1.0
+    torch.testing.assert_close(net.loss(batch)[0], plain + 2 * large + abrupt)
