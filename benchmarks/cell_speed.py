@@ -20,7 +20,6 @@ from rnntool.config import CELL_NAMES, LMSettings, cores
 
 def learner(cell: str, hidden: int, layers: int) -> Callable[[int, int], float]:
     """Tokens a second of one pass over (T, B) random tokens."""
-    import rnntool.training  # noqa: F401  (says how torch's threads wait, before torch is imported)
     import torch
 
     from rnntool.models.encoder import Encoder, EncoderConfig
@@ -51,10 +50,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=cores())
     options = parser.parse_args()
-    learners = {cell: learner(cell, options.hidden, options.layers) for cell in options.cells}
-    import torch
+    import torch  # after rnntool.training, which says how torch's threads wait
 
     torch.set_num_threads(options.threads)
+    learners = {cell: learner(cell, options.hidden, options.layers) for cell in options.cells}
     rows = [("cell", *(f"T = {steps}" for steps in options.steps))]
     rounds = [in_turn({cell: partial(learn, steps, options.batch) for cell, learn in learners.items()},
                       repeats=options.repeats) for steps in options.steps]

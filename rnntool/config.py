@@ -167,8 +167,8 @@ class Settings:
                 raise UsageError(f"{flag(field.name)}: goes with --encoder {' and '.join(encoders)}, found "
                                  f"--encoder {self.encoder}; leave it out")
         if self.weight_dropout and self.cell == "mingru":
-            raise UsageError("--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, which "
-                             "has none; leave it out")
+            raise UsageError("--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, "
+                             "which has none; leave it out")
         if (self.freeze or self.unfreeze_every) and not self.init:
             given = "--freeze" if self.freeze else "--unfreeze-every"
             raise UsageError(f"{given}: want a model that parts are carried over from; give --init")

@@ -31,7 +31,9 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, steps: list[tuple[Tensor, Tensor]], first: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, steps: list[tuple[Tensor, Tensor]], first: bool
+    ) -> Tensor:
         x = x.to(weight.dtype)
         ctx.save_for_backward(x, weight)
         ctx.steps, ctx.first = steps, first
@@ -50,11 +52,14 @@ class _Product(torch.autograd.Function):
         return grad @ weight, weight_grad, None, None
 
 
+_product: Callable[..., Tensor] = _Product.apply
+
+
 class Mogrifier(nn.Module):
     """An LSTM whose input and state gate each other before each step (Melis et al. 2020, section 2).
 
-    In five rounds, x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h by turns, x first; then x and h go into
-    an LSTM's step. The matrices Q and R of each round are its own. Where they are zero this is an LSTM.
+    In five rounds, x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h by turns, x first; then x and h go
+    into an LSTM's step. The matrices Q and R of each round are its own. Where they are zero this is an LSTM.
     """
 
     ROUNDS = 5
@@ -68,7 +73,7 @@ class Mogrifier(nn.Module):
         self.mogrify_h = nn.Parameter(torch.empty(self.ROUNDS // 2, hidden, input_size))  # R
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """h and c after each step, both (T, B, H). Products are in autocast's arithmetic, states in float32."""
+        """h and c after each step, (T, B, H), in float32; products are in autocast's arithmetic."""
         lower = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if lower else x.dtype
         gates = torch.cat([self.weight_ih_l0, self.weight_hh_l0], dim=1).to(dtype)  # (4H, I + H)
@@ -81,10 +86,10 @@ class Mogrifier(nn.Module):
             for t, row in enumerate(x.float().unbind()):
                 for i, weight in enumerate(rounds):
                     if i % 2:
-                        h = h * (2 * _Product.apply(row, weight, seen[i], t == 0).float().sigmoid())
+                        h = h * (2 * _product(row, weight, seen[i], t == 0).float().sigmoid())
                     else:
-                        row = row * (2 * _Product.apply(h, weight, seen[i], t == 0).float().sigmoid())
-                both = _Product.apply(torch.cat([row, h], dim=1), gates, seen[-1], t == 0)
+                        row = row * (2 * _product(h, weight, seen[i], t == 0).float().sigmoid())
+                both = _product(torch.cat([row, h], dim=1), gates, seen[-1], t == 0)
                 i_gate, f_gate, g, o_gate = (both.float() + self.bias_ih_l0).chunk(4, dim=1)
                 c = f_gate.sigmoid() * c + i_gate.sigmoid() * g.tanh()
                 h = o_gate.sigmoid() * c.tanh()
@@ -141,6 +146,9 @@ class _Scan(torch.autograd.Function):
         return b_grad * torch.cat([h, y[:-1]]), b_grad, a[:1] * b_grad[:1]
 
 
+_scan: Callable[..., Tensor] = _Scan.apply
+
+
 class MinGRU(nn.Module):
     """A GRU whose gate and candidate read the input alone (Feng et al. 2024, section 3.1).
 
@@ -157,7 +165,7 @@ class MinGRU(nn.Module):
         """h after each step, (T, B, H), in float32."""
         z, v = functional.linear(x, self.weight_ih_l0, self.bias_ih_l0).float().chunk(2, dim=-1)
         z = z.sigmoid()
-        return (_Scan.apply(1 - z, z * v, state[0].float()),)
+        return (_scan(1 - z, z * v, state[0].float()),)
 
 
 @dataclass(frozen=True)
@@ -229,8 +237,8 @@ class Cell(nn.Module):
         if lengths is None:
             return parts[0], tuple(part[-1:] for part in parts)
         rows = torch.arange(x.shape[1], device=x.device)
-        ends = (torch.cat([start, part])[lengths, rows][None] for start, part in zip(state, parts, strict=True))
-        return parts[0], tuple(ends)
+        return parts[0], tuple(
+            torch.cat([start, part])[lengths, rows][None] for start, part in zip(state, parts, strict=True))
 
     def _run_torch(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """What torch's own kernels want: one tensor where the state has one, and ragged rows packed."""

@@ -398,7 +398,8 @@ def _min_gru(
     kernel = cell.kernel
     assert isinstance(kernel, MinGRU)
     both = g.add("MatMul", x, g.weight(kernel.weight_ih_l0.T, f"{name}.w"))
-    z, v = g.add_many("Split", g.add("Add", both, g.weight(kernel.bias_ih_l0, f"{name}.b")), outputs=2, axis=2)
+    both = g.add("Add", both, g.weight(kernel.bias_ih_l0, f"{name}.b"))
+    z, v = g.add_many("Split", both, outputs=2, axis=2)
     z = g.add("Mul", g.add("Sigmoid", z), g.add("Cast", real, to=FLOAT))  # 0 at padding: the state stays
     a, b = g.add("Sub", g.constant(1.0, "float32"), z), g.add("Mul", z, v)
 
