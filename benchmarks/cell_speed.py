@@ -15,6 +15,7 @@ from functools import partial
 
 from timing import in_turn, show
 
+import rnntool.training  # noqa: F401  (says how torch's threads wait, before torch is imported)
 from rnntool.config import CELL_NAMES, LMSettings, cores
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=cores())
     options = parser.parse_args()
-    import torch  # after rnntool.training, which says how torch's threads wait
+    import torch
 
     torch.set_num_threads(options.threads)
     learners = {cell: learner(cell, options.hidden, options.layers) for cell in options.cells}

@@ -38,8 +38,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "context": "stream", "bptt": 20, "epochs": 2, "encoder": "window", "optimizer": "adamw"}),
     "lm-recipe": ("lm", {
         "context": "stream", "bptt": 20, "epochs": 3, "layers": 3, "weight_dropout": 0.4,
-        "token_dropout": 0.1, "dropout": 0.3, "dropout_between": 0.2, "ar": 2.0, "tar": 1.0, "optimizer": "sgd", "lr": 5.0,
-        "ema": 0.9}),
+        "token_dropout": 0.1, "dropout": 0.3, "dropout_between": 0.2, "ar": 2.0, "tar": 1.0,
+        "optimizer": "sgd", "lr": 5.0, "ema": 0.9}),
     "lm-mogrifier": ("lm", {
         "context": "stream", "bptt": 20, "epochs": 2, "cell": "mogrifier", "weight_dropout": 0.4,
         "tar": 1.0}),
