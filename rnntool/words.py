@@ -35,8 +35,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
 def surfaces(text: str) -> list[str]:
     """The words of `text`, those that `split_words` finds, faster where its pieces come again.
 
-    What stands between white space is cut the same whatever stands around it, unless it has a period, which may
-    end an abbreviation or the text, or is `its`; so each such piece is cut once and remembered.
+    What stands between white space is cut the same whatever stands around it, unless it ends in a letter and
+    a period, which may end an abbreviation or the text, or has `its` in it; so each such piece is cut once.
     """
     found = list(map(_PIECES.__getitem__, text.split()))
     if None in found:
@@ -59,7 +59,8 @@ class _Pieces(dict[str, "tuple[str, ...] | None"]):
 
 
 _PIECES = _Pieces()
-_OPEN = re.compile(r"\.|(?i:its)")  # to be cut with an eye to what follows
+# A piece to be cut with an eye to what follows: the rules that look beyond white space begin so.
+_OPEN = re.compile(r"[^\W\d_]\.[)\]\"'”]*+\Z|(?i:its)")
 
 
 def contractions(text: str, words: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

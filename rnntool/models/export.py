@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from rnntool.models.cells import CELLS, Cell
 from rnntool.models.encoder import (
@@ -196,39 +197,43 @@ def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str)
         of_h = body.add("MatMul", state[0], g.weight(r.T, f"{body.name}r"))
         if apart:
             of_h = body.add("Add", of_h, g.weight(biases[gates:], f"{body.name}b"))
-        new = STEPS[cell.name](body, of_x, of_h, state)
+        mask = ""
         if i:  # backwards, padding is read first, and must leave no trace
             sequences.append(real)
             mask = body.input(f"{body.name}real", FLOAT, ["batch", 1])
-            new = [body.add("Mul", value, mask) for value in new]
-        for part, value in zip(parts, new, strict=True):
-            body.output(value, f"{body.name}next.{part}", FLOAT, ["batch", hidden])
+        new = STEPS[cell.name](body, of_x, of_h, state, mask)
+        body.outputs = [helper.make_tensor_value_info(value, FLOAT, ["batch", hidden]) for value in new]
         body.output(new[0], f"{body.name}y", FLOAT, ["batch", hidden])
         ys.append(g.scan(body, [zeros] * len(parts), sequences, backward=i == 1))
     return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0]
 
 
-def _elman_step(g: Graph, of_x: str, of_h: str, state: list[str], activation: str) -> list[str]:
-    return [g.add(activation, g.add("Add", of_x, of_h))]
+def _elman_step(g: Graph, of_x: str, of_h: str, state: list[str], mask: str, activation: str) -> list[str]:
+    return [_masked(g, g.add(activation, g.add("Add", of_x, of_h)), mask)]
 
 
-def _gru_step(g: Graph, of_x: str, of_h: str, state: list[str]) -> list[str]:
+def _gru_step(g: Graph, of_x: str, of_h: str, state: list[str], mask: str) -> list[str]:
     xs, hs = (g.add_many("Split", side, outputs=3, axis=1) for side in (of_x, of_h))
     z, r = (g.add("Sigmoid", g.add("Add", x, h)) for x, h in zip(xs[:2], hs[:2], strict=True))
     new = g.add("Tanh", g.add("Add", xs[2], g.add("Mul", r, hs[2])))
-    return [g.add("Add", new, g.add("Mul", z, g.add("Sub", state[0], new)))]
+    return [_masked(g, g.add("Add", new, g.add("Mul", z, g.add("Sub", state[0], new))), mask)]
 
 
-def _lstm_step(g: Graph, of_x: str, of_h: str, state: list[str]) -> list[str]:
+def _lstm_step(g: Graph, of_x: str, of_h: str, state: list[str], mask: str) -> list[str]:
     i, o, f, new = g.add_many("Split", g.add("Add", of_x, of_h), outputs=4, axis=1)
     kept = g.add("Mul", g.add("Sigmoid", f), state[1])
-    c = g.add("Add", kept, g.add("Mul", g.add("Sigmoid", i), g.add("Tanh", new)))
-    return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]
+    c = _masked(g, g.add("Add", kept, g.add("Mul", g.add("Sigmoid", i), g.add("Tanh", new))), mask)
+    return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]  # where c is 0, h is
+
+
+def _masked(g: Graph, x: str, mask: str) -> str:
+    return g.add("Mul", x, mask) if mask else x
 
 
 # One step of a cell, as torch's kernel takes it: from what its gates get of the input and of the state, both
-# (B, G*H) in ONNX's order of gates, and the state to the new state. Other cells take their operator.
-STEPS: dict[str, Callable[[Graph, str, str, list[str]], list[str]]] = {
+# (B, G*H) in ONNX's order of gates, the state, and a mask (B, 1) of real steps if there is one, to the new state.
+# Other cells take their operator.
+STEPS: dict[str, Callable[[Graph, str, str, list[str], str], list[str]]] = {
     "elman": partial(_elman_step, activation="Tanh"),
     "elman-relu": partial(_elman_step, activation="Relu"),
     "gru": _gru_step,
