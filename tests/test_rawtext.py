@@ -128,8 +128,13 @@ def test_no_word_begins_with_a_mark_of_the_word_before(text: str) -> None:
             assert text[start] != "\u200d"
 
 
-@given(st.lists(st.one_of(TEXTS, st.sampled_from(
-    ["its", "(its", "It\u017f", "a", "Mr.", "no.", "U.S.", "etc.)", ".", "5", "\u0663", "'s", "\u00a0", "\x1c"]))))
+# what is cut with an eye to what follows, and what may follow
+OPEN = [
+    "its", "(its", "It\u017f", "a", "Mr.", "no.", "U.S.", "etc.)", ".", "5", "\u0663", "'s", "\u00a0", "\x1c",
+]
+
+
+@given(st.lists(TEXTS | st.sampled_from(OPEN)))
 def test_remembered_pieces_are_the_words_of_the_whole_text(parts: list[str]) -> None:
     text = " ".join(parts)
     assert surfaces(text) == [text[start:end] for start, end in split_words(text)]

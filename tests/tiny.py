@@ -173,7 +173,7 @@ NETWORK: dict[str, Any] = {
 WORDS: dict[str, Any] = {"char_embed": 8, "char_hidden": 8, "affix_embed": 8, "affix_buckets": 64}
 SETTINGS: dict[str, dict[str, Any]] = {
     "lm": NETWORK | {"tokenizer": "char", "layers": 2, "hidden": 16, "embed": 16, "batch_size": 10},
-    "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1, "neighbours": 0.0},
+    "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
     "tag": NETWORK | WORDS | {"batch_size": 10, "neighbours": 0.0},
 }
 

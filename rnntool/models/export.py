@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from rnntool.models.cells import CELLS, Cell
 from rnntool.models.encoder import (
@@ -34,6 +33,7 @@ from rnntool.models.encoder import (
 from rnntool.models.graph import FLOAT, INT32, INT64, Graph
 from rnntool.models.heads import ClassifierHead, LMHead, TaggerHead
 from rnntool.models.network import Network, state_sizes
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -101,7 +101,8 @@ def _encoder(
     g: Graph, encoder: Encoder, states: list[dict[str, int]] | None
 ) -> tuple[str, list[list[str]]]:
     """States (T, B, D), and each layer's end states."""
-    layers, ends = list(encoder.layers), []
+    layers = list(encoder.layers)
+    ends: list[list[str]] = []
     if isinstance(encoder.input, TokenInput):
         tokens = g.input("tokens", INT64, ["time", "batch"])
         x = g.add("Gather", g.weight(encoder.input.embedding.weight, "embedding"), tokens)
@@ -109,12 +110,13 @@ def _encoder(
     else:
         lengths = g.input("lengths", INT32, ["batch"])
         types = _word_types(g, encoder.input)
-        if isinstance(layers[0], Layer) and layers[0].ahead.name in STEPS:
-            x = _layer_of_words(g, layers.pop(0), types, lengths, "layer.0")
+        first = layers[0]
+        if isinstance(first, Layer) and first.ahead.name in STEPS:
+            x = _layer_of_words(g, first, types, lengths, "layer.0")
             ends.append([])
         else:
             x = _of_words(g, types, encoder.input.output_size, 1)[0]
-    for i, layer in enumerate(layers, len(ends)):
+    for i, layer in enumerate(layers[len(ends) :], len(ends)):
         state = None
         if states:
             state = [g.input(name, FLOAT, [1, "batch", size]) for name, size in states[i].items()]
@@ -152,11 +154,10 @@ def _word_types(g: Graph, module: WordInput) -> str:
 
 
 def _of_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
-    """The `parts` (T, B, D) of the words' vectors, looked up by `words` among those of the batch's types
-    (U, parts * D) or those handed in.
+    """The parts (T, B, D) of the words' vectors, looked up among the batch's types or those handed in.
 
-    Whoever reads a stream asks for `word_vectors` (U, parts * D) of new word types, keeps them, and hands them
-    in as `known_vectors` (K, parts * D) from then on; who does not leaves that input out, and it has no rows.
+    Whoever reads a stream asks for `word_vectors` (U, parts * D) of new word types, keeps them, and hands
+    them in as `known_vectors` (K, parts * D) from then on; who does not leaves that out: it has no rows.
     """
     words = g.input("words", INT64, ["time", "batch"])
     g.output(types, "word_vectors", FLOAT, ["types", parts * size])
@@ -175,8 +176,8 @@ def _of_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
 def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str) -> str:
     """States (T, B, D) of a recurrent layer over words, whose vectors (U, I) are those of `types`.
 
-    What the gates get of a word depends on its type alone, so it is computed once a type, as the type's vector
-    is, and kept in its place. A step is then the recurrence and no more.
+    What the gates get of a word depends on its type alone, so it is computed once a type, as the type's
+    vector is, and kept in its place. A step is then the recurrence and no more.
     """
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
     weights = [_cell_weights(cell, OPERATORS[cell.name]) for cell in cells]
@@ -202,7 +203,8 @@ def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str)
             sequences.append(real)
             mask = body.input(f"{body.name}real", FLOAT, ["batch", 1])
         new = STEPS[cell.name](body, of_x, of_h, state, mask)
-        body.outputs = [helper.make_tensor_value_info(value, FLOAT, ["batch", hidden]) for value in new]
+        for value in new:
+            body.output(value, value, FLOAT, ["batch", hidden])
         body.output(new[0], f"{body.name}y", FLOAT, ["batch", hidden])
         ys.append(g.scan(body, [zeros] * len(parts), sequences, backward=i == 1))
     return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0]
@@ -231,8 +233,8 @@ def _masked(g: Graph, x: str, mask: str) -> str:
 
 
 # One step of a cell, as torch's kernel takes it: from what its gates get of the input and of the state, both
-# (B, G*H) in ONNX's order of gates, the state, and a mask (B, 1) of real steps if there is one, to the new state.
-# Other cells take their operator.
+# (B, G*H) in ONNX's order of gates, the state, and a mask (B, 1) of real steps if there is one, to the new
+# state. Other cells take their operator.
 STEPS: dict[str, Callable[[Graph, str, str, list[str], str], list[str]]] = {
     "elman": partial(_elman_step, activation="Tanh"),
     "elman-relu": partial(_elman_step, activation="Relu"),

@@ -68,8 +68,9 @@ class Graph:
         return names[-1]
 
     def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
-        """Give a value out under a name."""
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        """Give a value out under a name, its own or another, of which it is a copy."""
+        if name != value:
+            self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
 
     def weight(self, array: NDArray[Any] | Tensor, name: str) -> str:
