@@ -648,6 +648,7 @@ def main() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _leave)
     gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
+    sys.setswitchinterval(0.0005)  # a thread that ended a batch waits for the interpreter no longer than that
     try:
         app()
     finally:

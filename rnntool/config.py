@@ -264,6 +264,9 @@ class WordSettings(Settings):
     label_smoothing: float = option(
         0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
         panel="Training", low=0, high=0.9)
+    neighbours: float = option(
+        0.1, "Weight of a second objective of networks that read words: each direction of the first layer "
+             "tells the word that it reads next (Rei 2017).", panel="Training", low=0)
     class_weights: str = option(
         "none", "Weigh rare labels up.", panel="Training", choices=("none", "balanced"))
 
@@ -311,9 +314,6 @@ class TagSettings(WordSettings):
         None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key); "
               "several with commas between are tagged side by side, the first being the main one.",
         panel="Data", metavar="COLUMN[,COLUMN…]")
-    neighbours: float = option(
-        0.1, "Weight of a second objective: each direction of the first layer tells the word that it reads "
-             "next (Rei 2017).", panel="Training", low=0)
     raw: str | None = option(
         None, "Raw text in the same language, or sentences whose tags don't count, to learn --neighbours "
               "from as well: what few tagged sentences want most.", panel="Data", metavar="FILE")

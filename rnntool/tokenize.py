@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from rnntool.config import cores
 from rnntool.errors import DataError, ModelError, UsageError
-from rnntool.words import split_words
+from rnntool.words import split_words, surfaces
 
 __all__ = [
     "BOS",
@@ -357,7 +357,7 @@ class WordTokenizer(_Listed):
         """The words of `text` as they stand there."""
         if self.split == "space":
             return text.split()
-        return [text[start:end] for start, end in split_words(text)]
+        return surfaces(text)
 
     def _spans(self, text: str) -> Iterable[tuple[int, int]]:
         return map(re.Match.span, _WORD.finditer(text)) if self.split == "space" else split_words(text)

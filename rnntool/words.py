@@ -13,7 +13,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import cast
 
 # these stand for their like; to `re`, all are letters
 MARK, JOINER, IDEOGRAPH, UNSPACED = "\u02d0", "\u02d1", "\u4e00", "\u30a2"
@@ -29,6 +30,37 @@ def split_words(text: str) -> list[tuple[int, int]]:
     """
     shape = text if text.isascii() else text.translate(_SHAPES)
     return [found.span() for found in _words().finditer(shape)]
+
+
+def surfaces(text: str) -> list[str]:
+    """The words of `text`, those that `split_words` finds, faster where its pieces come again.
+
+    What stands between white space is cut the same whatever stands around it, unless it ends in a letter and
+    a period, which may end an abbreviation or the text, or has `its` in it; so each such piece is cut once.
+    """
+    found = list(map(_PIECES.__getitem__, text.split()))
+    if None in found:
+        return [text[start:end] for start, end in split_words(text)]
+    return list(chain.from_iterable(cast("list[tuple[str, ...]]", found)))
+
+
+class _Pieces(dict[str, "tuple[str, ...] | None"]):
+    """The words of what stands between white space, None where they depend on more; filled as it is met."""
+
+    KEPT = 1 << 16  # then it starts anew: memory stays flat over any stream
+
+    def __missing__(self, piece: str) -> tuple[str, ...] | None:
+        if len(self) >= self.KEPT:
+            self.clear()
+        shape = piece.translate(_SHAPES)
+        words = None if _OPEN.search(shape) else tuple(piece[start:end] for start, end in split_words(piece))
+        self[piece] = words
+        return words
+
+
+_PIECES = _Pieces()
+# A piece to be cut with an eye to what follows: the rules that look beyond white space begin so.
+_OPEN = re.compile(r"[^\W\d_]\.[)\]\"'”]*+\Z|(?i:its)")
 
 
 def contractions(text: str, words: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rnntool.formats import Tagged, read_sentences, sentence_writer
 from rnntool.streams import Lines
-from rnntool.words import contractions, split_words
+from rnntool.words import contractions, split_words, surfaces
 
 PIECES = [
     "don't", "it's", "cannot", "its just", "'s", "\u2019ve", "U.S.", "Mr.", "...", "->", "====", "!", "_",
@@ -126,6 +126,18 @@ def test_no_word_begins_with_a_mark_of_the_word_before(text: str) -> None:
         if start == end:
             assert not unicodedata.category(text[start]).startswith("M")
             assert text[start] != "\u200d"
+
+
+# what is cut with an eye to what follows, and what may follow
+OPEN = [
+    "its", "(its", "It\u017f", "a", "Mr.", "no.", "U.S.", "etc.)", ".", "5", "\u0663", "'s", "\u00a0", "\x1c",
+]
+
+
+@given(st.lists(TEXTS | st.sampled_from(OPEN)))
+def test_remembered_pieces_are_the_words_of_the_whole_text(parts: list[str]) -> None:
+    text = " ".join(parts)
+    assert surfaces(text) == [text[start:end] for start, end in split_words(text)]
 
 
 @given(TEXTS)

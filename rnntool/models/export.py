@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,8 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
 
-from rnntool.models.cells import Cell, MinGRU, Mogrifier
+from rnntool.models.cells import CELLS, Cell, MinGRU, Mogrifier
 from rnntool.models.encoder import (
     Bag,
     CharacterCNN,
@@ -32,12 +31,9 @@ from rnntool.models.encoder import (
     Window,
     WordInput,
 )
+from rnntool.models.graph import BOOL, FLOAT, INT32, INT64, Graph
 from rnntool.models.heads import ClassifierHead, LMHead, TaggerHead
 from rnntool.models.network import Network, state_sizes
-
-OPSET = 17
-IR_VERSION = 8
-FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
 
 
 @dataclass(frozen=True)
@@ -57,134 +53,16 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
-class Graph:
-    """An ONNX graph under construction; an `inner` one is the body of a node, and shares the weights."""
-
-    def __init__(self, inner: str = "", weights: dict[str, onnx.TensorProto] | None = None) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.inner = inner  # begins the names of values, which are those of the graph around it too
-        self.weights: dict[str, onnx.TensorProto] = {} if weights is None else weights
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-
-    def input(self, name: str, kind: int, shape: Sequence[str | int]) -> str:
-        """Declare a named input."""
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
-        return name
-
-    def optional(self, name: str, default: NDArray[np.float32], rows: str) -> str:
-        """Declare an input that has a default and any number of rows."""
-        self.weight(default, name)
-        return self.input(name, FLOAT, [rows, *default.shape[1:]])
-
-    def either(
-        self, condition: str, yes: Sequence[str], no: Sequence[str], shape: Sequence[str | int]
-    ) -> str:
-        """The float output of one of two nodes, each its operator and its inputs."""
-        branches = []
-        for side, (operator, *inputs) in (("yes", yes), ("no", no)):
-            name = f"If.{len(self.nodes)}.{side}"
-            result = helper.make_tensor_value_info(name, FLOAT, shape)
-            branches.append(helper.make_graph(
-                [helper.make_node(operator, inputs, [name], name=name)], name, [], [result]))
-        return self.add("If", condition, then_branch=branches[0], else_branch=branches[1])
-
-    def scan(
-        self, step: Callable[[Graph, list[str], list[str]], list[str]], states: list[str],
-        sequences: list[tuple[str, int]], size: int, *, backwards: bool,
-    ) -> tuple[str, list[str]]:
-        """Repeat a step over time: the first state after each one (T, B, size), and all after the last.
-
-        `step` adds the nodes of one step to a graph and returns the new states, given the names of the states
-        (B, size) and of the rows (B, ·) of the `sequences` (T, B, ·), which come with their types.
-        """
-        body = Graph(f"Scan.{len(self.nodes)}/", self.weights)
-        before = [body.input(f"{body.inner}state.{i}", FLOAT, ["batch", size]) for i in range(len(states))]
-        rows = [body.input(f"{body.inner}row.{i}", kind, ["batch", "size"])
-                for i, (_, kind) in enumerate(sequences)]
-        after = step(body, before, rows)
-        for i, value in enumerate([*after, after[0]]):
-            body.output(value, f"{body.inner}next.{i}", FLOAT, ["batch", size])
-        *ends, y = self.add_many(
-            "Scan", *states, *(name for name, _ in sequences), outputs=len(states) + 1,
-            body=helper.make_graph(body.nodes, body.inner, body.inputs, body.outputs),
-            num_scan_inputs=len(sequences), scan_input_directions=[int(backwards)] * len(sequences),
-            scan_output_directions=[int(backwards)])
-        return y, ends
-
-    def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
-        """Give a value out under a name."""
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
-        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
-
-    def weight(self, array: NDArray[Any] | Tensor, name: str) -> str:
-        """Store a weight once under its name."""
-        if name not in self.weights:
-            values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
-        return name
-
-    def constant(self, value: int | float | list[int] | list[list[int]], dtype: str = "int64") -> str:
-        """A small constant, shared by value."""
-        array = np.array(value, dtype)
-        return self.weight(array, f"constant {dtype} {array.tolist()}")
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; the output's name."""
-        return self.add_many(operator, *inputs, outputs=1, **attributes)[0]
-
-    def add_many(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node; the names of its outputs."""
-        names = [f"{self.inner}{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
-        return names
-
-    def linear(self, x: str, layer: nn.Linear, name: str) -> str:
-        """`x @ weightᵀ + bias` over the last axis."""
-        y = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
-        return y if layer.bias is None else self.add("Add", y, self.weight(layer.bias, f"{name}.bias"))
-
-    def time_mask(self, x: str, axis: int, lengths: str) -> str:
-        """(T, B) bool over axis `axis` of `x`; `lengths` (B,) int32."""
-        steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))
-        t = self.add("Range", self.constant(0), steps, self.constant(1))
-        t = self.add("Unsqueeze", self.add("Cast", t, to=INT32), self.constant([1]))
-        return self.add("Less", t, lengths)
-
-    def zeros(self, x: str, rows: int, size: int) -> str:
-        """(rows, B, size) of zeros, B being that of `x` (T, B, D)."""
-        batch = self.add("Shape", x, start=1, end=2)
-        return self.add("ConstantOfShape", self.add(
-            "Concat", self.constant([rows]), batch, self.constant([size]), axis=0))
-
-    def at(self, x: str, steps: str, size: int) -> str:
-        """(N, B, size): what `x` (T, B, size) has at `steps` (N, B) int64."""
-        batch = self.add("Squeeze", self.add("Shape", x, start=1, end=2), self.constant([0]))
-        row = self.add("Range", self.constant(0), batch, self.constant(1))
-        flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of x as (T * B, size)
-        return self.add("Gather", self.add("Reshape", x, self.constant([-1, size])), flat)
-
-    def model(self) -> onnx.ModelProto:
-        """The finished, checked model."""
-        weights = list(self.weights.values())
-        graph = helper.make_graph(self.nodes, "rnntool", self.inputs, self.outputs, weights)
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(
-            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="rnntool")
-        onnx.checker.check_model(model)
-        return model
-
-
 def build_graph(network: Network) -> onnx.ModelProto:
     """The graph of a whole network, in float32."""
     g = Graph()
     encoder, head = network.encoder, network.head
     states = state_sizes(encoder, "state") if network.stateful else None
-    encoded, last, ends = _encoder(g, encoder, states)
+    encoded, ends = _encoder(g, encoder, states)
     if isinstance(head, LMHead):
         _lm_head(g, head, encoded)
     elif isinstance(head, ClassifierHead):
-        _classifier_head(g, head, encoded, last)
+        _classifier_head(g, head, encoded)
     else:
         _tagger_head(g, head, encoded)
     if states:
@@ -230,38 +108,41 @@ def _branches(model: onnx.ModelProto) -> list[str]:
 
 def _encoder(
     g: Graph, encoder: Encoder, states: list[dict[str, int]] | None
-) -> tuple[str, str, list[list[str]]]:
-    """States (T, B, D), last states (B, D) where layers are recurrent, and each layer's end states."""
+) -> tuple[str, list[list[str]]]:
+    """States (T, B, D), and each layer's end states."""
+    layers = list(encoder.layers)
+    ends: list[list[str]] = []
     if isinstance(encoder.input, TokenInput):
         tokens = g.input("tokens", INT64, ["time", "batch"])
         x = g.add("Gather", g.weight(encoder.input.embedding.weight, "embedding"), tokens)
+        lengths = g.input("lengths", INT32, ["batch"])
     else:
-        x = _word_input(g, encoder.input)
-    lengths = g.input("lengths", INT32, ["batch"])
-    last, ends = "", []
-    for i, layer in enumerate(encoder.layers):
+        lengths = g.input("lengths", INT32, ["batch"])
+        types = _word_types(g, encoder.input)
+        first = layers[0]
+        if isinstance(first, Layer) and first.ahead.name in STEPS:
+            x = _layer_of_words(g, first, types, lengths, "layer.0")
+            ends.append([])
+        else:
+            x = _of_words(g, types, encoder.input.output_size, 1)[0]
+    for i, layer in enumerate(layers[len(ends) :], len(ends)):
         state = None
         if states:
             state = [g.input(name, FLOAT, [1, "batch", size]) for name, size in states[i].items()]
         end: list[str] = []
         if isinstance(layer, Layer):
-            x, last, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
+            x, _, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
         elif isinstance(layer, Window):
             x, end = _window(g, layer, x, lengths, f"layer.{i}", state)
         else:
             assert isinstance(layer, Bag)
             x = _bag(g, layer, x, lengths, f"layer.{i}")
         ends.append(end)
-    return x, last, ends
+    return x, ends
 
 
-def _word_input(g: Graph, module: WordInput) -> str:
-    """(T, B, D): one vector a word type, looked up by `words` among those of the batch or those handed in.
-
-    Whoever reads a stream asks for `word_vectors` (U, D) of new word types, keeps them, and hands them in as
-    `known_vectors` (K, D) from then on; who does not leaves that input out, and it has no rows.
-    """
-    words = g.input("words", INT64, ["time", "batch"])
+def _word_types(g: Graph, module: WordInput) -> str:
+    """(U, D): a vector for each word type of the batch."""
     tokens = g.input("type_tokens", INT64, ["types"])
     parts = [g.add("Gather", g.weight(module.embedding.weight, "embedding"), tokens)]
     if module.characters is not None:
@@ -278,13 +159,96 @@ def _word_input(g: Graph, module: WordInput) -> str:
     if module.vectors is not None:
         vectors = g.input("type_vectors", INT64, ["types"])
         parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
-    types = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    g.output(types, "word_vectors", FLOAT, ["types", module.output_size])
-    known = g.optional("known_vectors", np.zeros((0, module.output_size), np.float32), "known")
+    return g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _of_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
+    """The parts (T, B, D) of the words' vectors, looked up among the batch's types or those handed in.
+
+    Whoever reads a stream asks for `word_vectors` (U, parts * D) of new word types, keeps them, and hands
+    them in as `known_vectors` (K, parts * D) from then on; who does not leaves that out: it has no rows.
+    """
+    words = g.input("words", INT64, ["time", "batch"])
+    g.output(types, "word_vectors", FLOAT, ["types", parts * size])
+    known = g.optional("known_vectors", np.zeros((0, parts * size), np.float32), "known")
     count = g.add("Squeeze", g.add("Shape", known, start=0, end=1), g.constant([0]))
-    return g.either(
-        g.add("Greater", count, g.constant(0)), ("Gather", known, words), ("Gather", types, words),
-        ["time", "batch", module.output_size])
+    given = g.add("Greater", count, g.constant(0))
+    found = []
+    for part in range(parts):
+        rows = [g.add("Reshape", table, g.constant([-1, size])) for table in (known, types)]  # a part each
+        row = g.add("Add", g.add("Mul", words, g.constant(parts)), g.constant(part))
+        yes, no = (("Gather", table, row) for table in rows)
+        found.append(g.either(given, yes, no, ["time", "batch", size]))
+    return found
+
+
+def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str) -> str:
+    """States (T, B, D) of a recurrent layer over words, whose vectors (U, I) are those of `types`.
+
+    What the gates get of a word depends on its type alone, so it is computed once a type, as the type's
+    vector is, and kept in its place. A step is then the recurrence and no more.
+    """
+    cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
+    weights = [_cell_weights(cell, OPERATORS[cell.name]) for cell in cells]
+    hidden, gates = layer.ahead.hidden, len(weights[0][0])
+    # The reset gate of a GRU scales the recurrent bias, so that one is added in each step.
+    apart = layer.ahead.name == "gru"
+    b = [biases.reshape(2, gates)[: 1 if apart else 2].sum(axis=0) for _, _, biases in weights]
+    w = g.weight(np.concatenate([w for w, _, _ in weights]).T, f"{name}.w")  # (I, directions * G*H)
+    types = g.add("Add", g.add("MatMul", types, w), g.weight(np.concatenate(b), f"{name}.b"))
+    x = _of_words(g, types, gates, len(cells))
+    real = g.add("Unsqueeze", g.add("Cast", g.time_mask(x[0], 0, lengths), to=FLOAT), g.constant([2]))
+    zeros = g.add("Squeeze", g.zeros(x[0], 1, hidden), g.constant([0]))
+    ys = []
+    for i, (cell, (_, r, biases)) in enumerate(zip(cells, weights, strict=True)):
+        step = partial(_step_of_words, cell=cell.name, r=g.weight(r.T, f"{name}.{i}.r"),
+                       b=g.weight(biases[gates:], f"{name}.{i}.b") if apart else "")
+        # Backwards, padding is read first, and must leave no trace.
+        sequences = [(x[i], FLOAT), (real, FLOAT)] if i else [(x[i], FLOAT)]
+        states = [zeros] * len(CELLS[cell.name].states)
+        ys.append(g.scan(step, states, sequences, hidden, backwards=i == 1)[0])
+    return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0]
+
+
+def _step_of_words(g: Graph, state: list[str], rows: list[str], *, cell: str, r: str, b: str) -> list[str]:
+    """`rows` are what the gates get of the words, and a mask where padding could leave a trace."""
+    of_h = g.add("MatMul", state[0], r)
+    return STEPS[cell](g, rows[0], g.add("Add", of_h, b) if b else of_h, state, *rows[1:])
+
+
+def _elman_step(
+    g: Graph, of_x: str, of_h: str, state: list[str], mask: str = "", *, activation: str
+) -> list[str]:
+    return [_masked(g, g.add(activation, g.add("Add", of_x, of_h)), mask)]
+
+
+def _gru_step(g: Graph, of_x: str, of_h: str, state: list[str], mask: str = "") -> list[str]:
+    xs, hs = (g.add_many("Split", side, outputs=3, axis=1) for side in (of_x, of_h))
+    z, r = (g.add("Sigmoid", g.add("Add", x, h)) for x, h in zip(xs[:2], hs[:2], strict=True))
+    new = g.add("Tanh", g.add("Add", xs[2], g.add("Mul", r, hs[2])))
+    return [_masked(g, g.add("Add", new, g.add("Mul", z, g.add("Sub", state[0], new))), mask)]
+
+
+def _lstm_step(g: Graph, of_x: str, of_h: str, state: list[str], mask: str = "") -> list[str]:
+    i, o, f, new = g.add_many("Split", g.add("Add", of_x, of_h), outputs=4, axis=1)
+    kept = g.add("Mul", g.add("Sigmoid", f), state[1])
+    c = _masked(g, g.add("Add", kept, g.add("Mul", g.add("Sigmoid", i), g.add("Tanh", new))), mask)
+    return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]  # where c is 0, h is
+
+
+def _masked(g: Graph, x: str, mask: str) -> str:
+    return g.add("Mul", x, mask) if mask else x
+
+
+# One step of a cell, as torch's kernel takes it: from what its gates get of the input and of the state, both
+# (B, G*H) in ONNX's order of gates, the state, and a mask (B, 1) of real steps if there is one, to the new
+# state. Other cells take their operator.
+STEPS: dict[str, Callable[..., list[str]]] = {
+    "elman": partial(_elman_step, activation="Tanh"),
+    "elman-relu": partial(_elman_step, activation="Relu"),
+    "gru": _gru_step,
+    "lstm": _lstm_step,
+}
 
 
 def _character_cnn(g: Graph, module: CharacterCNN, chars: str, lengths: str) -> str:
@@ -481,7 +445,7 @@ def _lm_head(g: Graph, head: LMHead, states: str) -> None:
     g.output(g.add("Mul", log_probs, real), "log_probs", FLOAT, ["time", "batch"])
 
 
-def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> None:
+def _classifier_head(g: Graph, head: ClassifierHead, states: str) -> None:
     mask = g.add("Unsqueeze", g.time_mask(states, 0, "lengths"), g.constant([2]))  # (T, B, 1) bool
     real = g.add("Cast", mask, to=FLOAT)
     nonempty = g.add("Cast", g.add("Greater", "lengths", g.constant(0, "int32")), to=FLOAT)
@@ -502,12 +466,17 @@ def _classifier_head(g: Graph, head: ClassifierHead, states: str, last: str) -> 
         return g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), nonempty)
 
     def final() -> str:
-        if last:
-            return g.add("Mul", last, nonempty)
+        size = head.output.in_features // len(head.pooling)
         step = g.add("Sub", g.add("Max", "lengths", g.constant(1, "int32")), g.constant(1, "int32"))
         step = g.add("Unsqueeze", g.add("Cast", step, to=INT64), g.constant([0]))  # (1, B)
-        found = g.add("Squeeze", g.at(states, step, head.hidden), g.constant([0]))
-        return g.add("Mul", found, nonempty)
+        ends = g.add("Squeeze", g.at(states, step, size), g.constant([0]))
+        if size > head.hidden:  # the backward direction ends where the row begins
+            first = g.add("Squeeze", g.add("Gather", states, g.constant([0])), g.constant([0]))
+            sides = g.constant([head.hidden, size - head.hidden])
+            ahead, _ = g.add_many("Split", ends, sides, outputs=2, axis=1)
+            _, back = g.add_many("Split", first, sides, outputs=2, axis=1)
+            ends = g.add("Concat", ahead, back, axis=1)
+        return g.add("Mul", ends, nonempty)
 
     poolings = {"last": final, "mean": mean, "max": top, "attention": attention}
     pooled = [poolings[name]() for name in head.pooling]

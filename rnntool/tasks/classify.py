@@ -198,9 +198,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     def rank(self, probs: NDArray[Any], *, top: int | None = None) -> list[Classified]:
         """Labels by their probabilities (B, L); `top` are ranked, all by default."""
         if top == 1 and not self.multi_label:
-            order = probs.argmax(axis=1)[:, None]
-        else:
-            order = np.argsort(-probs, axis=1, kind="stable")
+            best = probs.argmax(axis=1)
+            found = zip(self._names[best].tolist(), probs[np.arange(len(best)), best].tolist(), strict=True)
+            return [Classified([pair], [pair[0]]) for pair in found]
+        order = np.argsort(-probs, axis=1, kind="stable")
         names = self._names[order[:, :top]].tolist()
         values = np.take_along_axis(probs, order[:, :top], 1).tolist()
         ranked = [list(zip(row, p, strict=True)) for row, p in zip(names, values, strict=True)]

@@ -24,7 +24,7 @@ CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
 AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
-TYPES_KEPT = 1 << 15  # rows in the table before it starts anew: memory stays flat over any stream
+TYPES_KEPT = 1 << 14  # rows in the table before it starts anew: memory stays flat over any stream
 TYPES_AT_ONCE = 512  # that the network computes the vectors of
 _THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # of a run, and all that follow
 

@@ -130,7 +130,8 @@ def train(
 
     torch.manual_seed(settings.seed)
     network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
-    if isinstance(settings, TagSettings) and settings.encoder == "rnn":
+    words = isinstance(network.encoder.input, WordInput)
+    if isinstance(settings, WordSettings) and settings.encoder == "rnn" and words:
         network.learn_neighbours(settings.neighbours)
     if isinstance(settings, LMSettings):
         network.ar, network.tar = settings.ar, settings.tar
