@@ -210,6 +210,13 @@ class LMSettings(Settings):
     context: str = option(
         "line", "Each record from its own start, or state carried over records in order.", panel="Data",
         choices=("line", "stream"))
+    direction: str = option(
+        "forward", "Learn to predict the next token, or the one before too, from the same embedding: both "
+                   "directions can be carried over.", panel="Network", choices=("forward", "both"))
+    split: str = option(
+        "space", "Where the words of --tokenizer word end: at white space, or where classifiers and taggers "
+                 "split raw text, so that they read the same words.", panel="Data",
+        choices=("space", "words"))
     bptt: int = option(
         70, "Steps of truncated backpropagation through time over a stream.", panel="Training", low=1)
     window: int = option(
@@ -240,6 +247,9 @@ class LMSettings(Settings):
         if self.label_column and self.context == "stream":
             raise UsageError("--label-column: want --context line, as each text begins with its own label, "
                              "found --context stream")
+        if self.split == "words" and self.tokenizer != "word":
+            raise UsageError("--split words: goes with --tokenizer word, found --tokenizer "
+                             f"{self.tokenizer}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +327,10 @@ class TagSettings(WordSettings):
     raw: str | None = option(
         None, "Raw text in the same language, or sentences whose tags don't count, to learn --neighbours "
               "from as well: what few tagged sentences want most.", panel="Data", metavar="FILE")
+    features: str | None = option(
+        None, "Character language model whose states at the ends of each word are read beside it (Akbik et "
+              "al. 2018); it stays as it is and becomes a part of the tagger.", panel="Network",
+        metavar="MODEL")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = option(
@@ -342,6 +356,9 @@ class TagSettings(WordSettings):
         if self.raw and not self.neighbours:
             raise UsageError("--raw: want --neighbours, the objective that raw text can teach, found it at "
                              "0; leave --raw out or give --neighbours 0.1")
+        if self.raw and self.features:
+            raise UsageError("--raw: teaches words to tell their neighbours, which --features knows already; "
+                             "leave one out")
 
 
 SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}
@@ -389,14 +406,15 @@ def preset(task: str, name: str) -> dict[str, Any]:
 
 
 def resolve(
-    task: str, given: Mapping[str, Any], *, preset_name: str | None = None, file: Path | None = None
+    task: str, given: Mapping[str, Any], *, preset_name: str | None = None, file: Path | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Settings of a task: given on the command line or in the environment > file > preset > default.
+    """Settings of a task: given on the command line or in the environment > file > preset > base > default.
 
     In `given` a value of None means that the user did not choose.
     """
     kind = SETTINGS[task]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(base or {})
     if preset_name:
         values |= preset(task, preset_name)
     if file:

@@ -71,6 +71,7 @@ class _Settings:
     min_count: int
     split: str
     bare: bool = False
+    more: Sequence[str] = ()  # entries that come behind those learned
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -215,8 +216,13 @@ class _Listed(Tokenizer):
     def piece(self, id: int) -> str:
         return self._entries[id]
 
+    @property
+    def entries(self) -> list[str]:
+        """The entries in the order of their ids, from 4 up."""
+        return self._entries[len(SPECIALS) :]
+
     def save(self, folder: Path) -> None:
-        lines = (_escape(entry) + "\n" for entry in self._entries[len(SPECIALS) :])
+        lines = (_escape(entry) + "\n" for entry in self.entries)
         _write(folder / "vocab.txt", "".join(lines).encode())
 
     @classmethod
@@ -227,7 +233,9 @@ class _Listed(Tokenizer):
         if not entries and not settings.bare:
             least = settings.min_count
             raise DataError(f"training data: no {cls.unit} is seen {least} times or more; lower --min-count")
-        return entries[: settings.vocab_size and settings.vocab_size - len(SPECIALS)]
+        kept = dict.fromkeys(entries[: settings.vocab_size and settings.vocab_size - len(SPECIALS)])
+        found = (entry for entry in settings.more if not settings.lower or entry == entry.lower())
+        return list(kept | dict.fromkeys(found))
 
     @classmethod
     def _listed(cls, folder: Path) -> list[str]:
@@ -301,10 +309,12 @@ class WordTokenizer(_Listed):
         min_count: int = 1,
         lower: bool = False,
         bare: bool = False,
+        base: Tokenizer | None = None,
     ) -> WordTokenizer:
         """A tokenizer for words that come split already, from how often each was seen; see `train`."""
         settings = _Settings(
-            kind=cls.kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split="space", bare=bare
+            kind=cls.kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split="space", bare=bare,
+            more=_entries(base, cls.kind),
         )
         seen: Counter[str] = Counter()
         for word, count in counts.items():
@@ -518,6 +528,7 @@ def train(
     min_count: int = 1,
     split: str = "space",
     bare: bool = False,
+    base: Tokenizer | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer of one of `KINDS` from `texts` alone.
 
@@ -528,10 +539,25 @@ def train(
     as `split_words` does. With `bare` the special ids will do where no word is seen often enough. Equal texts
     give equal tokenizers. Raises UsageError for a setting out of range, DataError where the texts hold
     nothing to learn from.
+
+    With a `base` of the same kind its subwords are taken as they are; its words or characters come behind
+    those learned, whatever `vocab_size` and `min_count`.
     """
-    settings = _Settings(
-        kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare)
+    settings = _Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split,
+                         bare=bare, more=_entries(base, kind))
+    if isinstance(base, _Subword) and (base.kind, base.lower) == (kind, lower):
+        return base
     return KINDS[kind].learn(texts, settings)
+
+
+def _entries(base: Tokenizer | None, kind: str) -> Sequence[str]:
+    """The words or characters of `base`, where it is of this kind."""
+    return base.entries if isinstance(base, _Listed) and base.kind == kind else ()
+
+
+def of_characters(characters: Sequence[str], *, lower: bool) -> Tokenizer:
+    """A tokenizer of these characters, in the order of their ids."""
+    return _Char(list(characters), lower=lower)
 
 
 def load(folder: Path, config: dict[str, Any]) -> Tokenizer:

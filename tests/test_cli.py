@@ -973,6 +973,21 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     assert (done.code, done.err) == (0, "")
 
 
+def test_train_from_another_model_takes_its_tokens_and_sizes(
+    train: Train, writer: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    short = ["--epochs=1", "--layers=2", "--no-bidirectional", "--init", str(writer), "-q"]
+    assert train("classify", "in.tsv", "-o", "out", *short).code == 0
+    content = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert [content["settings"][name] for name in ("tokenizer", "lower", "embed", "hidden")] == [
+        "char", False, 16, 16]
+    assert content["init"]["left"] == []
+    assert train("classify", "in.tsv", "-o", "own", *short, "--hidden=8", "--lower").code == 0
+    content = json.loads((tmp_path / "own" / "config.json").read_text("utf-8"))
+    assert [content["settings"][name] for name in ("lower", "embed", "hidden")] == [True, 16, 8]
+
+
 def test_train_from_another_model_carries_a_layer_whole_or_not(
     train: Train, writer: Path, tmp_path: Path
 ) -> None:
@@ -981,10 +996,9 @@ def test_train_from_another_model_carries_a_layer_whole_or_not(
     done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer)
     assert "carried over from" in done.err
     assert ": layers.1.ahead; not carried over: input.embedding, layers.0.ahead\n" in done.err
-    sizes[2] = "--hidden=10"  # the special tokens alone fit, and they are none of the text
-    (tmp_path / "odd.tsv").write_text("text\tlabel\n" + "Q\ta\nZ\tb\n" * 5)
-    failed(train("classify", "odd.tsv", "-o", "odd", *small("classify"), *sizes, "--embed=16", "--init",
-                 writer), 4, "nothing of its encoder fits")
+    sizes[2] = "--hidden=10"
+    failed(train("classify", "in.tsv", "-o", "odd", *small("classify"), *sizes, "--init", writer), 4,
+           "nothing of its encoder fits")
 
 
 def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) -> None:

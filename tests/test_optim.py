@@ -99,8 +99,8 @@ def test_frozen_weights_get_no_gradient_until_their_turn() -> None:
     embedding, cell = "encoder.input.embedding.weight", "encoder.layers.0.ahead.kernel.weight_hh_l0"
     parameters = dict(net.named_parameters())
     some = torch.tensor([True, False, True] * 3)
-    rows = {embedding: some, cell: torch.ones(len(parameters[cell]), dtype=torch.bool)}
-    frozen = Frozen(net, rows, TagSettings(init="m", unfreeze_every=2))
+    kept = {embedding: some[:, None], cell: torch.ones(1, dtype=torch.bool)}
+    frozen = Frozen(net, kept, TagSettings(init="m", unfreeze_every=2))
     for epoch in range(5):
         net.zero_grad()
         with frozen.hold(epoch):
@@ -113,7 +113,7 @@ def test_frozen_weights_get_no_gradient_until_their_turn() -> None:
         assert (parameters[cell].grad is None) == (epoch < 2)
         assert parameters["head.output.bias"].grad is not None
         assert all(p.requires_grad for name, p in parameters.items() if "vectors" not in name)
-    for_good = Frozen(net, rows, TagSettings(init="m", freeze=True))
+    for_good = Frozen(net, kept, TagSettings(init="m", freeze=True))
     net.zero_grad()
     with for_good.hold(1000):
         (parameters[embedding].sum() + parameters[cell].sum()).backward()

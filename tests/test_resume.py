@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "context": "stream", "bptt": 20, "optimizer": "sgd", "momentum": 0.9, "lr": 4.0,
         "schedule": "plateau", "epochs": 4, "cell": "gru", "batch_size": 4}),
     "lm-labels": ("lm-labels", {"epochs": 3, "label_column": "label", "dropout": 0.3, "batch_size": 4}),
+    "lm-both": ("lm", {"epochs": 2, "direction": "both", "context": "stream", "bptt": 20, "dropout": 0.2}),
     "lm-line": ("lm", {"epochs": 2, "token_dropout": 0.1, "schedule": "cosine", "warmup": 0.2}),
     "classify": ("classify", {"epochs": 4, "cell": "elman", "class_weights": "balanced", "dropout": 0.4}),
     "lm-window": ("lm", {

@@ -272,7 +272,7 @@ def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.M
     for i in range(3):
         sentence = ["cat", "the", *(f"w{i}{k}" for k in range(800)), "mats"]  # the table has to grow
         rows = made.rows(sentence)
-        made.compute(engine)
+        made.compute(engine, {})
         arrays = made.collate([rows])
         vectors = arrays["known_vectors"][arrays["words"][:, 0], 0]
         assert vectors.tolist() == made.tokenizer.lookup(sentence)

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rnntool import config, console
+from rnntool import config, console, modeldir
+from rnntool.config import Settings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels
 from rnntool.metrics import figures
@@ -101,6 +102,9 @@ def run(
         if [*files, *dev].count("-") > 1:
             raise UsageError("standard input can be read once only; give --dev a file")
         settings = config.resolve(task, given, preset_name=preset, file=config_file)
+        if settings.init:
+            settings = config.resolve(
+                task, given, preset_name=preset, file=config_file, base=_inherited(settings))
         job = Job(task=task, train=[_absolute(path) for path in files], dev=[_absolute(path) for path in dev],
                   settings=settings, format=format, encoding_errors=encoding_errors)
     say = console.say if verbose and not quiet else console.hush
@@ -123,6 +127,16 @@ def run(
         if task == "lm" and (out / "labels.txt").exists():
             following += f" --label {shlex.quote(Labels.load(out).names[0])}"
         console.say(f"model written to {out}; try: {following}")
+
+
+def _inherited(settings: Settings) -> dict[str, Any]:
+    """What a model that is started from makes the default: its tokens, and the sizes that its layers have."""
+    assert settings.init is not None
+    theirs = modeldir.read_config(modeldir.find(settings.init))["settings"]
+    names = ["tokenizer", "lower", "embed", "hidden"]
+    if settings.encoder == "rnn" == theirs["encoder"]:
+        names.append("cell")
+    return {name: theirs[name] for name in names if name in theirs and hasattr(settings, name)}
 
 
 def _absolute(path: str) -> str:

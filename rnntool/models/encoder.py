@@ -59,6 +59,8 @@ class EncoderConfig:
     token_dropout: float = 0.0
     weight_dropout: float = 0.0  # of recurrent matrices
     word: WordConfig | None = None
+    context: EncoderConfig | None = None  # of the character language model that is read beside words
+    context_both: bool = False  # whether that has a backward direction, too
 
 
 class VariationalDropout(nn.Module):
@@ -81,12 +83,16 @@ def time_mask(lengths: Tensor, steps: int) -> Tensor:
     return torch.arange(steps, device=lengths.device)[:, None] < lengths[None, :]
 
 
+def reversed_steps(lengths: Tensor, steps: int) -> Tensor:
+    """(T, B): which step stands at each one when rows are turned round within their lengths."""
+    t = torch.arange(steps, device=lengths.device)[:, None]  # (T, 1)
+    return torch.where(t < lengths, lengths - 1 - t, t)
+
+
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     """Turn each row of `x` (T, B, D) round within its length; padding stays behind it."""
     steps, batch, size = x.shape
-    t = torch.arange(steps, device=x.device)[:, None]  # (T, 1)
-    source = torch.where(t < lengths, lengths - 1 - t, t)  # (T, B)
-    flat = source * batch + torch.arange(batch, device=x.device)  # (T, B) rows of x as (T * B, D)
+    flat = reversed_steps(lengths, steps) * batch + torch.arange(batch, device=x.device)  # rows of (T * B, D)
     return functional.embedding(flat, x.reshape(steps * batch, size))
 
 
@@ -293,11 +299,46 @@ CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
     "cnn": CharacterCNN, "lstm": CharacterLSTM}
 
 
+class CharacterContext(nn.Module):
+    """States of a character language model at the ends of words (Akbik et al. 2018), which never learns.
+
+    Forward that is the state behind a word's last character, backward the one before its first.
+    """
+
+    def __init__(self, config: EncoderConfig, *, both: bool) -> None:
+        super().__init__()
+        self.ahead = Encoder(config)
+        self.back = Encoder(config, self.ahead.input) if both else None
+        self.output_size = self.ahead.output_size * (2 if both else 1)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> CharacterContext:
+        """Stay as in evaluation: nothing is dropped."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, arrays: Arrays) -> Tensor:
+        """(T, B, output_size) of `chars` (C, B); `word_starts` and `word_ends` (T, B) are steps of these."""
+        chars, lengths = arrays["chars"], arrays["char_lengths"]
+        states, _ = self.ahead({"tokens": chars, "lengths": lengths})
+        found = [_at(states, arrays["word_ends"])]
+        if self.back is not None:
+            turned = chars.gather(0, reversed_steps(lengths, len(chars)))
+            states, _ = self.back({"tokens": turned, "lengths": lengths})
+            found.append(_at(reverse(states, lengths), arrays["word_starts"]))
+        return torch.cat(found, dim=-1).float()
+
+
+def _at(x: Tensor, steps: Tensor) -> Tensor:
+    """(T, B, D): what `x` (C, B, D) has at `steps` (T, B)."""
+    return x.gather(0, steps[..., None].expand(-1, -1, x.shape[-1]))
+
+
 class WordInput(nn.Module):
     """Vectors of words: embedding, characters, hashed affixes and shape, pretrained vectors, side by side.
 
     All that is computed depends on the word alone, so it is computed once for each of the U word types of a
-    batch and then looked up by `words` (T, B).
+    batch and then looked up by `words` (T, B). The context, the last part, is that of the word's place.
     """
 
     def __init__(self, config: EncoderConfig, word: WordConfig) -> None:
@@ -319,9 +360,14 @@ class WordInput(nn.Module):
             self.vectors = nn.Embedding(word.vector_rows, word.vector_size)
             self.vectors.weight.requires_grad_(False)
             self.output_size += word.vector_size
+        self.type_size = self.output_size
+        self.context: CharacterContext | None = None
+        if config.context is not None:
+            self.context = CharacterContext(config.context, both=config.context_both)
+            self.output_size += self.context.output_size
 
     def types(self, arrays: Arrays) -> Tensor:
-        """(U, output_size): one vector for each word type of the batch."""
+        """(U, type_size): one vector for each word type of the batch."""
         tokens = arrays["type_tokens"]
         if self.training and self.token_dropout:
             tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
@@ -340,6 +386,8 @@ class WordInput(nn.Module):
         if trace is not None:
             trace.types = types
         vectors = functional.embedding(words, types)
+        if self.context is not None:
+            vectors = torch.cat([vectors, self.context(arrays)], dim=-1)
         if self.training and self.word_dropout:
             shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
             vectors = vectors * shown[..., None]  # what stands there must be told from its neighbours
@@ -347,12 +395,15 @@ class WordInput(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`."""
+    """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`.
 
-    def __init__(self, config: EncoderConfig) -> None:
+    Where a `source` is given, it reads by that, which is another encoder's input.
+    """
+
+    def __init__(self, config: EncoderConfig, source: WordInput | TokenInput | None = None) -> None:
         super().__init__()
         self.config = config
-        self.input = WordInput(config, config.word) if config.word else TokenInput(config)
+        self.input = source or (WordInput(config, config.word) if config.word else TokenInput(config))
         self.dropout = VariationalDropout(config.dropout)
         self.dropout_between = VariationalDropout(config.dropout_between)
         layers: list[Layer | Window | Bag] = []

@@ -24,6 +24,7 @@ from rnntool.models.cells import CELLS, Cell, MinGRU, Mogrifier
 from rnntool.models.encoder import (
     Bag,
     CharacterCNN,
+    CharacterContext,
     CharacterLSTM,
     Encoder,
     Layer,
@@ -119,12 +120,14 @@ def _encoder(
     else:
         lengths = g.input("lengths", INT32, ["batch"])
         types = _word_types(g, encoder.input)
-        first = layers[0]
-        if isinstance(first, Layer) and first.ahead.name in STEPS:
+        first, context = layers[0], encoder.input.context
+        if isinstance(first, Layer) and first.ahead.name in STEPS and context is None:
             x = _layer_of_words(g, first, types, lengths, "layer.0")
             ends.append([])
         else:
-            x = _of_words(g, types, encoder.input.output_size, 1)[0]
+            x = _of_words(g, types, encoder.input.type_size, 1)[0]
+            if context is not None:
+                x = g.add("Concat", x, *_context(g, context), axis=2)
     for i, layer in enumerate(layers[len(ends) :], len(ends)):
         state = None
         if states:
@@ -251,6 +254,23 @@ STEPS: dict[str, Callable[..., list[str]]] = {
 }
 
 
+def _context(g: Graph, module: CharacterContext) -> list[str]:
+    """Each direction's states at words, (T, B, H)."""
+    chars = g.input("chars", INT64, ["chars", "batch"])
+    lengths = g.input("char_lengths", INT32, ["batch"])
+    x = g.add("Gather", g.weight(module.ahead.input.embedding.weight, "context.embedding"), chars)
+    found = []
+    for name, encoder, place in (("ahead", module.ahead, "word_ends"), ("back", module.back, "word_starts")):
+        states = x
+        for i, layer in enumerate(encoder.layers if encoder is not None else ()):
+            assert isinstance(layer, Layer)
+            states, _, _ = _layer(
+                g, layer, states, lengths, f"context.{name}.{i}", None, turned=name == "back")
+        if encoder is not None:
+            found.append(g.at(states, g.input(place, INT64, ["time", "batch"]), encoder.output_size))
+    return found
+
+
 def _character_cnn(g: Graph, module: CharacterCNN, chars: str, lengths: str) -> str:
     mask = g.add("Cast", g.time_mask(chars, 1, lengths), to=FLOAT)  # (C, U)
     mask = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.constant([1]))  # (U, 1, C)
@@ -275,9 +295,13 @@ def _character_lstm(g: Graph, module: CharacterLSTM, chars: str, lengths: str) -
 
 
 def _layer(
-    g: Graph, layer: Layer, x: str, lengths: str, name: str, state: list[str] | None
+    g: Graph, layer: Layer, x: str, lengths: str, name: str, state: list[str] | None, *, turned: bool = False
 ) -> tuple[str, str, list[str]]:
-    """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer."""
+    """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer.
+
+    With `turned`, its one direction reads from right to left.
+    """
+    direction = "bidirectional" if layer.back is not None else "reverse" if turned else "forward"
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
     if layer.ahead.name not in OPERATORS:
         return _scanned_layer(g, cells, x, lengths, name, state)
@@ -290,7 +314,7 @@ def _layer(
     inputs = [x, g.weight(w, f"{name}.w"), g.weight(r, f"{name}.r"), g.weight(b, f"{name}.b"), lengths]
     y, *ends = g.add_many(
         operator.name, *inputs, *(state or []), outputs=3 if operator.name == "LSTM" else 2,
-        hidden_size=layer.ahead.hidden, direction="bidirectional" if layer.back is not None else "forward",
+        hidden_size=layer.ahead.hidden, direction=direction,
         **attributes,
     )
     y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)

@@ -31,6 +31,7 @@ class HeadConfig:
     multi_label: bool = False
     columns: tuple[int, ...] = ()  # of a tagger: how many outputs each column of tags has; () is one column
     crf: bool = False
+    direction: str = "forward"  # of a language model: "forward", or "both"
 
 
 class LMHead(nn.Module):

@@ -24,8 +24,8 @@ class Neighbours(nn.Module):
     def __init__(self, source: WordInput, layer: Layer) -> None:
         super().__init__()
         self.hidden = layer.ahead.hidden
-        self.ahead = nn.Linear(self.hidden, source.output_size)
-        self.back = nn.Linear(self.hidden, source.output_size) if layer.back is not None else None
+        self.ahead = nn.Linear(self.hidden, source.type_size)
+        self.back = nn.Linear(self.hidden, source.type_size) if layer.back is not None else None
 
     def loss(self, trace: Trace, words: Tensor, lengths: Tensor) -> Tensor:
         """Mean negative log-likelihood in nats of `words` (T, B), summed over the directions.

@@ -23,10 +23,12 @@ from rnntool.models.encoder import (
     Trace,
     WordConfig,
     WordInput,
+    reversed_steps,
     time_mask,
 )
-from rnntool.models.heads import ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
+from rnntool.models.heads import IGNORE, ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
 from rnntool.models.neighbours import Neighbours
+from rnntool.tokenize import BOS, EOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,10 @@ class NetworkConfig:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The configuration that `to_json` wrote; `TypeError` where a key is unknown."""
         encoder = dict(data["encoder"])
-        word = encoder.pop("word")
+        word, context = encoder.pop("word"), encoder.pop("context", None)
         return cls(
-            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None),
+            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None,
+                                  context=EncoderConfig(**context) if context else None),
             head=HeadConfig(**{**data["head"], "columns": tuple(data["head"]["columns"])}),
         )
 
@@ -59,6 +62,11 @@ class Network(nn.Module):
         self.config = config
         self.encoder = Encoder(config.encoder)
         self.head: Head = _head(config, self.encoder)
+        # a backward language model's, which learns beside the forward one, from the same embedding to the
+        # same softmax; it is there to be carried over, and no output is computed from it
+        self.back: Encoder | None = None
+        if config.head.direction == "both":
+            self.back = Encoder(config.encoder, self.encoder.input)
         self.stateful = config.head.kind == "lm"
         self.neighbours: Neighbours | None = None  # a second objective, of that weight, while training
         self.neighbours_weight = 0.0
@@ -74,17 +82,30 @@ class Network(nn.Module):
         return outputs
 
     def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
-        """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from."""
+        """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from.
+
+        The backward direction of a language model begins each batch of a stream anew.
+        """
         trace = Trace()
-        encoded, ends = self.encoder(arrays, states, trace=trace)
+        loss, ends = self._read(self.encoder, arrays, states, trace)
+        if self.back is not None:
+            back, _ = self._read(self.back, turn(arrays, self.config.head.outputs), None, Trace())
+            loss = (loss + back) / 2
+        if self.neighbours is not None:
+            told = self.neighbours.loss(trace, arrays["words"], arrays["lengths"])
+            loss = loss + self.neighbours_weight * told
+        return loss, ends
+
+    def _read(
+        self, encoder: Encoder, arrays: Arrays, states: list[State] | None, trace: Trace
+    ) -> tuple[Tensor, list[State]]:
+        """The head's loss and the penalties of one direction, and its last states."""
+        encoded, ends = encoder(arrays, states, trace=trace)
         loss = self.head.loss(encoded, arrays)
         if self.ar or self.tar:
             assert trace.last is not None
             large, abrupt = activation_penalties(encoded, trace.last, arrays["lengths"])
             loss = loss + self.ar * large + self.tar * abrupt
-        if self.neighbours is not None:
-            told = self.neighbours.loss(trace, arrays["words"], arrays["lengths"])
-            loss = loss + self.neighbours_weight * told
         return loss, ends
 
     def learn_neighbours(self, weight: float) -> None:
@@ -127,6 +148,19 @@ def name_states(encoder: Encoder, states: list[State], prefix: str) -> dict[str,
 def read_states(encoder: Encoder, arrays: Arrays, prefix: str) -> list[State]:
     """States from named arrays."""
     return [tuple(arrays[name] for name in row) for row in state_sizes(encoder, prefix)]
+
+
+def turn(arrays: Arrays, outputs: int) -> Arrays:
+    """A language model's batch from right to left: BOS wn … w1 is read and predicted as wn … w1 EOS.
+
+    What the text began with, BOS or the label that it was given, a token behind the `outputs`, becomes EOS.
+    """
+    tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
+    steps = reversed_steps(lengths, len(tokens))
+    read = targets.clamp(min=0).masked_fill(targets == EOS, BOS)
+    told = tokens.masked_fill((tokens == BOS) | (tokens >= outputs), EOS)
+    told = told.masked_fill(targets == IGNORE, IGNORE)
+    return {"tokens": read.gather(0, steps), "targets": told.gather(0, steps), "lengths": lengths}
 
 
 def _head(config: NetworkConfig, encoder: Encoder) -> Head:

@@ -95,7 +95,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
-            split="words", bare=spelled(settings),
+            split="words", bare=spelled(settings), base=extras.get("base"),
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):
@@ -144,7 +144,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
 
     def prepare(self, engine: Engine) -> None:
         if self.features:
-            self.features.compute(engine)
+            self.features.compute(engine, {})
 
     def length(self, example: ClassifyExample) -> int:
         return len(example.tokens)

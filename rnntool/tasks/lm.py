@@ -169,7 +169,8 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
                             f"{labels.names[0]!r}; see --label-column")
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
-            lower=settings.lower, min_count=settings.min_count,
+            lower=settings.lower, min_count=settings.min_count, split=settings.split,
+            base=extras.get("base"),
         )
         return cls(tokenizer, settings=settings, labels=labels)
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import decoding, metrics
+from rnntool import decoding, metrics, tokenize
 from rnntool.calibration import Calibration
 from rnntool.config import TagSettings
 from rnntool.errors import DataError
@@ -31,8 +31,9 @@ from rnntool.tasks.base import (
     pad,
 )
 from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, Scored, TagColumn
+from rnntool.tasks.context import CharacterText, Spelled
 from rnntool.tasks.words import WordFeatures, spelled
-from rnntool.tokenize import UNK, WordTokenizer, split_words
+from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 
 PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
 CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
@@ -45,6 +46,7 @@ class TagExample:
 
     rows: NDArray[np.int32]
     tags: list[NDArray[np.int32]] | None
+    spelled: Spelled | None = None
 
 
 class TagTask(Task[Sentence, TagExample, Tagged]):
@@ -53,9 +55,12 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     name = "tag"
 
     def __init__(
-        self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings
+        self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings,
+        characters: Tokenizer | None = None,
     ) -> None:
+        """`characters` are those of the language model that is read beside words."""
         self.features = features
+        self.context = CharacterText(characters) if characters is not None else None
         self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
@@ -90,14 +95,14 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
-            bare=spelled(settings))
+            bare=spelled(settings), base=extras.get("base"))
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
-        return cls(features, columns, settings=settings)
+        return cls(features, columns, settings=settings, characters=extras.get("characters"))
 
     def config(self) -> dict[str, Any]:
         columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
         return {"tokenizer": self.features.tokenizer.config(), "features": self.features.config(),
-                "columns": columns}
+                "columns": columns, "context": self.context.config() if self.context else None}
 
     def save(self, folder: Path) -> None:
         self.features.tokenizer.save(folder)
@@ -110,7 +115,9 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         features = WordFeatures.load(folder, config["features"], tokenizer)
         labels = load_labels(folder, [column["labels"] for column in config["columns"]])
         schemes = [column["scheme"] for column in config["columns"]]
-        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings)
+        context = config.get("context")
+        characters = tokenize.of_characters(**context) if context else None
+        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters)
 
     def sizes(self) -> dict[str, int]:
         return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
@@ -129,13 +136,15 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         elif targets:
             pairs = zip(self.columns, _columns(record), strict=True)
             tags = [column.ids(gold, column.scheme, IGNORE) for column, gold in pairs]
-        return TagExample(self.features.rows(record.words), tags)
+        spelled = self.context.example(record.words) if self.context else None
+        return TagExample(self.features.rows(record.words), tags, spelled)
 
     def forget(self) -> None:
         self.features.trim()
 
     def prepare(self, engine: Engine) -> None:
-        self.features.compute(engine)
+        others = self.context.collate([self.context.example([""])]) if self.context else {}
+        self.features.compute(engine, others)
 
     def length(self, example: TagExample) -> int:
         return len(example.rows)
@@ -150,12 +159,15 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             first = max(0, start - CONTEXT)
             words = arrays["words"][first : start + PIECE + CONTEXT]
             lengths = np.clip(arrays["lengths"] - first, 0, len(words)).astype(np.int32)
-            outputs = engine.run({**arrays, "words": words, "lengths": lengths})
+            piece = self.context.piece(arrays, first, first + len(words)) if self.context else {}
+            outputs = engine.run({**arrays, **piece, "words": words, "lengths": lengths})
             pieces.append(outputs["emissions"][start - first :][:PIECE])
         return {**outputs, "emissions": np.concatenate(pieces)}
 
     def collate(self, examples: Sequence[TagExample]) -> Arrays:
         arrays = self.features.collate([example.rows for example in examples])
+        if self.context:
+            arrays |= self.context.collate([example.spelled for example in examples if example.spelled])
         tags = [example.tags for example in examples if example.tags is not None]
         if len(tags) == len(examples):
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])

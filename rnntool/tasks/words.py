@@ -135,10 +135,11 @@ class WordFeatures:
         if len(self._index) > TYPES_KEPT:
             self._reset()
 
-    def compute(self, engine: Engine) -> None:
+    def compute(self, engine: Engine, others: Arrays) -> None:
         """Have the network compute the vectors of the types met since the last time, where an engine can.
 
         The batches of a stream then look up what is computed once, instead of computing it in each of them.
+        `others` are what the network reads beside words, of a sentence of one word.
         """
         if not engine.word_vectors:
             return
@@ -152,7 +153,7 @@ class WordFeatures:
         words, lengths = pad([np.zeros(1, np.int32)], 0)  # the graph wants a sentence, too
         for start in range(0, len(new), TYPES_AT_ONCE):
             types = new[start : start + TYPES_AT_ONCE]
-            arrays: Arrays = {"words": words, "lengths": lengths, **self._features(types)}
+            arrays: Arrays = {"words": words, "lengths": lengths, **self._features(types), **others}
             self._known[types] = engine.run(arrays, ["word_vectors"])["word_vectors"]
         self._computed = count
 

@@ -63,6 +63,7 @@ def perplexity(
     """
     torch.set_num_threads(threads or cores())
     network = load_network(folder, config)
+    network.back = None  # the text is scored forward
     place = pick_device("cpu" if device == "auto" else device)
     if isinstance(settings, Dynamic):
         nats = dynamic_nats(network, task, records, settings, place)

@@ -104,7 +104,7 @@ class Trainer:
         self.epochs = settings.epochs_for(len(batches))
         self.steps = self.epochs * len(batches)
         self.state = Checkpoint(
-            Progress(), self.network, make_optimizer(self.network, settings),
+            Progress(), self.network, make_optimizer(self.network, settings, frozen),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
         )
         shares = range(1, settings.evaluations + 1)

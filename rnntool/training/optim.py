@@ -20,22 +20,26 @@ ONE_CYCLE_START = 1 / 25
 
 def depth(network: Network, name: str) -> int:
     """How far below the output a parameter is: 0 in the head, 1 in the top layer, and most in the input."""
-    if not name.startswith("encoder."):
+    if not name.startswith(("encoder.", "back.")):
         return 0
     _, part, index, *_ = name.split(".")
     layers = len(network.encoder.layers)
     return layers - int(index) if part == "layers" else layers + 1
 
 
-def make_optimizer(network: Network, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: Network, settings: Settings, frozen: Frozen | None = None
+) -> torch.optim.Optimizer:
     """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient a step.
+    Neither does what is partly frozen.
 
     A group of parameters has its share of the learning rate as `share`.
     """
-    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
+    still = {m.weight for m in network.modules() if isinstance(m, nn.Embedding)}
+    still |= {parameter for parameter, which, _ in frozen.until if not which.all()} if frozen else set()
     members: defaultdict[tuple[int, bool], list[Tensor]] = defaultdict(list)
     for name, parameter in _learned(network):  # tied weights come once
-        kept = parameter.dim() < 2 or id(parameter) in embeddings
+        kept = parameter.dim() < 2 or parameter in still
         down = depth(network, name) if settings.lr_decay_by_layer != 1 else 0
         members[down, kept].append(parameter)
     groups = [{"params": parameters, "weight_decay": 0.0 if kept else settings.weight_decay,
@@ -70,25 +74,26 @@ def rate(settings: Settings, progress: float) -> float:
 class Frozen:
     """Weights that stay as they were carried over: for the whole training, or until it is their layer's turn.
 
-    `rows` says of a parameter which of its rows that holds for; the others learn.
+    `kept` says of a parameter which of its numbers that holds for, by a bool that broadcasts to its shape;
+    the others learn.
     """
 
-    def __init__(self, network: Network, rows: Mapping[str, Tensor], settings: Settings) -> None:
+    def __init__(self, network: Network, kept: Mapping[str, Tensor], settings: Settings) -> None:
         self.until: list[tuple[nn.Parameter, Tensor, float]] = []  # and the epoch in which they are free
         for name, parameter in network.named_parameters():
-            if name in rows:
+            if name in kept:
                 until = math.inf if settings.freeze else settings.unfreeze_every * depth(network, name)
-                self.until.append((parameter, rows[name], until))
+                self.until.append((parameter, kept[name], until))
 
     @contextmanager
     def hold(self, epoch: int) -> Iterator[None]:
         """Let no gradient of a step, which is computed inside, reach what isn't free in this epoch (from 0).
 
-        A parameter without gradient is passed over by optimizers. Rows have one of zero, which moves nothing:
-        they are of embeddings, which don't decay.
+        A parameter without gradient is passed over by optimizers. Of one that is partly frozen that part has
+        one of zero, which moves nothing as long as it doesn't decay.
         """
-        held = [(parameter, rows) for parameter, rows, until in self.until if epoch < until]
-        whole = [parameter for parameter, rows in held if rows.all()]
+        held = [(parameter, which) for parameter, which, until in self.until if epoch < until]
+        whole = [parameter for parameter, which in held if which.all()]
         for parameter in whole:
             parameter.requires_grad_(False)
         try:
@@ -96,9 +101,9 @@ class Frozen:
         finally:
             for parameter in whole:
                 parameter.requires_grad_(True)
-        for parameter, rows in held:
+        for parameter, which in held:
             if parameter.grad is not None:
-                parameter.grad[rows] = 0
+                parameter.grad.masked_fill_(which.to(parameter.device), 0)
 
 
 class MovingAverage:

@@ -111,6 +111,11 @@ def train(
     if fingerprint not in (None, found):
         raise DataError(f"{', '.join(job.train)}: the data has changed since this training began; "
                         "start anew with --force")
+    # a network of words has no choice of tokens
+    base = transfer.Base(settings.init, getattr(settings, "tokenizer", "word")) if settings.init else None
+    reader = None
+    if isinstance(settings, TagSettings) and settings.features:
+        reader = transfer.Base(settings.features, "char", option="--features")
     vectors: tuple[list[str], Any] = ([], None)
     if settings.vectors:
         vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
@@ -118,7 +123,8 @@ def train(
         if isinstance(train_records, Texts) and train_records.large:
             watch(Stage("learning the vocabulary", None, len(train_records), "records"))
         learner = kind.learn(
-            train_records, settings, vectors=vectors[0] if job.task != "lm" else [], raw=raw_records)
+            train_records, settings, vectors=vectors[0] if job.task != "lm" else [], raw=raw_records,
+            base=base.tokenizer if base else None, characters=reader.tokenizer if reader else None)
     else:
         learner = _load_task(kind, resume / TASK, settings)
     if isinstance(learner, LMTask):
@@ -129,22 +135,25 @@ def train(
         _tell_schemes(learner, tell or say)
 
     torch.manual_seed(settings.seed)
-    network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0))
-    words = isinstance(network.encoder.input, WordInput)
-    if isinstance(settings, WordSettings) and settings.encoder == "rnn" and words:
-        network.learn_neighbours(settings.neighbours)
+    network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0,
+                             context=reader.context() if reader else None))
+    if reader:
+        assert isinstance(network.encoder.input, WordInput) and network.encoder.input.context is not None
+        reader.place_context(network.encoder.input.context)
+    elif (isinstance(settings, WordSettings) and settings.encoder == "rnn"
+          and isinstance(network.encoder.input, WordInput)):
+        network.learn_neighbours(settings.neighbours)  # a backward context would tell what comes next
     if isinstance(settings, LMSettings):
         network.ar, network.tar = settings.ar, settings.tar
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
     carried, frozen = None, None
-    if settings.init:
-        carried = transfer.carry_over(
-            settings.init, network, _tokenizer(learner), characters=_characters(learner))
+    if base:
+        carried = base.carry_over(network, _tokenizer(learner), characters=_characters(learner))
         if fingerprint is None:
             (tell or say)(str(carried))
         if settings.freeze or settings.unfreeze_every:
-            frozen = Frozen(network, carried.rows, settings)
+            frozen = Frozen(network, carried.kept, settings)
     examples = _examples(learner, train_records, watch=watch, tell=tell or say)
     if isinstance(dev_records, Texts):
         dev_records = Texts.collect(dev_records, watch=watch)  # so that the file with all of them can go
@@ -213,8 +222,11 @@ def write_model(
     return report
 
 
-def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 0) -> NetworkConfig:
-    """The network that settings and data call for."""
+def design(
+    task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 0,
+    context: tuple[EncoderConfig, bool] | None = None,
+) -> NetworkConfig:
+    """The network that settings and data call for; `context` is read beside words, see `EncoderConfig`."""
     sizes = task.sizes()
     word = None
     if isinstance(settings, WordSettings) and "char_vocabulary" in sizes:
@@ -231,7 +243,7 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         and settings.encoder != "bag",  # it has no direction
         dropout=settings.dropout, dropout_between=settings.dropout_between,
         token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout,
-        word=word,
+        word=word, context=context[0] if context else None, context_both=bool(context and context[1]),
     )
     head = HeadConfig(
         kind=task.name, outputs=sizes["outputs"],
@@ -240,6 +252,7 @@ def design(task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 
         multi_label=isinstance(task, ClassifyTask) and task.multi_label,
         columns=tuple(len(c.labels) for c in task.columns) if isinstance(task, TagTask) else (),
         crf=isinstance(settings, TagSettings) and settings.head == "crf",
+        direction=settings.direction if isinstance(settings, LMSettings) else HeadConfig.direction,
     )
     return NetworkConfig(encoder=encoder, head=head)
 

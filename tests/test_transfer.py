@@ -1,0 +1,319 @@
+"""What one model gives another: two directions of a language model, its vocabulary, its layers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from rnntool import model, modeldir
+from rnntool.engines.torch import TorchEngine, to_tensors
+from rnntool.errors import UsageError
+from rnntool.models.encoder import WordInput
+from rnntool.models.network import Network, turn
+from rnntool.models.weights import load_network
+from rnntool.tasks import tag
+from rnntool.tokenize import BOS, EOS, PAD
+from rnntool.training.loop import Interrupted
+
+WORDS: dict[str, Any] = {"tokenizer": "word", "embed": 12, "hidden": 12}
+AS_IT_CAME: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of words and of both directions, two layers each."""
+    folder = tmp_path_factory.mktemp("both")
+    (folder / "raw.txt").write_text("\n".join(tiny.lines_of_text(60)) + "\n", "utf-8")
+    tiny.train("lm", folder / "lm", [folder / "raw.txt"], direction="both", epochs=3, **WORDS)
+    return folder / "lm"
+
+
+@pytest.fixture(scope="module")
+def tagged(both: Path) -> Path:
+    """Few tagged sentences of the same language, one of their words in no raw text."""
+    path = both.parent / "few.conllu"
+    sentences = [*tiny.pos_sentences(6, seed=3), [("Zebra", "NOUN"), (".", "PUNCT")]]
+    path.write_text(tiny.conllu(sentences), "utf-8")
+    return path
+
+
+def network_of(folder: Path) -> Network:
+    return load_network(folder, modeldir.read_config(folder)).eval()
+
+
+# --- Both directions ---------------------------------------------------------------------------------------
+
+
+def test_a_batch_turned_round() -> None:
+    def arrays(tokens: list[list[int]], targets: list[list[int]], lengths: list[int]) -> dict[str, Tensor]:
+        return {"tokens": torch.tensor(tokens).T, "targets": torch.tensor(targets).T,
+                "lengths": torch.tensor(lengths)}
+
+    records = arrays([[BOS, 7, 8], [BOS, PAD, PAD], [11, 9, PAD]], [[7, 8, EOS], [EOS, -1, -1], [9, EOS, -1]],
+                     [3, 1, 2])  # the last one begins with its label, which is no output
+    found = turn(records, 10)
+    wanted = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]], [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]],
+                    [3, 1, 2])
+    for name in ("tokens", "targets"):
+        real = found["targets"] != -1 if name == "tokens" else torch.ones_like(found["targets"]) > 0
+        assert torch.equal(found[name][real], wanted[name][real]), name
+    window = turn(arrays([[5, EOS, BOS, 6]], [[EOS, BOS, 6, -1]], [4]), 10)  # of a stream, filled up
+    assert window["targets"].T.tolist() == [[-1, EOS, EOS, 5]]
+
+
+def test_the_backward_direction_is_a_language_model_of_the_turned_text(both: Path) -> None:
+    network = network_of(both)
+    task = model.load(both, threads=1).task
+    records = list(map(model.Text, tiny.lines_of_text(3, seed=5)))
+    arrays = to_tensors(task.encode(records), torch.device("cpu"))
+    outputs = network.config.head.outputs
+    turned = turn(arrays, outputs)
+    assert network.back is not None
+    with torch.inference_mode():
+        states, _ = network.back(turned)
+        logits = network.head(states, turned)["logits"]
+        every = [network.head(states, {"targets": torch.full_like(turned["targets"], i)})["log_probs"].exp()
+                 for i in range(outputs)]
+        torch.testing.assert_close(torch.stack(every).sum(0), torch.ones(turned["targets"].shape))
+        # word by word, from the last one on, with nothing but the words behind it
+        for i, record in enumerate(records):
+            ids = [*task.tokenizer.encode(record.text)][::-1]
+            for n, wanted in enumerate([*ids, EOS]):
+                read = {"tokens": torch.tensor([BOS, *ids[:n]])[:, None], "lengths": torch.tensor([n + 1])}
+                alone, _ = network.back(read)
+                torch.testing.assert_close(network.head.logits(alone)[-1, 0], logits[n, i])
+                assert turned["targets"][n, i] == wanted
+        ahead = network.head.loss(network.encoder(arrays)[0], arrays)
+        back = network.head.loss(states, turned)
+        torch.testing.assert_close(network.loss(arrays)[0], (ahead + back) / 2)
+
+
+@pytest.mark.parametrize("context", ["line", "stream"])
+def test_both_directions_learn_and_the_forward_one_runs(context: str, both: Path, tmp_path: Path) -> None:
+    raw = both.parent / "raw.txt"
+    tiny.train("lm", tmp_path / "one", [raw], epochs=3, context=context, **WORDS)
+    tiny.train("lm", tmp_path / "two", [raw], epochs=3, context=context, direction="both", **WORDS)
+    one, two = (json.loads((tmp_path / name / "config.json").read_text("utf-8")) for name in ("one", "two"))
+    assert two["report"]["perplexity"] < 1.3 * one["report"]["perplexity"]
+    loaded = model.load(tmp_path / "two", threads=1)
+    assert next(loaded.generate(["the"], min_tokens=1, max_tokens=3)).tokens
+    inputs = loaded.engine.inputs  # type: ignore[attr-defined]
+    assert {"state.0.h", "state.1.h"} <= set(inputs) and not any("back" in name for name in inputs)
+
+
+# --- Carried over ------------------------------------------------------------------------------------------
+
+
+def test_a_bidirectional_encoder_begins_as_the_two_language_models(
+    both: Path, tagged: Path, tmp_path: Path
+) -> None:
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), layers=2, **AS_IT_CAME)
+    content = modeldir.read_config(tmp_path / "t")
+    entries = len((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
+    known = len((both / "vocab.txt").read_text("utf-8").splitlines())
+    assert content["init"] == {
+        "model": str(both),
+        "parts": [f"input.embedding ({known} of {entries} entries)",
+                  *(f"layers.{i}.{side} (12 of {28 if i == 0 else 24} inputs)"
+                    for i in range(2) for side in ("ahead", "back"))],
+        "left": ["input.characters.embedding", "input.characters.convolution", "input.affixes"],
+    }
+    lm, tagger = network_of(both), network_of(tmp_path / "t")
+    theirs, mine = (model.load(folder, threads=1).task for folder in (both, tmp_path / "t"))
+    words = "the workful baker dances .".split()
+    arrays = to_tensors(mine.encode([model.Sentence(words)]), torch.device("cpu"))
+    ids = theirs.tokenizer.lookup(words)
+    assert lm.back is not None
+    with torch.inference_mode():
+        states, _ = tagger.encoder(arrays)
+        lengths = torch.tensor([len(ids)])
+        ahead, _ = lm.encoder({"tokens": torch.tensor(ids)[:, None], "lengths": lengths})
+        back, _ = lm.back({"tokens": torch.tensor(ids[::-1])[:, None], "lengths": lengths})
+    torch.testing.assert_close(states, torch.cat([ahead, back.flip(0)], dim=-1))
+
+
+def test_a_words_vocabulary_comes_along(both: Path, tagged: Path, tmp_path: Path) -> None:
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), **AS_IT_CAME)
+    theirs = set((both / "vocab.txt").read_text("utf-8").splitlines())
+    mine = set((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
+    assert theirs - mine == set()
+    # from one language model to the next, in both directions
+    more = tmp_path / "more.txt"
+    more.write_text("a zebra sings .\n" * 20, "utf-8")
+    tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **AS_IT_CAME)
+    content = modeldir.read_config(tmp_path / "lm")
+    assert content["init"]["parts"][1:] == [
+        "layers.0.ahead", "layers.1.ahead", "layers.0.back", "layers.1.back"]
+    before, after = network_of(both), network_of(tmp_path / "lm")
+    assert before.back is not None and after.back is not None
+    for ours, others in ((before.encoder, after.encoder), (before.back, after.back)):
+        for name, weight in ours.layers.named_parameters():
+            assert torch.equal(weight, others.layers.get_parameter(name)), name
+
+
+def test_subwords_come_as_they_are(tmp_path: Path) -> None:
+    raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
+    raw.write_text("".join(text + "\n" for text, _ in tiny.questions(80)), "utf-8")
+    few.write_text(tiny.tsv(tiny.questions(20, seed=4)), "utf-8")
+    same: dict[str, Any] = {
+        "tokenizer": "unigram", "embed": 12, "hidden": 12, "vocab_size": 300, "lower": False}
+    tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, **same)
+    tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
+               **AS_IT_CAME)
+    mine, theirs = ((tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm"))
+    assert mine == theirs
+    assert modeldir.read_config(tmp_path / "c")["init"]["left"] == []
+
+
+def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
+    both: Path, tagged: Path, tmp_path: Path
+) -> None:
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), freeze=True, epochs=3, weight_decay=0.1,
+               dev_fraction=0.0)
+    before, after = network_of(both), network_of(tmp_path / "t")
+    was, now = ({n: p.detach() for n, p in n.named_parameters()} for n in (before, after))
+    cell = "encoder.layers.0.ahead.kernel."
+    assert torch.equal(was[cell + "weight_hh_l0"], now[cell + "weight_hh_l0"])
+    assert torch.equal(was[cell + "weight_ih_l0"], now[cell + "weight_ih_l0"][:, :12])
+    assert now[cell + "weight_ih_l0"][:, 12:].abs().max() > 0
+    assert torch.equal(was["back.layers.0.ahead.kernel.bias_ih_l0"],
+                       now["encoder.layers.0.back.kernel.bias_ih_l0"])
+
+
+def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="want a model of --tokenizer word, found one of char"):
+        tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))
+    assert not (tmp_path / "t").exists()
+
+
+# --- Characters in context ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def speller(both: Path) -> Path:
+    """A character language model of both directions."""
+    out = both.parent / "speller"
+    tiny.train("lm", out, [both.parent / "raw.txt"], direction="both", epochs=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def reader(speller: Path, tagged: Path) -> Path:
+    """A tagger that reads characters in context."""
+    out = speller.parent / "reader"
+    tiny.train("tag", out, [tagged], features=str(speller), epochs=8, neighbours=0.1)
+    return out
+
+
+def test_each_word_comes_with_the_states_at_its_ends(speller: Path, reader: Path) -> None:
+    lm, tagger = network_of(speller), network_of(reader)
+    text = "the workful baker dances ."
+    arrays = to_tensors(model.load(reader).task.encode([model.Sentence(text.split())]), torch.device("cpu"))
+    ids = model.load(speller).task.tokenizer.encode(text)
+    lengths = torch.tensor([len(ids) + 1])
+    assert lm.back is not None
+    with torch.inference_mode():
+        read = tagger.encoder.input(arrays)[:, 0]
+        ahead = lm.encoder({"tokens": torch.tensor([BOS, *ids])[:, None], "lengths": lengths})[0][1:, 0]
+        back = lm.back({"tokens": torch.tensor([BOS, *ids[::-1]])[:, None], "lengths": lengths})[0][1:, 0]
+    start = 0
+    for word, vector in zip(text.split(), read, strict=True):
+        end = start + len(word)
+        torch.testing.assert_close(vector[-32:], torch.cat([ahead[end - 1], back.flip(0)[start]]))
+        start = end + 1
+
+
+def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) -> None:
+    lm, tagger = network_of(speller), network_of(reader)
+    assert isinstance(tagger.encoder.input, WordInput) and tagger.encoder.input.context is not None
+    inside = dict(tagger.encoder.input.context.named_parameters())
+    assert lm.back is not None
+    for side, encoder in (("ahead", lm.encoder), ("back", lm.back)):
+        for name, weight in encoder.named_parameters():
+            place = f"{side}.{name}".replace("back.input", "ahead.input")  # they share it
+            assert torch.equal(inside[place], weight), name
+
+
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_a_tagger_with_context_runs_alone_and_alike_on_both_engines(
+    direction: str, speller: Path, tagged: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(speller, base)
+    if direction == "forward":
+        raw = speller.parent / "raw.txt"
+        tiny.train("lm", base, [raw], epochs=1, cell="gru", force=True)
+    out = tmp_path / "t"
+    tiny.train("tag", out, [tagged], features=str(base), epochs=2, layers=2)
+    shutil.rmtree(base)
+    sentences = [sentence.split() for sentence in tiny.lines_of_text(9, seed=8)]
+    sentences += [[], ["\u4e16\u754c", "bakes"], ["x" * 50]]
+    records = list(map(model.Sentence, sentences))
+    loaded = model.load(out, threads=1)
+    arrays = loaded.task.encode(records)
+    onnx = loaded.engine.run(arrays)
+    torch_ = TorchEngine(network_of(out), torch.device("cpu")).run(arrays)
+    for i, words in enumerate(sentences):
+        n = len(words)
+        np.testing.assert_allclose(onnx["emissions"][:n, i], torch_["emissions"][:n, i], atol=1e-5)
+        alone = loaded.engine.run(loaded.task.encode([records[i]]))["emissions"][:n, 0]
+        np.testing.assert_allclose(onnx["emissions"][:n, i], alone, atol=1e-5)
+    tags = [result.tags for result in loaded.tag(sentences)]
+    assert [len(found) for found in tags] == [len(words) for words in sentences]
+
+
+def test_long_sentences_are_read_in_pieces(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = model.load(reader, threads=1)
+    words = " ".join(tiny.lines_of_text(20, seed=2)).split()
+    arrays = loaded.task.encode([model.Sentence(words)])
+    whole = loaded.task.run(loaded.engine, arrays)["emissions"]
+    monkeypatch.setattr(tag, "PIECE", 30)
+    monkeypatch.setattr(tag, "CONTEXT", 20)
+    pieces = loaded.task.run(loaded.engine, arrays)["emissions"]
+    assert pieces.shape == whole.shape
+    np.testing.assert_allclose(pieces, whole, atol=0.05)
+
+
+def test_a_tagger_with_context_goes_on_where_it_stopped(
+    speller: Path, reader: Path, tagged: Path, tmp_path: Path
+) -> None:
+    signals = iter([None] * 3 + [2] * 99)
+    with pytest.raises(Interrupted):
+        tiny.train("tag", tmp_path / "t", [tagged], features=str(speller), epochs=8, neighbours=0.1,
+                   stopping=lambda: next(signals))
+    tiny.train("tag", tmp_path / "t", resume=True)
+    assert (tmp_path / "t" / "model.onnx").read_bytes() == (reader / "model.onnx").read_bytes()
+
+
+def test_features_want_a_recurrent_character_language_model(
+    both: Path, tagged: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="want a model of --tokenizer char, found one of word"):
+        tiny.train("tag", tmp_path / "t", [tagged], features=str(both))
+    with pytest.raises(UsageError, match=r"--raw: teaches .* leave one out"):
+        tiny.train("tag", tmp_path / "t", [tagged], features="m", raw="r.txt", neighbours=0.1)
+    tiny.train("lm", tmp_path / "w", [both.parent / "raw.txt"], encoder="window", epochs=1)
+    with pytest.raises(UsageError, match="found --encoder window of the task lm; train one by"):
+        tiny.train("tag", tmp_path / "t", [tagged], features=str(tmp_path / "w"))
+
+
+def test_words_are_split_as_classifiers_split_them(tmp_path: Path) -> None:
+    raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
+    raw.write_text("Who doesn't bake? I don't.\n" * 30, "utf-8")
+    few.write_text("text\tlabel\n" + "Who baked?\ta\nI did.\tb\n" * 5, "utf-8")
+    sizes: dict[str, Any] = {"embed": 12, "hidden": 12, "layers": 1}
+    tiny.train("lm", tmp_path / "lm", [raw], tokenizer="word", split="words", epochs=1, **sizes)
+    theirs = set((tmp_path / "lm" / "vocab.txt").read_text("utf-8").splitlines())
+    assert theirs == {"Who", "does", "n't", "bake", "?", "I", "do", "."}
+    tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), lower=False, epochs=1, **sizes)
+    assert theirs < set((tmp_path / "c" / "vocab.txt").read_text("utf-8").splitlines())
+    with pytest.raises(UsageError, match="--split words: goes with --tokenizer word, found --tokenizer char"):
+        tiny.train("lm", tmp_path / "x", [raw], split="words")
