@@ -242,15 +242,13 @@ def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) 
             assert torch.equal(inside[place], weight), name
 
 
-@pytest.mark.parametrize("direction", ["forward", "both"])
+@pytest.mark.parametrize(("cell", "direction"), [
+    ("lstm", "both"), ("gru", "forward"), ("mogrifier", "both"), ("mingru", "both")])
 def test_a_tagger_with_context_runs_alone_and_alike_on_both_engines(
-    direction: str, speller: Path, tagged: Path, tmp_path: Path
+    cell: str, direction: str, speller: Path, tagged: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
-    shutil.copytree(speller, base)
-    if direction == "forward":
-        raw = speller.parent / "raw.txt"
-        tiny.train("lm", base, [raw], epochs=1, cell="gru", force=True)
+    tiny.train("lm", base, [speller.parent / "raw.txt"], epochs=1, cell=cell, direction=direction)
     out = tmp_path / "t"
     tiny.train("tag", out, [tagged], features=str(base), epochs=2, layers=2)
     shutil.rmtree(base)

@@ -304,7 +304,7 @@ def _layer(
     direction = "bidirectional" if layer.back is not None else "reverse" if turned else "forward"
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
     if layer.ahead.name not in OPERATORS:
-        return _scanned_layer(g, cells, x, lengths, name, state)
+        return _scanned_layer(g, cells, x, lengths, name, state, turned=turned)
     operator = OPERATORS[layer.ahead.name]
     directions = [_cell_weights(cell, operator) for cell in cells]
     w, r, b = (np.stack(arrays) for arrays in zip(*directions, strict=True))
@@ -323,7 +323,7 @@ def _layer(
 
 
 def _scanned_layer(
-    g: Graph, cells: list[Cell], x: str, lengths: str, name: str, state: list[str] | None
+    g: Graph, cells: list[Cell], x: str, lengths: str, name: str, state: list[str] | None, *, turned: bool
 ) -> tuple[str, str, list[str]]:
     """As `_layer`, of cells that ONNX has no operator for.
 
@@ -332,7 +332,7 @@ def _scanned_layer(
     """
     real = g.add("Unsqueeze", g.time_mask(x, 0, lengths), g.constant([2]))  # (T, B, 1) bool
     ys, lasts, ends = [], [], []
-    for cell, way in zip(cells, ("ahead", "back"), strict=False):
+    for cell, way in zip(cells, ("back",) if turned else ("ahead", "back"), strict=False):
         start = state or [g.zeros(x, 1, cell.hidden)] * (2 if isinstance(cell.kernel, Mogrifier) else 1)
         start = [g.add("Squeeze", part, g.constant([0])) for part in start]  # (B, H)
         scan = _mogrifier if isinstance(cell.kernel, Mogrifier) else _min_gru
