@@ -277,7 +277,8 @@ _train_command(
 _train_command(
     "classify", "Train a classifier on labelled texts: TSV or CSV with a header, JSONL, or fastText lines.",
     _examples("rnntool train classify train.tsv -o topics --text-column text --label-column label",
-              "rnntool train classify reviews.jsonl -o reviews --pooling mean+max --class-weights balanced"),
+              "rnntool train classify reviews.jsonl -o reviews --pooling mean+max --class-weights balanced",
+              "rnntool train classify few.tsv -o topics --raw questions.txt"),
 )
 _train_command(
     "tag", "Train a tagger on sentences with a tag for each word: CoNLL columns, CoNLL-U or JSONL.",

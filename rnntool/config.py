@@ -277,8 +277,17 @@ class WordSettings(Settings):
     neighbours: float = option(
         0.1, "Weight of a second objective of networks that read words: each direction of the first layer "
              "tells the word that it reads next (Rei 2017).", panel="Training", low=0)
+    raw: str | None = option(
+        None, "Raw text, or records whose labels don't count, to learn --neighbours from as well: what few "
+              "labelled records want most.", panel="Data", metavar="FILE")
     class_weights: str = option(
         "none", "Weigh rare labels up.", panel="Training", choices=("none", "balanced"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.raw and not self.neighbours:
+            raise UsageError("--raw: want --neighbours, the objective that raw text can teach, found it at "
+                             "0; leave --raw out or give --neighbours 0.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +322,12 @@ class ClassifySettings(WordSettings):
         0.99, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
         high=0.99999)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.raw and self.tokenizer != "word":
+            raise UsageError("--raw: want --tokenizer word, as it is words that learn from raw text, found "
+                             f"--tokenizer {self.tokenizer}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TagSettings(WordSettings):
@@ -324,9 +339,6 @@ class TagSettings(WordSettings):
         None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key); "
               "several with commas between are tagged side by side, the first being the main one.",
         panel="Data", metavar="COLUMN[,COLUMN…]")
-    raw: str | None = option(
-        None, "Raw text in the same language, or sentences whose tags don't count, to learn --neighbours "
-              "from as well: what few tagged sentences want most.", panel="Data", metavar="FILE")
     features: str | None = option(
         None, "Character language model whose states at the ends of each word are read beside it (Akbik et "
               "al. 2018); it stays as it is and becomes a part of the tagger.", panel="Network",
@@ -353,9 +365,6 @@ class TagSettings(WordSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.raw and not self.neighbours:
-            raise UsageError("--raw: want --neighbours, the objective that raw text can teach, found it at "
-                             "0; leave --raw out or give --neighbours 0.1")
         if self.raw and self.features:
             raise UsageError("--raw: teaches words to tell their neighbours, which --features knows already; "
                              "leave one out")

@@ -1,4 +1,4 @@
-"""Raw text beside tagged sentences: what a tagger learns from it, and what it must not."""
+"""Raw text beside labelled records: what taggers and classifiers learn from it, and what they must not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from safetensors.torch import load_file
 
 from rnntool import model
 from rnntool.errors import DataError, UsageError
+from rnntool.models.heads import IGNORE, ClassifierHead, HeadConfig
 from rnntool.training.loop import Interrupted
 
 CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
@@ -97,10 +99,50 @@ def test_a_training_with_raw_text_resumes_and_minds_its_content(
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+KINDS = {"food": ("bread", "soup", "rice", "beans", "salt", "leek", "plum"),
+         "sky": ("sun", "wind", "cloud", "rain", "star", "moon", "dusk")}
+
+
+def texts(n: int, seed: int, *, first: int = 0, last: int | None = None) -> list[tuple[str, str]]:
+    """Texts of one kind of words each, of those from the `first` to before the `last`."""
+    rng = random.Random(seed)
+    return [(" ".join(rng.choices(KINDS[kind][first:last], k=5)), kind)
+            for kind in (rng.choice(sorted(KINDS)) for _ in range(n))]
+
+
+def test_texts_of_words_without_a_label_in_training_are_told_too(tmp_path: Path) -> None:
+    (tmp_path / "few.tsv").write_text(tiny.tsv(texts(20, 0, last=2)), "utf-8")
+    (tmp_path / "raw.txt").write_text("".join(f"{text}\n" for text, _ in texts(400, 1)), "utf-8")
+    settings = {"epochs": 12, "dev_fraction": 0.0, "chars": "none", "affix_embed": 0, "neighbours": 1.0}
+    tiny.train("classify", tmp_path / "m", [tmp_path / "few.tsv"], raw=str(tmp_path / "raw.txt"), **settings)
+    new = texts(100, 2, first=2)
+    answers = model.load(tmp_path / "m", threads=1).classify([text for text, _ in new])
+    assert sum(answer.chosen == [kind] for answer, (_, kind) in zip(answers, new, strict=True)) >= 95
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_texts_without_labels_do_not_count_in_the_loss(multi_label: bool) -> None:
+    torch.manual_seed(0)
+    head = ClassifierHead(HeadConfig(kind="classify", outputs=3, multi_label=multi_label), 6, 6, 0.0)
+    states, lengths = torch.randn(4, 8, 6, requires_grad=True), torch.full((8,), 4)
+    real = torch.tensor([True, False, True, False] * 2)
+    wanted = torch.randint(0, 2, (8, 3) if multi_label else (8,))
+    wanted[~real] = IGNORE
+    for head.consistency in (0.0, 1.0):
+        whole = head.loss(states, {"lengths": lengths, "targets": wanted})
+        part = head.loss(states[:, real], {"lengths": lengths[real], "targets": wanted[real]})
+        assert torch.allclose(whole, part)
+    nothing = head.loss(states, {"lengths": lengths, "targets": torch.full_like(wanted, IGNORE)})
+    nothing.backward()
+    assert nothing == 0 and states.grad is not None and not states.grad.any()
+
+
 def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, raw = files
     with pytest.raises(UsageError, match=r"--raw: want --neighbours, .* found it at 0; leave --raw out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
+    with pytest.raises(UsageError, match=r"--raw: want --tokenizer word, .* found --tokenizer char"):
+        tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
     (tmp_path / "empty.txt").write_text("\n \n", "utf-8")
     with pytest.raises(DataError, match=r"empty\.txt: want raw text, found no word; give --raw a file"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)

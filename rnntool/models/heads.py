@@ -135,19 +135,25 @@ class ClassifierHead(nn.Module):
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
         """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit.
 
+        Texts whose target is `IGNORE` don't count, or all their labels' where several fit.
         With `consistency` the batch holds every text twice, one half behind the other, and the halves, which
         dropout makes different, are pulled together (R-Drop, Wu et al. 2021).
         """
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
+        real = (targets[:, 0] if self.multi_label else targets) != IGNORE  # (B,)
+        if not bool(real.any()):
+            return logits.sum() * 0
         if self.multi_label:  # targets (B, L)
             wanted = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-            loss = (losses * self.label_weights).sum(-1).mean()
+            losses = (losses * self.label_weights).sum(-1)
+            loss = (losses * real).sum() / real.sum()
         else:
             loss = functional.cross_entropy(
-                logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing)
+                logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing,
+                ignore_index=IGNORE)
         if self.consistency:
-            loss = loss + self.consistency * self._disagreement(*logits.chunk(2))
+            loss = loss + self.consistency * self._disagreement(*logits[real].chunk(2))
         return loss
 
     def divide(self, temperature: float) -> None:

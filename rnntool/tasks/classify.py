@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -39,7 +39,7 @@ PIECE = 1 << 14  # tokens of a text that a network reads at once: more than of a
 
 @dataclass(slots=True)
 class ClassifyExample:
-    """A text as token ids (or rows of the word table), and its labels' ids; None where it came without."""
+    """A text as token ids (or rows of the word table), and its labels' ids; None where nobody wants them."""
 
     tokens: NDArray[np.int32]
     labels: tuple[int, ...] | None
@@ -82,7 +82,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
 
     @classmethod
     def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
-        """Vocabulary and labels of training texts."""
+        """Vocabulary and labels of training texts; of `raw` ones the vocabulary, too."""
         assert isinstance(settings, ClassifySettings)
         labels = Counter(label for record in records for label in record.labels)
         if not records:
@@ -91,7 +91,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             found = f"only {next(iter(labels))!r}" if labels else "none"
             raise DataError(f"training data: want at least 2 different labels, found {found}; "
                             "see --label-column")
-        texts = [record.text for record in records]
+        texts = [record.text for record in (*records, *extras.get("raw", ()))]
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
@@ -127,7 +127,13 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
         return inputs | {"outputs": len(self.labels)}
 
+    @staticmethod
+    def raw(texts: Iterable[Text]) -> list[Text]:
+        """Texts to learn without labels."""
+        return [Text(text.text) for text in texts if text.text.strip()]
+
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
+        """The text as numbers; with `targets`, one without labels has a target that doesn't count."""
         if self.features:
             assert isinstance(self.tokenizer, WordTokenizer)
             tokens = self.features.rows(self.tokenizer.surfaces(record.text))
@@ -158,16 +164,19 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             arrays = {"tokens": tokens, "lengths": lengths}
         if self.multi_label:
             arrays["targets"] = self._yes_or_no(examples)
-        elif all(example.labels for example in examples):
-            firsts = [example.labels[0] for example in examples if example.labels]
+        elif all(example.labels is not None for example in examples):
+            firsts = [example.labels[0] if example.labels else IGNORE for example in examples]
             arrays["targets"] = np.array(firsts, np.int64)
         return arrays
 
     def _yes_or_no(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """1 for each label that an example has, 0 for the others, (B, L)."""
+        """1 for each label that an example has, 0 for the others, (B, L); `IGNORE` where it has none."""
         targets = np.zeros((len(examples), len(self.labels)), np.int64)
         for target, example in zip(targets, examples, strict=True):
-            target[[label for label in example.labels or () if label != IGNORE]] = 1
+            if example.labels:
+                target[[label for label in example.labels if label != IGNORE]] = 1
+            else:
+                target[:] = IGNORE
         return targets
 
     def parts(self, example: ClassifyExample) -> list[ClassifyExample]:

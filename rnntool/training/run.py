@@ -25,7 +25,7 @@ from rnntool.console import Stage
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine, pick_device
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.formats import Sentence, split_columns
+from rnntool.formats import split_columns
 from rnntool.models import export
 from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
@@ -158,8 +158,10 @@ def train(
     if isinstance(dev_records, Texts):
         dev_records = Texts.collect(dev_records, watch=watch)  # so that the file with all of them can go
     del train_records
-    raw = [learner.example(record, targets=True) for record in raw_records]
-    batches = _batches(learner, mixed(examples, raw) if raw else examples, settings)
+    mixture = examples
+    if raw_records:
+        mixture = mixed(examples, _examples(learner, raw_records, watch=watch, tell=tell or say))
+    batches = _batches(learner, mixture, settings)
     trainer = Trainer(
         learner, network, batches, dev_records, settings,
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
@@ -300,13 +302,14 @@ def _read(
     return split(records, job.settings, ordered=ordered)
 
 
-def _read_raw(settings: Settings, job: Job, say: Say) -> list[Sentence]:
-    """Sentences without tags to learn from, in whatever format their file is."""
-    if not isinstance(settings, TagSettings) or not settings.raw:
+def _read_raw(settings: Settings, job: Job, say: Say) -> list[Any]:
+    """Records to learn from without targets, in whatever format their file is."""
+    if not isinstance(settings, WordSettings) or not settings.raw:
         return []
-    sentences = read_all(TagTask, [settings.raw], format=None, settings=settings, errors=job.encoding_errors,
-                         say=say, targets=False)
-    if not (records := TagTask.raw(sentences)):
+    kind = ClassifyTask if isinstance(settings, ClassifySettings) else TagTask
+    found = read_all(kind, [settings.raw], format=None, settings=settings, errors=job.encoding_errors,
+                     say=say, targets=False)
+    if not (records := kind.raw(found)):
         raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
     return records
 
