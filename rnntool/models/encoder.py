@@ -272,11 +272,18 @@ class CharacterCNN(nn.Module):
         self.output_size = config.char_hidden
 
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
-        """(U, output_size) of `chars` (U, C) with `lengths` (U,)."""
-        mask = time_mask(lengths, chars.shape[1]).T  # (U, C)
-        embedded = self.embedding(chars) * mask[..., None]  # padding embeds to zero, whatever row 0 became
-        y: Tensor = self.convolution(embedded.transpose(1, 2)).relu()  # (U, H, C)
-        return (y * mask[:, None]).amax(dim=2)  # relu is never below the 0 of padding
+        """(U, output_size) of `chars` (U, C) with `lengths` (U,).
+
+        Most of a batch of words is padding, up to the longest one, so the convolution is a product of the N
+        characters that are real, each with those beside it.
+        """
+        real = time_mask(lengths, chars.shape[1]).T  # (U, C)
+        embedded = self.embedding(chars) * real[..., None]  # padding embeds to zero, whatever row 0 became
+        side = self.WIDTH // 2
+        around = functional.pad(embedded, (0, 0, side, side)).unfold(1, self.WIDTH, 1)  # (U, C, E, WIDTH)
+        weight = self.convolution.weight.flatten(1)  # (H, E * WIDTH)
+        y = functional.linear(around[real].flatten(1), weight, self.convolution.bias)  # (N, H)
+        return torch.segment_reduce(y.float(), "max", lengths=lengths.long()).relu()
 
 
 class CharacterLSTM(nn.Module):

@@ -141,19 +141,17 @@ class ClassifierHead(nn.Module):
         """
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         real = (targets[:, 0] if self.multi_label else targets) != IGNORE  # (B,)
-        if not bool(real.any()):
-            return logits.sum() * 0
-        if self.multi_label:  # targets (B, L)
+        logits, targets = logits[real], targets[real]
+        loss = logits.sum()  # 0 where nothing is left
+        if len(targets) and self.multi_label:  # targets (B, L)
             wanted = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-            losses = (losses * self.label_weights).sum(-1)
-            loss = (losses * real).sum() / real.sum()
-        else:
+            loss = (losses * self.label_weights).sum(-1).mean()
+        elif len(targets):
             loss = functional.cross_entropy(
-                logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing,
-                ignore_index=IGNORE)
-        if self.consistency:
-            loss = loss + self.consistency * self._disagreement(*logits[real].chunk(2))
+                logits, targets, weight=self.label_weights, label_smoothing=self.label_smoothing)
+        if len(targets) and self.consistency:
+            loss = loss + self.consistency * self._disagreement(*logits.chunk(2))
         return loss
 
     def divide(self, temperature: float) -> None:

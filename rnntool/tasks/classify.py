@@ -39,7 +39,7 @@ PIECE = 1 << 14  # tokens of a text that a network reads at once: more than of a
 
 @dataclass(slots=True)
 class ClassifyExample:
-    """A text as token ids (or rows of the word table), and its labels' ids; None where nobody wants them."""
+    """A text as token ids (or rows of the word table), and its labels' ids; None where it came without."""
 
     tokens: NDArray[np.int32]
     labels: tuple[int, ...] | None
@@ -127,13 +127,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
         return inputs | {"outputs": len(self.labels)}
 
-    @staticmethod
-    def raw(texts: Iterable[Text]) -> list[Text]:
-        """Texts to learn without labels."""
-        return [Text(text.text) for text in texts if text.text.strip()]
-
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
-        """The text as numbers; with `targets`, one without labels has a target that doesn't count."""
         if self.features:
             assert isinstance(self.tokenizer, WordTokenizer)
             tokens = self.features.rows(self.tokenizer.surfaces(record.text))
@@ -164,20 +158,25 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             arrays = {"tokens": tokens, "lengths": lengths}
         if self.multi_label:
             arrays["targets"] = self._yes_or_no(examples)
-        elif all(example.labels is not None for example in examples):
+        else:
             firsts = [example.labels[0] if example.labels else IGNORE for example in examples]
             arrays["targets"] = np.array(firsts, np.int64)
         return arrays
 
     def _yes_or_no(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """1 for each label that an example has, 0 for the others, (B, L); `IGNORE` where it has none."""
+        """1 for each label that an example has, 0 for the others, (B, L); `IGNORE` where it came without."""
         targets = np.zeros((len(examples), len(self.labels)), np.int64)
         for target, example in zip(targets, examples, strict=True):
-            if example.labels:
-                target[[label for label in example.labels if label != IGNORE]] = 1
-            else:
+            if example.labels is None:
                 target[:] = IGNORE
+            else:
+                target[[label for label in example.labels if label != IGNORE]] = 1
         return targets
+
+    def unlabelled(self, records: Iterable[Text]) -> list[ClassifyExample]:
+        """What is learned from texts whose labels, if any, don't count."""
+        examples = map(self.example, (record for record in records if record.text.strip()))
+        return [part for example in examples for part in self.parts(example)]
 
     def parts(self, example: ClassifyExample) -> list[ClassifyExample]:
         return [ClassifyExample(tokens, example.labels) for tokens in _pieces(example.tokens)]

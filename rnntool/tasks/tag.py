@@ -122,22 +122,20 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     def sizes(self) -> dict[str, int]:
         return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
 
-    @staticmethod
-    def raw(sentences: Iterable[Sentence]) -> list[Sentence]:
-        """The words alone of sentences to learn without tags; a line may be long, and comes in pieces."""
-        return [Sentence(sentence.words[start : start + RAW_PIECE])
-                for sentence in sentences for start in range(0, len(sentence.words), RAW_PIECE)]
-
     def example(self, record: Sentence, *, targets: bool = False) -> TagExample:
-        """The sentence as numbers; with `targets`, one without tags has targets that don't count."""
         tags = None
-        if targets and record.tags is None:
-            tags = [np.full(len(record.words), IGNORE, np.int32)] * len(self.columns)
-        elif targets:
+        if targets:
             pairs = zip(self.columns, _columns(record), strict=True)
             tags = [column.ids(gold, column.scheme, IGNORE) for column, gold in pairs]
         spelled = self.context.example(record.words) if self.context else None
         return TagExample(self.features.rows(record.words), tags, spelled)
+
+    def unlabelled(self, records: Iterable[Sentence]) -> list[TagExample]:
+        """What is learned from sentences whose tags, if any, don't count: pieces, as a line may be long."""
+        pieces = [self.features.rows(record.words[start : start + RAW_PIECE])
+                  for record in records for start in range(0, len(record.words), RAW_PIECE)]
+        return [TagExample(rows, [np.full(len(rows), IGNORE, np.int32)] * len(self.columns))
+                for rows in pieces]
 
     def forget(self) -> None:
         self.features.trim()

@@ -130,7 +130,7 @@ def train(
     if isinstance(learner, LMTask):
         learner.check(dev_records)  # before the training, and not when it is first evaluated
     say(f"{len(train_records):,} training records, {len(dev_records):,} for development"
-        + (f", {len(raw_records):,} pieces of raw text" if raw_records else ""))
+        + (f", {len(raw_records):,} of raw text" if raw_records else ""))
     if isinstance(learner, TagTask) and fingerprint is None:
         _tell_schemes(learner, tell or say)
 
@@ -160,7 +160,10 @@ def train(
     del train_records
     mixture = examples
     if raw_records:
-        mixture = mixed(examples, _examples(learner, raw_records, watch=watch, tell=tell or say))
+        assert isinstance(learner, ClassifyTask | TagTask) and isinstance(settings, WordSettings)
+        if not (raw := learner.unlabelled(raw_records)):
+            raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
+        mixture = mixed(examples, raw)
     batches = _batches(learner, mixture, settings)
     trainer = Trainer(
         learner, network, batches, dev_records, settings,
@@ -306,12 +309,8 @@ def _read_raw(settings: Settings, job: Job, say: Say) -> list[Any]:
     """Records to learn from without targets, in whatever format their file is."""
     if not isinstance(settings, WordSettings) or not settings.raw:
         return []
-    kind = ClassifyTask if isinstance(settings, ClassifySettings) else TagTask
-    found = read_all(kind, [settings.raw], format=None, settings=settings, errors=job.encoding_errors,
-                     say=say, targets=False)
-    if not (records := kind.raw(found)):
-        raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
-    return records
+    return read_all(TASKS[job.task], [settings.raw], format=None, settings=settings,
+                    errors=job.encoding_errors, say=say, targets=False)
 
 
 def split(
