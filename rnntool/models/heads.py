@@ -142,7 +142,7 @@ class ClassifierHead(nn.Module):
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         real = (targets[:, 0] if self.multi_label else targets) != IGNORE  # (B,)
         logits, targets = logits[real], targets[real]
-        loss = logits.sum()  # 0 where nothing is left
+        loss: Tensor = logits.sum()  # 0 where nothing is left
         if len(targets) and self.multi_label:  # targets (B, L)
             wanted = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
