@@ -103,7 +103,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     settings = LMSettings(**{
         **preset("lm", "word"), "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
-        "dropout_between": DROPOUT, "clip": CLIP, "lr": RATE, "batch_size": 20, "bptt": 35, "epochs": 1})
+        "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
+        "batch_size": 20, "bptt": 35, "epochs": 1})
     records = read_all(LMTask, [options.file], format="text", settings=settings, errors="strict",
                        say=lambda message: None)
     task = LMTask.learn(records, settings)
