@@ -72,11 +72,8 @@ class LMHead(nn.Module):
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""
         states = states if self.projection is None else self.projection(states)
-        rows, targets = states.flatten(0, 1), arrays["targets"].flatten()
-        real = (targets != IGNORE).nonzero().squeeze(1)
-        if len(real) < len(targets):  # padding costs nothing
-            rows, targets = rows.index_select(0, real), targets[real]
-        return linear_cross_entropy(rows, self.weight, self.output.bias, targets)
+        return linear_cross_entropy(
+            states.flatten(0, 1), self.weight, self.output.bias, arrays["targets"].flatten(), ignore=IGNORE)
 
 
 def _mean(states: Tensor, lengths: Tensor) -> Tensor:

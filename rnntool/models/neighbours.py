@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
 from rnntool.models.heads import IGNORE
+from rnntool.models.softmax import linear_cross_entropy
 
 
 class Neighbours(nn.Module):
@@ -46,6 +47,6 @@ class Neighbours(nn.Module):
     @staticmethod
     def _told(states: Tensor, types: Tensor, words: Tensor, real: Tensor) -> Tensor:
         """Mean negative log-likelihood of the real `words` (T, B), of states (T, B, D) and types (U, D)."""
-        scores = states.flatten(0, 1) @ types.T  # (T * B, U)
-        return functional.cross_entropy(
-            scores.float(), words.where(real, IGNORE).flatten(), ignore_index=IGNORE)
+        targets = words.where(real, IGNORE).flatten()
+        return linear_cross_entropy(
+            states.flatten(0, 1), types, types.new_zeros(len(types)), targets, ignore=IGNORE)

@@ -18,12 +18,18 @@ LOGITS_BUDGET = 1 << 23  # logits that exist at once: 16 MiB in bfloat16, small 
 _LEAST = torch.finfo(torch.float32).tiny  # a lower probability counts as this one: 87 nats
 
 
-def linear_cross_entropy(inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(
+    inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, ignore: int = -100
+) -> Tensor:
     """Mean cross-entropy, in nats, of `targets` (N,) under softmax(`inputs` @ `weight`.T + `bias`).
 
-    `inputs` (N, D), `weight` (V, D), `bias` (V,). Under autocast the products are in its type, as the linear
+    `inputs` (N, D), `weight` (V, D), `bias` (V,). Rows whose target is `ignore` don't count and cost nothing;
+    there have to be others. Under autocast the products are in its type, as the linear
     layer's would be; what is summed over pieces is float32. It has a gradient, but that has none.
     """
+    real = (targets != ignore).nonzero().squeeze(1)
+    if len(real) < len(targets):
+        inputs, targets = inputs.index_select(0, real), targets[real]
     device = inputs.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
