@@ -25,7 +25,7 @@ ENCODER_NAMES = ("rnn", "bag", "window")
 # settings that only some encoders read
 OF_ENCODERS = {"cell": ("rnn",), "weight_dropout": ("rnn",), "window": ("window",),
                "bidirectional": ("rnn", "window"), "pooling": ("rnn", "window"), "neighbours": ("rnn",),
-               "raw": ("rnn",)}
+               "raw": ("rnn",), "direction": ("rnn",)}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -108,7 +108,8 @@ class Settings:
     vectors_limit: int = option(
         200_000, "Read at most this many vectors, from the top of the file.", panel="Network", low=1)
     init: str | None = option(
-        None, "Start from the encoder of this trained model.", panel="Network", metavar="MODEL")
+        None, "Start from the vocabulary and the encoder of this trained model.", panel="Network",
+        metavar="MODEL")
     freeze: bool = option(False, "Keep what --init carried over as it is.", panel="Network")
     unfreeze_every: int = option(
         0, "Keep it so at first, and free it layer by layer from the top, one after so many epochs each "
@@ -163,12 +164,14 @@ class Settings:
             value = _check(field, kinds[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
             encoders = OF_ENCODERS.get(field.name, ENCODER_NAMES)
-            if self.encoder not in encoders and value != field.default:
+            asked = value != field.default and (value or value is False)  # a number of 0 asks for nothing
+            if self.encoder not in encoders and asked:
+                off = f", or where a preset has it give {flag(field.name)} 0" if type(value) is float else ""
                 raise UsageError(f"{flag(field.name)}: goes with --encoder {' and '.join(encoders)}, found "
-                                 f"--encoder {self.encoder}; leave it out")
+                                 f"--encoder {self.encoder}; leave it out{off}")
         if self.weight_dropout and self.cell == "mingru":
             raise UsageError("--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, "
-                             "which has none; leave it out")
+                             "which has none; leave it out, or where a preset has it give --weight-dropout 0")
         if (self.freeze or self.unfreeze_every) and not self.init:
             given = "--freeze" if self.freeze else "--unfreeze-every"
             raise UsageError(f"{given}: want a model that parts are carried over from; give --init")

@@ -160,7 +160,6 @@ class Texts(Sequence[Text]):
             values = np.frombuffer(bytes(pending), np.uint8)
         else:
             size += _flush(pending, file)
-            file.flush()
             values = Mapped(file, np.uint8, offset=0, count=size)
         rows = Rows(values, np.frombuffer(bounds, np.int64))
         return cls(rows, range(len(rows)), digest.digest())
@@ -276,6 +275,7 @@ def _flush(pending: bytearray, file: IO[bytes]) -> int:
     size = len(pending)
     try:
         file.write(pending)
+        file.flush()
     except OSError as error:
         raise _no_room(cache(), error) from None
     pending.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from rnntool import model, modeldir
 from rnntool.engines.torch import TorchEngine, to_tensors
-from rnntool.errors import UsageError
+from rnntool.errors import DataError, UsageError
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network, turn
 from rnntool.models.weights import load_network
@@ -315,3 +316,22 @@ def test_words_are_split_as_classifiers_split_them(tmp_path: Path) -> None:
     assert theirs < set((tmp_path / "c" / "vocab.txt").read_text("utf-8").splitlines())
     with pytest.raises(UsageError, match="--split words: goes with --tokenizer word, found --tokenizer char"):
         tiny.train("lm", tmp_path / "x", [raw], split="words")
+
+
+def test_a_resumed_training_minds_the_model_that_it_reads_characters_by(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)), "utf-8")
+    (tmp_path / "tags.conllu").write_text(tiny.conllu(tiny.pos_sentences(60)), "utf-8")
+    tiny.train("lm", tmp_path / "chars", [tmp_path / "lines.txt"], epochs=1)
+    steps = iter(range(1, 1000))
+    with pytest.raises(Interrupted):
+        tiny.train("tag", tmp_path / "m", [tmp_path / "tags.conllu"], epochs=3,
+                   features=str(tmp_path / "chars"),
+                   stopping=lambda: signal.SIGTERM if next(steps) == 3 else None)
+    tiny.train("lm", tmp_path / "chars", [tmp_path / "lines.txt"], epochs=1, seed=2, force=True)
+    with pytest.raises(DataError, match=r"tags\.conllu, .*chars: the data has changed since this training"):
+        tiny.train("tag", tmp_path / "m", resume=True)
+
+
+def test_a_backward_direction_is_of_recurrent_networks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--direction: goes with --encoder rnn, found --encoder window"):
+        tiny.train("lm", tmp_path / "m", [], encoder="window", direction="both")

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from rnntool import config, console, modeldir
-from rnntool.config import Settings
+from rnntool.config import Settings, WordSettings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels
 from rnntool.metrics import figures
@@ -99,9 +99,11 @@ def run(
     else:
         if not files:
             raise UsageError("want training files, found none; name them, or `-` for standard input")
-        if [*files, *dev].count("-") > 1:
-            raise UsageError("standard input can be read once only; give --dev a file")
         settings = config.resolve(task, given, preset_name=preset, file=config_file)
+        raw = settings.raw if isinstance(settings, WordSettings) else None
+        if [*files, *dev, raw].count("-") > 1:
+            raise UsageError(
+                f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
         if settings.init:
             settings = config.resolve(
                 task, given, preset_name=preset, file=config_file, base=_inherited(settings))
@@ -133,9 +135,9 @@ def _inherited(settings: Settings) -> dict[str, Any]:
     """What a model that is started from makes the default: its tokens, and the sizes that its layers have."""
     assert settings.init is not None
     theirs = modeldir.read_config(modeldir.find(settings.init))["settings"]
-    names = ["tokenizer", "lower", "embed", "hidden"]
-    if settings.encoder == "rnn" == theirs["encoder"]:
-        names.append("cell")
+    names = ["tokenizer", "split", "lower", "embed", "hidden"]
+    if settings.encoder == theirs["encoder"]:
+        names.append("window" if settings.encoder == "window" else "cell")
     return {name: theirs[name] for name in names if name in theirs and hasattr(settings, name)}
 
 

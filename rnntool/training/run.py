@@ -107,15 +107,16 @@ def train(
     train_records, dev_records = _read(job, kind, say, watch)
     _check_dev(dev_records, settings)
     raw_records = _read_raw(settings, job, say)
-    found = _fingerprint(train_records, dev_records, raw_records)
-    if fingerprint not in (None, found):
-        raise DataError(f"{', '.join(job.train)}: the data has changed since this training began; "
-                        "start anew with --force")
     # a network of words has no choice of tokens
     base = transfer.Base(settings.init, getattr(settings, "tokenizer", "word")) if settings.init else None
     reader = None
     if isinstance(settings, TagSettings) and settings.features:
         reader = transfer.Base(settings.features, "char", option="--features")
+    found = _fingerprint(train_records, dev_records, raw_records, reader.content() if reader else [])
+    if fingerprint not in (None, found):
+        places = [*job.train, *job.dev, getattr(settings, "raw", None), getattr(settings, "features", None)]
+        raise DataError(f"{', '.join(filter(None, places))}: the data has changed since this training began; "
+                        "start anew with --force")
     vectors: tuple[list[str], Any] = ([], None)
     if settings.vectors:
         vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
@@ -353,7 +354,8 @@ def _fingerprint(*groups: Sequence[Any]) -> str:
             digest.update(records.digest())
             continue
         for record in records:
-            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags", "more")]
+            names = ("text", "labels", "words", "tags", "more")
+            content = record if isinstance(record, bytes) else [getattr(record, n, None) for n in names]
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.hexdigest()

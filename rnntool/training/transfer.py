@@ -8,6 +8,7 @@ it was. Knows no files but a model's.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class Base:
                              f"--encoder {config.encoder.kind} of the task {config.head.kind}; train one by "
                              "rnntool train lm --tokenizer char")
         return config.encoder, config.head.direction == "both"
+
+    def content(self) -> list[bytes]:
+        """Its weights and its vocabulary, each as a digest."""
+        return [hashlib.blake2b(path.read_bytes()).digest()
+                for path in sorted(self.folder.iterdir()) if path.name in (modeldir.WEIGHTS, "vocab.txt")]
 
     def place_context(self, context: CharacterContext) -> None:
         """Put the weights of a language model where a tagger reads characters by it."""
