@@ -143,6 +143,7 @@ def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Pat
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
     with pytest.raises(UsageError, match=r"--raw: want --tokenizer word, .* found --tokenizer char"):
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
-    (tmp_path / "empty.txt").write_text("\n \n", "utf-8")
-    with pytest.raises(DataError, match=r"empty\.txt: want raw text, found no word; give --raw a file"):
-        tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)
+    for nothing in ("", "\n \n"):
+        (tmp_path / "empty.txt").write_text(nothing, "utf-8")
+        with pytest.raises(DataError, match=r"empty\.txt: want raw text, found no word; give --raw a file"):
+            tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)

@@ -24,8 +24,8 @@ def linear_cross_entropy(
     """Mean cross-entropy, in nats, of `targets` (N,) under softmax(`inputs` @ `weight`.T + `bias`).
 
     `inputs` (N, D), `weight` (V, D), `bias` (V,). Rows whose target is `ignore` don't count and cost nothing;
-    there have to be others. Under autocast the products are in its type, as the linear
-    layer's would be; what is summed over pieces is float32. It has a gradient, but that has none.
+    there have to be others. Under autocast the products are in its type, as the linear layer's would be;
+    what is summed over pieces is float32. It has a gradient, but that has none.
     """
     real = (targets != ignore).nonzero().squeeze(1)
     if len(real) < len(targets):

@@ -89,13 +89,13 @@ class Streamed:
         return self.task.windows(self.stream, columns=self.columns, steps=self.steps, start=start)
 
 
-def mixed(tagged: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
-    """Examples with tags and such without, the former so often that they are a seventh of all at least.
+def mixed(labelled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
+    """Examples with targets and such without, the former so often that they are a seventh of all or more.
 
-    A pass over much raw text is then several over the few sentences that have tags; with more of them, these
+    A pass over much raw text is then several over the few records that have labels; with more of them, these
     would be learned by heart before the text has been read often enough.
     """
-    return [*tagged] * max(1, round(len(raw) / (6 * len(tagged)))) + [*raw]
+    return [*labelled] * max(1, round(len(raw) / (6 * len(labelled)))) + [*raw]
 
 
 def _cuts(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:

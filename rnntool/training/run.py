@@ -112,7 +112,7 @@ def train(
     reader = None
     if isinstance(settings, TagSettings) and settings.features:
         reader = transfer.Base(settings.features, "char", option="--features")
-    found = _fingerprint(train_records, dev_records, raw_records, reader.content() if reader else [])
+    found = _fingerprint(train_records, dev_records, raw_records, model=reader.content() if reader else b"")
     if fingerprint not in (None, found):
         places = [*job.train, *job.dev, getattr(settings, "raw", None), getattr(settings, "features", None)]
         raise DataError(f"{', '.join(filter(None, places))}: the data has changed since this training began; "
@@ -160,8 +160,8 @@ def train(
         dev_records = Texts.collect(dev_records, watch=watch)  # so that the file with all of them can go
     del train_records
     mixture = examples
-    if raw_records:
-        assert isinstance(learner, ClassifyTask | TagTask) and isinstance(settings, WordSettings)
+    if isinstance(settings, WordSettings) and settings.raw:
+        assert isinstance(learner, ClassifyTask | TagTask)
         if not (raw := learner.unlabelled(raw_records)):
             raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
         mixture = mixed(examples, raw)
@@ -346,16 +346,15 @@ def _check_unfreezing(settings: Settings, epochs: int) -> None:
                          f"is free after {begins} epochs, found {epochs}; give --epochs {begins + 1} or more")
 
 
-def _fingerprint(*groups: Sequence[Any]) -> str:
-    """A digest of records' content, to tell when the data has changed."""
-    digest = hashlib.blake2b(digest_size=16)
+def _fingerprint(*groups: Sequence[Any], model: bytes = b"") -> str:
+    """A digest of records' content and of a model's, to tell when what is learned from has changed."""
+    digest = hashlib.blake2b(model, digest_size=16)
     for records in groups:
         if isinstance(records, Texts):
             digest.update(records.digest())
             continue
         for record in records:
-            names = ("text", "labels", "words", "tags", "more")
-            content = record if isinstance(record, bytes) else [getattr(record, n, None) for n in names]
+            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags", "more")]
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.hexdigest()

@@ -83,10 +83,10 @@ class Base:
                              "rnntool train lm --tokenizer char")
         return config.encoder, config.head.direction == "both"
 
-    def content(self) -> list[bytes]:
-        """Its weights and its vocabulary, each as a digest."""
-        return [hashlib.blake2b(path.read_bytes()).digest()
-                for path in sorted(self.folder.iterdir()) if path.name in (modeldir.WEIGHTS, "vocab.txt")]
+    def content(self) -> bytes:
+        """A digest of its weights and its vocabulary."""
+        files = [self.folder / name for name in (modeldir.WEIGHTS, "vocab.txt")]
+        return hashlib.blake2b(b"".join(file.read_bytes() for file in files if file.exists())).digest()
 
     def place_context(self, context: CharacterContext) -> None:
         """Put the weights of a language model where a tagger reads characters by it."""
