@@ -8,7 +8,7 @@ import pytest
 from conftest import Run
 
 HEAVY = {"torch", "seqeval", "sklearn", "scipy", "matplotlib", "onnx", "safetensors", "pandas",
-         "transformers"}
+         "transformers", "pydantic"}
 IMPORTTIME = ("-X", "importtime")
 
 
