@@ -12,7 +12,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,13 +22,46 @@ from rnntool.errors import UsageError
 CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
-# settings that only some encoders read
-OF_ENCODERS = {"cell": ("rnn",), "weight_dropout": ("rnn",), "window": ("window",),
-               "bidirectional": ("rnn", "window"), "pooling": ("rnn", "window"), "neighbours": ("rnn",),
-               "raw": ("rnn",), "direction": ("rnn",)}
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# What a setting wants another one to be, or it has no effect: one of some values, anything (True), nothing
+# (False). `dev` are the files of --dev. Where a task has no such setting, nothing is wanted.
+Wanted = tuple[str, ...] | range | bool
+_RECURRENT: dict[str, Wanted] = {"encoder": ("rnn",)}
+_DIRECTED: dict[str, Wanted] = {"encoder": ("rnn", "window")}
+_LEARNED: dict[str, Wanted] = {"tokenizer": tuple(name for name in TOKENIZER_NAMES if name != "byte")}
+_OF_WORDS: dict[str, Wanted] = {"tokenizer": ("word",)}
+_OF_CHARACTERS: dict[str, Wanted] = {**_OF_WORDS, "chars": ("lstm", "cnn")}
+_OF_NEIGHBOURS: dict[str, Wanted] = {**_RECURRENT, **_OF_WORDS, "features": False}
+WANTED: dict[str, dict[str, Wanted]] = {
+    "cell": _RECURRENT,
+    "weight_dropout": {**_RECURRENT, "cell": tuple(name for name in CELL_NAMES if name != "mingru")},
+    "direction": _RECURRENT,
+    "window": {"encoder": ("window",)},
+    "bidirectional": _DIRECTED,
+    "pooling": _DIRECTED,
+    "dropout_between": {"layers": range(2, 2**31)},
+    "vectors": _OF_WORDS,
+    "vectors_limit": {"vectors": True},
+    "freeze": {"init": True},
+    "unfreeze_every": {"init": True},
+    "chars": _OF_WORDS,
+    "char_embed": _OF_CHARACTERS,
+    "char_hidden": _OF_CHARACTERS,
+    "affix_embed": _OF_WORDS,
+    "affix_buckets": {**_OF_WORDS, "affix_embed": True},
+    "word_dropout": _OF_WORDS,
+    "neighbours": _OF_NEIGHBOURS,
+    "raw": {**_OF_NEIGHBOURS, "neighbours": True},
+    "momentum": {"optimizer": ("sgd",)},
+    "bptt": {"context": ("stream",)},
+    "dev_fraction": {"dev": False},
+    "vocab_size": _LEARNED,
+    "min_count": _LEARNED,
+    "split": _OF_WORDS,
+}
 
 
 def cores() -> int:
@@ -82,6 +115,7 @@ class Settings:
 
     usual_epochs: ClassVar[int] = 20
     least_steps: ClassVar[int] = 800  # where nobody says how many epochs
+    wanted: ClassVar[Mapping[str, Mapping[str, Wanted]]] = WANTED
 
     encoder: str = option(
         "rnn", "What reads a text: a recurrent network, or a feed-forward one over a window of tokens "
@@ -163,18 +197,6 @@ class Settings:
         for field in dataclasses.fields(self):
             value = _check(field, kinds[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            encoders = OF_ENCODERS.get(field.name, ENCODER_NAMES)
-            asked = value != field.default and (value or value is False)  # a number of 0 asks for nothing
-            if self.encoder not in encoders and asked:
-                off = f", or where a preset has it give {flag(field.name)} 0" if type(value) is float else ""
-                raise UsageError(f"{flag(field.name)}: goes with --encoder {' and '.join(encoders)}, found "
-                                 f"--encoder {self.encoder}; leave it out{off}")
-        if self.weight_dropout and self.cell == "mingru":
-            raise UsageError("--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, "
-                             "which has none; leave it out, or where a preset has it give --weight-dropout 0")
-        if (self.freeze or self.unfreeze_every) and not self.init:
-            given = "--freeze" if self.freeze else "--unfreeze-every"
-            raise UsageError(f"{given}: want a model that parts are carried over from; give --init")
         if self.freeze and self.unfreeze_every:
             raise UsageError("--freeze holds for the whole training, --unfreeze-every ends it layer by "
                              "layer; leave one out")
@@ -250,9 +272,6 @@ class LMSettings(Settings):
         if self.label_column and self.context == "stream":
             raise UsageError("--label-column: want --context line, as each text begins with its own label, "
                              "found --context stream")
-        if self.split == "words" and self.tokenizer != "word":
-            raise UsageError("--split words: goes with --tokenizer word, found --tokenizer "
-                             f"{self.tokenizer}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,18 +305,13 @@ class WordSettings(Settings):
     class_weights: str = option(
         "none", "Weigh rare labels up.", panel="Training", choices=("none", "balanced"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.raw and not self.neighbours:
-            raise UsageError("--raw: want --neighbours, the objective that raw text can teach, found it at "
-                             "0; leave --raw out or give --neighbours 0.1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(WordSettings):
     """Settings of `train classify`."""
 
     usual_epochs = 8
+    wanted = WANTED | {"min_count": _OF_WORDS}
 
     tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
     text_column: str | None = option(
@@ -324,12 +338,6 @@ class ClassifySettings(WordSettings):
     ema: float = option(
         0.99, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
         high=0.99999)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.raw and self.tokenizer != "word":
-            raise UsageError("--raw: want --tokenizer word, as it is words that learn from raw text, found "
-                             f"--tokenizer {self.tokenizer}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,12 +373,6 @@ class TagSettings(WordSettings):
     ema: float = option(
         0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
         high=0.99999)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.raw and self.features:
-            raise UsageError("--raw: teaches words to tell their neighbours, which --features knows already; "
-                             "leave one out")
 
 
 SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}
@@ -421,20 +423,48 @@ def preset(task: str, name: str) -> dict[str, Any]:
 
 def resolve(
     task: str, given: Mapping[str, Any], *, preset_name: str | None = None, file: Path | None = None,
-    base: Mapping[str, Any] | None = None,
+    inherit: Callable[[Settings], Mapping[str, Any]] | None = None, dev: Sequence[str] = (),
 ) -> Settings:
     """Settings of a task: given on the command line or in the environment > file > preset > base > default.
 
-    In `given` a value of None means that the user did not choose.
+    In `given` a value of None means that the user did not choose. The base is what `inherit` makes of the
+    settings without it. `UsageError` where one that the user chose has no effect beside the others and the
+    files of --dev; what a preset or a default has may have none.
     """
     kind = SETTINGS[task]
-    values: dict[str, Any] = dict(base or {})
-    if preset_name:
-        values |= preset(task, preset_name)
-    if file:
-        values |= _from_file(kind, file)
-    values |= {key: value for key, value in given.items() if value is not None}
-    return kind(**values)
+    values = preset(task, preset_name) if preset_name else {}
+    chosen = _from_file(kind, file) if file else {}
+    chosen |= {key: value for key, value in given.items() if value is not None}
+    settings = kind(**{**values, **chosen})
+    if inherit is not None:
+        settings = kind(**{**inherit(settings), **values, **chosen})
+    _check_effects(settings, chosen, {**settings.to_json(), "dev": dev})
+    return settings
+
+
+def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[str, Any]) -> None:
+    """`UsageError` for the first setting of those `chosen` that has no effect where others are `values`."""
+    for name in chosen:
+        for other, wanted in settings.wanted.get(name, {}).items():
+            if not _asks(settings, name, values[name]) or other not in values:
+                continue
+            value, flags = values[other], (flag(name), flag(other))
+            asks = _asks(settings, other, value)
+            if isinstance(wanted, bool) and asks != wanted:
+                remedy = "goes with {1}, found none; leave it out, or give {1}" if wanted else (
+                    "has no effect beside {1}; leave one out")
+                raise UsageError(f"{flags[0]}: {remedy.format(*flags)}")
+            if not isinstance(wanted, bool) and value not in wanted:
+                either = f"{wanted[0]} or more" if isinstance(wanted, range) else " or ".join(wanted)
+                raise UsageError(f"{flags[0]}: goes with {flags[1]} {either}, found {flags[1]} {value}; "
+                                 "leave it out")
+
+
+def _asks(settings: Settings, name: str, value: Any) -> bool:
+    """Whether a value asks for something: 0, none, and off where that is the default, do not."""
+    if isinstance(value, bool):
+        return value or bool(getattr(type(settings), name))
+    return bool(value) and value != "none"
 
 
 def from_json(task: str, values: Mapping[str, Any]) -> Settings:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import rnntool
-from rnntool.config import LMSettings, TagSettings
+from rnntool import config
 from rnntool.errors import UsageError
 from rnntool.models.cells import (
     CELLS,
@@ -262,11 +262,9 @@ def test_nothing_is_dropped_at_evaluation(name: str) -> None:
 
 
 def test_weight_dropout_wants_recurrent_weights() -> None:
-    message = "--weight-dropout: want a cell with a recurrent matrix, found --cell mingru, which has none"
-    with pytest.raises(UsageError, match=message):
-        TagSettings(cell="mingru", weight_dropout=0.2)
-    with pytest.raises(UsageError, match="--weight-dropout: goes with --encoder rnn, found --encoder window"):
-        LMSettings(encoder="window", weight_dropout=0.2)
+    with pytest.raises(UsageError, match=r"--weight-dropout: goes with --cell .*, found --cell mingru"):
+        config.resolve("tag", {"cell": "mingru", "weight_dropout": 0.2})
+    assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"
     assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())
 
 

@@ -307,21 +307,6 @@ def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run
     assert near.log_probs[6:] == pytest.approx(far.log_probs[8:], abs=1e-5)  # it sees the last four letters
 
 
-@pytest.mark.parametrize(("settings", "option"), [
-    ({"encoder": "bag", "cell": "gru"}, "--cell: goes with --encoder rnn, found --encoder bag"),
-    ({"encoder": "window", "cell": "gru"}, "--cell: goes with --encoder rnn, found --encoder window"),
-    ({"window": 3}, "--window: goes with --encoder window, found --encoder rnn"),
-    ({"encoder": "bag", "pooling": "mean"}, "--pooling: goes with --encoder rnn and window, found"),
-    ({"encoder": "bag", "bidirectional": False}, "--bidirectional: goes with --encoder rnn and window"),
-    ({"freeze": True}, "--freeze: want a model that parts are carried over from; give --init"),
-    ({"unfreeze_every": 1}, "--unfreeze-every: want a model that parts are carried over from"),
-    ({"init": "m", "freeze": True, "unfreeze_every": 1}, "leave one out"),
-])
-def test_settings_that_would_say_nothing(settings: dict[str, Any], option: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(option)):
-        ClassifySettings(**settings)
-
-
 def test_a_language_model_is_no_bag() -> None:
     with pytest.raises(UsageError, match="--encoder: want one of rnn, window, found 'bag'"):
         LMSettings(encoder="bag")

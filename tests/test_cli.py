@@ -839,9 +839,11 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     return command
 
 
-def small(task: str) -> list[str]:
+def small(task: str, **more: Any) -> list[str]:
     """Options that make a tiny network."""
-    flags = tiny.SETTINGS[task] | {"epochs": 1}
+    flags = tiny.SETTINGS[task] | {"epochs": 1} | more
+    if flags.get("tokenizer", "word") != "word":
+        flags = {name: value for name, value in flags.items() if name not in (*tiny.WORDS, "min_count")}
     return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
 
 
@@ -901,7 +903,8 @@ def test_train_settings_come_from_everywhere(
     ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
     ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),
     ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "want records for development, found none"),
-    ("lm", "in.txt", "text\n", ["--vectors", "gone.vec"], 3, "gone.vec: no such file"),
+    ("lm", "in.txt", "text\n", ["--vectors", "gone.vec", "--tokenizer", "word"], 3,
+     "gone.vec: no such file"),
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),
 ])  # fmt: skip
@@ -956,8 +959,8 @@ def test_train_on_sentences_without_words(train: Train, tmp_path: Path) -> None:
 
 def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
-    sizes = ["--tokenizer=char", "--embed=16", "--hidden=16", "--layers=2", "--no-bidirectional"]
-    done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer, "-v")
+    base = [*small("classify", tokenizer="char", embed=16, hidden=16, layers=2), "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer, "-v")
     assert done.code == 0
     entries = len((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
     shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
@@ -967,9 +970,9 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     assert f"rnntool: {said}\n" in done.err
     kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]
     assert kept == {"model": str(writer), "parts": parts, "left": []}
-    done = train("classify", "in.tsv", "-o", "plain", *small("classify"), *sizes, "--init", writer)
+    done = train("classify", "in.tsv", "-o", "plain", *base, "--init", writer)
     assert f"rnntool: {said}\n" in done.err
-    done = train("classify", "in.tsv", "-o", "quiet", *small("classify"), *sizes, "--init", writer, "-q")
+    done = train("classify", "in.tsv", "-o", "quiet", *base, "--init", writer, "-q")
     assert (done.code, done.err) == (0, "")
 
 
@@ -992,12 +995,11 @@ def test_train_from_another_model_carries_a_layer_whole_or_not(
     train: Train, writer: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
-    sizes = ["--tokenizer=char", "--embed=10", "--hidden=16", "--layers=2", "--no-bidirectional"]
-    done = train("classify", "in.tsv", "-o", "out", *small("classify"), *sizes, "--init", writer)
+    base = [*small("classify", tokenizer="char", embed=10, hidden=16, layers=2), "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer)
     assert "carried over from" in done.err
     assert ": layers.1.ahead; not carried over: input.embedding, layers.0.ahead\n" in done.err
-    sizes[2] = "--hidden=10"
-    failed(train("classify", "in.tsv", "-o", "odd", *small("classify"), *sizes, "--init", writer), 4,
+    failed(train("classify", "in.tsv", "-o", "odd", *base, "--hidden=10", "--init", writer), 4,
            "nothing of its encoder fits")
 
 

@@ -210,7 +210,7 @@ def speller(both: Path) -> Path:
 def reader(speller: Path, tagged: Path) -> Path:
     """A tagger that reads characters in context."""
     out = speller.parent / "reader"
-    tiny.train("tag", out, [tagged], features=str(speller), epochs=8, neighbours=0.1)
+    tiny.train("tag", out, [tagged], features=str(speller), epochs=8)
     return out
 
 
@@ -286,7 +286,7 @@ def test_a_tagger_with_context_goes_on_where_it_stopped(
 ) -> None:
     signals = iter([None] * 3 + [2] * 99)
     with pytest.raises(Interrupted):
-        tiny.train("tag", tmp_path / "t", [tagged], features=str(speller), epochs=8, neighbours=0.1,
+        tiny.train("tag", tmp_path / "t", [tagged], features=str(speller), epochs=8,
                    stopping=lambda: next(signals))
     tiny.train("tag", tmp_path / "t", resume=True)
     assert (tmp_path / "t" / "model.onnx").read_bytes() == (reader / "model.onnx").read_bytes()
@@ -297,8 +297,6 @@ def test_features_want_a_recurrent_character_language_model(
 ) -> None:
     with pytest.raises(UsageError, match="want a model of --tokenizer char, found one of word"):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(both))
-    with pytest.raises(UsageError, match=r"--raw: teaches .* leave one out"):
-        tiny.train("tag", tmp_path / "t", [tagged], features="m", raw="r.txt", neighbours=0.1)
     tiny.train("lm", tmp_path / "w", [both.parent / "raw.txt"], encoder="window", epochs=1)
     with pytest.raises(UsageError, match="found --encoder window of the task lm; train one by"):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(tmp_path / "w"))
@@ -314,8 +312,6 @@ def test_words_are_split_as_classifiers_split_them(tmp_path: Path) -> None:
     assert theirs == {"Who", "does", "n't", "bake", "?", "I", "do", "."}
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), lower=False, epochs=1, **sizes)
     assert theirs < set((tmp_path / "c" / "vocab.txt").read_text("utf-8").splitlines())
-    with pytest.raises(UsageError, match="--split words: goes with --tokenizer word, found --tokenizer char"):
-        tiny.train("lm", tmp_path / "x", [raw], split="words")
 
 
 def test_a_resumed_training_minds_the_model_that_it_reads_characters_by(tmp_path: Path) -> None:
@@ -330,8 +326,3 @@ def test_a_resumed_training_minds_the_model_that_it_reads_characters_by(tmp_path
     tiny.train("lm", tmp_path / "chars", [tmp_path / "lines.txt"], epochs=1, seed=2, force=True)
     with pytest.raises(DataError, match=r"tags\.conllu, .*chars: the data has changed since this training"):
         tiny.train("tag", tmp_path / "m", resume=True)
-
-
-def test_a_backward_direction_is_of_recurrent_networks(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--direction: goes with --encoder rnn, found --encoder window"):
-        tiny.train("lm", tmp_path / "m", [], encoder="window", direction="both")

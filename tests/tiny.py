@@ -167,12 +167,13 @@ def tsv(rows: Iterable[tuple[str, str]]) -> str:
 
 
 NETWORK: dict[str, Any] = {
-    "embed": 12, "hidden": 12, "layers": 1, "dropout": 0.1, "dropout_between": 0.1, "precision": "fp32",
-    "seed": 1, "optimizer": "adamw", "lr": 0.02, "clip": 1.0, "warmup": 0.0, "ema": 0.0, "token_dropout": 0.0,
+    "embed": 12, "hidden": 12, "layers": 1, "dropout": 0.1, "precision": "fp32", "seed": 1,
+    "optimizer": "adamw", "lr": 0.02, "clip": 1.0, "warmup": 0.0, "ema": 0.0, "token_dropout": 0.0,
 }
 WORDS: dict[str, Any] = {"char_embed": 8, "char_hidden": 8, "affix_embed": 8, "affix_buckets": 64}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "lm": NETWORK | {"tokenizer": "char", "layers": 2, "hidden": 16, "embed": 16, "batch_size": 10},
+    "lm": NETWORK | {"tokenizer": "char", "layers": 2, "dropout_between": 0.1, "hidden": 16, "embed": 16,
+                     "batch_size": 10},
     "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
     "tag": NETWORK | WORDS | {"batch_size": 10, "neighbours": 0.0},
 }
@@ -200,7 +201,7 @@ def train(
     job = None
     if not resume:
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
-                  settings=config.resolve(task, SETTINGS[task] | settings))
+                  settings=config.resolve(task, settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
                stopping=stopping, say=lambda message: None)
 

@@ -99,14 +99,12 @@ def run(
     else:
         if not files:
             raise UsageError("want training files, found none; name them, or `-` for standard input")
-        settings = config.resolve(task, given, preset_name=preset, file=config_file)
+        settings = config.resolve(
+            task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
         raw = settings.raw if isinstance(settings, WordSettings) else None
         if [*files, *dev, raw].count("-") > 1:
             raise UsageError(
                 f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
-        if settings.init:
-            settings = config.resolve(
-                task, given, preset_name=preset, file=config_file, base=_inherited(settings))
         job = Job(task=task, train=[_absolute(path) for path in files], dev=[_absolute(path) for path in dev],
                   settings=settings, format=format, encoding_errors=encoding_errors)
     say = console.say if verbose and not quiet else console.hush
@@ -133,7 +131,8 @@ def run(
 
 def _inherited(settings: Settings) -> dict[str, Any]:
     """What a model that is started from makes the default: its tokens, and the sizes that its layers have."""
-    assert settings.init is not None
+    if settings.init is None:
+        return {}
     theirs = modeldir.read_config(modeldir.find(settings.init))["settings"]
     names = ["tokenizer", "split", "lower", "embed", "hidden"]
     if settings.encoder == theirs["encoder"]:

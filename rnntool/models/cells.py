@@ -189,9 +189,9 @@ CELLS: dict[str, CellKind] = {
 class Cell(nn.Module):
     """One recurrent layer that reads in one direction.
 
-    While training, `weight_dropout` is the share of the numbers in the recurrent matrix that a pass does
-    without, the same ones at all steps and in all rows (DropConnect, Merity et al. 2018). An unknown `name`
-    raises `ValueError` with the choices.
+    While training, `weight_dropout` is the share of the numbers in the recurrent matrix, where the cell has
+    one, that a pass does without, the same ones at all steps and in all rows (DropConnect, Merity et al.
+    2018). An unknown `name` raises `ValueError` with the choices.
     """
 
     def __init__(self, name: str, input_size: int, hidden: int, *, weight_dropout: float = 0.0) -> None:
@@ -200,8 +200,8 @@ class Cell(nn.Module):
             raise ValueError(f"unknown cell {name!r}; choose from {', '.join(CELLS)}")
         self.name = name
         self.hidden = hidden
-        self.weight_dropout = weight_dropout
         self.kernel = CELLS[name].kernel(input_size, hidden)
+        self.weight_dropout = weight_dropout if hasattr(self.kernel, RECURRENT) else 0.0
         self._initialise()
 
     def _initialise(self) -> None:

@@ -445,8 +445,6 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
             source.vectors.weight[1:] = table
             return f"{len(words):,} pretrained vectors of {table.shape[1]}"
         embedding: nn.Embedding = source.embedding
-        if task.settings.tokenizer != "word":
-            raise UsageError("--vectors: want --tokenizer word, the vectors are of words")
         if table.shape[1] != embedding.embedding_dim:
             raise UsageError(f"--vectors: the file has {table.shape[1]} numbers a word; give --embed "
                              f"{table.shape[1]}")
