@@ -526,6 +526,8 @@ def load(
         raise ModelError(f"{folder}: its files don't belong together (vocabulary {sizes['vocabulary']} and "
                          f"{sizes['outputs']} outputs, {modeldir.CONFIG} has {vocabulary} and {outputs}); "
                          "copy the model again")
+    if isinstance(task, LMTask):
+        task.tokenizer.threads = threads
     workers = threads or cores()
     # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
     # model has large products to share among its threads.

@@ -110,6 +110,7 @@ class Tokenizer(ABC):
     """Text to ids and back. `train` and `load` make one."""
 
     kind: str
+    threads = 0  # that `encode_batch` may use; 0 for all cores
 
     def __init__(self, surfaces: Sequence[bytes], *, lower: bool, spaced: bool = False) -> None:
         """`surfaces[id]` is what `id` stands for in a text, in UTF-8.
@@ -131,7 +132,7 @@ class Tokenizer(ABC):
         """Ids of `text`, without BOS and EOS."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; subwords are found on all cores."""
+        """Ids of each text, without BOS and EOS; subwords are found by as many `threads`."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -408,7 +409,6 @@ class _Subword(Tokenizer):
     BAR = "\u2581"
     UNTAUGHT = frozenset("\0\t\n\r \u2581\u2585")  # the trainer's own signs; space is always taught
     STRETCH = 4000  # characters handed to the trainer in one go; it would leave out lines that are too long
-    THREADS = 4  # fixed: the sums, and so the pieces, depend on it
 
     def __init__(self, proto: bytes, *, kind: str, lower: bool) -> None:
         from sentencepiece import SentencePieceProcessor
@@ -454,7 +454,7 @@ class _Subword(Tokenizer):
             unk_id=UNK,
             bos_id=BOS,
             eos_id=EOS,
-            num_threads=cls.THREADS,
+            num_threads=1,  # the sums, and so the pieces, depend on it; more would hardly be faster
             minloglevel=2,  # errors only
         )
         return cls(proto.getvalue(), kind=settings.kind, lower=settings.lower)
@@ -487,7 +487,7 @@ class _Subword(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         opened = [self._opened(text) for text in texts]
         plain = [text for text in opened if self.BAR not in text]
-        ids = iter(self._model.encode(plain, num_threads=cores()))
+        ids = iter(self._model.encode(plain, num_threads=self.threads or cores()))
         return [self.encode(text) if self.BAR in seen else next(ids)
                 for text, seen in zip(texts, opened, strict=True)]
 

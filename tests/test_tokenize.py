@@ -11,11 +11,15 @@ import time
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
 
+from rnntool import model
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.tokenize import (
     BOS,
@@ -379,3 +383,23 @@ def test_hostile_text_takes_linear_time(unit: str) -> None:
     began = time.process_time()
     split_words(text)
     assert time.process_time() - began < 3  # tenths where time is linear, minutes where it is not
+
+
+def test_subwords_are_found_by_as_many_threads_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(40)), "utf-8")
+    asked: list[int] = []
+    encode = SentencePieceProcessor.encode
+
+    def noted(self: Any, *texts: Any, num_threads: int | None = None) -> Any:
+        if num_threads is not None:
+            asked.append(num_threads)
+        return encode(self, *texts, num_threads=num_threads)
+
+    monkeypatch.setattr(SentencePieceProcessor, "encode", noted)
+    tiny.train("lm", tmp_path / "m", [tmp_path / "text.txt"], tokenizer="bpe", vocab_size=300, epochs=1)
+    assert set(asked) == {1}
+    loaded = model.load(tmp_path / "m", threads=3)
+    loaded.task.evaluate(loaded.engine, [model.Text("the baker sings")])
+    assert asked[-1] == 3
