@@ -141,7 +141,7 @@ def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Pat
     tagged, raw = files
     with pytest.raises(UsageError, match="--raw: goes with --neighbours, found none; leave it out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
-    with pytest.raises(UsageError, match=r"--raw: want --tokenizer word, .* found --tokenizer char"):
+    with pytest.raises(UsageError, match="--raw: goes with --tokenizer word, found --tokenizer char"):
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
     for nothing in ("", "\n \n"):
         (tmp_path / "empty.txt").write_text(nothing, "utf-8")

@@ -214,6 +214,63 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
     tiny.train("classify", out, resume=True)
 
 
+# what a training may read, by the option that names it, and a change of it
+READ: dict[str, tuple[str, str]] = {
+    "--dev": ("dev.conllu", tiny.conllu(tiny.pos_sentences(8, seed=1))),
+    "--raw": ("raw.txt", "the baker sings .\n" * 20),
+    "--vectors": ("words.vec", "the 1 2\nbaker 3 4\n"),
+    "--init": ("base/vocab.txt", ""),
+    "--features": ("chars/vocab.txt", ""),
+}
+
+
+@pytest.mark.parametrize(("options", "settings"), [
+    (("--dev", "--raw", "--vectors", "--init"), {"neighbours": 0.1}), (("--features",), {})])
+def test_resumed_from_another_folder(
+    options: tuple[str, ...], settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    Path("train.conllu").write_text(tiny.conllu(tiny.pos_sentences(40)))
+    for name, text in READ.values():
+        if text:
+            Path(name).write_text(text)
+    Path("lines.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)))
+    tiny.train("tag", Path("base"), [Path("train.conllu")], epochs=1)
+    tiny.train("lm", Path("chars"), [Path("lines.txt")], epochs=1)
+    named = {option.removeprefix("--"): READ[option][0].partition("/")[0] for option in options}
+    dev = [Path(named.pop("dev"))] if "dev" in named else []
+    settings = settings | {"epochs": 2} | named
+    tiny.train("tag", Path("whole"), [Path("train.conllu")], dev=dev, **settings)
+    with pytest.raises(Interrupted):
+        tiny.train("tag", Path("m"), [Path("train.conllu")], dev=dev, stopping=stop_after(3), **settings)
+
+    monkeypatch.chdir(elsewhere)
+    for option in options:
+        file = here / READ[option][0]
+        source = here / READ[option][0].partition("/")[0]
+        source.rename(tmp_path / "aside")
+        with pytest.raises(RnntoolError) as caught:
+            tiny.train("tag", here / "m", resume=True)
+        assert str(caught.value) == (f"{source}: this training began with it and it is gone; put it back, or "
+                                     "start anew with --force")
+        assert caught.value.exit_code == (3 if option in ("--dev", "--raw", "--vectors") else 4)
+        (tmp_path / "aside").rename(source)
+        before = file.read_text("utf-8")
+        file.write_text(before.replace("the", "teh", 1).replace("a\n", "\u03b1\n", 1), "utf-8")
+        with pytest.raises(DataError) as caught:
+            tiny.train("tag", here / "m", resume=True)
+        assert str(caught.value) == (f"{source}: the data has changed since this training began; start anew "
+                                     "with --force"), option
+        file.write_text(before, "utf-8")
+    tiny.train("tag", here / "m", resume=True)
+    assert files_of(here / "m") == files_of(here / "whole")
+    content = json.loads((here / "m" / "config.json").read_text("utf-8"))
+    assert str(here) not in json.dumps(content), "what ships tells nothing of where it was made"
+
+
 @pytest.mark.parametrize(("name", "content"), [
     ("state.json", b""), ("state.json", b'{"tensors": "gone.safetensors"}'), ("job.json", b"{}"),
     ("task/data.json", b"["), ("task/labels.txt", b"x"),

@@ -324,5 +324,5 @@ def test_a_resumed_training_minds_the_model_that_it_reads_characters_by(tmp_path
                    features=str(tmp_path / "chars"),
                    stopping=lambda: signal.SIGTERM if next(steps) == 3 else None)
     tiny.train("lm", tmp_path / "chars", [tmp_path / "lines.txt"], epochs=1, seed=2, force=True)
-    with pytest.raises(DataError, match=r"tags\.conllu, .*chars: the data has changed since this training"):
+    with pytest.raises(DataError, match=r"^\S*chars: the data has changed since this training"):
         tiny.train("tag", tmp_path / "m", resume=True)

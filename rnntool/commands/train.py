@@ -105,8 +105,8 @@ def run(
         if [*files, *dev, raw].count("-") > 1:
             raise UsageError(
                 f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
-        job = Job(task=task, train=[_absolute(path) for path in files], dev=[_absolute(path) for path in dev],
-                  settings=settings, format=format, encoding_errors=encoding_errors)
+        job = Job(task=task, train=files, dev=dev, settings=settings, format=format,
+                  encoding_errors=encoding_errors)
     say = console.say if verbose and not quiet else console.hush
     with signals() as noted, console.training_progress(quiet=quiet) as watch:
         try:
@@ -138,8 +138,3 @@ def _inherited(settings: Settings) -> dict[str, Any]:
     if settings.encoder == theirs["encoder"]:
         names.append("window" if settings.encoder == "window" else "cell")
     return {name: theirs[name] for name in names if name in theirs and hasattr(settings, name)}
-
-
-def _absolute(path: str) -> str:
-    """So that the training can be resumed from another folder."""
-    return path if path == "-" else str(Path(path).resolve())

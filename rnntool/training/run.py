@@ -8,7 +8,7 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -42,11 +43,16 @@ from rnntool.training.optim import Frozen, weights_of
 from rnntool.training.vectors import read_vectors
 
 JOB, TASK = "job.json", "task"
+FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name what is read, too
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained from which files. A resumed training goes on with the job that it began with."""
+    """What is trained from which files. A resumed training goes on with the job that it began with.
+
+    Settings name files and models as the user did, and are published with the model; where these are, which
+    a training has to know that goes on from another folder, is in `places`, by the setting.
+    """
 
     task: str
     train: list[str]
@@ -54,24 +60,48 @@ class Job:
     settings: Settings
     format: str | None = None
     encoding_errors: str = "strict"
+    places: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write as JSON, with what the data's content was."""
-        modeldir.write_json(path, {**dataclasses.asdict(self), "fingerprint": fingerprint})
+    def begin(self) -> Job:
+        """The job with absolute paths; `ModelError` where there is no model of a name."""
+        named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
+        places = {name: _absolute(value) if name in FILES else str(modeldir.find(value).resolve())
+                  for name, value in named.items() if value}
+        return dataclasses.replace(self, train=list(map(_absolute, self.train)),
+                                   dev=list(map(_absolute, self.dev)), places=places)
+
+    def sources(self) -> dict[str, list[str]]:
+        """All that is read, by what it is for."""
+        return {"train": self.train, "dev": self.dev or self.train,
+                **{name: [place] for name, place in self.places.items()}}
+
+    def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
+        """Write as JSON, with what the content of its sources was."""
+        modeldir.write_json(path, {**dataclasses.asdict(self), "fingerprints": fingerprints})
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Job, str]:
-        """The job that `save` wrote, and the fingerprint of its data."""
+    def load(cls, path: Path) -> tuple[Job, dict[str, str]]:
+        """The job that `save` wrote, and the fingerprints of its sources.
+
+        `DataError` or `ModelError` where one of these is gone.
+        """
         try:
             data = json.loads(path.read_text("utf-8"))
-            fingerprint = data.pop("fingerprint")
+            fingerprints = data.pop("fingerprints")
             settings = config.from_json(data["task"], data.pop("settings"))
-            return cls(**data, settings=settings), fingerprint
+            job = cls(**data, settings=settings)
         except FileNotFoundError:
             raise ModelError(
                 f"{path.parent.parent}: no training to resume; leave --resume out to start one") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path}: is damaged ({error}); start anew with --force") from None
+        for name, places in job.sources().items():
+            for place in places:
+                if place != "-" and not Path(place).exists():
+                    raise (ModelError if name in MODELS else DataError)(
+                        f"{place}: this training began with it and it is gone; put it back, or start anew "
+                        "with --force")
+        return job, fingerprints
 
 
 def train(
@@ -94,33 +124,36 @@ def train(
     saved, and resuming leads to the same weights as an uninterrupted run.
     """
     resume = out / modeldir.RESUME
-    fingerprint = None
+    before = None  # what the content was, of a training that is resumed
     if job is None:
-        job, fingerprint = Job.load(resume / JOB)
+        job, before = Job.load(resume / JOB)
         if job.task != task:
             raise UsageError(f"{out}: its training is of the task {job.task}; give rnntool train {job.task}")
     else:
         _check_place(out, force=force)
+        job = job.begin()
     torch.set_num_threads(threads or cores())
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
     train_records, dev_records = _read(job, kind, say, watch)
     _check_dev(dev_records, settings)
     raw_records = _read_raw(settings, job, say)
-    # a network of words has no choice of tokens
-    base = transfer.Base(settings.init, getattr(settings, "tokenizer", "word")) if settings.init else None
-    reader = None
+    base = reader = None
+    if settings.init:  # a network of words has no choice of tokens
+        base = transfer.Base(settings.init, job.places["init"], getattr(settings, "tokenizer", "word"))
     if isinstance(settings, TagSettings) and settings.features:
-        reader = transfer.Base(settings.features, "char", option="--features")
-    found = _fingerprint(train_records, dev_records, raw_records, model=reader.content() if reader else b"")
-    if fingerprint not in (None, found):
-        places = [*job.train, *job.dev, getattr(settings, "raw", None), getattr(settings, "features", None)]
-        raise DataError(f"{', '.join(filter(None, places))}: the data has changed since this training began; "
-                        "start anew with --force")
+        reader = transfer.Base(settings.features, job.places["features"], "char", option="--features")
     vectors: tuple[list[str], Any] = ([], None)
     if settings.vectors:
-        vectors = read_vectors(settings.vectors, limit=settings.vectors_limit)
-    if fingerprint is None:
+        vectors = read_vectors(job.places["vectors"], limit=settings.vectors_limit)
+    found = {
+        "train": _fingerprint(train_records), "dev": _fingerprint(dev_records),
+        "raw": _fingerprint(raw_records), "vectors": _digest(*map(str.encode, vectors[0]), vectors[1]),
+        "init": _digest(base and base.content()), "features": _digest(reader and reader.content()),
+    }
+    if before is not None:
+        _check_content(job, before, found)
+    if before is None:
         if isinstance(train_records, Texts) and train_records.large:
             watch(Stage("learning the vocabulary", None, len(train_records), "records"))
         learner = kind.learn(
@@ -128,11 +161,12 @@ def train(
             base=base.tokenizer if base else None, characters=reader.tokenizer if reader else None)
     else:
         learner = _load_task(kind, resume / TASK, settings)
+    _tokenizer(learner).threads = threads
     if isinstance(learner, LMTask):
         learner.check(dev_records)  # before the training, and not when it is first evaluated
     say(f"{len(train_records):,} training records, {len(dev_records):,} for development"
         + (f", {len(raw_records):,} of raw text" if raw_records else ""))
-    if isinstance(learner, TagTask) and fingerprint is None:
+    if isinstance(learner, TagTask) and before is None:
         _tell_schemes(learner, tell or say)
 
     torch.manual_seed(settings.seed)
@@ -151,7 +185,7 @@ def train(
     carried, frozen = None, None
     if base:
         carried = base.carry_over(network, _tokenizer(learner), characters=_characters(learner))
-        if fingerprint is None:
+        if before is None:
             (tell or say)(str(carried))
         if settings.freeze or settings.unfreeze_every:
             frozen = Frozen(network, carried.kept, settings)
@@ -163,7 +197,8 @@ def train(
     if isinstance(settings, WordSettings) and settings.raw:
         assert isinstance(learner, ClassifyTask | TagTask)
         if not (raw := learner.unlabelled(raw_records)):
-            raise DataError(f"{settings.raw}: want raw text, found no word; give --raw a file that has some")
+            raise DataError(f"{job.places['raw']}: want raw text, found no word; give --raw a file that has "
+                            "some")
         mixture = mixed(examples, raw)
     batches = _batches(learner, mixture, settings)
     trainer = Trainer(
@@ -175,7 +210,7 @@ def train(
         _prepare_loss(network.head, learner, examples, settings)
     say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
-    if fingerprint is None:  # from here on there is something to resume, and an older checkpoint is gone
+    if before is None:  # from here on there is something to resume, and an older checkpoint is gone
         modeldir.remove(resume)
         with modeldir.staged(resume) as stage:
             _save_task(learner, stage / TASK)
@@ -308,9 +343,9 @@ def _read(
 
 def _read_raw(settings: Settings, job: Job, say: Say) -> list[Any]:
     """Records to learn from without targets, in whatever format their file is."""
-    if not isinstance(settings, WordSettings) or not settings.raw:
+    if "raw" not in job.places:
         return []
-    return read_all(TASKS[job.task], [settings.raw], format=None, settings=settings,
+    return read_all(TASKS[job.task], [job.places["raw"]], format=None, settings=settings,
                     errors=job.encoding_errors, say=say, targets=False)
 
 
@@ -346,18 +381,34 @@ def _check_unfreezing(settings: Settings, epochs: int) -> None:
                          f"is free after {begins} epochs, found {epochs}; give --epochs {begins + 1} or more")
 
 
-def _fingerprint(*groups: Sequence[Any], model: bytes = b"") -> str:
-    """A digest of records' content and of a model's, to tell when what is learned from has changed."""
-    digest = hashlib.blake2b(model, digest_size=16)
-    for records in groups:
-        if isinstance(records, Texts):
-            digest.update(records.digest())
-            continue
-        for record in records:
-            content = [getattr(record, name, None) for name in ("text", "labels", "words", "tags", "more")]
-            digest.update(repr(content).encode("utf-8", "surrogatepass"))
-        digest.update(b"\0")
+def _check_content(job: Job, before: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """`DataError` where something that is learned from has changed; it names what."""
+    changed = [place for name, places in job.sources().items() if found[name] != before[name]
+               for place in places]
+    if changed:
+        raise DataError(f"{', '.join(dict.fromkeys(changed))}: the data has changed since this training "
+                        "began; start anew with --force")
+
+
+def _fingerprint(records: Sequence[Any]) -> str:
+    """A digest of the content of records."""
+    if isinstance(records, Texts):
+        return records.digest().hex()
+    names = ("text", "labels", "words", "tags", "more")
+    return _digest(*(repr([getattr(record, name, None) for name in names]).encode("utf-8", "surrogatepass")
+                     for record in records))
+
+
+def _digest(*parts: bytes | NDArray[Any] | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if part is not None:
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return path if path == "-" else str(Path(path).resolve())
 
 
 def _examples(

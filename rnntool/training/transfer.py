@@ -12,6 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,10 +60,13 @@ class Carried:
 class Base:
     """The model that a training starts from: its vocabulary before the network is made, its weights then."""
 
-    def __init__(self, model: str, kind: str, *, option: str = "--init") -> None:
-        """`kind` is what the new network's tokens are. `UsageError` where the model's are something else."""
+    def __init__(self, model: str, folder: str, kind: str, *, option: str = "--init") -> None:
+        """The `model` that lies in `folder`; `kind` is what the new network's tokens are.
+
+        `UsageError` where the model's are something else.
+        """
         self.model = model
-        self.folder = modeldir.find(model)
+        self.folder = Path(folder)
         self.config = modeldir.read_config(self.folder)
         data = self.config["data"]
         self.tokenizer: Tokenizer = tokenize.load(self.folder, data["tokenizer"])
@@ -85,7 +89,7 @@ class Base:
 
     def content(self) -> bytes:
         """A digest of its weights and its vocabulary."""
-        files = [self.folder / name for name in (modeldir.WEIGHTS, "vocab.txt")]
+        files = [self.folder / name for name in (modeldir.WEIGHTS, "vocab.txt", "tokenizer.model")]
         return hashlib.blake2b(b"".join(file.read_bytes() for file in files if file.exists())).digest()
 
     def place_context(self, context: CharacterContext) -> None:
