@@ -170,6 +170,11 @@ class Tokenizer(ABC):
     def piece(self, id: int) -> str:
         """How the vocabulary writes `id`, for people to read."""
 
+    @property
+    def entries(self) -> list[str]:
+        """The pieces behind the special ones, in the order of their ids, from 4 up."""
+        return list(map(self.piece, range(len(SPECIALS), self.size)))
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write this kind's vocabulary file, where it has one, into `folder`."""
@@ -216,11 +221,6 @@ class _Listed(Tokenizer):
 
     def piece(self, id: int) -> str:
         return self._entries[id]
-
-    @property
-    def entries(self) -> list[str]:
-        """The entries in the order of their ids, from 4 up."""
-        return self._entries[len(SPECIALS) :]
 
     def save(self, folder: Path) -> None:
         lines = (_escape(entry) + "\n" for entry in self.entries)
@@ -546,6 +546,9 @@ def train(
     settings = _Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split,
                          bare=bare, more=_entries(base, kind))
     if isinstance(base, _Subword) and (base.kind, base.lower) == (kind, lower):
+        if vocab_size is not None:
+            raise UsageError(f"--vocab-size: want none, as the {base.size:,} subwords of --init are taken as "
+                             f"they are, found {vocab_size}; leave it out")
         return base
     return KINDS[kind].learn(texts, settings)
 

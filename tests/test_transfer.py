@@ -164,9 +164,10 @@ def test_subwords_come_as_they_are(tmp_path: Path) -> None:
     raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
     raw.write_text("".join(text + "\n" for text, _ in tiny.questions(80)), "utf-8")
     few.write_text(tiny.tsv(tiny.questions(20, seed=4)), "utf-8")
-    same: dict[str, Any] = {
-        "tokenizer": "unigram", "embed": 12, "hidden": 12, "vocab_size": 300, "lower": False}
-    tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, **same)
+    same: dict[str, Any] = {"tokenizer": "unigram", "embed": 12, "hidden": 12, "lower": False}
+    tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, vocab_size=300, **same)
+    with pytest.raises(UsageError, match=r"--vocab-size: .* of --init are taken as they are, found 300"):
+        tiny.train("classify", tmp_path / "x", [few], init=str(tmp_path / "lm"), vocab_size=300, **same)
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
                **AS_IT_CAME)
     mine, theirs = ((tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm"))
@@ -187,6 +188,44 @@ def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
     assert now[cell + "weight_ih_l0"][:, 12:].abs().max() > 0
     assert torch.equal(was["back.layers.0.ahead.kernel.bias_ih_l0"],
                        now["encoder.layers.0.back.kernel.bias_ih_l0"])
+
+
+def first_layer(folder: Path) -> Tensor:
+    """What the first layer's forward direction reads words by, (G * H, I)."""
+    weights = dict(network_of(folder).named_parameters())
+    return weights["encoder.layers.0.ahead.kernel.weight_ih_l0"].detach()
+
+
+def test_weights_of_given_vectors_go_with_the_vectors(tagged: Path, tmp_path: Path) -> None:
+    for name, shift in (("a", 0), ("b", 1)):
+        rows = [f"{word} {i + shift} {i * i} 1\n" for i, word in enumerate("the of s baker sings".split())]
+        (tmp_path / f"{name}.vec").write_text("".join(rows), "utf-8")
+    vectors = {name: str(tmp_path / f"{name}.vec") for name in "ab"}
+    tiny.train("tag", tmp_path / "base", [tagged], vectors=vectors["a"], epochs=1)
+    was = first_layer(tmp_path / "base")
+    wide = was.shape[1]
+
+    def left(name: str, **settings: Any) -> list[str]:
+        tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **AS_IT_CAME)
+        told = modeldir.read_config(tmp_path / name)["init"]
+        assert ("layers.0.ahead" in told["parts"]) == (name in ("same", "without")), told
+        return list(told["left"])
+
+    assert left("same", vectors=vectors["a"], vectors_limit=4) == []
+    assert torch.equal(first_layer(tmp_path / "same"), was)
+    assert left("other", vectors=vectors["b"]) == ["what layers.0 reads of input.vectors, which is another"]
+    told = modeldir.read_config(tmp_path / "other")["init"]["parts"]
+    assert f"layers.0.ahead ({wide - 3} of {wide} inputs)" in told
+    now = first_layer(tmp_path / "other")
+    assert torch.equal(now[:, :-3], was[:, :-3]) and not now[:, -3:].any()
+    assert left("without") == []
+    assert torch.equal(first_layer(tmp_path / "without"), was[:, :-3])
+    # what starts afresh is no more what it was than another file is
+    assert left("letters", vectors=vectors["a"], chars="lstm") == [
+        "input.characters.layer.ahead", "input.characters.layer.back"]
+    now = first_layer(tmp_path / "letters")
+    zeros = (now == 0).all(dim=0)
+    assert zeros.sum() == 8 and torch.equal(now[:, ~zeros], was[:, ~zeros])
 
 
 def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
@@ -290,6 +329,52 @@ def test_a_tagger_with_context_goes_on_where_it_stopped(
                    stopping=lambda: next(signals))
     tiny.train("tag", tmp_path / "t", resume=True)
     assert (tmp_path / "t" / "model.onnx").read_bytes() == (reader / "model.onnx").read_bytes()
+
+
+def test_weights_of_characters_in_context_go_with_their_model(
+    speller: Path, reader: Path, tagged: Path, tmp_path: Path
+) -> None:
+    was = first_layer(reader)
+    wide, size = was.shape[1], 32
+    tiny.train("lm", tmp_path / "other", [speller.parent / "raw.txt"], direction="both", epochs=1, seed=2)
+    for features, named, shown in ((speller, "same", ""), (tmp_path / "other", "not", f" ({wide - size} of "
+                                                                                      f"{wide} inputs)")):
+        out = tmp_path / named
+        tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **AS_IT_CAME)
+        told = modeldir.read_config(out)["init"]
+        assert f"layers.0.ahead{shown}" in told["parts"]
+        now = first_layer(out)
+        assert torch.equal(now[:, :-size], was[:, :-size])
+        if features == speller:
+            assert torch.equal(now, was) and told["left"] == []
+        else:
+            assert not now[:, -size:].any()
+            assert told["left"] == ["what layers.0 reads of input.context, which is another"]
+
+
+def test_parameters_are_the_numbers_that_the_graph_computes_by(
+    both: Path, speller: Path, reader: Path, tagged: Path, tmp_path: Path
+) -> None:
+    def told(folder: Path) -> int:
+        count = modeldir.read_config(folder)["parameters"]
+        assert f"{count:,} parameters, made by" in (folder / "README.md").read_text("utf-8")
+        return int(count)
+
+    def numbers(folder: Path) -> dict[str, int]:
+        return {name: weight.numel() for name, weight in network_of(folder).named_parameters()}
+
+    assert told(both) == sum(n for name, n in numbers(both).items() if not name.startswith("back."))
+    inside = numbers(reader)
+    language_model = sum(n for name, n in inside.items() if ".context." in name)
+    head = sum(n for name, n in numbers(speller).items() if name.startswith("head."))
+    assert language_model == sum(numbers(speller).values()) - head
+    assert told(reader) == sum(inside.values())
+    (tmp_path / "a.vec").write_text("the 1 2\nof 3 4\n", "utf-8")
+    sizes = {name: {} if name == "plain" else {"vectors": str(tmp_path / "a.vec")} for name in ("plain", "v")}
+    for name, settings in sizes.items():
+        tiny.train("tag", tmp_path / name, [tagged], epochs=1, hidden=7, cell="mingru", **settings)
+    read = 2 * 2 * 7 * 2  # directions, gates, units, numbers of a vector
+    assert told(tmp_path / "v") == told(tmp_path / "plain") + 3 * 2 + read
 
 
 def test_features_want_a_recurrent_character_language_model(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.tasks.base import Arrays, pad
-from rnntool.tokenize import BOS, PAD, SPECIALS, Tokenizer
+from rnntool.tokenize import BOS, PAD, Tokenizer
 
 
 @dataclass(slots=True)
@@ -31,8 +31,7 @@ class CharacterText:
 
     def config(self) -> dict[str, Any]:
         """What `tokenize.of_characters` wants."""
-        entries = [self.tokenizer.piece(i) for i in range(len(SPECIALS), self.tokenizer.size)]
-        return {"characters": "".join(entries), "lower": self.tokenizer.lower}
+        return {"characters": "".join(self.tokenizer.entries), "lower": self.tokenizer.lower}
 
     def example(self, words: Sequence[str]) -> Spelled:
         """A sentence as numbers."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -149,7 +148,8 @@ def train(
     found = {
         "train": _fingerprint(train_records), "dev": _fingerprint(dev_records),
         "raw": _fingerprint(raw_records), "vectors": _digest(*map(str.encode, vectors[0]), vectors[1]),
-        "init": _digest(base and base.content()), "features": _digest(reader and reader.content()),
+        "init": _digest(base.content() if base else None),
+        "features": _digest(reader.content() if reader else None),
     }
     if before is not None:
         _check_content(job, before, found)
@@ -184,7 +184,7 @@ def train(
         say(_place_vectors(network, learner, *vectors))
     carried, frozen = None, None
     if base:
-        carried = base.carry_over(network, _tokenizer(learner), characters=_characters(learner))
+        carried = base.carry_over(network, _rows(learner))
         if before is None:
             (tell or say)(str(carried))
         if settings.freeze or settings.unfreeze_every:
@@ -399,7 +399,8 @@ def _fingerprint(records: Sequence[Any]) -> str:
                      for record in records))
 
 
-def _digest(*parts: bytes | NDArray[Any] | None) -> str:
+def _digest(*parts: Any) -> str:
+    """A digest of bytes and arrays; None is nothing."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         if part is not None:
@@ -479,10 +480,12 @@ def _tokenizer(task: Task[Any, Any, Any]) -> Tokenizer:
     return task.features.tokenizer
 
 
-def _characters(task: Task[Any, Any, Any]) -> str:
-    """The characters that have an embedding, in its order."""
+def _rows(task: Task[Any, Any, Any]) -> transfer.Rows:
     features = task.features if isinstance(task, ClassifyTask | TagTask) else None
-    return features.characters if features else ""
+    context = task.context if isinstance(task, TagTask) else None
+    return transfer.Rows(
+        entries=_tokenizer(task).entries, characters=features.characters if features else "",
+        vectors=features.vectors if features else (), context=context.config() if context else None)
 
 
 def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str], vectors: Any) -> str:

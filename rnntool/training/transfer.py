@@ -1,16 +1,18 @@
 """Starting from another model: what of its encoder fits is carried over, and what was and was not is told.
 
 Tensors that only make sense together, those of a recurrent layer's direction, go together or not at all.
-Embeddings go row by row, to the entry or character that the row stands for. A layer may read more than it did
-in the other model, say characters: the weights of what is new to it are zero at first, so it begins as what
-it was. Knows no files but a model's.
+Embeddings go row by row, to the entry or character that the row stands for. The weights of the first layer
+go as far as what they weigh is what it was: it was carried over too, or was given and is the same, as the
+vectors of one file are and the states of one language model. The others are zero at first, as are those of
+what a layer didn't read in the other model, say characters, so it begins as what it was. Knows no files but a
+model's.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,10 @@ from rnntool.tokenize import SPECIALS, UNK, Tokenizer
 
 EMBEDDING = "input.embedding"
 CHARACTERS = "input.characters.embedding"
-GIVEN = ("input.vectors", "input.context")  # come from --vectors, a row being another word, and --features
+GIVEN = ("vectors", "context")  # inputs that come from --vectors, a row being another word, and --features
 READS = "weight_ih_l0"  # of a direction: what reads the layer's input, (G * H, I)
 
+MIXES = "mogrify_x"  # of a direction whose other weights read the input as well
 Part = dict[str, nn.Parameter]  # by their names within the part
 Came = dict[str, Tensor]
 
@@ -57,6 +60,16 @@ class Carried:
                 f"not carried over: {', '.join(self.left) or 'nothing'}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What the rows of a network's tables stand for: those behind the ones that stand for nothing."""
+
+    entries: Sequence[str]  # of the vocabulary
+    characters: str  # that words are spelled with
+    vectors: Sequence[str]  # words that have one that was given
+    context: Mapping[str, Any] | None  # the characters of the language model that is read beside words
+
+
 class Base:
     """The model that a training starts from: its vocabulary before the network is made, its weights then."""
 
@@ -70,7 +83,10 @@ class Base:
         self.config = modeldir.read_config(self.folder)
         data = self.config["data"]
         self.tokenizer: Tokenizer = tokenize.load(self.folder, data["tokenizer"])
-        self.characters: str = (data.get("features") or {}).get("characters", "")
+        features = data.get("features") or {"characters": "", "vectors": 0}
+        vectors = _words_of_vectors(self.folder) if features["vectors"] else ()
+        self.rows = Rows(entries=self.tokenizer.entries, characters=features["characters"], vectors=vectors,
+                         context=data.get("context"))
         if self.tokenizer.kind != kind:
             raise UsageError(f"{option} {model}: want a model of --tokenizer {kind}, found one of "
                              f"{self.tokenizer.kind}; give one that reads what is read here")
@@ -99,34 +115,63 @@ class Base:
         if context.back is not None and source.back is not None:
             context.back.load_state_dict(source.back.state_dict())
 
-    def carry_over(self, network: Network, tokenizer: Tokenizer, *, characters: str = "") -> Carried:
-        """Put what fits into `network`, whose entries and characters are those given.
-
-        Raises `ModelError` where nothing fits.
-        """
+    def carry_over(self, network: Network, mine: Rows) -> Carried:
+        """Put what fits into `network`, whose rows are `mine`. Raises `ModelError` where nothing fits."""
         source = load_network(self.folder, self.config)
         rows = {  # what the rows of both sides stand for, and how many rows come first that stand for nothing
-            EMBEDDING: (_pieces(tokenizer), _pieces(self.tokenizer), len(SPECIALS), "entries"),
-            CHARACTERS: (characters, self.characters, UNK + 1, "characters"),
+            EMBEDDING: (mine.entries, self.rows.entries, len(SPECIALS), "entries"),
+            CHARACTERS: (mine.characters, self.rows.characters, UNK + 1, "characters"),
         }
         theirs = _parts(source)
         names = {parameter: name for name, parameter in network.named_parameters()}
+        alike = _given_alike(network, source, mine, self.rows)
+        other = {name for name in GIVEN if name not in alike}  # inputs that are not what they were
         carried: list[str] = []
         left: list[str] = []
         kept: dict[str, Tensor] = {}
         with torch.no_grad():
-            for name, part in _parts(network).items():
+            for name, part in _parts(network).items():  # inputs before layers
                 if name in rows:
                     came, told = _carry_rows(part, theirs.get(name, {}), *rows[name])
                 else:
                     sides = _reads(network, name), _reads(source, name)
-                    came, told = _carry(part, theirs.get(name, {}), *sides)
+                    came, told = _carry(part, theirs.get(name, {}), *sides, other)
                 (carried if came else left).append(name + told)
+                if not came and name.startswith("input."):
+                    other.add(name.split(".")[1])
                 kept |= {names[part[key]]: which for key, which in came.items()}
         if not carried:
             raise ModelError(f"{self.folder}: nothing of its encoder fits this network; give the same "
                              "--cell, --hidden and --embed as it was trained with")
+        both = _reads(network, "layers.0.ahead").keys() & _reads(source, "layers.0.ahead").keys()
+        left += [f"what layers.0 reads of input.{name}, which is another" for name in GIVEN
+                 if name in both and name not in alike]
         return Carried(model=self.model, parts=carried, left=left, kept=kept)
+
+
+def _words_of_vectors(folder: Path) -> list[str]:
+    """The words whose vectors a model was given, in their order."""
+    return (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
+
+
+def _given_alike(network: Network, source: Network, mine: Rows, theirs: Rows) -> set[str]:
+    """Which of the inputs that are given, and not learned, mean the same in both networks."""
+    alike: set[str] = set()
+    ours, others = network.encoder.input, source.encoder.input
+    if not isinstance(ours, WordInput) or not isinstance(others, WordInput):
+        return alike
+    if ours.vectors is not None and others.vectors is not None:
+        places = {word: row for row, word in enumerate(theirs.vectors, 1)}
+        shared = [(row, places[word]) for row, word in enumerate(mine.vectors, 1) if word in places]
+        if shared:
+            here, there = (torch.tensor(side) for side in zip(*shared, strict=True))
+            if torch.equal(ours.vectors.weight[here], others.vectors.weight[there]):
+                alike.add("vectors")
+    if ours.context is not None and others.context is not None and mine.context == theirs.context:
+        a, b = ours.context.state_dict(), others.context.state_dict()
+        if a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a):
+            alike.add("context")
+    return alike
 
 
 def _parts(network: Network) -> dict[str, Part]:
@@ -140,7 +185,7 @@ def _parts(network: Network) -> dict[str, Part]:
         side, _, part = place.removesuffix(".kernel").partition(".")
         if side == "back":
             part = part.replace(".ahead", ".back")
-        if side in ("encoder", "back") and not part.startswith(GIVEN):
+        if side in ("encoder", "back") and not part.startswith(tuple(f"input.{name}" for name in GIVEN)):
             parts[part][key] = parameter
     return parts
 
@@ -153,7 +198,8 @@ def _reads(network: Network, part: str) -> dict[str, int]:
     index, side, *_ = rest
     encoder, source = network.encoder, network.encoder.input
     if index != "0":
-        sides = [side] if network.back is not None else ["ahead", "back"][: 1 + encoder.config.bidirectional]
+        two = encoder.config.bidirectional and encoder.config.kind == "rnn"
+        sides = [side] if network.back is not None else ["ahead", "back"][: 1 + two]
         return dict.fromkeys(sides, encoder.config.hidden)
     blocks = {"embedding": source.embedding.embedding_dim}
     if isinstance(source, WordInput):
@@ -161,10 +207,6 @@ def _reads(network: Network, part: str) -> dict[str, int]:
                    for name in ("characters", "affixes", "vectors", "context")
                    if (module := getattr(source, name)) is not None}
     return blocks
-
-
-def _pieces(tokenizer: Tokenizer) -> list[str]:
-    return [tokenizer.piece(i) for i in range(len(SPECIALS), tokenizer.size)]
 
 
 def _carry_rows(
@@ -185,19 +227,33 @@ def _carry_rows(
     return {key: which}, f" ({len(shared)} of {len(mine)} {unit})"
 
 
-def _carry(part: Part, source: Part, mine: dict[str, int], theirs: dict[str, int]) -> tuple[Came, str]:
-    """Copy a part whole; of what it reads, `mine`, at least `theirs`. Which numbers, and this in words."""
-    wider = READS in part and theirs.items() < mine.items()
-    for key, parameter in part.items():
-        if key not in source or (source[key].shape != parameter.shape and not (wider and key == READS)):
-            return {}, ""
+def _carry(
+    part: Part, source: Part, mine: dict[str, int], theirs: dict[str, int], other: Set[str]
+) -> tuple[Came, str]:
+    """Copy a part, of what reads inputs as far as both read them, `other` ones apart.
+
+    `mine` and `theirs` are these inputs and how wide they are. Which numbers came, and this in words.
+    """
+    shared = {name for name, size in mine.items() if theirs.get(name) == size} - other
+    whole = shared == mine.keys() == theirs.keys()
+    partly = shared and READS in part and MIXES not in part
+    if not (whole or partly) or any(
+            key not in source or (source[key].shape != parameter.shape and (whole or key != READS))
+            for key, parameter in part.items()):
+        return {}, ""
     came = {key: torch.ones(1, dtype=torch.bool) for key in part}
-    if not wider:
-        for key, parameter in part.items():
-            parameter.copy_(source[key])
-        return came, ""
-    came[READS] = torch.cat([torch.full((1, size), name in theirs) for name, size in mine.items()], dim=1)
     for key, parameter in part.items():
+        if whole or key != READS:
+            parameter.copy_(source[key])
+            continue
+        came[key] = _columns(mine, shared)
         parameter.zero_()
-        parameter.masked_scatter_(came[key], source[key])
-    return came, f" ({sum(theirs.values())} of {sum(mine.values())} inputs)"
+        parameter[:, came[key][0]] = source[key][:, _columns(theirs, shared)[0]]
+    if shared == mine.keys():
+        return came, ""
+    return came, f" ({sum(mine[name] for name in shared)} of {sum(mine.values())} inputs)"
+
+
+def _columns(widths: dict[str, int], chosen: Set[str]) -> Tensor:
+    """(1, I) bool: which columns are of the chosen inputs."""
+    return torch.cat([torch.full((1, size), name in chosen) for name, size in widths.items()], dim=1)
