@@ -27,6 +27,11 @@ from rnntool.console import Stage
 from rnntool.errors import RnntoolError
 from rnntool.formats import Text
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where a file that is open can't be deleted
+    fcntl = None  # type: ignore[assignment]
+
 LARGE = 1 << 26  # bytes of text; more of it lies in files, and so do its tokens
 BLOCK = 1 << 20  # bytes that are handled at once
 MAPPED = 1 << 26  # bytes of a file that stay in the process's memory after they were read
@@ -34,6 +39,7 @@ AROUND = 1 << 16  # bytes that the system maps around a place that is read
 HEADER = 512  # bytes before the numbers of a kept file
 FORMAT = 1  # of kept files
 ABANDONED_S = 86_400.0  # a file that has been half-written for so long is nobody's
+KEPT = 10_000_000_000  # bytes of kept files; beyond that the ones go that were not used for the longest time
 
 Watch = Callable[[Stage], None]
 
@@ -212,11 +218,14 @@ class Texts(Sequence[Text]):
 def keep(blocks: Iterable[Block], dtype: Any, *, key: str, tell: Callable[[str], None]) -> Rows:
     """Rows in the user's cache: those that are there under `key`, or else those of `blocks`, written there.
 
-    `tell` hears where they lie. A damaged file is written anew. `RnntoolError` where there is no room.
+    `tell` hears where they lie, and of files that are deleted, as there is room for `KEPT` bytes. A damaged
+    file is written anew. `RnntoolError` where there is no room.
     """
     path = cache() / f"{key}.tokens"
     rows = _open(path)
     if rows is not None:
+        with suppress(OSError):
+            os.utime(path)  # that it was used
         tell(f"tokens are read from {path}, made for a training before")
         return rows
     try:
@@ -233,7 +242,39 @@ def keep(blocks: Iterable[Block], dtype: Any, *, key: str, tell: Callable[[str],
     rows = _open(path)
     if rows is None:
         raise RnntoolError(f"{path}: what was written can't be read back; is the disk sound?")
+    _prune(path.parent, tell)
     return rows
+
+
+def _prune(folder: Path, tell: Callable[[str], None]) -> None:
+    """Delete kept files that no process has open, the least recently used first, until the rest has room."""
+    found: list[tuple[os.stat_result, Path]] = []
+    for file in folder.glob("*.tokens"):
+        with suppress(OSError):  # another process may be doing the same
+            found.append((file.stat(), file))
+    total = sum(status.st_size for status, _ in found)
+    for status, file in sorted(found, key=lambda pair: pair[0].st_mtime):
+        if total <= KEPT:
+            return
+        if _delete_unused(file):
+            total -= status.st_size
+            tell(f"{file} is deleted ({status.st_size / 1e6:,.0f} MB of tokens, last used "
+                 f"{time.strftime('%Y-%m-%d', time.localtime(status.st_mtime))}): all that is kept there is "
+                 f"to have {KEPT / 1e9:,.0f} GB at most")
+
+
+def _delete_unused(path: Path) -> bool:
+    """Delete a file that no process has open; whether that was so."""
+    try:
+        if fcntl is None:
+            path.unlink()
+        else:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another has it; see `_open`
+                path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def cache() -> Path:
@@ -321,6 +362,9 @@ def _open(path: Path) -> Rows | None:
         file = path.open("rb")
     except OSError:
         return None
+    if fcntl is not None:
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # while it is open; see `_delete_unused`
     try:
         header = json.loads(file.read(HEADER))
         digest = hashlib.blake2b(digest_size=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import subprocess
 import sys
@@ -159,6 +160,31 @@ def test_what_is_half_written_is_never_taken(cache: Path) -> None:
     assert same(store.keep(blocks, np.uint16, key="k", tell=ignore), rows)
 
 
+def test_the_files_used_least_lately_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks, rows = made()
+    told: list[str] = []
+    for age, key in enumerate("dcba"):
+        store.keep(blocks, np.uint16, key=key, tell=ignore)
+        os.utime(cache / f"{key}.tokens", (1e9 - age, 1e9 - age))  # a is the oldest
+    size = (cache / "a.tokens").stat().st_size
+    in_use = store.keep(blocks, np.uint16, key="b", tell=ignore)
+    store.keep(blocks, np.uint16, key="a", tell=ignore)  # no longer the oldest
+    os.utime(cache / "b.tokens", (1, 1))
+    monkeypatch.setattr(store, "KEPT", 3 * size)
+    new = store.keep(blocks, np.uint16, key="new", tell=told.append)
+    assert {path.stem for path in cache.iterdir()} == {"new", "a", "b"}
+    assert same(new, rows) and same(in_use, rows)
+    assert [sentence.split(" (")[0] for sentence in told[1:]] == [
+        f"{cache / name}.tokens is deleted" for name in "cd"]
+    assert "MB of tokens, last used 2001-09-0" in told[1]
+    assert told[1].endswith("): all that is kept there is to have 0 GB at most")
+    del in_use
+    monkeypatch.setattr(store, "KEPT", 0)
+    last = store.keep(blocks, np.uint16, key="last", tell=ignore)
+    assert {path.stem for path in cache.iterdir()} == {"last", "new"}, "those that are open"
+    assert same(last, rows) and same(new, rows)
+
+
 def test_no_room_is_one_sentence(large: None, cache: Path) -> None:
     cache.write_text("a file")
     wanted = "large data is kept there .* failed .*; make room, or name another place with XDG_CACHE_HOME"
@@ -222,10 +248,10 @@ def test_a_large_text_is_learned_as_a_small_one_is(
     assert files_of(tmp_path / "large") == files_of(tmp_path / "small")
     assert figures_of(tmp_path / "large") == figures_of(tmp_path / "small")
     (kept,) = cache.iterdir()
-    written = kept.stat().st_mtime_ns
+    written = kept.stat().st_ino
     once = settings | {"epochs": 1}
     tiny.train("lm", tmp_path / "again", [file], **once)
-    assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [written], "used again, as it is"
+    assert [path.stat().st_ino for path in cache.iterdir()] == [written], "used again, as it is"
     text = file.read_text("utf-8")
     file.write_text(text.replace("soup", "rice", 1).replace(" the ", " teh ", 1), "utf-8")
     tiny.train("lm", tmp_path / "again", [file], force=True, **once)
