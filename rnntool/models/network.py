@@ -174,8 +174,10 @@ def _head(config: NetworkConfig, encoder: Encoder) -> Head:
     raise ValueError(f"unknown head {config.head.kind!r}; choose from lm, classify, tag")
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Learned numbers, shared ones counted once."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def count_parameters(network: Network) -> int:
+    """Numbers that the graph of a network computes its outputs from, shared ones counted once.
 
-
+    Learned or given (pretrained vectors, a language model beside words); without those that only training
+    has, such as a backward language model.
+    """
+    return sum(p.numel() for p in nn.ModuleList([network.encoder, network.head]).parameters())
