@@ -112,7 +112,8 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
     assert len(found["probs"]) == 5
     assert run("tag", "-m", joint, "--probs", input=words).out.split("\n")[2].split("\t")[:4] == [
         "baker", "NOUN", "NOUN-r", "B-PER"]
-    assert run("tag", "-m", joint, "--to", "tokens", input=words).out == "DET ADJ NOUN VERB PUNCT\n"
+    tags = ["DET/DET-e/O", "ADJ/ADJ-l/O", "NOUN/NOUN-r/B-PER", "VERB/VERB-s/O", "PUNCT/PUNCT-./O"]
+    assert run("tag", "-m", joint, "--to", "tokens", input=words).out == " ".join(tags) + "\n"
     unsure = json.loads(run("tag", "-m", joint, "--jsonl", "--threshold", "1", input="qqq zzz").out)
     assert (unsure["upos"], unsure["xpos"], unsure["NER"]) == (["_"] * 2, ["_"] * 2, ["O"] * 2)
     renamed = json.loads(run("tag", "-m", joint, "--jsonl", "--column", "a,b,c", input=words).out)
@@ -906,6 +907,10 @@ def test_train_settings_come_from_everywhere(
     ("lm", "in.txt", "text\n", ["--vectors", "gone.vec", "--tokenizer", "word"], 3,
      "gone.vec: no such file"),
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
+    ("lm", "in.txt", "body\tkind\na\tx\n", ["--text-column", "body"], 2,
+     "--text-column: goes with files in tsv or csv or jsonl, found text; leave it out, or see --from"),
+    ("lm", "in.tsv", "text\tlabel\na\tx\n" * 9, ["--paragraphs"], 2,
+     "--unit: goes with files in text, found tsv"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),
 ])  # fmt: skip
 def test_train_on_bad_data(

@@ -25,18 +25,23 @@ def opened(path: str, kind: str, *, format: str | None, errors: str, say: Say) -
 
 def read_each(
     task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
-    say: Say, targets: bool = True,
+    say: Say, targets: bool = True, formats: set[str] | None = None,
 ) -> Iterator[Any]:
-    """The records of some files one by one, with targets or whether or not they have any."""
+    """The records of some files one by one, with targets or whether or not they have any.
+
+    The formats that the files are in are added to `formats`.
+    """
     for path in paths:
         with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
+            if formats is not None:
+                formats.add(found)
             yield from task.read(lines, found, settings, targets=targets)
 
 
 def read_all(
     task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
-    say: Say, targets: bool = True,
+    say: Say, targets: bool = True, formats: set[str] | None = None,
 ) -> list[Any]:
-    """All records of some files."""
-    return list(read_each(
-        task, paths, format=format, settings=settings, errors=errors, say=say, targets=targets))
+    """All records of some files; see `read_each`."""
+    return list(read_each(task, paths, format=format, settings=settings, errors=errors, say=say,
+                          targets=targets, formats=formats))

@@ -42,6 +42,9 @@ from rnntool.training.optim import Frozen, weights_of
 from rnntool.training.vectors import read_vectors
 
 JOB, TASK = "job.json", "task"
+# settings that only some formats read, and what they are where nobody chose
+READ_BY = {"text_column": (None, ("tsv", "csv", "jsonl")),
+           "label_column": (None, ("tsv", "csv", "jsonl", "fasttext")), "unit": ("line", ("text",))}
 FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name what is read, too
 
 
@@ -134,9 +137,11 @@ def train(
     torch.set_num_threads(threads or cores())
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
-    train_records, dev_records = _read(job, kind, say, watch)
+    formats: set[str] = set()
+    train_records, dev_records = _read(job, kind, formats, say, watch)
     _check_dev(dev_records, settings)
-    raw_records = _read_raw(settings, job, say)
+    raw_records = _read_raw(settings, job, formats, say)
+    _check_formats(formats, settings)
     base = reader = None
     if settings.init:  # a network of words has no choice of tokens
         base = transfer.Base(settings.init, job.places["init"], getattr(settings, "tokenizer", "word"))
@@ -321,12 +326,12 @@ def _check_place(out: Path, *, force: bool) -> None:
 
 
 def _read(
-    job: Job, kind: type[Task[Any, Any, Any]], say: Say, watch: Callable[[Stage], None]
+    job: Job, kind: type[Task[Any, Any, Any]], formats: set[str], say: Say, watch: Callable[[Stage], None]
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Training and dev records."""
+    """Training and dev records; their files' formats are added to `formats`."""
     def read(paths: list[str]) -> Sequence[Any]:
-        records = read_each(
-            kind, paths, format=job.format, settings=job.settings, errors=job.encoding_errors, say=say)
+        records = read_each(kind, paths, format=job.format, settings=job.settings,
+                            errors=job.encoding_errors, say=say, formats=formats)
         return Texts.collect(records, watch=watch) if kind is LMTask else list(records)
 
     records = read(job.train)
@@ -341,12 +346,12 @@ def _read(
     return split(records, job.settings, ordered=ordered)
 
 
-def _read_raw(settings: Settings, job: Job, say: Say) -> list[Any]:
+def _read_raw(settings: Settings, job: Job, formats: set[str], say: Say) -> list[Any]:
     """Records to learn from without targets, in whatever format their file is."""
     if "raw" not in job.places:
         return []
     return read_all(TASKS[job.task], [job.places["raw"]], format=None, settings=settings,
-                    errors=job.encoding_errors, say=say, targets=False)
+                    errors=job.encoding_errors, say=say, targets=False, formats=formats)
 
 
 def split(
@@ -371,6 +376,14 @@ def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
     if not dev and (settings.patience or settings.schedule == "plateau"):
         raise UsageError(f"{watching}: want records for development to watch, found none; give --dev, or a "
                          "--dev-fraction of several records")
+
+
+def _check_formats(formats: set[str], settings: Settings) -> None:
+    """Refuse settings that say how to read formats that no file is in."""
+    for name, (usual, reading) in READ_BY.items():
+        if getattr(settings, name, usual) != usual and not formats.intersection(reading):
+            raise UsageError(f"{config.flag(name)}: goes with files in {' or '.join(reading)}, found "
+                             f"{' and '.join(sorted(formats))}; leave it out, or see --from")
 
 
 def _check_unfreezing(settings: Settings, epochs: int) -> None:
