@@ -77,6 +77,11 @@ class Lines:
                 return
             self._fill()
 
+    def back(self, line: str) -> None:
+        """Take the line last returned back: it comes again."""
+        self.number -= 1
+        self._pending.appendleft(line)
+
     def head(self) -> str:
         """The beginning of what is to be returned yet: all that was read, at least a line if there is one."""
         while not (self._pending or self._ended):

@@ -109,6 +109,15 @@ def test_dynamic_evaluation_that_diverges_is_an_error(writer: Path) -> None:
         dynamic_nats(network, task, TEXTS, Dynamic(lr=math.inf), CPU)
 
 
+def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
+    writer: Path, text_file: Path, run: Run
+) -> None:
+    done = run("evaluate", text_file, "-m", writer, "--dynamic", "--dynamic-lr", "20", "--dynamic-decay", "0")
+    assert (done.code, done.out) == (2, "")
+    assert "--dynamic: want a model that learns from the text, found a perplexity of " in done.err
+    assert done.err.endswith("; lower --dynamic-lr\n") and done.err.count("\n") == 1
+
+
 def test_evaluate_reports_them_under_their_own_names(writer: Path, text_file: Path, run: Run) -> None:
     base = ["evaluate", text_file, "-m", writer, "--json"]
     plain = json.loads(run(*base).out)

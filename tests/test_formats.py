@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
@@ -29,8 +30,10 @@ from rnntool.formats import (
     read_sentences,
     read_texts,
     sentence_writer,
+    whole_record,
 )
 from rnntool.streams import Lines
+from rnntool.tokenize import split_words
 
 BOM = "\ufeff"
 ODD = "a\u2028b\u0085c\x0cd\x1ce\u00a0f\x0bg"  # nothing in it ends a line or parts two words
@@ -307,6 +310,25 @@ CONLL = (
     "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ  I-VP O \n\n\n"
     "-DOCSTART-\n\n\n# NN I-NP O\n\u00a0 SP O O\n\n-DOCSTART- -X- -X- O"
 )
+
+
+def test_conll_tells_whether_a_record_can_be_had() -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as pipe, os.fdopen(write_end, "wb", 0) as to:
+        lines = Lines(pipe, name="x")
+        records = read_sentences(lines, format="conll", split=split_words)
+        ready = whole_record("conll")
+        steps = [  # what arrives, and the words of the records that can be had then
+            ("EU X\n", []), ("-DOCSTART- O\n", [["EU"]]), ("\n", []), ("a X\n", []), ("\n", [["a"]]),
+            ("-DOCSTART- O\n\n", []), ("\n", [[]]), ("b X\n\n-DOCSTART-\n", [["b"]]),
+            ("c X\n-DOCSTART-\n-DOCSTART-\n\nd X\n\n", [["c"], ["d"]]),
+        ]
+        for text, wanted in steps:
+            to.write(text.encode())
+            found = []
+            while lines.ready(ready):
+                found.append(next(records).words)
+            assert found == wanted, text
 
 
 def test_conll_documents_blank_lines_and_missing_newline() -> None:
@@ -682,6 +704,17 @@ def test_html_entities_are_one_run_of_the_text_as_it_was() -> None:
     )
     assert out == sentence_writer("html", probs=True)(sentence, tagged)
     assert sentence_writer("html")(Sentence([]), Tagged([])) == "<p></p>\n"
+
+
+def test_of_several_columns_a_word_has_all_its_tags() -> None:
+    sentence = Sentence(["New", "York"])
+    tagged = Tagged(["B-LOC", "I-LOC"], [0.5, 1.0], more=[["PROPN", "PROPN"], ["a<b", "_"]])
+    out = [sentence_writer(name)(sentence, tagged) for name in ("tokens", "inline")]
+    assert out == ["B-LOC/PROPN/a<b I-LOC/PROPN/_\n", "New_B-LOC/PROPN/a<b York_I-LOC/PROPN/_\n"]
+    page = sentence_writer("html", probs=True)(sentence, tagged)
+    assert re.sub(r"--hue:\d+", "", page) == (
+        '<p><mark style="">New<small>B-LOC/PROPN/a&lt;b 0.5000</small></mark> '
+        '<mark style="">York<small>I-LOC/PROPN/_ 1.0000</small></mark></p>\n')
 
 
 # every format

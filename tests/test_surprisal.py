@@ -151,7 +151,7 @@ def subwords(models: Path, text_file: Path) -> Path:
 
 
 TEXTS = ["the baker sings .", "", "the  bakers\tdanced", " the", "the ", "the\u2003baker \u00a0x",
-         "a\u2581b c"]  # fmt: skip
+         "a\u2581b c", " ", " \t "]  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -57,7 +57,8 @@ def run(
               "interval": _interval(found, task.criterion)}
     if isinstance(task, LMTask):
         for name, given in adaptive.items():
-            report |= _adapted(loaded, task, records, name, given, device=device, threads=threads)
+            report |= _adapted(loaded, task, records, name, given, plain=report["perplexity"], device=device,
+                               threads=threads)
     if other and shared:
         theirs = other.task.evaluate(other.engine, records)
         _warn(other, theirs, files, tell)
@@ -74,15 +75,23 @@ def run(
 
 def _adapted(
     loaded: Model, task: LMTask, records: Sequence[Any], name: str, given: Mapping[str, Any], *,
-    device: str, threads: int,
+    plain: float, device: str, threads: int,
 ) -> dict[str, Any]:
-    """The perplexity of a model that learns from the records as it reads them, and the settings of that."""
+    """The perplexity of a model that learns from the records as it reads them, and the settings of that.
+
+    `plain` is the one without. `UsageError` where learning has made the model worse than guessing is.
+    """
     from rnntool.training import adaptive
 
     kind = {"dynamic": adaptive.Dynamic, "cache": adaptive.Cache}[name]
     settings = kind(**{key: value for key, value in given.items() if value is not None})
     found = adaptive.perplexity(loaded.folder, loaded.config, task, records, settings, device=device,
                                 threads=threads)
+    entries = task.tokenizer.size
+    if name == "dynamic" and found > max(plain, entries):
+        raise UsageError(f"--dynamic: want a model that learns from the text, found a perplexity of "
+                         f"{found:.4g} where it has {plain:.4g} without and guessing {entries:,}; lower "
+                         "--dynamic-lr")
     return {f"perplexity_{name}": found, name: asdict(settings)}
 
 

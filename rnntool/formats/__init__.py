@@ -110,7 +110,7 @@ def sentence_writer(format: str, *, column: str | None = None, probs: bool = Fal
     """A function of a Sentence and its Tagged that returns the exact text to write, in one of WRITE_FORMATS.
 
     `column` is where CoNLL-U and JSONL put the tags, as `read_sentences` takes it; CoNLL adds as many, and
-    the other formats have a place for the first column only. The writer's `header` comes before the first
+    the other formats join the tags of a word. The writer's `header` comes before the first
     record and its `footer` after the last. One writer serves one output, whatever the number of inputs.
     Raises UsageError.
     """

@@ -34,13 +34,17 @@ def is_blank(line: str) -> bool:
 
 
 def whole(lines: Iterable[str]) -> bool:
-    """Whether lines hold the end of a record, which is a blank one, but none behind a -DOCSTART- line."""
-    outside = False
+    """Whether lines hold the end of a record: a blank one, but the one behind a -DOCSTART- line; or that."""
+    words = outside = False
     for line in lines:
-        if not is_blank(line):
-            outside = line.startswith(_DOCSTART)
+        if line.startswith(_DOCSTART):
+            if words:
+                return True
+        elif not is_blank(line):
+            words = True
         elif not outside:
             return True
+        outside = line.startswith(_DOCSTART)
     return False
 
 
@@ -56,20 +60,22 @@ def read(
     places = [(column, _index(column)) for column in columns]
     block = _Block()
     for line in lines:
-        if is_blank(line):
-            if block.before and not block.rows and block.before[-1].startswith(_DOCSTART):
+        if line.startswith(_DOCSTART):
+            if not block.rows:
                 block.before.append(line)
                 continue
-            block.after = line
-        elif not line.startswith(_DOCSTART):
+            lines.back(line)  # it is of what follows, which `whole` is to see from its beginning
+        elif not is_blank(line):
             block.start = block.start or lines.number
             block.rows.append(line)
             continue
-        if block.rows or block.after:
-            yield _sentence(block, lines, places, need_tags)
-            block = _Block(block.separator)
-        if line.startswith(_DOCSTART):
+        elif block.before and not block.rows and block.before[-1].startswith(_DOCSTART):
             block.before.append(line)
+            continue
+        else:
+            block.after = line
+        yield _sentence(block, lines, places, need_tags)
+        block = _Block(block.separator)
     if block.rows or block.before:
         block.cut = True
         yield _sentence(block, lines, places, need_tags)

@@ -82,6 +82,10 @@ class Tagged:
     nbest: list[tuple[list[str], float]] | None = None
     more: Sequence[list[str]] = ()
 
+    def joined(self) -> list[str]:
+        """One string a word: its tag, and those of further columns behind it with slashes between."""
+        return list(map("/".join, zip(self.tags, *self.more, strict=True))) if self.more else self.tags
+
     def entities(self) -> list[tuple[int, int, str]] | None:
         """(first word, word after the last, label) of each entity; None where the tags are of no IOB style.
 

@@ -66,19 +66,19 @@ def read_tokens(lines: Lines) -> Iterator[Sentence]:
 
 
 class TagsWriter(SentenceWriter):
-    """One line of tags, separated by single spaces."""
+    """One line of tags, separated by single spaces; those of several columns are joined by slashes."""
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """`DET NOUN` and a line ending."""
-        return " ".join(one_line(tagged.tags)) + "\n"
+        return " ".join(one_line(tagged.joined())) + "\n"
 
 
 class InlineWriter(SentenceWriter):
-    """One line of `word_TAG`, separated by single spaces."""
+    """One line of `word_TAG`, separated by single spaces; of several columns `word_TAG/TAG`."""
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """`the_DET cat_NOUN` and a line ending."""
-        words, tags = one_line(sentence.words), one_line(tagged.tags)
+        words, tags = one_line(sentence.words), one_line(tagged.joined())
         return " ".join([f"{word}_{tag}" for word, tag in zip(words, tags, strict=True)]) + "\n"
 
 
@@ -121,7 +121,8 @@ def _hue(label: str) -> int:
 class HtmlWriter(SentenceWriter):
     """One self-contained page: a paragraph a sentence, words (or entities, each in one run) coloured by tag.
 
-    The colour depends on the label alone, so that pages can be compared. Nothing is loaded and nothing runs.
+    The colour depends on the label alone, so that pages can be compared. Of several columns each word has all
+    its tags, and the colour of the first. Nothing is loaded and nothing runs.
     """
 
     header = _PAGE
@@ -133,9 +134,9 @@ class HtmlWriter(SentenceWriter):
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """`<p>…</p>` and a line ending."""
-        runs = tagged.entities()
+        runs = None if tagged.more else tagged.entities()
         if runs is None:
-            runs = [(i, i + 1, tag) for i, tag in enumerate(tagged.tags)]
+            runs = [(i, i + 1, tag) for i, tag in enumerate(tagged.joined())]
         starts, ends, text = _layout(sentence)
         parts: list[str] = []
         done = 0  # characters written so far
@@ -145,7 +146,8 @@ class HtmlWriter(SentenceWriter):
             if self._probs and tagged.probs:
                 prob = f" {sum(tagged.probs[first:after]) / (after - first):.4f}"
             inside = f"{escape(text[start:end])}<small>{escape(label)}{prob}</small>"
-            parts += (escape(text[done:start]), f'<mark style="--hue:{_hue(label)}">{inside}</mark>')
+            hue = _hue(tagged.tags[first] if tagged.more else label)
+            parts += (escape(text[done:start]), f'<mark style="--hue:{hue}">{inside}</mark>')
             done = end
         return _paragraph([*parts, escape(text[done:])])
 

@@ -94,24 +94,25 @@ class Scored:
 
         The first word's is not divided: nothing has to end before it. So the surprisals of all words and of
         the end sum to the record's, and at each place behind a word the probabilities of all words that can
-        follow, and of the end, sum to one.
+        follow, and of the end, sum to one. White space without a word is the end's.
         """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
+        if not spans:
+            return [Unit("</s>", len(text), len(text), -self.total_nats / math.log(2))]
         groups: list[list[int]] = [[] for _ in spans]
         word = 0
         for i, token in enumerate(self.tokens):
             while word + 1 < len(spans) and token.start >= spans[word][1]:
                 word += 1
-            if groups:
-                groups[word].append(i)
+            groups[word].append(i)
         units = self._units(text, spans, groups)
         if self.log_ends is None:
             return units
         # the token behind each word
         behind: list[int | None] = [group[0] if group else None for group in groups[1:]]
-        if groups:  # space behind the last word ends it before EOS can
-            spaced = bool(self.tokens) and self.tokens[-1].end > spans[-1][1]
-            behind.append(None if spaced else len(self.tokens))
+        # space behind the last word ends it before EOS can
+        spaced = bool(self.tokens) and self.tokens[-1].end > spans[-1][1]
+        behind.append(None if spaced else len(self.tokens))
         for k, place in enumerate(behind):
             bits = -self.log_ends[place] / math.log(2) if place is not None else 0.0
             units[k] = units[k]._replace(surprisal_bits=units[k].surprisal_bits + bits)
