@@ -186,6 +186,17 @@ class Pipe:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
+def test_a_line_that_is_taken_back_comes_again() -> None:
+    lines = Lines(io.BytesIO(b"one\ntwo\nthree"), name="x")
+    each = iter(lines)
+    assert [next(each), next(each), lines.place()] == ["one\n", "two\n", "x:2"]
+    lines.back("two\n")
+    assert (lines.place(), lines.head()) == ("x:1", "two\n")
+    assert [(line, lines.number) for line in each] == [("two\n", 2), ("three", 3)]
+    lines.back("three")  # at the end, too
+    assert list(lines) == ["three"]
+
+
 def test_ready_on_a_live_pipe() -> None:
     pipe = Pipe()
     lines, each = pipe.lines, iter(pipe.lines)
