@@ -133,7 +133,7 @@ def test_records_with_labels_are_held_out_at_random(
 ) -> None:
     settings = config.resolve("lm", {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
-    records, held = _read(job, LMTask, lambda message: None, lambda stage: None)
+    records, held = _read(job, LMTask, set(), lambda message: None, lambda stage: None)
     assert (len(records), len(held)) == (108, 12)
     assert {label for record in held for label in record.labels} == labels
 

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -152,9 +152,10 @@ def train(
         vectors = read_vectors(job.places["vectors"], limit=settings.vectors_limit)
     found = {
         "train": _fingerprint(train_records), "dev": _fingerprint(dev_records),
-        "raw": _fingerprint(raw_records), "vectors": _digest(*map(str.encode, vectors[0]), vectors[1]),
-        "init": _digest(base.content() if base else None),
-        "features": _digest(reader.content() if reader else None),
+        "raw": _fingerprint(raw_records),
+        "vectors": _digest([*map(str.encode, vectors[0]), vectors[1]] if settings.vectors else []),
+        "init": _digest([base.content()] if base else []),
+        "features": _digest([reader.content()] if reader else []),
     }
     if before is not None:
         _check_content(job, before, found)
@@ -408,16 +409,16 @@ def _fingerprint(records: Sequence[Any]) -> str:
     if isinstance(records, Texts):
         return records.digest().hex()
     names = ("text", "labels", "words", "tags", "more")
-    return _digest(*(repr([getattr(record, name, None) for name in names]).encode("utf-8", "surrogatepass")
-                     for record in records))
+    return _digest(repr([getattr(record, name, None) for name in names]).encode("utf-8", "surrogatepass")
+                   for record in records)
 
 
-def _digest(*parts: Any) -> str:
-    """A digest of bytes and arrays; None is nothing."""
+def _digest(parts: Iterable[Any]) -> str:
+    """A digest of bytes and arrays."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        if part is not None:
-            digest.update(part)
+        digest.update(part)
+        digest.update(b"\0")
     return digest.hexdigest()
 
 

@@ -150,8 +150,12 @@ class Base:
 
 
 def _words_of_vectors(folder: Path) -> list[str]:
-    """The words whose vectors a model was given, in their order."""
-    return (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
+    """The words whose vectors a model was given, in their order; `ModelError` where these are damaged."""
+    try:
+        return (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{folder / 'vectors.txt'}: is damaged ({error}); copy or train the model again"
+                         ) from None
 
 
 def _given_alike(network: Network, source: Network, mine: Rows, theirs: Rows) -> set[str]:
