@@ -1109,5 +1109,5 @@ def test_evaluate_gives_one_batch_all_threads(
     assert asked[0]["side_by_side"] is False
     for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):
         loaded = load(tagger, threads=3, side_by_side=side_by_side)
-        session = loaded.engine.session  # type: ignore[attr-defined]
-        assert (loaded.workers, session.get_session_options().intra_op_num_threads) == (workers, threads)
+        options = loaded.engine.session.get_session_options()  # type: ignore[attr-defined]
+        assert (loaded.pipeline.workers, options.intra_op_num_threads) == (workers, threads)

@@ -72,7 +72,8 @@ def loaded(request: pytest.FixtureRequest, cook: Path) -> Model:
     """The model with either engine."""
     found = model.load(cook, threads=1)
     if request.param == "torch":
-        found.engine = TorchEngine(load_network(cook, found.config), torch.device("cpu"))
+        engine = TorchEngine(load_network(cook, found.config), torch.device("cpu"))
+        return Model(cook, found.config, found.task, engine)
     return found
 
 

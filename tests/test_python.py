@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
@@ -15,7 +13,7 @@ import rnntool
 from rnntool.decoding import Sampling
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.formats import Pair
-from rnntool.model import AHEAD, WINDOW
+from rnntool.pipeline import AHEAD, WINDOW
 
 
 class Endless:
@@ -109,48 +107,6 @@ def test_generate_stops_before_a_text(writer: Path) -> None:
     for sample in loaded.generate(beam=3, n=2, max_tokens=30, stop=" "):
         assert (len(sample.tokens), len(sample.log_probs)) == (len(sample.text), 1)
         assert " " not in sample.text
-
-
-@pytest.mark.parametrize("stop", ["e ", "s", "zzz"])
-def test_a_stop_that_several_tokens_spell(writer: Path, stop: str) -> None:
-    model = rnntool.load(writer, threads=1)
-    prompt = "the baker sings . " * 20
-    free = list(model.generate([prompt], n=20, seed=4, max_tokens=30))
-    cut = list(model.generate([prompt], n=20, seed=4, max_tokens=30, stop=stop))
-    assert [sample.text for sample in cut] == [sample.text.split(stop)[0] for sample in free]
-
-
-def test_ten_thousand_prompts_are_read_a_batch_at_a_time_and_answered_in_order(writer: Path) -> None:
-    model = rnntool.load(writer, threads=1)
-    read = [0]
-
-    def prompts() -> Iterator[str]:
-        for i in range(10_000):
-            read[0] += 1
-            yield "the baker"[: i % 9]
-
-    steps = []
-    run = model.engine.run
-
-    def counted(arrays: Any, outputs: Any = None) -> Any:
-        steps.append(arrays["tokens"].shape)
-        return run(arrays, outputs)
-
-    model.engine.run = counted  # type: ignore[method-assign]
-    for i, sample in enumerate(model.generate(prompts(), max_tokens=2, min_tokens=2)):
-        assert (sample.index, sample.prompt) == (i, "the baker"[: i % 9])
-        assert read[0] <= i + 64
-    assert i == 9_999
-    assert len(steps) <= 2 * math.ceil(10_000 / 64), "a batch reads its prompts and then one token"
-
-
-def test_no_run_of_tokens_comes_twice(writer: Path) -> None:
-    model = rnntool.load(writer, threads=1)
-    for beam in (0, 2):
-        (sample,) = model.generate(["the baker "], max_tokens=60, min_tokens=40, no_repeat_ngram=3, beam=beam)
-        text = sample.prompt + sample.text
-        runs = [text[i : i + 3] for i in range(len(text) - 2)]
-        assert len(set(runs)) == len(runs) > 40
 
 
 def test_an_unknown_character_is_named(writer: Path) -> None:

@@ -27,9 +27,9 @@ from rnntool.labels import SCHEMES, convert, spans
 from rnntool.streams import Lines
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.base import Criterion, by_length, excerpt, pad
-from rnntool.tasks.lm import EngineStep, Scored
+from rnntool.tasks.lm import Scored
 from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
-from rnntool.tokenize import BOS, EOS, UNK, Token, WordTokenizer
+from rnntool.tokenize import EOS, UNK, Token, WordTokenizer
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -284,7 +284,7 @@ def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.M
 
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 50)
-    monkeypatch.setattr("rnntool.model.WINDOW", 10)
+    monkeypatch.setattr("rnntool.pipeline.WINDOW", 10)
     loaded = model.load(tagger, threads=1)
     sentences = [[f"w{i}", f"x{i}"] for i in range(200)]
     want = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
@@ -591,30 +591,6 @@ def test_a_stream_in_columns_is_scored_whole(writer: Path, monkeypatch: pytest.M
     assert stream.score(Stateless({}), texts)["perplexity"] == pytest.approx(want)
     assert stream.report(Stateless({}), texts)["perplexity"] == pytest.approx(want)
 
-
-def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
-    loaded = model.load(writer, threads=1)
-    task = loaded.require(LMTask)
-    prompts = [[BOS, *task.tokenizer.encode(text)] for text in ("the baker sings .", "the", "a teacher")]
-    want, states = EngineStep(loaded.engine, budget=8192).start(prompts)
-    seen: list[int] = []
-
-    class Watched:
-        initial_state = loaded.engine.initial_state
-
-        def run(self, arrays: Any, outputs: Any = None) -> Any:
-            seen.append(arrays["tokens"].size)
-            return loaded.engine.run(arrays, outputs)
-
-    have, others = EngineStep(Watched(), budget=5).start(prompts)
-    assert max(seen) <= 5
-    read = sum(seen)
-    again, _ = EngineStep(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
-    np.testing.assert_allclose(again, want[[2, 0, 2, 2]], atol=1e-5)
-    assert sum(seen) - read < read, "what comes twice is read once"
-    np.testing.assert_allclose(have, want, atol=1e-5)
-    for name, state in states.items():
-        np.testing.assert_allclose(others[name], state, atol=1e-5)
 
 
 def test_words_unseen_in_training_are_out_of_vocabulary() -> None:

@@ -11,7 +11,7 @@ from rnntool.commands.inputs import Inputs
 from rnntool.decoding import Sampling
 from rnntool.errors import UsageError
 from rnntool.formats import read_texts
-from rnntool.model import Generated
+from rnntool.generation import Generated
 from rnntool.overlap import Copied, Source
 from rnntool.streams import open_lines, open_output
 from rnntool.tasks import LMTask
@@ -70,8 +70,6 @@ def run(
                 show(between)
             else:
                 show(sample.prompt + sample.text + between)
-
-
     if source:
         share = f"{copies / runs:.1%}" if runs else "none"
         tell(f"{copied}: has {share} of the {runs:,} runs of {copied_words} words in the new text")

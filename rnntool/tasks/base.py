@@ -19,7 +19,6 @@ from rnntool.streams import Lines
 
 Arrays = dict[str, NDArray[Any]]
 IGNORE = -1  # target of a padded position
-EVALUATION_BUDGET = 8192  # padded words in a batch, where a whole file is judged
 
 Record = TypeVar("Record")
 Example = TypeVar("Example")
@@ -116,6 +115,7 @@ class Task(ABC, Generic[Record, Example, Result]):
     name: ClassVar[str]
     criterion: Criterion
     settings: Any
+    budget: int = 8192  # padded tokens in a batch, at most: what a network makes of them has to fit in memory
 
     @classmethod
     @abstractmethod

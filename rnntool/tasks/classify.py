@@ -19,7 +19,6 @@ from rnntool.formats import Text, read_texts
 from rnntool.labels import Labels
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
-    EVALUATION_BUDGET,
     IGNORE,
     Arrays,
     Criterion,
@@ -271,7 +270,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
         """The logits (N, L) of the examples of a file that fits in memory."""
         logits = np.zeros((len(examples), len(self.labels)), np.float32)
-        for batch in by_length([len(example.tokens) for example in examples], EVALUATION_BUDGET):
+        for batch in by_length([len(example.tokens) for example in examples], self.budget):
             logits[batch] = self.run(engine, self.collate([examples[i] for i in batch]))["logits"]
         return logits
 

@@ -147,7 +147,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         self.tokenizer = tokenizer
         self.settings = settings
         self.labels = labels
-        self.budget = max(64, min(8192, LOGITS_BUDGET // tokenizer.size))  # padded tokens in a batch
+        self.budget = max(64, min(self.budget, LOGITS_BUDGET // tokenizer.size))
         self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1 for what ends the word before it
         self.ends_word[[*tokenizer.openers, EOS]] = 1
         self.of_words = isinstance(tokenizer, WordTokenizer)
@@ -463,50 +463,6 @@ def _pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(map(tokenizer.piece, tokenizer.encode(text)))
 
 
-class EngineStep:
-    """A language model as `rnntool.decoding` wants it: reads tokens, gives logits, passes its state on."""
-
-    def __init__(self, engine: Engine, *, budget: int) -> None:
-        self.engine = engine
-        self.budget = budget  # padded tokens read at once
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[NDArray[Any], Arrays]:
-        """Read prompts (B of them, of any lengths): logits (B, V) of what follows, and the states."""
-        places: dict[tuple[int, ...], int] = {}  # samples of one prompt read it once
-        which = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        rows = [np.array(prompt, np.int32) for prompt in places]
-        parts = []
-        for batch in by_length([len(row) for row in rows], self.budget):
-            tokens, lengths = pad([rows[i] for i in batch], PAD)
-            state = self.engine.initial_state(len(batch))
-            # Only a row alone can be beyond the budget; it is read in pieces, for its logits are many.
-            for start in range(0, len(tokens), self.budget):
-                piece = tokens[start : start + self.budget]
-                ends = np.minimum(lengths - start, len(piece))
-                logits, state = self._read(piece, ends, state)
-            parts.append((batch, logits[ends - 1, np.arange(len(batch))], state))
-        order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))[which]
-        state = {name: np.concatenate([state[name] for _, _, state in parts], axis=1) for name in parts[0][2]}
-        return np.concatenate([logits for _, logits, _ in parts])[order], self.select(state, order)
-
-    def advance(self, tokens: NDArray[Any], state: Arrays) -> tuple[NDArray[Any], Arrays]:
-        """Read one token a row."""
-        logits, state = self._read(tokens[None].astype(np.int64), np.ones(len(tokens), np.int32), state)
-        return logits[0], state
-
-    def select(self, state: Arrays, rows: NDArray[Any]) -> Arrays:
-        """The states of some rows."""
-        return {name: np.ascontiguousarray(values[:, rows]) for name, values in state.items()}
-
-    def _read(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
-    ) -> tuple[Any, Arrays]:
-        arrays: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
-        outputs = self.engine.run(arrays | state, ["logits", *map(next_name, state)])
-        return outputs["logits"], {name: outputs[next_name(name)] for name in state}
-
-
 def next_name(state: str) -> str:
     """The output that holds what the input `state` becomes: `state.0.h` → `next.0.h`."""
     return "next" + state.removeprefix("state")
-

@@ -19,7 +19,6 @@ from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
 from rnntool.labels import Labels, load_labels, save_labels
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
-    EVALUATION_BUDGET,
     IGNORE,
     Arrays,
     Engine,
@@ -281,7 +280,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         self, engine: Engine, records: Sequence[Sentence]
     ) -> Iterator[tuple[list[int], list[Sentence], Arrays]]:
         """Batches of like length: the places of their records, these, and what the network gives for them."""
-        for batch in by_length([len(sentence.words) for sentence in records], EVALUATION_BUDGET):
+        for batch in by_length([len(sentence.words) for sentence in records], self.budget):
             sentences = [records[i] for i in batch]
             yield batch, sentences, self.run(engine, self.encode(sentences))
 
