@@ -92,10 +92,7 @@ class Model:
         task = self.require(TagTask)
         if scheme is not None and scheme not in SCHEMES:
             raise UsageError(f"scheme: want one of {', '.join(SCHEMES)}, found {scheme!r}")
-
-        def decode(batch: Sequence[Sentence], outputs: Any) -> list[Tagged]:
-            return task.decode(batch, outputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
-
+        decode = partial(task.decode, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
         return self.pipeline.run(records, decode, ready=ready, flush=flush)
 
     def classify(self, texts: Iterable[str | Text]) -> Iterator[Classified]:

@@ -11,12 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import decoding, metrics, tokenize
+from rnntool import metrics, tokenize
 from rnntool.calibration import Calibration, fit_temperature
 from rnntool.config import ClassifySettings
 from rnntool.errors import DataError
 from rnntool.formats import Text, read_texts
 from rnntool.labels import Labels
+from rnntool.numerics import softmax
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
     IGNORE,
@@ -196,7 +197,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
     def probabilities(self, outputs: Arrays) -> NDArray[Any]:
         """Probabilities (B, L) of the labels of a batch."""
         logits = outputs["logits"]
-        return 1 / (1 + np.exp(-logits)) if self.multi_label else decoding.softmax(logits)
+        return 1 / (1 + np.exp(-logits)) if self.multi_label else softmax(logits)
 
     def decode(self, records: Sequence[Text], outputs: Arrays, *, top: int | None = None) -> list[Classified]:
         """Labels of a batch; `top` are ranked, all by default."""

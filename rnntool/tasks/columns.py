@@ -15,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import decoding, metrics
+from rnntool import chains, metrics
 from rnntool.calibration import fit_chain_temperature, fit_temperature
-from rnntool.decoding import Floats, Ints
 from rnntool.errors import DataError
 from rnntool.labels import OUTSIDE, Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
+from rnntool.numerics import Floats, Ints
 from rnntool.significance import Counts
 from rnntool.tasks.base import IGNORE, Criterion
 
@@ -79,14 +79,14 @@ class TagColumn:
         if self.scheme is None and learned is None:
             ids: Ints = emissions.argmax(-1)
             return ids
-        return decoding.viterbi(emissions, lengths, *self.chain(learned))[0]
+        return chains.viterbi(emissions, lengths, *self.chain(learned))[0]
 
     def log_probs(
         self, emissions: Floats, lengths: Ints, learned: Chain | None, temperature: float = 1.0
     ) -> Floats:
         """Log-probability of each label at each word (T, B, L), of all scores divided by a temperature."""
         start, transitions, end = (scores / temperature for scores in self.chain(learned))
-        return decoding.marginals(emissions / temperature, lengths, start, transitions, end)
+        return chains.marginals(emissions / temperature, lengths, start, transitions, end)
 
     def temperature(self, batches: Sequence[Scored], learned: Chain | None) -> float:
         """What the scores of some batches want to be divided by."""

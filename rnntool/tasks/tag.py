@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import decoding, metrics, tokenize
+from rnntool import chains, metrics, tokenize
 from rnntool.calibration import Calibration
 from rnntool.config import TagSettings
 from rnntool.errors import DataError
@@ -207,7 +207,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         self, tagged: list[Tagged], outputs: Arrays, lengths: NDArray[np.int32], k: int, scheme: str
     ) -> None:
         column, emissions, learned = self._scores(outputs)[0]
-        found = decoding.nbest(emissions, lengths, *column.chain(learned), k=k)
+        found = chains.nbest(emissions, lengths, *column.chain(learned), k=k)
         for result, paths in zip(tagged, found, strict=True):
             result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), score)
                             for path, score in paths]
@@ -294,8 +294,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         cuts = np.cumsum([len(column.labels) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
-        chains = [learned, *[None] * len(cuts)]
-        return list(zip(self.columns, emissions, chains, strict=True))
+        return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
 
 
 def _mistakes(

@@ -1,0 +1,194 @@
+"""How the next token is drawn from logits: temperature, cuts, penalty. Knows one step and no text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rnntool.errors import UsageError
+from rnntool.numerics import Floats, Ints
+
+CACHED = 1 << 13  # probabilities looked at together: the processor's caches hold them
+_COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn; the cuts come in this order. UsageError for values out of range."""
+
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest token."""
+    top_k: int = 0
+    """Keep this many of the likeliest tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Of those keep the fewest likeliest that hold this share of the probability (Holtzman et al., 2020)."""
+    min_p: float = 0.0
+    """Of those keep the ones at least this fraction as likely as the likeliest."""
+    typical: float = 1.0
+    """Of those keep the fewest that hold this share of the probability, those first whose surprisal is
+    nearest to what is expected, the entropy (Meister et al., 2023)."""
+    repetition_penalty: float = 1.0
+    """Before all this, divide the positive and multiply the negative logits of tokens seen already by this
+    (Keskar et al., 2019)."""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        ranges = {
+            "temperature": (0 <= self.temperature < math.inf, "a number of at least 0"),
+            "top_k": (self.top_k >= 0, "a whole number of at least 0"),
+            "top_p": (0 < self.top_p <= 1, "a share above 0 and up to 1"),
+            "min_p": (0 <= self.min_p <= 1, "a fraction from 0 to 1"),
+            "typical": (0 < self.typical <= 1, "a share above 0 and up to 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "a number above 0"),
+        }
+        for name, (good, want) in ranges.items():
+            if not good:
+                raise UsageError(f"--{name.replace('_', '-')}: want {want}, found {getattr(self, name)}")
+
+
+def sample(
+    logits: Floats,
+    uniforms: Floats,
+    sampling: Sampling,
+    *,
+    banned: Sequence[int] = (),
+    forbidden: Sequence[Sequence[int]] | None = None,
+    seen: npt.NDArray[np.bool_] | None = None,
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Draw one token a row from logits (B, V): ids (B,) and their log-probabilities (B,).
+
+    Row i is drawn by its own uniform number in [0, 1), through the inverse of the cumulative distribution,
+    and comes out the same to the bit whatever rows stand beside it. `banned` ids are never drawn, nor are a
+    row's own `forbidden` ones; `seen` (B, V) marks the tokens of each row that the repetition penalty speaks
+    of. The log-probabilities are the model's own: of the softmax of the logits without the banned ids, before
+    what is forbidden, penalty, temperature and cuts. ValueError where a row has nothing to draw.
+    """
+    scores = np.array(logits, order="C")  # (B, V)
+    scores[:, list(banned)] = -np.inf
+    warped = scores
+    if sampling.repetition_penalty != 1 and seen is not None:
+        warped = np.array(scores)
+        again = np.nonzero(seen)
+        some = scores[again]
+        factor = sampling.repetition_penalty
+        warped[again] = np.where(some > 0, some / factor, some * factor)
+    if forbidden is not None:
+        warped = np.array(warped)
+        for row, ids in zip(warped, forbidden, strict=True):
+            row[ids] = -np.inf
+    if warped is not scores:
+        warped = warped - _peak(warped)
+    scores -= _peak(scores)
+    mass = np.exp(scores)
+    log_totals = np.log(mass.sum(axis=-1), dtype=np.float64)
+
+    if sampling.temperature == 0:
+        drawn = warped.argmax(axis=-1)
+    else:
+        if warped is not scores or sampling.temperature != 1:
+            with np.errstate(over="ignore"):
+                mass = np.exp(warped / max(sampling.temperature, _COLDEST))
+        rows = max(1, CACHED // mass.shape[1])
+        starts = range(0, len(mass), rows)
+        parts = [_draw(mass[i : i + rows], uniforms[i : i + rows], sampling) for i in starts]
+        drawn = np.concatenate(parts)
+    return drawn, scores[np.arange(len(drawn)), drawn] - log_totals
+
+
+def _peak(scores: Floats) -> Floats:
+    """The largest of each row (B, 1); `ValueError` where it is none that can be drawn."""
+    peak: Floats = scores.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
+        raise ValueError("no token can be drawn: the logits of a row are all -inf, or hold nan or inf")
+    return peak
+
+
+def _draw(mass: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
+    """The ids (B,) that `uniforms` (B,) point at, among what the cuts leave of probabilities (B, V).
+
+    The probabilities need not sum to one. They are laid side by side in the order of their ids.
+    """
+    ids = None
+    size = mass.shape[1]
+    if 0 < sampling.top_k < size:
+        least = np.partition(mass, size - sampling.top_k, axis=-1)[:, size - sampling.top_k, None]
+        keep = _largest(mass, least, np.array([[sampling.top_k]]))
+        ids = np.nonzero(keep)[1].reshape(len(mass), sampling.top_k)
+        mass = mass[keep].reshape(ids.shape)
+    if sampling.top_p < 1:
+        mass = np.where(_nucleus(mass, sampling.top_p), mass, 0)
+    if sampling.min_p > 0:
+        mass = np.where(mass >= sampling.min_p * mass.max(axis=-1, keepdims=True), mass, 0)
+    if sampling.typical < 1:
+        mass = np.where(_nearest(_oddity(mass), mass, sampling.typical), mass, 0)
+    cumulative = np.cumsum(mass, axis=-1, dtype=np.float64)
+    totals = cumulative[:, -1]
+    # rounding up must not lead past the end
+    aims = np.minimum(uniforms * totals, np.nextafter(totals, 0))
+    places: npt.NDArray[np.intp] = (cumulative > aims[:, None]).argmax(axis=-1)
+    if ids is not None:
+        places = ids[np.arange(len(ids)), places]
+    return places
+
+
+def _largest(mass: Floats, least: Floats, counts: Ints) -> npt.NDArray[np.bool_]:
+    """The `counts` (B, 1) largest of each row (B, V), the last of which is `least` (B, 1).
+
+    Of equal ones the lower ids stay.
+    """
+    keep, tied = mass > least, mass == least
+    room = counts - np.count_nonzero(keep, axis=-1)[:, None]
+    if (np.count_nonzero(tied, axis=-1)[:, None] > room).any():
+        tied &= np.cumsum(tied, axis=-1) <= room
+    keep |= tied
+    return keep
+
+
+def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """The fewest of the largest of each row (B, V) that hold `share` of its mass."""
+    size = mass.shape[1]
+    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
+    # Sort only what may stay. All the others hold less than (1 - share) / 2, whatever the rounding.
+    most = int(np.count_nonzero(mass >= (1 - share) / 2 * totals / size, axis=-1).max())
+    falling = np.partition(mass, size - most, axis=-1)[:, size - most :] if most < size else mass.copy()
+    falling.sort(axis=-1)
+    falling = falling[:, ::-1]
+    held = np.cumsum(falling, axis=-1, dtype=np.float64)
+    place = _place(held, share * totals)
+    return _largest(mass, np.take_along_axis(falling, place, axis=-1), place + 1)
+
+
+def _nearest(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """The fewest of smallest key (B, V) that hold `share` of a row's mass; of equals the lower ids."""
+    wanted = share * mass.sum(axis=-1, keepdims=True, dtype=np.float64)  # (B, 1)
+    order = np.argsort(keys, axis=-1)  # much faster than a stable sort
+    held = np.cumsum(np.take_along_axis(mass, order, axis=-1), axis=-1, dtype=np.float64)
+    last_ids = np.take_along_axis(order, _place(held, wanted), axis=-1)
+    last = np.take_along_axis(keys, last_ids, axis=-1)  # (B, 1)
+    keep, tied = keys < last, keys == last
+    if np.count_nonzero(tied) > len(tied):
+        below = np.where(keep, mass, 0).sum(axis=-1, keepdims=True, dtype=np.float64)
+        before = np.cumsum(np.where(tied, mass, 0), axis=-1, dtype=np.float64) - mass
+        tied &= below + before < wanted
+    keep |= tied
+    return keep
+
+
+def _place(held: Floats, wanted: Floats) -> Ints:
+    """Where in what is held (B, V), which rises, `wanted` (B, 1) is reached: (B, 1), at the end at last."""
+    place: Ints = np.count_nonzero(held[:, :-1] < wanted, axis=-1)[:, None]
+    return place
+
+
+def _oddity(mass: Floats) -> Floats:
+    """How far each entry's surprisal (B, V) is from the entropy of its row, in nats; inf without mass."""
+    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprisals = np.log(totals) - np.log(mass, dtype=np.float64)  # (B, V)
+        entropy = np.where(mass > 0, mass * surprisals, 0).sum(axis=-1, keepdims=True) / totals
+    oddity: Floats = np.abs(surprisals - entropy)
+    return oddity

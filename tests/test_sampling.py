@@ -1,0 +1,211 @@
+"""One token drawn: from the distribution that the settings say, and the same in any batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from rnntool.errors import UsageError
+from rnntool.numerics import log_softmax
+from rnntool.sampling import Sampling, sample
+
+Array = npt.NDArray[Any]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -1),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("top_k", -1),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("min_p", -0.1),
+        ("min_p", 2),
+        ("typical", 0),
+        ("typical", 1.5),
+        ("repetition_penalty", 0),
+        ("repetition_penalty", math.nan),
+    ],
+)
+def test_settings_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: want .* found {value}"):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.15, 0.3]], dtype=np.float32))  # ranks: 1, 4, 3, 2, 0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "want"),
+    [
+        (Sampling(), [0.05, 0.4, 0.1, 0.15, 0.3]),
+        (Sampling(temperature=0), [0, 1, 0, 0, 0]),
+        (Sampling(temperature=1e-30), [0, 1, 0, 0, 0]),
+        (Sampling(temperature=0.5), np.square([0.05, 0.4, 0.1, 0.15, 0.3]) / 0.285),
+        (Sampling(top_k=2), [0, 4 / 7, 0, 0, 3 / 7]),
+        (Sampling(top_k=1), [0, 1, 0, 0, 0]),
+        (Sampling(top_k=9), [0.05, 0.4, 0.1, 0.15, 0.3]),
+        (Sampling(top_p=0.6), [0, 4 / 7, 0, 0, 3 / 7]),
+        (Sampling(top_p=1e-9), [0, 1, 0, 0, 0]),
+        (Sampling(top_k=3, top_p=0.8), [0, 4 / 7, 0, 0, 3 / 7]),  # 0.7 of the 0.85 that top_k leaves
+        (Sampling(min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
+        (Sampling(min_p=1), [0, 1, 0, 0, 0]),
+        (Sampling(top_p=0.9, min_p=0.5), [0, 4 / 7, 0, 0, 3 / 7]),
+        (Sampling(top_k=4, min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
+    ],
+)
+def test_sampling_draws_from_the_distribution_it_should(sampling: Sampling, want: Sequence[float]) -> None:
+    n = 4000
+    grid = (np.arange(n) + 0.5) / n  # the inverse of the distribution function on a grid gives exact shares
+    ids, log_probs = sample(np.repeat(LOGITS, n, axis=0), grid, sampling)
+    np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, want, atol=2 / n)
+    np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
+
+
+def cut(probs: Array, sampling: Sampling) -> Array:
+    """What is drawn from, of one distribution (V,): each cut as its authors say it, one token at a time."""
+    with np.errstate(divide="ignore"):
+        warped = np.exp(np.log(probs) / sampling.temperature)
+    warped /= warped.sum()
+
+    def keep(order: Sequence[int], share: float) -> Array:
+        kept = np.zeros_like(warped)
+        for i in order:
+            if kept.sum() >= share * warped.sum():
+                break
+            kept[i] = warped[i]
+        return kept
+
+    falling = np.argsort(-warped, kind="stable").tolist()
+    if sampling.top_k:
+        warped[falling[sampling.top_k :]] = 0
+    warped = keep(falling, sampling.top_p)
+    warped[warped < sampling.min_p * warped.max()] = 0
+    warped /= warped.sum()
+    if sampling.typical < 1:
+        surprisal = -np.log(np.where(warped > 0, warped, 1e-300))
+        odd = np.abs(surprisal - (warped * surprisal).sum())
+        warped = keep(np.argsort(odd, kind="stable").tolist(), sampling.typical)
+    return warped / warped.sum()
+
+
+def settings(rng: np.random.Generator) -> Sampling:
+    """Some cuts, others left out."""
+    drawn = {
+        "temperature": rng.uniform(0.3, 2),
+        "top_k": int(rng.integers(1, 9)),
+        "top_p": rng.uniform(0.1, 1),
+        "min_p": rng.uniform(0, 0.5),
+        "typical": rng.uniform(0.1, 1),
+    }
+    return Sampling(**{name: value for name, value in drawn.items() if rng.random() < 0.5})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(int(rng.integers(2, 12)), 0.7))
+    sampling, n = settings(rng), 2000
+    grid = (np.arange(n) + 0.5) / n
+    ids, _ = sample(np.log(np.repeat(probs[None], n, axis=0)), grid, sampling)
+    want = cut(probs, sampling)
+    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want, atol=len(probs) / n)
+
+
+def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
+    probs = np.array([[0.5, *[0.5 / 40] * 40]])  # the entropy is 2.5 nats, far from the first one's 0.7
+    grid = np.linspace(0, 1, 200, endpoint=False)
+    logits = np.repeat(np.log(probs), 200, axis=0)
+    ids, _ = sample(logits, grid, Sampling(typical=0.4))
+    assert set(ids.tolist()) == set(range(1, 33)), "of equal ones the lower ids stay"
+    assert 0 in sample(logits, grid, Sampling(typical=0.6))[0]
+
+
+def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
+    grid = np.linspace(0, 1, 1000, endpoint=False)
+    ids, log_probs = sample(np.repeat(LOGITS, 1000, axis=0), grid, Sampling(), banned=[0, 1])
+    assert set(ids.tolist()) == {2, 3, 4}
+    np.testing.assert_allclose(np.exp(log_probs), np.array([0, 0, 0.1, 0.15, 0.3])[ids] / 0.55, rtol=1e-5)
+
+
+def marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
+    """(B, size): which ids each row has."""
+    marks = np.zeros((len(rows), size), np.bool_)
+    for mark, ids in zip(marks, rows, strict=True):
+        mark[list(ids)] = True
+    return marks
+
+
+def test_the_callers_logits_stay_as_they_are() -> None:
+    logits = LOGITS.copy()
+    hot = Sampling(temperature=0.5, repetition_penalty=2)
+    sample(logits, np.array([0.5]), hot, banned=[1], seen=marked([[4]], 5), forbidden=[[2]])
+    np.testing.assert_array_equal(logits, LOGITS)
+
+
+def test_equal_tokens_are_cut_to_top_k() -> None:
+    ids, _ = sample(np.zeros((100, 8)), np.linspace(0, 1, 100, endpoint=False), Sampling(top_k=3))
+    assert set(ids.tolist()) == {0, 1, 2}
+
+
+def test_repetition_penalty() -> None:
+    logits = np.array([[2.0, 1.5, -1.0, -1.2]])
+    greedy = Sampling(temperature=0, repetition_penalty=2.0)
+    assert sample(logits, np.zeros(1), greedy, seen=marked([[]], 4))[0] == [0]
+    ids, log_probs = sample(logits, np.zeros(1), greedy, seen=marked([[0, 0]], 4))  # 2.0 / 2, once
+    assert ids == [1] and log_probs[0] == pytest.approx(log_softmax(logits)[0, 1])
+    assert sample(logits, np.zeros(1), greedy, seen=marked([[2]], 4), banned=[0, 1])[0] == [3]  # -1.0 * 2
+
+
+@pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
+def test_the_ends_of_the_distribution(uniform: float) -> None:
+    logits = np.array([[-np.inf, 0.0, -200.0, 0.0, -np.inf]], dtype=np.float32)
+    for sampling in (
+        Sampling(),
+        Sampling(top_k=5),
+        Sampling(top_k=4),
+        Sampling(top_p=0.99),
+        Sampling(min_p=0.1),
+    ):
+        assert sample(logits, np.array([uniform]), sampling)[0] == [1 if uniform == 0 else 3]
+
+
+@pytest.mark.parametrize("row", [[-np.inf, -np.inf], [0.0, np.nan], [0.0, np.inf]])
+def test_nothing_to_draw_raises(row: list[float]) -> None:
+    for sampling in (Sampling(), Sampling(temperature=0), Sampling(top_k=1)):
+        with pytest.raises(ValueError, match="no token can be drawn"):
+            sample(np.array([[0.0, 0.0], row]), np.zeros(2), sampling)
+    with pytest.raises(ValueError, match="no token can be drawn"):
+        sample(np.zeros((1, 2)), np.zeros(1), Sampling(), banned=[0, 1])
+
+
+@pytest.mark.parametrize("size", [3, 257, 20_011])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.7, top_k=40),
+        Sampling(top_p=0.8, min_p=0.01, repetition_penalty=1.3),
+        Sampling(typical=0.8),
+    ],
+)
+def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampling: Sampling) -> None:
+    rng = np.random.default_rng(size)
+    logits: Array = (rng.normal(size=(9, size)) * 3).astype(dtype)
+    uniforms = rng.random(9)
+    seen = marked(rng.integers(0, size, (9, 4)).tolist(), size)
+    ids, log_probs = sample(logits, uniforms, sampling, banned=[1], seen=seen)
+    for rows in ([0], [8, 3], [5, 4, 7, 2, 1]):
+        some, their_log_probs = sample(
+            logits[rows], uniforms[rows], sampling, banned=[1], seen=seen[rows]
+        )
+        assert some.tolist() == ids[rows].tolist()
+        assert their_log_probs.tobytes() == log_probs[rows].tobytes()
