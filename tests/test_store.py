@@ -17,13 +17,14 @@ import tiny
 from conftest import environment
 from test_resume import figures_of, files_of, stop_after
 
-from rnntool import console, modeldir, store, tokenize
+from rnntool import console, modeldir, store
 from rnntool.config import LMSettings
 from rnntool.console import Stage
 from rnntool.errors import RnntoolError
 from rnntool.formats import Text
 from rnntool.store import Block, Rows, Texts
 from rnntool.tasks import LMTask
+from rnntool.tokenizers import subword
 from rnntool.training.loop import Interrupted
 
 HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
@@ -205,17 +206,17 @@ def test_blocks_are_the_examples(kind: str, large: None) -> None:
 
 def test_much_text_is_sampled_for_subwords(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = tiny.lines_of_text(400)
-    few = tokenize._sample(iter(texts))
+    few = subword._sample(iter(texts))
     assert few == texts
-    monkeypatch.setattr(tokenize, "SUBWORD_SAMPLE", 4000)
-    sample = tokenize._sample(iter(texts))
-    assert sample == tokenize._sample(iter(texts))
+    monkeypatch.setattr(subword, "SUBWORD_SAMPLE", 4000)
+    sample = subword._sample(iter(texts))
+    assert sample == subword._sample(iter(texts))
     assert 1000 < sum(map(len, sample)) <= 4000
     rest = iter(texts)
     assert all(text in rest for text in sample), "in order"
     assert set(sample) & set(texts[-100:]), "from everywhere"
-    monkeypatch.setattr(tokenize, "SUBWORD_SAMPLE", 100_000)
-    assert 30_000 < sum(map(len, tokenize._sample(["x" * 1_000_000]))) <= 100_000, "of a long text, parts"
+    monkeypatch.setattr(subword, "SUBWORD_SAMPLE", 100_000)
+    assert 30_000 < sum(map(len, subword._sample(["x" * 1_000_000]))) <= 100_000, "of a long text, parts"
 
 
 # --- Training -----------------------------------------------------------------------------------------------
@@ -301,6 +302,7 @@ from rnntool.config import LMSettings
 from rnntool.formats import read_texts
 from rnntool.streams import open_lines
 from rnntool.tasks import LMTask
+from rnntool.tokenizers import subword
 from rnntool.training.batching import Streamed
 store.LARGE = store.MAPPED = 1 << 20
 with open_lines(sys.argv[1]) as lines:

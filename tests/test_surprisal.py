@@ -31,6 +31,7 @@ class Pieces(Tokenizer):
     """Pieces that begin with the space, as those of unigram and bpe do, and few enough to enumerate."""
 
     kind = "pieces"
+    learn = load = save = None  # type: ignore[assignment]  # it is never learned or kept
 
     def __init__(self) -> None:
         super().__init__(SURFACES, lower=False, spaced=True)
@@ -41,9 +42,6 @@ class Pieces(Tokenizer):
 
     def piece(self, id: int) -> str:
         return SURFACES[id].decode()
-
-    def save(self, folder: Path) -> None:
-        raise NotImplementedError
 
 
 class Bigrams:

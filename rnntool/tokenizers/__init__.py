@@ -1,0 +1,1 @@
+"""The kinds of tokenizers. `rnntool.tokenize` learns and loads them."""
