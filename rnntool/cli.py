@@ -1,91 +1,24 @@
-"""The commands: options, help and exit codes. A body imports what it runs when it runs: help starts at once.
+"""The commands: their options and help. A body imports what it runs when it runs, so help starts at once.
 
-The options of `train` are made from the settings in `rnntool.config`; what a command does is in
-`rnntool.commands`.
+What a command does is in `rnntool.commands`, how it ends in `rnntool.outcome`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import gc
 import inspect
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from rnntool import __version__, config, console
-from rnntool.errors import RnntoolError, UsageError
-
-
-class Commands(TyperGroup):
-    """Turns what goes wrong in a command into one sentence and the right exit code."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the options; `--help` and `--version` write here."""
-        with _outcome():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        with _outcome():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _outcome() -> Iterator[None]:
-    """Turns what goes wrong into one sentence and the right exit code."""
-    try:
-        try:
-            yield
-        except typer.Exit:
-            _flush()
-            raise
-        _flush()
-    except (BrokenPipeError, SystemExit) as left:
-        # Whoever read our output has seen enough; where rich was printing help, it left with SystemExit(1).
-        if isinstance(left, SystemExit) and not isinstance(left.__context__, BrokenPipeError):
-            if left.code == 128 + signal.SIGTERM:  # whoever reads may have stopped: don't wait for them
-                _drop_output()
-            raise
-        _drop_output()
-        raise typer.Exit(0) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except RnntoolError as error:
-        console.say(str(error))
-        try:
-            _flush()
-        except OSError:  # the error was that of standard output
-            _drop_output()
-        raise typer.Exit(error.exit_code) from None
-    except OSError as error:
-        if isinstance(error, PermissionError) and error.filename:
-            console.say(f"{error.filename}: permission denied; choose another place or change its rights")
-            raise typer.Exit(1) from None
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        console.say(f"<stdout>: writing failed: {error.strerror}; make room or write elsewhere")
-        _drop_output()
-        raise typer.Exit(1) from None
-
-
-def _flush() -> None:
-    if sys.stdout is not None:  # as it is where a shell has closed it
-        sys.stdout.flush()
-
-
-def _drop_output() -> None:
-    """Send what is still to be written nowhere: Python would complain when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+from rnntool.errors import UsageError
+from rnntool.options import fold_switches, setting_options
+from rnntool.outcome import Commands, leave
 
 
 def _examples(*lines: str) -> str:
@@ -157,6 +90,18 @@ def _said(quiet: bool, verbose: bool) -> Callable[[str], None]:
     return console.say if verbose and not quiet else console.hush
 
 
+def _told(quiet: bool) -> Callable[[str], None]:
+    """Where sentences go that only `--quiet` leaves out."""
+    return console.hush if quiet else console.say
+
+
+def _format(to: str | None, as_jsonl: bool) -> str | None:
+    """The format of the output that `--to` or `--jsonl` names."""
+    if as_jsonl and to not in (None, "jsonl"):
+        raise UsageError(f"--jsonl is short for --to jsonl; leave it or --to {to} out")
+    return "jsonl" if as_jsonl else to
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"rnntool {__version__}")
@@ -172,52 +117,6 @@ def _main(
 
 
 # --- Training ----------------------------------------------------------------------------------------------
-
-
-def _setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:
-    """An option for each setting. None says that it was not given, so that files and presets can speak."""
-    options = []
-    kinds = config.value_types(kind)
-    for field in dataclasses.fields(kind):
-        meta = field.metadata
-        value: Any = Literal[meta["choices"]] if meta["choices"] else kinds[field.name]
-        flag = config.flag(field.name)
-        options.append(inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=None,
-            annotation=Annotated[value | None, typer.Option(
-                f"{flag}/--no-{flag[2:]}" if value is bool else flag,
-                help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
-                metavar=meta["metavar"], parser=meta["parse"], envvar=config.variable(field.name),
-                show_envvar=False)]))
-        for switch, choice in meta["flags"].items():
-            options.append(inspect.Parameter(
-                _switch(field.name, choice), inspect.Parameter.KEYWORD_ONLY, default=False,
-                annotation=Annotated[bool, typer.Option(
-                    switch, help=f"The same as {flag} {choice}.", rich_help_panel=meta["panel"])]))
-    return options
-
-
-def _switch(setting: str, choice: str) -> str:
-    """The parameter of a switch that stands for one choice of a setting."""
-    return f"{setting}_is_{choice}"
-
-
-def _fold_switches(kind: type[config.Settings], given: dict[str, Any]) -> None:
-    """Take the switches out of `given` and put the settings that they stand for in."""
-    for field in dataclasses.fields(kind):
-        for choice in field.metadata["flags"].values():
-            if given.pop(_switch(field.name, choice)):
-                if given[field.name] not in (None, choice):
-                    raise UsageError(f"{config.flag(field.name)}: want one choice, found {given[field.name]} "
-                                     f"and {choice}; leave one out")
-                given[field.name] = choice
-
-
-def _shown(default: Any) -> str | bool:
-    """A default as help pages show it; False for one that is not worth showing."""
-    if default is None:
-        return False
-    return ("yes" if default else "no") if isinstance(default, bool) else str(default)
 
 
 def _train(
@@ -248,7 +147,7 @@ def _train(
 
     if output is None:
         raise UsageError("want a folder for the model, found none; give -o DIR")
-    _fold_switches(config.SETTINGS[task], given)
+    fold_switches(config.SETTINGS[task], given)
     run(task, files or [], output, given, dev=dev or [], format=from_, preset=preset, config_file=config_file,
         resume=resume, force=force, encoding_errors=encoding_errors, device=device, threads=threads,
         quiet=quiet, verbose=verbose, as_json=as_json)
@@ -263,7 +162,7 @@ def _train_command(task: str, help: str, examples: str) -> None:
     shared = list(inspect.signature(_train, eval_str=True).parameters.values())
     shared = shared[1:-1]  # all but `task` and `given`
     shared = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
-    command.__signature__ = inspect.Signature([*shared, *_setting_options(config.SETTINGS[task])])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*shared, *setting_options(config.SETTINGS[task])])  # type: ignore[attr-defined]
     command.__annotations__ = {}  # the signature has them
     train.command(task, help=help, epilog=examples)(command)
 
@@ -326,9 +225,7 @@ def tag(
     """Tag each word of sentences: parts of speech, named entities."""
     from rnntool.commands.tag import run
 
-    if as_jsonl and to not in (None, "jsonl"):
-        raise UsageError(f"--jsonl is short for --to jsonl; leave it or --to {to} out")
-    run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to,
+    run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl),
         column=column, scheme=scheme, probs=probs, nbest=nbest, threshold=threshold,
         encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
         say=_said(quiet, verbose))
@@ -369,9 +266,7 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.classify import run
 
-    if as_jsonl and to not in (None, "jsonl"):
-        raise UsageError(f"--jsonl is short for --to jsonl; leave it or --to {to} out")
-    run(files or ["-"], model=model, output=output, format=from_, to="jsonl" if as_jsonl else to or "text",
+    run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl) or "text",
         text_column=text_column, probs=probs, top=top, threshold=threshold, none_label=none_label,
         explain=explain, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
         say=_said(quiet, verbose))
@@ -450,7 +345,7 @@ def generate(
         beam=beam, min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream,
         batch_size=batch_size, allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs,
         with_log_probs=with_log_probs, seed=seed, encoding_errors=encoding_errors, device=device,
-        threads=threads, quiet=quiet, say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
+        threads=threads, quiet=quiet, say=_said(quiet, verbose), tell=_told(quiet))
 
 
 @app.command(epilog=_examples(
@@ -576,7 +471,7 @@ def evaluate(
                                   window=cache_window),
         },
         as_json=as_json, encoding_errors=encoding_errors, device=device, threads=threads,
-        say=_said(quiet, verbose), tell=console.hush if quiet else console.say)
+        say=_said(quiet, verbose), tell=_told(quiet))
 
 
 def _settings_of(switch: str, wanted: bool, **given: float | None) -> dict[str, float | None] | None:
@@ -639,15 +534,9 @@ def tokenize(
         encoding_errors=encoding_errors)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Leave by an exception, so that no half-written file stays behind; a second signal ends us at once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """The console script."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
     sys.setswitchinterval(0.0005)  # a thread that ended a batch waits for the interpreter no longer than that
     try:
