@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -146,3 +148,32 @@ def run(tmp_path: Path) -> Run:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command
+
+
+def ok(ran: Ran) -> str:
+    """Standard output of a command that went well and said nothing else."""
+    assert (ran.code, ran.err) == (0, "")
+    return ran.out
+
+
+def failed(ran: Ran, code: int, *words: str) -> None:
+    """It failed as it should: one sentence on standard error, nothing on standard output."""
+    assert "Traceback" not in ran.err
+    assert ran.code == code, ran.err
+    assert ran.err.startswith("rnntool: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith("\n")
+    for word in words:
+        assert word in ran.err
+    assert ran.out == ""
+
+
+def bash(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the shell, with the environment of a command."""
+    words = ["bash", "-c", script]
+    return subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=60)
+
+
+def jsonl(text: str) -> list[dict[str, Any]]:
+    """The objects of lines of JSON."""
+    return [json.loads(line) for line in text.splitlines()]

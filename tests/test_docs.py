@@ -193,3 +193,14 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_the_readme_has_the_test_command() -> None:
     assert TEST_COMMAND in (ROOT / "README.md").read_text("utf-8").split("\n")
+
+
+def test_the_map_of_the_house_has_every_module() -> None:
+    page = (ROOT / "docs" / "internals.md").read_text("utf-8")
+    floors = page.split("## Floors")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|", floors, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    package = ROOT / "rnntool"
+    modules = [path.stem for path in package.glob("[a-z]*.py")]
+    folders = [path.parent.name for path in package.glob("*/__init__.py")]
+    assert sorted(named) == sorted(modules + folders)

@@ -1,0 +1,194 @@
+"""`rnntool evaluate`: the report, what it warns of, and how two models compare."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from conftest import Ran, Run, failed, ok
+from typer.testing import CliRunner
+
+from rnntool import cli
+
+LABELLED = {"accuracy", "ece", "unseen_labels", "per_label"}
+WORDS = {"accuracy_known", "accuracy_unknown", "unknown"}
+
+
+@pytest.mark.parametrize(("name", "data", "keys"), [
+    ("writer", "text_file", {"perplexity", "nll_nats", "bits_per_char", "bits_per_byte", "oov"}),
+    ("classifier", "question_file", {"macro_f1", "micro_f1", "confusion"} | LABELLED),
+    ("tagger", "pos_file", {"confusion"} | LABELLED | WORDS),
+    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval"} | LABELLED | WORDS),
+])  # fmt: skip
+def test_evaluate(name: str, data: str, keys: set[str], run: Run, request: pytest.FixtureRequest) -> None:
+    model, file = request.getfixturevalue(name), request.getfixturevalue(data)
+    report = json.loads(ok(run("evaluate", file, "-m", model, "--json", "--errors", "2")))
+    assert report.keys() == {
+        "task", "model", "records", "tokens", "interval_of", "interval", "signature", "errors"} | keys
+    assert (report["model"], report["records"]) == (model.name, 20)
+    assert f"|model:{model.name}|seed:1|" in report["signature"]
+    assert report["signature"].endswith(f"metric:{report['interval_of']}")
+    low, high = report["interval"]
+    assert low <= report[report["interval_of"]] <= high
+    saved = json.loads((model / "config.json").read_text("utf-8"))["report"]
+    fitted = {"temperature", "ece_uncalibrated"}  # by training, of its own network before
+    saved = {key: value for key, value in saved.items() if key not in fitted}
+    assert {key: report[key] for key in saved} == saved, "as it was reported at the end of the training"
+
+
+def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
+    done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--json")
+    report = json.loads(done.out)
+    assert report["accuracy"] == report["accuracy_all"] == 1.0
+    assert report["columns"]["xpos"]["accuracy"] == 1.0
+    assert report["columns"]["NER"]["f1"] == 1.0
+    assert "per_label" in report["columns"]["xpos"]
+    assert "accuracy_all" in run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint).out
+    assert re.search(r"^dev NER f1 +1.0000$", run("info", joint).out, re.MULTILINE)
+    assert "| xpos accuracy | 1.0000 |" in (joint / "README.md").read_text("utf-8")
+
+
+def test_evaluate_for_people(tagger: Path, pos_file: Path, run: Run, tmp_path: Path) -> None:
+    text = pos_file.read_text("utf-8")
+    (tmp_path / "wrong.conllu").write_text(text.replace("\tVERB\t", "\tNOUN\t", 1))
+    out = ok(run("evaluate", "wrong.conllu", "-m", tagger, "--errors", "3"))
+    assert re.search(r"^accuracy +0\.9\d+  \(95% interval: 0\.9\d+ to 1\.0000\)$", out, re.MULTILINE)
+    assert "most frequent confusions\ngold  predicted  count\nNOUN  VERB           1\n" in out
+    assert "most confident mistakes" in out
+    assert out.splitlines()[-1].split()[1:3] == ["NOUN", "VERB"]
+    assert "[" in out.splitlines()[-1]
+    assert "never saw" not in out
+
+
+def test_evaluate_shows_the_ten_most_frequent_confusions(tagger: Path, run: Run, tmp_path: Path) -> None:
+    rows = [("the", f"X{i}") for i in range(12) for _ in range(i + 1)]
+    (tmp_path / "new.conllu").write_text(tiny.conllu([rows, [("the", "DET")], [("the", "DET")] * 99]))
+    out = ok(run("evaluate", "new.conllu", "-m", tagger))
+    never, confused = out.split("labels that training never saw\n")[1].split("\nmost frequent confusions\n")
+    assert [line.split() for line in never.splitlines()[1:]] == [[f"X{i}", str(i + 1)]
+                                                                 for i in range(11, 1, -1)]
+    assert [line.split() for line in confused.splitlines()[1:]] == [[f"X{i}", "DET", str(i + 1)]
+                                                                    for i in range(11, 1, -1)]
+    report = json.loads(ok(run("evaluate", "new.conllu", "-m", tagger, "--json")))
+    assert report["unseen_labels"]["X0"] == report["confusion"]["X0"]["DET"] == 1
+
+
+def test_evaluate_one_record_has_no_interval(tagger: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.conllu").write_text(tiny.conllu(tiny.pos_sentences(1)))
+    report = json.loads(ok(run("evaluate", "one.conllu", "-m", tagger, "--compare", tagger, "--json")))
+    assert report["interval"] is report["compare"]["interval"] is None
+    assert "interval" not in ok(run("evaluate", "one.conllu", "-m", tagger, "--compare", tagger))
+
+
+def test_evaluate_says_that_a_file_is_of_another_task(
+    tagger: Path, ner: Path, classifier: Path, pos_file: Path, ner_file: Path, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "other.tsv").write_text(tiny.tsv([("who sings ?", "Sports"), ("when ?", "World")]))
+    for model, file, found, known, option in (
+        (tagger, ner_file, "I-PER", "NOUN", "--column"),
+        (ner, pos_file, "NOUN", "PER", "--column"),
+        (classifier, Path("other.tsv"), "Sports", "person", "--label-column"),
+    ):
+        done = run("evaluate", file, "-m", model)
+        assert done.code == 0
+        assert done.err.startswith(f"rnntool: {file}: ")
+        assert done.err.count("\n") == 1
+        for word in (model.name, found, known, f"see {option}\n"):
+            assert word in done.err
+        assert run("evaluate", file, "-m", model, "-q") == Ran(0, done.out, "")
+    total = sum(map(len, tiny.pos_sentences(20, seed=9)))
+    assert f"{total} of {total} labels" in run("evaluate", pos_file, "-m", ner).err
+
+
+@pytest.fixture(scope="module")
+def beginner(models: Path, tagger: Path) -> Path:
+    """A tagger of parts of speech that has not learned for long."""
+    tiny.train("tag", models / "beginner", [models / "data" / "train.conllu"], epochs=1, lr=0.002)
+    return models / "beginner"
+
+
+def test_evaluate_compares_two_models(tagger: Path, beginner: Path, pos_file: Path, run: Run) -> None:
+    command = ("evaluate", pos_file, "-m", tagger, "--compare")
+    report = json.loads(ok(run(*command, beginner, "--json")))
+    alone = json.loads(ok(run("evaluate", pos_file, "-m", beginner, "--json")))
+    found = report["compare"]
+    assert found.keys() == {"model", "figure", "value", "difference", "interval", "p_value", "signature"}
+    assert (found["model"], found["figure"], found["value"]) == ("beginner", "accuracy", alone["accuracy"])
+    assert found["signature"] == alone["signature"]
+    assert found["difference"] == pytest.approx(report["accuracy"] - alone["accuracy"])
+    low, high = found["interval"]
+    assert 0 < low <= found["difference"] <= high
+    assert found["p_value"] < 0.01
+    assert json.loads(ok(run(*command, beginner, "--json"))) == report, "nothing is left to chance"
+    plain = json.loads(ok(run("evaluate", pos_file, "-m", tagger, "--json")))
+    assert {**plain, "compare": found} == report
+    itself = json.loads(ok(run(*command, tagger, "--json")))["compare"]
+    assert (itself["difference"], itself["interval"], itself["p_value"]) == (0.0, [0.0, 0.0], 1.0)
+    lines = ok(run(*command, beginner)).splitlines()
+    at = lines.index("compared with beginner")
+    assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["accuracy", "difference", "p_value"]
+
+
+def test_evaluate_compares_by_the_first_column(
+    joint: Path, tagger: Path, models: Path, pos_file: Path, run: Run
+) -> None:
+    file = models / "data" / "joint-dev.conllu"
+    many = json.loads(ok(run("evaluate", file, "-m", joint, "--compare", tagger, "--json")))
+    assert many["columns"].keys() == {"xpos", "NER"}
+    one = json.loads(ok(run("evaluate", file, "-m", tagger, "--compare", joint, "--json")))
+    assert (many["accuracy"], many["compare"]["value"]) == (one["compare"]["value"], one["accuracy"])
+    assert many["compare"]["p_value"] == one["compare"]["p_value"]
+    first = json.loads(ok(run("evaluate", pos_file, "-m", joint, "--column", "upos", "--json")))
+    assert "columns" not in first
+    assert first["accuracy"] == many["accuracy"]
+    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2, "want 1 at most", "'upos,xpos'")
+
+
+def test_evaluate_compares_what_can_be_compared(
+    tagger: Path, ner: Path, writer: Path, models: Path, pos_file: Path, text_file: Path, run: Run
+) -> None:
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", writer), 2, "task tag", "one of lm")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", ner), 2, "by accuracy", "by f1")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4, "gone: no model folder")
+    data = [models / "data" / "train.txt"]
+    for name, settings in (
+        ("bytes", {"tokenizer": "byte"}), ("words", {"tokenizer": "word", "min_count": 50}),
+        ("paragraphs", {"unit": "paragraph"}), ("chars", {"context": "stream"}),
+    ):
+        tiny.train("lm", models / f"writer-{name}", data, epochs=1, **settings)
+    command = ("evaluate", text_file, "-m", writer, "--json", "--compare")
+    bytes_ = json.loads(ok(run(*command, models / "writer-bytes")))
+    assert (bytes_["interval_of"], bytes_["compare"]["figure"]) == ("perplexity", "bits_per_char")
+    alone = json.loads(ok(run("evaluate", text_file, "-m", models / "writer-bytes", "--json")))
+    assert bytes_["compare"]["value"] == alone["bits_per_char"]
+    assert bytes_["compare"]["difference"] == bytes_["bits_per_char"] - alone["bits_per_char"] < 0
+    assert bytes_["compare"]["p_value"] < 0.01
+    chars = json.loads(ok(run(*command, models / "writer-chars")))["compare"]
+    assert chars["figure"] == "perplexity"
+    failed(run(*command, models / "writer-words"), 2, "--compare: ", "of 20 records", "bits per character")
+    failed(run(*command, models / "writer-paragraphs"), 2, "--unit is line", "paragraph")
+
+
+def test_evaluate_gives_one_batch_all_threads(
+    tagger: Path, pos_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnntool import model
+
+    asked: list[dict[str, Any]] = []
+    load = model.load
+
+    def noted(*names: str, **options: Any) -> model.Model:
+        asked.append(options)
+        return load(*names, **options)
+
+    monkeypatch.setattr(model, "load", noted)
+    assert CliRunner().invoke(cli.app, ["evaluate", "-m", str(tagger), str(pos_file)]).exit_code == 0
+    assert asked[0]["side_by_side"] is False
+    for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):
+        loaded = load(tagger, threads=3, side_by_side=side_by_side)
+        options = loaded.engine.session.get_session_options()  # type: ignore[attr-defined]
+        assert (loaded.pipeline.workers, options.intra_op_num_threads) == (workers, threads)

@@ -1,0 +1,82 @@
+"""`rnntool generate`: repeatable, whatever the batch; what it stops at, copied, does not know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Run, failed, jsonl, ok
+
+
+def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "6", "--max-tokens", "30", "--seed", "5"]
+    want = ok(run(*base))
+    assert len(want.splitlines()) == 6
+    assert all(line.startswith("the ") for line in want.splitlines())
+    assert ok(run(*base, "--batch-size", "1")) == want
+    assert ok(run(*base, "--stream")) == want
+    assert ok(run(*base[:-1], "6")) != want
+    records = jsonl(ok(run(*base, "--batch-size", "4", "--logprobs")))
+    assert [r["prompt"] + r["text"] for r in records] == want.splitlines()
+    assert [r["index"] for r in records] == list(range(6))
+    assert all(len(r["log_probs"]) == len(r["tokens"]) + r["finished"] for r in records)
+
+
+def test_generate_stops_before_a_text(writer: Path, run: Run) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "3", "--max-tokens", "40", "--seed", "5"]
+    want = [("the " + line[4:].split("e ")[0]) + "\n" for line in ok(run(*base)).splitlines()]
+    assert ok(run(*base, "--stop", "e ")) == "".join(want)
+    assert ok(run(*base, "--stop", "e ", "--stream")) == "".join(want)
+
+
+def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
+    out = ok(run("generate", "-m", writer, "--prompts", "-", "--beam", "3", "-n", "2", "--max-tokens", "20",
+                 input="the\na baker"))  # fmt: skip
+    lines = out.splitlines()
+    assert [line[:3] for line in lines] == ["the", "the", "a b", "a b"]
+    assert lines[0] != lines[1]
+
+
+def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    base = ["generate", "-m", writer, "the ", "-n", "4", "--max-tokens", "60", "--seed", "3"]
+    want = run(*base, "--jsonl").out
+    source = ["--copied", models / "data" / "train.txt", "--copied-words", "2"]
+    for line, record in zip(jsonl(want), jsonl(run(*base, "--jsonl", *source).out), strict=True):
+        assert 0 <= record.pop("copied") <= record.pop("runs") == len(("the " + line["text"]).split()) - 1
+        assert record == line
+    own = tmp_path / "own.txt"
+    own.write_text(ok(run(*base)))
+    done = run(*base, "--copied", own, "--copied-words", "2")
+    assert done.out == own.read_text()
+    assert re.fullmatch(r"rnntool: \S+: has 100.0% of the \d+ runs of 2 words in the new text\n", done.err)
+    own.write_text("nothing")
+    assert "has 0.0% of" in run(*base, "--copied", own, "--copied-words", "2", "--typical", "0.9").err
+    assert "has none of the 0 runs" in run(*base, "--copied", own, "--copied-words", "99").err
+    failed(run(*base, "--copied", "nowhere.txt"), 3, "nowhere.txt: no such file")
+
+
+def test_generate_answers_what_came_before_a_bad_prompt(writer: Path, run: Run) -> None:
+    done = run("generate", "-m", writer, "--prompts", "-", "--max-tokens", "3", input="the\nthe Q\nthe\n")
+    assert done.code == 3
+    assert done.out.startswith("the")
+    assert len(done.out.splitlines()) == 1
+
+
+def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
+    failed(run("generate", "-m", writer, "the Q"), 3, "'Q'", "character 5", "--allow-unknown")
+    done = run("generate", "-m", writer, "the Q", "--allow-unknown", "--max-tokens", "3", "-v")
+    assert done.code == 0
+    assert done.out.startswith("the Q")
+    assert "--seed " in done.err
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--typical", "0"], "--typical: want"), (["--beam", "2", "--typical", "0.9"], "--typical"),
+    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: want"),
+    (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
+    (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
+    (["--stream", "--jsonl"], "--stream"),
+])  # fmt: skip
+def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
+    failed(run("generate", "-m", writer, *options), 2, words)

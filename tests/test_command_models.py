@@ -1,0 +1,33 @@
+"""`rnntool models`, `info` and `export`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Run, failed, ok
+
+
+def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:
+    rows = json.loads(ok(run("models", "--json", RNNTOOL_MODELS=str(models))))
+    row = next(row for row in rows if row["name"] == "tiny-pos")
+    assert (row["task"], row["figure"], row["value"]) == ("tag", "accuracy", 1.0)
+    assert "tiny-pos" in ok(run("models", RNNTOOL_MODELS=str(models)))
+    text = ok(run("info", "tiny-pos", RNNTOOL_MODELS=str(models)))
+    assert "1 x 12 lstm, bidirectional" in text
+    assert json.loads(ok(run("info", tagger, "--json")))["task"] == "tag"
+
+
+@pytest.mark.parametrize("name", ["tagger", "classifier", "writer"])
+def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    assert ok(run("export", model, "-o", "out.onnx")) == ""
+    assert (tmp_path / "out.onnx").read_bytes() == (model / "model.onnx").read_bytes()
+    failed(run("export", model, "-o", "out.onnx"), 2, "out.onnx: exists already; --force replaces it")
+    assert ok(run("export", model, "-o", "out.onnx", "--int8", "--force")) == ""
+    copy = Path(shutil.copytree(model, tmp_path / "int8"))
+    (tmp_path / "out.onnx").replace(copy / "model.onnx")
+    command = {"classifier": "classify", "tagger": "tag", "writer": "score"}[name]
+    assert len(ok(run(command, "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0

@@ -1,0 +1,53 @@
+"""`rnntool score`: lines, surprisals, minimal pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run, failed, jsonl, ok
+
+
+def test_score_lines(writer: Path, run: Run) -> None:
+    text = "the baker sings .\n\nthe the\n"
+    rows = [line.split("\t") for line in ok(run("score", "-m", writer, input=text)).splitlines()]
+    assert [int(row[2]) for row in rows] == [18, 1, 8]
+    assert all(float(row[0]) < 0 < float(row[1]) for row in rows)
+    stream = ok(run("score", "-m", writer, "--context", "stream", input=text)).splitlines()
+    assert len(stream) == 3
+    assert stream[0].split("\t")[2] == "18"
+    assert stream[2].split("\t")[0] != rows[2][0], "what came before counts"
+    records = jsonl(ok(run("score", "-m", writer, "--jsonl", "--per", "token", input=text)))
+    assert [r["tokens"] for r in records] == [18, 1, 8]
+    assert [f"{r['log_prob']:.4f}" for r in records] == [row[0] for row in rows]
+    assert records[2]["unknown"] == 0
+
+
+@pytest.mark.parametrize("per", ["token", "word"])
+def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
+    text = "the  baker\tsings"
+    header, *rows = ok(run("score", "-m", writer, "--per", per, input=f"{text}\n\n{text}")).splitlines()
+    assert header == "record\tstart\tend\ttext\tsurprisal_bits"
+    cells = [row.split("\t") for row in rows]
+    assert [c[3] for c in cells if c[0] == "2"] == ["</s>"]
+    first, third = ([c[1:] for c in cells if c[0] == number] for number in "13")
+    assert first == third
+    for start, end, surface, bits in first[:-1]:
+        assert text[int(start) : int(end)].replace("\t", "\\t") == surface
+        assert float(bits) >= 0
+    if per == "word":
+        assert [c[2] for c in first] == ["the", "baker", "sings", "</s>"]
+
+
+def test_score_pairs(writer: Path, run: Run) -> None:
+    pairs = "the baker sings .\teht rekab sgnis .\nzzzz\tthe baker\n"
+    assert ok(run("score", "-m", writer, "--pairs", input=pairs)) == "accuracy\t0.5000\npairs\t2\n"
+    blimp = [{"sentence_good": g, "sentence_bad": b, "UID": u} for u, g, b in
+             [("x", "the baker sings .", "baker the .sings"), ("y", "ppp", "the ")]]  # fmt: skip
+    text = "".join(json.dumps(pair) + "\n" for pair in blimp)
+    report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", input=text)))
+    assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0},
+                      "by": {"UID": {"x": {"pairs": 1, "accuracy": 1.0}, "y": {"pairs": 1, "accuracy": 0.0}}}}
+    failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: want 2 columns")
+    failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")

@@ -1,0 +1,154 @@
+"""`rnntool tag`: every format in and out, one record out for each record in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import Run, bash, jsonl, ok
+
+LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
+TAGS = ["DET NOUN VERB PUNCT", "", "DET ADJ NOUN VERB DET NOUN PUNCT"]
+
+
+def test_tag_raw_text_gives_columns(tagger: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", tagger, input="the baker sings.\n\nthe\n"))
+    assert out == "the\tDET\nbaker\tNOUN\nsings\tVERB\n.\tPUNCT\n\n\nthe\tDET\n\n"
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_tag_tokens_keeps_blank_lines_and_needs_no_last_newline(end: str, tagger: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", tagger, "--from", "tokens", input=LINES.rstrip("\n") + end))
+    assert out == "".join(f"{tags}\n" for tags in TAGS)
+
+
+def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
+    inline = ok(run("tag", "-m", tagger, "--to", "inline", input=LINES))
+    assert inline.splitlines()[:2] == ["the_DET baker_NOUN sings_VERB ._PUNCT", ""]
+    first, blank, _ = jsonl(ok(run("tag", "-m", tagger, "--jsonl", "--probs", "--nbest", "2", input=LINES)))
+    assert (first["text"], first["tags"]) == ("the baker sings .", TAGS[0].split())
+    assert first["offsets"] == [[0, 3], [4, 9], [10, 15], [16, 17]]
+    assert len(first["probs"]) == 4
+    assert [best["tags"] == first["tags"] for best in first["nbest"]] == [True, False]
+    assert blank["tags"] == []
+    html = ok(run("tag", "-m", tagger, "-t", "html", input=LINES))
+    HTMLParser().feed(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.endswith("</html>\n")
+    assert html.count("<p>") == 3
+
+
+def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, tmp_path: Path) -> None:
+    text = (
+        "\ufeff# sent_id = 1\r\n1-2\tthebaker\t_\t_\t_\t_\t_\t_\t_\t_\r\n"
+        "1\tthe\t_\tX\tDT\t_\t2\tdet\t_\t_\r\n"
+        "2\tbaker\t_\t_\t_\t_\t0\troot\t_\tSpaceAfter=No\r\n2.1\tgone\t_\t_\t_\t_\t_\t_\t_\t_\r\n\r\n"
+        "1\tsings\t_\t_\t_\t_\t_\t_\t_\t_"
+    )
+    (tmp_path / "in.conllu").write_bytes(text.encode())
+    done = run("tag", "-m", tagger, "in.conllu", "-o", "out.conllu")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    want = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("\tbaker\t_\t_", "\tbaker\t_\tNOUN")
+    want = want.replace("sings\t_\t_", "sings\t_\tVERB")
+    assert (tmp_path / "out.conllu").read_bytes() == want.encode()
+
+
+def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    gold = (models / "data" / "joint-dev.conllu").read_text()
+    rows = [line.split("\t") for line in gold.splitlines()]
+    bare = "".join("\t".join([*row[:3], "_", "_", *row[5:9], "_"]) + "\n" if row[0] else "\n" for row in rows)
+    done = run("tag", "-m", joint, "--from", "conllu", input=bare)
+    assert (done.code, done.out) == (0, gold), "all three columns are filled in, and nothing else"
+    words = "the workful baker sings ."
+    found = json.loads(run("tag", "-m", joint, "--jsonl", "--probs", "--nbest", "2", input=words).out)
+    assert (found["upos"][2], found["xpos"][2], found["NER"][2]) == ("NOUN", "NOUN-r", "B-PER")
+    assert found["nbest"][0]["tags"] == found["upos"]
+    assert len(found["probs"]) == 5
+    assert run("tag", "-m", joint, "--probs", input=words).out.split("\n")[2].split("\t")[:4] == [
+        "baker", "NOUN", "NOUN-r", "B-PER"]
+    tags = ["DET/DET-e/O", "ADJ/ADJ-l/O", "NOUN/NOUN-r/B-PER", "VERB/VERB-s/O", "PUNCT/PUNCT-./O"]
+    assert run("tag", "-m", joint, "--to", "tokens", input=words).out == " ".join(tags) + "\n"
+    unsure = json.loads(run("tag", "-m", joint, "--jsonl", "--threshold", "1", input="qqq zzz").out)
+    assert (unsure["upos"], unsure["xpos"], unsure["NER"]) == (["_"] * 2, ["_"] * 2, ["O"] * 2)
+    renamed = json.loads(run("tag", "-m", joint, "--jsonl", "--column", "a,b,c", input=words).out)
+    assert (renamed["a"], renamed["c"]) == (found["upos"], found["NER"])
+    wrong = run("tag", "-m", joint, "--jsonl", "--column", "a,b", input=words)
+    assert wrong.code == 2
+    assert "want 3 names" in wrong.err
+    spans = json.loads(run("tag", "-m", joint, "--jsonl", "--scheme", "iobes", input=words).out)
+    assert (spans["upos"], spans["NER"][2]) == (found["upos"], "S-PER")
+
+
+@pytest.mark.parametrize(("to", "columns", "message"), [
+    ("jsonl", "tokens,b,c", "--column: want keys that JSONL has free, each once, found 'tokens'"),
+    ("jsonl", "a,,tags", "found 'tags'"),
+    ("conllu", "upos,UPOS,NER", "--column: want each column once, found upos, UPOS, NER"),
+    ("conllu", ",upos,NER", "--column: want each column once, found upos, upos, NER"),
+])  # fmt: skip
+def test_columns_that_would_be_written_over_each_other(
+    to: str, columns: str, message: str, joint: Path, run: Run
+) -> None:
+    done = run("tag", "-m", joint, "--to", to, "--column", columns, input="the baker sings .")
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) -> None:
+    out = ok(run("tag", "-m", ner, ner_file))
+    rows = [line.split(" ") for line in out.splitlines() if line]
+    assert all(row[1] == row[2] for row in rows), "read as IOB1, so written as IOB1"
+    assert {row[2] for row in rows} >= {"B-PER", "I-PER"}
+    assert [line.rpartition(" ")[0] for line in out.splitlines()] == ner_file.read_text("utf-8").splitlines()
+    iob2 = ok(run("tag", "-m", ner, ner_file, "--scheme", "iob2"))
+    assert iob2 != out
+    assert ok(run("tag", "-m", ner, "--from", "conll", input=ner_file.read_text("utf-8"))) == iob2
+
+
+def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:
+    made = ok(run("tag", "-m", ner, "--to", "conllu", input="Bob sings\n"))
+    assert made.splitlines()[2].split("\t")[3] == "_"
+    assert made.splitlines()[2].endswith("\tNER=B-PER")
+    rows = [line.split("\t") for line in ok(run("tag", "-m", ner, pos_file)).splitlines()]
+    read = [line.split("\t") for line in pos_file.read_text("utf-8").splitlines()]
+    assert [row[:9] for row in rows] == [row[:9] for row in read]
+    made = ok(run("tag", "-m", ner, "--jsonl", input="Bob sings\n"))
+    assert jsonl(made)[0]["tags"] == ["B-PER", "O"]
+
+
+def test_tag_needs_no_gold_column(ner: Path, ner_file: Path, models: Path, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "third"  # as if learned from a third column
+    shutil.copytree(ner, folder)
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    settings["settings"]["column"] = "3"
+    (folder / "config.json").write_text(json.dumps(settings), "utf-8")
+    assert ok(run("tag", "-m", folder, ner_file)) == ok(run("tag", "-m", ner, ner_file))
+    assert "NER=B-PER" in ok(run("tag", "-m", folder, "--to", "conllu", input="Bob sings\n"))
+
+
+def test_tag_a_named_pipe_is_read_once(ner: Path, ner_file: Path) -> None:
+    script = f'{sys.executable} -m rnntool tag -m "{ner}" --from conll <(cat "{ner_file}") | wc -l'
+    done = bash(script)
+    assert int(done.stdout) == ner_file.read_text("utf-8").count("\n")
+    assert done.stderr == ""
+
+
+def test_tag_several_files_and_compression(tagger: Path, run: Run, tmp_path: Path) -> None:
+    import gzip
+
+    (tmp_path / "a.tok.gz").write_bytes(gzip.compress(b"the baker"))
+    (tmp_path / "b.tok").write_text("sings .\n")
+    assert ok(run("tag", "-m", tagger, "a.tok.gz", "b.tok")) == "DET NOUN\nVERB PUNCT\n"
+    (tmp_path / "c.txt").write_text("the baker sings .\n")
+    assert ok(run("tag", "-m", tagger, "b.tok", "c.txt")) == "VERB PUNCT\nDET NOUN VERB PUNCT\n", (
+        "all comes out as the first file came in")
+    done = run("tag", "-m", tagger, "-v", "b.tok")
+    assert "b.tok: read as tokens" in done.err
+
+
+def test_tag_empty_input(tagger: Path, run: Run) -> None:
+    assert ok(run("tag", "-m", tagger)) == ""
+    assert ok(run("tag", "-m", tagger, "--to", "html")).endswith("</html>\n")

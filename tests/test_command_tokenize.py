@@ -1,0 +1,20 @@
+"""`rnntool tokenize`, there and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import Run, failed, jsonl, ok
+
+
+def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
+    text = "the baker  sings .\n\n a\n"
+    ids = ok(run("tokenize", "-m", writer, "--ids", input=text))
+    assert len(ids.splitlines()) == 3
+    assert ok(run("tokenize", "-m", writer, "--decode", input=ids)) == text
+    assert ok(run("tokenize", input="I can't, Mr. Smith.\n\n")) == "I ca n't , Mr. Smith .\n\n"
+    (record,) = jsonl(ok(run("tokenize", "--jsonl", input="can't\n")))
+    assert record["tokens"] == [{"text": "ca", "start": 0, "end": 2}, {"text": "n't", "start": 2, "end": 5}]
+    failed(run("tokenize", "--ids", input="a\n"), 2, "-m MODEL")
+    failed(run("tokenize", "-m", writer, "--decode", input="1 99999\n"), 3, "<stdin>:1: want numbers")
+    assert run("tokenize", "-m", tagger, input="the unheard\n").out == "the <unk>\n"

@@ -1,0 +1,281 @@
+"""`rnntool train`: where settings come from, what it says and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from conftest import Ran, Run, failed, ok
+from typer.testing import CliRunner
+
+from rnntool import cli
+
+Train = Callable[..., Ran]
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Runs `rnntool train …` in this process: torch is loaded already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNNTOOL_THREADS", "1")
+
+    def command(*arguments: str | Path) -> Ran:
+        done = CliRunner().invoke(cli.app, ["train", *map(str, arguments)])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Ran(done.exit_code, done.stdout, done.stderr)
+
+    return command
+
+
+def small(task: str, **more: Any) -> list[str]:
+    """Options that make a tiny network."""
+    flags = tiny.SETTINGS[task] | {"epochs": 1} | more
+    if flags.get("tokenizer", "word") != "word":
+        flags = {name: value for name, value in flags.items() if name not in (*tiny.WORDS, "min_count")}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+
+
+def test_train_says_what_it_did_and_what_to_try(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), "-v")
+    assert (done.code, done.out) == (0, "")
+    assert "36 training records, 4 for development" in done.err
+    assert done.err.splitlines()[-1] == (
+        "rnntool: model written to out; try: echo 'A line of text.' | rnntool classify -m out")
+    failed(train("classify", "in.tsv", "-o", "out", *small("classify")), 2, "--resume", "--force")
+    done = train("classify", "in.tsv", "-o", "out", *small("classify"), "--force", "--json")
+    assert json.loads(done.out).keys() >= {"accuracy", "macro_f1"}
+    done = train("classify", "in.tsv", "-o", "quiet", *small("classify"), "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_train_settings_come_from_everywhere(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    (tmp_path / "c.toml").write_text('hidden = 5\ncell = "gru"\nmax-time = "90s"\nembed = 6\n')
+    monkeypatch.setenv("RNNTOOL_EMBED", "7")
+    monkeypatch.setenv("RNNTOOL_LAYERS", "2")
+    options = ["--config", "c.toml", "--hidden", "4", "--epochs", "1", "-q"]
+    done = train("classify", "in.tsv", "-o", "out", *options)
+    assert (done.code, done.err) == (0, "")
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
+    assert {key: settings[key] for key in ("hidden", "cell", "max_time", "embed", "layers", "clip")} == {
+        "hidden": 4, "cell": "gru", "max_time": 90.0, "embed": 7, "layers": 2, "clip": 1.0}  # fmt: skip
+    (tmp_path / "c.toml").write_text("hiden = 5\n")
+    wrong = ["classify", "in.tsv", "-o", "x"]
+    failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'", "hidden")
+    failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
+    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
+    failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
+    failed(train(*wrong, "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
+    failed(train(*wrong, "--preset", "huge"), 2, "unknown preset 'huge'")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("task", "name", "text", "options", "code", "words"), [
+    ("classify", "in.tsv", "text\tlabel\na\tx\nb\tx\n", [], 3, "at least 2 different labels, found only 'x'"),
+    ("classify", "in.tsv", "", [], 3, "want labelled texts, found none"),
+    ("classify", "in.tsv", "text\tlabel\n", [], 3, "want labelled texts, found none"),
+    ("classify", "in.tsv", "body\tkind\na\tx\n", [], 3, "in.tsv:1: want a column 'label'"),
+    ("classify", "in.tsv", "text\tlabel\na\tx\tz\n", [], 3, "in.tsv:2: want 2 columns"),
+    ("classify", "in.jsonl", '{"text": "a"}\n', [], 3, "in.jsonl:1: want a key 'label'"),
+    ("classify", "in.jsonl", '{"text": \n', [], 3, "in.jsonl:1: want one JSON object"),
+    ("tag", "in.conll", "a X\nb X\n\n", [], 3, "at least 2 different tags, found only 'X'"),
+    ("tag", "in.conll", "a X\nb\n\n", [], 3, "in.conll:2: want at least 2 columns, found 1"),
+    ("tag", "in.conll", "a X\nb Y\n\n", ["--column", "5"], 3, "want at least 5 columns, found 2"),
+    ("tag", "in.conll", "", [], 3, "want tagged sentences, found none"),
+    ("tag", "in.txt", "just some text\n", [], 3, "want words with tags, found text"),
+    ("tag", "in.txt", "", [], 3, "want words with tags, found an empty file"),
+    ("lm", "in.txt", "", [], 3, "want text, found none"),
+    ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
+    ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),
+    ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "want records for development, found none"),
+    ("lm", "in.txt", "text\n", ["--vectors", "gone.vec", "--tokenizer", "word"], 3,
+     "gone.vec: no such file"),
+    ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
+    ("lm", "in.txt", "body\tkind\na\tx\n", ["--text-column", "body"], 2,
+     "--text-column: goes with files in tsv or csv or jsonl, found text; leave it out, or see --from"),
+    ("lm", "in.tsv", "text\tlabel\na\tx\n" * 9, ["--paragraphs"], 2,
+     "--unit: goes with files in text, found tsv"),
+    ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),
+])  # fmt: skip
+def test_train_on_bad_data(
+    task: str, name: str, text: str, options: list[str], code: int, words: str, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    failed(train(task, name, "-o", "out", *small(task), *options), code, words)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a b\nc\n\nd\n" * 20)
+    terms = ["--license", "cc-by-4.0", "--language", "en", "--about", "Letters, four of them."]
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "--paragraphs", "-q", *terms)
+    assert (done.code, done.err) == (0, "")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    _, header, text = card.split("---\n")
+    assert {"license: cc-by-4.0", "language: en"} <= set(header.splitlines())
+    assert "Letters, four of them." in text
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["settings"]["unit"] == "paragraph"
+    failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2, "--unit: want one choice")
+
+
+def test_train_usage(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("text\n")
+    failed(train("lm", "in.txt"), 2, "give -o DIR")
+    failed(train("lm", "-o", "out"), 2, "want training files")
+    failed(train("lm", "gone.txt", "-o", "out"), 3, "gone.txt: no such file")
+    failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
+    failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: is a file")
+    failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
+    failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # said before data is read
+    failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
+    failed(train("lm", "--resume", "-o", "out"), 4, "no training to resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_train_on_invalid_utf8(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"good\nbad \xff\n" * 5)
+    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3, "in.txt:2: want UTF-8, found 0xff at byte 5")
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "--encoding-errors", "replace", "-q")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_train_on_sentences_without_words(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text(tiny.conll(tiny.ner_sentences(10)) + "\n" * 50)
+    for head in ("softmax", "crf"):
+        done = train("tag", "in.conll", "-o", head, *small("tag"), "--head", head, "-q")
+        assert (done.code, done.err) == (0, "")
+
+
+def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    base = [*small("classify", tokenizer="char", embed=16, hidden=16, layers=2), "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer, "-v")
+    assert done.code == 0
+    entries = len((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
+    shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
+                 & set((writer / "vocab.txt").read_text("utf-8").splitlines()))
+    parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.ahead", "layers.1.ahead"]
+    said = f"carried over from {writer}: {', '.join(parts)}; not carried over: nothing"
+    assert f"rnntool: {said}\n" in done.err
+    kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]
+    assert kept == {"model": str(writer), "parts": parts, "left": []}
+    done = train("classify", "in.tsv", "-o", "plain", *base, "--init", writer)
+    assert f"rnntool: {said}\n" in done.err
+    done = train("classify", "in.tsv", "-o", "quiet", *base, "--init", writer, "-q")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_train_from_another_model_takes_its_tokens_and_sizes(
+    train: Train, writer: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    short = ["--epochs=1", "--layers=2", "--no-bidirectional", "--init", str(writer), "-q"]
+    assert train("classify", "in.tsv", "-o", "out", *short).code == 0
+    content = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert [content["settings"][name] for name in ("tokenizer", "lower", "embed", "hidden")] == [
+        "char", False, 16, 16]
+    assert content["init"]["left"] == []
+    assert train("classify", "in.tsv", "-o", "own", *short, "--hidden=8", "--lower").code == 0
+    content = json.loads((tmp_path / "own" / "config.json").read_text("utf-8"))
+    assert [content["settings"][name] for name in ("lower", "embed", "hidden")] == [True, 16, 8]
+
+
+def test_train_from_another_model_carries_a_layer_whole_or_not(
+    train: Train, writer: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    base = [*small("classify", tokenizer="char", embed=10, hidden=16, layers=2), "--no-bidirectional"]
+    done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer)
+    assert "carried over from" in done.err
+    assert ": layers.1.ahead; not carried over: input.embedding, layers.0.ahead\n" in done.err
+    failed(train("classify", "in.tsv", "-o", "odd", *base, "--hidden=10", "--init", writer), 4,
+           "nothing of its encoder fits")
+
+
+def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) -> None:
+    from rnntool.models.weights import load_weights
+
+    rows = tiny.questions(40)
+    (tmp_path / "a.tsv").write_text(tiny.tsv(rows))
+    (tmp_path / "b.tsv").write_text(tiny.tsv([("Aha Aho " + text, label) for text, label in rows]))
+    still = ["--lr=0", "--weight-decay=0", "-q"]
+    assert train("classify", "a.tsv", "-o", "a", *small("classify"), "-q").code == 0
+    assert train("classify", "b.tsv", "-o", "b", *small("classify"), *still, "--init", "a").code == 0
+    tables = []
+    for name in "ab":
+        content = json.loads((tmp_path / name / "config.json").read_text())
+        characters = content["data"]["features"]["characters"]
+        table = load_weights(tmp_path / name)["encoder.input.characters.embedding.weight"]
+        tables.append(dict(zip(characters, table[2:].tolist(), strict=True)))
+    before, after = tables
+    assert list(after).index("e") != list(before).index("e")
+    assert "A" in after.keys() - before.keys()
+    assert all(after[char] == row for char, row in before.items())
+
+
+def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train, tmp_path: Path) -> None:
+    from rnntool.models.weights import load_weights
+
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    (tmp_path / "a.vec").write_text("who 1 2\nwhere 3 4\n")
+    (tmp_path / "b.vec").write_text("where 5 6\nwho 7 8\n")
+    assert train("classify", "in.tsv", "-o", "a", *small("classify"), "--vectors", "a.vec", "-q").code == 0
+    again = ["--vectors", "b.vec", "--init", "a", "-q"]
+    done = train("classify", "in.tsv", "-o", "b", *small("classify"), *again)
+    assert (done.code, done.err) == (0, "")
+    vectors = load_weights(tmp_path / "b")["encoder.input.vectors.weight"]
+    assert vectors.tolist() == [[0, 0], [5, 6], [7, 8]]
+
+
+def test_train_keeps_a_dev_record_of_few(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a b\nb a\n")
+    done = train("lm", "in.txt", "-o", "out", *small("lm"), "-v")
+    assert done.code == 0
+    assert "1 training records, 1 for development" in done.err
+    done = train("lm", "in.txt", "-o", "most", *small("lm"), "--dev-fraction", "0.9", "-v")
+    assert "1 training records, 1 for development" in done.err
+    for watching in (["--patience", "2"], ["--schedule", "plateau"]):
+        base = ["lm", "in.txt", "-o", "x", *small("lm"), *watching]
+        failed(train(*base, "--dev-fraction", "0"), 2, watching[0], "give --dev")
+        assert train(*base[:3], "out" + watching[0], *base[4:], "-q").code == 0
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("task", "name"), [("classify", "in.tsv"), ("tag", "in.conll")])
+def test_train_where_no_word_is_frequent(
+    task: str, name: str, train: Train, run: Run, tmp_path: Path
+) -> None:
+    data = {"in.tsv": "text\tlabel\nfine work\tgood\npoor stuff\tbad\nodd\tbad\n",
+            "in.conll": "Fine X\nwork Y\n\npoor X\nstuff Y\n\nodd X\n\n"}
+    (tmp_path / name).write_text(data[name])
+    base = [task, name, *small(task), "--min-count=2", "--dev-fraction=0", "-q"]
+    done = train(*base, "-o", "out")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "out" / "vocab.txt").read_text() == ""
+    assert len(ok(run(task, "-m", "out", input="fine work\n")).split()) in (1, 4)
+    bare = [task, name, "--min-count=2", "--dev-fraction=0", "--chars=none", "--affix-embed=0"]
+    failed(train(*bare, "-o", "x"), 3, "lower --min-count")
+
+
+def test_train_resumes_with_nothing_else(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("text\n")
+    base = ["lm", "-o", "out", "--resume"]
+    for more in (["in.txt"], ["--dev", "in.txt"], ["--from", "text"], ["--force"],
+                 ["--encoding-errors", "replace"], ["--preset", "char"], ["--epochs", "3"]):
+        failed(train(*base, *more), 2, "--resume goes on with the files and settings", f"leave {more[0]} out")
+
+
+@pytest.mark.parametrize("columns", ["upos,upos", ",", "upos,,"])
+def test_a_column_named_twice(columns: str, pos_file: Path, run: Run) -> None:
+    done = run("train", "tag", pos_file, "-o", "x", "--column", columns)
+    assert done.code == 2
+    assert "each once" in done.err

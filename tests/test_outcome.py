@@ -1,0 +1,163 @@
+"""How a command ends: exit codes, one sentence for each error, signals, outputs that nobody reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Ran, Run, bash, environment, failed, ok
+from typer.testing import CliRunner
+
+from rnntool import cli
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    (["tag", "--from", "tokens"], "tagger"), (["generate", "-n", "3000", "--max-tokens", "3"], "writer"),
+    (["tokenize"], None),
+])  # fmt: skip
+def test_head_ends_quietly(command: list[str], name: str | None, request: pytest.FixtureRequest) -> None:
+    model = f"-m '{request.getfixturevalue(name)}'" if name else ""
+    rnntool = f"{sys.executable} -m rnntool {' '.join(command)} {model}"
+    script = f"yes 'the baker sings .' | head -20000 | {rnntool} | head -1; echo ${{PIPESTATUS[2]}}"
+    done = bash(script)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "-f", "tokens", "-o", "out"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                          env=environment()) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        while not list(tmp_path.iterdir()):  # the file that will become `out`
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+        assert process.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_does_not_wait_for_a_reader(tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("the baker sings .\n" * 5000)
+    words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), str(tmp_path / "in")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"t"  # the pipe is full by then, or soon
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["models"], ["info", "MODEL", "--json"]])
+def test_nobody_reads(command: list[str], tagger: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    arguments = [str(tagger) if word == "MODEL" else word for word in command]
+    done = subprocess.run([sys.executable, "-m", "rnntool", *arguments], stdout=write, stderr=subprocess.PIPE,
+                          env=environment(), text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> None:
+    failed(run("tag", "-m", tagger, "gone.txt"), 3, "gone.txt: no such file")
+    failed(run("tag", "-m", tagger, tmp_path), 3, "want a file, found a folder")
+    failed(run("tag", "-m", tagger, "--from", "xml"), 2, "xml")
+    (tmp_path / "bad.conllu").write_text("1\tthe\t_\n\n")
+    failed(run("tag", "-m", tagger, "bad.conllu"), 3, "bad.conllu:1: want 10 columns")
+    failed(run("evaluate", "gone.conllu", "-m", tagger), 3, "gone.conllu")
+    (tmp_path / "empty.conllu").write_text("")
+    failed(run("evaluate", "empty.conllu", "-m", tagger), 3, "want records to evaluate on, found none")
+    (tmp_path / "plain.txt").write_text("the baker\n")
+    failed(run("evaluate", "plain.txt", "-m", tagger), 3, "plain.txt")
+
+
+def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
+    failed(run("tag", "-m", "gone"), 4, "gone: no model folder and no known model of that name")
+    failed(run("tag", "-m", tmp_path), 4, "is no model folder")
+    failed(run("tag", "-m", writer), 4, "`generate or score`", "`tag`")
+    failed(run("generate", "-m", tagger), 4, "`tag`")
+    failed(run("info", tmp_path), 4, "is no model folder")
+    failed(run("export", tmp_path, "-o", "x.onnx"), 4, "is no model folder")
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("config.json", '{"format": 1'), ("model.onnx", "x"), ("labels.txt", ""),
+])
+def test_damaged_models(name: str, text: str, tagger: Path, run: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
+    (copy / name).write_text(text)
+    failed(run("tag", "-m", copy, input="the\n"), 4, str(copy / name))
+
+
+def test_a_model_cut_short(tagger: Path, run: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
+    graph = copy / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    failed(run("tag", "-m", copy, input="the\n"), 4, str(graph))
+    (copy / "config.json").write_text(json.dumps(
+        json.loads((copy / "config.json").read_text()) | {"data": {}, "network": {}}))
+    for command in (["info", copy], ["tokenize", "-m", copy], ["export", copy, "-o", "x.onnx", "--int8"]):
+        failed(run(*command), 4, str(copy))
+    shutil.copy(tagger / "config.json", copy)
+    graph.unlink()
+    failed(run("export", copy, "-o", "x.onnx"), 4, f"{copy}: has no model.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_invalid_utf8(tagger: Path, run: Run) -> None:
+    data = b"the baker\nthe b\xffker\nthe\n"
+    done = run("tag", "-m", tagger, "--from", "tokens", input=data)
+    assert done.code == 3
+    assert done.out == "DET NOUN\n", "what came before the bad line is answered"
+    assert done.err == "rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; see --encoding-errors replace\n"
+    out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
+                 input=data))
+    assert "b\ufffdker_" in out
+    assert len(out.splitlines()) == 3
+
+
+def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    for place in ("no/folder/out", "file/out", "."):
+        failed(run("tag", "-m", tagger, "-o", place, input="the\n"), 1, "can't be written")
+    failed(run("tag", "-m", tagger, "--scheme", "iob2", input="the\n"), 2, "--scheme", "not spans")
+    failed(run("export", tagger, "-o", "file/out.onnx"), 1, "file/out.onnx: can't be written")
+    failed(run("export", tagger, "-o", "no/folder/out.onnx"), 1, "no/folder/out.onnx: can't be written")
+    done = run("tag", "-m", tagger, "-f", "tokens", "-o", "file", input=b"the\n\xff\n")
+    assert done.code == 3
+    assert (tmp_path / "file").read_text() == "kept", "an older output stays as it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    done = CliRunner().invoke(cli.app, ["info", "locked"])
+    failed(Ran(done.exit_code, done.stdout, done.stderr), 1, "locked: permission denied")
+
+
+def test_a_closed_standard_output(tagger: Path) -> None:
+    done = bash(f'echo the | {sys.executable} -m rnntool tag -m "{tagger}" >&-')
+    failed(Ran(done.returncode, "", done.stderr), 1, "<stdout>: is closed; give -o FILE")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("command", [["tag", "-m", "MODEL"], ["info", "MODEL"]])
+def test_a_full_disk(command: list[str], tagger: Path) -> None:
+    arguments = [str(tagger) if word == "MODEL" else word for word in command]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "rnntool", *arguments], input="the\n", stdout=full,
+                              stderr=subprocess.PIPE, env=environment(), text=True, timeout=60)
+    failed(Ran(done.returncode, "", done.stderr), 1, "No space left")

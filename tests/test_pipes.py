@@ -1,0 +1,77 @@
+"""Filters on a live pipe: each record is answered as soon as it is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+
+@contextmanager
+def live(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command whose standard input stays open; it is killed where nobody answers."""
+    words, pipe = [sys.executable, "-m", "rnntool", *arguments], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+                          env=environment()) as process:
+        late = threading.Timer(30, process.kill)
+        late.start()
+        yield process
+        late.cancel()
+
+
+def answers(process: subprocess.Popen[str], text: str, lines: int = 1) -> list[str]:
+    """So many lines that come for a text."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(text)
+    process.stdin.flush()
+    return [process.stdout.readline() for _ in range(lines)]
+
+
+@pytest.mark.parametrize(("command", "name", "line"), [
+    (["tag", "--from", "tokens"], "tagger", "DET NOUN VERB PUNCT"),
+    (["classify", "--from", "text"], "classifier", None),
+    (["score"], "writer", None),
+    (["score", "--context", "stream"], "writer", None),
+    (["tokenize"], None, "the baker sings ."),
+    (["generate", "--prompts", "-", "--max-tokens", "5", "--seed", "1"], "writer", None),
+])  # fmt: skip
+def test_a_live_pipe_is_answered_line_by_line(
+    command: list[str], name: str | None, line: str | None, request: pytest.FixtureRequest
+) -> None:
+    model = ["-m", str(request.getfixturevalue(name))] if name else []
+    with live(*command, *model) as process:
+        for _ in range(2):
+            (answer,) = answers(process, "the baker sings .\n")
+            assert answer.endswith("\n")
+            assert line is None or answer == f"{line}\n"
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("format", "record", "begun"), [
+    ("conll", "the\nbaker\n\n", "sings\n"),
+    ("conll", "\n", "-DOCSTART-\n\n"),
+    ("conllu", "1\tthe" + "\t_" * 8 + "\n\n", "# sent_id = 2\n"),
+    ("jsonl", '{"tokens": ["the", "baker"]}\n', "\n"),
+])  # fmt: skip
+def test_a_record_is_answered_while_the_next_has_begun(
+    format: str, record: str, begun: str, tagger: Path
+) -> None:
+    with live("tag", "--from", format, "-m", str(tagger)) as process:
+        found = answers(process, record + begun, record.count("\n"))
+        assert all(line.endswith("\n") for line in found)
+
+
+def test_pairs_are_answered_one_by_one(writer: Path) -> None:
+    with live("score", "-m", str(writer), "--pairs", "--jsonl") as process:
+        for good in ("the baker", "the teacher"):
+            (answer,) = answers(process, f"{good}\tzzz\n")
+            assert json.loads(answer)["good"] == good
