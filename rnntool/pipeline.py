@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AHEAD = 1  # windows under way beside the one that is read
 WINDOW = 4096  # records sorted into batches together, at most
 WINDOW_TOKENS = 1 << 16  # and their tokens, about
-BUDGET = 1024  # padded tokens in a batch: small enough for the caches
+BUDGET = 1024  # padded tokens in a batch, where the task allows so many: small enough for the caches
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")

@@ -113,7 +113,7 @@ def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest
     loaded = model.load(classifier, threads=1)
     long = " ".join(["who"] * 300)
     expected = list(loaded.explain([long]))
-    monkeypatch.setattr(model, "WINDOW_TOKENS", 3000)
+    monkeypatch.setattr("rnntool.pipeline.WINDOW_TOKENS", 3000)
     sizes: list[int] = []
     collate = loaded.task.collate
 
