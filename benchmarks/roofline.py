@@ -25,7 +25,7 @@ from timing import show
 from rnntool import model
 from rnntool.config import cores
 from rnntool.formats import Sentence
-from rnntool.model import BUDGET
+from rnntool.pipeline import BUDGET
 from rnntool.tasks import TagTask
 from rnntool.tasks.base import Arrays
 from rnntool.tasks.words import CHARACTERS_SEEN
