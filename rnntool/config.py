@@ -58,7 +58,6 @@ WANTED: dict[str, dict[str, Wanted]] = {
     "momentum": {"optimizer": ("sgd",)},
     "bptt": {"context": ("stream",)},
     "dev_fraction": {"dev": False},
-    "vocab_size": _LEARNED,
     "min_count": _LEARNED,
     "split": _OF_WORDS,
 }

@@ -49,7 +49,6 @@ CHOICES = {task: {field.name: field.metadata["choices"] for field in dataclasses
     ("lm", {"bptt": 35}, "--bptt: goes with --context stream, found --context line"),
     ("lm", {"split": "words", "tokenizer": "char"}, "--split: goes with --tokenizer word, found"),
     ("lm", {"min_count": 2, "tokenizer": "byte"}, "--min-count: goes with --tokenizer unigram or bpe or"),
-    ("lm", {"vocab_size": 300, "tokenizer": "byte"}, "--vocab-size: goes with --tokenizer unigram or"),
     ("lm", {"encoder": "window", "direction": "both"}, "--direction: goes with --encoder rnn, found"),
 ])
 def test_a_setting_that_was_chosen_and_has_no_effect_is_an_error(
