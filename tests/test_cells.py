@@ -22,7 +22,7 @@ from rnntool.models.cells import (
     MinGRU,
     Mogrifier,
     _scan,
-    drop_weights,
+    drop,
     linear_recurrence,
 )
 from rnntool.models.encoder import EncoderConfig
@@ -226,7 +226,7 @@ def test_models_of_all_tasks(name: str, tmp_path: Path) -> None:
 def test_dropped_weights_are_a_share_and_the_mean_stays() -> None:
     torch.manual_seed(1)
     for p in (0.1, 0.5, 0.95):
-        dropped = drop_weights(torch.ones(301, 101), p)
+        dropped = drop(torch.ones(301, 101), p)
         assert abs((dropped == 0).float().mean().item() - p) < 0.01
         assert dropped.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
 
@@ -240,7 +240,7 @@ def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths
     torch.manual_seed(7)
     with torch.no_grad():
         weight = plain.kernel.get_parameter(RECURRENT)
-        weight.copy_(drop_weights(weight, p))
+        weight.copy_(drop(weight, p))
     torch.manual_seed(7)
     (y, state), (want, want_state) = cell(x, None, ends), plain.eval()(x, None, ends)
     torch.testing.assert_close(y, want)

@@ -6,7 +6,7 @@ at real positions never depend on how far a batch was padded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.cells import CELLS, Cell, State
+from rnntool.models.parallel import side_by_side
 from rnntool.tokenize import UNK
 
 Arrays = Mapping[str, Tensor]
@@ -124,12 +125,28 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
     ) -> tuple[Tensor, State]:
-        """States (T, B, output_size), and the forward direction's last state, that at `lengths` if wanted."""
-        y, state = self.ahead(x, state, lengths if want_state else None)
-        if self.back is not None:
-            y_back, _ = self.back(reverse(x, lengths))
-            y = torch.cat([y, reverse(y_back, lengths)], dim=-1)
-        return y, state
+        """States (T, B, output_size), and its last state, that at `lengths` if wanted.
+
+        With two directions, neither of which goes on to another batch, it takes no state and gives none.
+        """
+        if self.back is None:
+            return self.ahead(x, state, lengths if want_state else None)
+        parts = []
+        for cell, turned in ((self.ahead, None), (self.back, lengths)):
+            weights = cell.weights()
+            parts.append((_reader(cell, list(weights), turned), (x, *weights.values())))
+        return torch.cat(side_by_side(*parts), dim=-1), ()
+
+
+def _reader(cell: Cell, names: list[str], turned: Tensor | None) -> Callable[..., Tensor]:
+    """A cell as a function of what it reads and of its weights; backwards where the lengths of rows are given.
+    """
+    def read(x: Tensor, *weights: Tensor) -> Tensor:
+        x = x if turned is None else reverse(x, turned)
+        y, _ = cell(x, weights=dict(zip(names, weights, strict=True)))
+        return y if turned is None else reverse(y, turned)
+
+    return read
 
 
 class Window(nn.Module):
@@ -278,11 +295,12 @@ class CharacterCNN(nn.Module):
         characters that are real, each with those beside it.
         """
         real = time_mask(lengths, chars.shape[1]).T  # (U, C)
-        embedded = self.embedding(chars) * real[..., None]  # padding embeds to zero, whatever row 0 became
         side = self.WIDTH // 2
-        around = functional.pad(embedded, (0, 0, side, side)).unfold(1, self.WIDTH, 1)  # (U, C, E, WIDTH)
-        weight = self.convolution.weight.flatten(1)  # (H, E * WIDTH)
-        y = functional.linear(around[real].flatten(1), weight, self.convolution.bias)  # (N, H)
+        seen = (functional.pad(x, (side, side)).unfold(1, self.WIDTH, 1)[real] for x in (chars, real))
+        around, there = seen  # (N, WIDTH)
+        embedded = self.embedding(around) * there[..., None]  # padding embeds to zero, whatever row 0 became
+        weight = self.convolution.weight.transpose(1, 2).flatten(1)  # (H, WIDTH * E)
+        y = functional.linear(embedded.flatten(1), weight, self.convolution.bias)  # (N, H)
         return torch.segment_reduce(y.float(), "max", lengths=lengths.long()).relu()
 
 

@@ -5,11 +5,15 @@ It is learned from the text alone, beside the task's own objective (Rei 2017), a
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional
+from functools import partial
 
+import torch
+from torch import Tensor, nn
+
+from rnntool.models.cells import drop
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
 from rnntool.models.heads import IGNORE
+from rnntool.models.parallel import side_by_side
 from rnntool.models.softmax import linear_cross_entropy
 
 
@@ -37,16 +41,22 @@ class Neighbours(nn.Module):
         real = time_mask(lengths, len(words))[1:]  # (T - 1, B): both words of a pair are
         if not bool(real.any()):
             return trace.first.new_zeros(())
-        states = functional.dropout(trace.first, self.DROPOUT, self.training)
-        loss = self._told(self.ahead(states[:-1, :, : self.hidden]), trace.types, words[1:], real)
+        states = drop(trace.first, self.DROPOUT) if self.training else trace.first
+        ahead, back = states[:-1, :, : self.hidden], states[1:, :, self.hidden :]
+        sides = [(self.ahead, ahead, words[1:])]
         if self.back is not None:
-            told = self._told(self.back(states[1:, :, self.hidden :]), trace.types, words[:-1], real)
-            loss = loss + told
-        return loss
+            sides.append((self.back, back, words[:-1]))
+        losses = side_by_side(*(
+            (partial(_told, told.where(real, IGNORE)), (states, trace.types, layer.weight, layer.bias))
+            for layer, states, told in sides))
+        return torch.stack(losses).sum()
 
-    @staticmethod
-    def _told(states: Tensor, types: Tensor, words: Tensor, real: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the real `words` (T, B), of states (T, B, D) and types (U, D)."""
-        targets = words.where(real, IGNORE).flatten()
-        return linear_cross_entropy(
-            states.flatten(0, 1), types, types.new_zeros(len(types)), targets, ignore=IGNORE)
+
+def _told(targets: Tensor, states: Tensor, types: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Mean negative log-likelihood of `targets` (T, B), by states (T, B, H) and types (U, D).
+
+    The score of a type v after a state h is (W h + b) v, which is h (W' v) + b v: a batch has fewer types than
+    words, and a state fewer numbers than a type.
+    """
+    return linear_cross_entropy(
+        states.flatten(0, 1), types @ weight, types @ bias, targets.flatten(), ignore=IGNORE)
