@@ -6,64 +6,53 @@ Two chains of such products, each on threads of its own, wait once. Knows no net
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+Result = TypeVar("Result")
 Part = tuple[Callable[..., Tensor], tuple[Tensor, ...]]  # a function, and the tensors that it is called with
 
 
-def side_by_side(*parts: Part) -> list[Tensor]:
-    """What each part gives, as if they had been called in turn; where it pays, each has a thread of its own.
+def side_by_side(*parts: Part) -> Sequence[Tensor]:
+    """What each part gives, as if they had been called in turn; on a processor each has its share of threads.
 
     A gradient reaches the tensors of a part, and nothing else that its function reads. That must draw no
     random number: who would come first is not known. What comes out has a gradient, but that has none.
     """
-    there = {tensor.device.type for _, tensors in parts for tensor in tensors}
-    threads = torch.get_num_threads()
-    if there != {"cpu"} or threads < len(parts) or not torch.is_grad_enabled():
+    devices = {tensor.device.type for _, tensors in parts for tensor in tensors}
+    if devices != {"cpu"} or torch.get_num_threads() < len(parts) or not torch.is_grad_enabled():
         return [function(*tensors) for function, tensors in parts]
-    workers = _workers(len(parts), threads // len(parts))
     functions = [(function, len(tensors)) for function, tensors in parts]
-    made: tuple[Tensor, ...] = _SideBySide.apply(  # type: ignore[no-untyped-call]
-        workers, functions, *(tensor for _, tensors in parts for tensor in tensors))
-    return list(made)
-
-
-@cache
-def _workers(count: int, threads: int) -> ThreadPoolExecutor:
-    """As many workers, each with so many of torch's threads."""
-    return ThreadPoolExecutor(count, "part", torch.set_num_threads, (threads,))
+    outputs: tuple[Tensor, ...] = _SideBySide.apply(  # type: ignore[no-untyped-call]
+        functions, *(tensor for _, tensors in parts for tensor in tensors))
+    return outputs
 
 
 class _SideBySide(Function):
-    """A worker keeps the graph of its part, and goes back through that graph alone."""
+    """Each part has a graph of its own, which its thread makes and goes back through."""
 
     @staticmethod
     def forward(
-        ctx: Any, workers: ThreadPoolExecutor, functions: list[tuple[Callable[..., Tensor], int]],
-        *tensors: Tensor,
+        ctx: Any, functions: list[tuple[Callable[..., Tensor], int]], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         lower, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
         def run(function: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
-            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=lower):  # a thread has its own modes
+            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=lower):  # of each thread its own
                 return function(*inputs)
 
-        own = [tensor.detach().requires_grad_(needed)
-               for tensor, needed in zip(tensors, ctx.needs_input_grad[2:], strict=True)]
-        ctx.inputs, first = [], 0
-        for _, count in functions:
-            ctx.inputs.append(own[first : first + count])
-            first += count
-        ctx.workers = workers
-        ctx.outputs = list(workers.map(run, [function for function, _ in functions], ctx.inputs))
+        rest = iter([tensor.detach().requires_grad_(needed)
+                     for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)])
+        ctx.inputs = [[next(rest) for _ in range(count)] for _, count in functions]
+        ctx.outputs = _at_once([partial(run, function, inputs) for (function, _), inputs
+                                in zip(functions, ctx.inputs, strict=True)])
         return tuple(output.detach() for output in ctx.outputs)
 
     @staticmethod
@@ -74,5 +63,24 @@ class _SideBySide(Function):
             found = iter(torch.autograd.grad(output, wanted, grad) if wanted else ())
             return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
-        found = ctx.workers.map(run, ctx.outputs, ctx.inputs, grads)
-        return (None, None, *(grad for part in found for grad in part))
+        parts = _at_once([partial(run, *part) for part in zip(ctx.outputs, ctx.inputs, grads, strict=True)])
+        return (None, *(grad for part in parts for grad in part))
+
+
+def _at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """The results of calls, the first of which this thread makes, the others one worker each."""
+    threads = torch.get_num_threads()
+    share = threads // len(calls)
+    others = [_workers(len(calls) - 1, share).submit(call) for call in calls[1:]]
+    torch.set_num_threads(share)  # this thread's alone
+    try:
+        first = calls[0]()
+    finally:
+        torch.set_num_threads(threads)
+    return [first, *(other.result() for other in others)]
+
+
+@cache
+def _workers(count: int, threads: int) -> ThreadPoolExecutor:
+    """So many workers, each with so many of torch's threads."""
+    return ThreadPoolExecutor(count, "part", torch.set_num_threads, (threads,))
