@@ -26,7 +26,6 @@ from rnntool.tasks import LMTask
 from rnntool.tasks.reading import read_all
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer
-from rnntool.training.run import design
 
 DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
 
@@ -35,11 +34,10 @@ def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float
     """Seconds of the windows in rnntool's loop, without evaluation."""
     import torch
 
-    from rnntool.models.network import Network
+    from rnntool.training.design import build, design
 
     settings = task.settings.replace(precision=precision)
-    torch.manual_seed(settings.seed)
-    trainer = Trainer(task, Network(design(task, settings)), windows, [], settings, folder=folder,
+    trainer = Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=folder,
                       device=torch.device("cpu"), watch=lambda step: None, stopping=lambda: None)
     began = time.perf_counter()
     trainer.run()

@@ -21,18 +21,13 @@ from rnntool.config import TagSettings, cores
 from rnntool.tasks import TagTask
 from rnntool.tasks.reading import read_all
 from rnntool.training.batching import Shuffled
+from rnntool.training.design import build, design
 from rnntool.training.loop import Trainer
-from rnntool.training.run import design
 
 
 def network(task: TagTask) -> Any:
     """A new network, always with the same weights."""
-    import torch  # after rnntool.training, which says how torch's threads wait
-
-    from rnntool.models.network import Network
-
-    torch.manual_seed(task.settings.seed)
-    return Network(design(task, task.settings))
+    return build(design(task, task.settings), task.settings)
 
 
 def ours(task: TagTask, batches: Shuffled, folder: Path) -> float:
@@ -79,10 +74,12 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=2000, help="of them; %(default)s by default")
     parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; %(default)s by default")
+    parser.add_argument("--neighbours", type=float, default=TagSettings.neighbours, metavar="WEIGHT",
+                        help="of that objective; %(default)s, training's own, by default, 0 leaves it out")
     options = parser.parse_args()
     torch.set_num_threads(options.threads or cores())
     torch.set_flush_denormal(True)
-    settings = TagSettings(epochs=1)
+    settings = TagSettings(epochs=1, neighbours=options.neighbours)
     records = read_all(TagTask, [options.file], format="conllu", settings=settings, errors="strict",
                        say=lambda message: None)[: options.sentences]
     task = TagTask.learn(records, settings, vectors=[])

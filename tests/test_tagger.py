@@ -16,7 +16,7 @@ from rnntool.labels import convert
 from rnntool.models.heads import HeadConfig, TaggerHead
 from rnntool.tasks import TagTask
 from rnntool.tasks import tag as tagging
-from rnntool.training.run import _prepare_loss
+from rnntool.training.design import balance
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)
@@ -148,7 +148,7 @@ def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_wo
     sizes = tuple(len(column.labels) for column in task.columns)
     head = TaggerHead(HeadConfig(kind="tag", outputs=sum(sizes), columns=sizes), 4)
     examples = [task.example(record, targets=True) for record in records]
-    _prepare_loss(head, task, examples, settings)
+    balance(head, task, examples)
     for k, weights in enumerate(head.label_weights.split(sizes)):
         gold = np.concatenate([example.tags[k] for example in examples if example.tags])
         assert weights[gold].mean().item() == pytest.approx(1)

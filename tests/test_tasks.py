@@ -516,13 +516,13 @@ def test_class_weights_leave_the_mean_at_one() -> None:
     import torch
 
     from rnntool.models.heads import ClassifierHead, HeadConfig
-    from rnntool.training.run import _prepare_loss
+    from rnntool.training.design import balance
 
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
     head = ClassifierHead(HeadConfig(kind="classify", outputs=2), 4, 4, 0.0)
-    _prepare_loss(head, task, [task.example(record, targets=True) for record in records], settings)
+    balance(head, task, [task.example(record, targets=True) for record in records])
     assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
     assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
 

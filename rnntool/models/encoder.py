@@ -130,7 +130,8 @@ class Layer(nn.Module):
         With two directions, neither of which goes on to another batch, it takes no state and gives none.
         """
         if self.back is None:
-            return self.ahead(x, state, lengths if want_state else None)
+            y, state = self.ahead(x, state, lengths if want_state else None)
+            return y, state
         parts = []
         for cell, turned in ((self.ahead, None), (self.back, lengths)):
             weights = cell.weights()
@@ -139,8 +140,7 @@ class Layer(nn.Module):
 
 
 def _reader(cell: Cell, names: list[str], turned: Tensor | None) -> Callable[..., Tensor]:
-    """A cell as a function of what it reads and of its weights; backwards where the lengths of rows are given.
-    """
+    """A cell as a function of what it reads and of its weights; backwards where rows' lengths are given."""
     def read(x: Tensor, *weights: Tensor) -> Tensor:
         x = x if turned is None else reverse(x, turned)
         y, _ = cell(x, weights=dict(zip(names, weights, strict=True)))

@@ -55,8 +55,8 @@ class Neighbours(nn.Module):
 def _told(targets: Tensor, states: Tensor, types: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Mean negative log-likelihood of `targets` (T, B), by states (T, B, H) and types (U, D).
 
-    The score of a type v after a state h is (W h + b) v, which is h (W' v) + b v: a batch has fewer types than
-    words, and a state fewer numbers than a type.
+    The score of a type v after a state h is (W h + b) v, and computed as h (W' v) + b v: a batch has fewer
+    types than words, and a state has fewer numbers than a type.
     """
     return linear_cross_entropy(
         states.flatten(0, 1), types @ weight, types @ bias, targets.flatten(), ignore=IGNORE)

@@ -1,7 +1,7 @@
 """Parts of a network that don't wait for each other, run side by side, forward and back.
 
-On a processor a small product is made hardly faster by several threads, as they wait for each other at its end.
-Two chains of such products, each on threads of its own, wait once. Knows no network.
+Several threads make a small product hardly faster on a processor, as they wait for each other at its end. Two
+chains of such products, each on threads of its own, wait once. Knows no network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 Part = tuple[Callable[..., Tensor], tuple[Tensor, ...]]  # a function, and the tensors that it is called with
 
 
-def side_by_side(*parts: Part) -> Sequence[Tensor]:
+def side_by_side(*parts: Part) -> tuple[Tensor, ...]:
     """What each part gives, as if they had been called in turn; on a processor each has its share of threads.
 
     A gradient reaches the tensors of a part, and nothing else that its function reads. That must draw no
@@ -28,7 +28,7 @@ def side_by_side(*parts: Part) -> Sequence[Tensor]:
     """
     devices = {tensor.device.type for _, tensors in parts for tensor in tensors}
     if devices != {"cpu"} or torch.get_num_threads() < len(parts) or not torch.is_grad_enabled():
-        return [function(*tensors) for function, tensors in parts]
+        return tuple(function(*tensors) for function, tensors in parts)
     functions = [(function, len(tensors)) for function, tensors in parts]
     outputs: tuple[Tensor, ...] = _SideBySide.apply(  # type: ignore[no-untyped-call]
         functions, *(tensor for _, tensors in parts for tensor in tensors))

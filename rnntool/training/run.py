@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from rnntool import __version__, config, modeldir
 from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
@@ -27,9 +27,9 @@ from rnntool.engines.torch import TorchEngine, pick_device
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import split_columns
 from rnntool.models import export
-from rnntool.models.encoder import EncoderConfig, WordConfig, WordInput
-from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
-from rnntool.models.network import Network, NetworkConfig, count_parameters
+from rnntool.models.encoder import WordInput
+from rnntool.models.heads import ClassifierHead, TaggerHead
+from rnntool.models.network import Network, count_parameters
 from rnntool.store import Block, Rows, Texts, keep
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.reading import Say, read_all, read_each
@@ -37,6 +37,7 @@ from rnntool.tokenize import Tokenizer
 from rnntool.training import transfer
 from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
 from rnntool.training.card import model_card
+from rnntool.training.design import balance, build, design
 from rnntool.training.loop import Step, Trainer
 from rnntool.training.optim import Frozen, weights_of
 from rnntool.training.vectors import read_vectors
@@ -175,17 +176,11 @@ def train(
     if isinstance(learner, TagTask) and before is None:
         _tell_schemes(learner, tell or say)
 
-    torch.manual_seed(settings.seed)
-    network = Network(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0,
-                             context=reader.context() if reader else None))
+    network = build(design(learner, settings, vector_size=vectors[1].shape[1] if settings.vectors else 0,
+                           context=reader.context() if reader else None), settings)
     if reader:
         assert isinstance(network.encoder.input, WordInput) and network.encoder.input.context is not None
         reader.place_context(network.encoder.input.context)
-    elif (isinstance(settings, WordSettings) and settings.encoder == "rnn"
-          and isinstance(network.encoder.input, WordInput)):
-        network.learn_neighbours(settings.neighbours)  # a backward context would tell what comes next
-    if isinstance(settings, LMSettings):
-        network.ar, network.tar = settings.ar, settings.tar
     if settings.vectors:
         say(_place_vectors(network, learner, *vectors))
     carried, frozen = None, None
@@ -212,8 +207,9 @@ def train(
         device=pick_device(device), folder=resume, watch=watch, stopping=stopping, frozen=frozen,
     )
     _check_unfreezing(settings, trainer.epochs)
-    if isinstance(network.head, ClassifierHead | TaggerHead):
-        _prepare_loss(network.head, learner, examples, settings)
+    if isinstance(settings, WordSettings) and settings.class_weights == "balanced":
+        assert isinstance(network.head, ClassifierHead | TaggerHead)
+        balance(network.head, learner, examples)
     say(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
     if before is None:  # from here on there is something to resume, and an older checkpoint is gone
@@ -267,41 +263,6 @@ def write_model(
         modeldir.write_json(stage / modeldir.CONFIG, content)
     modeldir.remove(out / modeldir.RESUME)
     return report
-
-
-def design(
-    task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 0,
-    context: tuple[EncoderConfig, bool] | None = None,
-) -> NetworkConfig:
-    """The network that settings and data call for; `context` is read beside words, see `EncoderConfig`."""
-    sizes = task.sizes()
-    word = None
-    if isinstance(settings, WordSettings) and "char_vocabulary" in sizes:
-        word = WordConfig(
-            chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
-            char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
-            affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
-            vector_size=vector_size if sizes["vector_rows"] else 0, dropout=settings.word_dropout,
-        )
-    encoder = EncoderConfig(
-        vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
-        hidden=settings.hidden, kind=settings.encoder, window=settings.window,
-        bidirectional=isinstance(settings, WordSettings) and settings.bidirectional
-        and settings.encoder != "bag",  # it has no direction
-        dropout=settings.dropout, dropout_between=settings.dropout_between,
-        token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout,
-        word=word, context=context[0] if context else None, context_both=bool(context and context[1]),
-    )
-    head = HeadConfig(
-        kind=task.name, outputs=sizes["outputs"],
-        tied=isinstance(settings, LMSettings) and settings.tied,
-        pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
-        multi_label=isinstance(task, ClassifyTask) and task.multi_label,
-        columns=tuple(len(c.labels) for c in task.columns) if isinstance(task, TagTask) else (),
-        crf=isinstance(settings, TagSettings) and settings.head == "crf",
-        direction=settings.direction if isinstance(settings, LMSettings) else HeadConfig.direction,
-    )
-    return NetworkConfig(encoder=encoder, head=head)
 
 
 def _check_place(out: Path, *, force: bool) -> None:
@@ -523,31 +484,3 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
             mine, theirs = (torch.tensor(side) for side in zip(*known, strict=True))
             embedding.weight[mine] = table[theirs]
         return f"{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
-
-
-def _prepare_loss(
-    head: ClassifierHead | TaggerHead, task: Any, examples: Sequence[Any], settings: Settings
-) -> None:
-    """Smooth labels, and weigh each one's loss by how rare it is, the mean over the examples being 1."""
-    assert isinstance(settings, WordSettings)
-    head.label_smoothing = settings.label_smoothing
-    if isinstance(head, ClassifierHead):
-        assert isinstance(settings, ClassifySettings)
-        head.consistency = settings.consistency
-    if settings.class_weights == "balanced":
-        # Labels without an example, as a scheme may have, are none of those that the mean is over.
-        head.label_weights.copy_(torch.cat([
-            counts.sum() / (counts.count_nonzero() * counts.clamp(min=1))
-            for counts in _label_counts(task, examples)]))
-
-
-def _label_counts(task: Any, examples: Sequence[Any]) -> list[Tensor]:
-    """How often each label is in the examples, (L,): one set of labels, or one for each column of tags."""
-    if isinstance(task, TagTask):
-        columns = zip(task.columns, zip(*(example.tags for example in examples), strict=True), strict=True)
-        return [torch.bincount(torch.from_numpy(np.concatenate(tags)), minlength=len(column.labels)).float()
-                for column, tags in columns]
-    counts = torch.zeros(len(task.labels))
-    for example in examples:
-        counts[list(example.labels)] += 1
-    return [counts]
