@@ -144,7 +144,8 @@ class WordFeatures:
         if not engine.word_vectors:
             return
         if len(self._known) < len(self._tokens):
-            known = np.empty((len(self._tokens), engine.word_vectors), np.float32)
+            # Room for all rows at once: what is not written yet takes no memory, and growing would copy it.
+            known = np.empty((max(2 * TYPES_KEPT, len(self._tokens)), engine.word_vectors), np.float32)
             if self._computed:
                 known[: self._computed] = self._known[: self._computed]
             self._known = known
