@@ -3,7 +3,8 @@
 
 Roofs are measured here, on as many threads as the tagger has: products of the network's own shapes, in int8
 and float32 (ONNX Runtime) and as training multiplies (torch), and copies of memory. One operation is a
-multiplication with its addition. Training is a bare loop with random tags.
+multiplication with its addition. Training is a bare loop with random tags, and with the objectives that the
+model was trained for.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rnntool.formats import Sentence
 from rnntool.pipeline import BUDGET
 from rnntool.tasks import TagTask
 from rnntool.tasks.base import Arrays
-from rnntool.tasks.words import CHARACTERS_SEEN
+from rnntool.tasks.words import CHARACTERS_SEEN, TYPES_AT_ONCE
 from rnntool.training.batching import Shuffled
 
 LONG_ENOUGH_S = 0.3  # that a roof is measured for
@@ -62,19 +63,28 @@ class Product:
 
 
 def products(
-    network: Mapping[str, Any], *, words: int, rows: int, types: float, characters: float
+    network: Mapping[str, Any], *, words: int, rows: int, types: float, characters: float,
+    table: int = 0, neighbours: bool = False,
 ) -> list[Product]:
-    """Those of a batch of `words` in `rows` sentences, with `types` of so many `characters` for each word."""
+    """Those of a batch of `words` in `rows` sentences, with `types` of so many `characters` for each word.
+
+    With a `table` what the first layer's gates get of a word is computed once a type, so many at once.
+    """
     encoder, word = network["encoder"], network["encoder"]["word"]
     directions, hidden = 1 + encoder["bidirectional"], encoder["hidden"]
+    gates = CELL_GATES[encoder["cell"]] * hidden
     found, size = [], word_size(network)
     if word["chars"] == "cnn":
-        found.append(Product("characters", words, CHARACTERS_WIDTH * word["char_embed"], word["char_hidden"],
-                             types * characters))
+        found.append(Product("characters", table or words, CHARACTERS_WIDTH * word["char_embed"],
+                             word["char_hidden"], types * characters))
+    if neighbours:  # see rnntool/models/neighbours.py
+        found += [Product("neighbours, types", round(types * words), size, hidden, directions * types),
+                  Product("neighbours, scores", words, hidden, round(types * words), directions)]
     for layer in range(1, encoder["layers"] + 1):
-        gates = CELL_GATES[encoder["cell"]] * hidden
-        found += [Product(f"layer {layer}, inputs", words, size, gates, directions),
-                  Product(f"layer {layer}, recurrence", rows, hidden, gates, directions)]
+        inputs = Product(f"layer {layer}, inputs", words, size, gates, directions)
+        if table and layer == 1:
+            inputs = Product("layer 1, inputs", table, size, directions * gates, types)
+        found += [inputs, Product(f"layer {layer}, recurrence", rows, hidden, gates, directions)]
         size = directions * hidden
     return [*found, Product("tags", words, size, network["head"]["outputs"], 1)]
 
@@ -86,14 +96,20 @@ def word_size(network: Mapping[str, Any]) -> int:
     return int(network["encoder"]["embed"] + characters + word["affix_embed"] + word["vector_size"])
 
 
-def bytes_tagging(network: Mapping[str, Any]) -> float:
-    """Bytes a word that layers write and read: inputs and states, in float and in 8 bits, and gates."""
+def bytes_moved(network: Mapping[str, Any], *, table: bool) -> float:
+    """Bytes a word that layers write and read: inputs and states, in float and in 8 bits, and gates.
+
+    With a `table` what the first layer's gates get is found there, and written and read once more.
+    """
     encoder = network["encoder"]
     directions, hidden = 1 + encoder["bidirectional"], encoder["hidden"]
+    gates = CELL_GATES[encoder["cell"]] * hidden
     total, size = 0, word_size(network)
-    for _ in range(encoder["layers"]):
-        numbers = size + CELL_GATES[encoder["cell"]] * hidden + hidden
-        total += directions * 2 * (4 * numbers + size + hidden)
+    for layer in range(encoder["layers"]):
+        if table and not layer:
+            total += directions * (3 * 4 * gates + 2 * (4 * hidden + hidden))
+        else:
+            total += directions * 2 * (4 * (size + gates + hidden) + size + hidden)
         size = directions * hidden
     return total
 
@@ -133,12 +149,17 @@ def onnx_product(product: Product, *, int8: bool) -> Callable[[], object]:
 
 
 def torch_product(product: Product, precision: Any) -> Callable[[], object]:
-    """It in torch, on all of torch's threads."""
+    """It in torch, on one thread."""
     import torch
 
     x = torch.rand(product.rows, product.inputs).to(precision)
     w = torch.rand(product.inputs, product.outputs).to(precision)
-    return lambda: torch.mm(x, w)
+
+    def once() -> object:
+        torch.set_num_threads(1)  # this thread's
+        return torch.mm(x, w)
+
+    return once
 
 
 def copied_s(threads: int) -> float:
@@ -163,10 +184,11 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     import torch
 
     from rnntool.engines.torch import to_tensors
-    from rnntool.models.network import Network, NetworkConfig
-    from rnntool.training.optim import make_optimizer
+    from rnntool.models.network import NetworkConfig
+    from rnntool.training.design import build
+    from rnntool.training.optim import clip, make_optimizer
 
-    network = Network(NetworkConfig.from_json(tagger.config["network"])).train()
+    network = build(NetworkConfig.from_json(tagger.config["network"]), tagger.task.settings).train()
     optimizer = make_optimizer(network, tagger.task.settings)
     ready = [to_tensors(arrays, torch.device("cpu")) for arrays in batches]
     words = 0
@@ -177,7 +199,7 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
             loss, _ = network.loss(tensors)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), tagger.task.settings.clip)
+        clip(network, tagger.task.settings.clip)
         optimizer.step()
         words += int(tensors["lengths"].sum())
     return words / (time.perf_counter() - began)
@@ -199,7 +221,7 @@ def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, co
     words = [word for sentence in sentences for word in sentence.words]
     used = products(
         tagger.config["network"], words=BUDGET, rows=round(BUDGET * len(sentences) / len(words)),
-        types=len(set(words)) / len(words), characters=mean_length(set(words)))
+        types=len(set(words)) / len(words), characters=mean_length(set(words)), table=TYPES_AT_ONCE)
     rows = [("tagging", "operations a word", "int8 G/s", "float32 G/s")]
     int8_s = float32_s = 0.0  # a word
     for product in used:
@@ -210,7 +232,7 @@ def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, co
         rows.append((product.part, f"{product.operations:,.0f}", *roofs))
     show(rows)
     reached = max(tagged_s(tagger, sentences) for _ in range(3))
-    size = bytes_tagging(tagger.config["network"])
+    size = bytes_moved(tagger.config["network"], table=True)
     show([
         ("words/s", ""),
         ("roof of int8 products", f"{1 / int8_s:,.0f}"),
@@ -235,16 +257,18 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
     seen = {word for sentence in sentences for word in sentence.words}
     used = products(
         tagger.config["network"], words=round(words), rows=tagger.task.settings.batch_size,
-        types=types / words, characters=mean_length(seen))
+        types=types / words, characters=mean_length(seen),
+        neighbours=tagger.task.settings.neighbours > 0)
     rows = [("training", "operations a word", f"{str(precision).removeprefix('torch.')} G/s")]
     second = 0.0  # a word
     for product in used:
-        roof = product.roof(1, torch_product(product, precision))
+        roof = product.roof(threads, torch_product(product, precision))
         second += 3 * product.operations / roof
         rows.append((product.part, f"{3 * product.operations:,.0f}", f"{roof / 1e9:,.0f}"))
     show(rows)
     reached = trained_s(tagger, batches, precision)
-    size = OPTIMIZER_BYTES * tagger.config["parameters"] / words + 3 * bytes_tagging(tagger.config["network"])
+    size = 3 * bytes_moved(tagger.config["network"], table=False)
+    size += OPTIMIZER_BYTES * tagger.config["parameters"] / words
     show([
         ("words/s", ""),
         ("roof of products", f"{1 / second:,.0f}"),

@@ -47,7 +47,7 @@ def bare(task: TagTask, batches: Shuffled) -> float:
 
     from rnntool.engines.torch import to_tensors
     from rnntool.training.loop import pick_precision
-    from rnntool.training.optim import make_optimizer
+    from rnntool.training.optim import clip, make_optimizer
 
     device = torch.device("cpu")
     precision = pick_precision(task.settings, device)
@@ -60,7 +60,7 @@ def bare(task: TagTask, batches: Shuffled) -> float:
             loss, _ = learner.loss(tensors)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), task.settings.clip)
+        clip(learner, task.settings.clip)
         optimizer.step()
     return time.perf_counter() - began
 

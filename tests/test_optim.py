@@ -18,6 +18,7 @@ from rnntool.training.optim import (
     SCHEDULES,
     Frozen,
     MovingAverage,
+    clip,
     depth,
     make_optimizer,
     rate,
@@ -128,6 +129,16 @@ def test_momentum_reaches_sgd() -> None:
 def step_to(net: nn.Linear, value: float) -> None:
     with torch.no_grad():
         net.weight.fill_(value)
+
+
+@pytest.mark.parametrize("norm", [0.5, 5.0, 50.0])
+def test_a_gradient_is_clipped_to_its_norm_where_it_is_larger(norm: float) -> None:
+    made = nn.Linear(2, 1)
+    made.weight.grad, made.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])  # of norm 5
+    clip(made, norm)
+    share = min(1.0, norm / 5)
+    torch.testing.assert_close(made.weight.grad, torch.tensor([[3 * share, 0.0]]))
+    torch.testing.assert_close(made.bias.grad, torch.tensor([4 * share]))
 
 
 def test_moving_average_by_hand() -> None:

@@ -26,6 +26,7 @@ from rnntool.training.optim import (
     PLATEAU_FACTOR,
     Frozen,
     MovingAverage,
+    clip,
     make_optimizer,
     rate,
     set_weights,
@@ -175,7 +176,7 @@ class Trainer:
             optimizer.zero_grad()
             loss.backward()
         if settings.clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            clip(self.network, settings.clip)
         optimizer.step()
         if self.batches.carries_state:
             self.state.stream = [tuple(part.detach() for part in state) for state in ends]

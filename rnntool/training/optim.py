@@ -50,6 +50,14 @@ def make_optimizer(
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
 
+def clip(network: nn.Module, norm: float) -> None:
+    """Scale the gradient to a norm where it is larger; most often it isn't, and then nothing is written."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    found = nn.utils.get_total_norm(gradients)
+    if found > norm:
+        nn.utils.clip_grads_with_norm_(network.parameters(), norm, found)
+
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
