@@ -7,7 +7,7 @@ cell knows nothing of padding or the layers around it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -220,53 +220,43 @@ class Cell(nn.Module):
         """Zeros for a batch like `x` (T, B, I)."""
         return tuple(x.new_zeros(1, x.shape[1], self.hidden) for _ in CELLS[self.name].states)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The kernel's weights, while training with a part of the recurrent ones dropped, anew each time."""
-        weights: dict[str, Tensor] = dict(self.kernel.named_parameters())
-        if self.training and self.weight_dropout:
-            weights[RECURRENT] = drop(weights[RECURRENT], self.weight_dropout)
-        return weights
-
     def forward(
-        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, *,
-        weights: Mapping[str, Tensor] | None = None,
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """States (T, B, H) of `x` (T, B, I), and the state after the last step.
 
         With `lengths` (B,) the returned state is that after each row's own last step; without, after step T.
-        Positions behind a row's length hold nothing of use. `weights` are those to read with, where they have
-        been asked for already.
+        Positions behind a row's length hold nothing of use.
         """
-        if weights is None and self.training and self.weight_dropout:
-            weights = self.weights()
         state = self.initial_state(x) if state is None else state
         if lengths is not None and bool((lengths == len(x)).all()):
             lengths = None
         if isinstance(self.kernel, nn.RNNBase):
-            return self._run_torch(x, state, lengths, weights)
-        parts = self._run(weights, x, state)  # each (T, B, H)
+            return self._run_torch(x, state, lengths)
+        parts = self._run(x, state)  # each (T, B, H)
         if lengths is None:
             return parts[0], tuple(part[-1:] for part in parts)
         rows = torch.arange(x.shape[1], device=x.device)
         return parts[0], tuple(
             torch.cat([start, part])[lengths, rows][None] for start, part in zip(state, parts, strict=True))
 
-    def _run_torch(
-        self, x: Tensor, state: State, lengths: Tensor | None, weights: Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, State]:
+    def _run_torch(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """What torch's own kernels want: one tensor where the state has one, and ragged rows packed."""
         start = state if len(state) > 1 else state[0]
-        read = x if lengths is None else pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-        y, end = self._run(weights, read, start)
-        if lengths is not None:
+        if lengths is None:
+            y, end = self._run(x, start)
+        else:
+            packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+            y, end = self._run(packed, start)
             y, _ = pad_packed_sequence(y, total_length=len(x))
         return y, end if isinstance(end, tuple) else (end,)
 
-    def _run(self, weights: Mapping[str, Tensor] | None, *arguments: Any) -> Any:
-        """The kernel, with its own weights or with others."""
-        if weights is None:
+    def _run(self, *arguments: Any) -> Any:
+        """The kernel, with a part of its recurrent weights dropped while training."""
+        if not self.training or not self.weight_dropout:
             return self.kernel(*arguments)
-        return functional_call(self.kernel, dict(weights), arguments)
+        weight = drop(self.kernel.get_parameter(RECURRENT), self.weight_dropout)
+        return functional_call(self.kernel, {RECURRENT: weight}, arguments)
 
 
 def drop(x: Tensor, p: float) -> Tensor:

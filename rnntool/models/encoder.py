@@ -6,7 +6,7 @@ at real positions never depend on how far a batch was padded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.cells import CELLS, Cell, State
-from rnntool.models.parallel import side_by_side
 from rnntool.tokenize import UNK
 
 Arrays = Mapping[str, Tensor]
@@ -125,28 +124,12 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
     ) -> tuple[Tensor, State]:
-        """States (T, B, output_size), and its last state, that at `lengths` if wanted.
-
-        With two directions, neither of which goes on to another batch, it takes no state and gives none.
-        """
-        if self.back is None:
-            y, state = self.ahead(x, state, lengths if want_state else None)
-            return y, state
-        parts = []
-        for cell, turned in ((self.ahead, None), (self.back, lengths)):
-            weights = cell.weights()
-            parts.append((_reader(cell, list(weights), turned), (x, *weights.values())))
-        return torch.cat(side_by_side(*parts), dim=-1), ()
-
-
-def _reader(cell: Cell, names: list[str], turned: Tensor | None) -> Callable[..., Tensor]:
-    """A cell as a function of what it reads and of its weights; backwards where rows' lengths are given."""
-    def read(x: Tensor, *weights: Tensor) -> Tensor:
-        x = x if turned is None else reverse(x, turned)
-        y, _ = cell(x, weights=dict(zip(names, weights, strict=True)))
-        return y if turned is None else reverse(y, turned)
-
-    return read
+        """States (T, B, output_size), and the forward direction's last state, that at `lengths` if wanted."""
+        y, state = self.ahead(x, state, lengths if want_state else None)
+        if self.back is not None:
+            y_back, _ = self.back(reverse(x, lengths))
+            y = torch.cat([y, reverse(y_back, lengths)], dim=-1)
+        return y, state
 
 
 class Window(nn.Module):

@@ -5,15 +5,11 @@ It is learned from the text alone, beside the task's own objective (Rei 2017), a
 
 from __future__ import annotations
 
-from functools import partial
-
-import torch
 from torch import Tensor, nn
 
 from rnntool.models.cells import drop
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
 from rnntool.models.heads import IGNORE
-from rnntool.models.parallel import side_by_side
 from rnntool.models.softmax import linear_cross_entropy
 
 
@@ -42,21 +38,18 @@ class Neighbours(nn.Module):
         if not bool(real.any()):
             return trace.first.new_zeros(())
         states = drop(trace.first, self.DROPOUT) if self.training else trace.first
-        ahead, back = states[:-1, :, : self.hidden], states[1:, :, self.hidden :]
-        sides = [(self.ahead, ahead, words[1:])]
+        loss = _told(self.ahead, states[:-1, :, : self.hidden], trace.types, words[1:].where(real, IGNORE))
         if self.back is not None:
-            sides.append((self.back, back, words[:-1]))
-        losses = side_by_side(*(
-            (partial(_told, told.where(real, IGNORE)), (states, trace.types, layer.weight, layer.bias))
-            for layer, states, told in sides))
-        return torch.stack(losses).sum()
+            told = words[:-1].where(real, IGNORE)
+            loss = loss + _told(self.back, states[1:, :, self.hidden :], trace.types, told)
+        return loss
 
 
-def _told(targets: Tensor, states: Tensor, types: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _told(layer: nn.Linear, states: Tensor, types: Tensor, targets: Tensor) -> Tensor:
     """Mean negative log-likelihood of `targets` (T, B), by states (T, B, H) and types (U, D).
 
-    The score of a type v after a state h is (W h + b) v, and computed as h (W' v) + b v: a batch has fewer
-    types than words, and a state has fewer numbers than a type.
+    The score of a type v after a state h is (W h + b) v. It is computed as h (W' v) + b v: a batch has fewer
+    types than words, and a state fewer numbers than a type.
     """
     return linear_cross_entropy(
-        states.flatten(0, 1), types @ weight, types @ bias, targets.flatten(), ignore=IGNORE)
+        states.flatten(0, 1), types @ layer.weight, types @ layer.bias, targets.flatten(), ignore=IGNORE)
