@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.cells import CELLS, Cell, State
+from rnntool.models.shapes import padding
 from rnntool.tokenize import UNK
 
 Arrays = Mapping[str, Tensor]
@@ -283,7 +284,8 @@ class CharacterCNN(nn.Module):
         around, there = seen  # (N, WIDTH)
         embedded = self.embedding(around) * there[..., None]  # padding embeds to zero, whatever row 0 became
         weight = self.convolution.weight.transpose(1, 2).flatten(1)  # (H, WIDTH * E)
-        y = functional.linear(embedded.flatten(1), weight, self.convolution.bias)  # (N, H)
+        rows = functional.pad(embedded.flatten(1), (0, 0, 0, padding(len(embedded))))
+        y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)]  # (N, H)
         return torch.segment_reduce(y.float(), "max", lengths=lengths.long()).relu()
 
 

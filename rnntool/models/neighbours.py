@@ -5,12 +5,17 @@ It is learned from the text alone, beside the task's own objective (Rei 2017), a
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rnntool.models.cells import drop
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
 from rnntool.models.heads import IGNORE
+from rnntool.models.shapes import padding
 from rnntool.models.softmax import linear_cross_entropy
+
+NEVER = -1e4  # the score of a type that isn't there
 
 
 class Neighbours(nn.Module):
@@ -51,5 +56,9 @@ def _told(layer: nn.Linear, states: Tensor, types: Tensor, targets: Tensor) -> T
     The score of a type v after a state h is (W h + b) v. It is computed as h (W' v) + b v: a batch has fewer
     types than words, and a state fewer numbers than a type.
     """
+    more = padding(len(types))
+    types = functional.pad(types, (0, 0, 0, more))
+    bias = types @ layer.bias
+    bias = bias.masked_fill(torch.arange(len(bias), device=bias.device) >= len(bias) - more, NEVER)
     return linear_cross_entropy(
-        states.flatten(0, 1), types @ layer.weight, types @ layer.bias, targets.flatten(), ignore=IGNORE)
+        states.flatten(0, 1), types @ layer.weight, bias, targets.flatten(), ignore=IGNORE)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from rnntool.models.shapes import padding
 
 LOGITS_BUDGET = 1 << 23  # logits that exist at once: 16 MiB in bfloat16, small enough for a cache
 _LEAST = torch.finfo(torch.float32).tiny  # a lower probability counts as this one: 87 nats
@@ -48,6 +51,7 @@ class _LinearCrossEntropy(Function):
         """
         count = len(inputs)
         x = torch.cat([inputs.to(dtype), inputs.new_ones(count, 1, dtype=dtype)], 1)  # (N, D + 1)
+        x = functional.pad(x, (0, 0, 0, padding(count)))  # rows of zeros, whose gradient is nothing
         w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
         nats = torch.zeros((), device=x.device)
         to_x = torch.empty_like(x, dtype=torch.float32)
@@ -57,16 +61,17 @@ class _LinearCrossEntropy(Function):
             piece = slice(start, start + rows)
             probs = x[piece] @ w.T
             torch.softmax(probs, -1, out=probs)  # (rows, V)
-            gold = torch.arange(len(probs), device=x.device), targets[piece]
+            wanted = targets[piece]
+            gold = torch.arange(len(wanted), device=x.device), wanted
             nats -= probs[gold].float().clamp(min=_LEAST).log().sum()
             # The gradient of logits is the probabilities, less 1 at the target: less the others' sum there,
             # which has more digits in bfloat16 than what a probability near 1 lacks.
             probs[gold] = 0
-            probs[gold] = -probs.sum(1)
+            probs[gold] = -probs[: len(wanted)].sum(1)
             to_x[piece] = probs @ w
             share = probs.T @ x[piece]
             to_w = to_w.float().add_(share) if start else share
-        ctx.save_for_backward(to_x, to_w)
+        ctx.save_for_backward(to_x[:count], to_w)
         ctx.dtype = inputs.dtype
         return nats / count
 
