@@ -2,8 +2,8 @@
 """What the training loop costs: a tagger's tokens a second, against the same network fed with ready batches.
 
 The bare loop does what cannot be left out: forward, backward, clipping, the optimizer's step. rnntool's own
-makes the batches as well, and has the schedule, the moving average and the checkpoints. Each round has batches
-of its own, as each epoch has: a shape that torch has met before costs less.
+makes the batches as well, and has the schedule, the moving average and the checkpoints. Each round has
+batches of its own, as each epoch has: a shape that torch has met before costs less.
 """
 
 from __future__ import annotations
