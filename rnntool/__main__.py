@@ -1,4 +1,4 @@
-"""`python -m rnntool` and the script `rnntool`: Ctrl-C before a command has begun ends it as it does later."""
+"""`python -m rnntool` and the script `rnntool`: Ctrl-C ends it as quietly before a command has begun."""
 
 import sys
 

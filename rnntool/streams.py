@@ -28,7 +28,15 @@ _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": _ZSTD}  # extension: Python module
 _CHUNK = 1 << 18  # bytes asked for at a time; a pipe gives what it has
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_FOREIGN = {  # what files begin with that are no UTF-8, and what to do with them
+    b"\xff\xfe": "it looks like UTF-16, convert it first",
+    b"\xfe\xff": "it looks like UTF-16, convert it first",
+    b"\x1f\x8b": "it looks like gzip, unpack it first with gzip -dc",
+    b"BZh9": "it looks like bzip2, unpack it first with bzip2 -dc",
+    b"\xfd7zXZ": "it looks like xz, unpack it first with xz -dc",
+    b"\x28\xb5\x2f\xfd": "it looks like zstd, unpack it first with zstd -dc",
+    b"PK\x03\x04": "it looks like an archive or an office file, save it as text first",
+}  # fmt: skip
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -141,8 +149,8 @@ class Lines:
 
     def _take(self, block: bytes) -> None:
         """Decode whole lines: no longer UTF-8 sequence holds a "\\n", so each block can be decoded alone."""
-        utf16 = not self._taken and block.startswith(_UTF16)
-        if not self._taken:
+        first = not self._taken
+        if first:
             block = block.removeprefix(_BOM)
         try:
             text = block.decode("utf-8", self._errors)
@@ -150,8 +158,9 @@ class Lines:
             start = block.rfind(b"\n", 0, e.start) + 1
             text = block[:start].decode("utf-8")
             self._queue(text)
-            remedy = "it looks like UTF-16, convert it first" if utf16 else "see --encoding-errors replace"
             found = f"0x{block[e.start]:02x} at byte {e.start - start + 1}"
+            likely = (what for magic, what in _FOREIGN.items() if first and block.startswith(magic))
+            remedy = next(likely, "convert it, or see --encoding-errors replace")
             self._fail(f"{self.name}:{self._taken + 1}: want UTF-8, found {found}; {remedy}")
         else:
             self._queue(text)

@@ -170,6 +170,27 @@ def test_table_errors_name_place_want_and_found(source: str, options: dict[str, 
         texts(source, "tsv", **options)
 
 
+@pytest.mark.parametrize(("source", "format", "message"), [
+    ("text;label\na;b\n", "csv", "commas between them, found semicolons; save the table with commas or tabs"),
+    ("text\tlabel\na\tb\n", "csv", "commas between them, found tabs; give --from tsv"),
+    ("id,body\n1,b\n", "tsv", "tabs between them, found commas; give --from csv"),
+])
+def test_another_separator_is_called_by_its_name(source: str, format: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"^x:1: want columns with {message}$"):
+        texts(source, format, text_column="body" if "body" in source else None)
+    with pytest.raises(DataError, match=r"^x:1: want columns with"):
+        pairs(source, format, columns=("text", "label"), prefix="body")
+
+
+def test_a_header_that_could_be_cut_elsewhere_is_one_cell() -> None:
+    assert [t.text for t in texts("what, and why; say\na, b; c\n", "tsv")] == ["a, b; c"]
+
+
+def test_an_old_mac_file() -> None:
+    with pytest.raises(DataError, match=r"^x:1: want CSV, found a carriage return that ends no line; quote"):
+        texts("text,label\ra,b\r", "csv")
+
+
 def test_an_open_quote_is_found_where_it_begins() -> None:
     with pytest.raises(DataError, match=r"^x:3: want CSV, .* quotes"):
         texts('text\na\n"b\nc\n', "csv")
@@ -216,7 +237,10 @@ def test_jsonl_texts() -> None:
             '{"text": "a", "label": "b"}\n{"text": }',
             r"^x:2: want one JSON object a line, found 'Expecting value' at column 10",
         ),
-        ("[1]", "^x:1: want a JSON object, found a list"),
+        ("[1]", r"^x:1: want a JSON object, found a list; put it into braces"),
+        ('[{"text": "a"}, {"text": "b"}]', r"^x:1: .* list; put each .* with jq -c '\.\[\]'$"),
+        ('{\n  "text": "a"\n}', r"^x:1: .* found only its beginning; put each .* jq -c \."),
+        ("[\n{}\n]", r"^x:1: .* jq -c '"),
         ('"a"', "found a string"),
         ("7", "found a number"),
         ("null", "found null"),

@@ -82,8 +82,20 @@ def test_bad_utf8_is_found_after_the_good_lines() -> None:
         next(each)
     assert lines.number == 1
     assert list(lines_of(b"a\xff\n", errors="replace")) == ["a\ufffd\n"]
-    with pytest.raises(DataError, match=r"x:1: .*UTF-16"):
-        list(lines_of("a\n".encode("utf-16")))
+
+
+@pytest.mark.parametrize(("data", "what"), [
+    ("a\n".encode("utf-16"), "UTF-16, convert it first"),
+    (gzip.compress(b"a\n"), "gzip, unpack it first with gzip -dc"),
+    (bz2.compress(b"a\n"), "bzip2, unpack it first with bzip2 -dc"),
+    (lzma.compress(b"a\n"), "xz, unpack it first with xz -dc"),
+    (b"PK\x03\x04\x14\xfa\n", "an archive or an office file, save it as text first"),
+])
+def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
+    with pytest.raises(DataError, match=f": want UTF-8, found .*; it looks like {what}$"):
+        list(lines_of(data))
+    with pytest.raises(DataError, match=r"; convert it, or see --encoding-errors replace$"):
+        list(lines_of(b"text\n" + data))
 
 
 @given(st.binary(max_size=50))

@@ -16,6 +16,9 @@ Offsets = list[tuple[int, int]]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # keys that a message lists
+# by the line that it begins with, how a file becomes JSONL that is JSON
+_ON_ONE_LINE = {begun: f"put each object on one line with jq -c {filter}"
+                for begun, filter in (("{", "."), ("[", "'.[]'"))}
 _OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a sentence that are no tags
 
 
@@ -159,15 +162,16 @@ def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
             if "\\u" in line:
                 found = _printable(found)
         except json.JSONDecodeError as e:
-            raise DataError(
-                f"{place}: want one JSON object a line, found {e.msg!r} at column {e.colno}; correct the line"
-            ) from None
+            begun = _ON_ONE_LINE.get(line.strip())
+            found = "only its beginning" if begun else f"{e.msg!r} at column {e.colno}"
+            raise DataError(f"{place}: want one JSON object a line, found {found}; "
+                            f"{begun or 'correct the line'}") from None
         except (ValueError, RecursionError) as e:  # a number of thousands of digits, thousands of brackets
             raise DataError(f"{place}: want one JSON object a line, found {e}; correct the line") from None
         if not isinstance(found, dict):
-            raise DataError(
-                f"{place}: want a JSON object, found {_kind(found)}; put it into braces with a key"
-            )
+            objects = isinstance(found, list) and all(isinstance(item, dict) for item in found)
+            remedy = _ON_ONE_LINE["["] if objects else "put it into braces with a key"
+            raise DataError(f"{place}: want a JSON object, found {_kind(found)}; {remedy}")
         yield found, place
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rnntool.errors import DataError, UsageError
 from rnntool.formats.records import Pair, Text
@@ -12,6 +12,8 @@ from rnntool.streams import Lines, chomp
 
 _CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
 _SHOWN = 20  # column names that a message lists
+_SEPARATORS = (("\t", "tabs", "give --from tsv"), (",", "commas", "give --from csv"),
+               (";", "semicolons", "save the table with commas or tabs"))
 _FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
 
 
@@ -26,6 +28,7 @@ def read(lines: Lines, format: str, text_column: str | None, label_column: str |
     header, place = next(rows, (None, ""))
     if header is None:
         return
+    _check_separator(header, format, ("text", "label", text_column, label_column), place)
     label_at = None
     if label_column is not None:
         label_at = _find(header, label_column, place, "--label-column")
@@ -63,6 +66,7 @@ def read_pairs(
     header, place = next(rows, (None, ""))
     if header is None:
         return
+    _check_separator(header, format, (*named["--columns"], prefix), place)
     found = [_find(header, column, place, option) for option, names in named.items() for column in names]
     for cells, place in _records(rows, len(header)):
         better, worse, *rest = [cells[i] for i in found]
@@ -94,6 +98,9 @@ def _rows(lines: Lines, format: str) -> Iterator[tuple[list[str], str]]:
         try:
             cells = next(reader, None)
         except csv.Error as e:
+            if "new-line character" in str(e):  # what else it says is about Python's open()
+                raise DataError(f"{place}: want CSV, found a carriage return that ends no line; quote its "
+                                "cell, or convert the line ends") from None
             raise DataError(f"{place}: want CSV, found {e}; check the quotes of this row") from None
         if cells is None:
             return
@@ -110,6 +117,15 @@ def _records(rows: Iterator[tuple[list[str], str]], width: int) -> Iterator[tupl
                 f"{place}: want {width} columns as in the header, found {len(cells)}; "
                 "check for stray separators and quotes"
             )
+
+
+def _check_separator(header: list[str], format: str, wanted: Iterable[str | None], place: str) -> None:
+    """`DataError` for a header of one cell, with columns in it that another separator would part."""
+    for separator, name, remedy in _SEPARATORS:
+        parts = {part.strip(' "') for part in header[0].split(separator)}
+        if len(header) == 1 and len(parts) > 1 and not parts.isdisjoint(wanted):
+            raise DataError(f"{place}: want columns with {'tabs' if format == 'tsv' else 'commas'} between "
+                            f"them, found {name}; {remedy}")
 
 
 def _text_index(header: list[str], column: str | None, label_at: int | None, place: str) -> int:
