@@ -12,7 +12,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -75,7 +75,7 @@ def duration_s(text: str) -> float:
     """Seconds in a duration such as `90`, `90s`, `10m`, `1.5h`; `UsageError` for anything else."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise UsageError(f"want a duration such as 90s, 10m or 1.5h, found {text!r}")
+        raise UsageError(f"--max-time: want a duration such as 90s, 10m or 1.5h, found {text!r}")
     return float(match[1]) * _UNIT_S[match[2]]
 
 
@@ -481,6 +481,14 @@ def variable(name: str) -> str:
     return f"RNNTOOL_{name.upper()}"
 
 
+def idle_variables() -> Iterator[str]:
+    """A sentence for each variable of the environment that is called like a setting's, and is none's."""
+    names = {field.name for kind in SETTINGS.values() for field in dataclasses.fields(kind)}
+    known = {"RNNTOOL_MODELS", "RNNTOOL_MODEL", "RNNTOOL_DEVICE", "RNNTOOL_THREADS", *map(variable, names)}
+    for name in sorted(name for name in os.environ if name.startswith("RNNTOOL_") and name not in known):
+        yield f"{name}: stands for no setting and is passed over; {_likely(name, known)}"
+
+
 def value_types(kind: type[Settings]) -> dict[str, type]:
     """The plain type of each setting: `int` for `int | None`."""
     hints = typing.get_type_hints(kind)
@@ -499,15 +507,33 @@ def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: can't be read ({error.strerror}); give --config a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is no TOML file ({error})") from None
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    settings = {}
+    fields, kinds = {field.name: field for field in dataclasses.fields(kind)}, value_types(kind)
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
+        if isinstance(value, dict):
+            raise UsageError(f"{path}: want all settings at the top level, found the table [{key}]; take its "
+                             "heading away")
         if name not in fields:
-            raise UsageError(f"{path}: unknown setting {key!r}; the settings are {', '.join(fields)}")
+            raise UsageError(f"{path}: unknown setting {key!r}; {_likely(name, fields).replace('_', '-')}")
+        if name in settings:
+            raise UsageError(f"{path}: want {key!r} once, found it with - and with _; leave one out")
         parse = fields[name].metadata["parse"]
-        settings[name] = parse(value) if parse and isinstance(value, str) else value
+        try:
+            value = parse(value) if parse and isinstance(value, str) else value
+            settings[name] = _check(fields[name], kinds[name], value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
     return settings
+
+
+def _likely(name: str, names: Iterable[str]) -> str:
+    """What a name that is none was to be, or all that there are."""
+    from difflib import get_close_matches
+
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
 
 
 def _check(field: dataclasses.Field[Any], want: type, value: Any) -> Any:

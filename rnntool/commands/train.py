@@ -99,6 +99,8 @@ def run(
     else:
         if not files:
             raise UsageError("want training files, found none; name them, or `-` for standard input")
+        for idle in () if quiet else config.idle_variables():
+            console.say(idle)
         settings = config.resolve(
             task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
         raw = settings.raw if isinstance(settings, WordSettings) else None
