@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rnntool.training.loop import Step
 
 LINE_EVERY_S = 10.0  # of work before a training, where there is no terminal
+EVALUATION_EVERY_S = 1.0  # small data is evaluated many times a second, which nobody can read
 
 
 class Stage(NamedTuple):
@@ -47,6 +48,21 @@ class _Stages:
             print(f"{stage.name}{share}  {shown}", file=sys.stderr, flush=True)
 
 
+class _Evaluations:
+    """A line for each evaluation that comes some time after the one before, and for that of the last step."""
+
+    def __init__(self) -> None:
+        self._said = float("-inf")
+
+    def line(self, step: Step) -> str | None:
+        now = time.monotonic()
+        last = step.progress.step == step.steps
+        if step.evaluation is None or not (last or now - self._said >= EVALUATION_EVERY_S):
+            return None
+        self._said = now
+        return figures(step.evaluation)
+
+
 def say(message: str) -> None:
     """A line on standard error."""
     print(f"rnntool: {message}", file=sys.stderr, flush=True)
@@ -76,13 +92,21 @@ def figures(entry: dict[str, Any]) -> str:
 def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]]:
     """A watcher of stages and steps: a live bar on a terminal, nothing with `quiet`.
 
-    Elsewhere a line for each evaluation, and one now and then for what comes before the training.
+    Elsewhere a line for each evaluation, where they aren't too many, and one now and then for what comes
+    before the training.
     """
-    stages = _Stages()
+    stages, evaluations = _Stages(), _Evaluations()
     if quiet:
         yield lambda step: None
     elif not sys.stderr.isatty():
-        yield lambda step: stages.line(step) if isinstance(step, Stage) else _line(step)
+
+        def write(step: Step | Stage) -> None:
+            if isinstance(step, Stage):
+                stages.line(step)
+            elif line := evaluations.line(step):
+                print(line, file=sys.stderr, flush=True)
+
+        yield write
     else:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
@@ -108,15 +132,10 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
                     figures=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
                             f"{duration(step.left_s)} left",
                 )
-                if step.evaluation:
-                    bar.console.print(figures(step.evaluation), highlight=False)
+                if line := evaluations.line(step):
+                    bar.console.print(line, highlight=False, soft_wrap=True)
 
             yield watch
-
-
-def _line(step: Step) -> None:
-    if step.evaluation:
-        print(figures(step.evaluation), file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> str:

@@ -25,7 +25,8 @@ from rnntool.formats import Text
 from rnntool.store import Block, Rows, Texts
 from rnntool.tasks import LMTask
 from rnntool.tokenizers import subword
-from rnntool.training.loop import Interrupted
+from rnntool.training.loop import Interrupted, Step
+from rnntool.training.resume import Progress
 
 HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
@@ -292,6 +293,14 @@ def test_work_before_a_training_is_shown_as_lines(
     with console.training_progress(quiet=True) as watch:
         watch(Stage("reading", None, 4, "MB"))
     assert capsys.readouterr() == ("", "")
+
+
+def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.training_progress(quiet=False) as watch:
+        for step in range(1, 101):
+            watch(Step(progress=Progress(step=step), steps=100, loss=1.0, tokens_per_s=1.0, left_s=1.0,
+                       evaluation={"epoch": step} if step % 2 == 0 else None))
+    assert capsys.readouterr().err == "epoch 2\nepoch 100\n"
 
 
 MEASURED = """
