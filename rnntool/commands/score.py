@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from rnntool import console
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
 from rnntool.config import LMSettings
@@ -51,7 +52,11 @@ def run(
         if pairs:
             inputs = _pair_inputs(files, columns, prefix, format, encoding_errors, say, quiet)
             groups = [name.strip() for name in by.split(",")] if by else None
-            _score_pairs(scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
+            unknown = _score_pairs(
+                scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
+            if unknown and not quiet:
+                console.say(f"pairs with tokens that {scorer.name} never saw: {unknown:,}; all such "
+                            "tokens are scored as the same unknown one")
             return
         settings = _settings(task, text_column, label_column, label)
         inputs = Inputs(files, "lm", lambda lines, found: task.read(lines, found, settings, targets=False),
@@ -59,7 +64,9 @@ def run(
         if per and not as_jsonl:
             out.write(HEADER)
         scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
+        unknown = tokens = 0
         for number, (record, result) in enumerate(scored, 1):
+            unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
             if as_jsonl:
                 out.write(_json(record, result, per))
             elif per:
@@ -67,6 +74,9 @@ def run(
             else:
                 perplexity = math.exp(min(700.0, -result.total_nats / len(result.log_probs)))
                 out.write(f"{result.total_nats:.4f}\t{perplexity:.4f}\t{len(result.log_probs)}\n")
+    if unknown and not quiet:
+        console.say(f"tokens that {scorer.name} never saw: {unknown:,} of {tokens:,}; all such tokens "
+                    "are scored as the same unknown one")
 
 
 def _settings(
@@ -120,18 +130,21 @@ def _pair_inputs(
 def _score_pairs(
     scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, label: str | None,
     as_json: bool, as_jsonl: bool,
-) -> None:
+) -> int:
     """A pair counts as right where the better one has the higher log-probability; a tie is wrong.
+
+    Returns how many pairs have something in them that the model never saw.
 
     Whole sentences are compared, or after a prefix the words that follow it, without the end. `groups` are
     the fields to report by: None takes those of BLiMP that there are.
     """
-    every = _Tally()
+    every, unknown = _Tally(), 0
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
     for pair, *scored in scorer.compare(inputs, label=label, ready=inputs.ready, flush=out.flush):
         good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
                      for text, result in zip(pair.texts(), scored, strict=True)]
         right = good > bad
+        unknown += any(result.unknown for result in scored)
         every.add(right)
         for name, tallies in by.items():
             if pair.fields is not None and name in pair.fields:
@@ -156,6 +169,7 @@ def _score_pairs(
         out.write(f"accuracy\t{every.accuracy:.4f}\npairs\t{every.pairs}\n")
         out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"
                        for name, table in tables.items() for value, tally in table.items())
+    return unknown
 
 
 @dataclass
