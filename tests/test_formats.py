@@ -186,6 +186,28 @@ def test_a_header_that_could_be_cut_elsewhere_is_one_cell() -> None:
     assert [t.text for t in texts("what, and why; say\na, b; c\n", "tsv")] == ["a, b; c"]
 
 
+def test_tags_are_no_text() -> None:
+    with pytest.raises(DataError, match=r"^a.conllu.gz: want text, .*, found the name of a conllu file"):
+        guess_format("a.conllu.gz", "1\ta\n", "lm")
+    assert guess_format("a.conllu", "1\ta\n", "tag") == "conllu"
+    assert guess_format("a.csv", "some words\n", "tag") == "text"
+
+
+@pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
+def test_a_header_row_is_no_pair(names: str) -> None:
+    with pytest.raises(DataError, match=r"^x:1: want two sentences, found names of .* --columns .*good,"):
+        pairs(f"{names}\na\tb\n")
+    assert [pair.good for pair in pairs(f"{names}\na\tb\n", columns=tuple(names.split("\t")))] == ["a"]
+
+
+def test_a_word_with_a_space_is_no_word_with_its_tag() -> None:
+    rows = "in O\nNew York B-LOC\n\n"
+    with pytest.raises(DataError, match=r"^x:2: want 2 columns as in line 1, found 3; .* --column"):
+        sentences(rows, "conll", need_tags=True)
+    assert sentences(rows, "conll", need_tags=True, column="2")[0].tags == ["O", "York"]
+    assert sentences(rows, "conll")[0].words == ["in", "New"]
+
+
 def test_an_old_mac_file() -> None:
     with pytest.raises(DataError, match=r"^x:1: want CSV, found a carriage return that ends no line; quote"):
         texts("text,label\ra,b\r", "csv")
@@ -844,7 +866,6 @@ def test_a_very_long_line_in_every_format() -> None:
         ("a.tsv", "", "pairs", "tsv"),
         ("a", "", "pairs", "tsv"),
         ("a", '{"sentence_good": ', "pairs", "jsonl"),
-        ("a.conllu", "", "lm", "text"),
         ("a.txt", "some text", "lm", "text"),
         ("-", BOM + '{"text": "', "lm", "jsonl"),
         ("-", "{ sic } said he", "lm", "text"),

@@ -71,8 +71,8 @@ def run(
             else:
                 show(sample.prompt + sample.text + between)
     if source:
-        share = f"{copies / runs:.1%}" if runs else "none"
-        tell(f"{copied}: has {share} of the {runs:,} runs of {copied_words} words in the new text")
+        has = f"{copied}: has {copies / runs:.1%} of the {runs:,} runs" if runs else "there is no run"
+        tell(f"{has} of {copied_words} words in the new text")
 
 
 def _json(

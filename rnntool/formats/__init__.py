@@ -184,7 +184,8 @@ def guess_format(path: str | Path, head: str, task: str) -> str:
     """The format of a file: its extension says (not counting that of a compression), else its first lines.
 
     `head` is the beginning of the text, as much as there is; `task` is "lm", "classify", "tag" or "pairs".
-    ".txt" and unknown extensions say nothing. Raises UsageError for an unknown task.
+    ".txt" and unknown extensions say nothing. Raises UsageError for an unknown task, DataError for a file of
+    tags that the task doesn't read.
     """
     if task not in _BY_TASK:
         raise UsageError(f"task: want one of {', '.join(_BY_TASK)}, found {task!r}")
@@ -193,6 +194,9 @@ def guess_format(path: str | Path, head: str, task: str) -> str:
     by_name = _EXTENSIONS.get(suffixes[-1].lower()) if suffixes else None
     if by_name in formats:
         return by_name
+    if by_name in ("conll", "conllu"):
+        raise DataError(f"{path}: want {', '.join(formats)}, found the name of a {by_name} file; give --from "
+                        "to read it as one of these")
     by_look = _look(head.removeprefix("\ufeff"), formats)
     return by_look if by_look in formats else default
 

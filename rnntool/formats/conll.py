@@ -106,6 +106,11 @@ def _sentence(
         elif need_tags:
             number, have = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
             raise DataError(f"{name}:{number}: want at least {needed} columns, found {have}; see --column")
+        if need_tags and index < 0 and max(map(len, cells)) > width:  # a word with a space in it, say
+            want = len(cells[0])
+            number, have = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) != want)
+            raise DataError(f"{name}:{number}: want {want} columns as in line {start}, found {have}; correct "
+                            "it, or give --column a number from 1")
         if need_tags and "" in found[-1]:
             number = start + found[-1].index("")
             raise DataError(f"{name}:{number}: want a tag, found an empty cell; see --column")

@@ -14,6 +14,7 @@ _CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
 _SHOWN = 20  # column names that a message lists
 _SEPARATORS = (("\t", "tabs", "give --from tsv"), (",", "commas", "give --from csv"),
                (";", "semicolons", "save the table with commas or tabs"))
+_PAIR_NAMES = (("good", "bad"), ("sentence_good", "sentence_bad"))  # no sentences, but a header row
 _FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
 
 
@@ -61,6 +62,9 @@ def read_pairs(
             if len(cells) < width or (columns is None and len(cells) != 2):
                 want = "2" if columns is None else f"at least {width}"
                 raise DataError(f"{place}: want {want} columns, found {len(cells)}; see --columns")
+            if columns is None and tuple(cells) in _PAIR_NAMES:
+                raise DataError(f"{place}: want two sentences, found names of columns; give --columns "
+                                f"{','.join(cells)}")
             yield Pair(cells[good], cells[bad], None, place, None if before is None else cells[before])
         return
     header, place = next(rows, (None, ""))
