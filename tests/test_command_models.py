@@ -30,4 +30,4 @@ def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequ
     copy = Path(shutil.copytree(model, tmp_path / "int8"))
     (tmp_path / "out.onnx").replace(copy / "model.onnx")
     command = {"classifier": "classify", "tagger": "tag", "writer": "score"}[name]
-    assert len(ok(run(command, "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0
+    assert len(ok(run(command, "-q", "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0

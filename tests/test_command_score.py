@@ -27,7 +27,8 @@ def test_score_lines(writer: Path, run: Run) -> None:
 @pytest.mark.parametrize("per", ["token", "word"])
 def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
     text = "the  baker\tsings"
-    header, *rows = ok(run("score", "-m", writer, "--per", per, input=f"{text}\n\n{text}")).splitlines()
+    done = run("score", "-m", writer, "-q", "--per", per, input=f"{text}\n\n{text}")
+    header, *rows = ok(done).splitlines()
     assert header == "record\tstart\tend\ttext\tsurprisal_bits"
     cells = [row.split("\t") for row in rows]
     assert [c[3] for c in cells if c[0] == "2"] == ["</s>"]
@@ -40,13 +41,25 @@ def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
         assert [c[2] for c in first] == ["the", "baker", "sings", "</s>"]
 
 
+def test_score_says_how_much_is_unknown(writer: Path, run: Run) -> None:
+    done = run("score", "-m", writer, input="the ZZ\nthe\n")
+    assert done.code == 0
+    assert done.err == ("rnntool: tokens that tiny-writer never saw: 2 of 9; all such tokens are scored as "
+                        "the same unknown one\n")
+    assert ok(run("score", "-m", writer, "-q", input="the ZZ\nthe\n")) == done.out
+
+
 def test_score_pairs(writer: Path, run: Run) -> None:
     pairs = "the baker sings .\teht rekab sgnis .\nzzzz\tthe baker\n"
-    assert ok(run("score", "-m", writer, "--pairs", input=pairs)) == "accuracy\t0.5000\npairs\t2\n"
+    done = run("score", "-m", writer, "--pairs", input=pairs)
+    assert (done.code, done.out) == (0, "accuracy\t0.5000\npairs\t2\n")
+    assert done.err == ("rnntool: pairs with tokens that tiny-writer never saw: 1; all such tokens are "
+                        "scored as the same unknown one\n")
+    assert ok(run("score", "-m", writer, "--pairs", "-q", input=pairs)) == done.out
     blimp = [{"sentence_good": g, "sentence_bad": b, "UID": u} for u, g, b in
              [("x", "the baker sings .", "baker the .sings"), ("y", "ppp", "the ")]]  # fmt: skip
     text = "".join(json.dumps(pair) + "\n" for pair in blimp)
-    report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", input=text)))
+    report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", "-q", input=text)))
     assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0},
                       "by": {"UID": {"x": {"pairs": 1, "accuracy": 1.0}, "y": {"pairs": 1, "accuracy": 0.0}}}}
     failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: want 2 columns")

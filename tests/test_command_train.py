@@ -70,13 +70,31 @@ def test_train_settings_come_from_everywhere(
         "hidden": 4, "cell": "gru", "max_time": 90.0, "embed": 7, "layers": 2, "clip": 1.0}  # fmt: skip
     (tmp_path / "c.toml").write_text("hiden = 5\n")
     wrong = ["classify", "in.tsv", "-o", "x"]
-    failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'", "hidden")
+    failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'; did you mean hidden?")
+    for text, words in (
+        ("[network]\nhidden = 5\n", "want all settings at the top level, found the table [network]"),
+        ("batch-size = 4\nbatch_size = 8\n", "want 'batch_size' once, found it with - and with _"),
+        ('hidden = "5"\n', "--hidden: want a whole number, found '5'"),
+        ('max-time = "soon"\n', "--max-time: want a duration such as 90s"),
+    ):
+        (tmp_path / "c.toml").write_text(text)
+        failed(train(*wrong, "--config", "c.toml"), 2, f"c.toml: {words}")
     failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
     failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
     failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
     failed(train(*wrong, "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
     failed(train(*wrong, "--preset", "huge"), 2, "unknown preset 'huge'")
     assert not (tmp_path / "x").exists()
+
+
+def test_train_says_which_variables_set_nothing(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_text("a b\n" * 9)
+    monkeypatch.setenv("RNNTOOL_HIDEN", "5")
+    said = "rnntool: RNNTOOL_HIDEN: stands for no setting and is passed over; did you mean RNNTOOL_HIDDEN?\n"
+    assert train("lm", "in.txt", "-o", "out", *small("lm")).err.startswith(said)
+    assert train("lm", "in.txt", "-o", "out", *small("lm"), "--force", "-q").err == ""
 
 
 @pytest.mark.parametrize(("task", "name", "text", "options", "code", "words"), [

@@ -46,6 +46,23 @@ def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("module", ["typer", "rnntool.config", "numpy"])
+def test_ctrl_c_while_a_command_starts(module: str, run: Run) -> None:
+    interrupted = f"""
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["rnntool", "tag"]
+runpy.run_module("rnntool", run_name="__main__")
+"""
+    words = [sys.executable, "-c", interrupted]
+    done = subprocess.run(words, capture_output=True, input=b"", env=environment(), timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_sigterm_does_not_wait_for_a_reader(tagger: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("the baker sings .\n" * 5000)
     words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), str(tmp_path / "in")]
@@ -119,7 +136,8 @@ def test_invalid_utf8(tagger: Path, run: Run) -> None:
     done = run("tag", "-m", tagger, "--from", "tokens", input=data)
     assert done.code == 3
     assert done.out == "DET NOUN\n", "what came before the bad line is answered"
-    assert done.err == "rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; see --encoding-errors replace\n"
+    assert done.err == ("rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; convert it, or see "
+                        "--encoding-errors replace\n")
     out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
                  input=data))
     assert "b\ufffdker_" in out
