@@ -22,6 +22,7 @@ from rnntool.errors import UsageError
 CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
+ADAPTIVE_FROM = 50_000  # entries of a vocabulary
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -246,6 +247,10 @@ class LMSettings(Settings):
     window: int = option(
         4, "Tokens before the one it stands at that --encoder window sees.", panel="Network", low=0)
     tied: bool = option(True, "Tie the softmax to the embedding.", panel="Network")
+    softmax: str = option(
+        "auto", "Score all tokens alike, or rarer ones in bands, by shorter vectors (Grave et al. 2017, "
+                f"Baevski and Auli 2019); auto does so where there are more than {ADAPTIVE_FROM:,} entries.",
+        panel="Network", choices=("auto", "full", "adaptive"))
     hidden: int = option(400, "Units of a layer.", panel="Network", low=1)
     embed: int = option(400, "Size of the token embedding.", panel="Network", low=1)
     dropout: float = option(
@@ -271,6 +276,12 @@ class LMSettings(Settings):
         if self.label_column and self.context == "stream":
             raise UsageError("--label-column: want --context line, as each text begins with its own label, "
                              "found --context stream")
+        if self.softmax == "adaptive" and self.tokenizer == "bpe":
+            raise UsageError("--softmax adaptive: want a vocabulary in order of frequency, found --tokenizer "
+                             "bpe, whose entries are in the order of merges; take unigram or word")
+        if self.softmax == "adaptive" and self.vectors:
+            raise UsageError("--softmax adaptive: has vectors of several sizes, found --vectors, which have "
+                             "one; give --softmax full")
 
 
 @dataclass(frozen=True, kw_only=True)

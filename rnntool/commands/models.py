@@ -47,7 +47,7 @@ def run_info(model: str, *, as_json: bool) -> None:
         print(json.dumps(config, ensure_ascii=False, indent=2))
         return
     encoder, head = config["network"]["encoder"], config["network"]["head"]
-    kind = encoder.get("kind", "rnn")
+    kind, cutoffs = encoder.get("kind", "rnn"), encoder.get("cutoffs", ())
     rows = [
         ("model", folder.resolve().name),
         ("folder", str(folder)),
@@ -58,7 +58,8 @@ def run_info(model: str, *, as_json: bool) -> None:
                     f"{', bidirectional' if encoder['bidirectional'] else ''}, "
                     f"{config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),
-        ("outputs", f"{head['outputs']:,}"),
+        ("outputs", f"{head['outputs']:,}" + (
+            f", in bands from {' and '.join(f'{cutoff:,}' for cutoff in cutoffs)} on" if cutoffs else "")),
         *_labels(folder, config),
         ("graph", config["graph"]),
         ("weights", "yes" if (folder / modeldir.WEIGHTS).exists() else "no, only the graph that runs"),

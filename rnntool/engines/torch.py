@@ -43,7 +43,7 @@ class TorchEngine:
         training = self.network.training
         self.network.eval()
         with torch.inference_mode():
-            values = self.network(to_tensors(arrays, self.device))
+            values = self.network(to_tensors(arrays, self.device), outputs)
         self.network.train(training)
         names = values if outputs is None else [name for name in outputs if name in values]
         return {name: values[name].detach().cpu().numpy() for name in names}

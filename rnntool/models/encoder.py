@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rnntool.models.bands import BandedEmbedding
 from rnntool.models.cells import CELLS, Cell, State
 from rnntool.models.shapes import padding
 from rnntool.tokenize import UNK
@@ -44,7 +45,8 @@ class WordConfig:
 class EncoderConfig:
     """The architecture of an encoder. `word` is None where tokens are embedded as they are.
 
-    `kind` is one of `rnn`, which alone has a `cell`, `window`, which sees so many neighbours, and `bag`.
+    `kind` is one of `rnn`, which alone has a `cell`, `window`, which sees so many neighbours, and `bag`. With
+    `cutoffs` tokens have vectors in bands, see `BandedEmbedding`.
     """
 
     vocabulary: int
@@ -62,6 +64,7 @@ class EncoderConfig:
     word: WordConfig | None = None
     context: EncoderConfig | None = None  # of the character language model that is read beside words
     context_both: bool = False  # whether that has a backward direction, too
+    cutoffs: tuple[int, ...] = ()
 
 
 class VariationalDropout(nn.Module):
@@ -245,8 +248,12 @@ class TokenInput(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.vocabulary, config.embed)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.embedding: nn.Embedding | BandedEmbedding
+        if config.cutoffs:
+            self.embedding = BandedEmbedding(config.vocabulary, config.embed, config.cutoffs)
+        else:
+            self.embedding = nn.Embedding(config.vocabulary, config.embed)
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.token_dropout = config.token_dropout
         self.output_size = config.embed
 

@@ -19,7 +19,9 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from rnntool.models.bands import BandedEmbedding
 from rnntool.models.cells import CELLS, Cell, MinGRU, Mogrifier
 from rnntool.models.encoder import (
     Bag,
@@ -33,7 +35,7 @@ from rnntool.models.encoder import (
     WordInput,
 )
 from rnntool.models.graph import BOOL, FLOAT, INT32, INT64, Graph
-from rnntool.models.heads import ClassifierHead, LMHead, TaggerHead
+from rnntool.models.heads import BandedLMHead, ClassifierHead, LMHead, TaggerHead
 from rnntool.models.network import Network, state_sizes
 
 
@@ -62,6 +64,8 @@ def build_graph(network: Network) -> onnx.ModelProto:
     encoded, ends = _encoder(g, encoder, states)
     if isinstance(head, LMHead):
         _lm_head(g, head, encoded)
+    elif isinstance(head, BandedLMHead):
+        _banded_lm_head(g, head, encoded)
     elif isinstance(head, ClassifierHead):
         _classifier_head(g, head, encoded)
     else:
@@ -115,7 +119,7 @@ def _encoder(
     ends: list[list[str]] = []
     if isinstance(encoder.input, TokenInput):
         tokens = g.input("tokens", INT64, ["time", "batch"])
-        x = g.add("Gather", g.weight(encoder.input.embedding.weight, "embedding"), tokens)
+        x = _embed(g, encoder.input.embedding, tokens, "embedding")
         lengths = g.input("lengths", INT32, ["batch"])
     else:
         lengths = g.input("lengths", INT32, ["batch"])
@@ -142,6 +146,23 @@ def _encoder(
             x = _bag(g, layer, x, lengths, f"layer.{i}")
         ends.append(end)
     return x, ends
+
+
+def _embed(g: Graph, embedding: nn.Embedding | BandedEmbedding, tokens: str, name: str) -> str:
+    """(T, B, D) of `tokens` (T, B)."""
+    if isinstance(embedding, nn.Embedding):
+        return g.add("Gather", g.weight(embedding.weight, name), tokens)
+    x = ""
+    for band, (start, end) in enumerate(embedding.spans):
+        ids = g.clipped(g.add("Sub", tokens, g.constant(start)), end - start)
+        rows = g.add("Gather", g.weight(embedding.table(band), f"{name}.{band}"), ids)
+        if band:
+            here = g.add("Unsqueeze", g.add("GreaterOrEqual", tokens, g.constant(start)), g.constant([2]))
+            full = g.linear(rows, embedding.projection(band), f"{name}.{band}.projection")
+            x = g.add("Where", here, full, x)
+        else:
+            x = rows
+    return x
 
 
 def _word_types(g: Graph, module: WordInput) -> str:
@@ -258,7 +279,8 @@ def _context(g: Graph, module: CharacterContext) -> list[str]:
     """Each direction's states at words, (T, B, H)."""
     chars = g.input("chars", INT64, ["chars", "batch"])
     lengths = g.input("char_lengths", INT32, ["batch"])
-    x = g.add("Gather", g.weight(module.ahead.input.embedding.weight, "context.embedding"), chars)
+    assert isinstance(module.ahead.input, TokenInput)
+    x = _embed(g, module.ahead.input.embedding, chars, "context.embedding")
     found = []
     for name, encoder, place in (("ahead", module.ahead, "word_ends"), ("back", module.back, "word_starts")):
         states = x
@@ -456,17 +478,43 @@ def _cell_weights(cell: Cell, operator: Operator) -> tuple[NDArray[Any], NDArray
 
 
 def _lm_head(g: Graph, head: LMHead, states: str) -> None:
-    targets = g.input("targets", INT64, ["time", "batch"])
     if head.projection is not None:
         states = g.linear(states, head.projection, "projection")
     logits = g.add("MatMul", states, g.weight(head.weight.T, "output.weight"))
     logits = g.add("Add", logits, g.weight(head.output.bias, "output.bias"))
-    g.output(logits, "logits", FLOAT, ["time", "batch", head.output.out_features])
+    _give_lm_outputs(g, logits, g.add("LogSoftmax", logits, axis=-1), head.output.out_features)
+
+
+def _banded_lm_head(g: Graph, head: BandedLMHead, states: str) -> None:
+    if head.projection is not None:
+        states = g.linear(states, head.projection, "projection")
+    (_, frequent), *rest = head.spans
+
+    def log_softmax(band: int) -> str:
+        """Log-probabilities (T, B, outputs of the band) in it."""
+        x = states
+        if band:
+            shorten = head.vectors.projection(band).weight
+            x = g.add("MatMul", x, g.weight(shorten, f"output.{band}.projection"))
+        weight, bias = head.layer(band)
+        scores = g.add("MatMul", x, g.weight(weight.T, f"output.{band}.weight"))
+        return g.add("LogSoftmax", g.add("Add", scores, g.weight(bias, f"output.{band}.bias")), axis=-1)
+
+    parts = g.add_many("Split", log_softmax(0), g.constant([frequent] + [1] * len(rest)),
+                       outputs=1 + len(rest), axis=2)
+    parts[1:] = [g.add("Add", part, log_softmax(band)) for band, part in enumerate(parts[1:], 1)]
+    log_probs = g.add("Concat", *parts, axis=2)
+    _give_lm_outputs(g, log_probs, log_probs, len(head.bias))
+
+
+def _give_lm_outputs(g: Graph, logits: str, log_probs: str, size: int) -> None:
+    """Give out `logits` (T, B, V), and of `log_probs` (T, B, V) those of the targets."""
+    targets = g.input("targets", INT64, ["time", "batch"])
+    g.output(logits, "logits", FLOAT, ["time", "batch", size])
     wanted = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
-    log_probs = g.add("GatherElements", g.add("LogSoftmax", logits, axis=-1), wanted, axis=2)
-    log_probs = g.add("Squeeze", log_probs, g.constant([2]))
+    found = g.add("Squeeze", g.add("GatherElements", log_probs, wanted, axis=2), g.constant([2]))
     real = g.add("Cast", g.add("GreaterOrEqual", targets, g.constant(0)), to=FLOAT)
-    g.output(g.add("Mul", log_probs, real), "log_probs", FLOAT, ["time", "batch"])
+    g.output(g.add("Mul", found, real), "log_probs", FLOAT, ["time", "batch"])
 
 
 def _classifier_head(g: Graph, head: ClassifierHead, states: str) -> None:

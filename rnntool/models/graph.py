@@ -109,6 +109,10 @@ class Graph:
         y = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
         return y if layer.bias is None else self.add("Add", y, self.weight(layer.bias, f"{name}.bias"))
 
+    def clipped(self, ids: str, size: int) -> str:
+        """The int64 `ids`, those out of range as the nearest of `size` that are in it."""
+        return self.add("Clip", ids, self.constant(0), self.constant(size - 1))
+
     def time_mask(self, x: str, axis: int, lengths: str) -> str:
         """(T, B) bool over axis `axis` of `x`; `lengths` (B,) int32."""
         steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))

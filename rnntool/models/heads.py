@@ -6,12 +6,14 @@ outputs, the same names that the ONNX graph gives.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rnntool.models.bands import BandedEmbedding, within
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Arrays, last_states, time_mask
 from rnntool.models.softmax import linear_cross_entropy
@@ -51,12 +53,13 @@ class LMHead(nn.Module):
         else:
             nn.init.uniform_(self.output.weight, -0.1, 0.1)
 
-    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
-        """`logits` (T, B, V) and `log_probs` (T, B) of `targets`, in nats; 0 at padding."""
+    def forward(self, states: Tensor, arrays: Arrays, *, want_logits: bool = True) -> Outputs:
+        """`logits` (T, B, V), where wanted, and `log_probs` (T, B) of `targets`, in nats; 0 at padding."""
         logits = self.logits(states).float()
         targets = arrays["targets"]
         log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
-        return {"logits": logits, "log_probs": log_probs * (targets != IGNORE)}
+        outputs = {"log_probs": log_probs * (targets != IGNORE)}
+        return outputs | {"logits": logits} if want_logits else outputs
 
     @property
     def weight(self) -> Tensor:
@@ -74,6 +77,87 @@ class LMHead(nn.Module):
         states = states if self.projection is None else self.projection(states)
         return linear_cross_entropy(
             states.flatten(0, 1), self.weight, self.output.bias, arrays["targets"].flatten(), ignore=IGNORE)
+
+
+class BandedLMHead(nn.Module):
+    """Adaptive softmax (Grave et al. 2017): first over the frequent tokens and the bands of rarer ones, then
+    over the tokens of a band.
+
+    A band is scored only where its tokens are asked for. The head is tied to the embedding, or has vectors of
+    its own in the same bands. Probabilities sum to one over the vocabulary, as those of a softmax.
+    """
+
+    def __init__(self, config: HeadConfig, input_size: int, embedding: BandedEmbedding) -> None:
+        super().__init__()
+        size = embedding.embedding_dim if config.tied else input_size
+        self.projection = nn.Linear(input_size, size, bias=False) if size != input_size else None
+        self.vectors = embedding
+        if not config.tied:
+            self.vectors = BandedEmbedding(config.outputs, size, embedding.cutoffs)
+        # where bands begin and end; those of the embedding's rows that are behind them are never predicted
+        self.spans = list(zip((0, *embedding.cutoffs), (*embedding.cutoffs, config.outputs), strict=True))
+        bands = len(embedding.cutoffs)
+        self.band_weight = nn.Parameter(torch.empty(bands, size).uniform_(-0.1, 0.1))
+        self.band_bias = nn.Parameter(torch.zeros(bands))
+        self.bias = nn.Parameter(torch.zeros(config.outputs))
+
+    def layer(self, band: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the scores of a band's tokens, and in band 0 of the other bands behind them."""
+        start, end = self.spans[band]
+        weight, bias = self.vectors.table(band)[: end - start], self.bias[start:end]
+        if band:
+            return weight, bias
+        return torch.cat([weight, self.band_weight]), torch.cat([bias, self.band_bias])
+
+    def forward(self, states: Tensor, arrays: Arrays, *, want_logits: bool = True) -> Outputs:
+        """As in `LMHead`, and `logits` are log-probabilities. Without them, `log_probs` cost much less."""
+        targets = arrays["targets"]
+        states = states if self.projection is None else self.projection(states)
+        flat = states.flatten(0, 1)  # (N, D)
+        first = self._log_softmax(flat, 0)
+        log_probs = first.gather(1, self._told(targets.flatten())[:, None]).squeeze(1)
+        for band, rows, ids in self._bands(targets.flatten()):
+            found = self._log_softmax(self.vectors.shorten(flat[rows], band), band)
+            log_probs = log_probs.index_add(0, rows, found.gather(1, ids[:, None]).squeeze(1))
+        outputs = {"log_probs": log_probs.view(targets.shape) * (targets != IGNORE)}
+        if want_logits:
+            parts = first.split([self.spans[0][1], *([1] * len(self.band_bias))], dim=1)
+            rest = [part + self._log_softmax(self.vectors.shorten(flat, band), band)
+                    for band, part in enumerate(parts[1:], 1)]
+            outputs["logits"] = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
+        return outputs
+
+    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+        """Mean negative log-probability of the real targets, in nats."""
+        targets = arrays["targets"].flatten()
+        states = states if self.projection is None else self.projection(states)
+        flat = states.flatten(0, 1)
+        count = (targets != IGNORE).sum()
+        told = self._told(targets).masked_fill(targets == IGNORE, IGNORE)
+        loss = linear_cross_entropy(flat, *self.layer(0), told, ignore=IGNORE)
+        for band, rows, ids in self._bands(targets):
+            share = len(rows) / count
+            loss = loss + share * linear_cross_entropy(
+                self.vectors.shorten(flat[rows], band), *self.layer(band), ids)
+        return loss
+
+    def _told(self, targets: Tensor) -> Tensor:
+        """(N,): which output of band 0 tells each of `targets` (N,), or its band; any at padding."""
+        told = targets.clamp(min=0)
+        for band, (start, _) in enumerate(self.spans[1:]):
+            told = told.masked_fill(targets >= start, self.spans[0][1] + band)
+        return told
+
+    def _bands(self, targets: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The bands behind the first that `targets` (N,) are in: places (n,) and ids in the band."""
+        for band, (start, end) in enumerate(self.spans):
+            rows = within(targets, start, end)
+            if band and len(rows):
+                yield band, rows, targets[rows] - start
+
+    def _log_softmax(self, states: Tensor, band: int) -> Tensor:
+        """Log-probabilities (N, outputs of the band) in it, of states (N, width of the band)."""
+        return functional.linear(states, *self.layer(band)).float().log_softmax(-1)
 
 
 def _mean(states: Tensor, lengths: Tensor) -> Tensor:
@@ -227,4 +311,4 @@ class TaggerHead(nn.Module):
         return nll.sum() / mask.sum().clamp(min=1)
 
 
-Head = LMHead | ClassifierHead | TaggerHead
+Head = LMHead | BandedLMHead | ClassifierHead | TaggerHead

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
 
+from rnntool.models.bands import BandedEmbedding
 from rnntool.models.cells import State
 from rnntool.models.encoder import (
     Arrays,
@@ -26,7 +27,16 @@ from rnntool.models.encoder import (
     reversed_steps,
     time_mask,
 )
-from rnntool.models.heads import IGNORE, ClassifierHead, Head, HeadConfig, LMHead, Outputs, TaggerHead
+from rnntool.models.heads import (
+    IGNORE,
+    BandedLMHead,
+    ClassifierHead,
+    Head,
+    HeadConfig,
+    LMHead,
+    Outputs,
+    TaggerHead,
+)
 from rnntool.models.neighbours import Neighbours
 from rnntool.tokenize import BOS, EOS
 
@@ -47,9 +57,12 @@ class NetworkConfig:
         """The configuration that `to_json` wrote; `TypeError` where a key is unknown."""
         encoder = dict(data["encoder"])
         word, context = encoder.pop("word"), encoder.pop("context", None)
+        cutoffs = tuple(encoder.pop("cutoffs", ()))
+        if context:
+            context = EncoderConfig(**{**context, "cutoffs": tuple(context.get("cutoffs", ()))})
         return cls(
-            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None,
-                                  context=EncoderConfig(**context) if context else None),
+            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None, context=context,
+                                  cutoffs=cutoffs),
             head=HeadConfig(**{**data["head"], "columns": tuple(data["head"]["columns"])}),
         )
 
@@ -72,11 +85,17 @@ class Network(nn.Module):
         self.neighbours_weight = 0.0
         self.ar = self.tar = 0.0  # weights of the activation penalties, while training
 
-    def forward(self, arrays: Arrays) -> Outputs:
-        """The head's outputs; a language model's `next.*` states too, each at its row's own length."""
+    def forward(self, arrays: Arrays, wanted: Collection[str] | None = None) -> Outputs:
+        """The head's outputs; a language model's `next.*` states too, each at its row's own length.
+
+        A language model's `logits` are left out where names are `wanted` and they are not among them.
+        """
         states = read_states(self.encoder, arrays, "state") if self.stateful else None
         encoded, ends = self.encoder(arrays, states, want_states=self.stateful)
-        outputs: Outputs = self.head(encoded, arrays)
+        if isinstance(self.head, LMHead | BandedLMHead):
+            outputs: Outputs = self.head(encoded, arrays, want_logits=wanted is None or "logits" in wanted)
+        else:
+            outputs = self.head(encoded, arrays)
         if self.stateful:
             outputs |= name_states(self.encoder, ends, "next")
         return outputs
@@ -166,7 +185,10 @@ def turn(arrays: Arrays, outputs: int) -> Arrays:
 def _head(config: NetworkConfig, encoder: Encoder) -> Head:
     if config.head.kind == "lm":
         assert isinstance(encoder.input, TokenInput)
-        return LMHead(config.head, encoder.output_size, encoder.input.embedding)
+        embedding = encoder.input.embedding
+        if isinstance(embedding, BandedEmbedding):
+            return BandedLMHead(config.head, encoder.output_size, embedding)
+        return LMHead(config.head, encoder.output_size, embedding)
     if config.head.kind == "classify":
         return ClassifierHead(config.head, encoder.output_size, config.encoder.hidden, config.encoder.dropout)
     if config.head.kind == "tag":

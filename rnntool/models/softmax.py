@@ -18,6 +18,7 @@ from torch.nn import functional
 from rnntool.models.shapes import padding
 
 LOGITS_BUDGET = 1 << 23  # logits that exist at once: 16 MiB in bfloat16, small enough for a cache
+LEAST_ROWS = 512  # but those of so many rows: each time the whole weight is read, and its gradient
 _LEAST = torch.finfo(torch.float32).tiny  # a lower probability counts as this one: 87 nats
 
 
@@ -56,7 +57,7 @@ class _LinearCrossEntropy(Function):
         nats = torch.zeros((), device=x.device)
         to_x = torch.empty_like(x, dtype=torch.float32)
         to_w = torch.zeros(())  # (V, D + 1)
-        rows = max(1, LOGITS_BUDGET // len(w))
+        rows = max(LEAST_ROWS, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
             piece = slice(start, start + rows)
             probs = x[piece] @ w.T

@@ -94,7 +94,7 @@ def dynamic_nats(
             nats += loss.item() * len(arrays["targets"])
             if not math.isfinite(nats):
                 raise UsageError(f"--dynamic: want a loss that is a number, found {nats}; lower --dynamic-lr")
-            gradients = torch.autograd.grad(loss, weights)
+            gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
             with torch.no_grad():
                 for weight, gradient, start in zip(weights, gradients, first, strict=True):
                     weight.sub_(gradient, alpha=settings.lr).lerp_(start, settings.decay)
@@ -118,7 +118,7 @@ def cache_nats(
         for arrays, anew in _segments(task, records, CHUNK):
             tensors = to_tensors(arrays, device)
             encoded, states = network.encoder(tensors, None if anew else states)  # (T, 1, D)
-            log_probs = network.head(encoded, tensors)["log_probs"][:, 0].double()  # (T,)
+            log_probs = network.head(encoded, tensors, want_logits=False)["log_probs"][:, 0].double()  # (T,)
             here, targets = encoded[:, 0].float(), tensors["targets"][:, 0]
             kept = len(words)
             keys = here if keys is None else torch.cat([keys, here])

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings
+from rnntool.config import ADAPTIVE_FROM, ClassifySettings, LMSettings, Settings, TagSettings, WordSettings
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.tasks import ClassifyTask, TagTask, Task
+
+CUTOFFS = (8_000, 40_000)  # where the bands of rarer tokens begin
 
 
 def design(
@@ -38,6 +40,7 @@ def design(
         dropout=settings.dropout, dropout_between=settings.dropout_between,
         token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout,
         word=word, context=context[0] if context else None, context_both=bool(context and context[1]),
+        cutoffs=_cutoffs(settings, sizes["outputs"]) if isinstance(settings, LMSettings) else (),
     )
     head = HeadConfig(
         kind=task.name, outputs=sizes["outputs"],
@@ -49,6 +52,14 @@ def design(
         direction=settings.direction if isinstance(settings, LMSettings) else HeadConfig.direction,
     )
     return NetworkConfig(encoder=encoder, head=head)
+
+
+def _cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
+    """Where the bands of rarer tokens begin; nowhere where all are scored alike."""
+    adaptive = settings.softmax == "adaptive" or (
+        settings.softmax == "auto" and outputs > ADAPTIVE_FROM
+        and settings.tokenizer != "bpe" and not settings.vectors)  # which can't have them, see LMSettings
+    return tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
 
 
 def build(config: NetworkConfig, settings: Settings) -> Network:

@@ -20,7 +20,14 @@ from safetensors.torch import save
 from torch import nn
 
 from rnntool import __version__, config, modeldir
-from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
+from rnntool.config import (
+    ClassifySettings,
+    LMSettings,
+    Settings,
+    TagSettings,
+    WordSettings,
+    cores,
+)
 from rnntool.console import Stage
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine, pick_device
@@ -473,7 +480,8 @@ def _place_vectors(network: Network, task: Task[Any, Any, Any], words: list[str]
             source.vectors.weight.zero_()
             source.vectors.weight[1:] = table
             return f"{len(words):,} pretrained vectors of {table.shape[1]}"
-        embedding: nn.Embedding = source.embedding
+        embedding = source.embedding
+        assert isinstance(embedding, nn.Embedding)  # no bands where there are vectors, see _cutoffs
         if table.shape[1] != embedding.embedding_dim:
             raise UsageError(f"--vectors: the file has {table.shape[1]} numbers a word; give --embed "
                              f"{table.shape[1]}")

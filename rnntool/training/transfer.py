@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rnntool import modeldir, tokenize
 from rnntool.errors import ModelError, UsageError
+from rnntool.models.bands import BandedEmbedding
 from rnntool.models.encoder import CharacterContext, EncoderConfig, WordInput
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.models.weights import load_network
@@ -118,11 +119,20 @@ class Base:
     def carry_over(self, network: Network, mine: Rows) -> Carried:
         """Put what fits into `network`, whose rows are `mine`. Raises `ModelError` where nothing fits."""
         source = load_network(self.folder, self.config)
-        rows = {  # what the rows of both sides stand for, and how many rows come first that stand for nothing
+        theirs = _parts(source)
+        # what the rows of both sides stand for, and how many rows come first that stand for nothing
+        rows: dict[str, tuple[Sequence[str], Sequence[str], int, str]] = {
             EMBEDDING: (mine.entries, self.rows.entries, len(SPECIALS), "entries"),
             CHARACTERS: (mine.characters, self.rows.characters, UNK + 1, "characters"),
         }
-        theirs = _parts(source)
+        table, before = network.encoder.input.embedding, source.encoder.input.embedding
+        if isinstance(before, BandedEmbedding):
+            theirs[EMBEDDING] = {"weight": nn.Parameter(before.full())}
+        for band, (start, end) in enumerate(table.spans if isinstance(table, BandedEmbedding) else ()):
+            name, first = f"{EMBEDDING}.tables.{band}", 0 if band else len(SPECIALS)
+            entries = mine.entries[max(0, start - len(SPECIALS)) : end - len(SPECIALS)]
+            rows[name] = (entries, self.rows.entries, first, "entries")
+            theirs[name] = _shortened(before, table.embedding_dim, band)
         names = {parameter: name for name, parameter in network.named_parameters()}
         alike = _given_alike(network, source, mine, self.rows)
         other = {name for name in GIVEN if name not in alike}  # inputs that are not what they were
@@ -211,6 +221,24 @@ def _reads(network: Network, part: str) -> dict[str, int]:
                    for name in ("characters", "affixes", "vectors", "context")
                    if (module := getattr(source, name)) is not None}
     return blocks
+
+
+def _shortened(embedding: nn.Embedding | BandedEmbedding, size: int, band: int) -> Part:
+    """The vectors of all entries in a band, as near as its projection gets to what they are in theirs.
+
+    So an entry is carried over into whichever band it is now in. The first band's are whole, and those of
+    special entries come first. There are none where the other model has no such band, or another `size`.
+    """
+    if embedding.embedding_dim != size:
+        return {}
+    if not isinstance(embedding, BandedEmbedding):
+        return {} if band else {"weight": nn.Parameter(embedding.weight)}
+    if band >= len(embedding.spans):
+        return {}
+    vectors = embedding.full()
+    if band:
+        vectors = vectors[len(SPECIALS) :] @ torch.linalg.pinv(embedding.projection(band).weight).T
+    return {"weight": nn.Parameter(vectors)}
 
 
 def _carry_rows(

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""How fast a language model with a large vocabulary learns: adaptive softmax against the full one.
+
+The tokens are random, as frequent as Zipf's law has it, and one LSTM layer reads them. Both networks learn in
+the loop of `rnntool train lm`, from the same windows, optimizer and moving average included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from timing import in_turn, ratio, show
+
+from rnntool.config import LMSettings, cores
+from rnntool.tasks import LMTask
+from rnntool.tokenize import SPECIALS, WordTokenizer
+from rnntool.training.batching import Streamed
+from rnntool.training.design import build, design
+from rnntool.training.loop import Trainer
+
+
+def speed(words: list[str], settings: LMSettings, steps: int) -> float:
+    """Tokens a second of the median step, the first one left out: it makes room for the optimizer."""
+    import torch
+
+    task = LMTask(WordTokenizer(words, lower=False, split="space"), settings=settings)
+    shares = 1 / np.arange(1, len(words) + 1)
+    tokens = (steps + 1) * settings.batch_size * settings.bptt
+    stream = np.random.default_rng(1).choice(len(words), tokens, p=shares / shares.sum()) + len(SPECIALS)
+    windows = Streamed(task, stream, columns=settings.batch_size, steps=settings.bptt)
+    speeds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=Path(folder),
+                device=torch.device("cpu"), watch=lambda step: speeds.append(step.tokens_per_s),
+                stopping=lambda: None).run()
+    return statistics.median(speeds[1:])
+
+
+def main() -> None:
+    """Measure and print, a row for each size of the vocabulary."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vocabulary", nargs="+", type=int, default=[20_000, 60_000, 200_000])
+    parser.add_argument("--size", type=int, default=200, help="of the layer; %(default)s by default")
+    parser.add_argument("--steps", type=int, default=3, help="of a round; %(default)s by default")
+    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; %(default)s by default")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads or cores())
+    torch.set_flush_denormal(True)
+    rows = [("entries", "full, tokens/s", "adaptive, tokens/s", "full = 1")]
+    for entries in options.vocabulary:
+        words = [f"w{i}" for i in range(entries - len(SPECIALS))]
+        settings = {softmax: LMSettings(
+            tokenizer="word", context="stream", embed=options.size, layers=1, hidden=options.size, bptt=35,
+            epochs=1, softmax=softmax) for softmax in ("full", "adaptive")}
+        measured = in_turn(
+            {softmax: partial(speed, words, given, options.steps) for softmax, given in settings.items()},
+            repeats=options.repeats)
+        full, adaptive = measured["full"], measured["adaptive"]
+        rows.append((f"{entries:,}", f"{statistics.median(full):,.0f}", f"{statistics.median(adaptive):,.0f}",
+                     f"{ratio(adaptive, full):.1f}"))
+    print(f"{torch.get_num_threads()} threads")
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
