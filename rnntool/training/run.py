@@ -20,14 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from rnntool import __version__, config, modeldir
-from rnntool.config import (
-    ClassifySettings,
-    LMSettings,
-    Settings,
-    TagSettings,
-    WordSettings,
-    cores,
-)
+from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
 from rnntool.console import Stage
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine, pick_device
