@@ -51,6 +51,19 @@ def numbers(cell: Cell) -> dict[str, Array]:
     return {name: p.detach().numpy().astype(float) for name, p in cell.kernel.named_parameters()}
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("elman")])
+def test_a_gated_cell_starts_by_keeping_what_it_has_seen(name: str) -> None:
+    """Where nothing is read, each step keeps the sigmoid of 1 of the state, and adds nothing to it."""
+    cell = Cell(name, 3, 4)
+    with torch.no_grad():
+        for parameter in cell.kernel.parameters():
+            if parameter.dim() > 1:
+                parameter.zero_()
+    state = tuple(torch.rand(1, 2, 4) for _ in CELLS[name].states)
+    _, end = cell(torch.zeros(5, 2, 3), state)
+    torch.testing.assert_close(end[-1], state[-1] * torch.tensor(1.0).sigmoid() ** 5)  # c, where there is one
+
+
 # --- Mogrifier ---------------------------------------------------------------------------------------------
 
 

@@ -168,13 +168,6 @@ def test_an_unknown_cell_raises_and_lists_the_choices() -> None:
         Cell("ltsm", 3, 4)
 
 
-def test_an_lstm_starts_with_an_open_forget_gate() -> None:
-    cell = Cell("lstm", 3, 4)
-    weights = dict(cell.kernel.named_parameters())
-    assert weights["bias_ih_l0"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
-    assert weights["bias_hh_l0"].tolist() == [0] * 16
-
-
 def test_reverse_is_its_own_inverse_and_leaves_padding_alone() -> None:
     x = torch.randn(7, 5, 3)
     lengths = torch.tensor(LENGTHS)

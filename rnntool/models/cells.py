@@ -170,19 +170,25 @@ class MinGRU(nn.Module):
 
 @dataclass(frozen=True)
 class CellKind:
-    """How to make a cell's kernel, and the names of the tensors that its state is made of."""
+    """How to make a cell's kernel, and the names of the tensors that its state is made of.
+
+    `keep` is the gate that decides what a step keeps of the old state, by its place among the gates, and the
+    bias that it starts with.
+    """
 
     kernel: Callable[[int, int], nn.RNNBase | Mogrifier | MinGRU]
     states: tuple[str, ...]
+    keep: tuple[int, float] | None = None
 
 
 CELLS: dict[str, CellKind] = {
     "elman": CellKind(partial(nn.RNN, nonlinearity="tanh"), ("h",)),  # Elman (1990)
     "elman-relu": CellKind(partial(nn.RNN, nonlinearity="relu"), ("h",)),  # Le, Jaitly and Hinton (2015)
-    "gru": CellKind(nn.GRU, ("h",)),  # Cho et al. (2014)
-    "lstm": CellKind(nn.LSTM, ("h", "c")),  # Hochreiter and Schmidhuber (1997), Gers et al. (2000)
-    "mogrifier": CellKind(Mogrifier, ("h", "c")),  # Melis, Kočiský and Blunsom (2020)
-    "mingru": CellKind(MinGRU, ("h",)),  # Feng et al. (2024)
+    "gru": CellKind(nn.GRU, ("h",), (1, 1.0)),  # Cho et al. (2014)
+    # Hochreiter and Schmidhuber (1997), Gers et al. (2000)
+    "lstm": CellKind(nn.LSTM, ("h", "c"), (1, 1.0)),
+    "mogrifier": CellKind(Mogrifier, ("h", "c"), (1, 1.0)),  # Melis, Kočiský and Blunsom (2020)
+    "mingru": CellKind(MinGRU, ("h",), (0, -1.0)),  # Feng et al. (2024); its gate lets new content in
 }
 
 
@@ -205,16 +211,21 @@ class Cell(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Orthogonal recurrence, Glorot input, zero bias; a forget gate starts open (Gers et al. 2000)."""
+        """Orthogonal recurrence, Glorot input, zero bias; a gate that can forget starts by keeping.
+
+        So what came first reaches the end of a text, and there is something to learn (Gers et al. 2000 and
+        Jozefowicz et al. 2015, of the LSTM's forget gate).
+        """
         for name, weight in self.kernel.named_parameters():
             if "bias" in name:
                 nn.init.zeros_(weight)
                 continue
             for matrix in weight if weight.dim() == 3 else weight.split(self.hidden):
                 (nn.init.orthogonal_ if name == RECURRENT else nn.init.xavier_uniform_)(matrix)
-        if self.name in ("lstm", "mogrifier"):
+        if keep := CELLS[self.name].keep:
+            gate, bias = keep
             with torch.no_grad():
-                self.kernel.get_parameter("bias_ih_l0")[self.hidden : 2 * self.hidden] = 1.0
+                self.kernel.get_parameter("bias_ih_l0").view(-1, self.hidden)[gate] = bias
 
     def initial_state(self, x: Tensor) -> State:
         """Zeros for a batch like `x` (T, B, I)."""
