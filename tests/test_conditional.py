@@ -24,7 +24,8 @@ from rnntool.model import Model
 from rnntool.models.weights import load_network
 from rnntool.tasks import LMTask
 from rnntool.tokenize import BOS, EOS
-from rnntool.training.run import Job, _read
+from rnntool.training.job import Job
+from rnntool.training.sources import Sources
 
 TEXTS = [Text(text, (label,)) for text, label in tiny.labelled_texts(30, seed=9)]
 OTHER = {"food": "sky", "sky": "food"}
@@ -134,7 +135,8 @@ def test_records_with_labels_are_held_out_at_random(
 ) -> None:
     settings = config.resolve("lm", {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
-    records, held = _read(job, LMTask, set(), lambda message: None, lambda stage: None)
+    sources = Sources.read(job.begin(), say=lambda message: None, watch=lambda stage: None)
+    records, held = sources.train, sources.dev
     assert (len(records), len(held)) == (108, 12)
     assert {label for record in held for label in record.labels} == labels
 

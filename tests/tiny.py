@@ -195,7 +195,7 @@ def train(
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a tiny model in this process (or resume it) and return its dev report."""
-    from rnntool.training.run import Job
+    from rnntool.training.job import Job
     from rnntool.training.run import train as run
 
     job = None

@@ -18,8 +18,9 @@ from rnntool.config import Settings, WordSettings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels
 from rnntool.metrics import figures
+from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted
-from rnntool.training.run import Job, train
+from rnntool.training.run import train
 
 NEXT = {
     "lm": "rnntool generate -m {out}",

@@ -16,6 +16,7 @@ from rnntool.calibration import Calibration
 from rnntool.errors import UsageError
 from rnntool.significance import Counts, Figure
 from rnntool.streams import Lines
+from rnntool.tokenize import Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
 IGNORE = -1  # target of a padded position
@@ -115,6 +116,7 @@ class Task(ABC, Generic[Record, Example, Result]):
     name: ClassVar[str]
     criterion: Criterion
     settings: Any
+    tokenizer: Tokenizer
     budget: int = 8192  # padded tokens in a batch, at most: what a network makes of them has to fit in memory
 
     @classmethod

@@ -59,6 +59,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     ) -> None:
         """`characters` are those of the language model that is read beside words."""
         self.features = features
+        self.tokenizer = features.tokenizer
         self.context = CharacterText(characters) if characters is not None else None
         self.columns = tuple(columns)
         self.settings = settings
@@ -100,11 +101,11 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     def config(self) -> dict[str, Any]:
         columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
-        return {"tokenizer": self.features.tokenizer.config(), "features": self.features.config(),
+        return {"tokenizer": self.tokenizer.config(), "features": self.features.config(),
                 "columns": columns, "context": self.context.config() if self.context else None}
 
     def save(self, folder: Path) -> None:
-        self.features.tokenizer.save(folder)
+        self.tokenizer.save(folder)
         self.features.save(folder)
         save_labels([column.labels for column in self.columns], folder)
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from rnntool import modeldir, tokenize
 from rnntool.errors import ModelError, UsageError
 from rnntool.models.bands import BandedEmbedding
-from rnntool.models.encoder import CharacterContext, EncoderConfig, WordInput
+from rnntool.models.encoder import EncoderConfig, WordInput
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.models.weights import load_network
+from rnntool.tasks import ClassifyTask, TagTask, Task
 from rnntool.tokenize import SPECIALS, UNK, Tokenizer
 
 EMBEDDING = "input.embedding"
@@ -70,6 +71,15 @@ class Rows:
     vectors: Sequence[str]  # words that have one that was given
     context: Mapping[str, Any] | None  # the characters of the language model that is read beside words
 
+    @classmethod
+    def of(cls, task: Task[Any, Any, Any]) -> Self:
+        """Those of a task's network."""
+        features = task.features if isinstance(task, ClassifyTask | TagTask) else None
+        context = task.context if isinstance(task, TagTask) else None
+        return cls(
+            entries=task.tokenizer.entries, characters=features.characters if features else "",
+            vectors=features.vectors if features else (), context=context.config() if context else None)
+
 
 class Base:
     """The model that a training starts from: its vocabulary before the network is made, its weights then."""
@@ -109,8 +119,11 @@ class Base:
         files = [self.folder / name for name in (modeldir.WEIGHTS, "vocab.txt", "tokenizer.model")]
         return hashlib.blake2b(b"".join(file.read_bytes() for file in files if file.exists())).digest()
 
-    def place_context(self, context: CharacterContext) -> None:
+    def place_context(self, network: Network) -> None:
         """Put the weights of a language model where a tagger reads characters by it."""
+        assert isinstance(network.encoder.input, WordInput)
+        context = network.encoder.input.context
+        assert context is not None
         source = load_network(self.folder, self.config)
         context.ahead.load_state_dict(source.encoder.state_dict())
         if context.back is not None and source.back is not None:

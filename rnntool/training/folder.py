@@ -1,0 +1,104 @@
+"""What a training writes: the task that it learned, in a checkpoint, and in the end the model folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from rnntool import __version__, modeldir
+from rnntool.config import Settings
+from rnntool.engines.onnx import OnnxEngine
+from rnntool.engines.torch import TorchEngine
+from rnntool.errors import ModelError, RnntoolError, UsageError
+from rnntool.models import export
+from rnntool.models.heads import ClassifierHead, TaggerHead
+from rnntool.models.network import Network, count_parameters
+from rnntool.tasks import LMTask, Task
+from rnntool.training import transfer
+from rnntool.training.card import model_card
+from rnntool.training.optim import weights_of
+
+
+def check_place(out: Path, *, force: bool) -> None:
+    """Refuse, before anything is read, a folder that can't be written or holds something else."""
+    try:
+        there = next(place for place in (out, *out.parents) if place.exists())
+        held = there == out and there.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise RnntoolError(
+            f"{out}: can't be read ({error.strerror}); choose another folder with -o") from None
+    if there == out and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give -o a folder")
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RnntoolError(f"{out}: can't be written to; choose another folder with -o")
+    if not held:
+        return
+    ours = (out / modeldir.CONFIG).exists() or (out / modeldir.RESUME).exists()
+    if not ours:
+        raise UsageError(f"{out}: holds other files and no model; choose another folder with -o")
+    if not force:
+        raise UsageError(f"{out}: exists already; --resume goes on with a training that was stopped, --force "
+                         "replaces it")
+
+
+def save_task(task: Task[Any, Any, Any], folder: Path) -> None:
+    """Write the task alone."""
+    folder.mkdir(parents=True)
+    task.save(folder)
+    modeldir.write_json(folder / "data.json", task.config())
+
+
+def load_task(kind: type[Task[Any, Any, Any]], folder: Path, settings: Settings) -> Task[Any, Any, Any]:
+    """The task that `save_task` wrote; `ModelError` where it is damaged."""
+    try:
+        data = json.loads((folder / "data.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
+    return kind.load(folder, data, settings)
+
+
+def write_model(
+    task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
+    history: list[dict[str, Any]], carried: transfer.Carried | None = None, threads: int = 0,
+) -> dict[str, Any]:
+    """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report.
+
+    Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
+    """
+    settings = task.settings
+    network.learn_neighbours(0)  # it has served
+    calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
+    if calibration and isinstance(network.head, ClassifierHead | TaggerHead):
+        network.head.divide(*calibration.temperatures)
+    with modeldir.staged(out, replace=True) as stage:
+        export.write(network, stage / modeldir.GRAPH, int8=settings.int8)
+        report = task.report(OnnxEngine(stage / modeldir.GRAPH, threads=threads), dev) if dev else {}
+        report |= calibration.report() if calibration else {}
+        task.save(stage)
+        weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
+        (stage / modeldir.WEIGHTS).write_bytes(save(weights))
+        content = {
+            "format": modeldir.FORMAT,
+            "version": __version__,
+            "task": task.name,
+            "data": task.config(),
+            "network": network.config.to_json(),
+            "parameters": count_parameters(network),
+            "graph": "int8" if settings.int8 else "float32",
+            "settings": settings.to_json(),
+            "init": carried.to_json() if carried else None,
+            "report": report,
+        }
+        lines = (json.dumps(entry) + "\n" for entry in history)
+        (stage / modeldir.METRICS).write_text("".join(lines), "utf-8")
+        label = task.labels.names[0] if isinstance(task, LMTask) and task.labels else None
+        (stage / modeldir.CARD).write_text(model_card(out.name, content, label=label), "utf-8")
+        modeldir.write_json(stage / modeldir.CONFIG, content)
+    modeldir.remove(out / modeldir.RESUME)
+    return report

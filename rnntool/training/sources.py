@@ -1,0 +1,181 @@
+"""All that a training reads: records, vectors and other models.
+
+Settings that are of no use for what was read are errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool import config
+from rnntool.config import LMSettings, Settings, TagSettings
+from rnntool.console import Stage
+from rnntool.errors import DataError, UsageError
+from rnntool.models.network import Network
+from rnntool.store import Texts
+from rnntool.tasks import TASKS, LMTask, Task
+from rnntool.tasks.reading import Say, read_all, read_each
+from rnntool.training import transfer
+from rnntool.training.job import Job
+from rnntool.training.vectors import place_vectors, read_vectors
+
+# settings that only some formats read, and what they are where nobody chose
+READ_BY = {"text_column": (None, ("tsv", "csv", "jsonl")),
+           "label_column": (None, ("tsv", "csv", "jsonl", "fasttext")), "unit": ("line", ("text",))}
+
+
+@dataclass(kw_only=True)
+class Sources:
+    """What `job` names, read."""
+
+    train: Sequence[Any]
+    dev: Sequence[Any]
+    raw: Sequence[Any]  # records to learn from without targets
+    words: list[str]  # that have one of the pretrained `vectors` (N, D), in their order
+    vectors: NDArray[np.float32] | None
+    base: transfer.Base | None  # the model of --init
+    reader: transfer.Base | None  # the language model of --features
+
+    @classmethod
+    def read(cls, job: Job, *, say: Say, watch: Callable[[Stage], None]) -> Self:
+        """Read all; `say` takes what was guessed."""
+        settings, places = job.settings, job.places
+        formats: set[str] = set()
+        train, dev = _records(job, formats, say, watch)
+        _check_dev(dev, settings)
+        raw = []
+        if "raw" in places:  # in whatever format the file is
+            raw = read_all(TASKS[job.task], [places["raw"]], format=None, settings=settings,
+                           errors=job.encoding_errors, say=say, targets=False, formats=formats)
+        _check_formats(formats, settings)
+        base = reader = None
+        if settings.init:  # a network of words has no choice of tokens
+            base = transfer.Base(settings.init, places["init"], getattr(settings, "tokenizer", "word"))
+        if isinstance(settings, TagSettings) and settings.features:
+            reader = transfer.Base(settings.features, places["features"], "char", option="--features")
+        words: list[str] = []
+        vectors = None
+        if settings.vectors:
+            words, vectors = read_vectors(places["vectors"], limit=settings.vectors_limit)
+        return cls(train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base, reader=reader)
+
+    def fingerprints(self) -> dict[str, str]:
+        """A digest of the content of each source, by the names that `Job.sources` has."""
+        vectors = [] if self.vectors is None else [*map(str.encode, self.words), self.vectors]
+        models = {"init": self.base, "features": self.reader}
+        return {
+            "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
+            "vectors": _digest(vectors),
+            **{name: _digest([model.content()] if model else []) for name, model in models.items()},
+        }
+
+    def learn(
+        self, kind: type[Task[Any, Any, Any]], settings: Settings, *, watch: Callable[[Stage], None]
+    ) -> Task[Any, Any, Any]:
+        """A task with the vocabularies and labels of these sources."""
+        if isinstance(self.train, Texts) and self.train.large:
+            watch(Stage("learning the vocabulary", None, len(self.train), "records"))
+        # a language model has no place for vectors of words that training hasn't seen
+        return kind.learn(
+            self.train, settings, vectors=self.words if kind is not LMTask else [], raw=self.raw,
+            base=self.base.tokenizer if self.base else None,
+            characters=self.reader.tokenizer if self.reader else None)
+
+    def place(self, network: Network, task: Task[Any, Any, Any], *, say: Say) -> transfer.Carried | None:
+        """Put vectors and other models into a new network; tells what of --init was carried over."""
+        if self.reader:
+            self.reader.place_context(network)
+        if self.vectors is not None:
+            say(place_vectors(network, task.tokenizer, self.words, self.vectors))
+        return self.base.carry_over(network, transfer.Rows.of(task)) if self.base else None
+
+    @property
+    def vector_size(self) -> int:
+        """How many numbers a pretrained vector has; 0 where there are none."""
+        return 0 if self.vectors is None else self.vectors.shape[1]
+
+    def __str__(self) -> str:
+        """How many records there are."""
+        return (f"{len(self.train):,} training records, {len(self.dev):,} for development"
+                + (f", {len(self.raw):,} of raw text" if self.raw else ""))
+
+
+def _records(
+    job: Job, formats: set[str], say: Say, watch: Callable[[Stage], None]
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Training and dev records; their files' formats are added to `formats`."""
+    kind = TASKS[job.task]
+
+    def read(paths: list[str]) -> Sequence[Any]:
+        records = read_each(kind, paths, format=job.format, settings=job.settings,
+                            errors=job.encoding_errors, say=say, formats=formats)
+        return Texts.collect(records, watch=watch) if kind is LMTask else list(records)
+
+    records = read(job.train)
+    if job.dev:
+        dev = read(job.dev)
+        if not dev:
+            raise DataError(f"{', '.join(job.dev)}: want records for development, found none; leave --dev "
+                            "out to keep a share of the training records")
+        return records, dev
+    # records with labels are no running text, and often sorted by them
+    ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
+    return split(records, job.settings, ordered=ordered)
+
+
+def split(
+    records: Sequence[Any], settings: Settings, *, ordered: bool
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Keep a share of the records for development: the last ones where order matters, else random ones."""
+    if len(records) < 2 or not settings.dev_fraction:
+        return records, records[:0]
+    count = min(max(1, round(len(records) * settings.dev_fraction)), len(records) - 1)
+    if ordered:
+        return records[:-count], records[-count:]
+    held = np.zeros(len(records), bool)
+    held[random.Random(settings.seed).sample(range(len(records)), count)] = True
+    if isinstance(records, Texts):
+        return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
+    return list(compress(records, ~held)), list(compress(records, held))
+
+
+def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
+    """Refuse settings that watch the dev score where there is none."""
+    watching = "--schedule plateau" if settings.schedule == "plateau" else "--patience"
+    if not dev and (settings.patience or settings.schedule == "plateau"):
+        raise UsageError(f"{watching}: want records for development to watch, found none; give --dev, or a "
+                         "--dev-fraction of several records")
+
+
+def _check_formats(formats: set[str], settings: Settings) -> None:
+    """Refuse settings that say how to read formats that no file is in."""
+    for name, (usual, reading) in READ_BY.items():
+        if getattr(settings, name, usual) != usual and not formats.intersection(reading):
+            raise UsageError(f"{config.flag(name)}: goes with files in {' or '.join(reading)}, found "
+                             f"{' and '.join(sorted(formats))}; leave it out, or see --from")
+
+
+def _fingerprint(records: Sequence[Any]) -> str:
+    """A digest of the content of records."""
+    if isinstance(records, Texts):
+        return records.digest().hex()
+    names = ("text", "labels", "words", "tags", "more")
+    return _digest(repr([getattr(record, name, None) for name in names]).encode("utf-8", "surrogatepass")
+                   for record in records)
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    """A digest of bytes and arrays."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+        digest.update(b"\0")
+    return digest.hexdigest()
