@@ -149,3 +149,16 @@ def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> st
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def coloured(
+    name: str, text: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]
+) -> None:
+    """A text on the terminal, each of its spans on its colour (red, green, blue), under a name."""
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = Text(text)
+    for span, (red, green, blue) in zip(spans, colours, strict=True):
+        shown.stylize(f"#222222 on #{red:02x}{green:02x}{blue:02x}", *span)
+    Console().print(Text(f"\n{name}", "bold"), shown, sep="\n", soft_wrap=True)

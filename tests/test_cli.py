@@ -14,7 +14,8 @@ LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 
 
 COMMANDS = ("train lm", "train classify", "train tag", "tag", "classify", "generate", "score", "evaluate",
-            "models", "info", "export", "tokenize")
+            "models", "info", "export", "tokenize", "report", "inspect gradients", "inspect clusters",
+            "inspect neighbors", "inspect analogy", "inspect similarity", "inspect states")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -30,6 +30,14 @@ def test_what_needs_no_model_imports_no_engine(arguments: list[str], run: Run) -
         assert "numpy" not in imported(ran.err)
 
 
+@pytest.mark.parametrize("command", [["report"], ["inspect", "states", "-m"]])
+def test_looking_at_a_model_takes_no_torch(command: list[str], writer: Path, run: Run) -> None:
+    ran = run(*command, writer, input="the baker\n", python=IMPORTTIME)
+    assert ran.code == 0
+    assert ran.out
+    assert not imported(ran.err) & (HEAVY - {"onnx"})
+
+
 @pytest.mark.parametrize(("command", "model"), [
     (["tag"], "tagger"), (["tag", "--probs", "--jsonl"], "ner"), (["classify"], "classifier"),
     (["score", "--per", "word"], "writer"), (["generate", "-n", "1", "--max-tokens", "5"], "writer"),

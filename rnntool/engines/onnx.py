@@ -14,9 +14,9 @@ from rnntool.tasks.base import Arrays
 
 
 class OnnxEngine:
-    """Runs the graph of a model folder on the processor."""
+    """Runs the graph of a model folder on the processor, or `graph`, which was made of it."""
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, graph: bytes | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -25,7 +25,7 @@ class OnnxEngine:
         options.enable_mem_pattern = False
         try:
             self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"])
+                graph or str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a family of its own exceptions, none of them public
             reason = str(error).split("\n")[0]
             raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the "

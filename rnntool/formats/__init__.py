@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import conll, conllu, jsonl, tables, text
-from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text, Weighed
+from rnntool.formats.records import Judgement, Pair, Sentence, SentenceWriter, Tagged, Text, Weighed
+from rnntool.formats.tables import read_judgements
 from rnntool.formats.text import explained_page
 from rnntool.streams import COMPRESSED, Lines
 
@@ -17,6 +18,7 @@ __all__ = [
     "SENTENCE_FORMATS",
     "TEXT_FORMATS",
     "WRITE_FORMATS",
+    "Judgement",
     "Pair",
     "Sentence",
     "SentenceWriter",
@@ -25,6 +27,7 @@ __all__ = [
     "Weighed",
     "explained_page",
     "guess_format",
+    "read_judgements",
     "read_pairs",
     "read_sentences",
     "read_texts",

@@ -51,6 +51,14 @@ class Pair:
         return before + self.good, before + self.bad
 
 
+class Judgement(NamedTuple):
+    """Two words, and how alike people find them."""
+
+    first: str
+    second: str
+    score: float
+
+
 @dataclass(slots=True)
 class Sentence:
     """Words in order, with gold `tags` where the file has them; no words at all is a blank record.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rnntool.errors import DataError, UsageError
-from rnntool.formats.records import Pair, Text
+from rnntool.formats.records import Judgement, Pair, Text
 from rnntool.streams import Lines, chomp
 
 _CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
@@ -76,6 +76,32 @@ def read_pairs(
         better, worse, *rest = [cells[i] for i in found]
         fields = dict(zip(header, cells, strict=True))
         yield Pair(better, worse, fields, place, rest[0] if rest else None)
+
+
+def read_judgements(
+    lines: Lines, format: str, columns: Sequence[str] = ("1", "2", "3")
+) -> Iterator[Judgement]:
+    """Two words and a number from three columns, given by number or by the names of a header row.
+
+    Where all are numbers, a first row whose third cell is none is a header, too.
+    """
+    rows = _rows(lines, format)
+    at = [int(column) - 1 for column in columns if _is_number(column)]
+    if len(at) < len(columns):
+        header, place = next(rows, ([], f"{lines.name}:1"))
+        at = [_find(header, column, place, "--columns") for column in columns]
+    for number, (cells, place) in enumerate(rows):
+        if not any(cells):
+            continue
+        if len(cells) <= max(at):
+            raise DataError(f"{place}: want {max(at) + 1} columns or more, found {len(cells)}; see --columns")
+        first, second, score = (cells[i].strip() for i in at)
+        try:
+            yield Judgement(first, second, float(score))
+        except ValueError:
+            if number or place != f"{lines.name}:1":
+                raise DataError(
+                    f"{place}: want a number as judgement, found {score!r}; see --columns") from None
 
 
 def read_fasttext(lines: Lines) -> Iterator[Text]:

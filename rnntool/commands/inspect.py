@@ -1,0 +1,280 @@
+"""`rnntool inspect`: a table on standard output, and a picture where one is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnntool import console, modeldir
+from rnntool import model as models
+from rnntool.commands.inputs import Inputs
+from rnntool.config import CELL_NAMES
+from rnntool.errors import DataError, UsageError
+from rnntool.formats import read_judgements
+from rnntool.model import Model
+from rnntool.reports import charts, clusters, gradients, picture, states
+from rnntool.reports.vectors import Agreement, Vectors, agreement
+from rnntool.streams import open_output
+from rnntool.tasks.reading import Say, opened
+from rnntool.tokenize import SPECIALS, UNK
+
+FRESH = ("elman", "gru", "lstm")  # what is compared where no model is given
+MOST_TOKENS = 20_000  # of a text whose states are shown
+SHOWN = 10  # missing words that are listed
+AROUND = 12  # characters on each side of a token, for people to recognise it by
+
+
+def run_gradients(
+    files: list[str], *, model: list[str], cells: str | None, steps: int, hidden: int, texts: int, seed: int,
+    output: str | None, format: str | None, as_json: bool, encoding_errors: str, say: Say,
+) -> None:
+    """How much of a gradient is left k steps back."""
+    picture.check(output)
+    if files and not model:
+        raise UsageError("want a model to read the text, found none; give -m MODEL, or leave the files out")
+    files = files or ["-"]
+    if len(model) > 1 and "-" in files:
+        raise UsageError("standard input can be read once only; give several models a file")
+    fresh = cells.split(",") if cells else () if model else FRESH
+    if not set(fresh) <= set(CELL_NAMES):
+        raise UsageError(
+            f"--cells: want some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
+    from rnntool.models.gradients import of_cell, of_network
+    from rnntool.models.weights import load_network
+
+    curves: dict[str, list[float]] = {}
+    for name in model:
+        loaded = models.load(name, side_by_side=False)
+        records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+        network = load_network(loaded.folder, loaded.config)
+        curve = of_network(network, gradients.texts(loaded.task, records, steps=steps, count=texts))
+        if not curve:
+            raise DataError(f"{', '.join(files)}: want texts of two tokens or more, found none")
+        curves[name if loaded.name in curves else loaded.name] = curve
+    for name in fresh:
+        curve = of_cell(name, size=hidden, steps=steps, texts=texts, seed=seed)
+        curves[f"new {name}" if model else name] = curve
+    reaches = {name: gradients.reach(curve) for name, curve in curves.items()}
+    longest = max(map(len, curves.values()))
+    shown = [k for k in range(longest) if k & (k - 1) == 0 or k == longest - 1]  # 0, powers of 2, the last
+    rows = [(str(k), *(f"{curve[k]:.3g}" if k < len(curve) else "-" for curve in curves.values()))
+            for k in shown]
+    gone = ("1 % left", *(f"> {len(curves[name]) - 1}" if k is None else str(k)
+                          for name, k in reaches.items()))
+    _print({"gradients": curves, "reach": reaches}, as_json,
+           console.table([("steps back", *curves), *rows, gone], right=tuple(range(len(curves) + 1))))
+    if output:
+        drawn = {name: list(enumerate(map(float, curve))) for name, curve in curves.items()}
+        picture.write(charts.curves("What is left of a gradient", drawn, x_name="steps back",
+                                    y_name="share", log=True), output)
+
+
+def run_clusters(
+    files: list[str], *, model: str, words: str | None, top: int, layer: int | None, output: str | None,
+    format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
+) -> None:
+    """The tree of words by their mean states."""
+    picture.check(output)
+    loaded = models.load(model, threads=threads)
+    reader = states.Reader(loaded, layer=layer, threads=threads)
+    records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+    found = states.averages(reader(records), loaded.task)
+    names = list(found)[:top]
+    if words:
+        lower = states.tokenizer_of(loaded.task).lower
+        names = [word.strip() for word in (words.lower() if lower else words).split(",")]
+    missing = ", ".join(repr(name) for name in names if name not in found)
+    if missing:
+        raise DataError(f"{', '.join(files)}: want a text with all of the words, found it without {missing}; "
+                        "leave them out of --words")
+    if len(names) < 2:
+        raise DataError(f"{', '.join(files)}: want two words or more to cluster, found {len(names)}; give "
+                        "more text")
+    linkage = clusters.merges(np.stack([found[name][1] for name in names]))
+    counts = [found[name][0] for name in names]
+    _print({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
+           "".join(f"{line}\n" for line in clusters.tree(
+               [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)], linkage)))
+    picture.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
+
+
+def run_neighbors(
+    words: list[str], *, model: str | None, vectors: str | None, top: int, output: str | None, as_json: bool,
+) -> None:
+    """The words nearest to some words."""
+    picture.check(output)
+    known = _vectors(model, vectors)
+    found = {word: known.neighbours(word, top) for word in words}
+    rows = [(word, near, f"{cosine:.4f}") for word, nearest in found.items() for near, cosine in nearest]
+    _print({word: [{"word": near, "cosine": cosine} for near, cosine in nearest]
+            for word, nearest in found.items()}, as_json,
+           console.table([("word", "neighbor", "cosine"), *rows], right=(2,)))
+    _draw_plane(known, [*words, *(near for _, near, _ in rows)], words, (), output)
+
+
+def run_analogy(
+    a: str, b: str, c: str, *, model: str | None, vectors: str | None, top: int, output: str | None,
+    as_json: bool,
+) -> None:
+    """What is to `c` as `b` is to `a`."""
+    picture.check(output)
+    known = _vectors(model, vectors)
+    found = known.analogy(a, b, c, top)
+    answers = [{"word": word, "cosine": cosine} for word, cosine in found]
+    rows = [(word, f"{cosine:.4f}") for word, cosine in found]
+    _print({"a": a, "b": b, "c": c, "answers": answers}, as_json,
+           console.table([("word", "cosine"), *rows], right=(1,)))
+    drawn = [a, b, c, *(word for word, _ in found)]
+    _draw_plane(known, drawn, drawn[:4], ((0, 1), (2, 3)) if found else (), output)
+
+
+def run_similarity(
+    file: str, *, model: str | None, vectors: str | None, columns: str | None, output: str | None,
+    as_json: bool, encoding_errors: str,
+) -> None:
+    """How well likeness of vectors agrees with human judgement."""
+    picture.check(output)
+    names = (columns or "1,2,3").split(",")
+    if len(names) != 3:
+        raise UsageError(f"--columns: want three names with commas between, found {columns!r}")
+    known = _vectors(model, vectors)
+    with opened(file, "pairs", format=None, errors=encoding_errors, say=console.hush) as (lines, form):
+        pairs = list(read_judgements(lines, "csv" if form == "csv" else "tsv", names))
+    found = agreement(known, pairs)
+    rows = [(pair.first, pair.second, pair.score, cosine)
+            for pair, cosine in zip(found.used, found.cosines, strict=True)]
+    report = {"spearman": found.spearman, "p_value": found.p_value, "pairs": len(pairs), "used": len(rows),
+              "missing": found.missing}
+    keys = ("first", "second", "score", "cosine")
+    _print(report | {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
+           _agreed(found, report))
+    points = np.array([(score, cosine) for _, _, score, cosine in rows])
+    picture.write(charts.scatter(
+        f"Spearman's correlation {found.spearman:.3f}, {known.source}", [f"{a}, {b}" for a, b, *_ in rows],
+        points, x_name="human judgement", y_name="cosine", labelled=len(rows) <= 30), output)
+
+
+def _agreed(found: Agreement, report: dict[str, Any]) -> str:
+    missing = ", ".join(found.missing[:SHOWN]) + (", …" if len(found.missing) > SHOWN else "")
+    return console.table([
+        ("spearman", f"{found.spearman:.4f}"), ("p_value", f"{found.p_value:.4g}"),
+        ("pairs", f"{report['used']} of {report['pairs']}"),
+        ("missing words", f"{len(found.missing)}" + (f": {missing}" if missing else "")),
+    ])
+
+
+def run_states(
+    files: list[str], *, model: str, units: str | None, top: int, layer: int | None, output: str | None,
+    format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say, tell: Say,
+) -> None:
+    """The units that vary most along a text, and the text coloured by them."""
+    picture.check(output)
+    loaded = models.load(model, threads=threads)
+    reader = states.Reader(loaded, layer=layer, threads=threads)
+    records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+    reads, size = [], 0
+    for read in reader(records):
+        reads.append(read)
+        size += len(read.spans)
+        if size >= MOST_TOKENS:
+            tell(f"looked at the first {size:,} tokens")
+            break
+    if not size:
+        raise DataError(f"{', '.join(files)}: want a text, found none")
+    read = states.joined(reads)
+    chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top)
+    heads = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
+    rows, shares = [heads], {}
+    for unit in chosen:
+        values = read.states[:, unit]
+        low, high = int(values.argmin()), int(values.argmax())
+        rows.append((str(unit), f"{values.std():.3f}", f"{values.mean():+.3f}", f"{values[low]:+.3f}",
+                     f"{values[high]:+.3f}", _at(read, low), _at(read, high)))
+        largest = max(1.0, float(np.abs(values).max()))  # of a ReLU; all others end at 1
+        shares[f"unit {unit}"] = (values / largest).tolist()
+    _print({"model": loaded.name, "tokens": [[read.text[a:b], a, b] for a, b in read.spans],
+            "units": {unit: [round(x, 5) for x in read.states[:, unit].tolist()] for unit in chosen}},
+           as_json, console.table(rows, right=(0, 1, 2, 3, 4)))
+    if not as_json and sys.stdout.isatty():
+        for name, row in shares.items():
+            console.coloured(name, read.text, read.spans, [charts.colour_of(share) for share in row])
+    if output:
+        picture.write(charts.coloured_texts(f"States of {loaded.name}", read.text, read.spans, shares),
+                      output)
+
+
+def _at(read: states.Read, token: int) -> str:
+    """A token in brackets with what stands around it."""
+    start, end = read.spans[token]
+    before, after = read.text[max(0, start - AROUND) : start], read.text[end : end + AROUND]
+    return " ".join(f"{before}[{read.text[start:end]}]{after}".split())
+
+
+def _units(given: str | None, size: int) -> list[int]:
+    """Units by number, as they are typed."""
+    parts = given.split(",") if given else []
+    units = [int(part) if part.isascii() and part.isdigit() else size for part in parts]
+    if any(unit >= size for unit in units):
+        raise UsageError(f"--units: want numbers from 0 to {size - 1} with commas between, found {given!r}")
+    return units
+
+
+def _records(loaded: Model, files: list[str], *, format: str | None, errors: str, say: Say) -> Inputs:
+    """The records of files, read as in training, whether or not they have answers."""
+    task = loaded.task
+    return Inputs(files, task.name, lambda lines, form: task.read(lines, form, task.settings, targets=False),
+                  format=format, errors=errors, say=say)
+
+
+def _vectors(model: str | None, file: str | None) -> Vectors:
+    """The vectors of a model's tokens, or those of a file."""
+    if file and model == os.environ.get("RNNTOOL_MODEL"):  # what was typed goes before it
+        model = None
+    if (model is None) == (file is None):
+        raise UsageError("want either a model or a file of vectors; give -m MODEL or --vectors FILE")
+    if file is not None:
+        from rnntool.training.vectors import read_vectors
+
+        names, rows = read_vectors(file, limit=sys.maxsize)
+        places = {name: row for row, name in enumerate(names)}
+        return Vectors(Path(file).name, names, rows, lambda word: places.get(word, places.get(word.lower())))
+    from rnntool.models.inside import embedding
+
+    assert model is not None
+    loaded = models.load(model)
+    tokenizer = states.tokenizer_of(loaded.task)
+    first = len(SPECIALS)  # which no text has
+
+    def find(word: str) -> int | None:
+        ids = tokenizer.encode(word)
+        return ids[0] - first if len(ids) == 1 and ids[0] != UNK else None
+
+    rows = embedding(loaded.folder / modeldir.GRAPH)[first : tokenizer.size]  # labels stand behind the tokens
+    return Vectors(loaded.name, [tokenizer.piece(first + i) for i in range(len(rows))], rows, find)
+
+
+def _draw_plane(
+    known: Vectors, words: Sequence[str], bold: Sequence[str], joined: Sequence[tuple[int, int]],
+    output: str | None,
+) -> None:
+    """Words in the plane in which they differ most."""
+    if output is None:
+        return
+    names = list(dict.fromkeys(words))
+    points, share = known.plane(names)
+    places = [(names.index(words[a]), names.index(words[b])) for a, b in joined]
+    picture.write(charts.scatter(
+        f"Words of {known.source}: {share:.0%} of their variance", names, points,
+        x_name="first principal component", y_name="second", bold=bold, joined=places), output)
+
+
+def _print(report: dict[str, Any], as_json: bool, text: str) -> None:
+    with open_output(None) as out:
+        out.write(json.dumps(report, ensure_ascii=False, indent=None if "tokens" in report else 2) + "\n"
+                  if as_json else text)

@@ -1,0 +1,78 @@
+"""What a graph holds besides its answers: its embedding, and the states of its recurrent layers.
+
+Reads ONNX graphs in float32 and in 8 bits, so models that ship without float weights can be looked into, and
+knows no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from rnntool.errors import ModelError
+
+EMBEDDING = "embedding"  # the weight's name; in 8 bits with `_quantized`, `_scale`, `_zero_point` behind it
+OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # a whole layer each; a scan is one direction
+
+
+def embedding(path: Path) -> NDArray[np.float32]:
+    """The embedding (V, E) of a model's graph."""
+    weights = {weight.name: weight for weight in _load(path).graph.initializer}
+
+    def array(name: str) -> NDArray[np.float32]:
+        return numpy_helper.to_array(weights[name]).astype(np.float32)
+
+    if EMBEDDING in weights:
+        return array(EMBEDDING)
+    if f"{EMBEDDING}_quantized" not in weights:
+        raise ModelError(f"{path}: has no embedding; copy or train the model again")
+    rows = array(f"{EMBEDDING}_quantized") - array(f"{EMBEDDING}_zero_point")
+    scaled: NDArray[np.float32] = rows * array(f"{EMBEDDING}_scale")
+    return scaled
+
+
+def states_graph(path: Path, *, layer: int, layers: int, bidirectional: bool) -> tuple[bytes, list[str]]:
+    """A graph that gives out the states of one layer (from 0), and the names that it gives them by.
+
+    They are one array (T, directions, B, H), or one (T, B, H) for each direction. Of its other outputs it has
+    those that go on to a next batch; what only the head needs is not computed. `ModelError` where the graph
+    has no such layer.
+    """
+    model = _load(path)
+    nodes = [node for node in model.graph.node if node.op_type in (*OPERATORS, "Scan")]
+    found: list[list[onnx.NodeProto]] = []  # from the top down: networks of characters stand below the layers
+    while nodes and len(found) < layers:
+        count = 2 if bidirectional and nodes[-1].op_type == "Scan" else 1
+        found.append(sorted(nodes[-count:], key=_backwards))
+        del nodes[-count:]
+    if len(found) < layers:
+        raise ModelError(f"{path}: want {layers} recurrent layers, found {len(found)}; copy or train the "
+                         "model again")
+    outputs = [output for output in model.graph.output if output.name.startswith("next.")]
+    names = []
+    for node in found[layers - 1 - layer]:
+        whole = node.op_type in OPERATORS
+        names.append(node.output[0] if whole else node.output[-1])
+        shape = ["time", "directions", "batch", "hidden"] if whole else ["time", "batch", "hidden"]
+        outputs.append(helper.make_tensor_value_info(names[-1], onnx.TensorProto.FLOAT, shape))
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return model.SerializeToString(), names
+
+
+def _backwards(node: onnx.NodeProto) -> bool:
+    """Whether it is a scan from the end on."""
+    return any(attribute.name == "scan_output_directions" and any(attribute.ints)
+               for attribute in node.attribute)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path}: can't be read ({error}); copy or train the model again") from None

@@ -1,0 +1,1 @@
+"""What there is to see: figures and pictures of trainings and of what networks hold. Knows no command."""

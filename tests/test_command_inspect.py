@@ -1,0 +1,146 @@
+"""`rnntool inspect` and `report` as a shell runs them: tables, JSON, pictures, and errors of one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import Run, environment, failed, ok
+
+TEXT = "the baker sings .\nthe workful baker paints the teacher .\n"
+VECTORS = "man 1 0 0\nwoman -1 0 0\nking 1 1 0\nqueen -1 1 0\ncar 0 0 1\n"
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    (tmp_path / "vectors.txt").write_text(VECTORS)
+    return tmp_path / "vectors.txt"
+
+
+def drawn(path: Path) -> str:
+    """The text of a picture, which is whole."""
+    return "\n".join(ElementTree.fromstring(path.read_text("utf-8")).itertext())
+
+
+def test_gradients_of_new_networks_side_by_side(run: Run, tmp_path: Path) -> None:
+    call = ("inspect", "gradients", "--hidden", "8", "--steps", "10", "--texts", "2")
+    table = [line.split() for line in ok(run(*call, "-o", "picture.svg")).splitlines()]
+    assert table[0] == ["steps", "back", "elman", "gru", "lstm"]
+    assert [row[0] for row in table[1:]] == ["0", "1", "2", "4", "8", "10", "1"]
+    assert table[1][1:] == ["1", "1", "1"]
+    assert {"elman", "gru", "lstm"} <= set(drawn(tmp_path / "picture.svg").split("\n"))
+    report = json.loads(ok(run(*call, "--json", "--cells", "gru")))
+    assert len(report["gradients"]["gru"]) == 11
+    assert f"{report['gradients']['gru'][10]:.3g}" == table[6][2]
+
+
+def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
+    report = json.loads(ok(run("inspect", "gradients", "-m", writer, "--json", "--steps", "5", input=TEXT)))
+    assert list(report["gradients"]) == ["tiny-writer"]
+    assert len(report["gradients"]["tiny-writer"]) == 7, "BOS is read, too"
+    failed(run("inspect", "gradients", "text.txt"), 2, "give -m MODEL")
+    failed(run("inspect", "gradients", "--cells", "elman,rnn"), 2, "mogrifier", "'elman,rnn'")
+    failed(run("inspect", "gradients", "-m", writer, input="\n"), 3, "two tokens")
+    failed(run("inspect", "gradients", "-m", "en-pos", input=TEXT), 4, "model.safetensors")
+
+
+def test_clusters_of_words(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
+    tree = ok(run("inspect", "clusters", "-m", tagger, "--words", "the,baker,.", "-o", "tree.svg",
+                  "--from", "tokens", input=TEXT))
+    assert sorted(line.split("─ ")[1] for line in tree.splitlines()) == [". (2)", "baker (2)", "the (3)"]
+    assert {"the", "baker", "."} <= set(drawn(tmp_path / "tree.svg").split("\n"))
+    report = json.loads(ok(run("inspect", "clusters", "-m", writer, "--top", "4", "--json", input=TEXT)))
+    assert (report["words"], report["counts"]) == (["the", ".", "baker", "paints"], [3, 2, 2, 1])
+    assert np.shape(report["merges"]) == (3, 4)
+    failed(run("inspect", "clusters", "-m", writer, "--words", "the,cat", input=TEXT), 3, "'cat'", "--words")
+    failed(run("inspect", "clusters", "-m", writer, "--layer", "3", input=TEXT), 2, "1 to 2", "found 3")
+
+
+def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Path) -> None:
+    out = ok(run("inspect", "neighbors", "man", "--vectors", vectors, "--top", "1", "-o", "near.html"))
+    assert out.splitlines() == ["word  neighbor  cosine", "man   king      0.7071"]
+    assert (tmp_path / "near.html").read_text().startswith("<!DOCTYPE html>")
+    out = ok(run("inspect", "analogy", "man", "king", "woman", "--vectors", vectors, "-o", "plane.svg"))
+    assert out.splitlines()[1].split() == ["queen", "0.9597"]
+    assert {"man", "king", "woman", "queen", "car"} <= set(drawn(tmp_path / "plane.svg").split("\n"))
+    failed(run("inspect", "analogy", "man", "king", "woma", "--vectors", vectors), 3, "'woma'", "'woman'")
+    failed(run("inspect", "neighbors", "man"), 2, "-m MODEL or --vectors")
+    failed(run("inspect", "neighbors", "man", "--vectors", vectors, "-o", "near.gif"), 2, ".svg", "near.gif")
+
+
+def test_neighbors_of_a_models_tokens(writer: Path, tagger: Path, run: Run) -> None:
+    found = json.loads(ok(run("inspect", "neighbors", "a", "-m", writer, "--json", "--top", "3")))
+    assert len(found["a"]) == 3
+    assert all(len(near["word"]) == 1 and -1 <= near["cosine"] <= 1 for near in found["a"])
+    assert "the" in ok(run("inspect", "neighbors", "baker", "-m", tagger, "--top", "99"))
+    failed(run("inspect", "neighbors", "two words", "-m", writer), 3, "tiny-writer", "'two words'")
+
+
+def test_similarity_reads_headers_and_names_what_is_missing(vectors: Path, run: Run, tmp_path: Path) -> None:
+    rows = [("man", "king", 9), ("queen", "woman", 8), ("man", "car", 1), ("man", "dragon", 5)]
+    plain = "".join(f"{a}\t{b}\t{score}\n" for a, b, score in rows)
+    out = ok(run("inspect", "similarity", "-", "--vectors", vectors, input=plain))
+    assert "3 of 4" in out
+    assert "1: dragon" in out
+    assert ok(run("inspect", "similarity", "-", "--vectors", vectors, input="a\tb\tmean\n" + plain)) == out
+    (tmp_path / "named.csv").write_text(
+        "id,score,one,two\n" + "".join(f"7,{score},{a},{b}\n" for a, b, score in rows))
+    named = ("inspect", "similarity", "named.csv", "--columns", "one,two,score", "--vectors", vectors)
+    assert ok(run(*named, "-o", "scatter.svg")) == out
+    assert "man, king" in drawn(tmp_path / "scatter.svg")
+    report = json.loads(ok(run(*named, "--json")))
+    assert (report["pairs"], report["used"], report["missing"]) == (4, 3, ["dragon"])
+    assert report["rows"][0] == {"first": "man", "second": "king", "score": 9.0,
+                                 "cosine": pytest.approx(0.5**0.5)}
+    failed(run("inspect", "similarity", "-", "--vectors", vectors, input=plain + "man\tcar\tvery\n"), 3,
+           "<stdin>:5", "'very'")
+    failed(run("inspect", "similarity", "-", "--vectors", vectors, input="man car 3\n"), 3, "<stdin>:1",
+           "3 columns")
+
+
+def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
+    table = ok(run("inspect", "states", "-m", writer, "--units", "3,0", "-o", "heat.svg", input=TEXT))
+    assert [line.split()[0] for line in table.splitlines()] == ["unit", "3", "0"]
+    shapes = drawn(tmp_path / "heat.svg")
+    assert {"unit 3", "unit 0"} <= set(shapes.split("\n"))
+    report = json.loads(ok(run("inspect", "states", "-m", writer, "--units", "3", "--json", input="the\n")))
+    assert report["tokens"] == [["t", 0, 1], ["h", 1, 2], ["e", 2, 3]]
+    assert np.shape(report["units"]["3"]) == (3,)
+    failed(run("inspect", "states", "-m", writer, "--units", "99", input=TEXT), 2, "0 to 15", "'99'")
+    failed(run("inspect", "states", "-m", writer, input=""), 3, "found none")
+
+
+def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:
+    for model in ("en-pos", "shakespeare"):
+        assert len(ok(run("inspect", "states", "-m", model, "--top", "2", input=TEXT)).splitlines()) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_a_terminal_sees_the_text_in_colours(writer: Path) -> None:
+    ours, theirs = pty.openpty()
+    plain = environment(TERM="xterm-256color", COLORTERM="truecolor")
+    plain.pop("NO_COLOR")
+    done = subprocess.run([sys.executable, "-m", "rnntool", "inspect", "states", "-m", writer, "--top", "1"],
+                          input=b"the\n", stdout=theirs, env=plain, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "unit" in shown
+    assert shown.count("\x1b[38;2;34;34;34;48;2;") == 3
+
+
+def test_a_report_is_one_page(tagger: Path, run: Run, tmp_path: Path) -> None:
+    page = ok(run("report", tagger))
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<h1>tiny-pos</h1>" in page
+    assert ok(run("report", tagger, "-o", "page.html")) == ""
+    assert (tmp_path / "page.html").read_text("utf-8") == page
+    failed(run("report", "no-such-model"), 4, "no-such-model")

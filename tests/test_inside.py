@@ -1,0 +1,160 @@
+"""What is read out of a graph, and gradients through time: against the torch network and against hand."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from numpy.typing import NDArray
+from test_parity import AFFIXES, VOCABULARY, network, words
+
+from rnntool.engines.onnx import OnnxEngine
+from rnntool.errors import ModelError
+from rnntool.models import export, inside
+from rnntool.models.cells import CELLS
+from rnntool.models.encoder import EncoderConfig, Layer
+from rnntool.models.gradients import jacobian_norms, of_cell, of_network, shrinking
+from rnntool.models.heads import HeadConfig
+from rnntool.models.network import Network
+
+LENGTHS = (5, 1, 7)
+
+
+# --- What a graph holds ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cell", "both", "kind"), [
+    *((cell, False, "lm") for cell in CELLS),
+    *((cell, both, "tag") for cell, both in itertools.product(CELLS, (False, True))),
+])  # fmt: skip
+def test_the_states_of_each_layer_are_those_of_the_torch_network(
+    cell: str, both: bool, kind: str, tmp_path: Path
+) -> None:
+    head = HeadConfig(kind="lm", outputs=VOCABULARY) if kind == "lm" else HeadConfig(kind="tag", outputs=6)
+    word = None if kind == "lm" else words(chars="lstm", **AFFIXES)
+    net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, cell=cell, layers=2, hidden=4,
+                                bidirectional=both, word=word), head)
+    assert_same_states(net, tiny.network_arrays(np.random.default_rng(1), LENGTHS, targets=6), tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "mingru"])
+def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Path) -> None:
+    """Neither those of a word's characters nor a language model of characters, which are recurrent, too."""
+    below = EncoderConfig(vocabulary=20, embed=4, cell=cell, layers=2, hidden=3)
+    net = network(EncoderConfig(
+        vocabulary=VOCABULARY, embed=6, cell=cell, layers=2, hidden=4, bidirectional=True,
+        word=words(chars="lstm", **AFFIXES), context=below, context_both=True,
+    ), HeadConfig(kind="tag", outputs=6))
+    rng = np.random.default_rng(1)
+    arrays = tiny.network_arrays(rng, LENGTHS, targets=6) | {
+        "chars": rng.integers(0, 20, (30, 3)), "char_lengths": np.array([30, 10, 25], np.int32),
+        "word_starts": rng.integers(0, 10, (7, 3)), "word_ends": rng.integers(0, 10, (7, 3))}
+    assert_same_states(net, arrays, tmp_path)
+
+
+def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
+    """What the graph gives out as each layer's states is what the torch network has there."""
+    both = net.encoder.config.bidirectional
+    export.write(net, tmp_path / "model.onnx")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with torch.no_grad():
+        x = net.encoder.input(tensors)
+        for i, layer in enumerate(net.encoder.layers):
+            x, _ = layer(x, tensors["lengths"])
+            graph, names = inside.states_graph(
+                tmp_path / "model.onnx", layer=i, layers=2, bidirectional=both)
+            engine = OnnxEngine(tmp_path / "model.onnx", threads=1, graph=graph)
+            outputs = engine.run(arrays | engine.initial_state(len(LENGTHS)))
+            parts = [outputs[name] for name in names]
+            if parts[0].ndim == 4:
+                parts = list(parts[0].swapaxes(0, 1))
+            states = np.concatenate(parts, axis=-1)
+            for row, length in enumerate(LENGTHS):
+                np.testing.assert_allclose(states[:length, row], x[:length, row].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_embedding_is_that_of_the_network(int8: bool, tmp_path: Path) -> None:
+    net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, hidden=4),
+                  HeadConfig(kind="lm", outputs=VOCABULARY))
+    export.write(net, tmp_path / "model.onnx", int8=int8)
+    want = net.encoder.input.embedding.weight.detach().numpy()
+    step = float(np.ptp(want)) / 255 if int8 else 0.0
+    np.testing.assert_allclose(inside.embedding(tmp_path / "model.onnx"), want, rtol=0, atol=step + 1e-7)
+
+
+def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match=r"can't be read|no embedding"):
+        inside.embedding(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"can't be read|found 0"):
+        inside.states_graph(tmp_path / "model.onnx", layer=0, layers=1, bidirectional=False)
+
+
+# --- Gradients ---------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_an_elman_network_are_products_of_its_matrices() -> None:
+    """dh_t / dx_(t-k) = D_t W D_(t-1) W … D_(t-k) U with D = diag(1 - h^2) (Pascanu et al. 2013)."""
+    torch.manual_seed(1)
+    layer = Layer("elman", 3, 4, bidirectional=False)
+    x = torch.randn(6, 1, 3)
+    u, w = (layer.ahead.kernel.get_parameter(f"weight_{side}_l0").detach().double().numpy()
+            for side in ("ih", "hh"))
+    h, slopes = np.zeros(4), []
+    for row in x[:, 0].double().numpy():
+        h = np.tanh(u @ row + w @ h)
+        slopes.append(np.diag(1 - h**2))
+    want, product = [], np.eye(4)
+    for slope in reversed(slopes):
+        want.append(np.linalg.norm(product @ slope @ u))
+        product = product @ slope @ w
+    found = jacobian_norms(lambda rows: layer(rows, torch.full((rows.shape[1],), len(rows)))[0], x)
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_agree_with_finite_differences(cell: str) -> None:
+    torch.manual_seed(2)
+    layer = Layer(cell, 3, 4, bidirectional=False)
+
+    def states(x: torch.Tensor) -> torch.Tensor:
+        return layer(x, torch.full((x.shape[1],), len(x)))[0]
+
+    x, small = torch.randn(5, 1, 3), 1e-2
+    want = np.zeros(5)
+    with torch.no_grad():
+        for t, i in itertools.product(range(5), range(3)):
+            nudge = torch.zeros_like(x)
+            nudge[t, 0, i] = small
+            slope = (states(x + nudge)[-1] - states(x - nudge)[-1]) / (2 * small)
+            want[4 - t] += float(slope.square().sum())
+    np.testing.assert_allclose(jacobian_norms(states, x), np.sqrt(want), rtol=1e-2, atol=1e-3)
+
+
+def test_what_is_left_is_a_geometric_mean_over_the_texts_that_are_long_enough() -> None:
+    assert shrinking([np.array([2.0, 1.0, 0.5]), np.array([1.0, 0.125])]) == pytest.approx([1, 0.25, 0.25])
+    assert shrinking([np.array([1.0, 0.0])])[1] < 1e-300
+    assert shrinking([]) == []
+
+
+def test_an_lstm_keeps_more_of_a_gradient_than_an_elman_network() -> None:
+    elman, lstm = (of_cell(cell, size=20, steps=20, texts=3, seed=1) for cell in ("elman", "lstm"))
+    assert elman[0] == lstm[0] == 1.0
+    assert len(elman) == 21
+    assert lstm[20] > 10 * elman[20]
+    assert of_cell("lstm", size=20, steps=20, texts=3, seed=1) == lstm, "the seed decides"
+
+
+def test_a_window_ends_a_gradient() -> None:
+    net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, hidden=4, kind="window", window=2),
+                  HeadConfig(kind="lm", outputs=VOCABULARY))
+    arrays = tiny.network_arrays(np.random.default_rng(1), (5,))
+    left = of_network(net, [arrays])
+    assert all(share > 1e-3 for share in left[:3])
+    assert max(left[3:]) < 1e-300
