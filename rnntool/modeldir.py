@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config["task"] not in TASKS:
         raise ModelError(f"{path}: has the unknown task {config['task']!r}; known are {', '.join(TASKS)}")
     return config
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """The network in a few words: `2 x 200 lstm, bidirectional`."""
+    encoder = config["network"]["encoder"]
+    kind = encoder.get("kind", "rnn")
+    return (f"{encoder['layers']} x {encoder['hidden']} {encoder['cell'] if kind == 'rnn' else kind}"
+            f"{', bidirectional' if encoder['bidirectional'] else ''}")
 
 
 @contextmanager

@@ -47,16 +47,13 @@ def run_info(model: str, *, as_json: bool) -> None:
         print(json.dumps(config, ensure_ascii=False, indent=2))
         return
     encoder, head = config["network"]["encoder"], config["network"]["head"]
-    kind, cutoffs = encoder.get("kind", "rnn"), encoder.get("cutoffs", ())
+    cutoffs = encoder.get("cutoffs", ())
     rows = [
         ("model", folder.resolve().name),
         ("folder", str(folder)),
         ("task", config["task"]),
         ("made by", f"rnntool {config['version']}"),
-        ("network", f"{encoder['layers']} x {encoder['hidden']} "
-                    f"{encoder['cell'] if kind == 'rnn' else kind}"
-                    f"{', bidirectional' if encoder['bidirectional'] else ''}, "
-                    f"{config['parameters']:,} parameters"),
+        ("network", f"{modeldir.architecture(config)}, {config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),
         ("outputs", f"{head['outputs']:,}" + (
             f", in bands from {' and '.join(f'{cutoff:,}' for cutoff in cutoffs)} on" if cutoffs else "")),

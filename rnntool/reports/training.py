@@ -39,14 +39,12 @@ def read_history(folder: Path) -> list[Entry]:
 
 def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
     """The whole page. `config` is the checked content of config.json."""
-    encoder, report = config["network"]["encoder"], config.get("report") or {}
-    kind = encoder["cell"] if encoder.get("kind", "rnn") == "rnn" else encoder["kind"]
+    report = config.get("report") or {}
     facts = [
         ("task", config["task"]),
-        ("network", f"{encoder['layers']} x {encoder['hidden']} {kind}"
-                    f"{', bidirectional' if encoder['bidirectional'] else ''}"),
+        ("network", modeldir.architecture(config)),
         ("parameters", f"{config['parameters']:,}"),
-        ("vocabulary", f"{encoder['vocabulary']:,}"),
+        ("vocabulary", f"{config['network']['encoder']['vocabulary']:,}"),
         ("made by", f"rnntool {config['version']}"),
     ]
     if history:
@@ -76,10 +74,11 @@ def _learning(history: Sequence[Entry]) -> Iterator[str]:
             yield charts.curves(
                 TITLES.get(name, name), {name: points}, x_name="epoch", y_name="", width=460, height=300,
                 marked=best if name == score else None).svg()
-    yield "</div>\n<h2>Evaluations</h2>\n"
+    yield f"</div>\n<details><summary>All {len(history):,} evaluations</summary>\n"
     columns = [*BESIDE, *names]
     yield table([[entry.get(name) for name in columns] for entry in history], head=columns,
                 best=next((i for i, entry in enumerate(history) if best and entry["epoch"] == best[0]), None))
+    yield "</details>\n"
 
 
 def _reported(report: Mapping[str, Any], heading: str) -> Iterator[str]:
