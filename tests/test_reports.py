@@ -59,7 +59,7 @@ def test_pictures_are_written_as_the_name_says(tmp_path: Path) -> None:
 
 def test_png_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(RnntoolError, match=r"pip install 'rnntool\[plots\]'"):
+    with pytest.raises(RnntoolError, match="pip install matplotlib, or end the name"):
         picture.check("a.png")
 
 

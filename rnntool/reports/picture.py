@@ -164,8 +164,8 @@ def _figure_class(path: str) -> type:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise RnntoolError(f"{path}: PNG needs the Python package matplotlib; install it with "
-                           "pip install 'rnntool[plots]', or end the name in .svg or .html") from None
+        raise RnntoolError(f"{path}: PNG needs the Python package matplotlib; pip install matplotlib, or end "
+                           "the name in .svg or .html") from None
     return Figure
 
 
