@@ -21,19 +21,31 @@ OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # a whole layer each;
 
 
 def embedding(path: Path) -> NDArray[np.float32]:
-    """The embedding (V, E) of a model's graph."""
+    """The embedding (V, E) of a model's graph; bands come as they are after projection."""
     weights = {weight.name: weight for weight in _load(path).graph.initializer}
 
     def array(name: str) -> NDArray[np.float32]:
         return numpy_helper.to_array(weights[name]).astype(np.float32)
 
-    if EMBEDDING in weights:
-        return array(EMBEDDING)
-    if f"{EMBEDDING}_quantized" not in weights:
+    def matrix(name: str) -> NDArray[np.float32] | None:
+        if name in weights:
+            return array(name)
+        if f"{name}_quantized" in weights:
+            steps = array(f"{name}_quantized") - array(f"{name}_zero_point")
+            scaled: NDArray[np.float32] = steps * array(f"{name}_scale")  # one, or one for each column
+            return scaled
+        return None
+
+    whole = matrix(EMBEDDING)
+    if whole is not None:
+        return whole
+    bands: list[NDArray[np.float32]] = []
+    while (rows := matrix(f"{EMBEDDING}.{len(bands)}")) is not None:
+        projection = matrix(f"{EMBEDDING}.{len(bands)}.projection.weight")
+        bands.append(rows if projection is None else rows @ projection)
+    if not bands:
         raise ModelError(f"{path}: has no embedding; copy or train the model again")
-    rows = array(f"{EMBEDDING}_quantized") - array(f"{EMBEDDING}_zero_point")
-    scaled: NDArray[np.float32] = rows * array(f"{EMBEDDING}_scale")
-    return scaled
+    return np.concatenate(bands)
 
 
 def states_graph(path: Path, *, layer: int, layers: int, bidirectional: bool) -> tuple[bytes, list[str]]:
