@@ -52,3 +52,13 @@ def test_the_writer() -> None:
     written = next(model.generate(["JULIET:\n"], seed=1, max_tokens=80))
     assert written == next(model.generate(["JULIET:\n"], seed=1, max_tokens=80))
     assert sum(word.isalpha() for word in written.text.split()) >= 3
+
+
+def test_what_the_writer_writes_does_not_depend_on_the_batch() -> None:
+    model = rnntool.load("shakespeare")
+    prompts = ["KING:\n", "", "To be, or", "O"]
+    together = list(model.generate(prompts, seed=4, max_tokens=60, batch_size=4))
+    assert together == list(model.generate(prompts, seed=4, max_tokens=60, batch_size=1))
+    scored = model.score([sample.text for sample in together])
+    for sample, result in zip(together, scored, strict=True):
+        assert next(model.score([sample.text])).log_probs == result.log_probs

@@ -7,8 +7,6 @@ differ in layout.
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rnntool.models import int8 as int8_graph
 from rnntool.models.bands import BandedEmbedding
 from rnntool.models.cells import CELLS, Cell, MinGRU, Mogrifier
 from rnntool.models.encoder import (
@@ -81,34 +80,9 @@ def write(network: Network, path: Path, *, int8: bool = False) -> None:
     """Write the graph of `network` to `path`; with `int8`, dynamically quantised, matrices are in 8 bits."""
     model = build_graph(network)
     if int8:
-        _write_int8(model, path)
+        int8_graph.write(model, path)
     else:
         onnx.save(model, path)
-
-
-def _write_int8(model: onnx.ModelProto, path: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "float32.onnx"
-        onnx.save(model, source)
-        logging.disable(logging.WARNING)  # it recommends a step that these graphs don't need
-        try:
-            # Convolutions stay in float: ONNX Runtime's integer convolution is slower than its float one.
-            quantize_dynamic(
-                source, path, op_types_to_quantize=["LSTM", "MatMul", "Gather"],
-                weight_type=QuantType.QInt8, per_channel=True,
-                # The matrices in the body of a scan, too; but vectors of words that are handed in are floats.
-                extra_options={"EnableSubgraph": True}, nodes_to_exclude=_branches(model),
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-def _branches(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that are run or not, as a condition says."""
-    return [inner.name for node in model.graph.node if node.op_type == "If"
-            for attribute in node.attribute for inner in attribute.g.node]
 
 
 def _encoder(
