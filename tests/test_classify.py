@@ -320,3 +320,28 @@ def test_top_labels_are_the_first_of_all() -> None:
     for k in (1, 2, 4):
         for a, b in zip(task.decode(records, outputs, top=k), whole, strict=True):
             assert (a.ranked, a.chosen) == (b.ranked[:k], b.chosen)
+
+
+def test_a_text_may_have_no_label(tmp_path: Path, run: Run) -> None:
+    rng = random.Random(2)
+    rows = []
+    for _ in range(120):
+        words = rng.sample(["sun", "sea", "snow"], rng.choice([0, 1]))
+        rows.append({"text": " ".join(rng.sample([*words, "the", "day"], len(words) + 2)), "label": words})
+    file = tmp_path / "weather.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    report = tiny.train("classify", tmp_path / "weather", [file], epochs=15)
+    assert report["accuracy"] == 1.0
+    assert lines(run, "-m", tmp_path / "weather", input="the day\nthe sea day\n") == [["none"], ["sea"]]
+    (tmp_path / "lost.jsonl").write_text('{"text": "the day", "label": ""}\n', "utf-8")
+    done = run("evaluate", tmp_path / "lost.jsonl", "-m", tmp_path / "weather")
+    assert done.code == 3 and "want a label, found none" in done.err
+
+
+def test_a_missing_label_is_a_mistake_as_sure_as_the_model_is(topics: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "one.jsonl"
+    file.write_text('{"text": "the sun", "label": ["sun", "snow"]}\n', "utf-8")
+    done = run("evaluate", file, "-m", topics, "--errors", "1", "--json")
+    (mistake,) = json.loads(done.out)["errors"]
+    ranked = dict(next(model.load(str(topics)).classify(["the sun"])).ranked)
+    assert mistake["prob"] == pytest.approx(1 - ranked["snow"], abs=1e-4) and mistake["prob"] > 0.5

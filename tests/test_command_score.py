@@ -22,6 +22,9 @@ def test_score_lines(writer: Path, run: Run) -> None:
     assert [r["tokens"] for r in records] == [18, 1, 8]
     assert [f"{r['log_prob']:.4f}" for r in records] == [row[0] for row in rows]
     assert records[2]["unknown"] == 0
+    for record in records:
+        bits = [unit["surprisal_bits"] for unit in record["surprisals"]]
+        assert record["surprisal_bits"] == pytest.approx(sum(bits), abs=1e-4)
 
 
 @pytest.mark.parametrize("per", ["token", "word"])

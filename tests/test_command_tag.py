@@ -42,6 +42,20 @@ def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
     assert html.count("<p>") == 3
 
 
+def test_entities_have_a_score(ner: Path, ner_file: Path, run: Run) -> None:
+    tokens = "\n".join(" ".join(line.split()[0] for line in block.splitlines())
+                       for block in ner_file.read_text("utf-8").split("\n\n") if block.strip()) + "\n"
+    sure = jsonl(ok(run("tag", "-m", ner, "-f", "tokens", "--jsonl", "--probs", input=tokens)))
+    plain = jsonl(ok(run("tag", "-m", ner, "-f", "tokens", "--jsonl", input=tokens)))
+    assert any(record["entities"] for record in plain)
+    assert [record["entities"] for record in plain] == [record["entities"] for record in sure]
+    assert all(0 < entity["score"] <= 1 for record in plain for entity in record["entities"])
+    assert not any("probs" in record for record in plain)
+    again = "".join(json.dumps({"tokens": record["tokens"]}) + "\n" for record in plain)
+    assert [record["entities"] for record in jsonl(ok(run("tag", "-m", ner, input=again)))] == [
+        record["entities"] for record in plain]
+
+
 def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, tmp_path: Path) -> None:
     text = (
         "\ufeff# sent_id = 1\r\n1-2\tthebaker\t_\t_\t_\t_\t_\t_\t_\t_\r\n"

@@ -104,7 +104,8 @@ def _json(record: Text, result: Scored, per: str | None) -> str:
     fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
     count = len(result.log_probs)
     fields |= {"log_prob": round(result.total_nats, 6), "tokens": count, "unknown": result.unknown,
-               "perplexity": round(math.exp(min(700.0, -result.total_nats / count)), 6)}
+               "perplexity": round(math.exp(min(700.0, -result.total_nats / count)), 6),
+               "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
     if per:
         units = result.words(record.text) if per == "word" else result.units(record.text)
         fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from rnntool import console
@@ -41,9 +41,12 @@ def run(
     if scheme is None and task.scheme:
         scheme = _own_scheme(files, task, settings, format, encoding_errors, say)
     write: SentenceWriter | None = None
+    records = iter(inputs)
+    first = list(islice(records, 1))  # tells the format
+    scored = task.scheme is not None and (to or inputs.format) == "jsonl"  # entities have a score
     with open_output(output) as out:
-        tagged = tagger.tagged(inputs, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold,
-                               ready=inputs.ready, flush=out.flush)
+        tagged = tagger.tagged(chain(first, records), probs=probs or scored, nbest=nbest, scheme=scheme,
+                               threshold=threshold, ready=inputs.ready, flush=out.flush)
         for sentence, result in tagged:
             if write is None:
                 write = _writer(task, to, inputs.format, column, probs)

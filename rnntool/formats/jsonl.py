@@ -101,13 +101,14 @@ class Writer(SentenceWriter):
     """The input's own object, or a new one, with `tokens`, the tags and what is known about them.
 
     `entities`, for tags of an IOB style, have `start` and `end` in characters where the offsets are known,
-    and `start_token` and `end_token` where they aren't; `end` is always one past the last.
+    and `start_token` and `end_token` where they aren't; `end` is always one past the last. Where the
+    probabilities of words are known, their mean is an entity's `score`.
     """
 
     def __init__(self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
         """`tag_keys` are those of `read_sentences`; `UsageError` for keys that have something else in them.
 
-        `probs` adds the probability of each tag, and to each entity the mean of its words' as `score`.
+        `probs` adds the probability of each tag.
         """
         self._keys = [key or "tags" for key in tag_keys]
         taken = [key for i, key in enumerate(self._keys) if key in _OWN or key in self._keys[:i]]
@@ -146,7 +147,7 @@ class Writer(SentenceWriter):
         else:
             text = " ".join(sentence.words[first:after])
             entity = {"start_token": first, "end_token": after, "label": label, "text": text}
-        if self._probs and tagged.probs is not None:
+        if tagged.probs is not None:
             entity["score"] = round(float(sum(tagged.probs[first:after])) / (after - first), 6)
         return entity
 

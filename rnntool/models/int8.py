@@ -2,7 +2,7 @@
 
 ONNX Runtime multiplies integers: it scales what meets a matrix to 8 bits, too, by the smallest and the
 largest number of the whole batch. So what stands elsewhere in a batch would change how a text is rounded. In
-language models, where a sample must not depend on its batch, these two numbers are made to be always the same.
+language models, where a sample must not depend on its batch, these two numbers are always made the same.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         label_column = settings.label_column or "label" if targets else None
         records = read_texts(
             lines, format=format, text_column=settings.text_column, label_column=label_column)
-        return map(_labelled, records) if targets else records
+        return (_labelled(record, label_column) for record in records) if label_column else records
 
     @classmethod
     def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
@@ -102,7 +102,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             counts = Counter(word for text in texts for word in tokenizer.surfaces(text))
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
         return cls(tokenizer, features, Labels.from_counts(labels),
-                   multi_label=any(len(record.labels) > 1 for record in records), settings=settings)
+                   multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
 
     def config(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.config(), "multi_label": self.multi_label,
@@ -237,7 +237,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             "unseen_labels": metrics.unseen_labels(counted, self.labels),
         }
         wrong = [i for i in range(len(records)) if mistakes and not right[i]]
-        found = [_mistake(records[i], results[i]) for i in wrong]
+        found = [_mistake(records[i], results[i], multi_label=self.multi_label) for i in wrong]
         return Evaluation(
             report=report, counts=np.array([(hit, 1) for hit in right], np.float64).reshape(-1, 2),
             mistakes=sorted(found, key=lambda mistake: -mistake["prob"])[:mistakes],
@@ -289,13 +289,16 @@ def _pieces(tokens: NDArray[Any]) -> list[NDArray[Any]]:
     return np.array_split(tokens, -(-len(tokens) // PIECE) or 1)
 
 
-def _mistake(record: Text, result: Classified) -> Mistake:
-    prob = max((p for name, p in result.ranked if name not in record.labels), default=0.0)
-    return Mistake(prob=prob, gold=",".join(record.labels), predicted=",".join(result.chosen),
+def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
+    """How sure the answer was: of a wrong label, or where there may be several of the lack of a right one."""
+    wrong = set(result.chosen) ^ set(record.labels) if multi_label else set(result.chosen)
+    sure = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
+    return Mistake(prob=max(sure, default=0.0), gold=",".join(record.labels), predicted=",".join(result.chosen),
                    context=" ".join(record.text.split()))
 
 
-def _labelled(record: Text) -> Text:
-    if not record.labels:
+def _labelled(record: Text, column: str) -> Text:
+    # an empty list says that no label fits; anything else that is empty has lost its label
+    if not record.labels and (record.fields or {}).get(column) != []:
         raise DataError(f"{record.place}: want a label, found none; see --label-column and --from")
     return record
