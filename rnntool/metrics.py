@@ -94,8 +94,9 @@ def tagging_report(
 
     `accuracy` is over tokens. Plain tags have a `per_label` and a `confusion` of tags. Spans have seqeval's
     strict `precision`, `recall` and `f1` and a `per_label` of span labels, where a span counts only if its
-    tags keep to the scheme, and `f1_conlleval`, which reads broken tags as the conlleval script does.
-    ValueError where the sides differ in length.
+    tags keep to the scheme, and `f1_conlleval`, which reads broken tags as the conlleval script does; their
+    `confusion` is of the label of the span that a word is in, or "O". ValueError where the sides differ in
+    length.
     """
     tokens = [pair for g, p in zip(gold, predicted, strict=True) for pair in zip(g, p, strict=True)]
     accuracy = _ratio(sum(g == p for g, p in tokens), len(tokens))
@@ -106,13 +107,20 @@ def tagging_report(
 
     overall, per_label = _seqeval(gold, predicted, scheme, strict=True)
     forgiving, _ = _seqeval(gold, predicted, scheme, strict=False)
+    inside = classification_report([_kind(g) for g, _ in tokens], [_kind(p) for _, p in tokens])
     return report | {
         "precision": overall["precision"],
         "recall": overall["recall"],
         "f1": overall["f1"],
         "f1_conlleval": forgiving["f1"],
         "per_label": per_label,
+        "confusion": inside["confusion"],
     }
+
+
+def _kind(tag: str) -> str:
+    """The label of the span that a word with this tag is in; "O", and what is of no scheme, as it is."""
+    return tag.partition("-")[2] or tag
 
 
 def span_counts(gold: Sequence[str], predicted: Sequence[str], scheme: str) -> tuple[int, int, int]:

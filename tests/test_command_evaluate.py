@@ -22,7 +22,7 @@ WORDS = {"accuracy_known", "accuracy_unknown", "unknown"}
     ("writer", "text_file", {"perplexity", "nll_nats", "bits_per_char", "bits_per_byte", "oov"}),
     ("classifier", "question_file", {"macro_f1", "micro_f1", "confusion"} | LABELLED),
     ("tagger", "pos_file", {"confusion"} | LABELLED | WORDS),
-    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval"} | LABELLED | WORDS),
+    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval", "confusion"} | LABELLED | WORDS),
 ])  # fmt: skip
 def test_evaluate(name: str, data: str, keys: set[str], run: Run, request: pytest.FixtureRequest) -> None:
     model, file = request.getfixturevalue(name), request.getfixturevalue(data)

@@ -172,6 +172,8 @@ def test_spans_by_hand() -> None:
     }
     assert report["per_label"]["NEW"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
     assert list(report["per_label"]) == ["LOC", "NEW", "PER"]
+    assert report["confusion"] == {
+        "LOC": {"LOC": 3}, "NEW": {"O": 1}, "O": {"O": 1, "PER": 1}, "PER": {"PER": 2}}
     assert plain(report) and json.loads(json.dumps(report)) == report
 
 

@@ -293,8 +293,8 @@ def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
     """How sure the answer was: of a wrong label, or where there may be several of the lack of a right one."""
     wrong = set(result.chosen) ^ set(record.labels) if multi_label else set(result.chosen)
     sure = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
-    return Mistake(prob=max(sure, default=0.0), gold=",".join(record.labels), predicted=",".join(result.chosen),
-                   context=" ".join(record.text.split()))
+    return Mistake(prob=max(sure, default=0.0), gold=",".join(record.labels),
+                   predicted=",".join(result.chosen), context=" ".join(record.text.split()))
 
 
 def _labelled(record: Text, column: str) -> Text:
