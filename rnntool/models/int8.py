@@ -126,14 +126,24 @@ def _with_edges(graph: _Weights, lstm: onnx.NodeProto) -> list[onnx.NodeProto]:
     edges[0, :3] = OPEN
     edges[0, 3] = OPEN * np.array(EDGES)
     graph.put(b, np.concatenate([biases, edges], axis=2).reshape(1, -1))
-    for value in (*graph.graph.input, *graph.graph.output):
-        if value.name in (h, c, *lstm.output):
-            value.type.tensor_type.shape.dim[-1].dim_value = size.i
-    # the two are at their edge after the first step already, so that rows of any age can share a batch
-    far = np.concatenate([np.zeros(hidden), FAR * np.array(EDGES)]).astype(np.float32)
-    start = graph.put(f"{c}.edges", far.reshape(1, 1, -1))
-    lstm.input[6] = f"{c}.wide"
-    return [helper.make_node("Add", [c, start], [lstm.input[6]]), lstm]
+    # the two are at their edges before the first step already, so that rows of any age can share a batch
+    before, after = [], []
+    pads = graph.put("edges.pads", np.array([0, 0, 0, 0, 0, len(EDGES)], np.int64))
+    for place, value, height in ((5, h, 1.0), (6, c, FAR)):
+        start = np.concatenate([np.zeros(hidden), height * np.array(EDGES)]).astype(np.float32)
+        graph.put(f"{value}.edges", start.reshape(1, 1, -1))
+        before += [helper.make_node("Pad", [value, pads], [f"{value}.padded"]),
+                   helper.make_node("Add", [f"{value}.padded", f"{value}.edges"], [f"{value}.wide"])]
+        lstm.input[place] = f"{value}.wide"
+    size_of, axis = (graph.put(name, np.array([number], np.int64))
+                     for name, number in ((f"{c}.size", hidden), ("edges.axis", 2)))
+    none = graph.put("edges.none", np.array([0], np.int64))
+    for place in (1, 2):
+        if len(lstm.output) > place and lstm.output[place]:
+            end = lstm.output[place]
+            lstm.output[place] = f"{end}.wide"
+            after.append(helper.make_node("Slice", [f"{end}.wide", none, size_of, axis], [end]))
+    return [*before, lstm, *after]
 
 
 def _edge_columns(graph: _Weights, node: onnx.NodeProto) -> bool:
