@@ -192,3 +192,13 @@ def test_evaluate_gives_one_batch_all_threads(
         loaded = load(tagger, threads=3, side_by_side=side_by_side)
         options = loaded.engine.session.get_session_options()  # type: ignore[attr-defined]
         assert (loaded.pipeline.workers, options.intra_op_num_threads) == (workers, threads)
+
+
+def test_evaluate_says_another_scheme_aloud(ner: Path, ner_file: Path, tmp_path: Path, run: Run) -> None:
+    scheme = json.loads((ner / "config.json").read_text("utf-8"))["data"]["columns"][0]["scheme"]
+    assert run("evaluate", ner_file, "-m", ner).err == ""
+    said = run("evaluate", ner_file, "-m", ner, "-v").err
+    assert f"the tags are spans in {scheme.upper()}" in said
+    file = tmp_path / "iobes.conll"
+    file.write_text("ann S-PER\nsings O\nin O\nnew B-LOC\nyork E-LOC\n", "utf-8")
+    assert run("evaluate", file, "-m", ner).err == f"rnntool: {file}: the tags are spans in IOBES\n"

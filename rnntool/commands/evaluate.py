@@ -49,6 +49,10 @@ def run(
     if not records:
         raise DataError(f"{', '.join(files)}: want records to evaluate on, found none; "
                         "give files that have some")
+    if isinstance(task, TagTask) and task.scheme:
+        scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
+        aloud = say if scheme == task.scheme else tell
+        aloud(f"{', '.join(files)}: the tags are spans in {scheme.upper()}")
     shared = task.shared_criterion(other.task, records) if other else None
 
     found = task.evaluate(loaded.engine, records, mistakes=errors)
