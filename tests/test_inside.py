@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from test_parity import AFFIXES, VOCABULARY, network, words
 
+import rnntool
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.errors import ModelError
+from rnntool.formats import Text
 from rnntool.models import export, inside
 from rnntool.models.cells import CELLS
 from rnntool.models.encoder import EncoderConfig, Layer
 from rnntool.models.gradients import jacobian_norms, of_cell, of_network, shrinking
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network
+from rnntool.reports import states
 
 LENGTHS = (5, 1, 7)
 
@@ -73,9 +76,9 @@ def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: 
             parts = [outputs[name] for name in names]
             if parts[0].ndim == 4:
                 parts = list(parts[0].swapaxes(0, 1))
-            states = np.concatenate(parts, axis=-1)
+            whole = np.concatenate(parts, axis=-1)
             for row, length in enumerate(LENGTHS):
-                np.testing.assert_allclose(states[:length, row], x[:length, row].numpy(), atol=1e-5)
+                np.testing.assert_allclose(whole[:length, row], x[:length, row].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("cutoffs", [(), (10, 20)])
@@ -87,13 +90,13 @@ def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ..
     with torch.no_grad():
         want = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
     error = 0.02 * float(np.ptp(want)) if int8 else 1e-6
-    np.testing.assert_allclose(inside.embedding(tmp_path / "model.onnx"), want, rtol=0, atol=error)
+    np.testing.assert_allclose(inside.embedding(tmp_path / "model.onnx", size=8), want, rtol=0, atol=error)
 
 
 def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match=r"can't be read|no embedding"):
-        inside.embedding(tmp_path / "model.onnx")
+        inside.embedding(tmp_path / "model.onnx", size=8)
     with pytest.raises(ModelError, match=r"can't be read|found 0"):
         inside.states_graph(tmp_path / "model.onnx", layer=0, layers=1, bidirectional=False)
 
@@ -160,3 +163,9 @@ def test_a_window_ends_a_gradient() -> None:
     left = of_network(net, [arrays])
     assert all(share > 1e-3 for share in left[:3])
     assert max(left[3:]) < 1e-300
+
+
+def test_the_states_of_a_graph_in_8_bits_are_those_of_the_units_that_learned() -> None:
+    model = rnntool.load("shakespeare")
+    (read,) = states.Reader(model, threads=1)([Text("To be")])
+    assert read.states.shape == (5, model.config["network"]["encoder"]["hidden"])

@@ -87,7 +87,7 @@ def run_clusters(
     found = states.averages(reader(records), loaded.task)
     names = list(found)[:top]
     if words:
-        lower = states.tokenizer_of(loaded.task).lower
+        lower = loaded.task.tokenizer.lower
         names = [word.strip() for word in (words.lower() if lower else words).split(",")]
     missing = ", ".join(repr(name) for name in names if name not in found)
     if missing:
@@ -239,7 +239,7 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
     if (model is None) == (file is None):
         raise UsageError("want either a model or a file of vectors; give -m MODEL or --vectors FILE")
     if file is not None:
-        from rnntool.training.vectors import read_vectors
+        from rnntool.formats.vectors import read_vectors
 
         names, rows = read_vectors(file, limit=sys.maxsize)
         places = {name: row for row, name in enumerate(names)}
@@ -248,14 +248,15 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
 
     assert model is not None
     loaded = models.load(model)
-    tokenizer = states.tokenizer_of(loaded.task)
+    tokenizer = loaded.task.tokenizer
     first = len(SPECIALS)  # which no text has
 
     def find(word: str) -> int | None:
         ids = tokenizer.encode(word)
         return ids[0] - first if len(ids) == 1 and ids[0] != UNK else None
 
-    rows = embedding(loaded.folder / modeldir.GRAPH)[first : tokenizer.size]  # labels stand behind the tokens
+    rows = embedding(loaded.folder / modeldir.GRAPH, size=loaded.config["network"]["encoder"]["embed"])
+    rows = rows[first : tokenizer.size]  # labels stand behind the tokens
     return Vectors(loaded.name, [tokenizer.piece(first + i) for i in range(len(rows))], rows, find)
 
 

@@ -20,8 +20,11 @@ EMBEDDING = "embedding"  # the weight's name; in 8 bits with `_quantized`, `_sca
 OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # a whole layer each; a scan is one direction
 
 
-def embedding(path: Path) -> NDArray[np.float32]:
-    """The embedding (V, E) of a model's graph; bands come as they are after projection."""
+def embedding(path: Path, *, size: int) -> NDArray[np.float32]:
+    """The embedding (V, size) of a model's graph; bands come as they are after projection.
+
+    In 8 bits matrices may have more rows and columns, which say nothing of a word (see `int8`).
+    """
     weights = {weight.name: weight for weight in _load(path).graph.initializer}
 
     def array(name: str) -> NDArray[np.float32]:
@@ -38,11 +41,11 @@ def embedding(path: Path) -> NDArray[np.float32]:
 
     whole = matrix(EMBEDDING)
     if whole is not None:
-        return whole
+        return whole[:, :size]
     bands: list[NDArray[np.float32]] = []
     while (rows := matrix(f"{EMBEDDING}.{len(bands)}")) is not None:
         projection = matrix(f"{EMBEDDING}.{len(bands)}.projection.weight")
-        bands.append(rows if projection is None else rows @ projection)
+        bands.append(rows if projection is None else rows @ projection[: rows.shape[1]])
     if not bands:
         raise ModelError(f"{path}: has no embedding; copy or train the model again")
     return np.concatenate(bands)
@@ -51,9 +54,9 @@ def embedding(path: Path) -> NDArray[np.float32]:
 def states_graph(path: Path, *, layer: int, layers: int, bidirectional: bool) -> tuple[bytes, list[str]]:
     """A graph that gives out the states of one layer (from 0), and the names that it gives them by.
 
-    They are one array (T, directions, B, H), or one (T, B, H) for each direction. Of its other outputs it has
-    those that go on to a next batch; what only the head needs is not computed. `ModelError` where the graph
-    has no such layer.
+    They are one array (T, directions, B, H), or one (T, B, H) for each direction; in 8 bits there may be more
+    units behind the layer's own, which say nothing (see `int8`). Of its other outputs it has those that go on
+    to a next batch; what only the head needs is not computed. `ModelError` where the graph has no such layer.
     """
     model = _load(path)
     nodes = [node for node in model.graph.node if node.op_type in (*OPERATORS, "Scan")]

@@ -21,9 +21,8 @@ from rnntool.errors import UsageError
 from rnntool.formats import Sentence, Text
 from rnntool.model import Model
 from rnntool.models import inside
-from rnntool.tasks import LMTask, TagTask
+from rnntool.tasks import LMTask
 from rnntool.tasks.base import by_length
-from rnntool.tokenize import Tokenizer
 
 WINDOW = 512  # records read at a time
 BUDGET = 8192  # padded tokens that are run at once
@@ -60,6 +59,7 @@ class Reader:
         path = model.folder / modeldir.GRAPH
         graph, self.names = inside.states_graph(
             path, layer=(layer or layers) - 1, layers=layers, bidirectional=encoder["bidirectional"])
+        self.hidden = encoder["hidden"]
         self.engine = OnnxEngine(path, threads=threads, graph=graph)
         self.task: Any = model.task
         self.streams = isinstance(self.task, LMTask) and self.task.settings.context == "stream"
@@ -95,13 +95,7 @@ class Reader:
         parts = [outputs[name] for name in self.names]
         if parts[0].ndim == 4:  # (T, directions, B, H)
             parts = list(parts[0].swapaxes(0, 1))
-        return np.concatenate(parts, axis=-1)
-
-
-def tokenizer_of(task: Any) -> Tokenizer:
-    """What a task's network reads by."""
-    tokenizer: Tokenizer = task.features.tokenizer if isinstance(task, TagTask) else task.tokenizer
-    return tokenizer
+        return np.concatenate([part[..., : self.hidden] for part in parts], axis=-1)
 
 
 def tokens(task: Any, record: Text | Sentence) -> tuple[str, list[Span]]:
@@ -130,7 +124,7 @@ def words(read: Read, *, whole: bool) -> Iterator[tuple[str, Floats]]:
 
 def averages(reads: Iterable[Read], task: Any) -> dict[str, tuple[int, NDArray[np.float64]]]:
     """Of each word how often it is there and its mean state (D,), the most frequent first (Elman 1990)."""
-    tokenizer = tokenizer_of(task)
+    tokenizer = task.tokenizer
     sums: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
     for read in reads:

@@ -19,13 +19,14 @@ from rnntool import config
 from rnntool.config import LMSettings, Settings, TagSettings
 from rnntool.console import Stage
 from rnntool.errors import DataError, UsageError
+from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.tasks import TASKS, LMTask, Task
 from rnntool.tasks.reading import Say, read_all, read_each
 from rnntool.training import transfer
 from rnntool.training.job import Job
-from rnntool.training.vectors import place_vectors, read_vectors
+from rnntool.training.vectors import place_vectors
 
 # settings that only some formats read, and what they are where nobody chose
 READ_BY = {"text_column": (None, ("tsv", "csv", "jsonl")),

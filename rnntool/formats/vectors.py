@@ -1,0 +1,39 @@
+"""Pretrained word vectors: a word and its numbers on each line, as GloVe and word2vec write them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.errors import DataError
+from rnntool.streams import chomp, open_lines
+
+
+def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float32]]:
+    """Up to `limit` words from the top of the file and their vectors (N, D). A word's first vector counts."""
+    words: dict[str, None] = {}
+    rows: list[NDArray[np.float32]] = []
+    size = 0
+    with open_lines(path) as lines:
+        for line in lines:
+            word, *numbers = chomp(line).rstrip(" ").split(" ")
+            if lines.number == 1 and len(numbers) == 1 and word.isdigit():
+                continue  # word2vec's header: how many words, how many numbers
+            size = size or len(numbers)
+            if len(numbers) != size or not numbers:
+                raise DataError(
+                    f"{lines.place()}: want a word and {size or 'some'} numbers, found {len(numbers)}; "
+                    "give --vectors a GloVe or word2vec text file")
+            if word in words:
+                continue
+            try:
+                rows.append(np.array(numbers, np.float32))
+            except ValueError:
+                raise DataError(f"{lines.place()}: want numbers behind the word, found something else; "
+                                "give --vectors a GloVe or word2vec text file") from None
+            words[word] = None
+            if len(words) == limit:
+                break
+    if not words:
+        raise DataError(f"{path}: want word vectors, found an empty file")
+    return list(words), np.stack(rows)
