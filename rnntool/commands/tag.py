@@ -41,10 +41,10 @@ def run(
     if scheme is None and task.scheme:
         scheme = _own_scheme(files, task, settings, format, encoding_errors, say)
     write: SentenceWriter | None = None
-    records = iter(inputs)
-    first = list(islice(records, 1))  # tells the format
-    scored = task.scheme is not None and (to or inputs.format) == "jsonl"  # entities have a score
     with open_output(output) as out:
+        records = iter(inputs)
+        first = list(islice(records, 1))  # tells the format
+        scored = task.scheme is not None and (to or inputs.format) == "jsonl"  # entities have a score
         tagged = tagger.tagged(chain(first, records), probs=probs or scored, nbest=nbest, scheme=scheme,
                                threshold=threshold, ready=inputs.ready, flush=out.flush)
         for sentence, result in tagged:
