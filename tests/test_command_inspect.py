@@ -121,6 +121,8 @@ def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
 def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:
     for model in ("en-pos", "shakespeare"):
         assert len(ok(run("inspect", "states", "-m", model, "--top", "2", input=TEXT)).splitlines()) == 3
+    call = ("inspect", "states", "-m", "shakespeare", "--units")
+    failed(run(*call, "512", input=TEXT), 2, "0 to 511")  # the two behind are the graph's own
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")

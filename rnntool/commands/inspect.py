@@ -21,6 +21,7 @@ from rnntool.model import Model
 from rnntool.reports import charts, clusters, gradients, picture, states
 from rnntool.reports.vectors import Agreement, Vectors, agreement
 from rnntool.streams import open_output
+from rnntool.tasks.base import excerpt
 from rnntool.tasks.reading import Say, opened
 from rnntool.tokenize import SPECIALS, UNK
 
@@ -195,7 +196,8 @@ def run_states(
         values = read.states[:, unit]
         low, high = int(values.argmin()), int(values.argmax())
         rows.append((str(unit), f"{values.std():.3f}", f"{values.mean():+.3f}", f"{values[low]:+.3f}",
-                     f"{values[high]:+.3f}", _at(read, low), _at(read, high)))
+                     f"{values[high]:+.3f}",
+                     *(excerpt(read.text, *read.spans[place], width=AROUND) for place in (low, high))))
         largest = max(1.0, float(np.abs(values).max()))  # of a ReLU; all others end at 1
         shares[f"unit {unit}"] = (values / largest).tolist()
     _print({"model": loaded.name, "tokens": [[read.text[a:b], a, b] for a, b in read.spans],
@@ -207,13 +209,6 @@ def run_states(
     if output:
         picture.write(charts.coloured_texts(f"States of {loaded.name}", read.text, read.spans, shares),
                       output)
-
-
-def _at(read: states.Read, token: int) -> str:
-    """A token in brackets with what stands around it."""
-    start, end = read.spans[token]
-    before, after = read.text[max(0, start - AROUND) : start], read.text[end : end + AROUND]
-    return " ".join(f"{before}[{read.text[start:end]}]{after}".split())
 
 
 def _units(given: str | None, size: int) -> list[int]:
