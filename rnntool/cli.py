@@ -579,7 +579,8 @@ def inspect_gradients(
     hidden: Annotated[int, typer.Option("--hidden", metavar="N", min=1, help="Units of new networks.")] = 100,
     texts: Annotated[int, typer.Option("--texts", metavar="N", min=1, help="Texts to average over.")] = 10,
     seed: Annotated[int, typer.Option(
-        "--seed", min=0, envvar="RNNTOOL_SEED", show_envvar=False, help="Seed of new networks.")] = 1,
+        "--seed", min=0, max=config.MOST_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
+        help="Seed of new networks.")] = 1,
     output: Picture = None,
     from_: AsTraining = None,
     as_json: AsJson = False,

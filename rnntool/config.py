@@ -23,6 +23,7 @@ CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 ENCODER_NAMES = ("rnn", "bag", "window")
 ADAPTIVE_FROM = 50_000  # entries of a vocabulary
+MOST_SEED = 2**32 - 1  # torch takes 64 bits, of which 32 number the steps
 POOLING_NAMES = ("last", "mean", "max", "attention")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -190,7 +191,7 @@ class Settings:
     about: str | None = option(
         None, "What the model card says first: what the model is and learned from.", panel="Output",
         metavar="TEXT")
-    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=2**32 - 1)
+    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=MOST_SEED)
 
     def __post_init__(self) -> None:
         kinds = value_types(type(self))

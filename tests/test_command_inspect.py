@@ -39,6 +39,11 @@ def test_gradients_of_new_networks_side_by_side(run: Run, tmp_path: Path) -> Non
     report = json.loads(ok(run(*call, "--json", "--cells", "gru")))
     assert len(report["gradients"]["gru"]) == 11
     assert f"{report['gradients']['gru'][10]:.3g}" == table[6][2]
+    spaced = json.loads(ok(run(*call, "--json", "--cells", "gru, mingru")))
+    assert list(spaced["gradients"]) == ["gru", "mingru"]
+    ok(run(*call, "--seed", str(2**32 - 1), "--cells", "gru"))
+    refused = run(*call, "--seed", str(2**32))
+    assert (refused.code, "--seed" in refused.err) == (2, True)
 
 
 def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
@@ -60,6 +65,7 @@ def test_clusters_of_words(tagger: Path, writer: Path, run: Run, tmp_path: Path)
     assert (report["words"], report["counts"]) == (["the", ".", "baker", "paints"], [3, 2, 2, 1])
     assert np.shape(report["merges"]) == (3, 4)
     failed(run("inspect", "clusters", "-m", writer, "--words", "the,cat", input=TEXT), 3, "'cat'", "--words")
+    failed(run("inspect", "clusters", "-m", writer, "--words", "the,the", input=TEXT), 3, "found 1", "give --")
     failed(run("inspect", "clusters", "-m", writer, "--layer", "3", input=TEXT), 2, "1 to 2", "found 3")
 
 

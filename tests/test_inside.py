@@ -144,7 +144,7 @@ def test_gradients_agree_with_finite_differences(cell: str) -> None:
 
 def test_what_is_left_is_a_geometric_mean_over_the_texts_that_are_long_enough() -> None:
     assert shrinking([np.array([2.0, 1.0, 0.5]), np.array([1.0, 0.125])]) == pytest.approx([1, 0.25, 0.25])
-    assert shrinking([np.array([1.0, 0.0])])[1] < 1e-300
+    assert shrinking([np.array([1.0, 0.0])]) == [1, 0]
     assert shrinking([]) == []
 
 
@@ -162,7 +162,7 @@ def test_a_window_ends_a_gradient() -> None:
     arrays = tiny.network_arrays(np.random.default_rng(1), (5,))
     left = of_network(net, [arrays])
     assert all(share > 1e-3 for share in left[:3])
-    assert max(left[3:]) < 1e-300
+    assert left[3:] == [0] * len(left[3:])
 
 
 def test_the_states_of_a_graph_in_8_bits_are_those_of_the_units_that_learned() -> None:

@@ -42,7 +42,7 @@ def run_gradients(
     files = files or ["-"]
     if len(model) > 1 and "-" in files:
         raise UsageError("standard input can be read once only; give several models a file")
-    fresh = cells.split(",") if cells else () if model else FRESH
+    fresh = _parts(cells) if cells else () if model else FRESH
     if not set(fresh) <= set(CELL_NAMES):
         raise UsageError(
             f"--cells: want some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
@@ -88,15 +88,14 @@ def run_clusters(
     found = states.averages(reader(records), loaded.task)
     names = list(found)[:top]
     if words:
-        lower = loaded.task.tokenizer.lower
-        names = [word.strip() for word in (words.lower() if lower else words).split(",")]
+        names = _parts(words.lower() if loaded.task.tokenizer.lower else words)
     missing = ", ".join(repr(name) for name in names if name not in found)
     if missing:
         raise DataError(f"{', '.join(files)}: want a text with all of the words, found it without {missing}; "
                         "leave them out of --words")
     if len(names) < 2:
         raise DataError(f"{', '.join(files)}: want two words or more to cluster, found {len(names)}; give "
-                        "more text")
+                        + ("--words more of them" if words else "more text"))
     linkage = clusters.merges(np.stack([found[name][1] for name in names]))
     counts = [found[name][0] for name in names]
     _print({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
@@ -141,7 +140,7 @@ def run_similarity(
 ) -> None:
     """How well likeness of vectors agrees with human judgement."""
     picture.check(output)
-    names = (columns or "1,2,3").split(",")
+    names = _parts(columns or "1,2,3")
     if len(names) != 3:
         raise UsageError(f"--columns: want three names with commas between, found {columns!r}")
     known = _vectors(model, vectors)
@@ -191,7 +190,8 @@ def run_states(
     read = states.joined(reads)
     chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top)
     heads = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
-    rows, shares = [heads], {}
+    rows: list[tuple[str, ...]] = [heads]
+    shares = {}
     for unit in chosen:
         values = read.states[:, unit]
         low, high = int(values.argmin()), int(values.argmax())
@@ -211,10 +211,14 @@ def run_states(
                       output)
 
 
+def _parts(given: str) -> list[str]:
+    """What is given with commas between, each once."""
+    return list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+
+
 def _units(given: str | None, size: int) -> list[int]:
     """Units by number, as they are typed."""
-    parts = given.split(",") if given else []
-    units = [int(part) if part.isascii() and part.isdigit() else size for part in parts]
+    units = [int(part) if part.isascii() and part.isdigit() else size for part in _parts(given or "")]
     if any(unit >= size for unit in units):
         raise UsageError(f"--units: want numbers from 0 to {size - 1} with commas between, found {given!r}")
     return units

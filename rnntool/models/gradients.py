@@ -41,7 +41,8 @@ def shrinking(norms: Iterable[NDArray[np.float64]]) -> list[float]:
 
     Texts may differ in length; those that are too short for a k don't count there.
     """
-    curves = [np.log(np.maximum(row / row[0], np.finfo(np.float64).tiny)) for row in norms if row[0] > 0]
+    with np.errstate(divide="ignore"):  # of a gradient that is gone nothing is left: exp(-inf)
+        curves = [np.log(row / row[0]) for row in norms if row[0] > 0]
     longest = max(map(len, curves), default=0)
     return [float(np.exp(np.mean([curve[k] for curve in curves if len(curve) > k]))) for k in range(longest)]
 
