@@ -65,7 +65,7 @@ def test_clusters_of_words(tagger: Path, writer: Path, run: Run, tmp_path: Path)
     assert (report["words"], report["counts"]) == (["the", ".", "baker", "paints"], [3, 2, 2, 1])
     assert np.shape(report["merges"]) == (3, 4)
     failed(run("inspect", "clusters", "-m", writer, "--words", "the,cat", input=TEXT), 3, "'cat'", "--words")
-    failed(run("inspect", "clusters", "-m", writer, "--words", "the,the", input=TEXT), 3, "found 1", "give --")
+    failed(run("inspect", "clusters", "-m", writer, "--words", "the,the", input=TEXT), 3, "found 1", "give")
     failed(run("inspect", "clusters", "-m", writer, "--layer", "3", input=TEXT), 2, "1 to 2", "found 3")
 
 
