@@ -339,7 +339,7 @@ def generate(
 ) -> None:
     """Write text with a language model."""
     from rnntool.commands.generate import run
-    from rnntool.decoding import Sampling
+    from rnntool.sampling import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                         typical=typical, repetition_penalty=repetition_penalty)

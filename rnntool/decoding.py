@@ -13,8 +13,6 @@ from rnntool.errors import UsageError
 from rnntool.numerics import Floats, Ints, log_softmax, top
 from rnntool.sampling import Sampling, sample
 
-__all__ = ["Event", "Hypothesis", "Sampling", "Step", "beam_search", "generate"]
-
 State = TypeVar("State")
 
 BLOCK = 128  # random numbers drawn at once for a sample

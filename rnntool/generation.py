@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import decoding
-from rnntool.decoding import Sampling
 from rnntool.errors import DataError
 from rnntool.pipeline import Ready, windows
+from rnntool.sampling import Sampling
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import Arrays, Engine, by_length, pad
 from rnntool.tasks.lm import next_name

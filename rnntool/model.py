@@ -22,8 +22,8 @@ from rnntool.tasks.lm import Scored
 from rnntool.tokenize import split_words
 
 if TYPE_CHECKING:
-    from rnntool.decoding import Sampling
     from rnntool.generation import Generated
+    from rnntool.sampling import Sampling
 
 ANSWERS = {"lm": ("logits", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}  # of the graph
 COMMANDS = {"lm": "generate or score", "classify": "classify", "tag": "tag"}
@@ -217,8 +217,8 @@ class Model:
         1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
         characters or words that the model does not know.
         """
-        from rnntool.decoding import Sampling
         from rnntool.generation import Writer
+        from rnntool.sampling import Sampling
 
         writer = Writer(task=self.require(LMTask), engine=self.engine, label=label, seed=seed,
                         max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling or Sampling(),

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from test_sampling import cut
 
-from rnntool.decoding import Event, Sampling, beam_search, generate
+from rnntool.decoding import Event, beam_search, generate
 from rnntool.errors import UsageError
 from rnntool.numerics import log_softmax, softmax
+from rnntool.sampling import Sampling
 
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3

@@ -10,10 +10,10 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool.decoding import Sampling
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.formats import Pair
 from rnntool.pipeline import AHEAD, WINDOW
+from rnntool.sampling import Sampling
 
 
 class Endless:

@@ -53,6 +53,9 @@ def test_pictures_are_written_as_the_name_says(tmp_path: Path) -> None:
     assert parsed((tmp_path / "a.svg").read_text()).tag == f"{SVG}svg"
     assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("a.svg", "a.png"):
+        with pytest.raises(RnntoolError, match=rf"lost/{name}: can't be written"):
+            picture.write(sketch(), str(tmp_path / "lost" / name))
     with pytest.raises(UsageError, match=r"\.svg, \.html, \.png, found 'a\.gif'"):
         picture.check("a.gif")
 

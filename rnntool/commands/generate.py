@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
-from rnntool.decoding import Sampling
 from rnntool.errors import UsageError
 from rnntool.formats import read_texts
 from rnntool.generation import Generated
 from rnntool.overlap import Copied, Source
+from rnntool.sampling import Sampling
 from rnntool.streams import open_lines, open_output
 from rnntool.tasks import LMTask
 from rnntool.tasks.reading import Say

@@ -193,7 +193,5 @@ def _write_png(picture: Picture, path: str) -> None:
     content = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks: it draws a box
         figure.savefig(content, format="png")
-    try:
-        Path(path).write_bytes(content.getvalue())
-    except OSError as error:
-        raise RnntoolError(f"{path}: can't be written ({error.strerror}); choose another place") from None
+    with open_output(path) as out:
+        out.buffer.write(content.getvalue())

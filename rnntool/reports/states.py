@@ -23,6 +23,7 @@ from rnntool.model import Model
 from rnntool.models import inside
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import by_length
+from rnntool.tasks.lm import next_name
 
 WINDOW = 512  # records read at a time
 BUDGET = 8192  # padded tokens that are run at once
@@ -91,7 +92,7 @@ class Reader:
         """States (T, B, D) of a batch; `carried` are those to begin with, and become those at the end."""
         zeros = self.engine.initial_state(len(examples))
         outputs = self.engine.run(self.task.collate(examples) | zeros | carried)
-        carried.update((name, outputs[name.replace("state.", "next.")]) for name in zeros)
+        carried.update((name, outputs[next_name(name)]) for name in zeros)
         parts = [outputs[name] for name in self.names]
         if parts[0].ndim == 4:  # (T, directions, B, H)
             parts = list(parts[0].swapaxes(0, 1))
