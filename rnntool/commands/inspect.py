@@ -43,7 +43,7 @@ def run_gradients(
     if len(model) > 1 and "-" in files:
         raise UsageError("standard input can be read once only; give several models a file")
     fresh = _parts(cells) if cells else () if model else FRESH
-    if not set(fresh) <= set(CELL_NAMES):
+    if (cells and not fresh) or not set(fresh) <= set(CELL_NAMES):
         raise UsageError(
             f"--cells: want some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
     from rnntool.models.gradients import of_cell, of_network
@@ -101,7 +101,8 @@ def run_clusters(
     _print({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
            "".join(f"{line}\n" for line in clusters.tree(
                [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)], linkage)))
-    picture.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
+    if output:
+        picture.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
 
 
 def run_neighbors(
@@ -154,10 +155,12 @@ def run_similarity(
     keys = ("first", "second", "score", "cosine")
     _print(report | {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
            _agreed(found, report))
-    points = np.array([(score, cosine) for _, _, score, cosine in rows])
-    picture.write(charts.scatter(
-        f"Spearman's correlation {found.spearman:.3f}, {known.source}", [f"{a}, {b}" for a, b, *_ in rows],
-        points, x_name="human judgement", y_name="cosine", labelled=len(rows) <= 30), output)
+    if output:
+        points = np.array([(score, cosine) for _, _, score, cosine in rows])
+        picture.write(charts.scatter(
+            f"Spearman's correlation {found.spearman:.3f}, {known.source}",
+            [f"{a}, {b}" for a, b, *_ in rows], points, x_name="human judgement", y_name="cosine",
+            labelled=len(rows) <= 30), output)
 
 
 def _agreed(found: Agreement, report: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -96,12 +97,11 @@ def read_judgements(
         if len(cells) <= max(at):
             raise DataError(f"{place}: want {max(at) + 1} columns or more, found {len(cells)}; see --columns")
         first, second, score = (cells[i].strip() for i in at)
-        try:
-            yield Judgement(first, second, float(score))
-        except ValueError:
-            if number or place != f"{lines.name}:1":
-                raise DataError(
-                    f"{place}: want a number as judgement, found {score!r}; see --columns") from None
+        judged = _judged(score)
+        if judged is not None:
+            yield Judgement(first, second, judged)
+        elif number or place != f"{lines.name}:1":
+            raise DataError(f"{place}: want a number as judgement, found {score!r}; see --columns")
 
 
 def read_fasttext(lines: Lines) -> Iterator[Text]:
@@ -184,6 +184,15 @@ def _find(header: list[str], column: str, place: str, option: str) -> int:
 
 def _is_number(column: str) -> bool:
     return column.isascii() and column.isdigit() and len(column) < 10 and int(column) > 0
+
+
+def _judged(text: str) -> float | None:
+    """A judgement as it stands there; None for what is no number, nan and inf among them."""
+    try:
+        score = float(text)
+    except ValueError:
+        return None
+    return score if math.isfinite(score) else None
 
 
 def _names(header: list[str]) -> str:

@@ -92,18 +92,16 @@ class Picture:
 
 
 def check(path: str | None) -> None:
-    """`UsageError` for a name of which no format is known, before anything is computed."""
+    """`UsageError` for a name of which no format is known, before anything is computed; None is no name."""
     if path is not None and Path(path).suffix.lower() not in FORMATS:
         raise UsageError(f"-o: want a name that ends in {', '.join(FORMATS)}, found {path!r}")
     if path is not None and path.lower().endswith(".png"):
         _figure_class(path)
 
 
-def write(picture: Picture, path: str | None) -> None:
-    """Write a picture in the format that the name says; none asks for none."""
+def write(picture: Picture, path: str) -> None:
+    """Write a picture in the format that the name says."""
     check(path)
-    if path is None:
-        return
     if path.lower().endswith(".png"):
         _write_png(picture, path)
         return
