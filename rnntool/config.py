@@ -85,7 +85,8 @@ def pooling_names(text: str) -> str:
     """Check a pooling such as `last` or `mean+max`; `UsageError` names the choices."""
     for name in text.split("+"):
         if name not in POOLING_NAMES:
-            raise UsageError(f"unknown pooling {name!r}; choose from {', '.join(POOLING_NAMES)}, joined by +")
+            raise UsageError(f"--pooling: want {', '.join(POOLING_NAMES)}, or several joined by +, found "
+                             f"{text!r}")
     return text
 
 
@@ -429,7 +430,7 @@ def preset(task: str, name: str) -> dict[str, Any]:
         return PRESETS[task][name]
     except KeyError:
         known = ", ".join(PRESETS[task])
-        raise UsageError(f"unknown preset {name!r} for {task}; choose from {known}") from None
+        raise UsageError(f"--preset: want one of {known} for {task}, found {name!r}") from None
 
 
 def resolve(

@@ -82,8 +82,8 @@ def test_train_settings_come_from_everywhere(
     failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
     failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
     failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
-    failed(train(*wrong, "--pooling", "min"), 2, "unknown pooling 'min'; choose from last")
-    failed(train(*wrong, "--preset", "huge"), 2, "unknown preset 'huge'")
+    failed(train(*wrong, "--pooling", "min"), 2, "--pooling: want last, mean", "found 'min'")
+    failed(train(*wrong, "--preset", "huge"), 2, "--preset: want one of char", "found 'huge'")
     assert not (tmp_path / "x").exists()
 
 
