@@ -175,6 +175,10 @@ def test_spearman_by_hand_and_missing_words_are_counted() -> None:
     assert found.spearman == pytest.approx(1 - 6 * (1 + 1 + 1 + 1) / (4 * 15))
     with pytest.raises(DataError, match="found 2 of 3"):
         agreement(known, [pairs[0], pairs[1], pairs[4]])
+    with pytest.raises(DataError, match="judgements that differ, found 5 for each of the 3 pairs"):
+        agreement(known, [Judgement("a", other, 5) for other in "bcd"])
+    with pytest.raises(DataError, match="cosines that differ"):
+        agreement(known, [Judgement("a", "b", score) for score in (1, 2, 3)])
 
 
 # --- States ------------------------------------------------------------------------------------------------

@@ -85,15 +85,20 @@ class Agreement:
 def agreement(vectors: Vectors, pairs: Sequence[Judgement]) -> Agreement:
     """How well the vectors' cosines rank pairs of words as people do.
 
-    `DataError` where fewer than 3 pairs have vectors, or all of them are judged the same.
+    `DataError` where fewer than 3 pairs have vectors, or all of them are alike, to people or by cosine.
     """
     from scipy.stats import spearmanr
 
     missing = dict.fromkeys(word for pair in pairs for word in pair[:2] if vectors.find(word) is None)
     used = [pair for pair in pairs if not missing.keys() & set(pair[:2])]
-    if len(used) < 3 or len({pair.score for pair in used}) < 2:
-        raise DataError(f"{vectors.source}: want 3 pairs or more of words that it has vectors for, judged "
-                        f"differently, found {len(used)} of {len(pairs)}; give more pairs or another model")
+    if len(used) < 3:
+        raise DataError(f"{vectors.source}: want 3 pairs or more of words that it has vectors for, found "
+                        f"{len(used)} of {len(pairs)}; give more pairs or another model")
+    scores = [pair.score for pair in used]
     cosines = [float(vectors.rows[vectors.row(a)] @ vectors.rows[vectors.row(b)]) for a, b, _ in used]
-    found = spearmanr([pair.score for pair in used], cosines)
+    for name, values in (("judgements", scores), ("cosines", cosines)):
+        if len(set(values)) < 2:
+            raise DataError(f"{vectors.source}: want {name} that differ, found {values[0]:g} for each of the "
+                            f"{len(used)} pairs; give other pairs")
+    found = spearmanr(scores, cosines)
     return Agreement(float(found.statistic), float(found.pvalue), used, cosines, list(missing))
