@@ -1,4 +1,7 @@
-"""What people read on standard error: messages, hints, a training's progress. rich is imported here alone."""
+"""What people read: messages and a training's progress on standard error; tables, and texts in colours.
+
+rich is imported here alone.
+"""
 
 from __future__ import annotations
 
