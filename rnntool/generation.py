@@ -66,9 +66,18 @@ class Writer:
             for i, prompt in enumerate(read):
                 yield from self._search(step, bos, prompt, beam=beam, n=n, first=i * n)
             return
-        wanted = (prompt for prompt in read for _ in range(n))
+        to_come = 0  # samples of the last prompt that was read
+
+        def wanted() -> Iterator[Prompt]:
+            nonlocal to_come
+            for prompt in read:
+                to_come = n
+                while to_come:
+                    to_come -= 1
+                    yield prompt
+
         first = 0
-        for batch in windows(wanted, most=batch_size, ready=ready):
+        for batch in windows(wanted(), most=batch_size, ready=lambda: to_come > 0 or ready()):
             yield from self._sample(step, bos, batch, first)
             first += len(batch)
 

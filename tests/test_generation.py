@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rnntool import model as models
-from rnntool.generation import EngineStep
+from rnntool.generation import EngineStep, Generated
 from rnntool.tasks import LMTask
 from rnntool.tokenize import BOS
 
@@ -48,6 +48,31 @@ def test_a_stop_that_several_tokens_spell(writer: Path, stop: str) -> None:
     free = list(model.generate([prompt], n=20, seed=4, max_tokens=30))
     cut = list(model.generate([prompt], n=20, seed=4, max_tokens=30, stop=stop))
     assert [sample.text for sample in cut] == [sample.text.split(stop)[0] for sample in free]
+
+
+def test_samples_of_a_prompt_are_drawn_side_by_side_while_the_next_prompt_is_waited_for(writer: Path) -> None:
+    model = models.load(writer, threads=1)
+    read: list[str] = []
+
+    def prompts() -> Iterator[str]:
+        for prompt in ("the", "a"):
+            read.append(prompt)
+            yield prompt
+
+    def generate(**more: Any) -> list[Generated]:
+        return list(model.generate(prompts(), n=3, seed=2, max_tokens=9, **more))
+
+    rows: list[int] = []
+    run = model.engine.run
+
+    def watched(arrays: Any, outputs: Any = None) -> Any:
+        rows.append(len(arrays["lengths"]))
+        return run(arrays, outputs)
+
+    want = generate()
+    model.engine.run = watched  # type: ignore[method-assign]
+    assert generate(ready=lambda: False) == want
+    assert max(rows) == 3
 
 
 def test_ten_thousand_prompts_are_read_a_batch_at_a_time_and_answered_in_order(writer: Path) -> None:
