@@ -32,12 +32,11 @@ class Job:
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def begin(self) -> Job:
-        """The job with absolute paths; `ModelError` where there is no model of a name."""
+        """The job with the places of what its settings name; `ModelError` where there is no such model."""
         named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
-        places = {name: _absolute(value) if name in FILES else str(modeldir.find(value).resolve())
+        places = {name: value if name in FILES else str(modeldir.find(value))
                   for name, value in named.items() if value}
-        return dataclasses.replace(self, train=list(map(_absolute, self.train)),
-                                   dev=list(map(_absolute, self.dev)), places=places)
+        return dataclasses.replace(self, places=places)
 
     def sources(self) -> dict[str, list[str]]:
         """All that is read, by what it is for."""
@@ -45,8 +44,10 @@ class Job:
                 **{name: [place] for name, place in self.places.items()}}
 
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
-        """Write as JSON, with what the content of its sources was."""
-        modeldir.write_json(path, {**dataclasses.asdict(self), "fingerprints": fingerprints})
+        """Write as JSON, with absolute paths, and with what the content of its sources was."""
+        places = {"train": list(map(_absolute, self.train)), "dev": list(map(_absolute, self.dev)),
+                  "places": {name: _absolute(place) for name, place in self.places.items()}}
+        modeldir.write_json(path, dataclasses.asdict(self) | places | {"fingerprints": fingerprints})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Job, dict[str, str]]:
