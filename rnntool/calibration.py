@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 LOWEST, HIGHEST = 0.01, 100.0
 ACCURACY = 1e-3  # of the temperature's logarithm
-IMPOSSIBLE = -50.0  # nats: what a scheme forbids must not decide alone
+IMPOSSIBLE = math.exp(-50)  # what a scheme forbids must not decide alone
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -50,17 +50,17 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     return _best_temperature(nll)
 
 
-def fit_chain_temperature(log_probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
+def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
     """As `fit_temperature` where the probabilities of a word's labels depend on the whole sentence.
 
-    `log_probs` gives them, (N, L), for a temperature.
+    `probs` gives them, (N, L), for a temperature.
     """
     if not len(targets):
         return 1.0
     smoothing = 1 / (len(targets) + 2)
 
     def nll(log_temperature: float) -> float:
-        found = log_probs(math.exp(log_temperature)).clip(min=IMPOSSIBLE)
+        found = np.log(probs(math.exp(log_temperature)).clip(min=IMPOSSIBLE))
         right = found[np.arange(len(targets)), targets]
         return float(-((1 - smoothing) * right + smoothing * found.mean(axis=1)).mean())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from rnntool.errors import ModelError
 from rnntool.streams import open_output
 
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
 
 OUTSIDE = "O"
 
@@ -243,6 +245,45 @@ def transition_mask(names: Sequence[str], scheme: str | None) -> tuple[Mask, Mas
     if scheme in _CLOSED:
         return fresh, np.where(within[:, None], onward, fresh[None, :]), ~within
     return fresh, fresh[None, :] | onward, np.ones(size, np.bool_)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How tags of one scheme are written in another: a chain of K states, each of which writes one tag.
+
+    A state stands for one of the L tags; for two states where what is written hangs on the tag before.
+    """
+
+    written: Labels  # all tags that are written
+    tags: Ints  # (K,) which of the L tags a state stands for
+    ids: Ints  # (K,) which of `written` it is written as
+    first: Mask  # (K,) True = may begin a sequence, as far as writing goes
+    onward: Mask  # (K, K) may follow one another, as [from, to]
+
+
+def spelling(names: Sequence[str], source: str, target: str) -> Spelling:
+    """How the tags `names` of `source`, which marks the ends of spans, are written in `target`."""
+    read = [_read(name, source) for name in names]
+    roles = np.array([role for role, _ in read], np.intp)
+    types = np.array([label for _, label in read], object)
+    begins = np.isin(roles, (_BEGIN, _SINGLE))
+    # IOB1 writes B right behind a span of the label, which is a state of its own, and elsewhere I
+    again = np.flatnonzero(begins) if target == "iob1" else np.empty(0, np.intp)
+    tags = np.concatenate([np.arange(len(names)), again])
+    touching = np.arange(len(tags)) >= len(names)  # (K,)
+    ends = np.isin(roles, (_END, _SINGLE))
+    behind = ends[:, None] & np.isin(np.arange(len(names)), again) & (types[:, None] == types)  # (from, to)
+
+    def write(tag: int, touching: bool) -> str:
+        role, label = read[tag]
+        if role == _OUTSIDE:
+            return OUTSIDE
+        return f"{_LETTERS[target][_INSIDE if target == 'iob1' and not touching else role]}-{label}"
+
+    spelt = [write(*state) for state in zip(tags.tolist(), touching.tolist(), strict=True)]
+    written = Labels(dict.fromkeys(spelt))
+    ids = np.array([written.id(tag) for tag in spelt], np.intp)
+    return Spelling(written, tags, ids, ~touching, behind[np.ix_(tags, tags)] == touching)
 
 
 @lru_cache(maxsize=10_000)

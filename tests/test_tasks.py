@@ -315,6 +315,39 @@ def test_random_scores_never_give_an_invalid_sequence(head: str, scheme: str) ->
         assert all(0 <= p <= 1 for p in tagged.probs)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+def test_the_probability_of_a_tag_is_that_of_all_sequences_written_with_it(head: str, scheme: str) -> None:
+    """Against the sum over all sequences, each written out; in IOB1 a tag hangs on the one before."""
+    task = tag_task(NER, head=head)
+    rng = np.random.default_rng(3)
+    names, steps, rows = task.labels.names, 4, 6
+    size = len(names)
+    outputs: Arrays = {"emissions": rng.normal(size=(steps, rows, size)).astype(np.float32)}
+    shapes = {"start": size, "transitions": (size, size), "end": size}
+    chain = {name: rng.normal(size=shape).astype(np.float32) * (head == "crf")
+             for name, shape in shapes.items()}
+    if head == "crf":
+        outputs |= chain
+    ways = [way for way in itertools.product(range(size), repeat=steps)
+            if convert(tags := [names[i] for i in way], "iobes", "iobes") == tags]
+    paths = np.array(ways)  # (N, T)
+    written = np.array([convert([names[i] for i in way], "iobes", scheme) for way in ways])  # (N, T)
+    found = task.decode([Sentence(["w"] * steps)] * rows, outputs, probs=True, scheme=scheme)
+    sure = task.decode([Sentence(["w"] * steps)] * rows, outputs, scheme=scheme, threshold=0.5)
+    for row, (tagged, kept) in enumerate(zip(found, sure, strict=True)):
+        scores = outputs["emissions"][np.arange(steps), row, paths].sum(1)
+        scores += chain["start"][paths[:, 0]] + chain["end"][paths[:, -1]]
+        scores += chain["transitions"][paths[:, :-1], paths[:, 1:]].sum(1)
+        weights = np.exp(scores) / np.exp(scores).sum()
+        want = [weights[written[:, t] == tag].sum() for t, tag in enumerate(tagged.tags)]
+        assert tagged.probs == pytest.approx(want, rel=1e-4)
+        assert tagged.probs is not None
+        for start, end, label in tagged.entities() or []:
+            stays = min(tagged.probs[start:end]) >= 0.5
+            assert ((start, end, label) in (kept.entities() or [])) == stays
+
+
 def test_spans_are_the_best_of_all_valid_sequences_without_a_crf_too() -> None:
     task = tag_task(NER)
     names = task.labels.names

@@ -18,10 +18,20 @@ from numpy.typing import NDArray
 from rnntool import chains, metrics
 from rnntool.calibration import fit_chain_temperature, fit_temperature
 from rnntool.errors import DataError
-from rnntool.labels import OUTSIDE, Labels, convert, detect_scheme, spans, tags_from_spans, transition_mask
+from rnntool.labels import (
+    OUTSIDE,
+    Labels,
+    Spelling,
+    convert,
+    detect_scheme,
+    spans,
+    spelling,
+    tags_from_spans,
+    transition_mask,
+)
 from rnntool.numerics import Floats, Ints
 from rnntool.significance import Counts
-from rnntool.tasks.base import IGNORE, Criterion
+from rnntool.tasks.base import IGNORE, Criterion, pad
 
 WORDS = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 SPANS = Criterion("f1", higher_is_better=True, figure=metrics.f1)
@@ -42,6 +52,7 @@ class TagColumn:
         masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
         start, transitions, end = (np.where(mask, 0.0, -np.inf).astype(np.float32) for mask in masks)
         self._allowed: Chain = start, transitions, end
+        self._spellings: dict[str, Spelling] = {}  # by scheme
 
     @classmethod
     def learn(cls, sequences: Sequence[Sequence[str]], name: str) -> Self:
@@ -81,38 +92,70 @@ class TagColumn:
             return ids
         return chains.viterbi(emissions, lengths, *self.chain(learned))[0]
 
-    def log_probs(
-        self, emissions: Floats, lengths: Ints, learned: Chain | None, temperature: float = 1.0
+    def probs(
+        self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: Chain | None,
+        scheme: str,
+    ) -> list[list[float]]:
+        """The probability of each tag of each sentence, written in `scheme`; see `marginals`."""
+        names = self._spelling(scheme).written if self.scheme else self.labels
+        ids, _ = pad([np.array([names.id(tag) for tag in row], np.intp) for row in tags], 0)  # (T, B)
+        found = self.marginals(emissions, lengths, learned, scheme)[: len(ids)]
+        values = np.take_along_axis(found, ids[..., None], -1)[..., 0].T  # (B, T)
+        return [row[:n].tolist() for row, n in zip(values, lengths, strict=True)]
+
+    def marginals(
+        self, emissions: Floats, lengths: Ints, learned: Chain | None, scheme: str, temperature: float = 1.0
     ) -> Floats:
-        """Log-probability of each label at each word (T, B, L), of all scores divided by a temperature."""
+        """The probability of each tag that `scheme` can write at each word (T, B, W): the share of all
+        allowed sequences that are written with it there, all scores divided by a temperature.
+        """
         start, transitions, end = (scores / temperature for scores in self.chain(learned))
-        return chains.marginals(emissions / temperature, lengths, start, transitions, end)
+        emissions = emissions / temperature
+        if not self.scheme:
+            return np.exp(chains.marginals(emissions, lengths, start, transitions, end))
+        spelt = self._spelling(scheme)
+        tags = spelt.tags
+        found = np.exp(chains.marginals(
+            emissions[..., tags], lengths, np.where(spelt.first, start[tags], -np.inf),
+            np.where(spelt.onward, transitions[np.ix_(tags, tags)], -np.inf), end[tags]))  # (T, B, K)
+        written: Floats = found @ np.eye(len(spelt.written), dtype=found.dtype)[spelt.ids]
+        return written.clip(max=1)  # a sum, rounded, may come out above it
+
+    def _spelling(self, scheme: str) -> Spelling:
+        if scheme not in self._spellings:
+            self._spellings[scheme] = spelling(self.labels.names, INNER_SCHEME, scheme)
+        return self._spellings[scheme]
 
     def temperature(self, batches: Sequence[Scored], learned: Chain | None) -> float:
-        """What the scores of some batches want to be divided by."""
+        """What the scores of some batches want to be divided by, for the tags as they are judged."""
         real = [gold != IGNORE for *_, gold in batches]
         targets = np.concatenate([gold[mask] for (*_, gold), mask in zip(batches, real, strict=True)])
         if self.scheme is None and learned is None:
             rows = [emissions[mask] for (emissions, *_), mask in zip(batches, real, strict=True)]
             return fit_temperature(np.concatenate(rows), targets)
 
-        def log_probs(temperature: float) -> Floats:
+        def probs(temperature: float) -> Floats:
             return np.concatenate([
-                self.log_probs(emissions, lengths, learned, temperature)[mask]
+                self.marginals(emissions, lengths, learned, JUDGED_SCHEME, temperature)[mask]
                 for (emissions, lengths, _), mask in zip(batches, real, strict=True)])
 
-        return fit_chain_temperature(log_probs, targets)
+        if self.scheme:
+            targets = self._spelling(JUDGED_SCHEME).ids[targets]
+        return fit_chain_temperature(probs, targets)
 
     def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
         """The names of ids (T, B), as the network learned them, a list for each row."""
         return [row[:n].tolist() for row, n in zip(self._names[ids.T], lengths, strict=True)]
 
-    def abstain(self, tags: list[str], probs: list[float], threshold: float) -> list[str]:
-        """`O` for spans that hold a word less probable than `threshold`, `_` for other tags that are."""
+    def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
+        """`O` for spans that hold a word less probable than `threshold`, `_` for other tags that are.
+
+        Spans are written in `scheme`.
+        """
         if not self.scheme:
             return [tag if p >= threshold else "_" for tag, p in zip(tags, probs, strict=True)]
-        sure = (s for s in spans(tags, INNER_SCHEME) if min(probs[s.start : s.end]) >= threshold)
-        return tags_from_spans(sure, len(tags), INNER_SCHEME)
+        sure = (s for s in spans(tags, scheme) if min(probs[s.start : s.end]) >= threshold)
+        return tags_from_spans(sure, len(tags), scheme)
 
     def found_scheme(self, sequences: Iterable[Sequence[str]]) -> str | None:
         """The scheme of a file's gold tags, which may be another one than that of the training data."""

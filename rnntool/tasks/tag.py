@@ -177,25 +177,25 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     ) -> list[Tagged]:
         """The tags of a batch, in `scheme` (IOB2 where spans are tagged and nothing else is asked).
 
-        With `probs`, the probability of each word's first tag (of its place in the chain with a CRF); with
-        `nbest`, that many best sequences and their log-probabilities. Where the tag of a word, or of any word
-        of a span, is less probable than `threshold`, the model abstains: `O` for spans, `_` for other tags.
+        With `probs`, the probability of each word's first tag as it is written, or was before the model
+        abstained; with `nbest`, that many best sequences and their log-probabilities. Where the tag of a
+        word, or of any word of a span, is less probable than `threshold`, the model abstains: `O` for spans,
+        `_` for other tags.
         """
         lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
         scheme = scheme or "iob2"
         decoded: list[list[list[str]]] = []  # of each column, of each sentence
         certain: list[list[float]] | None = None
         for column, emissions, learned in self._scores(outputs):
-            ids = column.best(emissions, lengths, learned)
-            inner = column.tags(ids, lengths)
+            inner = column.tags(column.best(emissions, lengths, learned), lengths)
+            written = [column.outer(tags, scheme) for tags in inner]
             if threshold or (probs and not decoded):
-                log_probs = column.log_probs(emissions, lengths, learned)
-                best = np.exp(np.take_along_axis(log_probs, ids[..., None], -1)[..., 0]).T  # (B, T)
-                sure = [row[:n].tolist() for row, n in zip(best, lengths, strict=True)]
+                sure = column.probs(written, emissions, lengths, learned, scheme)
                 if threshold:
-                    inner = [column.abstain(*pair, threshold) for pair in zip(inner, sure, strict=True)]
+                    written = [column.abstain(*pair, scheme, threshold)
+                               for pair in zip(written, sure, strict=True)]
                 certain = certain or sure
-            decoded.append([column.outer(tags, scheme) for tags in inner])
+            decoded.append(written)
         tagged = [Tagged(first, more=more) for first, *more in zip(*decoded, strict=True)]
         if probs and certain:
             for result, values in zip(tagged, certain, strict=True):
