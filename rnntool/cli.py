@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -716,6 +717,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
     sys.setswitchinterval(0.0005)  # a thread that ended a batch waits for the interpreter no longer than that
+    if sys.stderr is None:  # a shell has closed it; a file that is opened later must not get its place
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         app()
     finally:

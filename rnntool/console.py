@@ -5,11 +5,12 @@ rich is imported here alone.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from rnntool.training.loop import Step
@@ -48,7 +49,7 @@ class _Stages:
         if time.monotonic() - self._said >= LINE_EVERY_S:
             self._said = time.monotonic()
             share = f" {stage.share:.0%}" if stage.share is not None else ""
-            print(f"{stage.name}{share}  {shown}", file=sys.stderr, flush=True)
+            write(f"{stage.name}{share}  {shown}\n")
 
 
 class _Evaluations:
@@ -68,7 +69,21 @@ class _Evaluations:
 
 def say(message: str) -> None:
     """A line on standard error."""
-    print(f"rnntool: {message}", file=sys.stderr, flush=True)
+    write(f"rnntool: {message}\n")
+
+
+def write(text: str) -> None:
+    """Text on standard error, as long as anybody reads it: that nobody does must not stop what is done."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except BrokenPipeError:
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still to be written nowhere: Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def hush(message: str) -> None:
@@ -103,13 +118,13 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
         yield lambda step: None
     elif not sys.stderr.isatty():
 
-        def write(step: Step | Stage) -> None:
+        def plain(step: Step | Stage) -> None:
             if isinstance(step, Stage):
                 stages.line(step)
             elif line := evaluations.line(step):
-                print(line, file=sys.stderr, flush=True)
+                write(f"{line}\n")
 
-        yield write
+        yield plain
     else:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn

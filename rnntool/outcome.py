@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -46,9 +45,9 @@ def _outcome() -> Iterator[None]:
         # Whoever read our output has seen enough; where rich was printing help, it left with SystemExit(1).
         if isinstance(left, SystemExit) and not isinstance(left.__context__, BrokenPipeError):
             if left.code == 128 + signal.SIGTERM:  # whoever reads may have stopped: don't wait for them
-                _drop_output()
+                console.drop(sys.stdout)
             raise
-        _drop_output()
+        console.drop(sys.stdout)
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -57,7 +56,7 @@ def _outcome() -> Iterator[None]:
         try:
             _flush()
         except OSError:  # the error was that of standard output
-            _drop_output()
+            console.drop(sys.stdout)
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
         if isinstance(error, PermissionError) and error.filename:
@@ -66,18 +65,13 @@ def _outcome() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         console.say(f"<stdout>: writing failed: {error.strerror}; make room or write elsewhere")
-        _drop_output()
+        console.drop(sys.stdout)
         raise typer.Exit(1) from None
 
 
 def _flush() -> None:
     if sys.stdout is not None:  # as it is where a shell has closed it
         sys.stdout.flush()
-
-
-def _drop_output() -> None:
-    """Send what is still to be written nowhere: Python would complain when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave(number: int, frame: FrameType | None) -> None:

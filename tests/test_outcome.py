@@ -85,6 +85,27 @@ def test_nobody_reads(command: list[str], tagger: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("ending", ["2>&1 | head -1", "2>&-"])
+def test_a_training_goes_on_where_nobody_reads_what_it_says(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("the baker sings .\nthe teacher paints .\n" * 100)
+    words = [sys.executable, "-m", "rnntool", "train", "lm", str(tmp_path / "in.txt"), "-o",
+             str(tmp_path / "out"), "--hidden=4", "--embed=4", "--layers=1", "--epochs=3", "-v"]
+    done = bash(f"{' '.join(words)} --tokenizer=char {ending}; echo ${{PIPESTATUS[0]}}")
+    assert (tmp_path / "out" / "config.json").exists()
+    assert not (tmp_path / "out" / "resume").exists()
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")
+    assert len(done.stdout.splitlines()) == (2 if "head" in ending else 1)
+
+
+def test_errors_have_their_code_where_nobody_reads_them(tagger: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "gone.txt"],
+                          stderr=write, stdout=subprocess.PIPE, env=environment(), timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stdout) == (3, b"")
+
+
 def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> None:
     failed(run("tag", "-m", tagger, "gone.txt"), 3, "gone.txt: no such file")
     failed(run("tag", "-m", tagger, tmp_path), 3, "want a file, found a folder")

@@ -125,7 +125,7 @@ def run(
     elif not quiet:
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
                  for name, value in figures(report).items() if name.split()[-1] in SHOWN]
-        sys.stderr.write(console.table(shown, right=(1,)))
+        console.write(console.table(shown, right=(1,)))
         following = NEXT[task].format(out=shlex.quote(str(out)))
         if task == "lm" and (out / "labels.txt").exists():
             following += f" --label {shlex.quote(Labels.load(out).names[0])}"
