@@ -132,6 +132,21 @@ def test_train_on_bad_data(
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+def test_train_says_which_labels_only_the_development_data_have(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
+    (tmp_path / "dev.tsv").write_text(tiny.tsv([*tiny.questions(5), ("why ?", "reason"), ("why", "reason")]))
+    done = train("classify", "in.tsv", "-o", "a", *small("classify"), "--dev", "dev.tsv")
+    said = "development data: 2 labels are none that training saw, and count as mistakes: 'reason'\n"
+    assert f"rnntool: {said}" in done.err
+    assert train("classify", "in.tsv", "-o", "q", *small("classify"), "--dev", "dev.tsv", "-q").err == ""
+    assert "count as mistakes" not in train("classify", "in.tsv", "-o", "b", *small("classify")).err
+    (tmp_path / "in.conll").write_text(tiny.conll(tiny.ner_sentences(20)))
+    (tmp_path / "dev.conll").write_text(tiny.conll(
+        [*tiny.ner_sentences(4), [("Fry", "B-DOG"), ("er", "I-DOG"), ("a", "B-CAT")]]))
+    done = train("tag", "in.conll", "-o", "c", *small("tag"), "--dev", "dev.conll")
+    assert "data: 2 labels are none that training saw, and count as mistakes: 'DOG', 'CAT'\n" in done.err
+
+
 def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a b\nc\n\nd\n" * 20)
     terms = ["--license", "cc-by-4.0", "--language", "en", "--about", "Letters, four of them."]

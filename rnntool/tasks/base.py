@@ -170,6 +170,10 @@ class Task(ABC, Generic[Record, Example, Result]):
         """The report of `evaluate` alone."""
         return self.evaluate(engine, records).report
 
+    def unseen_labels(self, records: Sequence[Record]) -> dict[str, int]:
+        """How often the records have each label that training never saw."""
+        return {}
+
     def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Record]) -> Criterion:
         """What to compare this task's network with another's by, on these records.
 

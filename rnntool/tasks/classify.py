@@ -228,7 +228,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         results = self.decode(records, {"logits": self._logits(engine, examples)}, top=top)
         gold = [list(record.labels) for record in records]
         right = [set(labels) == set(result.chosen) for labels, result in zip(gold, results, strict=True)]
-        counted = Counter(label for labels in gold for label in labels)
+        counted = _counted(records)
         report = {
             "records": len(records),
             "tokens": sum(len(example.tokens) for example in examples),
@@ -242,6 +242,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             report=report, counts=np.array([(hit, 1) for hit in right], np.float64).reshape(-1, 2),
             mistakes=sorted(found, key=lambda mistake: -mistake["prob"])[:mistakes],
             gold=counted, known=self.labels.names)
+
+    def unseen_labels(self, records: Sequence[Text]) -> dict[str, int]:
+        return metrics.unseen_labels(_counted(records), self.labels)
 
     def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
         """Of the label that is chosen; where there may be several, of each label's yes or no."""
@@ -282,6 +285,11 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         right = [set(result.chosen) == set(record.labels)
                  for record, result in zip(records, results, strict=True)]
         return {self.criterion.key: float(np.mean(right)) if right else 0.0}
+
+
+def _counted(records: Sequence[Text]) -> Counter[str]:
+    """How often the records have each label."""
+    return Counter(label for record in records for label in record.labels)
 
 
 def _pieces(tokens: NDArray[Any]) -> list[NDArray[Any]]:

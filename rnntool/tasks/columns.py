@@ -165,14 +165,29 @@ class TagColumn:
         """Gold tags in any scheme beside a network's in IOB2, a list for each sentence."""
         scheme = self.found_scheme(written)
         gold = [self.outer(self.inner(tags, scheme), JUDGED_SCHEME) for tags in written]
+        labels = self._gold_labels(written, scheme)
+        return Judged(gold, predicted, scheme and JUDGED_SCHEME, labels, self.known_labels())
+
+    def known_labels(self) -> tuple[str, ...]:
+        """The labels that training saw; of spans those that they have."""
+        if not self.scheme:
+            return self.labels.names
+        return tuple(dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE))
+
+    def unseen_labels(self, written: Sequence[Sequence[str]]) -> dict[str, int]:
+        """How often gold tags have each label that training never saw."""
+        labels = self._gold_labels(written, self.found_scheme(written))
+        return metrics.unseen_labels(labels, self.known_labels())
+
+    def _gold_labels(self, written: Sequence[Sequence[str]], scheme: str | None) -> Counter[str]:
+        """How often each plain tag, or span of a label, is in gold tags."""
         tags = Counter(chain.from_iterable(written))
         if scheme is None:
-            return Judged(gold, predicted, None, tags, self.labels.names)
+            return tags
         labels = Counter(span.label for sequence in written for span in spans(sequence, scheme))
         # What no scheme can read, such as a part of speech, is a label that training never saw.
         foreign = {tag: n for tag, n in tags.items() if tag != OUTSIDE and not spans([tag], scheme)}
-        known = dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE)
-        return Judged(gold, predicted, JUDGED_SCHEME, labels + Counter(foreign), tuple(known))
+        return labels + Counter(foreign)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,12 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             report=report, counts=first.counts(), gold=first.labels, known=first.known,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
 
+    def unseen_labels(self, records: Sequence[Sentence]) -> dict[str, int]:
+        found = Counter[str]()
+        for i, column in enumerate(self.columns):
+            found.update(column.unseen_labels([_columns(record)[i] for record in records]))
+        return dict(found)
+
     def score(self, engine: Engine, records: Sequence[Sentence]) -> dict[str, float]:
         """The criterion alone, faster than the whole report; of several columns their mean, and each one."""
         results = self._answers(engine, records)

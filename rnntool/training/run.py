@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def train(
     say(str(sources))
     if isinstance(learner, TagTask) and before is None:
         _tell_schemes(learner, tell)
+    if before is None:
+        _tell_unseen(learner, sources.dev, tell)
 
     network = build(design(learner, settings, vector_size=sources.vector_size,
                            context=sources.reader.context() if sources.reader else None), settings)
@@ -164,6 +167,14 @@ def _tell_schemes(task: TagTask, tell: Say) -> None:
         if column.scheme:
             place = f" in column {name}" if name else ""
             tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
+
+
+def _tell_unseen(task: Task[Any, Any, Any], dev: Sequence[Any], tell: Say) -> None:
+    unseen = task.unseen_labels(dev)
+    if unseen:
+        some = ", ".join(map(repr, islice(unseen, 3))) + (", …" if len(unseen) > 3 else "")
+        tell(f"development data: {sum(unseen.values()):,} labels are none that training saw, and count as "
+             f"mistakes: {some}")
 
 
 def _mixture(
