@@ -83,10 +83,13 @@ def duration_s(text: str) -> float:
 
 def pooling_names(text: str) -> str:
     """Check a pooling such as `last` or `mean+max`; `UsageError` names the choices."""
-    for name in text.split("+"):
+    names = text.split("+")
+    for name in names:
         if name not in POOLING_NAMES:
             raise UsageError(f"--pooling: want {', '.join(POOLING_NAMES)}, or several joined by +, found "
                              f"{text!r}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--pooling: want each name once, found {text!r}; leave one out")
     return text
 
 
