@@ -19,6 +19,7 @@ _SHOWN = 20  # keys that a message lists
 # by the line that it begins with, how a file becomes JSONL that is JSON
 _ON_ONE_LINE = {begun: f"put each object on one line with jq -c {filter}"
                 for begun, filter in (("{", "."), ("[", "'.[]'"))}
+PAIR = ("sentence_good", "sentence_bad")  # BLiMP's keys
 _OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a sentence that are no tags
 
 
@@ -34,6 +35,9 @@ def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[
     """
     key = text_key or "text"
     for found, place in _objects(lines):
+        if key not in found and found.keys() >= set(PAIR):
+            raise DataError(f"{place}: want a key {key!r}, found a pair of sentences, {_keys(found)}; see "
+                            "rnntool score --pairs")
         text = _string(found, key, place, "--text-column")
         if label_key is None:
             labels = _labels(found.get("label")) or ()
@@ -50,7 +54,7 @@ def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[
 
 def read_pairs(lines: Lines, keys: tuple[str, str] | None, prefix: str | None) -> Iterator[Pair]:
     """Minimal pairs from two keys, by default those of BLiMP; what stands before both from a third."""
-    good, bad = keys or ("sentence_good", "sentence_bad")
+    good, bad = keys or PAIR
     for found, place in _objects(lines):
         before = None if prefix is None else _string(found, prefix, place, "--prefix")
         better, worse = [_string(found, key, place, "--columns") for key in (good, bad)]
