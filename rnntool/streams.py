@@ -37,6 +37,7 @@ _FOREIGN = {  # what files begin with that are no UTF-8, and what to do with the
     b"\x28\xb5\x2f\xfd": "it looks like zstd, unpack it first with zstd -dc",
     b"PK\x03\x04": "it looks like an archive or an office file, save it as text first",
 }  # fmt: skip
+_WIDE = 8  # zeros that make bytes UTF-16: fewer may be characters that somebody meant
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -152,18 +153,23 @@ class Lines:
         first = not self._taken
         if first:
             block = block.removeprefix(_BOM)
+        if first and self._errors == "strict" and _wide(block):
+            self._foreign(block, block.index(0), "it looks like UTF-16, convert it first")
+            return
         try:
             text = block.decode("utf-8", self._errors)
         except UnicodeDecodeError as e:
-            start = block.rfind(b"\n", 0, e.start) + 1
-            text = block[:start].decode("utf-8")
-            self._queue(text)
-            found = f"0x{block[e.start]:02x} at byte {e.start - start + 1}"
             likely = (what for magic, what in _FOREIGN.items() if first and block.startswith(magic))
-            remedy = next(likely, "convert it, or see --encoding-errors replace")
-            self._fail(f"{self.name}:{self._taken + 1}: want UTF-8, found {found}; {remedy}")
+            self._foreign(block, e.start, next(likely, "convert it, or see --encoding-errors replace"))
         else:
             self._queue(text)
+
+    def _foreign(self, block: bytes, at: int, remedy: str) -> None:
+        """Queue the lines before the byte `at`, which is no text; the error comes after them."""
+        start = block.rfind(b"\n", 0, at) + 1
+        self._queue(block[:start].decode("utf-8"))
+        self._fail(f"{self.name}:{self._taken + 1}: want UTF-8, found 0x{block[at]:02x} at byte "
+                   f"{at - start + 1}; {remedy}")
 
     def _queue(self, text: str) -> None:
         *whole, rest = text.split("\n")
@@ -175,6 +181,15 @@ class Lines:
     def _fail(self, message: str) -> None:
         self._fault = DataError(message)
         self._ended = True
+
+
+def _wide(block: bytes) -> bool:
+    """Whether bytes are UTF-16 without a byte-order mark: zeros at every other place alone, and not few.
+
+    Spaces and line ends have one in any script.
+    """
+    least, most = sorted(block[i::2].count(0) for i in (0, 1))
+    return least == 0 and most >= max(_WIDE, len(block) // 40)
 
 
 def open_lines(path: str | Path, *, errors: str = "strict") -> Lines:

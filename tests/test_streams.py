@@ -98,6 +98,18 @@ def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
         list(lines_of(b"text\n" + data))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["a line\r\nand a second\n", "одна строка\nи вторая\n" * 9])
+def test_utf_16_without_a_mark_is_called_by_its_name(text: str, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"^x:1: want UTF-8, found 0x00 at byte \d+; it looks like UTF-16, c"):
+        list(lines_of(text.encode(encoding)))
+
+
+def test_a_zero_byte_in_text_is_a_character() -> None:
+    for data in (b"a long enough line with a \0 in it\n", b"a\0bc\0def\0\n"):
+        assert list(lines_of(data)) == [data.decode()]
+
+
 @given(st.binary(max_size=50))
 def test_any_bytes_give_lines_or_one_clear_error(data: bytes) -> None:
     assert "".join(lines_of(data, errors="replace")).count("\n") == data.count(b"\n")
