@@ -86,9 +86,10 @@ def train(
     settings = Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split,
                          bare=bare, more=entries_of(base, kind))
     if isinstance(base, SubwordTokenizer) and (base.kind, base.lower) == (kind, lower):
-        if vocab_size is not None:
-            raise UsageError(f"--vocab-size: want none, as the {base.size:,} subwords of --init are taken as "
-                             f"they are, found {vocab_size}; leave it out")
+        for option, value, usual in (("--vocab-size", vocab_size, None), ("--min-count", min_count, 1)):
+            if value != usual:
+                raise UsageError(f"{option}: want none, as the {base.size:,} subwords of --init are taken as "
+                                 f"they are, found {value}; leave it out")
         return base
     return KINDS[kind].learn(texts, settings)
 

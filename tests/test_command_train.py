@@ -121,6 +121,8 @@ def test_train_says_which_variables_set_nothing(
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
     ("lm", "in.txt", "body\tkind\na\tx\n", ["--text-column", "body"], 2,
      "--text-column: goes with files in tsv or csv or jsonl, found text; leave it out, or see --from"),
+    ("classify", "in.ft", "__label__x a\n__label__y b\n" * 9, ["--label-column", "kind"], 2,
+     "--label-column: goes with files in tsv or csv or jsonl, found fasttext; leave it out, or see --from"),
     ("lm", "in.tsv", "text\tlabel\na\tx\n" * 9, ["--paragraphs"], 2,
      "--unit: goes with files in text, found tsv"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),

@@ -168,6 +168,8 @@ def test_subwords_come_as_they_are(tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, vocab_size=300, **same)
     with pytest.raises(UsageError, match=r"--vocab-size: .* of --init are taken as they are, found 300"):
         tiny.train("classify", tmp_path / "x", [few], init=str(tmp_path / "lm"), vocab_size=300, **same)
+    with pytest.raises(UsageError, match=r"--min-count: .* of --init are taken as they are, found 2"):
+        tiny.train("lm", tmp_path / "x", [raw], init=str(tmp_path / "lm"), **same | {"min_count": 2})
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
                **AS_IT_CAME)
     mine, theirs = ((tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm"))

@@ -29,8 +29,8 @@ from rnntool.training.job import Job
 from rnntool.training.vectors import place_vectors
 
 # settings that only some formats read, and what they are where nobody chose
-READ_BY = {"text_column": (None, ("tsv", "csv", "jsonl")),
-           "label_column": (None, ("tsv", "csv", "jsonl", "fasttext")), "unit": ("line", ("text",))}
+TABLES = ("tsv", "csv", "jsonl")
+READ_BY = {"text_column": (None, TABLES), "label_column": (None, TABLES), "unit": ("line", ("text",))}
 
 
 @dataclass(kw_only=True)
@@ -159,6 +159,8 @@ def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
 def _check_formats(formats: set[str], settings: Settings) -> None:
     """Refuse settings that say how to read formats that no file is in."""
     for name, (usual, reading) in READ_BY.items():
+        if name == "label_column" and isinstance(settings, LMSettings):
+            reading = (*reading, "fasttext")  # which is to say that labels are to be learned
         if getattr(settings, name, usual) != usual and not formats.intersection(reading):
             raise UsageError(f"{config.flag(name)}: goes with files in {' or '.join(reading)}, found "
                              f"{' and '.join(sorted(formats))}; leave it out, or see --from")
