@@ -127,13 +127,20 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors, f"{page}: {link}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/training.md"])
 def test_python_examples_compile(page: str) -> None:
     examples = [code for language, code in _FENCED.findall((ROOT / page).read_text("utf-8"))
                 if language == "python"]
     assert examples
     for code in examples:
         compile(code, page, "exec")
+
+
+def test_padding_is_as_the_page_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = _FENCED.findall(TRAINING_PAGE[TRAINING_PAGE.index("### Padding and masks"):])
+    (_, code), (_, output) = blocks[:2]
+    exec(code, {})
+    assert capsys.readouterr().out == output
 
 
 def test_settings_files_in_examples_are_taken(tmp_path: Path) -> None:
