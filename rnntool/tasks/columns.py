@@ -29,7 +29,7 @@ from rnntool.labels import (
     tags_from_spans,
     transition_mask,
 )
-from rnntool.numerics import Floats, Ints
+from rnntool.numerics import Floats, Ints, softmax
 from rnntool.significance import Counts
 from rnntool.tasks.base import IGNORE, Criterion, pad
 
@@ -109,6 +109,8 @@ class TagColumn:
         """The probability of each tag that `scheme` can write at each word (T, B, W): the share of all
         allowed sequences that are written with it there, all scores divided by a temperature.
         """
+        if self.scheme is None and learned is None:
+            return softmax(emissions / temperature)
         start, transitions, end = (scores / temperature for scores in self.chain(learned))
         emissions = emissions / temperature
         if not self.scheme:
