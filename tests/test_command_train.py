@@ -84,7 +84,7 @@ def test_train_settings_come_from_everywhere(
     failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
     failed(train(*wrong, "--pooling", "min"), 2, "--pooling: want last, mean", "found 'min'")
     failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: want each name once, found 'mean+mean'")
-    failed(train(*wrong, "--preset", "huge"), 2, "--preset: want one of char", "found 'huge'")
+    failed(train(*wrong, "--preset", "huge"), 2, "--preset: want one of fast", "found 'huge'")
     assert not (tmp_path / "x").exists()
 
 
