@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from rnntool.errors import RnntoolError, UsageError
 from rnntool.streams import open_output
@@ -158,7 +159,7 @@ def _svg(shape: Shape) -> str:
                     f'fill="{colour}"{fixed}>{_escape(text)}</text>\n')
 
 
-def _figure_class(path: str) -> type:
+def _figure_class(path: str) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
