@@ -270,19 +270,16 @@ class TaggerHead(nn.Module):
         return outputs
 
     def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
-        """Negative log-likelihood of the tags in nats a word.
+        """Negative log-likelihood of the tags in nats a word, the mean of the columns.
 
-        `targets` are (columns, T, B). The first column, the main one, counts as much as the mean of the
-        others, since a column that has to share a network loses more than it gets. The loss is 0 for a batch
-        of empty sentences.
+        `targets` are (columns, T, B). The loss is 0 for a batch of empty sentences.
         """
         emissions = self.output(states).split(self.columns, dim=-1)
         weights = self.label_weights.split(self.columns)
         losses = [
             self._chain_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
             for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
-        first, others = losses[0], losses[1:]
-        return (first + torch.stack(others).mean()) / 2 if others else first
+        return torch.stack(losses).mean()
 
     def divide(self, *temperatures: float) -> None:
         """Divide the scores of each column by its temperature, for good."""
