@@ -359,13 +359,18 @@ def test_text_given_a_label(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("settings", "entries", "bands"), [
     ({}, 50_001, True), ({}, 50_000, False), ({"softmax": "full"}, 300_000, False),
-    ({"softmax": "adaptive"}, 9_000, True), ({"softmax": "adaptive"}, 8, False),
+    ({"softmax": "adaptive"}, 9_000, True),
     ({"tokenizer": "bpe"}, 60_000, False), ({"vectors": "glove.txt"}, 60_000, False)])
 def test_auto_takes_bands_where_there_are_many_tokens(
     settings: dict[str, Any], entries: int, bands: bool
 ) -> None:
     found = training._cutoffs(config.LMSettings(**settings), entries)
     assert found == ((8, 16) if bands else ())
+
+
+def test_bands_without_a_token_for_them_are_an_error() -> None:
+    with pytest.raises(UsageError, match="want a vocabulary of more than 8 entries, found 8"):
+        training._cutoffs(config.LMSettings(softmax="adaptive"), 8)
 
 
 @pytest.mark.parametrize(("settings", "message"), [

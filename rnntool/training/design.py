@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnntool.config import ADAPTIVE_FROM, ClassifySettings, LMSettings, Settings, TagSettings, WordSettings
+from rnntool.errors import UsageError
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig
@@ -55,11 +56,18 @@ def design(
 
 
 def _cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
-    """Where the bands of rarer tokens begin; nowhere where all are scored alike."""
+    """Where the bands of rarer tokens begin; nowhere where all are scored alike.
+
+    `UsageError` where bands are wanted and there is no token for them.
+    """
     adaptive = settings.softmax == "adaptive" or (
         settings.softmax == "auto" and outputs > ADAPTIVE_FROM
         and settings.tokenizer != "bpe" and not settings.vectors)  # which can't have them, see LMSettings
-    return tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
+    cutoffs = tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
+    if settings.softmax == "adaptive" and not cutoffs:
+        raise UsageError(f"--softmax adaptive: want a vocabulary of more than {CUTOFFS[0]:,} entries, found "
+                         f"{outputs:,}; leave it out")
+    return cutoffs
 
 
 def build(config: NetworkConfig, settings: Settings) -> Network:
