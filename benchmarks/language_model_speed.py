@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import in_turn, ratio, show
+from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import LMSettings, cores, preset
+from rnntool.config import LMSettings, preset
 from rnntool.tasks import LMTask
 from rnntool.tasks.reading import read_all
 from rnntool.training.batching import Streamed
@@ -94,11 +94,7 @@ def main() -> None:
     parser.add_argument("file", metavar="FILE.txt", help="lines of words, such as ptb.train.txt")
     parser.add_argument("--size", type=int, default=200, help="of the layers; %(default)s by default")
     parser.add_argument("--steps", type=int, default=50, help="of a round; %(default)s by default")
-    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds; %(default)s by default")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads or cores())
-    torch.set_flush_denormal(True)
+    options = parse_training(parser, repeats=5)
     settings = LMSettings(**{
         **preset("lm", "word"), "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from timing import in_turn, ratio, show
+from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import LMSettings, cores
+from rnntool.config import LMSettings
 from rnntool.tasks import LMTask
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed
@@ -49,11 +49,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", nargs="+", type=int, default=[20_000, 60_000, 200_000])
     parser.add_argument("--size", type=int, default=200, help="of the layer; %(default)s by default")
     parser.add_argument("--steps", type=int, default=3, help="of a round; %(default)s by default")
-    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; %(default)s by default")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads or cores())
-    torch.set_flush_denormal(True)
+    options = parse_training(parser, repeats=3)
     rows = [("entries", "full, tokens/s", "adaptive, tokens/s", "full = 1")]
     for entries in options.vocabulary:
         words = [f"w{i}" for i in range(entries - len(SPECIALS))]

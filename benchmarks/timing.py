@@ -5,6 +5,7 @@ Knows nothing of what it measures.
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -55,6 +56,20 @@ def in_turn(runs: Mapping[str, Callable[[], Result]], *, repeats: int) -> dict[s
         for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
             results[name].append(runs[name]())
     return results
+
+
+def parse_training(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:
+    """Options, `--threads` and `--repeats` among them; torch is set up as for training."""
+    import torch  # where it is there anyway: see `run`
+
+    from rnntool.config import cores
+
+    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
+    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; %(default)s by default")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads or cores())
+    torch.set_flush_denormal(True)
+    return options
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

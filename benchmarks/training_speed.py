@@ -18,9 +18,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from timing import in_turn, ratio, show
+from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import TagSettings, cores
+from rnntool.config import TagSettings
 from rnntool.tasks import TagTask
 from rnntool.tasks.reading import read_all
 from rnntool.training.batching import Shuffled
@@ -70,18 +70,12 @@ def bare(task: TagTask, rounds: Iterator[Shuffled]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    import torch
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", metavar="FILE.conllu", help="sentences with tags")
     parser.add_argument("--sentences", type=int, default=2000, help="of them; %(default)s by default")
-    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; %(default)s by default")
     parser.add_argument("--neighbours", type=float, default=TagSettings.neighbours, metavar="WEIGHT",
                         help="of that objective; %(default)s, training's own, by default, 0 leaves it out")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads or cores())
-    torch.set_flush_denormal(True)
+    options = parse_training(parser, repeats=3)
     settings = TagSettings(epochs=1, neighbours=options.neighbours)
     records = read_all(TagTask, [options.file], format="conllu", settings=settings, errors="strict",
                        say=lambda message: None)[: options.sentences]
