@@ -12,7 +12,9 @@ import numpy.typing as npt
 from rnntool.errors import UsageError
 from rnntool.numerics import Floats, Ints
 
-CACHED = 1 << 13  # probabilities looked at together: the processor's caches hold them
+CACHED = 1 << 17  # probabilities looked at together: the processor's caches hold them
+RUN = 128  # probabilities that are added up before it is known which of them is drawn
+GROUPS = 512  # of probabilities, of which the largest one is looked at
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
 
 
@@ -112,65 +114,89 @@ def _draw(mass: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.
 
     The probabilities need not sum to one. They are laid side by side in the order of their ids.
     """
-    ids = None
-    size = mass.shape[1]
-    if 0 < sampling.top_k < size:
-        least = np.partition(mass, size - sampling.top_k, axis=-1)[:, size - sampling.top_k, None]
-        keep = _largest(mass, least, np.array([[sampling.top_k]]))
-        ids = np.nonzero(keep)[1].reshape(len(mass), sampling.top_k)
-        mass = mass[keep].reshape(ids.shape)
+    if 0 < sampling.top_k < mass.shape[1]:
+        mass = np.where(_top(mass, sampling.top_k), mass, 0)
     if sampling.top_p < 1:
         mass = np.where(_nucleus(mass, sampling.top_p), mass, 0)
     if sampling.min_p > 0:
         mass = np.where(mass >= sampling.min_p * mass.max(axis=-1, keepdims=True), mass, 0)
     if sampling.typical < 1:
         mass = np.where(_nearest(_oddity(mass), mass, sampling.typical), mass, 0)
-    cumulative = np.cumsum(mass, axis=-1, dtype=np.float64)
-    totals = cumulative[:, -1]
-    # rounding up must not lead past the end
-    aims = np.minimum(uniforms * totals, np.nextafter(totals, 0))
-    places: npt.NDArray[np.intp] = (cumulative > aims[:, None]).argmax(axis=-1)
-    if ids is not None:
-        places = ids[np.arange(len(ids)), places]
+    return _reached(mass, uniforms)
+
+
+def _reached(mass: Floats, shares: Floats | float) -> npt.NDArray[np.intp]:
+    """The entries (B,) by which `shares` (B,) of each row's mass (B, V) are held, added up from the left.
+
+    Of many entries not all are added up one after the other: first the run of them is found, then the entry.
+    """
+    rows, size = mass.shape
+    if size <= 4 * RUN:
+        ends = np.cumsum(mass, axis=-1, dtype=np.float64)
+        return _first(ends, shares * ends[:, -1])
+    whole = size // RUN * RUN
+    runs = mass[:, :whole].reshape(rows, -1, RUN).sum(axis=-1)  # (B, V / RUN), fast as cumulative sums aren't
+    runs = np.concatenate([runs, mass[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
+    ends = np.cumsum(runs, axis=-1, dtype=np.float64)
+    aims = shares * ends[:, -1]
+    run = _first(ends, aims)
+    aims -= np.where(run > 0, ends[np.arange(rows), run - 1], 0)
+    ids = run[:, None] * RUN + np.arange(RUN)
+    inside = np.where(ids < size, np.take_along_axis(mass, np.minimum(ids, size - 1), axis=-1), 0)
+    return run * RUN + _first(np.cumsum(inside, axis=-1, dtype=np.float64), aims)
+
+
+def _first(ends: npt.NDArray[np.float64], aims: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Where rows (B, N) that rise first reach `aims` (B,) and are above 0; their ends, were aims beyond."""
+    below = np.nextafter(np.minimum(aims, ends[:, -1]), 0)
+    places: npt.NDArray[np.intp] = (ends > below[:, None]).argmax(axis=-1)
     return places
 
 
-def _largest(mass: Floats, least: Floats, counts: Ints) -> npt.NDArray[np.bool_]:
-    """The `counts` (B, 1) largest of each row (B, V), the last of which is `least` (B, 1).
-
-    Of equal ones the lower ids stay.
-    """
-    keep, tied = mass > least, mass == least
-    room = counts - np.count_nonzero(keep, axis=-1)[:, None]
-    if (np.count_nonzero(tied, axis=-1)[:, None] > room).any():
-        tied &= np.cumsum(tied, axis=-1) <= room
-    keep |= tied
-    return keep
+def _top(mass: Floats, count: int) -> npt.NDArray[np.bool_]:
+    """The `count` largest of each row (B, V); of equal ones the lower ids."""
+    size = mass.shape[1]
+    if size // GROUPS < 4 or count > GROUPS:
+        return _largest(mass, np.partition(mass, size - count, axis=-1)[:, size - count], count)
+    # The largest of each of many groups: `count` of them are among all that are not below the last of these.
+    deep = size // GROUPS * GROUPS
+    peaks = mass[:, :deep].reshape(len(mass), -1, GROUPS).max(axis=1)
+    rest = mass[:, deep:]
+    np.maximum(peaks[:, : rest.shape[1]], rest, out=peaks[:, : rest.shape[1]])
+    bounds = np.partition(peaks, GROUPS - count, axis=-1)[:, GROUPS - count, None]
+    least = [np.partition(row[row >= bound], -count)[-count] for row, bound in zip(mass, bounds, strict=True)]
+    return _largest(mass, np.array(least), count)
 
 
 def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
     """The fewest of the largest of each row (B, V) that hold `share` of its mass."""
-    size = mass.shape[1]
-    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
-    # Sort only what may stay. All the others hold less than (1 - share) / 2, whatever the rounding.
-    most = int(np.count_nonzero(mass >= (1 - share) / 2 * totals / size, axis=-1).max())
-    falling = np.partition(mass, size - most, axis=-1)[:, size - most :] if most < size else mass.copy()
-    falling.sort(axis=-1)
-    falling = falling[:, ::-1]
-    held = np.cumsum(falling, axis=-1, dtype=np.float64)
-    place = _place(held, share * totals)
-    return _largest(mass, np.take_along_axis(falling, place, axis=-1), place + 1)
+    falling = np.sort(mass, axis=-1)[:, ::-1]
+    places = _reached(falling, share)
+    return _largest(mass, falling[np.arange(len(mass)), places], places + 1)
+
+
+def _largest(mass: Floats, least: Floats, counts: Ints | int) -> npt.NDArray[np.bool_]:
+    """The `counts` (B,) largest of each row (B, V), the last of which is `least` (B,).
+
+    Of equal ones the lower ids stay.
+    """
+    keep: npt.NDArray[np.bool_] = mass >= least[:, None]
+    over = np.count_nonzero(keep, axis=-1) - counts  # (B,), ties that have to go
+    for row in np.flatnonzero(over):
+        tied = np.flatnonzero(mass[row] == least[row])
+        keep[row, tied[-over[row] :]] = False
+    return keep
 
 
 def _nearest(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
     """The fewest of smallest key (B, V) that hold `share` of a row's mass; of equals the lower ids."""
-    wanted = share * mass.sum(axis=-1, keepdims=True, dtype=np.float64)  # (B, 1)
     order = np.argsort(keys, axis=-1)  # much faster than a stable sort
-    held = np.cumsum(np.take_along_axis(mass, order, axis=-1), axis=-1, dtype=np.float64)
-    last_ids = np.take_along_axis(order, _place(held, wanted), axis=-1)
-    last = np.take_along_axis(keys, last_ids, axis=-1)  # (B, 1)
+    rows = np.arange(len(keys))
+    places = _reached(np.take_along_axis(mass, order, axis=-1), share)
+    last = keys[rows, order[rows, places]][:, None]
     keep, tied = keys < last, keys == last
     if np.count_nonzero(tied) > len(tied):
+        wanted = share * mass.sum(axis=-1, keepdims=True, dtype=np.float64)
         below = np.where(keep, mass, 0).sum(axis=-1, keepdims=True, dtype=np.float64)
         before = np.cumsum(np.where(tied, mass, 0), axis=-1, dtype=np.float64) - mass
         tied &= below + before < wanted
@@ -178,17 +204,11 @@ def _nearest(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
     return keep
 
 
-def _place(held: Floats, wanted: Floats) -> Ints:
-    """Where in what is held (B, V), which rises, `wanted` (B, 1) is reached: (B, 1), at the end at last."""
-    place: Ints = np.count_nonzero(held[:, :-1] < wanted, axis=-1)[:, None]
-    return place
-
-
 def _oddity(mass: Floats) -> Floats:
     """How far each entry's surprisal (B, V) is from the entropy of its row, in nats; inf without mass."""
-    totals = mass.sum(axis=-1, keepdims=True, dtype=np.float64)
+    totals = mass.sum(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        surprisals = np.log(totals) - np.log(mass, dtype=np.float64)  # (B, V)
+        surprisals = np.log(totals) - np.log(mass)  # (B, V)
         entropy = np.where(mass > 0, mass * surprisals, 0).sum(axis=-1, keepdims=True) / totals
     oddity: Floats = np.abs(surprisals - entropy)
     return oddity

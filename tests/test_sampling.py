@@ -119,6 +119,20 @@ def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
     np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want, atol=len(probs) / n)
 
 
+@pytest.mark.parametrize("sampling", [
+    Sampling(), Sampling(temperature=0.6), Sampling(top_k=40), Sampling(top_k=700), Sampling(top_p=0.8),
+    Sampling(min_p=0.05), Sampling(typical=0.7), Sampling(top_k=300, top_p=0.9, typical=0.8)])
+@pytest.mark.parametrize("size", [513, 2048, 3001])
+def test_large_vocabularies_are_as_exact(size: int, sampling: Sampling) -> None:
+    rng = np.random.default_rng(size)
+    probs = rng.dirichlet(np.full(size, 0.3))
+    grid = (np.arange(1000) + 0.5) / 1000
+    ids, _ = sample(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), grid, sampling)
+    want = cut(probs + 1e-30, sampling)
+    assert (want[ids] > 0).all()
+    assert (ids != np.searchsorted(np.cumsum(want), grid)).sum() <= 1  # rounding
+
+
 def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
     probs = np.array([[0.5, *[0.5 / 40] * 40]])  # the entropy is 2.5 nats, far from the first one's 0.7
     grid = np.linspace(0, 1, 200, endpoint=False)
