@@ -99,20 +99,21 @@ def _encoder(
         lengths = g.input("lengths", INT32, ["batch"])
         types = _word_types(g, encoder.input)
         first, context = layers[0], encoder.input.context
-        if isinstance(first, Layer) and first.ahead.name in STEPS and context is None:
-            x = _layer_of_words(g, first, types, lengths, "layer.0")
+        around = _context(g, context) if context is not None else []
+        if isinstance(first, Layer) and first.ahead.name in STEPS:
+            x = _layer_of_words(g, first, types, encoder.input.type_size, around, lengths, "layer.0")
             ends.append([])
         else:
             x = _of_words(g, types, encoder.input.type_size, 1)[0]
-            if context is not None:
-                x = g.add("Concat", x, *_context(g, context), axis=2)
+            if around:
+                x = g.add("Concat", x, *around, axis=2)
     for i, layer in enumerate(layers[len(ends) :], len(ends)):
         state = None
         if states:
             state = [g.input(name, FLOAT, [1, "batch", size]) for name, size in states[i].items()]
         end: list[str] = []
         if isinstance(layer, Layer):
-            x, _, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
+            x, end = _layer(g, layer, x, lengths, f"layer.{i}", state)
         elif isinstance(layer, Window):
             x, end = _window(g, layer, x, lengths, f"layer.{i}", state)
         else:
@@ -152,8 +153,10 @@ def _word_types(g: Graph, module: WordInput) -> str:
             parts.append(_character_lstm(g, module.characters, chars, lengths))
     if module.affixes is not None:
         affixes = g.input("type_affixes", INT64, ["types", "affixes"])
-        rows = g.add("Gather", g.weight(module.affixes.weight, "affixes"), affixes)
-        parts.append(g.add("ReduceSum", rows, g.constant([1]), keepdims=0))
+        # Summed over the first axis a type is the same to the last bit, alone and among others.
+        affixes = g.add("Transpose", affixes, perm=[1, 0])
+        rows = g.add("Gather", g.weight(module.affixes.weight, "affixes"), affixes)  # (K, U, A)
+        parts.append(g.add("ReduceSum", rows, g.constant([0]), keepdims=0))
     if module.vectors is not None:
         vectors = g.input("type_vectors", INT64, ["types"])
         parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
@@ -180,11 +183,13 @@ def _of_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
     return found
 
 
-def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str) -> str:
-    """States (T, B, D) of a recurrent layer over words, whose vectors (U, I) are those of `types`.
+def _layer_of_words(
+    g: Graph, layer: Layer, types: str, size: int, context: list[str], lengths: str, name: str
+) -> str:
+    """States (T, B, D) of a recurrent layer over words, whose vectors (U, size) are those of `types`.
 
-    What the gates get of a word depends on its type alone, so it is computed once a type, as the type's
-    vector is, and kept in its place. A step is then the recurrence and no more.
+    What the gates get of a word's type is computed once a type, as the type's vector is, and kept in its
+    place. What they get of its `context` (T, B, ·) is added, and a step is the recurrence and no more.
     """
     cells = [layer.ahead] + ([layer.back] if layer.back is not None else [])
     weights = [_cell_weights(cell, OPERATORS[cell.name]) for cell in cells]
@@ -192,9 +197,15 @@ def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str)
     # The reset gate of a GRU scales the recurrent bias, so that one is added in each step.
     apart = layer.ahead.name == "gru"
     b = [biases.reshape(2, gates)[: 1 if apart else 2].sum(axis=0) for _, _, biases in weights]
-    w = g.weight(np.concatenate([w for w, _, _ in weights]).T, f"{name}.w")  # (I, directions * G*H)
-    types = g.add("Add", g.add("MatMul", types, w), g.weight(np.concatenate(b), f"{name}.b"))
+    of_types = np.concatenate([w[:, :size] for w, _, _ in weights]).T  # (size, directions * G*H)
+    types = g.add("MatMul", types, g.weight(of_types, f"{name}.w"))
+    types = g.add("Add", types, g.weight(np.concatenate(b), f"{name}.b"))
     x = _of_words(g, types, gates, len(cells))
+    if context:
+        around = g.add("Concat", *context, axis=2)
+        for i, (w, _, _) in enumerate(weights):
+            of_context = g.add("MatMul", around, g.weight(w[:, size:].T, f"{name}.{i}.context"))
+            x[i] = g.add("Add", x[i], of_context)
     real = g.add("Unsqueeze", g.add("Cast", g.time_mask(x[0], 0, lengths), to=FLOAT), g.constant([2]))
     zeros = g.add("Squeeze", g.zeros(x[0], 1, hidden), g.constant([0]))
     ys = []
@@ -205,7 +216,7 @@ def _layer_of_words(g: Graph, layer: Layer, types: str, lengths: str, name: str)
         sequences = [(x[i], FLOAT), (real, FLOAT)] if i else [(x[i], FLOAT)]
         states = [zeros] * len(CELLS[cell.name].states)
         ys.append(g.scan(step, states, sequences, hidden, backwards=i == 1)[0])
-    return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0]
+    return g.add("Concat", *ys, axis=2)
 
 
 def _step_of_words(g: Graph, state: list[str], rows: list[str], *, cell: str, r: str, b: str) -> list[str]:
@@ -260,8 +271,7 @@ def _context(g: Graph, module: CharacterContext) -> list[str]:
         states = x
         for i, layer in enumerate(encoder.layers if encoder is not None else ()):
             assert isinstance(layer, Layer)
-            states, _, _ = _layer(
-                g, layer, states, lengths, f"context.{name}.{i}", None, turned=name == "back")
+            states, _ = _layer(g, layer, states, lengths, f"context.{name}.{i}", None, turned=name == "back")
         if encoder is not None:
             found.append(g.at(states, g.input(place, INT64, ["time", "batch"]), encoder.output_size))
     return found
@@ -286,14 +296,14 @@ def _character_cnn(g: Graph, module: CharacterCNN, chars: str, lengths: str) -> 
 def _character_lstm(g: Graph, module: CharacterLSTM, chars: str, lengths: str) -> str:
     embedded = g.add("Gather", g.weight(module.embedding.weight, "char_embedding"), chars)  # (U, C, E)
     x = g.add("Transpose", embedded, perm=[1, 0, 2])
-    _, last, _ = _layer(g, module.layer, x, lengths, "characters", None)
-    return last
+    _, (last, _) = _layer(g, module.layer, x, lengths, "characters", None)  # (directions, U, H)
+    return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.constant([0, -1]))
 
 
 def _layer(
     g: Graph, layer: Layer, x: str, lengths: str, name: str, state: list[str] | None, *, turned: bool = False
-) -> tuple[str, str, list[str]]:
-    """States (T, B, D), last states (B, D) and end states (1, B, H) of one recurrent layer.
+) -> tuple[str, list[str]]:
+    """States (T, B, D) and end states (directions, B, H) of one recurrent layer.
 
     With `turned`, its one direction reads from right to left.
     """
@@ -314,31 +324,27 @@ def _layer(
         **attributes,
     )
     y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)
-    last = g.add("Reshape", g.add("Transpose", ends[0], perm=[1, 0, 2]), g.constant([0, -1]))  # (dirs, B, H)
-    return y, last, ends
+    return y, ends
 
 
 def _scanned_layer(
     g: Graph, cells: list[Cell], x: str, lengths: str, name: str, state: list[str] | None, *, turned: bool
-) -> tuple[str, str, list[str]]:
+) -> tuple[str, list[str]]:
     """As `_layer`, of cells that ONNX has no operator for.
 
     A step at padding leaves the state as it is. So the state behind the last step is that of each row's own
     end, and a scan from the end on comes to a row's last token with zeros.
     """
     real = g.add("Unsqueeze", g.time_mask(x, 0, lengths), g.constant([2]))  # (T, B, 1) bool
-    ys, lasts, ends = [], [], []
+    ys, ends = [], []
     for cell, way in zip(cells, ("back",) if turned else ("ahead", "back"), strict=False):
         start = state or [g.zeros(x, 1, cell.hidden)] * (2 if isinstance(cell.kernel, Mogrifier) else 1)
         start = [g.add("Squeeze", part, g.constant([0])) for part in start]  # (B, H)
         scan = _mogrifier if isinstance(cell.kernel, Mogrifier) else _min_gru
         y, end = scan(g, cell, x, real, start, f"{name}.{way}", way == "back")
         ys.append(y)
-        lasts.append(end[0])
         ends.append([g.add("Unsqueeze", part, g.constant([0])) for part in end])
-    if len(cells) == 1:
-        return ys[0], lasts[0], ends[0]
-    return g.add("Concat", *ys, axis=2), g.add("Concat", *lasts, axis=1), ends[0]
+    return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0], ends[0]
 
 
 def _mogrifier(
