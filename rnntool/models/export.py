@@ -160,7 +160,7 @@ def _word_types(g: Graph, module: WordInput) -> str:
     if module.vectors is not None:
         vectors = g.input("type_vectors", INT64, ["types"])
         parts.append(g.add("Gather", g.weight(module.vectors.weight, "vectors"), vectors))
-    return g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    return g.add("Concat", *parts, axis=1)
 
 
 def _of_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
