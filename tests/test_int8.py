@@ -1,4 +1,4 @@
-"""Graphs in 8 bits: in language models what stands elsewhere in a batch changes nothing by its rounding."""
+"""Graphs in 8 bits: what stands elsewhere in a batch changes nothing, not by its rounding either."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from numpy.typing import NDArray
 
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.models import export
-from rnntool.models.encoder import EncoderConfig
+from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
 
@@ -25,8 +26,11 @@ ENCODERS = {
 
 def engines(encoder: EncoderConfig, folder: Path, *, tied: bool) -> tuple[OnnxEngine, OnnxEngine]:
     """The graph in float32 and in 8 bits of a network with weights far from their starting values."""
+    return both(encoder, HeadConfig(kind="lm", outputs=VOCABULARY, tied=tied), folder)
+
+
+def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEngine, OnnxEngine]:
     torch.manual_seed(3)
-    head = HeadConfig(kind="lm", outputs=VOCABULARY, tied=tied)
     network = Network(NetworkConfig(encoder=encoder, head=head)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -87,3 +91,69 @@ def test_the_results_stay_near(encoder: str, tied: bool, tmp_path: Path) -> None
     arrays = {"tokens": tokens, "lengths": np.full(6, 9, np.int32), "targets": tokens}
     want, have = (engine.run(arrays | engine.initial_state(6))["logits"] for engine in (exact, rounded))
     assert abs(have - want).max() < 0.05 * np.ptp(want)
+
+
+# --- Taggers and classifiers -------------------------------------------------------------------------------
+
+SIZES: dict[str, Any] = {"vocabulary": VOCABULARY, "embed": 12, "hidden": 10}
+SPELLED = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=8, affix_buckets=32,
+                     affix_embed=6, vector_rows=7, vector_size=3)
+CHARACTERS = WordConfig(chars="lstm", char_vocabulary=20, char_embed=5, char_hidden=8)
+CONTEXT = EncoderConfig(vocabulary=VOCABULARY, embed=7, hidden=11, layers=2)
+TAG = HeadConfig(kind="tag", outputs=6, crf=True)
+CLASSIFY = HeadConfig(kind="classify", outputs=6, pooling="last+mean+max+attention")
+READERS = {
+    "tagger": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, layers=3)),
+    "one-direction": (TAG, EncoderConfig(**SIZES, word=SPELLED, layers=2)),
+    "characters": (TAG, EncoderConfig(**SIZES, word=CHARACTERS, bidirectional=True)),
+    "context": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, layers=2, context=CONTEXT,
+                                   context_both=True)),
+    "gru": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="gru")),
+    "elman-relu": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="elman-relu")),
+    "mogrifier": (TAG, EncoderConfig(**SIZES, word=WordConfig(), bidirectional=True, cell="mogrifier")),
+    "mingru": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="mingru", layers=2)),
+    "classifier": (CLASSIFY, EncoderConfig(**SIZES, bidirectional=True, layers=2)),
+    "classifier-of-words": (CLASSIFY, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True)),
+    "bag": (CLASSIFY, EncoderConfig(**SIZES, word=SPELLED, kind="bag")),
+}
+
+
+def ragged(lengths: list[int]) -> dict[str, NDArray[Any]]:
+    """Arrays of a batch, with a character for each word and one between each two."""
+    rng = np.random.default_rng(0)
+    arrays = tiny.network_arrays(rng, lengths)
+    ends = np.minimum(2 * np.arange(max(lengths))[:, None] + 1, 2 * np.array(lengths))  # (T, B)
+    return arrays | {
+        "chars": rng.integers(0, VOCABULARY, (2 * max(lengths) + 1, len(lengths))),
+        "char_lengths": 2 * np.array(lengths, np.int32) + 1, "word_ends": ends, "word_starts": ends - 1,
+    }
+
+
+def row(arrays: dict[str, NDArray[Any]], which: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one row, with its own word types alone and no padding."""
+    length = arrays["lengths"][which]
+    own = {name: arrays[name][:length, [which]] for name in ("tokens", "words", "word_ends", "word_starts")}
+    own |= {name: arrays[name][[which]] for name in ("lengths", "char_lengths")}
+    own["chars"] = arrays["chars"][: 2 * length + 1, [which]]
+    types, words = np.unique(own["words"], return_inverse=True)
+    own["words"] = words.reshape(length, 1)
+    own |= {name: value[types] for name, value in arrays.items() if name.startswith("type_")}
+    own["type_chars"] = own["type_chars"][:, : own["type_char_lengths"].max()]
+    return own
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_a_tagger_or_classifier_says_does_not_depend_on_the_batch(name: str, tmp_path: Path) -> None:
+    head, encoder = READERS[name]
+    exact, engine = both(encoder, head, tmp_path)
+    lengths = [9, 2, 7, 1, 4, 9, 12]
+    arrays = ragged(lengths)
+    together, want = engine.run(arrays), exact.run(arrays)
+    for which, length in enumerate(lengths):
+        alone = engine.run(row(arrays, which))
+        if head.kind == "tag":
+            np.testing.assert_array_equal(together["emissions"][:length, which], alone["emissions"][:, 0])
+        else:
+            np.testing.assert_array_equal(together["logits"][which], alone["logits"][0])
+    for answer in {"emissions", "logits"} & want.keys():
+        assert abs(together[answer] - want[answer]).max() < 0.05 * np.ptp(want[answer])

@@ -44,6 +44,25 @@ def test_the_classifier_of_questions() -> None:
     assert [result.chosen for result in model.classify(questions)] == [["HUM"], ["NUM"], ["LOC"]]
 
 
+@pytest.mark.parametrize("name", ["en-pos", "en-ner"])
+def test_what_a_tagger_says_does_not_depend_on_the_batch(name: str) -> None:
+    sentences = [["The", "keys", "are", "mine", "."], ["?"], ["Anna", "Berg", "lives", "in", "York", "."],
+                 ["Oslo", "and", "Bergen", ","] * 20, ["keys", "?"]]
+    model = rnntool.load(name)
+    together = list(model.tag(sentences, probs=True))
+    for sentence, result in zip(sentences, together, strict=True):
+        assert next(model.tag([sentence], probs=True)).probs == result.probs
+        assert next(rnntool.load(name).tag([sentence], probs=True)).probs == result.probs
+
+
+def test_what_the_classifier_says_does_not_depend_on_the_batch() -> None:
+    model = rnntool.load("en-question")
+    questions = ["Who wrote Hamlet?", "How many legs has a spider?", "Where?", "What is " * 30 + "Oslo?"]
+    together = list(model.classify(questions))
+    for question, result in zip(questions, together, strict=True):
+        assert next(rnntool.load("en-question").classify([question])) == result
+
+
 def test_the_writer() -> None:
     model = rnntool.load("shakespeare")
     texts = ["ROMEO:\nO, she doth teach the torches to burn bright!", "ROMEO:\nxqzj vvw kkq jjx zzq"]
