@@ -20,6 +20,8 @@ from rnntool.models.network import Network, NetworkConfig
 VOCABULARY = 30
 ENCODERS = {
     "lstm": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=3),
+    "mogrifier": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=2, cell="mogrifier"),
+    "mingru": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=2, cell="mingru"),
     "window": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, kind="window", window=2),
 }
 

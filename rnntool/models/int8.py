@@ -22,7 +22,7 @@ SCALE, ZERO = np.float32(2 / 255), np.uint8(128)  # of numbers within -1 and 1
 EDGES = (1.0, -1.0)  # the states of the two units that an LSTM gets
 OPEN = 30.0  # a bias that opens a gate whole
 FAR = 20.0  # a cell whose state is an edge in float32, whatever a step adds
-TINIEST = 1e-30  # for rows and columns of zeros
+TINIEST = np.float32(1e-30)  # for rows and columns of zeros
 MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")  # leave the last axis as it is
 
 Nodes = list[onnx.NodeProto]
@@ -65,7 +65,7 @@ class _Weights:
         for node in graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
-        self.wide: dict[str, Blocks] = {}  # last axes that have edges, by the names of what was made with them
+        self.wide: dict[str, Blocks] = {}  # the last axes that have edges, by the outputs of their makers
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.tensors[name])
@@ -86,7 +86,7 @@ class _Weights:
 
     def rounded(self, name: str, value: NDArray[Any], *, axis: int) -> list[str]:
         """A weight in 8 bits: its integers, and their scales and zero points along all axes but this one."""
-        scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), np.float32(TINIEST))
+        scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), TINIEST)
         steps = np.rint(value / scales).astype(np.int8)
         zeros = np.zeros(scales.squeeze(axis).shape, np.int8)
         return self._parts(name, steps, scales.squeeze(axis), zeros)
@@ -95,7 +95,7 @@ class _Weights:
         """A weight in 8 bits that meets no matrix: its integers, with one scale and one zero point."""
         value = self[name]
         low, high = min(value.min(), 0.0), max(value.max(), 0.0)
-        scale = np.maximum(np.float32((high - low) / 255), np.float32(TINIEST))
+        scale = np.maximum(np.float32((high - low) / 255), TINIEST)
         zero = np.rint(-low / scale)
         return self._parts(name, (np.rint(value / scale) + zero).clip(0, 255).astype(np.uint8), scale,
                            np.uint8(zero))
@@ -147,8 +147,9 @@ def _squashed(body: onnx.GraphProto) -> bool:
 
 
 def _body(scan: onnx.NodeProto) -> onnx.GraphProto:
-    (body,) = (attribute.g for attribute in scan.attribute if attribute.name == "body")
-    return body
+    (body,) = (attribute for attribute in scan.attribute if attribute.name == "body")
+    graph: onnx.GraphProto = body.g
+    return graph
 
 
 def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
@@ -177,7 +178,7 @@ def _product(graph: _Weights, product: onnx.NodeProto, *, unit: bool) -> Nodes:
     after: Nodes = []
     scaled = out
     if not unit:
-        tiniest = graph.put("tiniest", np.float32(TINIEST))
+        tiniest = graph.put("tiniest", TINIEST)
         peak, scaled = f"{out}.peak", f"{out}.scaled"
         before = [helper.make_node("Abs", [x], [f"{out}.abs"]),
                   helper.make_node("ReduceMax", [f"{out}.abs"], [f"{out}.max"], axes=[-1]),
@@ -216,10 +217,9 @@ def _lstm(graph: _Weights, lstm: onnx.NodeProto, nodes: Nodes) -> Nodes:
     directions, size = len(graph[w]), hidden.i + len(EDGES)
     weights, scales = [], []
     for name, blocks in ((w, below), (r, own)):  # (directions, 4H, D) with the gates i, o, f, c
-        gates = graph[name].reshape(directions, 4, hidden.i, -1)
-        gates = _widened(_widened(gates, own, axis=2), blocks, axis=3)
-        gates = gates.reshape(directions, 4 * size, -1).transpose(0, 2, 1)
-        steps, *scaled = graph.rounded(name, gates, axis=1)
+        gates = _widened(graph[name].reshape(directions, 4, hidden.i, -1), own, axis=2)
+        matrices = _widened(gates, blocks, axis=3).reshape(directions, 4 * size, -1).transpose(0, 2, 1)
+        steps, *scaled = graph.rounded(name, matrices, axis=1)
         weights.append(steps)
         scales += scaled
     biases = graph[b].reshape(directions, 8, hidden.i)  # those of w, and those of r
@@ -297,12 +297,12 @@ def _edges_below(graph: _Weights, lstm: onnx.NodeProto, nodes: Nodes) -> Blocks:
     elif below.op_type == "Concat" and _within_one(graph, x) and _takes_edges(graph, x):
         columns = graph[lstm.input[1]].shape[2]
         shape, beside = f"{x}.shape", f"{x}.edges"
-        edges = graph.put("edges", np.array(EDGES, np.float32).reshape(1, 1, -1))
+        one = graph.put("edges", np.array(EDGES, np.float32).reshape(1, 1, -1))
         place = nodes.index(below)
         nodes[place:place] = [
             helper.make_node("Shape", [below.input[0]], [f"{x}.steps"], start=0, end=2),
             helper.make_node("Concat", [f"{x}.steps", graph.integers(1)], [shape], axis=0),
-            helper.make_node("Expand", [edges, shape], [beside]),
+            helper.make_node("Expand", [one, shape], [beside]),
         ]
         below.input.append(beside)
     else:
