@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rnntool.models.cells import CELLS, Cell
 from rnntool.models.encoder import (
+    CharacterCNN,
     Encoder,
     EncoderConfig,
     VariationalDropout,
@@ -220,3 +221,18 @@ def test_pretrained_vectors_are_not_learned() -> None:
     net = encoder(word=WORD)
     frozen = [name for name, p in net.named_parameters() if not p.requires_grad]
     assert frozen == ["input.vectors.weight"]
+
+
+def test_equal_maxima_share_the_gradient_of_characters() -> None:
+    torch.manual_seed(1)
+    network = CharacterCNN(WORD)
+    chars = torch.tensor([[5, 5, 5, 5, 5, 5], [5, 6, 7, 5, 6, 7], [8, 0, 0, 0, 0, 0]])  # the same run twice
+    lengths = torch.tensor([6, 6, 1])
+    upstream = torch.randn(3, WORD.char_hidden)  # of either sign
+    parameters = list(network.parameters())
+    got = torch.autograd.grad(network(chars, lengths), parameters, upstream)
+    embedded = network.embedding(chars) * (chars > 0)[..., None]
+    y = network.convolution(embedded.transpose(1, 2)).relu() * (chars > 0)[:, None]
+    want = torch.autograd.grad(y.amax(2), parameters, upstream)
+    for mine, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(mine, theirs)

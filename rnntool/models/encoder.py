@@ -292,8 +292,11 @@ class CharacterCNN(nn.Module):
         embedded = self.embedding(around) * there[..., None]  # padding embeds to zero, whatever row 0 became
         weight = self.convolution.weight.transpose(1, 2).flatten(1)  # (H, WIDTH * E)
         rows = functional.pad(embedded.flatten(1), (0, 0, 0, padding(len(embedded))))
-        y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)]  # (N, H)
-        return torch.segment_reduce(y.float(), "max", lengths=lengths.long()).relu()
+        y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)].float()  # (N, H)
+        # Not by `segment_reduce`, which gives each of several equal maxima the whole of a negative gradient
+        # (torch 2.13), and in bfloat16 many are equal.
+        word = torch.repeat_interleave(lengths)[:, None].expand_as(y)
+        return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")  # from 0: a ReLU
 
 
 class CharacterLSTM(nn.Module):
