@@ -153,14 +153,18 @@ class Lines:
         first = not self._taken
         if first:
             block = block.removeprefix(_BOM)
-        if first and self._errors == "strict" and _wide(block):
-            self._foreign(block, block.index(0), "it looks like UTF-16, convert it first")
+        if first and _wide(block):
+            self._fail(f"{self.name}:1: want UTF-8, found 0x00 at byte {block.index(0) + 1}; it looks like "
+                       "UTF-16, convert it first")
             return
         try:
-            text = block.decode("utf-8", self._errors)
+            text = block.decode("utf-8")
         except UnicodeDecodeError as e:
-            likely = (what for magic, what in _FOREIGN.items() if first and block.startswith(magic))
-            self._foreign(block, e.start, next(likely, "convert it, or see --encoding-errors replace"))
+            likely = next((what for magic, what in _FOREIGN.items() if first and block.startswith(magic)), "")
+            if likely or self._errors == "strict":
+                self._foreign(block, e.start, likely or "convert it, or see --encoding-errors replace")
+            else:
+                self._queue(block.decode("utf-8", self._errors))
         else:
             self._queue(text)
 
