@@ -44,3 +44,13 @@ def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> No
     assert ok(run("classify", "-m", classifier, question_file)).splitlines() == gold
     failed(run("classify", "-m", classifier, question_file, "--text-column", "body"), 3,
            f"{question_file}:1: want a column 'body'", "'text'", "--text-column")
+
+
+@pytest.mark.parametrize("lines", ["id\tbody\n1\twho sings ?\n", "__label__person who sings ?\n"])
+def test_a_column_of_what_has_none_is_an_error(lines: str, classifier: Path, run: Run) -> None:
+    done = run("classify", "-m", classifier, "--text-column", "body", input=lines)
+    found = "text" if lines.startswith("id") else "fasttext"
+    failed(done, 2, "<stdin>: --text-column: goes with files in tsv or csv or jsonl, "
+                    f"found {found}; leave it out, or see --from")
+    assert done.out == ""
+    assert ok(run("classify", "-m", classifier, "--text-column", "body", input="")) == ""

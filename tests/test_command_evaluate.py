@@ -202,3 +202,13 @@ def test_evaluate_says_another_scheme_aloud(ner: Path, ner_file: Path, tmp_path:
     file = tmp_path / "iobes.conll"
     file.write_text("ann S-PER\nsings O\nin O\nnew B-LOC\nyork E-LOC\n", "utf-8")
     assert run("evaluate", file, "-m", ner).err == f"rnntool: {file}: the tags are spans in IOBES\n"
+
+
+@pytest.mark.parametrize("option", ["--text-column", "--label-column"])
+def test_evaluate_knows_no_columns_in_fasttext_lines(
+    option: str, classifier: Path, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "in.ft").write_text("__label__person who sings ?\n__label__time when ?\n")
+    failed(run("evaluate", "in.ft", "-m", classifier, option, "body"), 2,
+           f"{option}: goes with files in tsv or csv or jsonl, found fasttext")
+    ok(run("evaluate", "in.ft", "-m", classifier))

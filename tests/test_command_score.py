@@ -67,3 +67,10 @@ def test_score_pairs(writer: Path, run: Run) -> None:
                       "by": {"UID": {"x": {"pairs": 1, "accuracy": 1.0}, "y": {"pairs": 1, "accuracy": 0.0}}}}
     failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: want 2 columns")
     failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
+
+
+def test_options_that_would_be_passed_over_are_errors(writer: Path, run: Run) -> None:
+    failed(run("score", "-m", writer, "--text-column", "body", input="id\tbody\n1\tthe baker\n"), 2,
+           "<stdin>: --text-column: goes with files in tsv or csv or jsonl, found text")
+    failed(run("score", "-m", writer, "--pairs", "--json", "--jsonl", input="the\ta\n"), 2,
+           "--json is one report and --jsonl an object for each pair; leave one out")

@@ -28,7 +28,8 @@ def run(
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings
     inputs = Inputs(files, "classify", lambda lines, found: task.read(lines, found, settings, targets=False),
-                    format=format, errors=encoding_errors, say=say, quiet=quiet)
+                    format=format, errors=encoding_errors, say=say, quiet=quiet,
+                    chosen=["text_column"] if text_column else [])
     choose = _chooser(top, threshold, none_label, multi_label=task.multi_label)
     several = task.multi_label or (top or 1) > 1
     header, footer = ("", "") if to != "html" else (explained_page.header, explained_page.footer)

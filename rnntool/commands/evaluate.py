@@ -20,7 +20,7 @@ from rnntool.model import Model
 from rnntool.streams import open_output
 from rnntool.tasks import LMTask, TagTask
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
-from rnntool.tasks.reading import Say, read_all
+from rnntool.tasks.reading import Say, check_formats, read_all
 
 SEED = 0  # of resamples and swaps: the same data gives the same report
 SHOWN = 10  # rows of a table that may be long; JSON has all
@@ -44,11 +44,14 @@ def run(
     if adaptive and not isinstance(task, LMTask):
         raise UsageError(f"--{next(iter(adaptive))}: want a language model, found {loaded.name} "
                          f"({task.name}); leave it out")
-    settings = task.settings.replace(**_columns(loaded, columns))
-    records = read_all(type(task), files, format=format, settings=settings, errors=encoding_errors, say=say)
+    chosen = _columns(loaded, columns)
+    formats: set[str] = set()
+    records = read_all(type(task), files, format=format, settings=task.settings.replace(**chosen),
+                       errors=encoding_errors, say=say, formats=formats)
     if not records:
         raise DataError(f"{', '.join(files)}: want records to evaluate on, found none; "
                         "give files that have some")
+    check_formats(formats, chosen, task.name)
     if isinstance(task, TagTask) and task.scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
         aloud = say if scheme == task.scheme else tell

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from rnntool import console
 from rnntool.formats import whole_record
 from rnntool.streams import Lines
-from rnntool.tasks.reading import Say, opened
+from rnntool.tasks.reading import Say, check_formats, opened
 
 
 class Inputs:
@@ -21,8 +21,9 @@ class Inputs:
 
     def __init__(
         self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *,
-        format: str | None, errors: str, say: Say, quiet: bool = False,
+        format: str | None, errors: str, say: Say, quiet: bool = False, chosen: Collection[str] = (),
     ) -> None:
+        """`chosen` are the settings that say how some formats are read, and that others know nothing of."""
         self.paths = paths
         self.kind = kind
         self.read = read
@@ -30,6 +31,7 @@ class Inputs:
         self.errors = errors
         self.say = say
         self.quiet = quiet
+        self.chosen = chosen
         self.format = format or ""
         self._ready: Callable[[], bool] = _always
 
@@ -40,6 +42,8 @@ class Inputs:
                 console.say("reading from the terminal, a line at a time; end with Ctrl-D")
             source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
             with source as (lines, found):
+                if self.chosen and lines.head():  # an empty input may be in any format
+                    check_formats({found}, self.chosen, self.kind, where=f"{lines.name}: ")
                 self.format = self.format or found
                 self._ready = partial(lines.ready, whole_record(found))
                 try:

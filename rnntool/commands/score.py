@@ -44,6 +44,8 @@ def run(
         raise UsageError("--columns names the two sentences of a pair; give --pairs, or --text-column")
     if (prefix or by) and not pairs:
         raise UsageError(f"{'--prefix' if prefix else '--by'} is for pairs; give --pairs")
+    if as_json and as_jsonl:
+        raise UsageError("--json is one report and --jsonl an object for each pair; leave one out")
     if as_json and not pairs:
         raise UsageError("--json is for the report of --pairs; give --jsonl for records")
     scorer = models.load(model, device=device, threads=threads)
@@ -59,8 +61,10 @@ def run(
                             "tokens are scored as the same unknown one")
             return
         settings = _settings(task, text_column, label_column, label)
+        columns_of = {"text_column": text_column, "label_column": label_column}
         inputs = Inputs(files, "lm", lambda lines, found: task.read(lines, found, settings, targets=False),
-                        format=format, errors=encoding_errors, say=say, quiet=quiet)
+                        format=format, errors=encoding_errors, say=say, quiet=quiet,
+                        chosen=[name for name, column in columns_of.items() if column])
         if per and not as_jsonl:
             out.write(HEADER)
         scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rnntool.config import flag
+from rnntool.errors import UsageError
 from rnntool.formats import guess_format
 from rnntool.streams import Lines, open_lines
 from rnntool.tasks.base import Task
 
 Say = Callable[[str], None]  # takes a sentence that --verbose shows
+TABLES = ("tsv", "csv", "jsonl")
+# settings that only some formats read
+READ_BY = {"text_column": TABLES, "label_column": TABLES, "unit": ("text",)}
 
 
 @contextmanager
@@ -45,3 +50,17 @@ def read_all(
     """All records of some files; see `read_each`."""
     return list(read_each(task, paths, format=format, settings=settings, errors=errors, say=say,
                           targets=targets, formats=formats))
+
+
+def check_formats(formats: Collection[str], chosen: Iterable[str], kind: str, *, where: str = "") -> None:
+    """Refuse settings that were chosen and say how to read formats that no file is in.
+
+    Of a language model, `label_column` also says that the labels of fastText lines are to be read.
+    """
+    for name in chosen:
+        reading = READ_BY.get(name)
+        if name == "label_column" and kind == "lm":
+            reading = (*TABLES, "fasttext")
+        if reading and not set(formats).intersection(reading):
+            raise UsageError(f"{where}{flag(name)}: goes with files in {' or '.join(reading)}, found "
+                             f"{' and '.join(sorted(formats))}; leave it out, or see --from")

@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import config
 from rnntool.config import LMSettings, Settings, TagSettings
 from rnntool.console import Stage
 from rnntool.errors import DataError, UsageError
@@ -23,14 +22,13 @@ from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.tasks import TASKS, LMTask, Task
-from rnntool.tasks.reading import Say, read_all, read_each
+from rnntool.tasks.reading import Say, check_formats, read_all, read_each
 from rnntool.training import transfer
 from rnntool.training.job import Job
 from rnntool.training.vectors import place_vectors
 
-# settings that only some formats read, and what they are where nobody chose
-TABLES = ("tsv", "csv", "jsonl")
-READ_BY = {"text_column": (None, TABLES), "label_column": (None, TABLES), "unit": ("line", ("text",))}
+# settings that only some formats read, as they are where nobody chose
+USUAL = {"text_column": None, "label_column": None, "unit": "line"}
 
 
 @dataclass(kw_only=True)
@@ -56,7 +54,8 @@ class Sources:
         if "raw" in places:  # in whatever format the file is
             raw = read_all(TASKS[job.task], [places["raw"]], format=None, settings=settings,
                            errors=job.encoding_errors, say=say, targets=False, formats=formats)
-        _check_formats(formats, settings)
+        chosen = [name for name, usual in USUAL.items() if getattr(settings, name, usual) != usual]
+        check_formats(formats, chosen, job.task)
         base = reader = None
         if settings.init:  # a network of words has no choice of tokens
             base = transfer.Base(settings.init, places["init"], getattr(settings, "tokenizer", "word"))
@@ -154,16 +153,6 @@ def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
     if not dev and (settings.patience or settings.schedule == "plateau"):
         raise UsageError(f"{watching}: want records for development to watch, found none; give --dev, or a "
                          "--dev-fraction of several records")
-
-
-def _check_formats(formats: set[str], settings: Settings) -> None:
-    """Refuse settings that say how to read formats that no file is in."""
-    for name, (usual, reading) in READ_BY.items():
-        if name == "label_column" and isinstance(settings, LMSettings):
-            reading = (*reading, "fasttext")  # which is to say that labels are to be learned
-        if getattr(settings, name, usual) != usual and not formats.intersection(reading):
-            raise UsageError(f"{config.flag(name)}: goes with files in {' or '.join(reading)}, found "
-                             f"{' and '.join(sorted(formats))}; leave it out, or see --from")
 
 
 def _fingerprint(records: Sequence[Any]) -> str:
