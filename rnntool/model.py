@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rnntool.sampling import Sampling
 
 ANSWERS = {"lm": ("logits", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}  # of the graph
-COMMANDS = {"lm": "generate or score", "classify": "classify", "tag": "tag"}
+COMMANDS = {"lm": "`generate` or `score`", "classify": "`classify`", "tag": "`tag`"}
 
 Item = TypeVar("Item")
 SomeTask = TypeVar("SomeTask", bound=Task[Any, Any, Any])
@@ -233,8 +233,8 @@ class Model:
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """The task, where it is of this kind; `ModelError` otherwise."""
         if not isinstance(self.task, kind):
-            raise ModelError(f"{self.folder}: is a model for `{COMMANDS[self.task.name]}` "
-                             f"({self.task.name}), want one for `{COMMANDS[kind.name]}`; see rnntool models")
+            raise ModelError(f"{self.folder}: is a model for {COMMANDS[self.task.name]}, want one for "
+                             f"{COMMANDS[kind.name]}; see rnntool models")
         return self.task
 
 

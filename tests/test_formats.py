@@ -836,14 +836,14 @@ def test_probabilities_need_a_place(format: str) -> None:
 
 
 def test_unknown_formats_are_refused_with_the_choices() -> None:
-    calls: list[tuple[Callable[[], object], tuple[str, ...]]] = [
-        (lambda: texts("", "html"), TEXT_FORMATS),
-        (lambda: pairs("", "text"), PAIR_FORMATS),
-        (lambda: sentences("", "inline"), SENTENCE_FORMATS),
-        (lambda: sentence_writer("tsv"), WRITE_FORMATS),
+    calls: list[tuple[Callable[[], object], str, tuple[str, ...]]] = [
+        (lambda: texts("", "html"), "--from", TEXT_FORMATS),
+        (lambda: pairs("", "text"), "--from", PAIR_FORMATS),
+        (lambda: sentences("", "inline"), "--from", SENTENCE_FORMATS),
+        (lambda: sentence_writer("tsv"), "--to", WRITE_FORMATS),
     ]
-    for call, known in calls:
-        with pytest.raises(UsageError, match=", ".join(known)):
+    for call, option, known in calls:
+        with pytest.raises(UsageError, match=f"^{option}: want one of {', '.join(known)}, found"):
             call()
 
 
@@ -883,6 +883,8 @@ def test_a_very_long_line_in_every_format() -> None:
         ("eng.train", "EU NNP I-NP I-ORG\r\nsays VBZ I-VP O\r\n\r\n", "tag", "conll"),
         ("a.train", "The DT\ncat NN\n\nsat VBD\n", "tag", "conll"),
         ("a.txt", "The\tdet\ncat\tnoun\nsa", "tag", "conll"),
+        ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "tag", "text"),
+        ("-", "Hà Nội\tNp\n", "tag", "conll"),
         ("a", "# sent_id = 1\n1\ta" + "\t_" * 8 + "\n", "tag", "conllu"),
     ],
 )

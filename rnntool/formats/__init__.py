@@ -56,7 +56,7 @@ def read_texts(
     keys in JSONL; the defaults are "text" and "label". Where `label_column` is None, labels need not be
     there. Raises UsageError on unknown names at once, DataError on bad lines as they are read.
     """
-    _known(format, TEXT_FORMATS)
+    _known(format, TEXT_FORMATS, "--from")
     if format == "text":
         return text.read(lines, unit)
     if format == "fasttext":
@@ -73,7 +73,7 @@ def read_pairs(
 
     `prefix` is the column of what stands before both.
     """
-    _known(format, PAIR_FORMATS)
+    _known(format, PAIR_FORMATS, "--from")
     if format == "jsonl":
         return jsonl.read_pairs(lines, columns, prefix)
     return tables.read_pairs(lines, format, columns, prefix)
@@ -93,7 +93,7 @@ def read_sentences(
     `split` gives the (start, end) characters of the words of a raw text. With `need_tags`, a format or a
     sentence without tags raises DataError.
     """
-    _known(format, SENTENCE_FORMATS)
+    _known(format, SENTENCE_FORMATS, "--from")
     columns = split_columns(column)
     if format == "conll":
         return conll.read(lines, columns, need_tags=need_tags)
@@ -117,7 +117,7 @@ def sentence_writer(format: str, *, column: str | None = None, probs: bool = Fal
     record and its `footer` after the last. One writer serves one output, whatever the number of inputs.
     Raises UsageError.
     """
-    _known(format, WRITE_FORMATS)
+    _known(format, WRITE_FORMATS, "--to")
     if format == "conll":
         return conll.Writer(len(split_columns(column)), probs=probs)
     if format == "conllu":
@@ -149,9 +149,9 @@ def whole_record(format: str) -> Callable[[Iterable[str]], bool]:
     return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole}.get(format, any)
 
 
-def _known(format: str, formats: tuple[str, ...]) -> None:
+def _known(format: str, formats: tuple[str, ...], option: str) -> None:
     if format not in formats:
-        raise UsageError(f"format: want one of {', '.join(formats)}, found {format!r}")
+        raise UsageError(f"{option}: want one of {', '.join(formats)}, found {format!r}")
 
 
 _EXTENSIONS = {
@@ -240,7 +240,9 @@ def _has_columns(rows: list[str]) -> bool:
     width = len(cells[0])
     if width < 2 or any(len(row) != width for row in cells):
         return False
-    if separator == "\t" or all(_IOB.fullmatch(row[-1]) for row in cells):
+    if separator == "\t":  # behind which a line of a table may have a sentence, but no tag is of two words
+        return not any(" " in row[-1].strip(" ") for row in cells)
+    if all(_IOB.fullmatch(row[-1]) for row in cells):
         return True
     # three lines or more, words in small letters, tags in capitals: nobody writes a text like that
     words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])
