@@ -318,12 +318,14 @@ def generate(
     stop: Annotated[str | None, typer.Option("--stop", metavar="TEXT", show_default=False,
                                              help="End before this text; --beam cuts what it found.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write each token as it comes.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples drawn side by side.")] = 64,
+    batch_size: Annotated[int | None, typer.Option(
+        "--batch-size", min=1, help="Samples drawn side by side.", show_default="64")] = None,
     copied: Annotated[str | None, typer.Option(
         "--copied", metavar="FILE", show_default=False,
         help="Say how much of the new text this text has word for word, such as that of training.")] = None,
-    copied_words: Annotated[int, typer.Option(
-        "--copied-words", metavar="N", min=1, help="Words in a row that count as copied.")] = 8,
+    copied_words: Annotated[int | None, typer.Option(
+        "--copied-words", metavar="N", min=1, help="Words in a row that count as copied.",
+        show_default="8")] = None,
     allow_unknown: Annotated[bool, typer.Option(
         "--allow-unknown", help="Take what the model never saw in a prompt as unknown.")] = False,
     with_log_probs: Annotated[bool, typer.Option(

@@ -77,7 +77,8 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
     (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: want"),
     (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
-    (["--stream", "--jsonl"], "--stream"),
+    (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
+    (["--copied-words", "3"], "give --copied FILE too"),
 ])  # fmt: skip
 def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
     failed(run("generate", "-m", writer, *options), 2, words)

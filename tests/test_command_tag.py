@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Run, bash, jsonl, ok
+from conftest import Run, bash, failed, jsonl, ok
 
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 TAGS = ["DET NOUN VERB PUNCT", "", "DET ADJ NOUN VERB DET NOUN PUNCT"]
@@ -35,6 +35,9 @@ def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
     assert len(first["probs"]) == 4
     assert [best["tags"] == first["tags"] for best in first["nbest"]] == [True, False]
     assert blank["tags"] == []
+    came_in = json.dumps({"tokens": first["tokens"]})
+    assert json.loads(ok(run("tag", "-m", tagger, "--nbest", "2", input=came_in)))["nbest"] == first["nbest"]
+    failed(run("tag", "-m", tagger, "--nbest", "2", input=LINES), 2, "--nbest: conll has no place")
     html = ok(run("tag", "-m", tagger, "-t", "html", input=LINES))
     HTMLParser().feed(html)
     assert html.startswith("<!DOCTYPE html>")

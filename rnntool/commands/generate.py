@@ -17,11 +17,14 @@ from rnntool.streams import open_lines, open_output
 from rnntool.tasks import LMTask
 from rnntool.tasks.reading import Say
 
+BATCH_SIZE = 64  # samples drawn side by side
+COPIED_WORDS = 8  # in a row
+
 
 def run(
     prompts: list[str], *, model: str, label: str | None, output: str | None, prompt_file: str | None, n: int,
-    sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int, beam: int,
-    min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int,
+    sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int | None, beam: int,
+    min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int | None,
     allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
     encoding_errors: str, device: str, threads: int, quiet: bool, say: Say, tell: Say,
 ) -> None:
@@ -31,6 +34,11 @@ def run(
     if stream and (beam or as_jsonl):
         whole = "--beam" if beam else "--jsonl"
         raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")
+    if stream and batch_size:
+        raise UsageError("--stream: writes one text after the other, none side by side; leave it or "
+                         "--batch-size out")
+    if copied_words and not copied:
+        raise UsageError("--copied-words: want --copied beside it, found it alone; give --copied FILE too")
     if beam and sampling != Sampling():
         raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
                          "--typical and --repetition-penalty out")
@@ -42,7 +50,7 @@ def run(
     source = None
     if copied:
         with open_lines(copied, errors=encoding_errors) as lines:
-            source = Source(lines, n=copied_words)
+            source = Source(lines, n=copied_words or COPIED_WORDS)
     copies, runs = 0, 0
     between = {"line": "\n", "paragraph": "\n\n", "document": "\n"}[task.settings.unit]
     with open_output(output) as out:
@@ -57,7 +65,7 @@ def run(
         samples = writer.generate(
             wanted, label=label, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens,
             sampling=sampling, no_repeat_ngram=no_repeat_ngram, beam=beam, stop=stop,
-            batch_size=1 if stream else batch_size, allow_unknown=allow_unknown,
+            batch_size=1 if stream else batch_size or BATCH_SIZE, allow_unknown=allow_unknown,
             watch=show if stream else None, ready=inputs.ready,
         )
         for sample in samples:
@@ -72,7 +80,7 @@ def run(
                 show(sample.prompt + sample.text + between)
     if source:
         has = f"{copied}: has {copies / runs:.1%} of the {runs:,} runs" if runs else "there is no run"
-        tell(f"{has} of {copied_words} words in the new text")
+        tell(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
 
 
 def _json(

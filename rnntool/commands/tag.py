@@ -28,10 +28,8 @@ def run(
     """Tag files, one record out for each record in."""
     tagger = models.load(model, device=device, threads=threads)
     task = tagger.require(TagTask)
-    if nbest and to != "jsonl":
-        raise UsageError("--nbest: only JSONL has a place for several sequences; give --jsonl")
     if to is not None:
-        _writer(task, to, to, column, probs)  # says at once what is wrong with it
+        _writer(task, to, to, column, probs, nbest)  # says at once what is wrong with it
     if scheme and not any(column.scheme for column in task.columns):
         raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
@@ -49,21 +47,23 @@ def run(
                                threshold=threshold, ready=inputs.ready, flush=out.flush)
         for sentence, result in tagged:
             if write is None:
-                write = _writer(task, to, inputs.format, column, probs)
+                write = _writer(task, to, inputs.format, column, probs, nbest)
                 out.write(write.header)
             out.write(write(sentence, result))
         if write is None:
-            write = _writer(task, to, inputs.format or "text", column, probs)
+            write = _writer(task, to, inputs.format or "text", column, probs, nbest)
             out.write(write.header)
         out.write(write.footer)
 
 
 def _writer(
-    task: TagTask, to: str | None, came_in: str, column: str | None, probs: bool
+    task: TagTask, to: str | None, came_in: str, column: str | None, probs: bool, nbest: int
 ) -> SentenceWriter:
     """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
     if to is None:
         to = "conll" if came_in == "text" or (came_in == "tokens" and probs) else came_in
+    if nbest and to != "jsonl":
+        raise UsageError(f"--nbest: {to} has no place for several sequences; give --jsonl")
     if column and to not in NAMED:
         raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
                          "jsonl")
