@@ -316,6 +316,26 @@ def test_random_scores_never_give_an_invalid_sequence(head: str, scheme: str) ->
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_abstaining_leaves_the_other_spans_as_they_were(scheme: str) -> None:
+    task = tag_task(NER, head="softmax")
+    emissions = np.random.default_rng(5).normal(size=(6, 200, len(task.labels))).astype(np.float32) * 2
+    records = [Sentence(["w"] * 6)] * 200
+    all_found = task.decode(records, {"emissions": emissions}, probs=True, scheme=scheme)
+    kept = task.decode(records, {"emissions": emissions}, probs=True, scheme=scheme, threshold=0.5)
+    respelt = 0
+    for before, after in zip(all_found, kept, strict=True):
+        assert before.probs == after.probs
+        assert before.probs is not None
+        assert spans(after.tags, scheme, strict=True) == [
+            span for span in spans(before.tags, scheme) if min(before.probs[span.start : span.end]) >= 0.5]
+        pairs = zip(before.tags, after.tags, strict=True)
+        changed = [(was, now) for was, now in pairs if now not in (was, "O")]
+        assert all((was[0], now[0]) == ("B", "I") for was, now in changed)
+        respelt += bool(changed)
+    assert (respelt > 0) == (scheme == "iob1")  # which writes B only behind a span of the label
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 def test_the_probability_of_a_tag_is_that_of_all_sequences_written_with_it(head: str, scheme: str) -> None:
     """Against the sum over all sequences, each written out; in IOB1 a tag hangs on the one before."""

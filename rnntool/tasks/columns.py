@@ -152,7 +152,7 @@ class TagColumn:
     def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
         """`O` for spans that hold a word less probable than `threshold`, `_` for other tags that are.
 
-        Spans are written in `scheme`.
+        Spans are written in `scheme`; those that stay are the same ones, though IOB1 may write them anew.
         """
         if not self.scheme:
             return [tag if p >= threshold else "_" for tag, p in zip(tags, probs, strict=True)]
