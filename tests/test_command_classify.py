@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_classify_lines(classifier: Path, run: Run) -> None:
         assert sum(probs) == pytest.approx(1, abs=2e-4)
     none = ok(run("classify", "-m", classifier, "--threshold", "1", "--none-label", "?", input=QUESTIONS))
     assert none == "?\n?\n?\n"
+
+
+def test_a_label_of_several_lines_stays_on_one(classifier: Path, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(classifier, tmp_path / "model")
+    labels = tmp_path / "model" / "labels.txt"
+    labels.write_text(labels.read_text("utf-8").replace("person", "some\\none\tor other"), "utf-8")
+    assert ok(run("classify", "-m", "model", input=QUESTIONS)).splitlines()[0] == "some one or other"
+    assert jsonl(ok(run("classify", "-m", "model", "--jsonl", input=QUESTIONS)))[0]["label"] == (
+        "some\none\tor other")
 
 
 def test_classify_jsonl_carries_the_fields(classifier: Path, run: Run, tmp_path: Path) -> None:

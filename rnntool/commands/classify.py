@@ -8,7 +8,7 @@ from typing import Any
 
 from rnntool import model as models
 from rnntool.commands.inputs import Inputs
-from rnntool.formats import Text, Weighed, explained_page
+from rnntool.formats import Text, Weighed, explained_page, one_line
 from rnntool.streams import open_output
 from rnntool.tasks import ClassifyTask
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified
@@ -73,11 +73,14 @@ def _chooser(
 
 
 def _line(labels: Ranked, words: Sequence[Weighed] | None, *, probs: bool) -> str:
-    """Labels, with their probabilities if wanted, and behind them all words with their weights."""
+    """Labels, with their probabilities if wanted, and behind them all words with their weights.
+
+    A label from JSONL may have a tab or a line break in it, which becomes a space.
+    """
     cells = [cell for name, p in labels for cell in ([name, f"{p:.4f}"] if probs else [name])]
     if words is not None:
         cells.append(" ".join(f"{word.token}({word.weight:+.3f})" for word in words))
-    return "\t".join(cells) + "\n"
+    return "\t".join(one_line(cells)) + "\n"
 
 
 def _json(record: Text, labels: Ranked, words: Sequence[Weighed] | None, *, several: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import conll, conllu, jsonl, tables, text
-from rnntool.formats.records import Judgement, Pair, Sentence, SentenceWriter, Tagged, Text, Weighed
+from rnntool.formats.records import Judgement, Pair, Sentence, SentenceWriter, Tagged, Text, Weighed, one_line
 from rnntool.formats.tables import read_judgements
 from rnntool.formats.text import explained_page
 from rnntool.streams import COMPRESSED, Lines
@@ -27,6 +27,7 @@ __all__ = [
     "Weighed",
     "explained_page",
     "guess_format",
+    "one_line",
     "read_judgements",
     "read_pairs",
     "read_sentences",
