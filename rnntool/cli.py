@@ -358,7 +358,7 @@ def generate(
     "echo 'To be, or not to be' | rnntool score",
     "rnntool score --per word essay.txt > surprisals.tsv",
     "rnntool score --pairs --json pairs.tsv",
-    "rnntool score --pairs --prefix prefix --columns right,wrong --by attractors agreement.tsv",
+    "rnntool score --pairs --prefix prefix --columns good,bad --by attractors agreement.tsv",
     "rnntool score -m reviewer --label-column label reviews.tsv",
 ))
 def score(

@@ -234,6 +234,7 @@ def test_agreement_by_attractors(writer: Path, run: Run) -> None:
                   input=AGREEMENT.split("\n", 1)[1])  # fmt: skip
     rows = [json.loads(line) for line in numbers.out.splitlines()]
     assert [row["right"] for row in rows] == [True] * 4
+    assert list(rows[0].items())[:3] == [("prefix", "the baker"), ("good", "sings"), ("bad", "bqk")]
     assert all(row["log_prob_bad"] < row["log_prob_good"] < 0 for row in rows)
 
 
@@ -263,6 +264,7 @@ def test_blimp_is_reported_by_its_own_groups(writer: Path, run: Run) -> None:
     (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "see --prefix"),
     (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: want a column 'nope'"),
     (["--pairs", "--columns", "2,3", "--by", "nope"], 3, "found no names"),
+    (["--pairs", "--columns", "right,wrong", "--jsonl"], 2, "--jsonl: writes 'right'"),
     (["--pairs", "--columns", "2,3", "--prefix", "9"], 3, "want at least 9 columns"),
 ])  # fmt: skip
 def test_pairs_usage(options: list[str], code: int, words: str, writer: Path, run: Run) -> None:

@@ -14,7 +14,7 @@ from rnntool import model as models
 from rnntool.commands.inputs import Inputs
 from rnntool.config import LMSettings
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import Text, read_pairs
+from rnntool.formats import Pair, Text, read_pairs
 from rnntool.model import Model
 from rnntool.streams import open_output
 from rnntool.tasks import LMTask
@@ -24,6 +24,7 @@ from rnntool.tasks.reading import Say
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # BLiMP's key for what a pair tests
 GROUPS = ("field", "linguistics_term", PHENOMENON)  # its keys from the broad to the fine
+ANSWERS = ("log_prob_good", "log_prob_bad", "right")  # keys that a pair gets
 
 
 def run(
@@ -48,6 +49,11 @@ def run(
         raise UsageError("--json is one report and --jsonl an object for each pair; leave one out")
     if as_json and not pairs:
         raise UsageError("--json is for the report of --pairs; give --jsonl for records")
+    named = ",".join(filter(None, (columns, prefix, by))).split(",")
+    taken = next((name for name in ANSWERS if name in named), None)
+    if as_jsonl and taken:
+        raise UsageError(f"--jsonl: writes {taken!r} for what the model says, found a column of that name; "
+                         "rename it")
     scorer = models.load(model, device=device, threads=threads)
     task = scorer.require(LMTask)
     with open_output(output) as out:
@@ -158,8 +164,8 @@ def _score_pairs(
                 have = ", ".join(map(repr, pair.fields or ())) or "no names"
                 raise DataError(f"{pair.place}: want a column {name!r} to report by, found {have}; see --by")
         if as_jsonl:
-            fields = dict(pair.fields) if pair.fields else {"good": pair.good, "bad": pair.bad}
-            fields |= {"log_prob_good": round(good, 6), "log_prob_bad": round(bad, 6), "right": right}
+            fields = dict(pair.fields) if pair.fields else _own_fields(pair)
+            fields |= zip(ANSWERS, (round(good, 6), round(bad, 6), right), strict=True)
             out.write(json.dumps(fields, ensure_ascii=False) + "\n")
     if not every.pairs:
         raise DataError("want pairs of sentences, found none; give two sentences a line with a tab between")
@@ -175,6 +181,12 @@ def _score_pairs(
         out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"
                        for name, table in tables.items() for value, tally in table.items())
     return unknown
+
+
+def _own_fields(pair: Pair) -> dict[str, Any]:
+    """What a pair from columns without names has."""
+    before = {} if pair.prefix is None else {"prefix": pair.prefix}
+    return {**before, "good": pair.good, "bad": pair.bad}
 
 
 @dataclass
