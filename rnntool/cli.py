@@ -579,7 +579,8 @@ def inspect_gradients(
         "--cells", metavar="CELL,…", show_default="elman,gru,lstm where there is no model",
         help=f"New networks of one layer, which read noise: {', '.join(config.CELL_NAMES)}.")] = None,
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps to go back.")] = 50,
-    hidden: Annotated[int, typer.Option("--hidden", metavar="N", min=1, help="Units of new networks.")] = 100,
+    hidden: Annotated[int | None, typer.Option(
+        "--hidden", metavar="N", min=1, help="Units of new networks.", show_default="100")] = None,
     texts: Annotated[int, typer.Option("--texts", metavar="N", min=1, help="Texts to average over.")] = 10,
     seed: Annotated[int, typer.Option(
         "--seed", min=0, max=config.MOST_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
@@ -607,8 +608,9 @@ def inspect_clusters(
     files: Files = None,
     words: Annotated[str | None, typer.Option(
         "--words", metavar="WORD,…", help="Words to cluster.", show_default=False)] = None,
-    top: Annotated[int, typer.Option(
-        "--top", metavar="N", min=2, max=500, help="Cluster the N most frequent words.")] = 30,
+    top: Annotated[int | None, typer.Option(
+        "--top", metavar="N", min=2, max=500, help="Cluster the N most frequent words.",
+        show_default="30")] = None,
     layer: Layer = None,
     output: Picture = None,
     from_: AsTraining = None,
@@ -695,8 +697,8 @@ def inspect_states(
     files: Files = None,
     units: Annotated[str | None, typer.Option(
         "--units", metavar="N,…", help="Units to show, from 0.", show_default=False)] = None,
-    top: Annotated[int, typer.Option(
-        "--top", metavar="K", min=1, help="Show the K units that vary most.")] = 5,
+    top: Annotated[int | None, typer.Option(
+        "--top", metavar="K", min=1, help="Show the K units that vary most.", show_default="5")] = None,
     layer: Layer = None,
     output: Picture = None,
     from_: AsTraining = None,

@@ -48,6 +48,11 @@ def chomp(line: str) -> str:
     return line
 
 
+def called(paths: Iterable[str | Path]) -> str:
+    """What messages call inputs, "-" being standard input."""
+    return ", ".join("<stdin>" if str(path) == "-" else str(path) for path in paths)
+
+
 class Lines:
     """Numbered decoded lines of one input, each with its own ending ("\\n", "\\r\\n", or none at the end).
 
@@ -203,9 +208,9 @@ def open_lines(path: str | Path, *, errors: str = "strict") -> Lines:
     the codec's error handler ("strict", "replace"). A missing or unreadable file or a folder raises
     DataError.
     """
+    name = called([path])
     if str(path) == "-":
-        return Lines(_stdin(), name="<stdin>", errors=errors)
-    name = str(path)
+        return Lines(_stdin(), name=name, errors=errors)
     codec = _codec(Path(path))
     try:
         raw = codec.open(path, "rb") if codec else io.FileIO(path, "rb")

@@ -57,6 +57,16 @@ def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
     failed(run("inspect", "gradients", "-m", "en-pos", input=TEXT), 4, "model.safetensors")
 
 
+@pytest.mark.parametrize(("command", "first", "second"), [
+    ("clusters", ["--words", "the,cat"], ["--top", "3"]), ("states", ["--units", "1"], ["--top", "3"]),
+    ("gradients", ["--hidden", "8"], []),
+])  # fmt: skip
+def test_options_that_would_be_passed_over(
+    command: str, first: list[str], second: list[str], writer: Path, run: Run
+) -> None:
+    failed(run("inspect", command, "-m", writer, *first, *second, input=TEXT), 2, first[0], "leave")
+
+
 def test_clusters_of_words(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
     tree = ok(run("inspect", "clusters", "-m", tagger, "--words", "the,baker,.", "-o", "tree.svg",
                   "--from", "tokens", input=TEXT))
@@ -123,7 +133,7 @@ def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
     assert report["tokens"] == [["t", 0, 1], ["h", 1, 2], ["e", 2, 3]]
     assert np.shape(report["units"]["3"]) == (3,)
     failed(run("inspect", "states", "-m", writer, "--units", "99", input=TEXT), 2, "0 to 15", "'99'")
-    failed(run("inspect", "states", "-m", writer, input=""), 3, "found none")
+    failed(run("inspect", "states", "-m", writer, input=""), 3, "<stdin>: want a text, found none")
 
 
 def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:

@@ -149,7 +149,7 @@ def test_a_planted_analogy_is_found() -> None:
 def test_neighbours_by_cosine() -> None:
     assert planted().neighbours("man", 1) == [("king", pytest.approx(2 / 6**0.5))]
     assert len(planted().neighbours("man", 99)) == 4
-    with pytest.raises(DataError, match="found 'kings'; spelled like it are 'king'"):
+    with pytest.raises(DataError, match="found 'kings'; spelled like it: 'king'"):
         planted().neighbours("kings", 2)
 
 

@@ -17,7 +17,7 @@ from rnntool.errors import DataError, UsageError
 from rnntool.formats import split_columns
 from rnntool.metrics import signature
 from rnntool.model import Model
-from rnntool.streams import open_output
+from rnntool.streams import called, open_output
 from rnntool.tasks import LMTask, TagTask
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
 from rnntool.tasks.reading import Say, check_formats, read_all
@@ -49,13 +49,13 @@ def run(
     records = read_all(type(task), files, format=format, settings=task.settings.replace(**chosen),
                        errors=encoding_errors, say=say, formats=formats)
     if not records:
-        raise DataError(f"{', '.join(files)}: want records to evaluate on, found none; "
+        raise DataError(f"{called(files)}: want records to evaluate on, found none; "
                         "give files that have some")
     check_formats(formats, chosen, task.name)
     if isinstance(task, TagTask) and task.scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
         aloud = say if scheme == task.scheme else tell
-        aloud(f"{', '.join(files)}: the tags are spans in {scheme.upper()}")
+        aloud(f"{called(files)}: the tags are spans in {scheme.upper()}")
     shared = task.shared_criterion(other.task, records) if other else None
 
     found = task.evaluate(loaded.engine, records, mistakes=errors)
@@ -124,7 +124,7 @@ def _warn(loaded: Model, found: Evaluation, files: Sequence[str], tell: Say) -> 
     unseen = found.report.get("unseen_labels", {})
     count, total = sum(unseen.values()), found.gold.total()
     if 2 * count > total:
-        tell(f"{', '.join(files)}: {count:,} of {total:,} labels are none that {loaded.name} knows: found "
+        tell(f"{called(files)}: {count:,} of {total:,} labels are none that {loaded.name} knows: found "
              f"{_some(unseen)}, but it knows {_some(found.known)}; see {flag(GOLD[loaded.task.name])}")
 
 

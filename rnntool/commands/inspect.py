@@ -20,20 +20,23 @@ from rnntool.formats import read_judgements
 from rnntool.model import Model
 from rnntool.reports import charts, clusters, gradients, picture, states
 from rnntool.reports.vectors import Agreement, Vectors, agreement
-from rnntool.streams import open_output
+from rnntool.streams import called, open_output
 from rnntool.tasks.base import excerpt
 from rnntool.tasks.reading import Say, opened
 from rnntool.tokenize import SPECIALS, UNK
 
 FRESH = ("elman", "gru", "lstm")  # what is compared where no model is given
+HIDDEN = 100  # units of new networks
+FREQUENT = 30  # words that are clustered
+VARYING = 5  # units that are shown
 MOST_TOKENS = 20_000  # of a text whose states are shown
 SHOWN = 10  # missing words that are listed
 AROUND = 12  # characters on each side of a token, for people to recognise it by
 
 
 def run_gradients(
-    files: list[str], *, model: list[str], cells: str | None, steps: int, hidden: int, texts: int, seed: int,
-    output: str | None, format: str | None, as_json: bool, encoding_errors: str, say: Say,
+    files: list[str], *, model: list[str], cells: str | None, steps: int, hidden: int | None, texts: int,
+    seed: int, output: str | None, format: str | None, as_json: bool, encoding_errors: str, say: Say,
 ) -> None:
     """How much of a gradient is left k steps back."""
     picture.check(output)
@@ -46,6 +49,9 @@ def run_gradients(
     if (cells and not fresh) or not set(fresh) <= set(CELL_NAMES):
         raise UsageError(
             f"--cells: want some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
+    if hidden is not None and not fresh:
+        raise UsageError("--hidden: is the size of new networks, found a trained one alone; give --cells, "
+                         "or leave it out")
     from rnntool.models.gradients import of_cell, of_network
     from rnntool.models.weights import load_network
 
@@ -56,10 +62,11 @@ def run_gradients(
         network = load_network(loaded.folder, loaded.config)
         curve = of_network(network, gradients.texts(loaded.task, records, steps=steps, count=texts))
         if not curve:
-            raise DataError(f"{', '.join(files)}: want texts of two tokens or more, found none")
+            raise DataError(f"{called(files)}: want texts of two tokens or more, found none; give "
+                            "longer ones")
         curves[name if loaded.name in curves else loaded.name] = curve
     for name in fresh:
-        curve = of_cell(name, size=hidden, steps=steps, texts=texts, seed=seed)
+        curve = of_cell(name, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed)
         curves[f"new {name}" if model else name] = curve
     reaches = {name: gradients.reach(curve) for name, curve in curves.items()}
     longest = max(map(len, curves.values()))
@@ -77,24 +84,26 @@ def run_gradients(
 
 
 def run_clusters(
-    files: list[str], *, model: str, words: str | None, top: int, layer: int | None, output: str | None,
-    format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
+    files: list[str], *, model: str, words: str | None, top: int | None, layer: int | None,
+    output: str | None, format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
 ) -> None:
     """The tree of words by their mean states."""
     picture.check(output)
+    if words and top:
+        raise UsageError("--top takes the most frequent words, --words those that it names; leave one out")
     loaded = models.load(model, threads=threads)
     reader = states.Reader(loaded, layer=layer, threads=threads)
     records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
     found = states.averages(reader(records), loaded.task)
-    names = list(found)[:top]
+    names = list(found)[: top or FREQUENT]
     if words:
         names = _parts(words.lower() if loaded.task.tokenizer.lower else words)
     missing = ", ".join(repr(name) for name in names if name not in found)
     if missing:
-        raise DataError(f"{', '.join(files)}: want a text with all of the words, found it without {missing}; "
+        raise DataError(f"{called(files)}: want a text with all of the words, found it without {missing}; "
                         "leave them out of --words")
     if len(names) < 2:
-        raise DataError(f"{', '.join(files)}: want two words or more to cluster, found {len(names)}; give "
+        raise DataError(f"{called(files)}: want two words or more to cluster, found {len(names)}; give "
                         + ("--words more of them" if words else "more text"))
     linkage = clusters.merges(np.stack([found[name][1] for name in names]))
     counts = [found[name][0] for name in names]
@@ -173,11 +182,14 @@ def _agreed(found: Agreement, report: dict[str, Any]) -> str:
 
 
 def run_states(
-    files: list[str], *, model: str, units: str | None, top: int, layer: int | None, output: str | None,
-    format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say, tell: Say,
+    files: list[str], *, model: str, units: str | None, top: int | None, layer: int | None,
+    output: str | None, format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
+    tell: Say,
 ) -> None:
     """The units that vary most along a text, and the text coloured by them."""
     picture.check(output)
+    if units and top:
+        raise UsageError("--top takes the units that vary most, --units those that it names; leave one out")
     loaded = models.load(model, threads=threads)
     reader = states.Reader(loaded, layer=layer, threads=threads)
     records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
@@ -189,9 +201,9 @@ def run_states(
             tell(f"looked at the first {size:,} tokens")
             break
     if not size:
-        raise DataError(f"{', '.join(files)}: want a text, found none")
+        raise DataError(f"{called(files)}: want a text, found none; give one that has words")
     read = states.joined(reads)
-    chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top)
+    chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top or VARYING)
     heads = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
     rows: list[tuple[str, ...]] = [heads]
     shares = {}

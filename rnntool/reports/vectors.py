@@ -37,7 +37,7 @@ class Vectors:
         if row is None:
             near = ", ".join(map(repr, get_close_matches(word, self.names, n=3)))
             raise DataError(f"{self.source}: want a word that it has a vector for, found {word!r}; "
-                            + (f"spelled like it are {near}" if near else "try another word"))
+                            + (f"spelled like it: {near}" if near else "try another word"))
         return row
 
     def nearest(
