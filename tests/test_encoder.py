@@ -227,7 +227,7 @@ def test_equal_maxima_share_the_gradient_of_characters() -> None:
     torch.manual_seed(1)
     network = CharacterCNN(WORD)
     chars = torch.tensor([[5, 5, 5, 5, 5, 5], [5, 6, 7, 5, 6, 7], [8, 0, 0, 0, 0, 0]])  # the same run twice
-    lengths = torch.tensor([6, 6, 1])
+    lengths = torch.tensor([6, 6, 1], dtype=torch.int32)
     upstream = torch.randn(3, WORD.char_hidden)  # of either sign
     parameters = list(network.parameters())
     got = torch.autograd.grad(network(chars, lengths), parameters, upstream)

@@ -295,7 +295,7 @@ class CharacterCNN(nn.Module):
         y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)].float()  # (N, H)
         # Not by `segment_reduce`, which gives each of several equal maxima the whole of a negative gradient
         # (torch 2.13), and in bfloat16 many are equal.
-        word = torch.repeat_interleave(lengths)[:, None].expand_as(y)
+        word = torch.repeat_interleave(lengths.long())[:, None].expand_as(y)
         return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")  # from 0: a ReLU
 
 
