@@ -30,14 +30,14 @@ _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # What a setting wants another one to be, or it has no effect: one of some values, anything (True), nothing
 # (False). `dev` are the files of --dev. Where a task has no such setting, nothing is wanted.
-Wanted = tuple[str, ...] | range | bool
-_RECURRENT: dict[str, Wanted] = {"encoder": ("rnn",)}
-_DIRECTED: dict[str, Wanted] = {"encoder": ("rnn", "window")}
-_LEARNED: dict[str, Wanted] = {"tokenizer": tuple(name for name in TOKENIZER_NAMES if name != "byte")}
-_OF_WORDS: dict[str, Wanted] = {"tokenizer": ("word",)}
-_OF_CHARACTERS: dict[str, Wanted] = {**_OF_WORDS, "chars": ("lstm", "cnn")}
-_OF_NEIGHBOURS: dict[str, Wanted] = {**_RECURRENT, **_OF_WORDS, "features": False}
-WANTED: dict[str, dict[str, Wanted]] = {
+Condition = tuple[str, ...] | range | bool
+_RECURRENT: dict[str, Condition] = {"encoder": ("rnn",)}
+_DIRECTED: dict[str, Condition] = {"encoder": ("rnn", "window")}
+_LEARNED: dict[str, Condition] = {"tokenizer": tuple(name for name in TOKENIZER_NAMES if name != "byte")}
+_OF_WORDS: dict[str, Condition] = {"tokenizer": ("word",)}
+_OF_CHARACTERS: dict[str, Condition] = {**_OF_WORDS, "chars": ("lstm", "cnn")}
+_OF_NEIGHBOURS: dict[str, Condition] = {**_RECURRENT, **_OF_WORDS, "features": False}
+CONDITIONS: dict[str, dict[str, Condition]] = {
     "cell": _RECURRENT,
     "weight_dropout": {**_RECURRENT, "cell": tuple(name for name in CELL_NAMES if name != "mingru")},
     "direction": _RECURRENT,
@@ -120,7 +120,7 @@ class Settings:
 
     usual_epochs: ClassVar[int] = 20
     least_steps: ClassVar[int] = 800  # where nobody says how many epochs
-    wanted: ClassVar[Mapping[str, Mapping[str, Wanted]]] = WANTED
+    conditions: ClassVar[Mapping[str, Mapping[str, Condition]]] = CONDITIONS
 
     encoder: str = option(
         "rnn", "What reads a text: a recurrent network, or a feed-forward one over a window of tokens "
@@ -326,7 +326,7 @@ class ClassifySettings(WordSettings):
     """Settings of `train classify`."""
 
     usual_epochs = 8
-    wanted = WANTED | {"min_count": _OF_WORDS}
+    conditions = CONDITIONS | {"min_count": _OF_WORDS}
 
     tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
     text_column: str | None = option(
@@ -460,7 +460,7 @@ def resolve(
 def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[str, Any]) -> None:
     """`UsageError` for the first setting of those `chosen` that has no effect where others are `values`."""
     for name in chosen:
-        for other, wanted in settings.wanted.get(name, {}).items():
+        for other, wanted in settings.conditions.get(name, {}).items():
             if not _asks(settings, name, values[name]) or other not in values:
                 continue
             value, flags = values[other], (flag(name), flag(other))

@@ -23,7 +23,7 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
 OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
              "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 TASKS = ("lm", "classify", "tag")
-WANTED: dict[str, type] = {  # keys of config.json that are read before a task or a network checks the rest
+CONFIG_KEYS: dict[str, type] = {  # those that are read before a task or a network checks the rest
     "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,
     "network.encoder.vocabulary": int, "network.encoder.layers": int, "network.encoder.hidden": int,
     "network.encoder.cell": str, "network.encoder.bidirectional": bool, "network.head.outputs": int,
@@ -89,7 +89,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config["format"] != FORMAT:
         raise ModelError(f"{path}: has format {config['format']!r}, this rnntool reads {FORMAT}; "
                          "use the rnntool that wrote it, or a newer one")
-    for key, kind in WANTED.items():
+    for key, kind in CONFIG_KEYS.items():
         value: Any = config
         for name in key.split("."):
             value = value.get(name) if isinstance(value, dict) else None

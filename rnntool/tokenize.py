@@ -20,10 +20,10 @@ from rnntool.tokenizers.base import (
     SPECIALS,
     SPLITS,
     UNK,
-    Settings,
     StreamDecoder,
     Token,
     Tokenizer,
+    TokenizerSettings,
     damaged,
 )
 from rnntool.tokenizers.listed import CharTokenizer, WordTokenizer, entries_of
@@ -83,8 +83,9 @@ def train(
     """
     if kind not in KINDS:
         raise UsageError(f"tokenizer: want one of {', '.join(KINDS)}, found {kind!r}")
-    settings = Settings(kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split,
-                         bare=bare, more=entries_of(base, kind))
+    settings = TokenizerSettings(
+        kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare,
+        more=entries_of(base, kind))
     if isinstance(base, SubwordTokenizer) and (base.kind, base.lower) == (kind, lower):
         for option, value, usual in (("--vocab-size", vocab_size, None), ("--min-count", min_count, 1)):
             if value != usual:

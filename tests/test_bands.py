@@ -22,10 +22,11 @@ from rnntool.formats import Text
 from rnntool.models import export
 from rnntool.models.bands import SHRINK, BandedEmbedding
 from rnntool.models.encoder import EncoderConfig
-from rnntool.models.heads import IGNORE, BandedLMHead, HeadConfig, LMHead
+from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.models.weights import load_network
 from rnntool.tasks import LMTask
+from rnntool.tasks.base import IGNORE
 from rnntool.training import design as training
 from rnntool.training.adaptive import Cache, Dynamic, cache_nats, dynamic_nats
 from rnntool.training.loop import Interrupted

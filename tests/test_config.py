@@ -86,7 +86,7 @@ def test_presets_go_with_every_choice(task: str, preset: str) -> None:
 
 def test_what_settings_want_can_be_had() -> None:
     names = {name for choices in CHOICES.values() for name in choices}
-    for name, wants in config.WANTED.items():
+    for name, wants in config.CONDITIONS.items():
         assert {name, *wants} - names <= {"dev"}
         for other, wanted in wants.items():
             for choices in CHOICES.values():

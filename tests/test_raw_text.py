@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from rnntool import model
 from rnntool.errors import DataError, UsageError
-from rnntool.models.heads import IGNORE, ClassifierHead, HeadConfig
+from rnntool.models.heads import ClassifierHead, HeadConfig
+from rnntool.tasks.base import IGNORE
 from rnntool.training.loop import Interrupted
 
 CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}

@@ -20,7 +20,7 @@ from rnntool.models.cells import CELLS, Cell, State
 from rnntool.models.shapes import padding
 from rnntool.tokenize import UNK
 
-Arrays = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]  # by name, as the arrays of a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ class Input(Protocol):
 
     output_size: int
 
-    def __call__(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
+    def __call__(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
         """Vectors of a batch."""
         ...
 
@@ -257,7 +257,7 @@ class TokenInput(nn.Module):
         self.token_dropout = config.token_dropout
         self.output_size = config.embed
 
-    def forward(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
+    def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
         """(T, B, embed)."""
         tokens = arrays["tokens"]
         if self.training and self.token_dropout:
@@ -337,7 +337,7 @@ class CharacterContext(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, arrays: Arrays) -> Tensor:
+    def forward(self, arrays: Tensors) -> Tensor:
         """(T, B, output_size) of `chars` (C, B); `word_starts` and `word_ends` (T, B) are steps of these."""
         chars, lengths = arrays["chars"], arrays["char_lengths"]
         states, _ = self.ahead({"tokens": chars, "lengths": lengths})
@@ -386,7 +386,7 @@ class WordInput(nn.Module):
             self.context = CharacterContext(config.context, both=config.context_both)
             self.output_size += self.context.output_size
 
-    def types(self, arrays: Arrays) -> Tensor:
+    def types(self, arrays: Tensors) -> Tensor:
         """(U, type_size): one vector for each word type of the batch."""
         tokens = arrays["type_tokens"]
         if self.training and self.token_dropout:
@@ -400,7 +400,7 @@ class WordInput(nn.Module):
             parts.append(self.vectors(arrays["type_vectors"]))
         return torch.cat([part.float() for part in parts], dim=-1)
 
-    def forward(self, arrays: Arrays, trace: Trace | None = None) -> Tensor:
+    def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
         """(T, B, output_size)."""
         words, types = arrays["words"], self.types(arrays)
         if trace is not None:
@@ -436,7 +436,7 @@ class Encoder(nn.Module):
         self.output_size = size
 
     def forward(
-        self, arrays: Arrays, states: list[State] | None = None, *, want_states: bool = False,
+        self, arrays: Tensors, states: list[State] | None = None, *, want_states: bool = False,
         trace: Trace | None = None,
     ) -> tuple[Tensor, list[State]]:
         """States (T, B, output_size) of a batch, and each layer's last state.

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from rnntool.models.bands import BandedEmbedding, within
 from rnntool.models.crf import CRF
-from rnntool.models.encoder import Arrays, last_states, time_mask
+from rnntool.models.encoder import Tensors, last_states, time_mask
 from rnntool.models.softmax import linear_cross_entropy
+from rnntool.tasks.base import IGNORE
 
 Outputs = dict[str, Tensor]
-IGNORE = -1  # target of a padded position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class LMHead(nn.Module):
         else:
             nn.init.uniform_(self.output.weight, -0.1, 0.1)
 
-    def forward(self, states: Tensor, arrays: Arrays, *, want_logits: bool = True) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, *, want_logits: bool = True) -> Outputs:
         """`logits` (T, B, V), where wanted, and `log_probs` (T, B) of `targets`, in nats; 0 at padding."""
         logits = self.logits(states).float()
         targets = arrays["targets"]
@@ -72,7 +72,7 @@ class LMHead(nn.Module):
         states = states if self.projection is None else self.projection(states)
         return functional.linear(states, self.weight, self.output.bias)
 
-    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""
         states = states if self.projection is None else self.projection(states)
         return linear_cross_entropy(
@@ -109,7 +109,7 @@ class BandedLMHead(nn.Module):
             return weight, bias
         return torch.cat([weight, self.band_weight]), torch.cat([bias, self.band_bias])
 
-    def forward(self, states: Tensor, arrays: Arrays, *, want_logits: bool = True) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, *, want_logits: bool = True) -> Outputs:
         """As in `LMHead`, and `logits` are log-probabilities. Without them, `log_probs` cost much less."""
         targets = arrays["targets"]
         states = states if self.projection is None else self.projection(states)
@@ -127,7 +127,7 @@ class BandedLMHead(nn.Module):
             outputs["logits"] = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
         return outputs
 
-    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Mean negative log-probability of the real targets, in nats."""
         targets = arrays["targets"].flatten()
         states = states if self.projection is None else self.projection(states)
@@ -209,11 +209,11 @@ class ClassifierHead(nn.Module):
         weights = scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(0)
         return (states * weights).sum(0) * (lengths > 0)[:, None]
 
-    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors) -> Outputs:
         """`logits` (B, L)."""
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
 
-    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Mean loss of the texts in nats: cross-entropy, or binary for each label where several fit.
 
         Texts whose target is `IGNORE` don't count, or all their labels' where several fit.
@@ -262,14 +262,14 @@ class TaggerHead(nn.Module):
         self.label_smoothing = 0.0  # set by training, as are the weights
         self.register_buffer("label_weights", torch.ones(config.outputs), persistent=False)
 
-    def forward(self, states: Tensor, arrays: Arrays) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors) -> Outputs:
         """`emissions` (T, B, L); with a CRF its `start` (L,), `transitions` (L, L) and `end` (L,) too."""
         outputs = {"emissions": self.output(states).float()}
         if self.crf is not None:
             outputs |= {"start": self.crf.start, "transitions": self.crf.transitions, "end": self.crf.end}
         return outputs
 
-    def loss(self, states: Tensor, arrays: Arrays) -> Tensor:
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Negative log-likelihood of the tags in nats a word, the mean of the columns.
 
         `targets` are (columns, T, B). The loss is 0 for a batch of empty sentences.

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from rnntool.models.cells import drop
 from rnntool.models.encoder import Layer, Trace, WordInput, time_mask
-from rnntool.models.heads import IGNORE
 from rnntool.models.shapes import padding
 from rnntool.models.softmax import linear_cross_entropy
+from rnntool.tasks.base import IGNORE
 
 NEVER = -1e4  # the score of a type that isn't there
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from rnntool.models.bands import BandedEmbedding
 from rnntool.models.cells import State
 from rnntool.models.encoder import (
-    Arrays,
     Encoder,
     EncoderConfig,
     Layer,
+    Tensors,
     TokenInput,
     Trace,
     WordConfig,
@@ -28,7 +28,6 @@ from rnntool.models.encoder import (
     time_mask,
 )
 from rnntool.models.heads import (
-    IGNORE,
     BandedLMHead,
     ClassifierHead,
     Head,
@@ -38,6 +37,7 @@ from rnntool.models.heads import (
     TaggerHead,
 )
 from rnntool.models.neighbours import Neighbours
+from rnntool.tasks.base import IGNORE
 from rnntool.tokenize import BOS, EOS
 
 
@@ -85,7 +85,7 @@ class Network(nn.Module):
         self.neighbours_weight = 0.0
         self.ar = self.tar = 0.0  # weights of the activation penalties, while training
 
-    def forward(self, arrays: Arrays, wanted: Collection[str] | None = None) -> Outputs:
+    def forward(self, arrays: Tensors, wanted: Collection[str] | None = None) -> Outputs:
         """The head's outputs; a language model's `next.*` states too, each at its row's own length.
 
         A language model's `logits` are left out where names are `wanted` and they are not among them.
@@ -100,7 +100,7 @@ class Network(nn.Module):
             outputs |= name_states(self.encoder, ends, "next")
         return outputs
 
-    def loss(self, arrays: Arrays, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
+    def loss(self, arrays: Tensors, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """The loss of a batch in nats (mean of its targets), and the states that a stream goes on from.
 
         The backward direction of a language model begins each batch of a stream anew.
@@ -116,7 +116,7 @@ class Network(nn.Module):
         return loss, ends
 
     def _read(
-        self, encoder: Encoder, arrays: Arrays, states: list[State] | None, trace: Trace
+        self, encoder: Encoder, arrays: Tensors, states: list[State] | None, trace: Trace
     ) -> tuple[Tensor, list[State]]:
         """The head's loss and the penalties of one direction, and its last states."""
         encoded, ends = encoder(arrays, states, trace=trace)
@@ -164,12 +164,12 @@ def name_states(encoder: Encoder, states: list[State], prefix: str) -> dict[str,
     return {n: t for row, state in zip(names, states, strict=True) for n, t in zip(row, state, strict=True)}
 
 
-def read_states(encoder: Encoder, arrays: Arrays, prefix: str) -> list[State]:
+def read_states(encoder: Encoder, arrays: Tensors, prefix: str) -> list[State]:
     """States from named arrays."""
     return [tuple(arrays[name] for name in row) for row in state_sizes(encoder, prefix)]
 
 
-def turn(arrays: Arrays, outputs: int) -> Arrays:
+def turn(arrays: Tensors, outputs: int) -> Tensors:
     """A language model's batch from right to left: BOS wn … w1 is read and predicted as wn … w1 EOS.
 
     What the text began with, BOS or the label that it was given, a token behind the `outputs`, becomes EOS.

@@ -211,5 +211,3 @@ class Task(ABC, Generic[Record, Example, Result]):
     def encode(self, records: Sequence[Record], *, targets: bool = False) -> Arrays:
         """The arrays of a batch of records."""
         return self.collate([self.example(record, targets=targets) for record in records])
-
-

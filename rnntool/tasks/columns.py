@@ -37,7 +37,7 @@ WORDS = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 SPANS = Criterion("f1", higher_is_better=True, figure=metrics.f1)
 INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
 JUDGED_SCHEME = "iob2"  # what spans are compared in
-Scored = tuple[Floats, Ints, Ints]  # emissions (T, B, L) of a batch, its lengths (B,), gold ids (T, B)
+ScoredBatch = tuple[Floats, Ints, Ints]  # emissions (T, B, L), lengths (B,), gold ids (T, B)
 Chain = tuple[Floats, Floats, Floats]  # scores of first tags (L,), of neighbours (L, L), of last tags (L,)
 
 
@@ -128,7 +128,7 @@ class TagColumn:
             self._spellings[scheme] = spelling(self.labels.names, INNER_SCHEME, scheme)
         return self._spellings[scheme]
 
-    def temperature(self, batches: Sequence[Scored], learned: Chain | None) -> float:
+    def temperature(self, batches: Sequence[ScoredBatch], learned: Chain | None) -> float:
         """What the scores of some batches want to be divided by, for the tags as they are judged."""
         real = [gold != IGNORE for *_, gold in batches]
         targets = np.concatenate([gold[mask] for (*_, gold), mask in zip(batches, real, strict=True)])

@@ -29,7 +29,7 @@ from rnntool.tasks.base import (
     excerpt,
     pad,
 )
-from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, Scored, TagColumn
+from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, ScoredBatch, TagColumn
 from rnntool.tasks.context import CharacterText, Spelled
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
@@ -254,7 +254,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
 
     def calibrate(self, engine: Engine, records: Sequence[Sentence]) -> Calibration:
         """A temperature for each column; with a CRF it is that of the whole chain's scores."""
-        batches: list[list[Scored]] = [[] for _ in self.columns]
+        batches: list[list[ScoredBatch]] = [[] for _ in self.columns]
         learned: list[Chain | None] = [None for _ in self.columns]
         results: dict[int, Tagged] = {}
         schemes = [column.found_scheme(_columns(record)[k] for record in records)

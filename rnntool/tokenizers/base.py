@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TokenizerSettings:
     """What a tokenizer is learned by; `rnntool.tokenize.train` says what it means."""
 
     kind: str
@@ -90,7 +90,7 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def learn(cls, texts: Iterable[str], settings: Settings) -> Self:
+    def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         """As `rnntool.tokenize.train` does."""
 
     @classmethod
@@ -185,7 +185,7 @@ class Tokenizer(ABC):
         return [sum(byte & 0xC0 != 0x80 for byte in surface) for surface in self._surfaces]
 
 
-def count_characters(texts: Iterable[str], settings: Settings) -> Counter[str]:
+def count_characters(texts: Iterable[str], settings: TokenizerSettings) -> Counter[str]:
     """How often each character is seen."""
     counts: Counter[str] = Counter()
     for text in texts:

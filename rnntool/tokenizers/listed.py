@@ -14,9 +14,9 @@ from rnntool.tokenizers.base import (
     REPLACEMENT,
     SPECIALS,
     UNK,
-    Settings,
     Token,
     Tokenizer,
+    TokenizerSettings,
     by_frequency,
     count_characters,
     damaged,
@@ -50,7 +50,7 @@ class Listed(Tokenizer):
         write_file(folder / "vocab.txt", "".join(lines).encode())
 
     @classmethod
-    def _frequent(cls, counts: Counter[str], settings: Settings) -> list[str]:
+    def _frequent(cls, counts: Counter[str], settings: TokenizerSettings) -> list[str]:
         if not counts:
             raise DataError(f"training data: want text to learn {cls.unit}s from, found none")
         entries = by_frequency(counts, settings.min_count)
@@ -87,7 +87,7 @@ class CharTokenizer(Listed):
         super().__init__(entries, surfaces, lower=lower, spaced=False)
 
     @classmethod
-    def learn(cls, texts: Iterable[str], settings: Settings) -> Self:
+    def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         return cls(cls._frequent(count_characters(texts, settings), settings), lower=settings.lower)
 
     @classmethod
@@ -118,7 +118,7 @@ class WordTokenizer(Listed):
         self.split = split
 
     @classmethod
-    def learn(cls, texts: Iterable[str], settings: Settings) -> Self:
+    def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         empty = cls([], lower=settings.lower, split=settings.split)
         counts: Counter[str] = Counter()
         for text in texts:
@@ -137,7 +137,7 @@ class WordTokenizer(Listed):
         base: Tokenizer | None = None,
     ) -> Self:
         """A tokenizer for words that come split already, from how often each was seen; see `learn`."""
-        settings = Settings(
+        settings = TokenizerSettings(
             kind=cls.kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split="space", bare=bare,
             more=entries_of(base, cls.kind),
         )
@@ -147,7 +147,7 @@ class WordTokenizer(Listed):
         return cls._from(seen, settings)
 
     @classmethod
-    def _from(cls, counts: Counter[str], settings: Settings) -> Self:
+    def _from(cls, counts: Counter[str], settings: TokenizerSettings) -> Self:
         del counts[SPECIALS[UNK]]
         return cls(cls._frequent(counts, settings), lower=settings.lower, split=settings.split)
 

@@ -20,8 +20,8 @@ from rnntool.tokenizers.base import (
     REPLACEMENT,
     SPECIALS,
     UNK,
-    Settings,
     Tokenizer,
+    TokenizerSettings,
     by_frequency,
     count_characters,
     damaged,
@@ -46,7 +46,7 @@ class ByteTokenizer(Tokenizer):
         super().__init__(surfaces, lower=lower)
 
     @classmethod
-    def learn(cls, texts: Iterable[str], settings: Settings) -> Self:
+    def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         return cls(lower=settings.lower)
 
     @classmethod
@@ -89,7 +89,7 @@ class SubwordTokenizer(Tokenizer):
         super().__init__(surfaces, lower=lower, spaced=True)
 
     @classmethod
-    def learn(cls, texts: Iterable[str], settings: Settings) -> Self:
+    def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         from sentencepiece import SentencePieceTrainer
 
         texts = _sample(texts)

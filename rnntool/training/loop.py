@@ -247,5 +247,3 @@ class Trainer:
 
     def _to_device(self, stream: list[tuple[Tensor, ...]] | None) -> list[tuple[Tensor, ...]] | None:
         return stream and [tuple(part.to(self.device) for part in state) for state in stream]
-
-

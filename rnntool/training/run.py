@@ -196,5 +196,3 @@ def _batches(task: Task[Any, Any, Any], examples: Sequence[Any], settings: Setti
         return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)
     copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
     return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed, copies=copies)
-
-

@@ -95,7 +95,7 @@ class Sources:
             self.reader.place_context(network)
         if self.vectors is not None:
             say(place_vectors(network, task.tokenizer, self.words, self.vectors))
-        return self.base.carry_over(network, transfer.Rows.of(task)) if self.base else None
+        return self.base.carry_over(network, transfer.RowNames.of(task)) if self.base else None
 
     @property
     def vector_size(self) -> int:

@@ -63,7 +63,7 @@ class Carried:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RowNames:
     """What the rows of a network's tables stand for: those behind the ones that stand for nothing."""
 
     entries: Sequence[str]  # of the vocabulary
@@ -96,8 +96,8 @@ class Base:
         self.tokenizer: Tokenizer = tokenize.load(self.folder, data["tokenizer"])
         features = data.get("features") or {"characters": "", "vectors": 0}
         vectors = _words_of_vectors(self.folder) if features["vectors"] else ()
-        self.rows = Rows(entries=self.tokenizer.entries, characters=features["characters"], vectors=vectors,
-                         context=data.get("context"))
+        self.rows = RowNames(entries=self.tokenizer.entries, characters=features["characters"],
+                             vectors=vectors, context=data.get("context"))
         if self.tokenizer.kind != kind:
             raise UsageError(f"{option} {model}: want a model of --tokenizer {kind}, found one of "
                              f"{self.tokenizer.kind}; give one that reads what is read here")
@@ -129,7 +129,7 @@ class Base:
         if context.back is not None and source.back is not None:
             context.back.load_state_dict(source.back.state_dict())
 
-    def carry_over(self, network: Network, mine: Rows) -> Carried:
+    def carry_over(self, network: Network, mine: RowNames) -> Carried:
         """Put what fits into `network`, whose rows are `mine`. Raises `ModelError` where nothing fits."""
         source = load_network(self.folder, self.config)
         theirs = _parts(source)
@@ -181,7 +181,7 @@ def _words_of_vectors(folder: Path) -> list[str]:
                          ) from None
 
 
-def _given_alike(network: Network, source: Network, mine: Rows, theirs: Rows) -> set[str]:
+def _given_alike(network: Network, source: Network, mine: RowNames, theirs: RowNames) -> set[str]:
     """Which of the inputs that are given, and not learned, mean the same in both networks."""
     alike: set[str] = set()
     ours, others = network.encoder.input, source.encoder.input
