@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -170,26 +171,20 @@ def beam_search(
     max_tokens: int,
     min_tokens: int = 0,
     banned: Sequence[int] = (),
-    length_penalty: float = 0.0,
     no_repeat_ngram: int = 0,
 ) -> list[Hypothesis]:
     """The likeliest continuations of a prompt (without BOS) that `beam` hypotheses at once find, best first.
 
-    At most `beam` come back, ranked by log-probability / tokens ** `length_penalty`, where EOS is a token.
-    Those of `max_tokens` tokens are cut there, unfinished. With `no_repeat_ngram`, no run of that many tokens
-    comes twice in the prompt and what follows it. Exact where `beam` is as wide as the whole search.
+    At most `beam` come back, ranked by log-probability. Those of `max_tokens` tokens are cut there,
+    unfinished. With `no_repeat_ngram`, no run of that many tokens comes twice in the prompt and what follows
+    it. Exact where `beam` is as wide as the whole search.
     UsageError for values out of range, and where every token would repeat a run; ValueError where the model
     allows no continuation.
     """
     _check_lengths(min_tokens, max_tokens, no_repeat_ngram)
     if beam < 1:
         raise UsageError(f"--beam: want a whole number of at least 1, found {beam}")
-    if not 0 <= length_penalty < math.inf:
-        raise UsageError(f"--length-penalty: want a number of at least 0, found {length_penalty}")
-
-    def rank(hypothesis: Hypothesis) -> float:
-        return hypothesis.log_prob / math.pow(len(hypothesis.ids) + hypothesis.finished, length_penalty)
-
+    rank = attrgetter("log_prob")
     logits, state = step.start([[bos, *prompt]])
     live: list[list[int]] = [[]]  # hypotheses under way
     scores: Floats = np.zeros(1)  # (n,) their log-probabilities
@@ -212,8 +207,8 @@ def beam_search(
         live = [[*live[parent], token] for parent, token in steps]
         if n == max_tokens:
             done += [Hypothesis(*pair, False) for pair in zip(live, scores.tolist(), strict=True)]
-        elif not live or (len(done) == beam and rank(done[-1]) >= scores[0] / max_tokens**length_penalty):
-            break  # a log-probability only falls: none of the live ones can rank higher than that
+        elif not live or (len(done) == beam and done[-1].log_prob >= scores[0]):
+            break  # a log-probability only falls: none of the live ones can rank higher
         else:
             logits, state = step.advance(tokens, step.select(state, parents))
     if not done:

@@ -268,7 +268,6 @@ def test_saved_and_loaded_is_the_same(kind: str, lower: bool, tmp_path: Path) ->
     assert again.config() == tokenizer.config()
     assert pieces(again) == pieces(tokenizer)
     assert all(again.tokens(text) == tokenizer.tokens(text) for text in [*CORPUS, NASTY])
-    assert all(path.suffix != ".part" for path in tmp_path.iterdir())
 
 
 @given(corpus=st.lists(TEXTS, min_size=1))

@@ -215,13 +215,6 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Beside its place first: a file with this name is whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
-
-
 def damaged(path: Path, found: str) -> ModelError:
     """What to raise of a file that is not what it should be."""
     return ModelError(f"{path}: {found}; copy the model again")

@@ -21,7 +21,6 @@ from rnntool.tokenizers.base import (
     count_characters,
     damaged,
     read_file,
-    write_file,
 )
 from rnntool.words import split_words, surfaces
 
@@ -47,7 +46,7 @@ class Listed(Tokenizer):
 
     def save(self, folder: Path) -> None:
         lines = (_escape(entry) + "\n" for entry in self.entries)
-        write_file(folder / "vocab.txt", "".join(lines).encode())
+        (folder / "vocab.txt").write_bytes("".join(lines).encode())
 
     @classmethod
     def _frequent(cls, counts: Counter[str], settings: TokenizerSettings) -> list[str]:

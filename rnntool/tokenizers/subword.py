@@ -27,7 +27,6 @@ from rnntool.tokenizers.base import (
     damaged,
     read_file,
     writable,
-    write_file,
 )
 
 BYTES = 256
@@ -136,7 +135,7 @@ class SubwordTokenizer(Tokenizer):
         return tokenizer
 
     def save(self, folder: Path) -> None:
-        write_file(folder / "tokenizer.model", self._proto)
+        (folder / "tokenizer.model").write_bytes(self._proto)
 
     def encode(self, text: str) -> list[int]:
         opened = self._opened(text)
