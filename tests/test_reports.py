@@ -296,9 +296,9 @@ def test_a_page_without_curves_and_a_damaged_history(tagger: Path, tmp_path: Pat
             training.read_history(tmp_path)
 
 
-def test_a_figure_that_became_infinite_leaves_a_gap(tagger: Path) -> None:
-    config = modeldir.read_config(tagger)
+def test_a_figure_that_became_infinite_leaves_a_gap(writer: Path) -> None:
+    config = modeldir.read_config(writer)
     history = [{"epoch": float(i), "step": i, "loss": 1.0, "lr": 0.1, "perplexity": value, "seconds": i,
-                "tokens": i} for i, value in enumerate([float("inf"), 3.0, 2.0], 1)]
+                "tokens": i} for i, value in enumerate([float("inf"), 3.0, 2.0, 4.0], 1)]
     page = training.page("x", config, history)
     assert "best: 3, 2" in page

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from rnntool.console import duration
 from rnntool.errors import ModelError
 from rnntool.reports import charts, picture
 from rnntool.reports.picture import Point
+from rnntool.tasks import TASKS
+from rnntool.tasks.base import Criterion
 
 BESIDE = ("epoch", "step", "seconds", "tokens")  # of an evaluation, what no curve is drawn of
 TITLES = {"loss": "loss on the training data, nats", "lr": "learning rate"}
@@ -53,23 +56,24 @@ def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
     return picture.page(
         name,
         table(facts),
-        *(_learning(history) if history else [f"<p>There is no {modeldir.METRICS} to draw curves of.</p>\n"]),
+        *(_learning(history, TASKS[config["task"]].criterion) if history
+          else [f"<p>There is no {modeldir.METRICS} to draw curves of.</p>\n"]),
         *_reported(report, "On the development data"),
         "<h2>Settings</h2>\n", table(settings),
     )
 
 
-def _learning(history: Sequence[Entry]) -> Iterator[str]:
-    """A curve for each figure over epochs, and all figures in a table."""
+def _learning(history: Sequence[Entry], criterion: Criterion) -> Iterator[str]:
+    """A curve for each figure over epochs, and all figures in a table; `criterion` tells the best one."""
     names = [name for name, value in history[0].items() if name not in BESIDE and _is_number(value)]
-    score = next((name for name in names if name not in ("loss", "lr")), None)  # what picked the weights
+    score = next((name for name in names if name not in TITLES), None)  # what picked the weights
     best: Point | None = None
     yield '<h2>Learning curves</h2>\n<div class="charts">\n'
     for name in sorted(names, key=lambda name: name != score):
         points = [(entry["epoch"], entry[name]) for entry in history
                   if math.isfinite(entry.get(name, math.nan))]
         if name == score and points:
-            best = (min if score == "perplexity" else max)(points, key=lambda point: point[1])
+            best = _best(points, criterion)
         if points:
             yield charts.curves(
                 TITLES.get(name, name), {name: points}, x_name="epoch", y_name="", width=460, height=300,
@@ -79,6 +83,11 @@ def _learning(history: Sequence[Entry]) -> Iterator[str]:
     yield table([[entry.get(name) for name in columns] for entry in history], head=columns,
                 best=next((i for i, entry in enumerate(history) if best and entry["epoch"] == best[0]), None))
     yield "</details>\n"
+
+
+def _best(points: Sequence[Point], criterion: Criterion) -> Point:
+    """The first of the best ones, as a training keeps its weights."""
+    return reduce(lambda best, point: point if criterion.better(point[1], best[1]) else best, points)
 
 
 def _reported(report: Mapping[str, Any], heading: str) -> Iterator[str]:

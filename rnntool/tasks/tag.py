@@ -29,7 +29,7 @@ from rnntool.tasks.base import (
     excerpt,
     pad,
 )
-from rnntool.tasks.columns import JUDGED_SCHEME, Chain, Judged, ScoredBatch, TagColumn
+from rnntool.tasks.columns import JUDGED_SCHEME, WORDS, Chain, Judged, ScoredBatch, TagColumn
 from rnntool.tasks.context import CharacterText, Spelled
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
@@ -52,6 +52,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
     """Tags words, in one column or in several side by side, the first of which is the one that counts."""
 
     name = "tag"
+    criterion = WORDS  # of plain tags; where the first column has spans, that of spans
 
     def __init__(
         self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings,
