@@ -20,6 +20,8 @@ from rnntool.labels import Span, spans, tags_from_spans
 Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 15  # as Guo et al. (2017)
+MOST_NATS = 700.0  # of which a float can hold the exponential
+
 
 class _Tally(NamedTuple):
     """How often a label was right, was predicted, and was in the gold standard."""
@@ -46,7 +48,7 @@ def lm_report(*, nll_nats: float, tokens: int, characters: int, bytes: int, oov:
     nats = _ratio(nll_nats, tokens)
     bits = nll_nats / math.log(2)
     return {
-        "perplexity": math.exp(nats) if nats < 700 else math.inf,
+        "perplexity": perplexity_of(nats),
         "nll_nats": nats,
         "bits_per_char": _ratio(bits, characters),
         "bits_per_byte": _ratio(bits, bytes),
@@ -148,7 +150,12 @@ def f1(sums: Floats) -> Floats:
 def perplexity(sums: Floats) -> Floats:
     """Perplexity of a token, of (nats, tokens, characters)."""
     nats = _ratios(sums[..., 0], sums[..., 1])
-    return np.where(nats < 700, np.exp(np.minimum(nats, 700)), np.inf)
+    return np.where(nats < MOST_NATS, np.exp(np.minimum(nats, MOST_NATS)), np.inf)
+
+
+def perplexity_of(nats: float) -> float:
+    """Perplexity of a token that has so many nats in the mean; inf where no float is large enough."""
+    return math.exp(nats) if nats < MOST_NATS else math.inf
 
 
 def bits_per_char(sums: Floats) -> Floats:

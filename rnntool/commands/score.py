@@ -82,8 +82,7 @@ def run(
             elif per:
                 out.writelines(_rows(number, record, result, per))
             else:
-                perplexity = math.exp(min(700.0, -result.total_nats / len(result.log_probs)))
-                out.write(f"{result.total_nats:.4f}\t{perplexity:.4f}\t{len(result.log_probs)}\n")
+                out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
     if unknown and not quiet:
         console.say(f"tokens that {scorer.name} never saw: {unknown:,} of {tokens:,}; all such tokens "
                     "are scored as the same unknown one")
@@ -112,9 +111,8 @@ def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
 
 def _json(record: Text, result: Scored, per: str | None) -> str:
     fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
-    count = len(result.log_probs)
-    fields |= {"log_prob": round(result.total_nats, 6), "tokens": count, "unknown": result.unknown,
-               "perplexity": round(math.exp(min(700.0, -result.total_nats / count)), 6),
+    fields |= {"log_prob": round(result.total_nats, 6), "tokens": len(result.log_probs),
+               "unknown": result.unknown, "perplexity": round(result.perplexity, 6),
                "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
     if per:
         units = result.words(record.text) if per == "word" else result.units(record.text)

@@ -77,6 +77,11 @@ class Scored:
         """Log-probability of the whole record."""
         return float(sum(self.log_probs))
 
+    @property
+    def perplexity(self) -> float:
+        """Perplexity of a token, EOS included."""
+        return metrics.perplexity_of(-self.total_nats / len(self.log_probs))
+
     def units(self, text: str) -> list[Unit]:
         """Each token of `text` with its surprisal, and the end of the record, `</s>`."""
         spans = [(t.start, t.end) for t in self.tokens]
@@ -376,7 +381,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         examples = self.rows(records)
         log_probs = self._log_probs(engine, examples, columns=SCORE_COLUMNS)
         nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
-        return {self.criterion.key: math.exp(min(700.0, nll / max(1, len(examples.values))))}
+        return {self.criterion.key: metrics.perplexity_of(nll / max(1, len(examples.values)))}
 
     def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Text]) -> Criterion:
         """Perplexity where both split texts alike, else bits per character if neither leaves anything out."""

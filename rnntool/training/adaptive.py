@@ -21,6 +21,7 @@ from rnntool.config import cores
 from rnntool.engines.torch import pick_device, to_tensors
 from rnntool.errors import UsageError
 from rnntool.formats import Text
+from rnntool.metrics import perplexity_of
 from rnntool.models.cells import State
 from rnntool.models.network import Network
 from rnntool.models.weights import load_network
@@ -70,7 +71,7 @@ def perplexity(
     else:
         nats = cache_nats(network, task, records, settings, place)
     tokens = sum(task.length(task.example(record)) for record in records)
-    return math.exp(min(700.0, nats / tokens))
+    return perplexity_of(nats / tokens)
 
 
 def dynamic_nats(
