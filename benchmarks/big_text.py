@@ -17,7 +17,7 @@ from timing import show
 from rnntool import store
 from rnntool.config import LMSettings
 from rnntool.tasks import LMTask
-from rnntool.tasks.reading import read_each
+from rnntool.tasks.reading import Inputs
 
 
 def ignore(anything: object) -> None:
@@ -37,8 +37,8 @@ def main() -> None:
         store.cache = lambda: Path(folder)
         began = time.perf_counter()
         texts = store.Texts.collect(
-            read_each(LMTask, [options.file], format="text", settings=LMSettings(), errors="strict",
-                      say=ignore), watch=ignore)
+            Inputs.of_task(LMTask, [options.file], LMSettings(), targets=True, format="text",
+                           errors="strict", say=ignore), watch=ignore)
         print(f"{len(texts):,} lines, {size / 1e6 / (time.perf_counter() - began):,.0f} MB/s read")
         rows = [("tokenizer", "seconds to learn", "tokens", "tokens/s")]
         for name in options.tokenizers:

@@ -23,7 +23,7 @@ from timing import in_turn, parse_training, ratio, show
 
 from rnntool.config import LMSettings, preset
 from rnntool.tasks import LMTask
-from rnntool.tasks.reading import read_all
+from rnntool.tasks.reading import Inputs
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer
 
@@ -99,8 +99,8 @@ def main() -> None:
         **preset("lm", "word"), "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
         "batch_size": 20, "bptt": 35, "epochs": 1})
-    records = read_all(LMTask, [options.file], format="text", settings=settings, errors="strict",
-                       say=lambda message: None)
+    records = list(Inputs.of_task(LMTask, [options.file], settings, targets=True, format="text",
+                                  errors="strict", say=lambda message: None))
     task = LMTask.learn(records, settings)
     stream = np.concatenate([task.example(record, targets=True) for record in records])
     tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)

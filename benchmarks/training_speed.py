@@ -22,7 +22,7 @@ from timing import in_turn, parse_training, ratio, show
 
 from rnntool.config import TagSettings
 from rnntool.tasks import TagTask
-from rnntool.tasks.reading import read_all
+from rnntool.tasks.reading import Inputs
 from rnntool.training.batching import Shuffled
 from rnntool.training.design import build, design
 from rnntool.training.loop import Trainer
@@ -77,8 +77,9 @@ def main() -> None:
                         help="of that objective; %(default)s, training's own, by default, 0 leaves it out")
     options = parse_training(parser, repeats=3)
     settings = TagSettings(epochs=1, neighbours=options.neighbours)
-    records = read_all(TagTask, [options.file], format="conllu", settings=settings, errors="strict",
-                       say=lambda message: None)[: options.sentences]
+    inputs = Inputs.of_task(TagTask, [options.file], settings, targets=True, format="conllu", errors="strict",
+                            say=lambda message: None)
+    records = list(inputs)[: options.sentences]
     task = TagTask.learn(records, settings, vectors=[])
     examples = [task.example(record, targets=True) for record in records]
     rounds = (Shuffled(task, examples, batch_size=settings.batch_size, seed=seed) for seed in count())

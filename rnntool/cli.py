@@ -10,15 +10,15 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from rnntool import __version__, config, console
+from rnntool import __version__, config
+from rnntool.commands.common import Common
 from rnntool.errors import UsageError
-from rnntool.options import fold_switches, setting_options
+from rnntool.options import fold_switches, setting_options, sharing
 from rnntool.outcome import Commands, leave
 
 
@@ -53,15 +53,6 @@ Files = Annotated[list[str] | None, typer.Argument(
     show_default=False)]
 Output = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="FILE", help="Write here and not to standard output.", show_default=False)]
-Encoding = Annotated[Literal["strict", "replace"], typer.Option(
-    "--encoding-errors", help="What to do with bytes that are no UTF-8: stop, or put U+FFFD for them.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(
-    "--device", envvar="RNNTOOL_DEVICE", show_envvar=False, help="Where to compute.")]
-Threads = Annotated[int, typer.Option(
-    "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False,
-    help="Processor threads; 0 takes all cores.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was guessed and chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ADAPTING = "Language models that adapt to the text"
 AsJsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object for each record.")]
@@ -87,16 +78,6 @@ def _from(formats: str) -> Any:
 
 TextFrom = Annotated[str | None, _from("text, tsv, csv, jsonl, fasttext")]
 SentenceFrom = Annotated[str | None, _from("text, tokens, conll, conllu, jsonl")]
-
-
-def _said(quiet: bool, verbose: bool) -> Callable[[str], None]:
-    """Where sentences for `--verbose` go."""
-    return console.say if verbose and not quiet else console.hush
-
-
-def _told(quiet: bool) -> Callable[[str], None]:
-    """Where sentences go that only `--quiet` leaves out."""
-    return console.hush if quiet else console.say
 
 
 def _format(to: str | None, as_jsonl: bool) -> str | None:
@@ -139,11 +120,8 @@ def _train(
         "--config", metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is there already.")] = False,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
     as_json: AsJson = False,
     **given: Any,
 ) -> None:
@@ -153,8 +131,7 @@ def _train(
         raise UsageError("want a folder for the model, found none; give -o DIR")
     fold_switches(config.SETTINGS[task], given)
     run(task, files or [], output, given, dev=dev or [], format=from_, preset=preset, config_file=config_file,
-        resume=resume, force=force, encoding_errors=encoding_errors, device=device, threads=threads,
-        quiet=quiet, verbose=verbose, as_json=as_json)
+        resume=resume, force=force, as_json=as_json, common=common)
 
 
 def _train_command(task: str, help: str, examples: str) -> None:
@@ -163,12 +140,10 @@ def _train_command(task: str, help: str, examples: str) -> None:
     def command(**options: Any) -> None:
         _train(task, **options)
 
-    shared = list(inspect.signature(_train, eval_str=True).parameters.values())
-    shared = shared[1:-1]  # all but `task` and `given`
+    _, *shared, _ = inspect.signature(_train, eval_str=True).parameters.values()  # not `task` and `given`
     shared = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
     command.__signature__ = inspect.Signature([*shared, *setting_options(config.SETTINGS[task])])  # type: ignore[attr-defined]
-    command.__annotations__ = {}  # the signature has them
-    train.command(task, help=help, epilog=examples)(command)
+    train.command(task, help=help, epilog=examples)(sharing()(command))
 
 
 _train_command(
@@ -199,6 +174,7 @@ _train_command(
     "rnntool tag -m en-ner --to inline news.txt",
     "rnntool tag --from tokens --to conll --probs sentences.tok > tagged.conll",
 ))
+@sharing()
 def tag(
     files: Files = None,
     model: Tagger = "en-pos",
@@ -220,19 +196,14 @@ def tag(
         "--threshold", min=0, max=1,
         help="Leave out tags less probable than this: O for spans, _ otherwise.")] = 0.0,
     as_jsonl: AsJsonl = False,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Tag each word of sentences: parts of speech, named entities."""
     from rnntool.commands.tag import run
 
     run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl),
-        column=column, scheme=scheme, probs=probs, nbest=nbest, threshold=threshold,
-        encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        say=_said(quiet, verbose))
+        column=column, scheme=scheme, probs=probs, nbest=nbest, threshold=threshold, common=common)
 
 
 @app.command(epilog=_examples(
@@ -240,6 +211,7 @@ def tag(
     "rnntool classify questions.jsonl --jsonl --top 3",
     "rnntool classify --explain --to html questions.txt > why.html",
 ))
+@sharing()
 def classify(
     files: Files = None,
     model: Classifier = "en-question",
@@ -261,19 +233,15 @@ def classify(
     explain: Annotated[bool, typer.Option(
         "--explain", help="Add to each word how far the label's probability falls without it.")] = False,
     as_jsonl: AsJsonl = False,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Label each text: one line in, one line out."""
     from rnntool.commands.classify import run
 
     run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl) or "text",
         text_column=text_column, probs=probs, top=top, threshold=threshold, none_label=none_label,
-        explain=explain, encoding_errors=encoding_errors, device=device, threads=threads, quiet=quiet,
-        say=_said(quiet, verbose))
+        explain=explain, common=common)
 
 
 @app.command(epilog=_examples(
@@ -283,6 +251,7 @@ def classify(
     "printf 'KING\\nQUEEN\\n' | rnntool generate --prompts -",
     "rnntool generate -m reviewer --label positive -n 5",
 ))
+@sharing()
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(
         metavar="[PROMPT]…", help="Texts to go on from; none starts from nothing.",
@@ -334,11 +303,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(
         "--seed", min=0, envvar="RNNTOOL_SEED", show_envvar=False, help="Makes a run repeatable.",
         show_default="another one each time")] = None,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Write text with a language model."""
     from rnntool.commands.generate import run
@@ -350,8 +316,7 @@ def generate(
         sampling=sampling, no_repeat_ngram=no_repeat_ngram, copied=copied, copied_words=copied_words,
         beam=beam, min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream,
         batch_size=batch_size, allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs,
-        with_log_probs=with_log_probs, seed=seed, encoding_errors=encoding_errors, device=device,
-        threads=threads, quiet=quiet, say=_said(quiet, verbose), tell=_told(quiet))
+        with_log_probs=with_log_probs, seed=seed, common=common)
 
 
 @app.command(epilog=_examples(
@@ -361,6 +326,7 @@ def generate(
     "rnntool score --pairs --prefix prefix --columns good,bad --by attractors agreement.tsv",
     "rnntool score -m reviewer --label-column label reviews.tsv",
 ))
+@sharing()
 def score(
     files: Files = None,
     model: Writer = "shakespeare",
@@ -396,19 +362,15 @@ def score(
         "--context", help="Start each line anew, or carry the state on.")] = "line",
     as_jsonl: AsJsonl = False,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Score text with a language model. A line gives: log-probability in nats, perplexity, tokens."""
     from rnntool.commands.score import run
 
     run(files or ["-"], model=model, output=output, format=from_, text_column=text_column,
         label_column=label_column, label=label, per=per, pairs=pairs, columns=columns, prefix=prefix, by=by,
-        stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json, encoding_errors=encoding_errors,
-        device=device, threads=threads, quiet=quiet, say=_said(quiet, verbose))
+        stream=context == "stream", as_jsonl=as_jsonl, as_json=as_json, common=common)
 
 
 # --- Reports and housekeeping -----------------------------------------------------------------------------
@@ -421,6 +383,7 @@ def score(
     "rnntool evaluate dev.conllu -m my-tagger --compare my-older-tagger",
     "rnntool evaluate test.txt -m words --dynamic --cache",
 ))
+@sharing()
 def evaluate(
     files: Annotated[list[str], typer.Argument(
         metavar="FILE…", help="Files with the right answers in them.")],
@@ -460,11 +423,8 @@ def evaluate(
         "--cache-window", min=1, help="Tokens that the cache goes back.", rich_help_panel=ADAPTING,
         show_default="500")] = None,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
-    device: Device = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Report how good a model is on data with the right answers."""
     from rnntool.commands.evaluate import run
@@ -476,8 +436,7 @@ def evaluate(
             "cache": _settings_of("--cache", cache, theta=cache_theta, weight=cache_lambda,
                                   window=cache_window),
         },
-        as_json=as_json, encoding_errors=encoding_errors, device=device, threads=threads,
-        say=_said(quiet, verbose), tell=_told(quiet))
+        as_json=as_json, common=common)
 
 
 def _settings_of(switch: str, wanted: bool, **given: float | None) -> dict[str, float | None] | None:
@@ -524,6 +483,7 @@ def export(
     "echo \"I can't read Dr. Smith's e-mail.\" | rnntool tokenize",
     "echo 'To be' | rnntool tokenize -m shakespeare --ids | rnntool tokenize -m shakespeare --decode",
 ))
+@sharing("encoding_errors")
 def tokenize(
     files: Files = None,
     model: Annotated[str | None, _model(None)] = None,
@@ -531,13 +491,13 @@ def tokenize(
     ids: Annotated[bool, typer.Option("--ids", help="Give numbers, not pieces.")] = False,
     decode: Annotated[bool, typer.Option("--decode", help="Numbers in, text out.")] = False,
     as_jsonl: AsJsonl = False,
-    encoding_errors: Encoding = "strict",
+    *,
+    common: Common,
 ) -> None:
     """Split lines into tokens: words without a model, with one the tokens that it reads."""
     from rnntool.commands.tokenize import run
 
-    run(files or ["-"], model=model, output=output, ids=ids, decode=decode, as_jsonl=as_jsonl,
-        encoding_errors=encoding_errors)
+    run(files or ["-"], model=model, output=output, ids=ids, decode=decode, as_jsonl=as_jsonl, common=common)
 
 
 @app.command(epilog=_examples("rnntool report my-tagger > my-tagger.html"))
@@ -570,6 +530,7 @@ AsTraining = Annotated[str | None, _from("as in training")]
     "rnntool inspect gradients --cells elman,lstm --hidden 50 --steps 100",
     "rnntool inspect gradients -m my-model --cells lstm text.txt",
 ))
+@sharing("encoding_errors", "verbose")
 def inspect_gradients(
     files: Files = None,
     model: Annotated[list[str] | None, typer.Option(
@@ -588,21 +549,21 @@ def inspect_gradients(
     output: Picture = None,
     from_: AsTraining = None,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Show what is left of a gradient k steps back."""
     from rnntool.commands.inspect import run_gradients
 
     run_gradients(files or [], model=model or [], cells=cells, steps=steps, hidden=hidden, texts=texts,
-                  seed=seed, output=output, format=from_, as_json=as_json, encoding_errors=encoding_errors,
-                  say=_said(False, verbose))
+                  seed=seed, output=output, format=from_, as_json=as_json, common=common)
 
 
 @inside.command("clusters", epilog=_examples(
     "rnntool inspect clusters -m words text.txt -o clusters.svg",
     "rnntool inspect clusters -m words --words dog,cat,run,sleep text.txt",
 ))
+@sharing("encoding_errors", "threads", "verbose")
 def inspect_clusters(
     model: AnyModel,
     files: Files = None,
@@ -615,16 +576,14 @@ def inspect_clusters(
     output: Picture = None,
     from_: AsTraining = None,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
-    threads: Threads = 0,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Cluster words by the states that a network has behind them, averaged over a text."""
     from rnntool.commands.inspect import run_clusters
 
     run_clusters(files or ["-"], model=model, words=words, top=top, layer=layer, output=output, format=from_,
-                 as_json=as_json, encoding_errors=encoding_errors, threads=threads,
-                 say=_said(False, verbose))
+                 as_json=as_json, common=common)
 
 
 @inside.command("neighbors", epilog=_examples(
@@ -669,6 +628,7 @@ def inspect_analogy(
     "rnntool inspect similarity wordsim353.tsv --vectors glove.txt",
     "rnntool inspect similarity SimLex-999.txt --columns word1,word2,SimLex999 -m words -o simlex.svg",
 ))
+@sharing("encoding_errors")
 def inspect_similarity(
     file: Annotated[str, typer.Argument(
         metavar="FILE", help="TSV or CSV: two words and how alike people find them; `-` is standard input.")],
@@ -679,19 +639,21 @@ def inspect_similarity(
         show_default="1,2,3")] = None,
     output: Picture = None,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
+    *,
+    common: Common,
 ) -> None:
     """Compare cosines of words with human judgements, by Spearman's rank correlation."""
     from rnntool.commands.inspect import run_similarity
 
     run_similarity(file, model=model, vectors=vectors, columns=columns, output=output, as_json=as_json,
-                   encoding_errors=encoding_errors)
+                   common=common)
 
 
 @inside.command("states", epilog=_examples(
     "echo 'To be, or not to be' | rnntool inspect states -m shakespeare",
     "rnntool inspect states -m en-pos --units 3,17 --layer 1 text.txt -o states.html",
 ))
+@sharing("encoding_errors", "threads", "quiet", "verbose")
 def inspect_states(
     model: AnyModel,
     files: Files = None,
@@ -703,17 +665,14 @@ def inspect_states(
     output: Picture = None,
     from_: AsTraining = None,
     as_json: AsJson = False,
-    encoding_errors: Encoding = "strict",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Show what units do along a text: a table, and on a terminal or in a picture the text in colours."""
     from rnntool.commands.inspect import run_states
 
     run_states(files or ["-"], model=model, units=units, top=top, layer=layer, output=output, format=from_,
-               as_json=as_json, encoding_errors=encoding_errors, threads=threads, say=_said(quiet, verbose),
-               tell=console.hush if quiet else console.say)
+               as_json=as_json, common=common)
 
 
 def main() -> None:

@@ -1,15 +1,56 @@
-"""Options that are made from settings: one for each, as `rnntool.config` has it."""
+"""Options that no command writes out: those of settings, as `rnntool.config` has them, and shared ones."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
 from rnntool import config
+from rnntool.commands.common import Common
 from rnntool.errors import UsageError
+
+SHARED: dict[str, Any] = {
+    "encoding_errors": Annotated[Literal["strict", "replace"], typer.Option(
+        "--encoding-errors", help="What to do with bytes that are no UTF-8: stop, or put U+FFFD for them.")],
+    "device": Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(
+        "--device", envvar="RNNTOOL_DEVICE", show_envvar=False, help="Where to compute.")],
+    "threads": Annotated[int, typer.Option(
+        "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False,
+        help="Processor threads; 0 takes all cores.")],
+    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")],
+    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="Say what was guessed and chosen.")],
+}  # by the fields of `Common`
+
+Command = Callable[..., None]
+
+
+def sharing(*names: str) -> Callable[[Command], Command]:
+    """Put options that are shared, all or those of these `names`, in the place of a command's `common`."""
+    given = names or tuple(SHARED)
+
+    def give(command: Command) -> Command:
+        def whole(**options: Any) -> None:
+            common = Common(**{name: options.pop(name) for name in given})
+            command(**options, common=common)
+
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            if own.name != "common":
+                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Common, name),
+                                  annotation=SHARED[name]) for name in given]
+        whole.__name__, whole.__doc__ = command.__name__, command.__doc__
+        whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        whole.__annotations__ = {}  # the signature has them
+        return whole
+
+    return give
 
 
 def setting_options(kind: type[config.Settings]) -> list[inspect.Parameter]:

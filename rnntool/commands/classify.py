@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rnntool import model as models
-from rnntool.commands.inputs import Inputs
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import task_records
 from rnntool.formats import Text, Weighed, explained_page, one_line
 from rnntool.streams import open_output
 from rnntool.tasks import ClassifyTask
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified
-from rnntool.tasks.reading import Say
+from rnntool.tasks.reading import Inputs
 
 Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
 Ranked = list[tuple[str, float]]
@@ -20,16 +21,14 @@ Ranked = list[tuple[str, float]]
 
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, to: str, text_column: str | None,
-    probs: bool, top: int | None, threshold: float | None, none_label: str, explain: bool,
-    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
+    probs: bool, top: int | None, threshold: float | None, none_label: str, explain: bool, common: Common,
 ) -> None:
     """Classify files, one record out for each record in."""
-    classifier = models.load(model, device=device, threads=threads)
+    classifier = models.load(model, device=common.device, threads=common.threads)
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings
-    inputs = Inputs(files, "classify", lambda lines, found: task.read(lines, found, settings, targets=False),
-                    format=format, errors=encoding_errors, say=say, quiet=quiet,
-                    chosen=["text_column"] if text_column else [])
+    inputs = task_records(task, files, settings, chosen=["text_column"] if text_column else [],
+                          format=format, common=common)
     choose = _chooser(top, threshold, none_label, multi_label=task.multi_label)
     several = task.multi_label or (top or 1) > 1
     header, footer = ("", "") if to != "html" else (explained_page.header, explained_page.footer)

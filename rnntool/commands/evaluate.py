@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from rnntool import __version__, console, significance
 from rnntool import model as models
+from rnntool.commands.common import Common
 from rnntool.config import flag
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import split_columns
@@ -20,7 +22,7 @@ from rnntool.model import Model
 from rnntool.streams import called, open_output
 from rnntool.tasks import LMTask, TagTask
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
-from rnntool.tasks.reading import Say, check_formats, read_all
+from rnntool.tasks.reading import Inputs, Say, check_formats
 
 SEED = 0  # of resamples and swaps: the same data gives the same report
 SHOWN = 10  # rows of a table that may be long; JSON has all
@@ -30,45 +32,44 @@ GOLD = {"tag": "column", "classify": "label_column"}  # the option that says whe
 def run(
     files: list[str], *, model: str, compare: str | None, output: str | None, format: str | None,
     columns: dict[str, str | None], errors: int, adapting: Mapping[str, Mapping[str, Any] | None],
-    as_json: bool, encoding_errors: str, device: str, threads: int, say: Say, tell: Say,
+    as_json: bool, common: Common,
 ) -> None:
     """Print a model's report on data with the right answers, and how another one differs.
 
     `adapting` has `dynamic` and `cache` where a language model is to learn from the data as it reads them,
     each with the settings that were given.
     """
-    loaded = models.load(model, device=device, threads=threads, side_by_side=False)
-    other = models.load(compare, device=device, threads=threads, side_by_side=False) if compare else None
+    load = partial(models.load, device=common.device, threads=common.threads, side_by_side=False)
+    loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
     adaptive = {name: given for name, given in adapting.items() if given is not None}
     if adaptive and not isinstance(task, LMTask):
         raise UsageError(f"--{next(iter(adaptive))}: want a language model, found {loaded.name} "
                          f"({task.name}); leave it out")
     chosen = _columns(loaded, columns)
-    formats: set[str] = set()
-    records = read_all(type(task), files, format=format, settings=task.settings.replace(**chosen),
-                       errors=encoding_errors, say=say, formats=formats)
+    inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
+                            errors=common.encoding_errors, say=common.say, tell=common.tell)
+    records = list(inputs)
     if not records:
         raise DataError(f"{called(files)}: want records to evaluate on, found none; "
                         "give files that have some")
-    check_formats(formats, chosen, task.name)
+    check_formats(inputs.formats, chosen, task.name)
     if isinstance(task, TagTask) and task.scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
-        aloud = say if scheme == task.scheme else tell
+        aloud = common.say if scheme == task.scheme else common.tell
         aloud(f"{called(files)}: the tags are spans in {scheme.upper()}")
     shared = task.shared_criterion(other.task, records) if other else None
 
     found = task.evaluate(loaded.engine, records, mistakes=errors)
-    _warn(loaded, found, files, tell)
+    _warn(loaded, found, files, common.tell)
     report = {"task": task.name, "model": loaded.name, **found.report, "interval_of": task.criterion.key,
               "interval": _interval(found, task.criterion)}
     if isinstance(task, LMTask):
         for name, given in adaptive.items():
-            report |= _adapted(loaded, task, records, name, given, plain=report["perplexity"], device=device,
-                               threads=threads)
+            report |= _adapted(loaded, task, records, name, given, plain=report["perplexity"], common=common)
     if other and shared:
         theirs = other.task.evaluate(other.engine, records)
-        _warn(other, theirs, files, tell)
+        _warn(other, theirs, files, common.tell)
         report["compare"] = _comparison(found, theirs, other, shared)
     report["signature"] = _signature(loaded, task.criterion)
     with open_output(output) as out:
@@ -82,7 +83,7 @@ def run(
 
 def _adapted(
     loaded: Model, task: LMTask, records: Sequence[Any], name: str, given: Mapping[str, Any], *,
-    plain: float, device: str, threads: int,
+    plain: float, common: Common,
 ) -> dict[str, Any]:
     """The perplexity of a model that learns from the records as it reads them, and the settings of that.
 
@@ -92,8 +93,8 @@ def _adapted(
 
     kind = {"dynamic": adaptive.Dynamic, "cache": adaptive.Cache}[name]
     settings = kind(**{key: value for key, value in given.items() if value is not None})
-    found = adaptive.perplexity(loaded.folder, loaded.config, task, records, settings, device=device,
-                                threads=threads)
+    found = adaptive.perplexity(loaded.folder, loaded.config, task, records, settings, device=common.device,
+                                threads=common.threads)
     entries = task.tokenizer.size
     if name == "dynamic" and found > max(plain, entries):
         raise UsageError(f"--dynamic: want a model that learns from the text, found a perplexity of "

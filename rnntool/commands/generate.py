@@ -7,15 +7,14 @@ import secrets
 from collections.abc import Iterator
 
 from rnntool import model as models
-from rnntool.commands.inputs import Inputs
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import plain_lines
 from rnntool.errors import UsageError
-from rnntool.formats import read_texts
 from rnntool.generation import Generated
 from rnntool.overlap import Copied, Source
 from rnntool.sampling import Sampling
 from rnntool.streams import open_lines, open_output
 from rnntool.tasks import LMTask
-from rnntool.tasks.reading import Say
 
 BATCH_SIZE = 64  # samples drawn side by side
 COPIED_WORDS = 8  # in a row
@@ -25,8 +24,7 @@ def run(
     prompts: list[str], *, model: str, label: str | None, output: str | None, prompt_file: str | None, n: int,
     sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int | None, beam: int,
     min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int | None,
-    allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None,
-    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say, tell: Say,
+    allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None, common: Common,
 ) -> None:
     """Write `n` samples for each prompt."""
     if prompts and prompt_file:
@@ -42,14 +40,14 @@ def run(
     if beam and sampling != Sampling():
         raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
                          "--typical and --repetition-penalty out")
-    writer = models.load(model, device=device, threads=threads)
+    writer = models.load(model, device=common.device, threads=common.threads)
     task = writer.require(LMTask)
     if seed is None:
         seed = secrets.randbelow(1 << 32)
-        say(f"--seed {seed}")
+        common.say(f"--seed {seed}")
     source = None
     if copied:
-        with open_lines(copied, errors=encoding_errors) as lines:
+        with open_lines(copied, errors=common.encoding_errors) as lines:
             source = Source(lines, n=copied_words or COPIED_WORDS)
     copies, runs = 0, 0
     between = {"line": "\n", "paragraph": "\n\n", "document": "\n"}[task.settings.unit]
@@ -59,8 +57,7 @@ def run(
             out.write(text)
             out.flush()
 
-        inputs = Inputs([prompt_file or "-"], "lm", lambda lines, found: read_texts(lines, format="text"),
-                        format="text", errors=encoding_errors, say=say, quiet=quiet)
+        inputs = plain_lines([prompt_file or "-"], common)
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
         samples = writer.generate(
             wanted, label=label, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens,
@@ -80,7 +77,7 @@ def run(
                 show(sample.prompt + sample.text + between)
     if source:
         has = f"{copied}: has {copies / runs:.1%} of the {runs:,} runs" if runs else "there is no run"
-        tell(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
+        common.tell(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
 
 
 def _json(

@@ -1,60 +1,29 @@
-"""What the filters share: their inputs one after the other, and the hint for who waits at a terminal."""
+"""What the filters read: records as a task reads them, lines as they are."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from rnntool import console
-from rnntool.formats import whole_record
-from rnntool.streams import Lines
-from rnntool.tasks.reading import Say, check_formats, opened
+from rnntool.commands.common import Common
+from rnntool.formats import read_texts
+from rnntool.tasks import Task
+from rnntool.tasks.reading import Inputs
 
 
-class Inputs:
-    """Records of several files in order.
+def task_records(
+    task: Task[Any, Any, Any], files: Sequence[str], settings: Any, *, chosen: Collection[str] = (),
+    format: str | None, common: Common,
+) -> Inputs:
+    """The records of files as `settings` of a task have them read, whether or not they have targets.
 
-    `format` is that of the first file, `ready` says whether a record more can be had without waiting.
+    `chosen` are those of the settings that are the user's and not the model's.
     """
-
-    def __init__(
-        self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *,
-        format: str | None, errors: str, say: Say, quiet: bool = False, chosen: Collection[str] = (),
-    ) -> None:
-        """`chosen` are the settings that say how some formats are read, and that others know nothing of."""
-        self.paths = paths
-        self.kind = kind
-        self.read = read
-        self.given = format
-        self.errors = errors
-        self.say = say
-        self.quiet = quiet
-        self.chosen = chosen
-        self.format = format or ""
-        self._ready: Callable[[], bool] = _always
-
-    def __iter__(self) -> Iterator[Any]:
-        """All records."""
-        for path in self.paths:
-            if path == "-" and not self.quiet and sys.stdin is not None and sys.stdin.isatty():
-                console.say("reading from the terminal, a line at a time; end with Ctrl-D")
-            source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
-            with source as (lines, found):
-                if self.chosen and lines.head():  # an empty input may be in any format
-                    check_formats({found}, self.chosen, self.kind, where=f"{lines.name}: ")
-                self.format = self.format or found
-                self._ready = partial(lines.ready, whole_record(found))
-                try:
-                    yield from self.read(lines, found)
-                finally:
-                    self._ready = _always
-
-    def ready(self) -> bool:
-        """False where asking for another record would wait."""
-        return self._ready()
+    return Inputs.of_task(type(task), files, settings, targets=False, chosen=chosen, format=format,
+                          errors=common.encoding_errors, say=common.say, tell=common.tell)
 
 
-def _always() -> bool:
-    return True
+def plain_lines(files: Sequence[str], common: Common) -> Inputs:
+    """A text for each line of files, whatever is in them."""
+    return Inputs(files, "lm", lambda lines, form: read_texts(lines, format=form), format="text",
+                  errors=common.encoding_errors, say=common.say, tell=common.tell)

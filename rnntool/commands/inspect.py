@@ -13,7 +13,8 @@ import numpy as np
 
 from rnntool import console, modeldir
 from rnntool import model as models
-from rnntool.commands.inputs import Inputs
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import task_records
 from rnntool.config import CELL_NAMES
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import read_judgements
@@ -22,7 +23,7 @@ from rnntool.reports import charts, clusters, gradients, picture, states
 from rnntool.reports.vectors import Agreement, Vectors, agreement
 from rnntool.streams import called, open_output
 from rnntool.tasks.base import excerpt
-from rnntool.tasks.reading import Say, opened
+from rnntool.tasks.reading import Inputs, opened
 from rnntool.tokenize import SPECIALS, UNK
 
 FRESH = ("elman", "gru", "lstm")  # what is compared where no model is given
@@ -36,7 +37,7 @@ AROUND = 12  # characters on each side of a token, for people to recognise it by
 
 def run_gradients(
     files: list[str], *, model: list[str], cells: str | None, steps: int, hidden: int | None, texts: int,
-    seed: int, output: str | None, format: str | None, as_json: bool, encoding_errors: str, say: Say,
+    seed: int, output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """How much of a gradient is left k steps back."""
     picture.check(output)
@@ -58,7 +59,7 @@ def run_gradients(
     curves: dict[str, list[float]] = {}
     for name in model:
         loaded = models.load(name, side_by_side=False)
-        records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+        records = _records(loaded, files, format, common)
         network = load_network(loaded.folder, loaded.config)
         curve = of_network(network, gradients.texts(loaded.task, records, steps=steps, count=texts))
         if not curve:
@@ -85,15 +86,15 @@ def run_gradients(
 
 def run_clusters(
     files: list[str], *, model: str, words: str | None, top: int | None, layer: int | None,
-    output: str | None, format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
+    output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """The tree of words by their mean states."""
     picture.check(output)
     if words and top:
         raise UsageError("--top takes the most frequent words, --words those that it names; leave one out")
-    loaded = models.load(model, threads=threads)
-    reader = states.Reader(loaded, layer=layer, threads=threads)
-    records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+    loaded = models.load(model, threads=common.threads)
+    reader = states.Reader(loaded, layer=layer, threads=common.threads)
+    records = _records(loaded, files, format, common)
     found = states.averages(reader(records), loaded.task)
     names = list(found)[: top or FREQUENT]
     if words:
@@ -146,7 +147,7 @@ def run_analogy(
 
 def run_similarity(
     file: str, *, model: str | None, vectors: str | None, columns: str | None, output: str | None,
-    as_json: bool, encoding_errors: str,
+    as_json: bool, common: Common,
 ) -> None:
     """How well likeness of vectors agrees with human judgement."""
     picture.check(output)
@@ -154,7 +155,7 @@ def run_similarity(
     if len(names) != 3:
         raise UsageError(f"--columns: want three names with commas between, found {columns!r}")
     known = _vectors(model, vectors)
-    with opened(file, "pairs", format=None, errors=encoding_errors, say=console.hush) as (lines, form):
+    with opened(file, "pairs", format=None, errors=common.encoding_errors, say=console.hush) as (lines, form):
         pairs = list(read_judgements(lines, "csv" if form == "csv" else "tsv", names))
     found = agreement(known, pairs)
     rows = [(pair.first, pair.second, pair.score, cosine)
@@ -183,22 +184,21 @@ def _agreed(found: Agreement, report: dict[str, Any]) -> str:
 
 def run_states(
     files: list[str], *, model: str, units: str | None, top: int | None, layer: int | None,
-    output: str | None, format: str | None, as_json: bool, encoding_errors: str, threads: int, say: Say,
-    tell: Say,
+    output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """The units that vary most along a text, and the text coloured by them."""
     picture.check(output)
     if units and top:
         raise UsageError("--top takes the units that vary most, --units those that it names; leave one out")
-    loaded = models.load(model, threads=threads)
-    reader = states.Reader(loaded, layer=layer, threads=threads)
-    records = _records(loaded, files, format=format, errors=encoding_errors, say=say)
+    loaded = models.load(model, threads=common.threads)
+    reader = states.Reader(loaded, layer=layer, threads=common.threads)
+    records = _records(loaded, files, format, common)
     reads, size = [], 0
     for read in reader(records):
         reads.append(read)
         size += len(read.spans)
         if size >= MOST_TOKENS:
-            tell(f"looked at the first {size:,} tokens")
+            common.tell(f"looked at the first {size:,} tokens")
             break
     if not size:
         raise DataError(f"{called(files)}: want a text, found none; give one that has words")
@@ -239,11 +239,9 @@ def _units(given: str | None, size: int) -> list[int]:
     return units
 
 
-def _records(loaded: Model, files: list[str], *, format: str | None, errors: str, say: Say) -> Inputs:
+def _records(loaded: Model, files: list[str], format: str | None, common: Common) -> Inputs:
     """The records of files, read as in training, whether or not they have answers."""
-    task = loaded.task
-    return Inputs(files, task.name, lambda lines, form: task.read(lines, form, task.settings, targets=False),
-                  format=format, errors=errors, say=say)
+    return task_records(loaded.task, files, loaded.task.settings, format=format, common=common)
 
 
 def _vectors(model: str | None, file: str | None) -> Vectors:

@@ -9,9 +9,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from rnntool import console
 from rnntool import model as models
-from rnntool.commands.inputs import Inputs
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import task_records
 from rnntool.config import LMSettings
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import Pair, Text, read_pairs
@@ -19,7 +19,7 @@ from rnntool.model import Model
 from rnntool.streams import open_output
 from rnntool.tasks import LMTask
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.reading import Say
+from rnntool.tasks.reading import Inputs
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # BLiMP's key for what a pair tests
@@ -30,8 +30,7 @@ ANSWERS = ("log_prob_good", "log_prob_bad", "right")  # keys that a pair gets
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
     label_column: str | None, label: str | None, per: str | None, pairs: bool, columns: str | None,
-    prefix: str | None, by: str | None, stream: bool, as_jsonl: bool, as_json: bool,
-    encoding_errors: str, device: str, threads: int, quiet: bool, say: Say,
+    prefix: str | None, by: str | None, stream: bool, as_jsonl: bool, as_json: bool, common: Common,
 ) -> None:
     """Score files, line by line, by token or word, or pair by pair."""
     if pairs and (per or stream):
@@ -54,23 +53,22 @@ def run(
     if as_jsonl and taken:
         raise UsageError(f"--jsonl: writes {taken!r} for what the model says, found a column of that name; "
                          "rename it")
-    scorer = models.load(model, device=device, threads=threads)
+    scorer = models.load(model, device=common.device, threads=common.threads)
     task = scorer.require(LMTask)
     with open_output(output) as out:
         if pairs:
-            inputs = _pair_inputs(files, columns, prefix, format, encoding_errors, say, quiet)
+            inputs = _pair_inputs(files, columns, prefix, format, common)
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
                 scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
-            if unknown and not quiet:
-                console.say(f"pairs with tokens that {scorer.name} never saw: {unknown:,}; all such "
-                            "tokens are scored as the same unknown one")
+            if unknown:
+                common.tell(f"pairs with tokens that {scorer.name} never saw: {unknown:,}; all such tokens "
+                            "are scored as the same unknown one")
             return
         settings = _settings(task, text_column, label_column, label)
         columns_of = {"text_column": text_column, "label_column": label_column}
-        inputs = Inputs(files, "lm", lambda lines, found: task.read(lines, found, settings, targets=False),
-                        format=format, errors=encoding_errors, say=say, quiet=quiet,
-                        chosen=[name for name, column in columns_of.items() if column])
+        inputs = task_records(task, files, settings, format=format, common=common,
+                              chosen=[name for name, column in columns_of.items() if column])
         if per and not as_jsonl:
             out.write(HEADER)
         scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
@@ -83,9 +81,9 @@ def run(
                 out.writelines(_rows(number, record, result, per))
             else:
                 out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
-    if unknown and not quiet:
-        console.say(f"tokens that {scorer.name} never saw: {unknown:,} of {tokens:,}; all such tokens "
-                    "are scored as the same unknown one")
+    if unknown:
+        common.tell(f"tokens that {scorer.name} never saw: {unknown:,} of {tokens:,}; all such tokens are "
+                    "scored as the same unknown one")
 
 
 def _settings(
@@ -122,8 +120,7 @@ def _json(record: Text, result: Scored, per: str | None) -> str:
 
 
 def _pair_inputs(
-    files: list[str], columns: str | None, prefix: str | None, format: str | None, errors: str, say: Say,
-    quiet: bool,
+    files: list[str], columns: str | None, prefix: str | None, format: str | None, common: Common
 ) -> Inputs:
     names = None
     if columns is not None:
@@ -133,7 +130,7 @@ def _pair_inputs(
         names = (good, bad)
     return Inputs(
         files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names, prefix=prefix),
-        format=format, errors=errors, say=say, quiet=quiet)
+        format=format, errors=common.encoding_errors, say=common.say, tell=common.tell)
 
 
 def _score_pairs(

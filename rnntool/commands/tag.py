@@ -7,14 +7,15 @@ from pathlib import Path
 
 from rnntool import console
 from rnntool import model as models
-from rnntool.commands.inputs import Inputs
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import task_records
 from rnntool.config import TagSettings
 from rnntool.errors import UsageError
 from rnntool.formats import SentenceWriter, sentence_writer, split_columns
 from rnntool.labels import detect_scheme
 from rnntool.streams import open_output
 from rnntool.tasks import TagTask
-from rnntool.tasks.reading import Say, opened
+from rnntool.tasks.reading import opened
 
 NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
@@ -22,11 +23,10 @@ SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are i
 
 def run(
     files: list[str], *, model: str, output: str | None, format: str | None, to: str | None,
-    column: str | None, scheme: str | None, probs: bool, nbest: int, threshold: float, encoding_errors: str,
-    device: str, threads: int, quiet: bool, say: Say,
+    column: str | None, scheme: str | None, probs: bool, nbest: int, threshold: float, common: Common,
 ) -> None:
     """Tag files, one record out for each record in."""
-    tagger = models.load(model, device=device, threads=threads)
+    tagger = models.load(model, device=common.device, threads=common.threads)
     task = tagger.require(TagTask)
     if to is not None:
         _writer(task, to, to, column, probs, nbest)  # says at once what is wrong with it
@@ -34,25 +34,20 @@ def run(
         raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
     settings = task.settings.replace(column=None)
-    inputs = Inputs(files, "tag", lambda lines, found: task.read(lines, found, settings, targets=False),
-                    format=format, errors=encoding_errors, say=say, quiet=quiet)
+    inputs = task_records(task, files, settings, format=format, common=common)
     if scheme is None and task.scheme:
-        scheme = _own_scheme(files, task, settings, format, encoding_errors, say)
-    write: SentenceWriter | None = None
+        scheme = _own_scheme(files[0], task, settings, format, common)
     with open_output(output) as out:
         records = iter(inputs)
         first = list(islice(records, 1))  # tells the format
-        scored = task.scheme is not None and (to or inputs.format) == "jsonl"  # entities have a score
+        came_in = inputs.formats[0]
+        scored = task.scheme is not None and (to or came_in) == "jsonl"  # entities have a score
         tagged = tagger.tagged(chain(first, records), probs=probs or scored, nbest=nbest, scheme=scheme,
                                threshold=threshold, ready=inputs.ready, flush=out.flush)
+        write = _writer(task, to, came_in, column, probs, nbest)
+        out.write(write.header)
         for sentence, result in tagged:
-            if write is None:
-                write = _writer(task, to, inputs.format, column, probs, nbest)
-                out.write(write.header)
             out.write(write(sentence, result))
-        if write is None:
-            write = _writer(task, to, inputs.format or "text", column, probs, nbest)
-            out.write(write.header)
         out.write(write.footer)
 
 
@@ -92,16 +87,17 @@ def _is_name(column: str | None) -> bool:
 
 
 def _own_scheme(
-    files: list[str], task: TagTask, settings: TagSettings, format: str | None, errors: str, say: Say
+    file: str, task: TagTask, settings: TagSettings, format: str | None, common: Common
 ) -> str | None:
-    """The scheme of the tags that the first file has already, so that both columns can be compared."""
-    if not Path(files[0]).is_file():  # standard input and named pipes can be read only once
+    """The scheme of the tags that a file has already, so that both columns can be compared."""
+    if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    with opened(files[0], "tag", format=format, errors=errors, say=console.hush) as (lines, found):
+    source = opened(file, "tag", format=format, errors=common.encoding_errors, say=console.hush)
+    with source as (lines, found):
         if found in ("text", "tokens"):
             return None
         sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
         scheme = detect_scheme(sentence.tags or () for sentence in sentences)
     if scheme:
-        say(f"{files[0]}: has tags in {scheme.upper()}; they are written so")
+        common.say(f"{file}: has tags in {scheme.upper()}; they are written so")
     return scheme

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 
-from rnntool import console, modeldir
-from rnntool.commands.inputs import Inputs
+from rnntool import modeldir
+from rnntool.commands.common import Common
+from rnntool.commands.inputs import plain_lines
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import read_texts
 from rnntool.streams import open_output
 from rnntool.tokenize import Tokenizer, load, split_words
 
 
 def run(
     files: list[str], *, model: str | None, output: str | None, ids: bool, decode: bool, as_jsonl: bool,
-    encoding_errors: str,
+    common: Common,
 ) -> None:
     """Encode or decode lines."""
     if decode and (ids or as_jsonl):
@@ -27,8 +27,7 @@ def run(
     elif ids or decode:
         flag = "--ids" if ids else "--decode"
         raise UsageError(f"{flag}: words have numbers only in a model; give -m MODEL")
-    inputs = Inputs(files, "lm", lambda lines, found: read_texts(lines, format="text"), format="text",
-                    errors=encoding_errors, say=console.hush)
+    inputs = plain_lines(files, common)
     with open_output(output) as out:
         for record in inputs:
             if decode:

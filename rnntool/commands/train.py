@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from rnntool import config, console, modeldir
+from rnntool.commands.common import Common
 from rnntool.config import Settings, WordSettings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels
@@ -79,12 +80,8 @@ def run(
     config_file: Path | None,
     resume: bool,
     force: bool,
-    encoding_errors: str,
-    device: str,
-    threads: int,
-    quiet: bool,
-    verbose: bool,
     as_json: bool,
+    common: Common,
 ) -> None:
     """Train, and print the dev report."""
     job = None
@@ -92,7 +89,7 @@ def run(
         typed = [config.flag(name) for name, value in given.items()
                  if value is not None and config.variable(name) not in os.environ]
         others = {"--preset": preset, "--config": config_file, "--dev": dev, "--from": format,
-                  "--force": force, "--encoding-errors": encoding_errors != "strict"}
+                  "--force": force, "--encoding-errors": common.encoding_errors != "strict"}
         typed = [*files, *typed, *(name for name, value in others.items() if value)]
         if typed:
             raise UsageError(f"--resume goes on with the files and settings that the training began with; "
@@ -100,8 +97,8 @@ def run(
     else:
         if not files:
             raise UsageError("want training files, found none; name them, or `-` for standard input")
-        for idle in () if quiet else config.idle_variables():
-            console.say(idle)
+        for idle in config.idle_variables():
+            common.tell(idle)
         settings = config.resolve(
             task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
         raw = settings.raw if isinstance(settings, WordSettings) else None
@@ -109,12 +106,11 @@ def run(
             raise UsageError(
                 f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
         job = Job(task=task, train=files, dev=dev, settings=settings, format=format,
-                  encoding_errors=encoding_errors)
-    say = console.say if verbose and not quiet else console.hush
-    with signals() as noted, console.training_progress(quiet=quiet) as watch:
+                  encoding_errors=common.encoding_errors)
+    with signals() as noted, console.training_progress(quiet=common.quiet) as watch:
         try:
-            report = train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
-                           stopping=noted.stopping, say=say, tell=console.hush if quiet else console.say)
+            report = train(job, out, task=task, device=common.device, threads=common.threads, force=force,
+                           watch=watch, stopping=noted.stopping, say=common.say, tell=common.tell)
         except Interrupted as stopped:
             if not noted.begun:
                 raise
@@ -122,7 +118,7 @@ def run(
             raise Interrupted(stopped.exit_code - 128, message) from None
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
-    elif not quiet:
+    elif not common.quiet:
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
                  for name, value in figures(report).items() if name.split()[-1] in SHOWN]
         console.write(console.table(shown, right=(1,)))

@@ -1,18 +1,20 @@
-"""From a path to a task's records: opens, finds the format, reads. For training, evaluation and filters."""
+"""From paths to records: opens, finds the format, reads. For training, evaluation and filters."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
+from rnntool import console
 from rnntool.config import flag
 from rnntool.errors import UsageError
-from rnntool.formats import guess_format
+from rnntool.formats import guess_format, whole_record
 from rnntool.streams import Lines, open_lines
 from rnntool.tasks.base import Task
 
-Say = Callable[[str], None]  # takes a sentence that --verbose shows
+Say = Callable[[str], None]  # takes a sentence
 TABLES = ("tsv", "csv", "jsonl")
 # settings that only some formats read
 READ_BY = {"text_column": TABLES, "label_column": TABLES, "unit": ("text",)}
@@ -28,39 +30,72 @@ def opened(path: str, kind: str, *, format: str | None, errors: str, say: Say) -
         yield lines, format
 
 
-def read_each(
-    task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
-    say: Say, targets: bool = True, formats: set[str] | None = None,
-) -> Iterator[Any]:
-    """The records of some files one by one, with targets or whether or not they have any.
+class Inputs:
+    """Records of several files in order, read as they are asked for.
 
-    The formats that the files are in are added to `formats`.
+    `formats` are those of the files up to now, in order.
     """
-    for path in paths:
-        with opened(path, task.name, format=format, errors=errors, say=say) as (lines, found):
-            if formats is not None:
-                formats.add(found)
-            yield from task.read(lines, found, settings, targets=targets)
+
+    def __init__(
+        self, paths: Sequence[str], kind: str, read: Callable[[Lines, str], Iterator[Any]], *,
+        format: str | None, errors: str, say: Say, tell: Say = console.hush, chosen: Collection[str] = (),
+    ) -> None:
+        """`read` makes records of lines in a format, which is the given one or guessed for `kind`.
+
+        `say` takes what was guessed, `tell` a hint for who waits at a terminal. `errors` is as `open_lines`
+        has it. `chosen` are settings that must have something to say about each file: see `check_formats`.
+        """
+        self.paths = paths
+        self.kind = kind
+        self.read = read
+        self.given = format
+        self.errors = errors
+        self.say = say
+        self.tell = tell
+        self.chosen = chosen
+        self.formats: list[str] = []
+        self._open: Lines | None = None
+
+    @classmethod
+    def of_task(
+        cls, task: type[Task[Any, Any, Any]], paths: Sequence[str], settings: Any, *, targets: bool,
+        format: str | None, errors: str, say: Say, tell: Say = console.hush, chosen: Collection[str] = (),
+    ) -> Self:
+        """Records as a task reads them, with targets or whether or not they have any."""
+        return cls(paths, task.name, lambda lines, found: task.read(lines, found, settings, targets=targets),
+                   format=format, errors=errors, say=say, tell=tell, chosen=chosen)
+
+    def __iter__(self) -> Iterator[Any]:
+        """All records."""
+        for path in self.paths:
+            if path == "-" and sys.stdin is not None and sys.stdin.isatty():
+                self.tell("reading from the terminal, a line at a time; end with Ctrl-D")
+            source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
+            with source as (lines, found):
+                if self.chosen and lines.head():  # an empty input may be in any format
+                    check_formats({found}, self.chosen, self.kind, where=f"{lines.name}: ")
+                self.formats.append(found)
+                self._open = lines
+                try:
+                    yield from self.read(lines, found)
+                finally:
+                    self._open = None
+
+    def ready(self) -> bool:
+        """False where asking for another record would wait."""
+        return self._open is None or self._open.ready(whole_record(self.formats[-1]))
 
 
-def read_all(
-    task: type[Task[Any, Any, Any]], paths: Sequence[str], *, format: str | None, settings: Any, errors: str,
-    say: Say, targets: bool = True, formats: set[str] | None = None,
-) -> list[Any]:
-    """All records of some files; see `read_each`."""
-    return list(read_each(task, paths, format=format, settings=settings, errors=errors, say=say,
-                          targets=targets, formats=formats))
-
-
-def check_formats(formats: Collection[str], chosen: Iterable[str], kind: str, *, where: str = "") -> None:
+def check_formats(formats: Iterable[str], chosen: Iterable[str], kind: str, *, where: str = "") -> None:
     """Refuse settings that were chosen and say how to read formats that no file is in.
 
     Of a language model, `label_column` also says that the labels of fastText lines are to be read.
     """
+    found = set(formats)
     for name in chosen:
         reading = READ_BY.get(name)
         if name == "label_column" and kind == "lm":
             reading = (*TABLES, "fasttext")
-        if reading and not set(formats).intersection(reading):
+        if reading and not found.intersection(reading):
             raise UsageError(f"{where}{flag(name)}: goes with files in {' or '.join(reading)}, found "
-                             f"{' and '.join(sorted(formats))}; leave it out, or see --from")
+                             f"{' and '.join(sorted(found))}; leave it out, or see --from")

@@ -22,7 +22,7 @@ from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.tasks import TASKS, LMTask, Task
-from rnntool.tasks.reading import Say, check_formats, read_all, read_each
+from rnntool.tasks.reading import Inputs, Say, check_formats
 from rnntool.training import transfer
 from rnntool.training.job import Job
 from rnntool.training.vectors import place_vectors
@@ -47,13 +47,13 @@ class Sources:
     def read(cls, job: Job, *, say: Say, watch: Callable[[Stage], None]) -> Self:
         """Read all; `say` takes what was guessed."""
         settings, places = job.settings, job.places
-        formats: set[str] = set()
-        train, dev = _records(job, formats, say, watch)
+        train, dev, formats = _records(job, say, watch)
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # in whatever format the file is
-            raw = read_all(TASKS[job.task], [places["raw"]], format=None, settings=settings,
-                           errors=job.encoding_errors, say=say, targets=False, formats=formats)
+            inputs = Inputs.of_task(TASKS[job.task], [places["raw"]], settings, targets=False, format=None,
+                                    errors=job.encoding_errors, say=say)
+            raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, usual in USUAL.items() if getattr(settings, name, usual) != usual]
         check_formats(formats, chosen, job.task)
         base = reader = None
@@ -109,15 +109,18 @@ class Sources:
 
 
 def _records(
-    job: Job, formats: set[str], say: Say, watch: Callable[[Stage], None]
-) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Training and dev records; their files' formats are added to `formats`."""
+    job: Job, say: Say, watch: Callable[[Stage], None]
+) -> tuple[Sequence[Any], Sequence[Any], set[str]]:
+    """Training and dev records, and the formats of their files."""
     kind = TASKS[job.task]
+    formats: set[str] = set()
 
     def read(paths: list[str]) -> Sequence[Any]:
-        records = read_each(kind, paths, format=job.format, settings=job.settings,
-                            errors=job.encoding_errors, say=say, formats=formats)
-        return Texts.collect(records, watch=watch) if kind is LMTask else list(records)
+        inputs = Inputs.of_task(kind, paths, job.settings, targets=True, format=job.format,
+                                errors=job.encoding_errors, say=say)
+        records = Texts.collect(inputs, watch=watch) if kind is LMTask else list(inputs)
+        formats.update(inputs.formats)
+        return records
 
     records = read(job.train)
     if job.dev:
@@ -125,10 +128,10 @@ def _records(
         if not dev:
             raise DataError(f"{', '.join(job.dev)}: want records for development, found none; leave --dev "
                             "out to keep a share of the training records")
-        return records, dev
+        return records, dev, formats
     # records with labels are no running text, and often sorted by them
     ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
-    return split(records, job.settings, ordered=ordered)
+    return *split(records, job.settings, ordered=ordered), formats
 
 
 def split(
