@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rnntool.generation import Generated
     from rnntool.sampling import Sampling
 
-ANSWERS = {"lm": ("logits", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}  # of the graph
 COMMANDS = {"lm": "`generate` or `score`", "classify": "`classify`", "tag": "`tag`"}
 
 Item = TypeVar("Item")
@@ -40,23 +39,43 @@ def _never() -> None:
     pass
 
 
-class Model:
-    """A model folder with the engine that runs it; `workers` batches of a pipeline run side by side."""
+class ModelFolder:
+    """A model folder that was read: its configuration and its task, and nothing that runs it."""
 
-    def __init__(
-        self, folder: Path, settings: dict[str, Any], task: Task[Any, Any, Any], engine: Engine, *,
-        workers: int = 1,
-    ) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], task: Task[Any, Any, Any]) -> None:
+        """`config` is the checked content of config.json."""
         self.folder = folder
-        self.config = settings
+        self.config = config
         self.task = task
-        self.engine = engine
-        self.pipeline = Pipeline(task, engine, workers=workers)
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The kind of its tokenizer."""
+        return str(self.config["data"]["tokenizer"]["kind"])
+
+    def require(self, kind: type[SomeTask]) -> SomeTask:
+        """The task, where it is of this kind; `ModelError` otherwise."""
+        if not isinstance(self.task, kind):
+            raise ModelError(f"{self.folder}: is a model for {COMMANDS[self.task.name]}, want one for "
+                             f"{COMMANDS[kind.name]}; see rnntool models")
+        return self.task
+
+
+class Model(ModelFolder):
+    """A model folder with the engine that runs it; `workers` batches of a pipeline run side by side."""
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], task: Task[Any, Any, Any], engine: Engine, *,
+        workers: int = 1,
+    ) -> None:
+        super().__init__(folder, config, task)
+        self.engine = engine
+        self.pipeline = Pipeline(task, engine, workers=workers)
 
     def tag(
         self,
@@ -225,27 +244,12 @@ class Model:
                         no_repeat_ngram=no_repeat_ngram, stop=stop, allow_unknown=allow_unknown, watch=watch)
         yield from writer.write(_several(prompts), n=n, beam=beam, batch_size=batch_size, ready=ready)
 
-    @property
-    def tokenizer_name(self) -> str:
-        """The kind of its tokenizer."""
-        return str(self.config["data"]["tokenizer"]["kind"])
 
-    def require(self, kind: type[SomeTask]) -> SomeTask:
-        """The task, where it is of this kind; `ModelError` otherwise."""
-        if not isinstance(self.task, kind):
-            raise ModelError(f"{self.folder}: is a model for {COMMANDS[self.task.name]}, want one for "
-                             f"{COMMANDS[kind.name]}; see rnntool models")
-        return self.task
+def read(model: str | Path) -> ModelFolder:
+    """Read a model by its folder or by its name, to look into it.
 
-
-def load(
-    model: str | Path, *, device: str = "cpu", threads: int = 0, side_by_side: bool = True
-) -> Model:
-    """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
-
-    Taggers and classifiers run batches side by side, a thread each; without `side_by_side` one batch after
-    the other has all threads, as whoever calls the engine itself wants it.
-    Raises `ModelError` where there is no such model or it is damaged. Runs no code from the folder.
+    Raises `ModelError` where there is no such model, or its files are damaged or don't belong together. Its
+    graph and its weights are not read.
     """
     folder = modeldir.find(model)
     content = modeldir.read_config(folder)
@@ -262,31 +266,43 @@ def load(
         raise ModelError(f"{folder}: its files don't belong together (vocabulary {sizes['vocabulary']} and "
                          f"{sizes['outputs']} outputs, {modeldir.CONFIG} has {vocabulary} and {outputs}); "
                          "copy the model again")
+    return ModelFolder(folder, content, task)
+
+
+def load(
+    model: str | Path, *, device: str = "cpu", threads: int = 0, side_by_side: bool = True
+) -> Model:
+    """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
+
+    Taggers and classifiers run batches side by side, a thread each; without `side_by_side` one batch after
+    the other has all threads, as whoever calls the engine itself wants it.
+    Raises `ModelError` where there is no such model, or its files are damaged or don't belong together. Runs
+    no code from the folder.
+    """
+    found = read(model)
+    task = found.task
     if isinstance(task, LMTask):
         task.tokenizer.threads = threads
     workers = threads or cores()
     # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
     # model has large products to share among its threads.
     side_by_side &= task.name != "lm"
-    return Model(folder, content, task, _engine(folder, content, device, 1 if side_by_side else workers),
+    engine = _engine(found, device, 1 if side_by_side else workers)
+    return Model(found.folder, found.config, task, engine,
                  workers=workers if side_by_side and device in ("auto", "cpu") else 1)
 
 
-def _engine(folder: Path, content: dict[str, Any], device: str, threads: int) -> Engine:
+def _engine(found: ModelFolder, device: str, threads: int) -> Engine:
     if device in ("auto", "cpu"):
         from rnntool.engines.onnx import OnnxEngine
 
-        engine = OnnxEngine(folder / modeldir.GRAPH, threads=threads)
-        head, encoder = content["network"]["head"], content["network"]["encoder"]
-        answers = [*ANSWERS[content["task"]], *(["transitions"] if head.get("crf") else [])]
-        if (not set(answers) <= engine.widths.keys() or engine.widths[answers[0]] != head["outputs"]
-                or ("words" in engine.inputs) != bool(encoder.get("word"))):
-            raise ModelError(f"{engine.path}: doesn't fit {modeldir.CONFIG}; copy or train the model again")
+        engine = OnnxEngine(found.folder / modeldir.GRAPH, threads=threads)
+        modeldir.check_graph(found.folder, found.config, engine.inputs, engine.widths)
         return engine
     from rnntool.engines.torch import TorchEngine, pick_device
     from rnntool.models.weights import load_network
 
-    return TorchEngine(load_network(folder, content), pick_device(device))
+    return TorchEngine(load_network(found.folder, found.config), pick_device(device))
 
 
 def _several(items: Iterable[Item]) -> Iterable[Item]:

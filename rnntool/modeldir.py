@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
              "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
-TASKS = ("lm", "classify", "tag")
+# what the graph of each task gives out
+ANSWERS = {"lm": ("logits", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}
+TASKS = tuple(ANSWERS)
 CONFIG_KEYS: dict[str, type] = {  # those that are read before a task or a network checks the rest
     "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,
     "network.encoder.vocabulary": int, "network.encoder.layers": int, "network.encoder.hidden": int,
@@ -99,6 +101,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config["task"] not in TASKS:
         raise ModelError(f"{path}: has the unknown task {config['task']!r}; known are {', '.join(TASKS)}")
     return config
+
+
+def check_graph(
+    folder: Path, config: Mapping[str, Any], inputs: Collection[str], widths: Mapping[str, Any]
+) -> None:
+    """`ModelError` where a folder's graph is not that of its checked `config`.
+
+    The graph has these `inputs`; `widths` are its outputs by name, each with the size of its last axis.
+    """
+    head, encoder = config["network"]["head"], config["network"]["encoder"]
+    answers = [*ANSWERS[config["task"]], *(["transitions"] if head.get("crf") else [])]
+    if (not set(answers) <= widths.keys() or widths[answers[0]] != head["outputs"]
+            or ("words" in inputs) != bool(encoder.get("word"))):
+        raise ModelError(f"{folder / GRAPH}: doesn't fit {CONFIG}; copy or train the model again")
 
 
 def architecture(config: Mapping[str, Any]) -> str:

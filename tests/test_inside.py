@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from test_parity import AFFIXES, VOCABULARY, network, words
 
 import rnntool
+from rnntool import modeldir
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.errors import ModelError
 from rnntool.formats import Text
@@ -60,17 +63,20 @@ def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Pa
     assert_same_states(net, arrays, tmp_path)
 
 
+def config_of(net: Network) -> dict[str, Any]:
+    """What config.json has of a network."""
+    return {"task": net.config.head.kind, "network": net.config.to_json()}
+
+
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
     """What the graph gives out as each layer's states is what the torch network has there."""
-    both = net.encoder.config.bidirectional
     export.write(net, tmp_path / "model.onnx")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.no_grad():
         x = net.encoder.input(tensors)
         for i, layer in enumerate(net.encoder.layers):
             x, _ = layer(x, tensors["lengths"])
-            graph, names = inside.states_graph(
-                tmp_path / "model.onnx", layer=i, layers=2, bidirectional=both)
+            graph, names = inside.states_graph(tmp_path, config_of(net), layer=i)
             engine = OnnxEngine(tmp_path / "model.onnx", threads=1, graph=graph)
             outputs = engine.run(arrays | engine.initial_state(len(LENGTHS)))
             parts = [outputs[name] for name in names]
@@ -90,15 +96,25 @@ def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ..
     with torch.no_grad():
         want = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
     error = 0.02 * float(np.ptp(want)) if int8 else 1e-6
-    np.testing.assert_allclose(inside.embedding(tmp_path / "model.onnx", size=8), want, rtol=0, atol=error)
+    np.testing.assert_allclose(inside.embedding(tmp_path, config_of(net)), want, rtol=0, atol=error)
 
 
 def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError, match=r"can't be read|no embedding"):
-        inside.embedding(tmp_path / "model.onnx", size=8)
-    with pytest.raises(ModelError, match=r"can't be read|found 0"):
-        inside.states_graph(tmp_path / "model.onnx", layer=0, layers=1, bidirectional=False)
+    content = config_of(network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4),
+                                HeadConfig(kind="lm", outputs=VOCABULARY)))
+    with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
+        inside.embedding(tmp_path, content)
+    with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
+        inside.states_graph(tmp_path, content, layer=0)
+
+
+def test_a_graph_of_another_model_is_said(tagger: Path, writer: Path, tmp_path: Path) -> None:
+    content = modeldir.read_config(tagger)
+    shutil.copy(writer / "model.onnx", tmp_path)
+    for look in (inside.embedding, partial(inside.states_graph, layer=0)):
+        with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):
+            look(tmp_path, content)
 
 
 # --- Gradients ---------------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from rnntool import console, modeldir
+from rnntool import console
 from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.config import CELL_NAMES
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import read_judgements
-from rnntool.model import Model
+from rnntool.model import ModelFolder
 from rnntool.reports import charts, clusters, gradients, picture, states
 from rnntool.reports.vectors import Agreement, Vectors, agreement
 from rnntool.streams import called, open_output
@@ -58,7 +58,7 @@ def run_gradients(
 
     curves: dict[str, list[float]] = {}
     for name in model:
-        loaded = models.load(name, side_by_side=False)
+        loaded = models.read(name)
         records = _records(loaded, files, format, common)
         network = load_network(loaded.folder, loaded.config)
         curve = of_network(network, gradients.texts(loaded.task, records, steps=steps, count=texts))
@@ -92,7 +92,7 @@ def run_clusters(
     picture.check(output)
     if words and top:
         raise UsageError("--top takes the most frequent words, --words those that it names; leave one out")
-    loaded = models.load(model, threads=common.threads)
+    loaded = models.read(model)
     reader = states.Reader(loaded, layer=layer, threads=common.threads)
     records = _records(loaded, files, format, common)
     found = states.averages(reader(records), loaded.task)
@@ -190,7 +190,7 @@ def run_states(
     picture.check(output)
     if units and top:
         raise UsageError("--top takes the units that vary most, --units those that it names; leave one out")
-    loaded = models.load(model, threads=common.threads)
+    loaded = models.read(model)
     reader = states.Reader(loaded, layer=layer, threads=common.threads)
     records = _records(loaded, files, format, common)
     reads, size = [], 0
@@ -239,7 +239,7 @@ def _units(given: str | None, size: int) -> list[int]:
     return units
 
 
-def _records(loaded: Model, files: list[str], format: str | None, common: Common) -> Inputs:
+def _records(loaded: ModelFolder, files: list[str], format: str | None, common: Common) -> Inputs:
     """The records of files, read as in training, whether or not they have answers."""
     return task_records(loaded.task, files, loaded.task.settings, format=format, common=common)
 
@@ -259,7 +259,7 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
     from rnntool.models.inside import embedding
 
     assert model is not None
-    loaded = models.load(model)
+    loaded = models.read(model)
     tokenizer = loaded.task.tokenizer
     first = len(SPECIALS)  # which no text has
 
@@ -267,8 +267,7 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
         ids = tokenizer.encode(word)
         return ids[0] - first if len(ids) == 1 and ids[0] != UNK else None
 
-    rows = embedding(loaded.folder / modeldir.GRAPH, size=loaded.config["network"]["encoder"]["embed"])
-    rows = rows[first : tokenizer.size]  # labels stand behind the tokens
+    rows = embedding(loaded.folder, loaded.config)[first : tokenizer.size]  # labels stand behind the tokens
     return Vectors(loaded.name, [tokenizer.piece(first + i) for i in range(len(rows))], rows, find)
 
 

@@ -19,7 +19,7 @@ from rnntool import modeldir
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.errors import UsageError
 from rnntool.formats import Sentence, Text
-from rnntool.model import Model
+from rnntool.model import ModelFolder
 from rnntool.models import inside
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import by_length
@@ -49,7 +49,7 @@ class Reader:
     that have no states, and layers that there are not.
     """
 
-    def __init__(self, model: Model, *, layer: int | None = None, threads: int = 0) -> None:
+    def __init__(self, model: ModelFolder, *, layer: int | None = None, threads: int = 0) -> None:
         encoder = model.config["network"]["encoder"]
         layers = encoder["layers"]
         if encoder.get("kind", "rnn") != "rnn":
@@ -57,11 +57,9 @@ class Reader:
                              "which has no states; give another model")
         if layer is not None and layer > layers:
             raise UsageError(f"--layer: want 1 to {layers}, which {model.name} has, found {layer}")
-        path = model.folder / modeldir.GRAPH
-        graph, self.names = inside.states_graph(
-            path, layer=(layer or layers) - 1, layers=layers, bidirectional=encoder["bidirectional"])
+        graph, self.names = inside.states_graph(model.folder, model.config, layer=(layer or layers) - 1)
         self.hidden = encoder["hidden"]
-        self.engine = OnnxEngine(path, threads=threads, graph=graph)
+        self.engine = OnnxEngine(model.folder / modeldir.GRAPH, threads=threads, graph=graph)
         self.task: Any = model.task
         self.streams = isinstance(self.task, LMTask) and self.task.settings.context == "stream"
         self.carried: dict[str, NDArray[Any]] = {}
