@@ -114,6 +114,12 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def with_default(kind: type[Settings], name: str, default: Any) -> Any:
+    """The dataclass field that `kind` has under this name, with another default."""
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What all training commands share. Sizes in units, rates per step, times in seconds."""
@@ -256,25 +262,18 @@ class LMSettings(Settings):
         "auto", "Score all tokens alike, or rarer ones in bands, by shorter vectors (Grave et al. 2017, "
                 f"Baevski and Auli 2019); auto does so where there are more than {ADAPTIVE_FROM:,} entries.",
         panel="Network", choices=("auto", "full", "adaptive"))
-    hidden: int = option(400, "Units of a layer.", panel="Network", low=1)
-    embed: int = option(400, "Size of the token embedding.", panel="Network", low=1)
-    dropout: float = option(
-        0.3, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
-    dropout_between: float = option(
-        0.3, "Variational dropout between layers: one mask for all time steps.", panel="Network",
-        low=0, high=0.95)
+    hidden: int = with_default(Settings, "hidden", 400)
+    embed: int = with_default(Settings, "embed", 400)
+    dropout: float = with_default(Settings, "dropout", 0.3)
     ar: float = option(
         0.0, "Weight of a penalty on large states of the last layer: their mean square, after dropout "
              "(activation regularisation, Merity et al. 2017).", panel="Training", low=0)
     tar: float = option(
         0.0, "Weight of a penalty on states that change much from a token to the next: the mean square of "
              "the difference (temporal activation regularisation).", panel="Training", low=0)
-    lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
-    warmup: float = option(
-        0.02, "Share of training in which the rate rises to its height.", panel="Training", low=0, high=0.9)
-    ema: float = option(
-        0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
-        high=0.99999)
+    lr: float = with_default(Settings, "lr", 0.003)
+    warmup: float = with_default(Settings, "warmup", 0.02)
+    ema: float = with_default(Settings, "ema", 0.998)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -343,23 +342,17 @@ class ClassifySettings(WordSettings):
         "rnn", "What reads a text: a recurrent network, or a feed-forward one over the mean of the words "
                "(Iyyer et al. 2015) or over a window of them (Bengio et al. 2003).", panel="Network",
         choices=ENCODER_NAMES)
-    layers: int = option(1, "Layers.", panel="Network", low=1)
-    embed: int = option(300, "Size of the token embedding.", panel="Network", low=1)
-    affix_embed: int = option(
-        120, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
-    token_dropout: float = option(
-        0.2, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
-    lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")
-    ema: float = option(
-        0.99, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
-        high=0.99999)
+    layers: int = with_default(Settings, "layers", 1)
+    embed: int = with_default(Settings, "embed", 300)
+    affix_embed: int = with_default(WordSettings, "affix_embed", 120)
+    token_dropout: float = with_default(Settings, "token_dropout", 0.2)
+    lower: bool = with_default(WordSettings, "lower", True)
+    ema: float = with_default(Settings, "ema", 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagSettings(WordSettings):
     """Settings of `train tag`."""
-
-    usual_epochs = 20
 
     column: str | None = option(
         None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key); "
@@ -371,23 +364,15 @@ class TagSettings(WordSettings):
         metavar="MODEL")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
-    token_dropout: float = option(
-        0.4, "Share of token types a step replaces by the unknown token.", panel="Network", low=0, high=0.95)
-    word_dropout: float = option(
-        0.2, "Share of the words that a step hides whole, so that their neighbours must tell what they are.",
-        panel="Network", low=0, high=0.95)
-    embed: int = option(160, "Size of the token embedding.", panel="Network", low=1)
-    char_hidden: int = option(160, "Output of the character network.", panel="Network", low=2)
-    affix_embed: int = option(
-        120, "Size of the hashed affix and shape embedding; 0 for none.", panel="Network", low=0)
-    label_smoothing: float = option(
-        0.1, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
-        panel="Training", low=0, high=0.9)
-    lower: bool = option(True, "Lower-case words before the look-up of their embedding.", panel="Data")
-    lr: float = option(0.003, "Highest learning rate.", panel="Training", low=0)
-    ema: float = option(
-        0.998, "Keep a moving average of the weights with this decay; 0 is off.", panel="Training", low=0,
-        high=0.99999)
+    token_dropout: float = with_default(Settings, "token_dropout", 0.4)
+    word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
+    embed: int = with_default(Settings, "embed", 160)
+    char_hidden: int = with_default(WordSettings, "char_hidden", 160)
+    affix_embed: int = with_default(WordSettings, "affix_embed", 120)
+    label_smoothing: float = with_default(WordSettings, "label_smoothing", 0.1)
+    lower: bool = with_default(WordSettings, "lower", True)
+    lr: float = with_default(Settings, "lr", 0.003)
+    ema: float = with_default(Settings, "ema", 0.998)
 
 
 SETTINGS: dict[str, type[Settings]] = {"lm": LMSettings, "classify": ClassifySettings, "tag": TagSettings}
