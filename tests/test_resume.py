@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rnntool import modeldir
 from rnntool.commands.train import signals
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.training.loop import Interrupted
+from rnntool.training.transfer import Base
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lm-stream-adamw-ema": ("lm", {
@@ -212,6 +214,18 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
     file.write_text(text, "utf-8")
     os.utime(file, (1, 1))  # what counts is the content
     tiny.train("classify", out, resume=True)
+
+
+def test_a_models_content_is_all_that_is_read_of_it(writer: Path, tmp_path: Path) -> None:
+    def content(**changes: Any) -> bytes:
+        modeldir.write_json(copy / "config.json", config | changes)
+        return Base("copy", str(copy), "char").content()
+
+    copy = tmp_path / "copy"
+    shutil.copytree(writer, copy)
+    config = modeldir.read_config(writer)
+    lowered = config["data"] | {"tokenizer": config["data"]["tokenizer"] | {"lower": True}}
+    assert content() == content(report={}, version="another") != content(data=lowered)
 
 
 # what a training may read, by the option that names it, and a change of it

@@ -67,20 +67,17 @@ def train(
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
     sources = Sources.read(job, say=say, watch=watch)
+    say(str(sources))
     found = sources.fingerprints()
     if before is None:
         learner = sources.learn(kind, settings, watch=watch)
+        _tell_labels(learner, sources.dev, tell)
     else:
         job.check(before, found)
         learner = load_task(kind, resume / TASK, settings)
     learner.tokenizer.threads = threads
     if isinstance(learner, LMTask):
         learner.check(sources.dev)  # before the training, and not when it is first evaluated
-    say(str(sources))
-    if isinstance(learner, TagTask) and before is None:
-        _tell_schemes(learner, tell)
-    if before is None:
-        _tell_unseen(learner, sources.dev, tell)
 
     network = build(design(learner, settings, vector_size=sources.vector_size,
                            context=sources.reader.context() if sources.reader else None), settings)
@@ -161,15 +158,13 @@ def _key(task: LMTask, records: Texts) -> str:
     return digest.hexdigest()
 
 
-def _tell_schemes(task: TagTask, tell: Say) -> None:
-    names = split_columns(task.settings.column)
-    for name, column in zip(names, task.columns, strict=True):
-        if column.scheme:
-            place = f" in column {name}" if name else ""
-            tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
-
-
-def _tell_unseen(task: Task[Any, Any, Any], dev: Sequence[Any], tell: Say) -> None:
+def _tell_labels(task: Task[Any, Any, Any], dev: Sequence[Any], tell: Say) -> None:
+    """Tell in which scheme spans are, and which labels the development data alone has."""
+    if isinstance(task, TagTask):
+        for name, column in zip(split_columns(task.settings.column), task.columns, strict=True):
+            if column.scheme:
+                place = f" in column {name}" if name else ""
+                tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
     unseen = task.unseen_labels(dev)
     if unseen:
         some = ", ".join(map(repr, islice(unseen, 3))) + (", …" if len(unseen) > 3 else "")

@@ -11,6 +11,7 @@ model's.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -115,9 +116,12 @@ class Base:
         return config.encoder, config.head.direction == "both"
 
     def content(self) -> bytes:
-        """A digest of its weights and its vocabulary."""
-        files = [self.folder / name for name in (modeldir.WEIGHTS, "vocab.txt", "tokenizer.model")]
-        return hashlib.blake2b(b"".join(file.read_bytes() for file in files if file.exists())).digest()
+        """A digest of all that is read of it: weights, vocabulary, and what config.json says of both."""
+        digest = hashlib.blake2b(json.dumps([self.config["data"], self.config["network"]]).encode())
+        for name in (modeldir.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt"):
+            if (self.folder / name).exists():
+                digest.update((self.folder / name).read_bytes())
+        return digest.digest()
 
     def place_context(self, network: Network) -> None:
         """Put the weights of a language model where a tagger reads characters by it."""
