@@ -126,8 +126,16 @@ class Task(ABC, Generic[Record, Example, Result]):
 
     @classmethod
     @abstractmethod
-    def learn(cls, records: Sequence[Record], settings: Any, **extras: Any) -> Self:
-        """Vocabularies and labels from training records; `DataError` where there is nothing to learn from."""
+    def learn(
+        cls, records: Sequence[Record], settings: Any, *, raw: Sequence[Record] = (),
+        vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+    ) -> Self:
+        """Vocabularies and labels from training records; `DataError` where there is nothing to learn from.
+
+        `raw` are records whose targets don't count, `vectors` the words that have a pretrained one, `base` is
+        the tokenizer of the model that the training starts from, `characters` that of a language model that
+        is read beside words. A task passes over what it has no use for.
+        """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -81,7 +81,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         return (_labelled(record, label_column) for record in records) if label_column else records
 
     @classmethod
-    def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
+    def learn(
+        cls, records: Sequence[Text], settings: Any, *, raw: Sequence[Text] = (),
+        vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+    ) -> Self:
         """Vocabulary and labels of training texts; of `raw` ones the vocabulary, too."""
         assert isinstance(settings, ClassifySettings)
         labels = Counter(label for record in records for label in record.labels)
@@ -91,16 +94,16 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             found = f"only {next(iter(labels))!r}" if labels else "none"
             raise DataError(f"training data: want at least 2 different labels, found {found}; "
                             "see --label-column")
-        texts = [record.text for record in (*records, *extras.get("raw", ()))]
+        texts = [record.text for record in (*records, *raw)]
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
-            split="words", bare=spelled(settings), base=extras.get("base"),
+            split="words", bare=spelled(settings), base=base,
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):
             counts = Counter(word for text in texts for word in tokenizer.surfaces(text))
-            features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
+            features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         return cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
 

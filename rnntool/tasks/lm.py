@@ -164,7 +164,10 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         return map(_labelled, texts) if targets and settings.label_column else texts
 
     @classmethod
-    def learn(cls, records: Sequence[Text], settings: Any, **extras: Any) -> Self:
+    def learn(
+        cls, records: Sequence[Text], settings: Any, *, raw: Sequence[Text] = (),
+        vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+    ) -> Self:
         """Vocabulary of training texts, and their labels where text is learned given them."""
         assert isinstance(settings, LMSettings)
         if not any(record.text for record in records):
@@ -176,7 +179,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count, split=settings.split,
-            base=extras.get("base"),
+            base=base,
         )
         return cls(tokenizer, settings=settings, labels=labels)
 

@@ -83,22 +83,25 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
             lines, format=format, column=settings.column, split=split_words, need_tags=targets)
 
     @classmethod
-    def learn(cls, records: Sequence[Sentence], settings: Any, **extras: Any) -> Self:
+    def learn(
+        cls, records: Sequence[Sentence], settings: Any, *, raw: Sequence[Sentence] = (),
+        vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+    ) -> Self:
         """Words, characters and labels of training sentences; of `raw` ones words and characters, too."""
         assert isinstance(settings, TagSettings)
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
             raise DataError("training data: want tagged sentences, found none; give files that have some")
-        counts.update(word for sentence in extras.get("raw", ()) for word in sentence.words)
+        counts.update(word for sentence in raw for word in sentence.words)
         names = split_columns(settings.column)
         columns = [
             TagColumn.learn(sequences, f" in column {name}" if name else "")
             for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
-            bare=spelled(settings), base=extras.get("base"))
-        features = WordFeatures.learn(counts, settings, tokenizer, vectors=extras.get("vectors", ()))
-        return cls(features, columns, settings=settings, characters=extras.get("characters"))
+            bare=spelled(settings), base=base)
+        features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
+        return cls(features, columns, settings=settings, characters=characters)
 
     def config(self) -> dict[str, Any]:
         columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
