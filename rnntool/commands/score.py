@@ -61,29 +61,18 @@ def run(
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
                 scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
-            if unknown:
-                common.tell(f"pairs with tokens that {scorer.name} never saw: {unknown:,}; all such tokens "
-                            "are scored as the same unknown one")
-            return
-        settings = _settings(task, text_column, label_column, label)
-        columns_of = {"text_column": text_column, "label_column": label_column}
-        inputs = task_records(task, files, settings, format=format, common=common,
-                              chosen=[name for name, column in columns_of.items() if column])
-        if per and not as_jsonl:
-            out.write(HEADER)
-        scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
-        unknown = tokens = 0
-        for number, (record, result) in enumerate(scored, 1):
-            unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
-            if as_jsonl:
-                out.write(_json(record, result, per))
-            elif per:
-                out.writelines(_rows(number, record, result, per))
-            else:
-                out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
+            what, count = "pairs with tokens", f"{unknown:,}"
+        else:
+            settings = _settings(task, text_column, label_column, label)
+            columns_of = {"text_column": text_column, "label_column": label_column}
+            inputs = task_records(task, files, settings, format=format, common=common,
+                                  chosen=[name for name, column in columns_of.items() if column])
+            unknown, tokens = _score_texts(
+                scorer, inputs, out, per=per, stream=stream, label=label, as_jsonl=as_jsonl)
+            what, count = "tokens", f"{unknown:,} of {tokens:,}"
     if unknown:
-        common.tell(f"tokens that {scorer.name} never saw: {unknown:,} of {tokens:,}; all such tokens are "
-                    "scored as the same unknown one")
+        common.tell(f"{what} that {scorer.name} never saw: {count}; all such tokens are scored as the same "
+                    "unknown one")
 
 
 def _settings(
@@ -99,6 +88,26 @@ def _settings(
     if label is not None:
         return settings.replace(label_column=None)
     return settings.replace(label_column=label_column) if label_column else settings
+
+
+def _score_texts(
+    scorer: Model, inputs: Inputs, out: TextIO, *, per: str | None, stream: bool, label: str | None,
+    as_jsonl: bool,
+) -> tuple[int, int]:
+    """Write a line for each text, or rows; how many tokens the model never saw, and how many there are."""
+    if per and not as_jsonl:
+        out.write(HEADER)
+    scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
+    unknown = tokens = 0
+    for number, (record, result) in enumerate(scored, 1):
+        unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
+        if as_jsonl:
+            out.write(_json(record, result, per))
+        elif per:
+            out.writelines(_rows(number, record, result, per))
+        else:
+            out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
+    return unknown, tokens
 
 
 def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:

@@ -95,18 +95,8 @@ def run(
             raise UsageError(f"--resume goes on with the files and settings that the training began with; "
                              f"leave {', '.join(typed)} out")
     else:
-        if not files:
-            raise UsageError("want training files, found none; name them, or `-` for standard input")
-        for idle in config.idle_variables():
-            common.tell(idle)
-        settings = config.resolve(
-            task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
-        raw = settings.raw if isinstance(settings, WordSettings) else None
-        if [*files, *dev, raw].count("-") > 1:
-            raise UsageError(
-                f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
-        job = Job(task=task, train=files, dev=dev, settings=settings, format=format,
-                  encoding_errors=common.encoding_errors)
+        job = _job(task, files, given, dev=dev, format=format, preset=preset, config_file=config_file,
+                   common=common)
     with signals() as noted, console.training_progress(quiet=common.quiet) as watch:
         try:
             report = train(job, out, task=task, device=common.device, threads=common.threads, force=force,
@@ -119,13 +109,36 @@ def run(
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=2))
     elif not common.quiet:
-        shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-                 for name, value in figures(report).items() if name.split()[-1] in SHOWN]
-        console.write(console.table(shown, right=(1,)))
-        following = NEXT[task].format(out=shlex.quote(str(out)))
-        if task == "lm" and (out / "labels.txt").exists():
-            following += f" --label {shlex.quote(Labels.load(out).names[0])}"
-        console.say(f"model written to {out}; try: {following}")
+        _show(report, task, out)
+
+
+def _job(
+    task: str, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
+    preset: str | None, config_file: Path | None, common: Common,
+) -> Job:
+    """What is to be trained; `UsageError` where it can't be."""
+    if not files:
+        raise UsageError("want training files, found none; name them, or `-` for standard input")
+    for idle in config.idle_variables():
+        common.tell(idle)
+    settings = config.resolve(task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
+    raw = settings.raw if isinstance(settings, WordSettings) else None
+    if [*files, *dev, raw].count("-") > 1:
+        raise UsageError(
+            f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
+    return Job(task=task, train=files, dev=dev, settings=settings, format=format,
+               encoding_errors=common.encoding_errors)
+
+
+def _show(report: Mapping[str, Any], task: str, out: Path) -> None:
+    """The dev report as a table, and what to try with the model."""
+    shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+             for name, value in figures(report).items() if name.split()[-1] in SHOWN]
+    console.write(console.table(shown, right=(1,)))
+    following = NEXT[task].format(out=shlex.quote(str(out)))
+    if task == "lm" and (out / "labels.txt").exists():
+        following += f" --label {shlex.quote(Labels.load(out).names[0])}"
+    console.say(f"model written to {out}; try: {following}")
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:
