@@ -14,6 +14,9 @@ from typing import Any
 import hypothesis
 import pytest
 import tiny
+from typer.testing import CliRunner
+
+from rnntool import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -148,6 +151,15 @@ def run(tmp_path: Path) -> Run:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command
+
+
+def invoke(*arguments: object, input: str = "", **more: str) -> Ran:
+    """Runs a command in this process, which has loaded already what it needs."""
+    done = CliRunner().invoke(cli.app, list(map(str, arguments)), input=input,
+                              env={"RNNTOOL_THREADS": "1"} | more)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Ran(done.exit_code, done.stdout, done.stderr)
 
 
 def ok(ran: Ran) -> str:

@@ -24,7 +24,6 @@ from rnntool.models.bands import SHRINK, BandedEmbedding
 from rnntool.models.encoder import EncoderConfig
 from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.models.weights import load_network
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import IGNORE
 from rnntool.training import design as training
@@ -203,10 +202,6 @@ def banded(raw: Path) -> Path:
     return raw.parent / "lm"
 
 
-def network_of(folder: Path) -> Network:
-    return load_network(folder, modeldir.read_config(folder)).eval()
-
-
 def test_it_learns_as_well_as_the_full_softmax(raw: Path, banded: Path, tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "full", [raw], direction="both", epochs=6, **{**WORDS, "softmax": "full"})
     reports = [modeldir.read_config(folder)["report"] for folder in (banded, tmp_path / "full")]
@@ -217,8 +212,8 @@ def test_scores_are_those_of_the_training_network(banded: Path) -> None:
     loaded = model.load(banded, threads=1)
     records = list(map(Text, tiny.lines_of_text(6, seed=4)))
     arrays = loaded.task.encode(records)
-    found = TorchEngine(network_of(banded), CPU).run(
-        arrays | TorchEngine(network_of(banded), CPU).initial_state(6))["log_probs"]
+    found = TorchEngine(tiny.network_of(banded), CPU).run(
+        arrays | TorchEngine(tiny.network_of(banded), CPU).initial_state(6))["log_probs"]
     for i, scored in enumerate(loaded.score(records)):
         np.testing.assert_allclose(scored.log_probs, found[: len(scored.log_probs), i], atol=1e-5)
 
@@ -252,7 +247,7 @@ def test_what_adapts_to_nothing_is_the_model_itself(context: str, banded: Path) 
     records = [*map(Text, tiny.lines_of_text(5, seed=4)), Text("")]
     want = float(task.evaluate(loaded.engine, records).counts[:, 0].sum())
     def forward() -> Network:
-        network = network_of(banded)
+        network = tiny.network_of(banded)
         network.back = None
         return network
 
@@ -280,7 +275,7 @@ def test_carried_over_to_the_same_words_it_is_the_same_encoder(
     carried = modeldir.read_config(tmp_path / "m")["init"]
     assert carried["left"] == []
     assert "input.embedding.tables.0 (4 of 4 entries)" in carried["parts"]
-    before, after = network_of(banded), network_of(tmp_path / "m")
+    before, after = tiny.network_of(banded), tiny.network_of(tmp_path / "m")
     arrays = {"tokens": torch.randint(before.config.head.outputs, (9, 4)), "lengths": torch.full((4,), 9)}
     torch.testing.assert_close(after.encoder(arrays)[0], before.encoder(arrays)[0], rtol=1e-4, atol=1e-5)
 
@@ -294,8 +289,8 @@ def test_words_that_change_their_band_keep_their_vectors_as_near_as_it_gets(
     more.write_text("\n".join(" ".join(words[i:]) for i in range(len(words))) + "\n", "utf-8")
     tiny.train("lm", tmp_path / "m", [more], init=str(banded), lr=0.0, weight_decay=0.0, epochs=1,
                dev_fraction=0.0, **WORDS)
-    vectors = [(network_of(folder).encoder.input.embedding, (folder / "vocab.txt").read_text("utf-8").split())
-               for folder in (banded, tmp_path / "m")]
+    vectors = [(tiny.network_of(folder).encoder.input.embedding,
+                (folder / "vocab.txt").read_text("utf-8").split()) for folder in (banded, tmp_path / "m")]
     (before, old), (after, new) = vectors
     assert old != new and set(old) == set(new)
     for id, word in enumerate(new, 4):
@@ -317,10 +312,10 @@ def test_a_tagger_begins_with_its_full_vectors_and_back_to_one_without_bands(
     tiny.train("tag", tmp_path / "t", [tags], embed=16, hidden=16, layers=2, lower=False, **still)
     tiny.train("lm", tmp_path / "full", [raw], **{**WORDS, "softmax": "full"}, **still)
     old = (banded / "vocab.txt").read_text("utf-8").split()
-    full = network_of(banded).encoder.input.embedding.full()
+    full = tiny.network_of(banded).encoder.input.embedding.full()
     for folder in ("t", "full"):
         new = (tmp_path / folder / "vocab.txt").read_text("utf-8").split()
-        table = network_of(tmp_path / folder).encoder.input.embedding.weight
+        table = tiny.network_of(tmp_path / folder).encoder.input.embedding.weight
         for word in old:
             torch.testing.assert_close(table[new.index(word) + 4], full[old.index(word) + 4])
     tiny.train("lm", tmp_path / "again", [raw], **WORDS, **{**still, "init": str(tmp_path / "full")})
@@ -337,7 +332,7 @@ def test_characters_in_bands_are_read_beside_words(raw: Path, tmp_path: Path) ->
     loaded = model.load(tmp_path / "t", threads=1)
     arrays = loaded.task.encode([model.Sentence(line.split()) for line in tiny.lines_of_text(3, seed=1)])
     real = np.arange(len(arrays["words"]))[:, None] < arrays["lengths"]
-    found = TorchEngine(network_of(tmp_path / "t"), CPU).run(arrays)["emissions"]
+    found = TorchEngine(tiny.network_of(tmp_path / "t"), CPU).run(arrays)["emissions"]
     np.testing.assert_allclose(loaded.engine.run(arrays)["emissions"][real], found[real], atol=1e-5)
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny
-from numpy.typing import NDArray
 
 from rnntool.config import ClassifySettings, LMSettings
 from rnntool.formats import Text
 from rnntool.tasks import ClassifyTask, LMTask
+from rnntool.tasks.base import Arrays
 from rnntool.training import batching
 from rnntool.training.batching import Shuffled, Streamed
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def shuffled(n: int = 53, *, seed: int = 1, batch_size: int = 8) -> tuple[Shuffled, list[str]]:

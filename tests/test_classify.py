@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from conftest import Run
+from conftest import Run, jsonl, ok
 
 from rnntool import model
 from rnntool.calibration import fit_temperature
@@ -63,14 +63,12 @@ def test_one_label_top_and_threshold(classifier: Path, run: Run) -> None:
     want = [[name for name, p in zip(row[::2], row[1::2], strict=True) if float(p) > least + 0.0001] or ["?"]
             for row in ranked]
     assert kept == want
-    (record,) = jsonl(run, "-m", classifier, "--threshold", "1", "--none-label", "?", input="who\n")
+    (record,) = objects(run, "-m", classifier, "--threshold", "1", "--none-label", "?", input="who\n")
     assert (record["label"], record["prob"]) == ("?", 0.0)
 
 
-def jsonl(run: Run, *arguments: str | Path, input: str) -> list[dict[str, Any]]:
-    done = run("classify", *arguments, "--jsonl", input=input)
-    assert (done.code, done.err) == (0, "")
-    return [json.loads(line) for line in done.out.splitlines()]
+def objects(run: Run, *arguments: str | Path, input: str) -> list[dict[str, Any]]:
+    return jsonl(ok(run("classify", *arguments, "--jsonl", input=input)))
 
 
 def test_several_labels_top_and_threshold(topics: Path, run: Run) -> None:
@@ -85,7 +83,7 @@ def test_several_labels_top_and_threshold(topics: Path, run: Run) -> None:
     (top,) = lines(run, "-m", topics, "--top", "1", input="the sea sun\n")
     assert len(top) == 1
     assert lines(run, "-m", topics, "--threshold", "1", input=text) == [["none"]] * 3
-    first, *_ = jsonl(run, "-m", topics, input=text)
+    first, *_ = objects(run, "-m", topics, input=text)
     assert sorted(label["label"] for label in first["labels"]) == ["sea", "sun"]
 
 
@@ -132,7 +130,7 @@ def test_explain_as_text_jsonl_and_page(classifier: Path, run: Run) -> None:
     label, _, words = first
     assert (label, len(blank), blank[2]) == ("person", 3, "")
     assert re.fullmatch(r"who\(\+0\.\d{3}\)( \S+\([+-]\d\.\d{3}\)){5}", words)
-    (record,) = jsonl(run, "-m", classifier, "--explain", input="who did it ?\n")
+    (record,) = objects(run, "-m", classifier, "--explain", input="who did it ?\n")
     assert record["label"] == "person"
     assert [(w["token"], w["start"], w["end"]) for w in record["explain"]] == [
         ("who", 0, 3), ("did", 4, 7), ("it", 8, 10), ("?", 11, 12)]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Run, failed, jsonl, ok
-from typer.testing import CliRunner
-
-from rnntool import cli
+from conftest import Run, failed, invoke, jsonl, ok
 
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 
@@ -20,15 +17,13 @@ COMMANDS = ("train lm", "train classify", "train tag", "tag", "classify", "gener
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_has_examples(command: str) -> None:
-    done = CliRunner().invoke(cli.app, [*command.split(), "--help"], env={"COLUMNS": "200"})
-    assert done.exit_code == 0
-    assert "Examples" in done.stdout
-    assert "$ " in done.stdout.partition("Examples")[2]
-    assert f"rnntool {command}" in done.stdout.partition("Examples")[2]
+    page = ok(invoke(*command.split(), "--help", COLUMNS="200"))
+    assert "$ " in page.partition("Examples")[2]
+    assert f"rnntool {command}" in page.partition("Examples")[2]
 
 
 def test_every_command_is_known() -> None:
-    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
+    shown = ok(invoke("--help", COLUMNS="200"))
     assert {command.split()[0] for command in COMMANDS} <= set(shown.split())
 
 
@@ -38,8 +33,7 @@ def test_every_command_is_known() -> None:
 ])  # fmt: skip
 def test_bash_completes(typed: str, completed: list[str]) -> None:
     asked = {"_RNNTOOL_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-    done = CliRunner().invoke(cli.app, env=asked)
-    assert (done.exit_code, done.stdout.split(), done.stderr) == (0, completed, "")
+    assert ok(invoke(**asked)).split() == completed
 
 
 def test_no_arguments_and_unknown_options(run: Run) -> None:

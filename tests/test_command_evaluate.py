@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import Ran, Run, failed, ok
-from typer.testing import CliRunner
-
-from rnntool import cli
+from conftest import Ran, Run, failed, invoke, ok
 
 LABELLED = {"accuracy", "ece", "unseen_labels", "per_label"}
 WORDS = {"accuracy_known", "accuracy_unknown", "unknown"}
@@ -186,7 +183,7 @@ def test_evaluate_gives_one_batch_all_threads(
         return load(*names, **options)
 
     monkeypatch.setattr(model, "load", noted)
-    assert CliRunner().invoke(cli.app, ["evaluate", "-m", str(tagger), str(pos_file)]).exit_code == 0
+    assert invoke("evaluate", "-m", tagger, pos_file).code == 0
     assert asked[0]["side_by_side"] is False
     for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):
         loaded = load(tagger, threads=3, side_by_side=side_by_side)

@@ -5,32 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from conftest import Ran, Run, failed, ok
-from typer.testing import CliRunner
-
-from rnntool import cli
+from conftest import Ran, Run, failed, invoke, ok
 
 Train = Callable[..., Ran]
 
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Runs `rnntool train …` in this process: torch is loaded already."""
+    """Runs `rnntool train …` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RNNTOOL_THREADS", "1")
-
-    def command(*arguments: str | Path) -> Ran:
-        done = CliRunner().invoke(cli.app, ["train", *map(str, arguments)])
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Ran(done.exit_code, done.stdout, done.stderr)
-
-    return command
+    return partial(invoke, "train")
 
 
 def small(task: str, **more: Any) -> list[str]:

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from conftest import failed, invoke
 
 from rnntool import config, model
-from rnntool.cli import app
 from rnntool.engines.torch import TorchEngine
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.formats import Pair, Text
@@ -52,17 +50,6 @@ def cook(table: Path, dev: Path) -> Path:
     out = table.with_name("tiny-cook")
     tiny.train("lm", out, [table], dev=[dev], label_column="label", tokenizer="word", epochs=25)
     return out
-
-
-def invoke(*arguments: object, input: str = "") -> Result:
-    """A command in this process, which is faster."""
-    return CliRunner().invoke(app, list(map(str, arguments)), input=input, env={"RNNTOOL_THREADS": "1"})
-
-
-def refused(done: Result, code: int, sentence: str) -> None:
-    assert (done.exit_code, done.stdout) == (code, ""), done.stderr
-    assert sentence in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 # --- What it learns ----------------------------------------------------------------------------------------
@@ -151,69 +138,69 @@ def test_train_generate_score_evaluate_info(
     done = invoke("train", "lm", table, "-o", "m", "--label-column", "3", "--tokenizer", "word",
                   "--hidden", 16, "--embed", 16, "--layers", 1, "--epochs", 25, "--lr", 0.03,
                   "--dropout", 0.1, "--ema", 0, "--batch-size", 10)
-    assert done.exit_code == 0, done.stderr
-    assert "try: rnntool generate -m m --label " in done.stderr
+    assert done.code == 0, done.err
+    assert "try: rnntool generate -m m --label " in done.err
     assert sorted((tmp_path / "m" / "labels.txt").read_text().split()) == ["food", "sky"]
     assert "rnntool score -m m --label " in (tmp_path / "m" / "README.md").read_text()
     done = invoke("generate", "-m", "m", "--label", "sky", "-n", 3, "--seed", 1, "--jsonl")
-    samples = [json.loads(line) for line in done.stdout.splitlines()]
+    samples = [json.loads(line) for line in done.out.splitlines()]
     assert [sample["label"] for sample in samples] == ["sky"] * 3
     assert set(samples[0]["text"].split()) <= set(tiny.WORDS_OF["sky"])
     done = invoke("generate", "-m", "m", "--label", "food", "--stream", "rice", "--seed", 1)
-    assert done.stdout.startswith("rice") and set(done.stdout.split()) <= set(tiny.WORDS_OF["food"])
+    assert done.out.startswith("rice") and set(done.out.split()) <= set(tiny.WORDS_OF["food"])
 
-    lines = invoke("score", "-m", "m", dev).stdout
-    assert invoke("score", "-m", "m", "--label-column", "label", dev).stdout == lines
-    alone = invoke("score", "-m", "m", "--label", TEXTS[0].labels[0], input=TEXTS[0].text + "\n").stdout
+    lines = invoke("score", "-m", "m", dev).out
+    assert invoke("score", "-m", "m", "--label-column", "label", dev).out == lines
+    alone = invoke("score", "-m", "m", "--label", TEXTS[0].labels[0], input=TEXTS[0].text + "\n").out
     assert lines.startswith(alone)
     pairs = "bread soup rice\train wind sun\n"
-    right = [json.loads(invoke("score", "-m", "m", "--pairs", "--json", "--label", label, input=pairs).stdout)
+    right = [json.loads(invoke("score", "-m", "m", "--pairs", "--json", "--label", label, input=pairs).out)
              for label in ("food", "sky")]
     assert [report["accuracy"] for report in right] == [1, 0]
-    report = json.loads(invoke("evaluate", "-m", "m", dev, "--json", "--cache", "--cache-lambda", 0).stdout)
+    report = json.loads(invoke("evaluate", "-m", "m", dev, "--json", "--cache", "--cache-lambda", 0).out)
     assert report["perplexity"] < 7
     assert report["perplexity_cache"] == pytest.approx(report["perplexity"], rel=1e-3)
-    assert "food" in invoke("info", "m").stdout
+    assert "food" in invoke("info", "m").out
 
 
 def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -> None:
     known = "want a label that the model learned (food, sky)"
-    refused(invoke("generate", "-m", cook), 2, f"--label: {known}, found none")
-    refused(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
-    refused(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
-    refused(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
-    refused(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: want one label, found none; see ")
-    refused(invoke("score", "-m", cook, "--context", "stream", dev), 2, "--context stream: tiny-cook")
-    refused(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
+    failed(invoke("generate", "-m", cook), 2, f"--label: {known}, found none")
+    failed(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
+    failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
+    failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
+    failed(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: want one label, found none; see ")
+    failed(invoke("score", "-m", cook, "--context", "stream", dev), 2, "--context stream: tiny-cook")
+    failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
             "--label-column is for single texts and goes without --label")
-    refused(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
-    refused(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "want a column 'kind'")
+    failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
+    failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "want a column 'kind'")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')
     done = invoke("score", "-m", cook, bad)
-    assert (done.exit_code, done.stdout.count("\n")) == (3, 1), "what came before is answered"
-    assert "bad.jsonl:2: want a label that training saw (food, sky), found 'sea'" in done.stderr
+    assert (done.code, done.out.count("\n")) == (3, 1), "what came before is answered"
+    assert "bad.jsonl:2: want a label that training saw (food, sky), found 'sea'" in done.err
     bad.write_text('{"text": "rice", "label": ["food", "sky"]}\n')
-    refused(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: want one label, found 2 (food, sky)")
+    failed(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: want one label, found 2 (food, sky)")
 
 
 def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
     without = "the model learned text without labels"
-    refused(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}, found 'sky'")
-    refused(invoke("score", "-m", writer, "--label", "sky", dev), 2, f"--label: {without}")
-    refused(invoke("score", "-m", writer, "--label-column", "label", dev), 2, f"--label-column: {without}")
-    refused(invoke("evaluate", "-m", writer, "--label-column", "label", dev), 2, "reads no such column")
+    failed(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}, found 'sky'")
+    failed(invoke("score", "-m", writer, "--label", "sky", dev), 2, f"--label: {without}")
+    failed(invoke("score", "-m", writer, "--label-column", "label", dev), 2, f"--label-column: {without}")
+    failed(invoke("evaluate", "-m", writer, "--label-column", "label", dev), 2, "reads no such column")
 
 
 def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     tiny.train("lm", plain, [table], dev=[dev], tokenizer="word", epochs=25)
     done = invoke("evaluate", "-m", cook, "--compare", plain, dev, "--json")
-    assert done.exit_code == 0, done.stderr
-    compared = json.loads(done.stdout)["compare"]
+    assert done.code == 0, done.err
+    compared = json.loads(done.out)["compare"]
     assert (compared["figure"], compared["model"]) == ("perplexity", "plain")
     assert compared["difference"] < -0.2
-    refused(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "want a model that reads no labels")
+    failed(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "want a model that reads no labels")
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [

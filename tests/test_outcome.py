@@ -12,10 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Ran, Run, bash, environment, failed, ok
-from typer.testing import CliRunner
-
-from rnntool import cli
+from conftest import Ran, Run, bash, environment, failed, invoke, ok
 
 
 @pytest.mark.parametrize(("command", "name"), [
@@ -183,8 +180,7 @@ def test_a_place_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_dir", forbidden)
-    done = CliRunner().invoke(cli.app, ["info", "locked"])
-    failed(Ran(done.exit_code, done.stdout, done.stderr), 1, "locked: permission denied")
+    failed(invoke("info", "locked"), 1, "locked: permission denied")
 
 
 def test_a_closed_standard_output(tagger: Path) -> None:

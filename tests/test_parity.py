@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from numpy.typing import NDArray
 
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine
@@ -19,8 +18,7 @@ from rnntool.models.cells import CELLS
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
-
-Arrays = dict[str, NDArray[Any]]
+from rnntool.tasks.base import Arrays
 
 VOCABULARY = 30
 POOLINGS = ("last", "mean", "max", "attention")

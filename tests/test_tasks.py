@@ -17,7 +17,6 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from rnntool import metrics, model
 from rnntool.config import ClassifySettings, LMSettings, TagSettings
@@ -26,12 +25,10 @@ from rnntool.formats import Sentence, Text
 from rnntool.labels import SCHEMES, convert, spans
 from rnntool.streams import Lines
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
-from rnntool.tasks.base import Criterion, by_length, excerpt, pad
+from rnntool.tasks.base import Arrays, Criterion, by_length, excerpt, pad
 from rnntool.tasks.lm import Scored
 from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
 from rnntool.tokenize import EOS, UNK, Token, WordTokenizer
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def sentence(words: str, tags: str | None = None) -> Sentence:

@@ -18,8 +18,7 @@ from rnntool import model, modeldir
 from rnntool.engines.torch import TorchEngine, to_tensors
 from rnntool.errors import DataError, UsageError
 from rnntool.models.encoder import WordInput
-from rnntool.models.network import Network, turn
-from rnntool.models.weights import load_network
+from rnntool.models.network import turn
 from rnntool.tasks import tag
 from rnntool.tokenize import BOS, EOS, PAD
 from rnntool.training.loop import Interrupted
@@ -46,10 +45,6 @@ def tagged(both: Path) -> Path:
     return path
 
 
-def network_of(folder: Path) -> Network:
-    return load_network(folder, modeldir.read_config(folder)).eval()
-
-
 # --- Both directions ---------------------------------------------------------------------------------------
 
 
@@ -71,7 +66,7 @@ def test_a_batch_turned_round() -> None:
 
 
 def test_the_backward_direction_is_a_language_model_of_the_turned_text(both: Path) -> None:
-    network = network_of(both)
+    network = tiny.network_of(both)
     task = model.load(both, threads=1).task
     records = list(map(model.Text, tiny.lines_of_text(3, seed=5)))
     arrays = to_tensors(task.encode(records), torch.device("cpu"))
@@ -127,7 +122,7 @@ def test_a_bidirectional_encoder_begins_as_the_two_language_models(
                     for i in range(2) for side in ("ahead", "back"))],
         "left": ["input.characters.embedding", "input.characters.convolution", "input.affixes"],
     }
-    lm, tagger = network_of(both), network_of(tmp_path / "t")
+    lm, tagger = tiny.network_of(both), tiny.network_of(tmp_path / "t")
     theirs, mine = (model.load(folder, threads=1).task for folder in (both, tmp_path / "t"))
     words = "the workful baker dances .".split()
     arrays = to_tensors(mine.encode([model.Sentence(words)]), torch.device("cpu"))
@@ -153,7 +148,7 @@ def test_a_words_vocabulary_comes_along(both: Path, tagged: Path, tmp_path: Path
     content = modeldir.read_config(tmp_path / "lm")
     assert content["init"]["parts"][1:] == [
         "layers.0.ahead", "layers.1.ahead", "layers.0.back", "layers.1.back"]
-    before, after = network_of(both), network_of(tmp_path / "lm")
+    before, after = tiny.network_of(both), tiny.network_of(tmp_path / "lm")
     assert before.back is not None and after.back is not None
     for ours, others in ((before.encoder, after.encoder), (before.back, after.back)):
         for name, weight in ours.layers.named_parameters():
@@ -182,7 +177,7 @@ def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
 ) -> None:
     tiny.train("tag", tmp_path / "t", [tagged], init=str(both), freeze=True, epochs=3, weight_decay=0.1,
                dev_fraction=0.0)
-    before, after = network_of(both), network_of(tmp_path / "t")
+    before, after = tiny.network_of(both), tiny.network_of(tmp_path / "t")
     was, now = ({n: p.detach() for n, p in n.named_parameters()} for n in (before, after))
     cell = "encoder.layers.0.ahead.kernel."
     assert torch.equal(was[cell + "weight_hh_l0"], now[cell + "weight_hh_l0"])
@@ -194,7 +189,7 @@ def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
 
 def first_layer(folder: Path) -> Tensor:
     """What the first layer's forward direction reads words by, (G * H, I)."""
-    weights = dict(network_of(folder).named_parameters())
+    weights = dict(tiny.network_of(folder).named_parameters())
     return weights["encoder.layers.0.ahead.kernel.weight_ih_l0"].detach()
 
 
@@ -256,7 +251,7 @@ def reader(speller: Path, tagged: Path) -> Path:
 
 
 def test_each_word_comes_with_the_states_at_its_ends(speller: Path, reader: Path) -> None:
-    lm, tagger = network_of(speller), network_of(reader)
+    lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
     text = "the workful baker dances ."
     arrays = to_tensors(model.load(reader).task.encode([model.Sentence(text.split())]), torch.device("cpu"))
     ids = model.load(speller).task.tokenizer.encode(text)
@@ -274,7 +269,7 @@ def test_each_word_comes_with_the_states_at_its_ends(speller: Path, reader: Path
 
 
 def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) -> None:
-    lm, tagger = network_of(speller), network_of(reader)
+    lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
     assert isinstance(tagger.encoder.input, WordInput) and tagger.encoder.input.context is not None
     inside = dict(tagger.encoder.input.context.named_parameters())
     assert lm.back is not None
@@ -300,7 +295,7 @@ def test_a_tagger_with_context_runs_alone_and_alike_on_both_engines(
     loaded = model.load(out, threads=1)
     arrays = loaded.task.encode(records)
     onnx = loaded.engine.run(arrays)
-    torch_ = TorchEngine(network_of(out), torch.device("cpu")).run(arrays)
+    torch_ = TorchEngine(tiny.network_of(out), torch.device("cpu")).run(arrays)
     for i, words in enumerate(sentences):
         n = len(words)
         np.testing.assert_allclose(onnx["emissions"][:n, i], torch_["emissions"][:n, i], atol=1e-5)
@@ -363,7 +358,7 @@ def test_parameters_are_the_numbers_that_the_graph_computes_by(
         return int(count)
 
     def numbers(folder: Path) -> dict[str, int]:
-        return {name: weight.numel() for name, weight in network_of(folder).named_parameters()}
+        return {name: weight.numel() for name, weight in tiny.network_of(folder).named_parameters()}
 
     assert told(both) == sum(n for name, n in numbers(both).items() if not name.startswith("back."))
     inside = numbers(reader)

@@ -6,12 +6,15 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import config
+from rnntool import config, modeldir
+
+if TYPE_CHECKING:
+    from rnntool.models.network import Network
 
 Tags = list[tuple[str, str]]
 
@@ -204,6 +207,13 @@ def train(
                   settings=config.resolve(task, settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
                stopping=stopping, say=lambda message: None)
+
+
+def network_of(folder: Path) -> Network:
+    """The torch network of a model folder, for evaluation."""
+    from rnntool.models.weights import load_network
+
+    return load_network(folder, modeldir.read_config(folder)).eval()
 
 
 def network_arrays(
