@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -33,6 +34,45 @@ class Step(Protocol[State]):
     def select(self, state: State, rows: Ints) -> State:
         """The state of these rows in this order; a row may come more than once or not at all."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What every continuation keeps to. UsageError for lengths that contradict each other."""
+
+    bos: int
+    """What a prompt is read behind."""
+    eos: int
+    max_tokens: int
+    """A continuation ends with this token at the latest."""
+    min_tokens: int = 0
+    """EOS can't come before so many tokens."""
+    banned: Sequence[int] = ()
+    """Ids that never come."""
+    no_repeat_ngram: int = 0
+    """No run of so many tokens comes twice in a prompt and what follows it; 0 allows all."""
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        least, most, n = self.min_tokens, self.max_tokens, self.no_repeat_ngram
+        if n < 0:
+            raise UsageError(f"--no-repeat-ngram: want a whole number of at least 0, found {n}")
+        if most < 1:
+            raise UsageError(f"--max-tokens: want a whole number of at least 1, found {most}")
+        if not 0 <= least <= most:
+            raise UsageError(f"--min-tokens: want 0 to {most} (--max-tokens), found {least}")
+
+    def banned_at(self, n: int) -> list[int]:
+        """What can't be the n-th token (from 1) of any continuation."""
+        return [*self.banned, self.eos] if n <= self.min_tokens else [*self.banned]
+
+    def stuck(self, error: ValueError) -> Exception:
+        """What to raise where no token is left: the user's doing if runs of tokens may not come twice."""
+        if not self.no_repeat_ngram:
+            return error
+        return UsageError(f"--no-repeat-ngram: want a text without a second run of {self.no_repeat_ngram} "
+                          "tokens, found that every token would make one; take a larger number, or lower "
+                          "--min-tokens")
 
 
 class Event(NamedTuple):
@@ -76,63 +116,55 @@ class _Ngrams:
 def generate(
     step: Step[State],
     prompts: Sequence[Sequence[int]],
+    rules: Rules,
     *,
     seed: int,
-    bos: int,
-    eos: int,
-    max_tokens: int,
-    min_tokens: int = 0,
-    banned: Sequence[int] = (),
     first_index: int = 0,
     sampling: Sampling | None = None,
-    no_repeat_ngram: int = 0,
     stop: Callable[[int, list[int]], bool] | None = None,
 ) -> Iterator[Event]:
     """Continue each prompt (without BOS) by sampling; yield each token as it is drawn, row after row.
 
-    Row r is sample `first_index` + r: its random numbers depend on `seed` and that number alone. It ends with
-    EOS, which can't come before `min_tokens` tokens; with its token number `max_tokens`; or where
-    `stop(row, ids)` says so of the tokens drawn up to now. A row that ended leaves the batch. With
-    `no_repeat_ngram`, no run of that many tokens comes twice in a prompt and what follows it. UsageError for
-    lengths that contradict each other, and where every token would repeat a run.
+    Row r is sample `first_index` + r: its random numbers depend on `seed` and that number alone. It ends
+    where the `rules` have it end, or where `stop(row, ids)` says so of the tokens drawn up to now. A row that
+    ended leaves the batch. UsageError where every token would repeat a run.
     """
-    _check_lengths(min_tokens, max_tokens, no_repeat_ngram)
     sampling = sampling or Sampling()
     numbers = [_uniforms(seed, first_index + row) for row in range(len(prompts))]
     drawn: list[list[int]] = [[] for _ in prompts]
-    ngrams = [_Ngrams(no_repeat_ngram, prompt) for prompt in prompts] if no_repeat_ngram else None
+    ngrams = [_Ngrams(rules.no_repeat_ngram, prompt) for prompt in prompts] if rules.no_repeat_ngram else None
     rows = list(range(len(prompts)))  # those that go on
     if not rows:
         return
-    logits, state = step.start([[bos, *prompt] for prompt in prompts])
+    logits, state = step.start([[rules.bos, *prompt] for prompt in prompts])
     seen = _marked(prompts, logits.shape[1]) if sampling.repetition_penalty != 1 else None
     block = np.empty((len(rows), 0))  # random numbers of the next steps: a few at once cost less
-    for n in range(1, max_tokens + 1):
+    for n in range(1, rules.max_tokens + 1):
         if not block.shape[1]:
-            block = np.stack([numbers[row].random(min(BLOCK, max_tokens + 1 - n)) for row in rows])
+            block = np.stack([numbers[row].random(min(BLOCK, rules.max_tokens + 1 - n)) for row in rows])
         try:
             tokens, log_probs = sample(
                 logits,
                 block[:, 0],
                 sampling,
-                banned=[*banned, eos] if n <= min_tokens else banned,
+                banned=rules.banned_at(n),
                 forbidden=[ngrams[row].repeats() for row in rows] if ngrams else None,
                 seen=seen,
             )
         except ValueError as error:
-            raise _stuck(no_repeat_ngram, error) from None
+            raise rules.stuck(error) from None
         if seen is not None:
             seen[np.arange(len(rows)), tokens] = True
         block = block[:, 1:]
         going = []
         draws = zip(rows, tokens.tolist(), log_probs.tolist(), strict=True)
         for place, (row, token, log_prob) in enumerate(draws):
-            last = token == eos
+            last = token == rules.eos
             if not last:
                 drawn[row].append(token)
                 if ngrams:
                     ngrams[row].add(token)
-                last = n == max_tokens or (stop is not None and stop(row, drawn[row]))
+                last = n == rules.max_tokens or (stop is not None and stop(row, drawn[row]))
             if not last:
                 going.append(place)
             yield Event(row, token, log_prob, last)
@@ -153,76 +185,51 @@ def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
     return marked
 
 
-def _stuck(no_repeat_ngram: int, error: ValueError) -> Exception:
-    """What to raise where no token is left: the user's doing if runs of tokens may not come twice."""
-    if not no_repeat_ngram:
-        return error
-    return UsageError(f"--no-repeat-ngram: want a text without a second run of {no_repeat_ngram} tokens, "
-                      "found that every token would make one; take a larger number, or lower --min-tokens")
-
-
 def beam_search(
     step: Step[State],
     prompt: Sequence[int],
+    rules: Rules,
     *,
     beam: int,
-    bos: int,
-    eos: int,
-    max_tokens: int,
-    min_tokens: int = 0,
-    banned: Sequence[int] = (),
-    no_repeat_ngram: int = 0,
 ) -> list[Hypothesis]:
     """The likeliest continuations of a prompt (without BOS) that `beam` hypotheses at once find, best first.
 
     At most `beam` come back, ranked by log-probability. Those of `max_tokens` tokens are cut there,
-    unfinished. With `no_repeat_ngram`, no run of that many tokens comes twice in the prompt and what follows
-    it. Exact where `beam` is as wide as the whole search.
-    UsageError for values out of range, and where every token would repeat a run; ValueError where the model
-    allows no continuation.
+    unfinished. Exact where `beam` is as wide as the whole search. UsageError for a beam of nothing, and where
+    every token would repeat a run; ValueError where the model allows no continuation.
     """
-    _check_lengths(min_tokens, max_tokens, no_repeat_ngram)
     if beam < 1:
         raise UsageError(f"--beam: want a whole number of at least 1, found {beam}")
     rank = attrgetter("log_prob")
-    logits, state = step.start([[bos, *prompt]])
+    logits, state = step.start([[rules.bos, *prompt]])
     live: list[list[int]] = [[]]  # hypotheses under way
     scores: Floats = np.zeros(1)  # (n,) their log-probabilities
     done: list[Hypothesis] = []
-    for n in range(1, max_tokens + 1):
+    for n in range(1, rules.max_tokens + 1):
         logits = np.array(logits, dtype=np.float64)
-        logits[:, [*banned, eos] if n <= min_tokens else list(banned)] = -np.inf
+        logits[:, rules.banned_at(n)] = -np.inf
         totals = scores[:, None] + log_softmax(logits)  # (n, V)
-        ended = [Hypothesis(*pair, True) for pair in zip(live, totals[:, eos].tolist(), strict=True)]
+        ended = [Hypothesis(*pair, True) for pair in zip(live, totals[:, rules.eos].tolist(), strict=True)]
         done = sorted(done + [h for h in ended if h.log_prob > -math.inf], key=rank, reverse=True)[:beam]
-        totals[:, eos] = -np.inf
-        if no_repeat_ngram:
+        totals[:, rules.eos] = -np.inf
+        if rules.no_repeat_ngram:
             for row, ids in zip(totals, live, strict=True):
-                row[_Ngrams(no_repeat_ngram, [*prompt, *ids]).repeats()] = -np.inf
+                row[_Ngrams(rules.no_repeat_ngram, [*prompt, *ids]).repeats()] = -np.inf
 
         places, scores = top(totals.ravel(), beam)
         places, scores = places[scores > -np.inf], scores[scores > -np.inf]
         parents, tokens = np.divmod(places, totals.shape[1])
         steps = zip(parents.tolist(), tokens.tolist(), strict=True)
         live = [[*live[parent], token] for parent, token in steps]
-        if n == max_tokens:
+        if n == rules.max_tokens:
             done += [Hypothesis(*pair, False) for pair in zip(live, scores.tolist(), strict=True)]
         elif not live or (len(done) == beam and done[-1].log_prob >= scores[0]):
             break  # a log-probability only falls: none of the live ones can rank higher
         else:
             logits, state = step.advance(tokens, step.select(state, parents))
     if not done:
-        raise _stuck(no_repeat_ngram, ValueError("no token can follow: the logits are all -inf"))
+        raise rules.stuck(ValueError("no token can follow: the logits are all -inf"))
     return sorted(done, key=rank, reverse=True)[:beam]
-
-
-def _check_lengths(min_tokens: int, max_tokens: int, no_repeat_ngram: int) -> None:
-    if no_repeat_ngram < 0:
-        raise UsageError(f"--no-repeat-ngram: want a whole number of at least 0, found {no_repeat_ngram}")
-    if max_tokens < 1:
-        raise UsageError(f"--max-tokens: want a whole number of at least 1, found {max_tokens}")
-    if not 0 <= min_tokens <= max_tokens:
-        raise UsageError(f"--min-tokens: want 0 to {max_tokens} (--max-tokens), found {min_tokens}")
 
 
 def _uniforms(seed: int, index: int) -> np.random.Generator:

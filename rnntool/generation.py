@@ -22,7 +22,7 @@ from rnntool.tasks.base import Arrays, Engine, by_length, pad
 from rnntool.tasks.lm import next_name
 from rnntool.tokenize import BOS, EOS, PAD, UNK, StreamDecoder
 
-BANNED = (PAD, BOS, UNK)  # never sampled
+BANNED = (PAD, BOS, UNK)  # never written
 
 Prompt = tuple[str, list[int]]  # a prompt and its ids
 
@@ -45,12 +45,9 @@ class Writer:
 
     task: LMTask
     engine: Engine
-    label: str | None
+    rules: decoding.Rules
     seed: int
-    max_tokens: int
-    min_tokens: int
     sampling: Sampling
-    no_repeat_ngram: int
     stop: str | None
     allow_unknown: bool
     watch: Callable[[str], None] | None
@@ -60,11 +57,10 @@ class Writer:
     ) -> Iterator[Generated]:
         """`n` texts for each prompt: samples, `batch_size` side by side, or what beam search finds."""
         step = EngineStep(self.engine, budget=self.task.budget)
-        bos = self.task.begin(self.label)
         read = ((prompt, self._ids(prompt)) for prompt in prompts)
         if beam:
             for i, prompt in enumerate(read):
-                yield from self._search(step, bos, prompt, beam=beam, n=n, first=i * n)
+                yield from self._search(step, prompt, beam=beam, n=n, first=i * n)
             return
         to_come = 0  # samples of the last prompt that was read
 
@@ -78,7 +74,7 @@ class Writer:
 
         first = 0
         for batch in windows(wanted(), most=batch_size, ready=lambda: to_come > 0 or ready()):
-            yield from self._sample(step, bos, batch, first)
+            yield from self._sample(step, batch, first)
             first += len(batch)
 
     def _ids(self, prompt: str) -> list[int]:
@@ -91,7 +87,7 @@ class Writer:
                             f"(character {start + 1}); leave it out or give --allow-unknown")
         return tokenizer.encode(prompt)
 
-    def _sample(self, step: EngineStep, bos: int, batch: list[Prompt], first: int) -> Iterator[Generated]:
+    def _sample(self, step: EngineStep, batch: list[Prompt], first: int) -> Iterator[Generated]:
         """One sample for each prompt of a batch, the first of which is number `first` of the run."""
         drawn: list[list[int]] = [[] for _ in batch]
         log_probs: list[list[float]] = [[] for _ in batch]
@@ -99,10 +95,8 @@ class Writer:
         shows = [_Show(self.watch, prompt, self._decoder(ids), self.stop)
                  for prompt, ids in batch] if self.watch else []
         events = decoding.generate(
-            step, [ids for _, ids in batch], first_index=first, seed=self.seed, bos=bos, eos=EOS,
-            max_tokens=self.max_tokens, min_tokens=self.min_tokens, banned=BANNED, sampling=self.sampling,
-            no_repeat_ngram=self.no_repeat_ngram, stop=self._stops(batch, self.stop) if self.stop else None,
-        )
+            step, [ids for _, ids in batch], self.rules, first_index=first, seed=self.seed,
+            sampling=self.sampling, stop=self._stops(batch, self.stop) if self.stop else None)
         for event in events:
             log_probs[event.row].append(event.log_prob)
             if event.token == EOS:
@@ -118,14 +112,11 @@ class Writer:
             yield self._generated(first + row, prompt, text, drawn[row][:kept], log_probs[row], finished[row])
 
     def _search(
-        self, step: EngineStep, bos: int, prompt: Prompt, *, beam: int, n: int, first: int
+        self, step: EngineStep, prompt: Prompt, *, beam: int, n: int, first: int
     ) -> Iterator[Generated]:
         """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
         prompt_text, ids = prompt
-        found = decoding.beam_search(
-            step, ids, beam=max(beam, n), bos=bos, eos=EOS, max_tokens=self.max_tokens,
-            min_tokens=self.min_tokens, banned=BANNED, no_repeat_ngram=self.no_repeat_ngram,
-        )
+        found = decoding.beam_search(step, ids, self.rules, beam=max(beam, n))
         for i, hypothesis in enumerate(found[:n]):
             text, kept = self._cut(ids, hypothesis.ids)
             yield self._generated(first + i, prompt_text, text, hypothesis.ids[:kept], [hypothesis.log_prob],

@@ -19,7 +19,7 @@ from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.base import Engine
 from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import Scored
-from rnntool.tokenize import split_words
+from rnntool.tokenize import EOS, split_words
 
 if TYPE_CHECKING:
     from rnntool.generation import Generated
@@ -236,12 +236,15 @@ class Model(ModelFolder):
         1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
         characters or words that the model does not know.
         """
-        from rnntool.generation import Writer
+        from rnntool.decoding import Rules
+        from rnntool.generation import BANNED, Writer
         from rnntool.sampling import Sampling
 
-        writer = Writer(task=self.require(LMTask), engine=self.engine, label=label, seed=seed,
-                        max_tokens=max_tokens, min_tokens=min_tokens, sampling=sampling or Sampling(),
-                        no_repeat_ngram=no_repeat_ngram, stop=stop, allow_unknown=allow_unknown, watch=watch)
+        task = self.require(LMTask)
+        rules = Rules(bos=task.begin(label), eos=EOS, banned=BANNED, max_tokens=max_tokens,
+                      min_tokens=min_tokens, no_repeat_ngram=no_repeat_ngram)
+        writer = Writer(task=task, engine=self.engine, rules=rules, seed=seed, stop=stop,
+                        sampling=sampling or Sampling(), allow_unknown=allow_unknown, watch=watch)
         yield from writer.write(_several(prompts), n=n, beam=beam, batch_size=batch_size, ready=ready)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from test_sampling import cut
 
-from rnntool.decoding import Event, beam_search, generate
+from rnntool.decoding import Event, Rules, beam_search, generate
 from rnntool.errors import UsageError
 from rnntool.numerics import log_softmax, softmax
 from rnntool.sampling import Sampling
@@ -20,6 +20,10 @@ from rnntool.sampling import Sampling
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3
 BANNED = (0, 1, BOS)
+
+
+def rules(**more: Any) -> Rules:
+    return Rules(bos=BOS, eos=EOS, banned=BANNED, **more)
 
 
 class Markov:
@@ -79,28 +83,26 @@ def continuations(
 def test_wide_beam_is_exhaustive_search(seed: int, min_tokens: int, eos: float) -> None:
     model = Markov(7, seed, eos=eos)
     everything = sorted(continuations(model, [5], min_tokens, 4), key=lambda h: -h[2])
-    options: Any = {"bos": BOS, "eos": EOS, "banned": BANNED, "min_tokens": min_tokens, "max_tokens": 4}
-    found = beam_search(model, [5], beam=500, **options)
+    lengths = rules(min_tokens=min_tokens, max_tokens=4)
+    found = beam_search(model, [5], lengths, beam=500)
     assert [(tuple(h.ids), h.finished) for h in found] == [h[:2] for h in everything]
     np.testing.assert_allclose([h.log_prob for h in found], [h[2] for h in everything])
     # the beam that is as wide as one step of the whole search finds the best ones, stopping early or not
-    assert beam_search(model, [5], beam=81, **options) == found[:81]
+    assert beam_search(model, [5], lengths, beam=81) == found[:81]
 
 
 def test_beam_of_one_is_never_worse_than_greedy() -> None:
     for seed in range(5):
         model = Markov(8, seed, eos=2.0)
-        lengths: Any = {"min_tokens": 2, "max_tokens": 30}
-        [best] = beam_search(model, [], beam=1, bos=BOS, eos=EOS, banned=BANNED, **lengths)
-        greedy = generate(
-            model, [[]], seed=0, bos=BOS, eos=EOS, banned=BANNED, sampling=Sampling(temperature=0), **lengths
-        )
+        lengths = rules(min_tokens=2, max_tokens=30)
+        [best] = beam_search(model, [], lengths, beam=1)
+        greedy = generate(model, [[]], lengths, seed=0, sampling=Sampling(temperature=0))
         assert len(best.ids) >= 2 and best.log_prob >= sum(event.log_prob for event in greedy) - 1e-9
 
 
 def test_beam_search_stops_when_nothing_better_can_come() -> None:
     model = Markov(8, 5, eos=4.0)
-    found = beam_search(model, [], beam=3, bos=BOS, eos=EOS, banned=BANNED, max_tokens=1000)
+    found = beam_search(model, [], rules(max_tokens=1000), beam=3)
     assert len(found) == 3 and all(h.finished for h in found) and len(model.batches) < 20
 
 
@@ -108,16 +110,16 @@ def test_beam_search_with_no_way_on_raises() -> None:
     model = Markov(5)
     model.table[:] = -np.inf
     with pytest.raises(ValueError, match="no token can follow"):
-        beam_search(model, [], beam=2, bos=BOS, eos=EOS, max_tokens=3)
+        beam_search(model, [], rules(max_tokens=3), beam=2)
     dead_end = Markov(6)
     dead_end.table[:, 4, :] = -np.inf  # after 4 nothing, not even EOS
-    found = beam_search(dead_end, [], beam=9, bos=BOS, eos=EOS, banned=BANNED, max_tokens=3)
+    found = beam_search(dead_end, [], rules(max_tokens=3), beam=9)
     assert found and all(math.isfinite(h.log_prob) and 4 not in h.ids[:-1] for h in found)
 
 
 def test_samples_follow_the_model() -> None:
     n, model = 6000, Markov(6, 4)
-    events = list(generate(model, [[4]] * n, seed=1, bos=BOS, eos=EOS, banned=BANNED, max_tokens=3))
+    events = list(generate(model, [[4]] * n, rules(max_tokens=3), seed=1))
     drawn, log_probs = collect(events, n)
     want = {(*ids, EOS) if ended else ids: p for ids, ended, p in continuations(model, [4], 0, 3)}
     counts = Counter(drawn)
@@ -135,10 +137,8 @@ def test_samples_follow_the_model() -> None:
 )
 def test_samples_follow_the_model_through_cuts(sampling: Sampling, no_repeat_ngram: int) -> None:
     n, model = 4000, Markov(6, 4)
-    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 3}
-    events = generate(
-        model, [[4]] * n, seed=1, sampling=sampling, no_repeat_ngram=no_repeat_ngram, **options
-    )
+    limits = rules(max_tokens=3, no_repeat_ngram=no_repeat_ngram)
+    events = generate(model, [[4]] * n, limits, seed=1, sampling=sampling)
     counts = Counter(collect(list(events), n)[0])
     want: dict[tuple[int, ...], float] = {}
 
@@ -172,14 +172,14 @@ def repeats(ids: Sequence[int], n: int) -> bool:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_no_ngram_comes_twice(n: int) -> None:
     model, prompts = Markov(9, 6, eos=-2.0), [[4, 5, 6][:i] for i in range(4)] * 5
-    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 25}
-    events = list(generate(model, prompts, seed=3, no_repeat_ngram=n, **options))
+    events = list(generate(model, prompts, rules(max_tokens=25, no_repeat_ngram=n), seed=3))
     for prompt, ids in zip(prompts, collect(events, len(prompts))[0], strict=True):
         assert not repeats([*prompt, *ids], n)
-    assert any(repeats(ids, n) for ids in collect(list(generate(model, prompts, seed=3, **options)), 20)[0])
+    free = generate(model, prompts, rules(max_tokens=25), seed=3)
+    assert any(repeats(ids, n) for ids in collect(list(free), 20)[0])
     for event in events:  # the model's own, whatever is forbidden
         assert event.log_prob < 0
-    found = beam_search(model, [4, 5], beam=500, no_repeat_ngram=n, **options | {"max_tokens": 4})
+    found = beam_search(model, [4, 5], rules(max_tokens=4, no_repeat_ngram=n), beam=500)
     everything = continuations(model, [4, 5], 0, 4)
     want = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
     have = {(tuple(h.ids), h.finished): h.log_prob for h in found}
@@ -188,13 +188,11 @@ def test_no_ngram_comes_twice(n: int) -> None:
 
 
 def test_nothing_but_repetition_is_left() -> None:
-    options: dict[str, Any] = {"bos": BOS, "eos": EOS, "banned": BANNED, "max_tokens": 9, "min_tokens": 9}
+    each_once = rules(max_tokens=9, min_tokens=9, no_repeat_ngram=1)
     with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* second run of 1 tokens"):
-        list(generate(Markov(6), [[]], seed=0, no_repeat_ngram=1, **options))
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want"):
-        beam_search(Markov(6), [], beam=2, no_repeat_ngram=1, **options)
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* found -1"):
-        list(generate(Markov(6), [[]], seed=0, no_repeat_ngram=-1, **options))
+        list(generate(Markov(6), [[]], each_once, seed=0))
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* second run of 1 tokens"):
+        beam_search(Markov(6), [], each_once, beam=2)
 
 
 def collect(events: Sequence[Event], n: int) -> tuple[list[tuple[int, ...]], list[float]]:
@@ -224,17 +222,8 @@ def test_sample_i_depends_on_seed_and_i_alone(sampling: Sampling) -> None:
     prompts = [[4 + i % 5] * (i % 3) for i in range(12)]
 
     def run(first: int, count: int, seed: int = 7) -> list[tuple[int, ...]]:
-        events = generate(
-            model,
-            prompts[first : first + count],
-            seed=seed,
-            first_index=first,
-            bos=BOS,
-            eos=EOS,
-            banned=BANNED,
-            max_tokens=15,
-            sampling=sampling,
-        )
+        events = generate(model, prompts[first : first + count], rules(max_tokens=15), seed=seed,
+                          first_index=first, sampling=sampling)
         return collect(list(events), count)[0]
 
     together = run(0, 12)
@@ -246,7 +235,7 @@ def test_sample_i_depends_on_seed_and_i_alone(sampling: Sampling) -> None:
 
 def test_rows_that_end_leave_the_batch_and_tokens_come_at_once() -> None:
     model = Markov(6, 3, eos=1.0)
-    events = generate(model, [[]] * 40, seed=0, bos=BOS, eos=EOS, banned=BANNED, max_tokens=50)
+    events = generate(model, [[]] * 40, rules(max_tokens=50), seed=0)
     first = next(events)
     assert first.row == 0 and model.batches == [40]  # the first token is out before the second step
     rest = list(events)
@@ -258,10 +247,8 @@ def test_rows_that_end_leave_the_batch_and_tokens_come_at_once() -> None:
 def test_lengths_and_stop() -> None:
     model = Markov(6, 3, eos=2.0)
 
-    def run(**options: Any) -> list[tuple[int, ...]]:
-        return collect(
-            list(generate(model, [[]] * 50, seed=0, bos=BOS, eos=EOS, banned=BANNED, **options)), 50
-        )[0]
+    def run(*, stop: Any = None, **lengths: int) -> list[tuple[int, ...]]:
+        return collect(list(generate(model, [[]] * 50, rules(**lengths), seed=0, stop=stop)), 50)[0]
 
     assert all(len(ids) == 3 and EOS not in ids for ids in run(min_tokens=3, max_tokens=3))
     assert {len(ids) for ids in run(min_tokens=2, max_tokens=4)} == {3, 4}
@@ -275,18 +262,20 @@ def test_lengths_and_stop() -> None:
     for ids in run(max_tokens=20, stop=stop):
         assert 5 not in ids[:-1] and (ids[-1] in (5, EOS) or len(ids) == 20)
     assert all(EOS not in ids for _, ids in calls) and {len(ids) for _, ids in calls} >= {1, 2}
-    assert list(generate(model, [], seed=0, bos=BOS, eos=EOS, max_tokens=1)) == []
+    assert list(generate(model, [], rules(max_tokens=1), seed=0)) == []
 
 
-@pytest.mark.parametrize("lengths", [(0, 0), (-1, 3), (4, 3)])
-def test_impossible_lengths(lengths: tuple[int, int]) -> None:
-    least, most = lengths
-    with pytest.raises(UsageError, match="-tokens: want"):
-        list(generate(Markov(5), [[]], seed=0, bos=BOS, eos=EOS, min_tokens=least, max_tokens=most))
-    with pytest.raises(UsageError, match="-tokens: want"):
-        beam_search(Markov(5), [], beam=1, bos=BOS, eos=EOS, min_tokens=least, max_tokens=most)
+@pytest.mark.parametrize(("lengths", "message"), [
+    ({"min_tokens": 0, "max_tokens": 0}, "--max-tokens: want .* found 0"),
+    ({"min_tokens": -1, "max_tokens": 3}, "--min-tokens: want .* found -1"),
+    ({"min_tokens": 4, "max_tokens": 3}, "--min-tokens: want 0 to 3 .* found 4"),
+    ({"max_tokens": 3, "no_repeat_ngram": -1}, "--no-repeat-ngram: want .* found -1"),
+])
+def test_impossible_lengths(lengths: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        rules(**lengths)
 
 
 def test_a_beam_of_nothing() -> None:
     with pytest.raises(UsageError, match="--beam: want"):
-        beam_search(Markov(5), [], beam=0, bos=BOS, eos=EOS, max_tokens=3)
+        beam_search(Markov(5), [], rules(max_tokens=3), beam=0)
