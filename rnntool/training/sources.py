@@ -21,6 +21,7 @@ from rnntool.errors import DataError, UsageError
 from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
+from rnntool.streams import called
 from rnntool.tasks import TASKS, LMTask, Task
 from rnntool.tasks.reading import Inputs, Say, check_formats
 from rnntool.training import transfer
@@ -126,7 +127,7 @@ def _records(
     if job.dev:
         dev = read(job.dev)
         if not dev:
-            raise DataError(f"{', '.join(job.dev)}: want records for development, found none; leave --dev "
+            raise DataError(f"{called(job.dev)}: want records for development, found none; leave --dev "
                             "out to keep a share of the training records")
         return records, dev, formats
     # records with labels are no running text, and often sorted by them
