@@ -406,7 +406,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tag": {
         "fast": {"epochs": 9, "word_dropout": 0.1},
         "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1},
-        "best": {"hidden": 400, "embed": 300, "affix_embed": 200, "char_hidden": 256, "dropout": 0.6,
+        "best": {"hidden": 400, "embed": 300, "dropout": 0.6, "affix_embed": 200, "char_hidden": 256,
                  "word_dropout": 0.25, "epochs": 32},
     },
 }
