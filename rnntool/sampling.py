@@ -112,9 +112,9 @@ def _peak(scores: Floats) -> Floats:
 def _draw(mass: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
     """The ids (B,) that `uniforms` (B,) point at, among what the cuts leave of probabilities (B, V).
 
-    The probabilities need not sum to one. They are laid side by side in the order of their ids. A product
-    takes a twentieth of the time of `np.where`, which branches at each entry.
+    The probabilities need not sum to one. They are laid side by side in the order of their ids.
     """
+    # A product takes a twentieth of the time of `np.where`, which branches at each entry.
     if 0 < sampling.top_k < mass.shape[1]:
         mass = mass * _top(mass, sampling.top_k)
     if sampling.top_p < 1:
