@@ -13,22 +13,22 @@ import numpy.typing as npt
 
 from rnntool.errors import UsageError
 from rnntool.numerics import Floats, Ints, log_softmax, top
-from rnntool.sampling import Sampling, sample
+from rnntool.sampling import DRAWS, Sampling, Scores, sample
 
 State = TypeVar("State")
 
-BLOCK = 128  # random numbers drawn at once for a sample
+BLOCK = 128  # steps that a sample draws random numbers for at once
 
 
 class Step(Protocol[State]):
     """A language model that reads one token at a time. Only the model knows what a state is."""
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, State]:
-        """Read prompts of any lengths, BOS included: logits of the next token (B, V), and the state."""
+    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, State]:
+        """Read prompts of any lengths, BOS included: scores of the next token, and the state."""
         ...
 
-    def advance(self, tokens: Ints, state: State) -> tuple[Floats, State]:
-        """Read one token (B,) a row: logits of the next one (B, V), and the new state."""
+    def advance(self, tokens: Ints, state: State) -> tuple[Scores, State]:
+        """Read one token (B,) a row: scores of the next one, and the new state."""
         ...
 
     def select(self, state: State, rows: Ints) -> State:
@@ -136,15 +136,16 @@ def generate(
     rows = list(range(len(prompts)))  # those that go on
     if not rows:
         return
-    logits, state = step.start([[rules.bos, *prompt] for prompt in prompts])
-    seen = _marked(prompts, logits.shape[1]) if sampling.repetition_penalty != 1 else None
-    block = np.empty((len(rows), 0))  # random numbers of the next steps: a few at once cost less
+    scores, state = step.start([[rules.bos, *prompt] for prompt in prompts])
+    seen = _marked(prompts, scores.logits.shape[1]) if sampling.repetition_penalty != 1 else None
+    block = np.empty((len(rows), 0, DRAWS))  # random numbers of the next steps: a few at once cost less
     for n in range(1, rules.max_tokens + 1):
         if not block.shape[1]:
-            block = np.stack([numbers[row].random(min(BLOCK, rules.max_tokens + 1 - n)) for row in rows])
+            steps = min(BLOCK, rules.max_tokens + 1 - n)
+            block = np.stack([numbers[row].random((steps, DRAWS)) for row in rows])
         try:
             tokens, log_probs = sample(
-                logits,
+                scores,
                 block[:, 0],
                 sampling,
                 banned=rules.banned_at(n),
@@ -174,7 +175,7 @@ def generate(
             rows, tokens, block = [rows[place] for place in going], tokens[going], block[going]
             seen = None if seen is None else seen[going]
             state = step.select(state, np.array(going))
-        logits, state = step.advance(tokens, state)
+        scores, state = step.advance(tokens, state)
 
 
 def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
@@ -201,12 +202,12 @@ def beam_search(
     if beam < 1:
         raise UsageError(f"--beam: want a whole number of at least 1, found {beam}")
     rank = attrgetter("log_prob")
-    logits, state = step.start([[rules.bos, *prompt]])
+    found, state = step.start([[rules.bos, *prompt]])
     live: list[list[int]] = [[]]  # hypotheses under way
     scores: Floats = np.zeros(1)  # (n,) their log-probabilities
     done: list[Hypothesis] = []
     for n in range(1, rules.max_tokens + 1):
-        logits = np.array(logits, dtype=np.float64)
+        logits = np.array(found.logits, dtype=np.float64)
         logits[:, rules.banned_at(n)] = -np.inf
         totals = scores[:, None] + log_softmax(logits)  # (n, V)
         ended = [Hypothesis(*pair, True) for pair in zip(live, totals[:, rules.eos].tolist(), strict=True)]
@@ -226,7 +227,7 @@ def beam_search(
         elif not live or (len(done) == beam and done[-1].log_prob >= scores[0]):
             break  # a log-probability only falls: none of the live ones can rank higher
         else:
-            logits, state = step.advance(tokens, step.select(state, parents))
+            found, state = step.advance(tokens, step.select(state, parents))
     if not done:
         raise rules.stuck(ValueError("no token can follow: the logits are all -inf"))
     return sorted(done, key=rank, reverse=True)[:beam]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rnntool import decoding
 from rnntool.errors import DataError
 from rnntool.pipeline import Ready, windows
-from rnntool.sampling import Sampling
+from rnntool.sampling import Sampling, Scores
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import Arrays, Engine, by_length, pad
 from rnntool.tasks.lm import next_name
@@ -182,14 +182,14 @@ class _Show:
 
 
 class EngineStep:
-    """A language model as `rnntool.decoding` wants it: reads tokens, gives logits, passes its state on."""
+    """A language model as `rnntool.decoding` wants it: reads tokens, gives scores, passes its state on."""
 
     def __init__(self, engine: Engine, *, budget: int) -> None:
         self.engine = engine
         self.budget = budget  # padded tokens read at once
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[NDArray[Any], Arrays]:
-        """Read prompts (B of them, of any lengths): logits (B, V) of what follows, and the states."""
+    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, Arrays]:
+        """Read prompts (B of them, of any lengths): scores (B, V) of what follows, and the states."""
         places: dict[tuple[int, ...], int] = {}  # samples of one prompt read it once
         which = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
         rows = [np.array(prompt, np.int32) for prompt in places]
@@ -201,16 +201,18 @@ class EngineStep:
             for start in range(0, len(tokens), self.budget):
                 piece = tokens[start : start + self.budget]
                 ends = np.minimum(lengths - start, len(piece))
-                logits, state = self._read(piece, ends, state)
-            parts.append((batch, logits[ends - 1, np.arange(len(batch))], state))
+                scores, state = self._read(piece, ends, state)
+            last = Scores(*(values[ends - 1, np.arange(len(batch))] for values in scores))
+            parts.append((batch, last, state))
         order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))[which]
         state = {name: np.concatenate([state[name] for _, _, state in parts], axis=1) for name in parts[0][2]}
-        return np.concatenate([logits for _, logits, _ in parts])[order], self.select(state, order)
+        both = zip(*(scores for _, scores, _ in parts), strict=True)
+        return Scores(*(np.concatenate(values)[order] for values in both)), self.select(state, order)
 
-    def advance(self, tokens: NDArray[Any], state: Arrays) -> tuple[NDArray[Any], Arrays]:
+    def advance(self, tokens: NDArray[Any], state: Arrays) -> tuple[Scores, Arrays]:
         """Read one token a row."""
-        logits, state = self._read(tokens[None].astype(np.int64), np.ones(len(tokens), np.int32), state)
-        return logits[0], state
+        scores, state = self._read(tokens[None].astype(np.int64), np.ones(len(tokens), np.int32), state)
+        return Scores(*(values[0] for values in scores)), state
 
     def select(self, state: Arrays, rows: NDArray[Any]) -> Arrays:
         """The states of some rows."""
@@ -218,7 +220,8 @@ class EngineStep:
 
     def _read(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
-    ) -> tuple[Any, Arrays]:
+    ) -> tuple[Scores, Arrays]:
+        """Scores (T, B, V) of what follows each of `tokens` (T, B), and the new states."""
         arrays: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
-        outputs = self.engine.run(arrays | state, ["logits", *map(next_name, state)])
-        return outputs["logits"], {name: outputs[next_name(name)] for name in state}
+        outputs = self.engine.run(arrays | state, ["logits", "mass", *map(next_name, state)])
+        return Scores(outputs["logits"], outputs["mass"]), {name: outputs[next_name(name)] for name in state}

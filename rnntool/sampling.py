@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,11 @@ import numpy.typing as npt
 from rnntool.errors import UsageError
 from rnntool.numerics import Floats, Ints
 
-CACHED = 1 << 17  # probabilities looked at together: the processor's caches hold them
+DRAWS = 6  # uniform numbers that a token is drawn by
+CACHED = 1 << 20  # probabilities looked at together: the processor's last cache holds them
 RUN = 128  # probabilities that are added up before it is known which of them is drawn
-GROUPS = 512  # of probabilities, of which the largest one is looked at
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
+_LEAST_TOTAL = 1e-30  # of a row's mass, whose largest one was 1; float32 has all its digits there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,26 @@ class Sampling:
             if not good:
                 raise UsageError(f"--{name.replace('_', '-')}: want {want}, found {getattr(self, name)}")
 
+    @property
+    def sorts_once(self) -> bool:
+        """Whether one cut looks at all tokens in their order, and no other has to be made before it."""
+        return (self.top_p < 1) + (self.typical < 1) == 1 and self.min_p == 0
+
+
+class Scores(NamedTuple):
+    """What a model says of the next token of each row."""
+
+    logits: Floats  # (B, V)
+    mass: Floats  # (B, V), their exponentials, which makes them probabilities but for a factor of the row
+
+    @classmethod
+    def of(cls, logits: Floats) -> Scores:
+        """With 1 as the largest mass of a row. ValueError where nothing of a row can be drawn."""
+        return cls(logits, np.exp(logits - _peak(logits)))
+
 
 def sample(
-    logits: Floats,
+    scores: Scores,
     uniforms: Floats,
     sampling: Sampling,
     *,
@@ -61,69 +80,165 @@ def sample(
     forbidden: Sequence[Sequence[int]] | None = None,
     seen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Draw one token a row from logits (B, V): ids (B,) and their log-probabilities (B,).
+    """Draw one token a row: ids (B,) and their log-probabilities (B,).
 
-    Row i is drawn by its own uniform number in [0, 1), through the inverse of the cumulative distribution,
-    and comes out the same to the bit whatever rows stand beside it. `banned` ids are never drawn, nor are a
-    row's own `forbidden` ones; `seen` (B, V) marks the tokens of each row that the repetition penalty speaks
-    of. The log-probabilities are the model's own: of the softmax of the logits without the banned ids, before
-    what is forbidden, penalty, temperature and cuts. ValueError where a row has nothing to draw.
+    Row i is drawn by its own numbers `uniforms` (B, DRAWS) in [0, 1), and comes out the same to the bit
+    whatever rows stand beside it. `banned` ids are never drawn, nor are a row's own `forbidden` ones; `seen`
+    (B, V) marks the tokens of each row that the repetition penalty speaks of. The log-probabilities are the
+    model's own: of the softmax of the logits without the banned ids, before what is forbidden, penalty,
+    temperature and cuts. ValueError where a row has nothing to draw.
     """
-    scores = np.array(logits, order="C")  # (B, V)
-    scores[:, list(banned)] = -np.inf
-    warped = scores
-    if sampling.repetition_penalty != 1 and seen is not None:
-        warped = np.array(scores)
-        again = np.nonzero(seen)
-        some = scores[again]
-        factor = sampling.repetition_penalty
-        warped[again] = np.where(some > 0, some / factor, some * factor)
-    if forbidden is not None:
-        warped = np.array(warped)
-        for row, ids in zip(warped, forbidden, strict=True):
-            row[ids] = -np.inf
-    if warped is not scores:
-        warped = warped - _peak(warped)
-    scores -= _peak(scores)
-    mass = np.exp(scores)
-    log_totals = np.log(mass.sum(axis=-1), dtype=np.float64)
+    size = scores.logits.shape[1]
+    count = max(1, CACHED // size)
+    if len(scores.logits) > count:
+        parts = [slice(start, start + count) for start in range(0, len(scores.logits), count)]
+        done = [sample(Scores(scores.logits[part], scores.mass[part]), uniforms[part], sampling,
+                       banned=banned, forbidden=forbidden and forbidden[part],
+                       seen=None if seen is None else seen[part]) for part in parts]
+        return np.concatenate([ids for ids, _ in done]), np.concatenate([logs for _, logs in done])
+    logits, mass, peak = scores.logits, np.array(scores.mass), scores.logits.max(axis=-1)
+    mass[:, banned] = 0
+    if not _enough(mass):  # what is banned had it all, or there is nothing
+        logits = np.array(logits)
+        logits[:, banned] = -np.inf
+        peak, mass = logits.max(axis=-1), Scores.of(logits).mass
+    log_totals = peak + np.log(_sums(mass), dtype=np.float64)
+    rows, ids, values = _changes(logits, sampling, forbidden, seen)
+    if len(rows) or sampling.top_k or sampling.temperature != 1:
+        logits = np.array(logits)
+        logits[rows, ids] = values
+        logits[:, banned] = -np.inf
+    if len(rows):
+        with np.errstate(over="ignore"):
+            mass[rows, ids] = np.exp(values - peak[rows])
+        mass[:, banned] = 0
+        if not _enough(mass):
+            mass = Scores.of(logits).mass
+    drawn = _pick(logits, mass, uniforms, sampling)
+    return drawn, scores.logits[np.arange(len(drawn)), drawn] - log_totals
 
+
+def _enough(mass: Floats) -> bool:
+    """Whether each row (B, V) has a sum whose digits can be relied on."""
+    totals = _sums(mass)
+    return bool(((totals > _LEAST_TOTAL) & (totals < np.inf)).all())
+
+
+def _changes(
+    logits: Floats, sampling: Sampling, forbidden: Sequence[Sequence[int]] | None,
+    seen: npt.NDArray[np.bool_] | None,
+) -> tuple[Ints, Ints, Floats]:
+    """Where logits (B, V) become others for what came before: rows (N,), ids (N,) and the new ones (N,)."""
+    if sampling.repetition_penalty == 1 or seen is None:
+        seen = np.zeros((len(logits), 0), np.bool_)
+    rows, ids = np.nonzero(seen)
+    values = logits[rows, ids]
+    values = np.where(values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty)
+    never = [(row, i) for row, some in enumerate(forbidden or ()) for i in some]
+    more = np.array(never, np.intp).reshape(-1, 2)
+    return (np.concatenate([rows, more[:, 0]]), np.concatenate([ids, more[:, 1]]),
+            np.concatenate([values, np.full(len(more), -np.inf, values.dtype)]))
+
+
+def _pick(
+    logits: Floats, mass: Floats, uniforms: Floats, sampling: Sampling
+) -> npt.NDArray[np.intp]:
+    """The ids (B,) drawn from logits (B, V) and their mass (B, V); top-k and temperature overwrite logits."""
     if sampling.temperature == 0:
-        drawn = warped.argmax(axis=-1)
-    else:
-        if warped is not scores or sampling.temperature != 1:
-            with np.errstate(over="ignore"):
-                mass = np.exp(warped / max(sampling.temperature, _COLDEST))
-        rows = max(1, CACHED // mass.shape[1])
-        starts = range(0, len(mass), rows)
-        parts = [_draw(mass[i : i + rows], uniforms[i : i + rows], sampling) for i in starts]
-        drawn = np.concatenate(parts)
-    return drawn, scores[np.arange(len(drawn)), drawn] - log_totals
+        likeliest: npt.NDArray[np.intp] = logits.argmax(axis=-1)
+        return likeliest
+    top = None
+    if 0 < sampling.top_k < logits.shape[1]:
+        top = _top(logits, sampling.top_k)  # (B, K)
+        logits = np.take_along_axis(logits, top, axis=-1)
+    if sampling.temperature != 1 or top is not None:
+        logits -= _peak(logits)
+        with np.errstate(over="ignore"):
+            logits /= max(sampling.temperature, _COLDEST)
+        mass = np.exp(logits)
+    drawn = _draw(mass, logits, uniforms, sampling)
+    return drawn if top is None else top[np.arange(len(top)), drawn]
 
 
-def _peak(scores: Floats) -> Floats:
+def _peak(logits: Floats) -> Floats:
     """The largest of each row (B, 1); `ValueError` where it is none that can be drawn."""
-    peak: Floats = scores.max(axis=-1, keepdims=True)
+    peak: Floats = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(peak).all():
         raise ValueError("no token can be drawn: the logits of a row are all -inf, or hold nan or inf")
     return peak
 
 
-def _draw(mass: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
-    """The ids (B,) that `uniforms` (B,) point at, among what the cuts leave of probabilities (B, V).
+def _runs(mass: Floats, length: int) -> Floats:
+    """Sums of each `length` entries of a row (B, N), the last ones of fewer: (B, R).
 
-    The probabilities need not sum to one. They are laid side by side in the order of their ids.
+    `einsum` takes a third of the time that `ndarray.sum` does, and of short runs the same sum in any batch.
     """
+    whole = mass.shape[1] // length * length
+    runs: Floats = np.einsum("brn->br", mass[:, :whole].reshape(len(mass), -1, length))
+    if whole < mass.shape[1]:
+        runs = np.concatenate([runs, mass[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
+    return runs
+
+
+def _sums(mass: Floats) -> Floats:
+    """The sum of each row (B, N)."""
+    sums: Floats = _runs(mass, 8 * RUN).sum(axis=-1)
+    return sums
+
+
+def _draw(mass: Floats, logs: Floats, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
+    """The ids (B,) that `uniforms` (B, DRAWS) point at, among what the cuts leave of probabilities (B, V).
+
+    Top-k has been made. The probabilities need not sum to one, nor do their logarithms `logs` (B, V).
+    """
+    drawn = np.empty(len(mass), np.intp)
+    left = np.arange(len(mass))
+    if sampling.sorts_once:
+        # To draw from all, and again where the cut takes away what was drawn, is to draw from what it leaves;
+        # whether it does is told by sums, without sorting. The last number makes an end.
+        typical = sampling.typical < 1
+        share = sampling.typical if typical else sampling.top_p
+        some, keys = mass, _typicality(mass, logs) if typical else mass
+        for i in range(DRAWS - 1):
+            drawn[left] = found = _reached(some, uniforms[left, i])
+            kept = _needed(keys, some, found, share)
+            if kept.all():
+                return drawn
+            left, some = left[~kept], some[~kept]
+            keys = keys[~kept] if typical else some
+        mass, logs = some, logs[left]
+    drawn[left] = _reached(_cut(mass, logs, sampling), uniforms[left, -1])
+    return drawn
+
+
+def _needed(keys: Floats, mass: Floats, ids: Ints, share: float) -> npt.NDArray[np.bool_]:
+    """Whether entries of larger key (B, V) than `ids` (B,) hold less than `share` of a row's mass (B, V).
+
+    Of equal ones those of lower ids come before.
+    """
+    rows = np.arange(len(ids))
+    mine = keys[rows, ids]
+    wanted = share * _sums(mass)
+    before = _sums(mass * (keys >= mine[:, None])) - mass[rows, ids]
+    needed: npt.NDArray[np.bool_] = before < wanted
+    for row in np.flatnonzero(~needed):
+        equal = keys[row] == mine[row]
+        if np.count_nonzero(equal) > 1:  # is it so without those of higher ids?
+            later = np.flatnonzero(equal[ids[row] + 1 :]) + ids[row] + 1
+            needed[row] = before[row] - mass[row, later].sum() < wanted[row]
+    return needed
+
+
+def _cut(mass: Floats, logs: Floats, sampling: Sampling) -> Floats:
+    """Probabilities (B, V) with 0 in place of those that top-p, min-p and typical sampling take away."""
     # A product takes a twentieth of the time of `np.where`, which branches at each entry.
-    if 0 < sampling.top_k < mass.shape[1]:
-        mass = mass * _top(mass, sampling.top_k)
     if sampling.top_p < 1:
         mass = mass * _nucleus(mass, sampling.top_p)
     if sampling.min_p > 0:
         mass = mass * (mass >= sampling.min_p * mass.max(axis=-1, keepdims=True))
     if sampling.typical < 1:
-        mass = mass * _nearest(_oddity(mass), mass, sampling.typical)
-    return _reached(mass, uniforms)
+        mass = mass * _most(_typicality(mass, logs), mass, sampling.typical)
+    return mass
 
 
 def _reached(mass: Floats, shares: Floats | float) -> npt.NDArray[np.intp]:
@@ -135,10 +250,7 @@ def _reached(mass: Floats, shares: Floats | float) -> npt.NDArray[np.intp]:
     if size <= 4 * RUN:
         ends = np.cumsum(mass, axis=-1, dtype=np.float64)
         return _first(ends, shares * ends[:, -1])
-    whole = size // RUN * RUN
-    runs = mass[:, :whole].reshape(rows, -1, RUN).sum(axis=-1)  # (B, V / RUN), fast as cumulative sums aren't
-    runs = np.concatenate([runs, mass[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
-    ends = np.cumsum(runs, axis=-1, dtype=np.float64)
+    ends = np.cumsum(_runs(mass, RUN), axis=-1, dtype=np.float64)
     aims = shares * ends[:, -1]
     run = _first(ends, aims)
     aims -= np.where(run > 0, ends[np.arange(rows), run - 1], 0)
@@ -154,19 +266,12 @@ def _first(ends: npt.NDArray[np.float64], aims: npt.NDArray[np.float64]) -> npt.
     return places
 
 
-def _top(mass: Floats, count: int) -> npt.NDArray[np.bool_]:
-    """The `count` largest of each row (B, V); of equal ones the lower ids."""
-    size = mass.shape[1]
-    if size // GROUPS < 4 or count > GROUPS:
-        return _largest(mass, np.partition(mass, size - count, axis=-1)[:, size - count], count)
-    # The largest of each of many groups: `count` of them are among all that are not below the last of these.
-    deep = size // GROUPS * GROUPS
-    peaks = mass[:, :deep].reshape(len(mass), -1, GROUPS).max(axis=1)
-    rest = mass[:, deep:]
-    np.maximum(peaks[:, : rest.shape[1]], rest, out=peaks[:, : rest.shape[1]])
-    bounds = np.partition(peaks, GROUPS - count, axis=-1)[:, GROUPS - count, None]
-    least = [np.partition(row[row >= bound], -count)[-count] for row, bound in zip(mass, bounds, strict=True)]
-    return _largest(mass, np.array(least), count)
+def _top(logits: Floats, count: int) -> npt.NDArray[np.intp]:
+    """The ids (B, `count`) of the largest of each row (B, V), rising; of equal ones the lower ids."""
+    size = logits.shape[1]
+    keep = _largest(logits, np.partition(logits, size - count, axis=-1)[:, size - count], count)
+    ids: npt.NDArray[np.intp] = np.flatnonzero(keep).reshape(-1, count) % size
+    return ids
 
 
 def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
@@ -176,40 +281,46 @@ def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
     return _largest(mass, falling[np.arange(len(mass)), places], places + 1)
 
 
-def _largest(mass: Floats, least: Floats, counts: Ints | int) -> npt.NDArray[np.bool_]:
+def _largest(values: Floats, least: Floats, counts: Ints | int) -> npt.NDArray[np.bool_]:
     """The `counts` (B,) largest of each row (B, V), the last of which is `least` (B,).
 
     Of equal ones the lower ids stay.
     """
-    keep: npt.NDArray[np.bool_] = mass >= least[:, None]
+    keep: npt.NDArray[np.bool_] = values >= least[:, None]
     over = np.array([np.count_nonzero(row) for row in keep]) - counts  # (B,), ties that have to go
     for row in np.flatnonzero(over):
-        tied = np.flatnonzero(mass[row] == least[row])
+        tied = np.flatnonzero(values[row] == least[row])
         keep[row, tied[-over[row] :]] = False
     return keep
 
 
-def _nearest(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
-    """The fewest of smallest key (B, V) that hold `share` of a row's mass; of equals the lower ids."""
-    order = np.argsort(keys, axis=-1)  # much faster than a stable sort
+def _most(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """The fewest of largest key (B, V) that hold `share` of a row's mass; of equals the lower ids."""
+    order = np.argsort(-keys, axis=-1)  # much faster than a stable sort
     rows = np.arange(len(keys))
     places = _reached(np.take_along_axis(mass, order, axis=-1), share)
     last = keys[rows, order[rows, places]][:, None]
-    keep, tied = keys < last, keys == last
+    keep, tied = keys > last, keys == last
     if np.count_nonzero(tied) > len(tied):
         wanted = share * mass.sum(axis=-1, keepdims=True, dtype=np.float64)
-        below = np.where(keep, mass, 0).sum(axis=-1, keepdims=True, dtype=np.float64)
+        above = np.where(keep, mass, 0).sum(axis=-1, keepdims=True, dtype=np.float64)
         before = np.cumsum(np.where(tied, mass, 0), axis=-1, dtype=np.float64) - mass
-        tied &= below + before < wanted
+        tied &= above + before < wanted
     keep |= tied
     return keep
 
 
-def _oddity(mass: Floats) -> Floats:
-    """How far each entry's surprisal (B, V) is from the entropy of its row, in nats; inf without mass."""
-    totals = mass.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        surprisals = np.log(totals) - np.log(mass)  # (B, V)
-        entropy = np.nansum(mass * surprisals, axis=-1, keepdims=True) / totals  # nan without mass
-    oddity: Floats = np.abs(surprisals - entropy)
-    return oddity
+def _typicality(mass: Floats, logs: Floats) -> Floats:
+    """How near each entry's surprisal (B, V) is to the entropy of its row, in nats, 0 being nearest.
+
+    Which is how near its logarithm is to what that is on average.
+    """
+    totals = _sums(mass)
+    with np.errstate(invalid="ignore"):
+        mean = _sums(mass * logs) / totals
+    if not np.isfinite(mean).all():  # where there is no mass they may be -inf
+        logs = np.where(mass > 0, logs, 0)
+        mean = _sums(mass * logs) / totals
+    typicality: Floats = logs - mean[:, None]
+    np.abs(typicality, out=typicality)
+    return np.negative(typicality, out=typicality)

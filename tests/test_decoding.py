@@ -15,7 +15,7 @@ from test_sampling import cut
 from rnntool.decoding import Event, Rules, beam_search, generate
 from rnntool.errors import UsageError
 from rnntool.numerics import log_softmax, softmax
-from rnntool.sampling import Sampling
+from rnntool.sampling import Sampling, Scores
 
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3
@@ -34,22 +34,24 @@ class Markov:
         self.table[..., EOS] += eos
         self.batches: list[int] = []
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Array, list[list[int]]]:
+    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, list[list[int]]]:
         """Read the prompts."""
-        return self._logits([list(prompt) for prompt in prompts])
+        return self._scores([list(prompt) for prompt in prompts])
 
-    def advance(self, tokens: Array, state: list[list[int]]) -> tuple[Array, list[list[int]]]:
+    def advance(self, tokens: Array, state: list[list[int]]) -> tuple[Scores, list[list[int]]]:
         """Read a token a row."""
-        return self._logits([[*past, int(token)] for past, token in zip(state, tokens, strict=True)])
+        return self._scores([[*past, int(token)] for past, token in zip(state, tokens, strict=True)])
 
     def select(self, state: list[list[int]], rows: Array) -> list[list[int]]:
         """Keep these rows."""
         return [state[int(row)] for row in rows]
 
-    def _logits(self, pasts: list[list[int]]) -> tuple[Array, list[list[int]]]:
+    def _scores(self, pasts: list[list[int]]) -> tuple[Scores, list[list[int]]]:
         assert all(past[0] == BOS and EOS not in past for past in pasts)
         self.batches.append(len(pasts))
-        return np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts]), pasts
+        logits = np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts])
+        with np.errstate(invalid="ignore"):  # -inf in all places
+            return Scores(logits, np.exp(logits - logits.max(axis=-1, keepdims=True))), pasts
 
 
 def continuations(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,16 @@ import pytest
 
 from rnntool.errors import UsageError
 from rnntool.numerics import log_softmax
-from rnntool.sampling import Sampling, sample
+from rnntool.sampling import DRAWS, Sampling, Scores, sample
 
 Array = npt.NDArray[Any]
+
+
+def draw(logits: Array, uniforms: Array, sampling: Sampling, **more: Any) -> tuple[Array, Array]:
+    """Sample where all numbers of a token are the same, or with as many as there are."""
+    if uniforms.ndim == 1:
+        uniforms = np.repeat(uniforms[:, None], DRAWS, axis=1)
+    return sample(Scores.of(logits), uniforms, sampling, **more)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +70,34 @@ LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.15, 0.3]], dtype=np.float32))  # ra
     ],
 )
 def test_sampling_draws_from_the_distribution_it_should(sampling: Sampling, want: Sequence[float]) -> None:
-    n = 4000
-    grid = (np.arange(n) + 0.5) / n  # the inverse of the distribution function on a grid gives exact shares
-    ids, log_probs = sample(np.repeat(LOGITS, n, axis=0), grid, sampling)
-    np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, want, atol=2 / n)
+    n = 20_000
+    ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), numbers(n), sampling)
+    np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, want, atol=5 * math.sqrt(0.25 / n))
+    assert set(ids.tolist()) == set(np.flatnonzero(want).tolist())
     np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
+
+
+def numbers(n: int, seed: int = 0) -> Array:
+    """(n, DRAWS): the first ones on a grid, so that shares are exact where nothing is cut."""
+    uniforms = np.random.default_rng(seed).random((n, DRAWS))
+    uniforms[:, 0] = (np.arange(n) + 0.5) / n
+    return uniforms
+
+
+def expected(probs: Array, sampling: Sampling, uniforms: Array) -> Array:
+    """What each row of numbers draws: that of the first one which the cuts keep, or one of what they leave.
+
+    So it is where one cut sorts the vocabulary; where several hang together, the last number draws.
+    """
+    before = cut(probs, replace(sampling, top_p=1, min_p=0, typical=1))
+    left = cut(probs, sampling)
+    drawn = np.searchsorted(np.cumsum(left), uniforms[:, -1])
+    if (sampling.top_p < 1) != (sampling.typical < 1) and sampling.min_p == 0:
+        tried = np.searchsorted(np.cumsum(before), uniforms[:, :-1])  # (n, tries)
+        kept = left[np.minimum(tried, len(left) - 1)] > 0
+        first = tried[np.arange(len(tried)), kept.argmax(axis=1)]
+        drawn = np.where(kept.any(axis=1), first, drawn)
+    return drawn
 
 
 def cut(probs: Array, sampling: Sampling) -> Array:
@@ -112,39 +143,44 @@ def settings(rng: np.random.Generator) -> Sampling:
 def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.full(int(rng.integers(2, 12)), 0.7))
-    sampling, n = settings(rng), 2000
-    grid = (np.arange(n) + 0.5) / n
-    ids, _ = sample(np.log(np.repeat(probs[None], n, axis=0)), grid, sampling)
+    sampling, n = settings(rng), 4000
+    uniforms = numbers(n, seed)
+    ids, _ = draw(np.log(np.repeat(probs[None], n, axis=0)), uniforms, sampling)
     want = cut(probs, sampling)
-    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want, atol=len(probs) / n)
+    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want,
+                               atol=5 * math.sqrt(0.25 / n))
+    assert (want[ids] > 0).all()
+    if sampling.top_p < 1 or sampling.typical < 1:
+        assert (ids != expected(probs, sampling, uniforms)).sum() <= 1  # rounding
 
 
 @pytest.mark.parametrize("sampling", [
     Sampling(), Sampling(temperature=0.6), Sampling(top_k=40), Sampling(top_k=700), Sampling(top_p=0.8),
-    Sampling(min_p=0.05), Sampling(typical=0.7), Sampling(top_k=300, top_p=0.9, typical=0.8)])
+    Sampling(min_p=0.05), Sampling(typical=0.7), Sampling(top_p=0.02), Sampling(typical=0.02),
+    Sampling(top_k=300, top_p=0.9, typical=0.8)])
 @pytest.mark.parametrize("size", [513, 2048, 3001])
 def test_large_vocabularies_are_as_exact(size: int, sampling: Sampling) -> None:
     rng = np.random.default_rng(size)
     probs = rng.dirichlet(np.full(size, 0.3))
-    grid = (np.arange(1000) + 0.5) / 1000
-    ids, _ = sample(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), grid, sampling)
+    uniforms = np.repeat(numbers(1000), 2, axis=0)[:1000]
+    uniforms[:, 0] = uniforms[:, -1] = (np.arange(1000) + 0.5) / 1000
+    ids, _ = draw(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), uniforms, sampling)
     want = cut(probs + 1e-30, sampling)
     assert (want[ids] > 0).all()
-    assert (ids != np.searchsorted(np.cumsum(want), grid)).sum() <= 1  # rounding
+    assert (ids != expected(probs + 1e-30, sampling, uniforms)).sum() <= 1  # rounding
 
 
 def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
-    probs = np.array([[0.5, *[0.5 / 40] * 40]])  # the entropy is 2.5 nats, far from the first one's 0.7
-    grid = np.linspace(0, 1, 200, endpoint=False)
-    logits = np.repeat(np.log(probs), 200, axis=0)
-    ids, _ = sample(logits, grid, Sampling(typical=0.4))
-    assert set(ids.tolist()) == set(range(1, 33)), "of equal ones the lower ids stay"
-    assert 0 in sample(logits, grid, Sampling(typical=0.6))[0]
+    probs = np.array([[0.4, *[0.6 / 40] * 40]])  # 2.9 nats of entropy: 0.9 nats are further off than 4.2
+    logits = np.repeat(np.log(probs), 400, axis=0)
+    ids, _ = draw(logits, numbers(400), Sampling(typical=0.4))
+    assert set(ids.tolist()) == set(range(1, 28)), "of equal ones the lower ids stay"
+    assert 0 in draw(logits, numbers(400), Sampling(typical=0.7))[0]
 
 
 def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
     grid = np.linspace(0, 1, 1000, endpoint=False)
-    ids, log_probs = sample(np.repeat(LOGITS, 1000, axis=0), grid, Sampling(), banned=[0, 1])
+    ids, log_probs = draw(np.repeat(LOGITS, 1000, axis=0), grid, Sampling(), banned=[0, 1])
     assert set(ids.tolist()) == {2, 3, 4}
     np.testing.assert_allclose(np.exp(log_probs), np.array([0, 0, 0.1, 0.15, 0.3])[ids] / 0.55, rtol=1e-5)
 
@@ -160,22 +196,22 @@ def marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
 def test_the_callers_logits_stay_as_they_are() -> None:
     logits = LOGITS.copy()
     hot = Sampling(temperature=0.5, repetition_penalty=2)
-    sample(logits, np.array([0.5]), hot, banned=[1], seen=marked([[4]], 5), forbidden=[[2]])
+    draw(logits, np.array([0.5]), hot, banned=[1], seen=marked([[4]], 5), forbidden=[[2]])
     np.testing.assert_array_equal(logits, LOGITS)
 
 
 def test_equal_tokens_are_cut_to_top_k() -> None:
-    ids, _ = sample(np.zeros((100, 8)), np.linspace(0, 1, 100, endpoint=False), Sampling(top_k=3))
+    ids, _ = draw(np.zeros((100, 8)), np.linspace(0, 1, 100, endpoint=False), Sampling(top_k=3))
     assert set(ids.tolist()) == {0, 1, 2}
 
 
 def test_repetition_penalty() -> None:
     logits = np.array([[2.0, 1.5, -1.0, -1.2]])
     greedy = Sampling(temperature=0, repetition_penalty=2.0)
-    assert sample(logits, np.zeros(1), greedy, seen=marked([[]], 4))[0] == [0]
-    ids, log_probs = sample(logits, np.zeros(1), greedy, seen=marked([[0, 0]], 4))  # 2.0 / 2, once
+    assert draw(logits, np.zeros(1), greedy, seen=marked([[]], 4))[0] == [0]
+    ids, log_probs = draw(logits, np.zeros(1), greedy, seen=marked([[0, 0]], 4))  # 2.0 / 2, once
     assert ids == [1] and log_probs[0] == pytest.approx(log_softmax(logits)[0, 1])
-    assert sample(logits, np.zeros(1), greedy, seen=marked([[2]], 4), banned=[0, 1])[0] == [3]  # -1.0 * 2
+    assert draw(logits, np.zeros(1), greedy, seen=marked([[2]], 4), banned=[0, 1])[0] == [3]  # -1.0 * 2
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
@@ -188,16 +224,16 @@ def test_the_ends_of_the_distribution(uniform: float) -> None:
         Sampling(top_p=0.99),
         Sampling(min_p=0.1),
     ):
-        assert sample(logits, np.array([uniform]), sampling)[0] == [1 if uniform == 0 else 3]
+        assert draw(logits, np.array([uniform]), sampling)[0] == [1 if uniform == 0 else 3]
 
 
 @pytest.mark.parametrize("row", [[-np.inf, -np.inf], [0.0, np.nan], [0.0, np.inf]])
 def test_nothing_to_draw_raises(row: list[float]) -> None:
     for sampling in (Sampling(), Sampling(temperature=0), Sampling(top_k=1)):
         with pytest.raises(ValueError, match="no token can be drawn"):
-            sample(np.array([[0.0, 0.0], row]), np.zeros(2), sampling)
+            draw(np.array([[0.0, 0.0], row]), np.zeros(2), sampling)
     with pytest.raises(ValueError, match="no token can be drawn"):
-        sample(np.zeros((1, 2)), np.zeros(1), Sampling(), banned=[0, 1])
+        draw(np.zeros((1, 2)), np.zeros(1), Sampling(), banned=[0, 1])
 
 
 @pytest.mark.parametrize("size", [3, 257, 20_011])
@@ -214,11 +250,11 @@ def test_nothing_to_draw_raises(row: list[float]) -> None:
 def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampling: Sampling) -> None:
     rng = np.random.default_rng(size)
     logits: Array = (rng.normal(size=(9, size)) * 3).astype(dtype)
-    uniforms = rng.random(9)
+    uniforms = rng.random((9, DRAWS))
     seen = marked(rng.integers(0, size, (9, 4)).tolist(), size)
-    ids, log_probs = sample(logits, uniforms, sampling, banned=[1], seen=seen)
+    ids, log_probs = draw(logits, uniforms, sampling, banned=[1], seen=seen)
     for rows in ([0], [8, 3], [5, 4, 7, 2, 1]):
-        some, their_log_probs = sample(
+        some, their_log_probs = draw(
             logits[rows], uniforms[rows], sampling, banned=[1], seen=seen[rows]
         )
         assert some.tolist() == ids[rows].tolist()

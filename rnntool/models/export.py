@@ -462,7 +462,7 @@ def _lm_head(g: Graph, head: LMHead, states: str) -> None:
         states = g.linear(states, head.projection, "projection")
     logits = g.add("MatMul", states, g.weight(head.weight.T, "output.weight"))
     logits = g.add("Add", logits, g.weight(head.output.bias, "output.bias"))
-    _give_lm_outputs(g, logits, g.add("LogSoftmax", logits, axis=-1), head.output.out_features)
+    _give_lm_outputs(g, logits, head.output.out_features)
 
 
 def _banded_lm_head(g: Graph, head: BandedLMHead, states: str) -> None:
@@ -483,16 +483,20 @@ def _banded_lm_head(g: Graph, head: BandedLMHead, states: str) -> None:
     parts = g.add_many("Split", log_softmax(0), g.constant([frequent] + [1] * len(rest)),
                        outputs=1 + len(rest), axis=2)
     parts[1:] = [g.add("Add", part, log_softmax(band)) for band, part in enumerate(parts[1:], 1)]
-    log_probs = g.add("Concat", *parts, axis=2)
-    _give_lm_outputs(g, log_probs, log_probs, len(head.bias))
+    _give_lm_outputs(g, g.add("Concat", *parts, axis=2), len(head.bias))
 
 
-def _give_lm_outputs(g: Graph, logits: str, log_probs: str, size: int) -> None:
-    """Give out `logits` (T, B, V), and of `log_probs` (T, B, V) those of the targets."""
+def _give_lm_outputs(g: Graph, logits: str, size: int) -> None:
+    """Give out `logits` (T, B, V), their `mass`, and the `log_probs` of the targets, with one exponential."""
     targets = g.input("targets", INT64, ["time", "batch"])
     g.output(logits, "logits", FLOAT, ["time", "batch", size])
+    peak = g.add("ReduceMax", logits, axes=[-1])
+    mass = g.add("Exp", g.add("Sub", logits, peak))
+    g.output(mass, "mass", FLOAT, ["time", "batch", size])
+    log_total = g.add("Add", peak, g.add("Log", g.add("ReduceSum", mass, g.constant([-1]))))  # (T, B, 1)
     wanted = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
-    found = g.add("Squeeze", g.add("GatherElements", log_probs, wanted, axis=2), g.constant([2]))
+    found = g.add("Sub", g.add("GatherElements", logits, wanted, axis=2), log_total)
+    found = g.add("Squeeze", found, g.constant([2]))
     real = g.add("Cast", g.add("GreaterOrEqual", targets, g.constant(0)), to=FLOAT)
     g.output(g.add("Mul", found, real), "log_probs", FLOAT, ["time", "batch"])
 

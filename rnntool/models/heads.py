@@ -36,6 +36,11 @@ class HeadConfig:
     direction: str = "forward"  # of a language model: "forward", or "both"
 
 
+def mass(logits: Tensor) -> Tensor:
+    """The exponentials of `logits` (T, B, V), 1 for the largest of a row: probabilities but for a factor."""
+    return (logits - logits.amax(-1, keepdim=True)).exp()
+
+
 class LMHead(nn.Module):
     """Softmax over the vocabulary, tied to the embedding, projected where sizes differ (Inan et al. 2017).
 
@@ -54,12 +59,12 @@ class LMHead(nn.Module):
             nn.init.uniform_(self.output.weight, -0.1, 0.1)
 
     def forward(self, states: Tensor, arrays: Tensors, *, want_logits: bool = True) -> Outputs:
-        """`logits` (T, B, V), where wanted, and `log_probs` (T, B) of `targets`, in nats; 0 at padding."""
+        """`log_probs` (T, B) of `targets`, in nats, 0 at padding; where wanted `logits`, `mass` (T, B, V)."""
         logits = self.logits(states).float()
         targets = arrays["targets"]
         log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
         outputs = {"log_probs": log_probs * (targets != IGNORE)}
-        return outputs | {"logits": logits} if want_logits else outputs
+        return outputs | {"logits": logits, "mass": mass(logits)} if want_logits else outputs
 
     @property
     def weight(self) -> Tensor:
@@ -110,7 +115,7 @@ class BandedLMHead(nn.Module):
         return torch.cat([weight, self.band_weight]), torch.cat([bias, self.band_bias])
 
     def forward(self, states: Tensor, arrays: Tensors, *, want_logits: bool = True) -> Outputs:
-        """As in `LMHead`, and `logits` are log-probabilities. Without them, `log_probs` cost much less."""
+        """As in `LMHead`, and `logits` are log-probabilities. Without these, `log_probs` cost much less."""
         targets = arrays["targets"]
         states = states if self.projection is None else self.projection(states)
         flat = states.flatten(0, 1)  # (N, D)
@@ -124,7 +129,8 @@ class BandedLMHead(nn.Module):
             parts = first.split([self.spans[0][1], *([1] * len(self.band_bias))], dim=1)
             rest = [part + self._log_softmax(self.vectors.shorten(flat, band), band)
                     for band, part in enumerate(parts[1:], 1)]
-            outputs["logits"] = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
+            logits = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
+            outputs |= {"logits": logits, "mass": mass(logits)}
         return outputs
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
