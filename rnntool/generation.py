@@ -223,5 +223,5 @@ class EngineStep:
     ) -> tuple[Scores, Arrays]:
         """Scores (T, B, V) of what follows each of `tokens` (T, B), and the new states."""
         arrays: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
-        outputs = self.engine.run(arrays | state, ["logits", "mass", *map(next_name, state)])
-        return Scores(outputs["logits"], outputs["mass"]), {name: outputs[next_name(name)] for name in state}
+        outputs = self.engine.run(arrays | state, ["logits", "probs", *map(next_name, state)])
+        return Scores(outputs["logits"], outputs["probs"]), {name: outputs[next_name(name)] for name in state}

@@ -23,7 +23,7 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
 OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
              "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 # what the graph of each task gives out
-ANSWERS = {"lm": ("logits", "mass", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}
+ANSWERS = {"lm": ("logits", "probs", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}
 TASKS = tuple(ANSWERS)
 CONFIG_KEYS: dict[str, type] = {  # those that are read before a task or a network checks the rest
     "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,

@@ -17,7 +17,7 @@ DRAWS = 6  # uniform numbers that a token is drawn by
 CACHED = 1 << 20  # probabilities looked at together: the processor's last cache holds them
 RUN = 128  # probabilities that are added up before it is known which of them is drawn
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
-_LEAST_TOTAL = 1e-30  # of a row's mass, whose largest one was 1; float32 has all its digits there
+_LEAST_TOTAL = 1e-30  # of a row's probabilities; float32 has all its digits there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +63,13 @@ class Scores(NamedTuple):
     """What a model says of the next token of each row."""
 
     logits: Floats  # (B, V)
-    mass: Floats  # (B, V), their exponentials, which makes them probabilities but for a factor of the row
+    probs: Floats  # (B, V), their softmax
 
     @classmethod
     def of(cls, logits: Floats) -> Scores:
-        """With 1 as the largest mass of a row. ValueError where nothing of a row can be drawn."""
-        return cls(logits, np.exp(logits - _peak(logits)))
+        """With the softmax of `logits` (B, V). ValueError where nothing of a row can be drawn."""
+        probs = np.exp(logits - _peak(logits))
+        return cls(logits, probs / _sums(probs)[:, None])
 
 
 def sample(
@@ -92,17 +93,18 @@ def sample(
     count = max(1, CACHED // size)
     if len(scores.logits) > count:
         parts = [slice(start, start + count) for start in range(0, len(scores.logits), count)]
-        done = [sample(Scores(scores.logits[part], scores.mass[part]), uniforms[part], sampling,
+        done = [sample(Scores(scores.logits[part], scores.probs[part]), uniforms[part], sampling,
                        banned=banned, forbidden=forbidden and forbidden[part],
                        seen=None if seen is None else seen[part]) for part in parts]
         return np.concatenate([ids for ids, _ in done]), np.concatenate([logs for _, logs in done])
-    logits, mass, peak = scores.logits, np.array(scores.mass), scores.logits.max(axis=-1)
-    mass[:, banned] = 0
-    if not _enough(mass):  # what is banned had it all, or there is nothing
-        logits = np.array(logits)
-        logits[:, banned] = -np.inf
-        peak, mass = logits.max(axis=-1), Scores.of(logits).mass
-    log_totals = peak + np.log(_sums(mass), dtype=np.float64)
+    probs = np.array(scores.probs)
+    probs[:, banned] = 0
+    if not _enough(probs):  # what is banned had it all, or there is nothing
+        scores = Scores.of(_without(scores.logits, banned))
+        probs = np.array(scores.probs)
+    logits = scores.logits
+    norms = logits.max(axis=-1) - np.log(scores.probs.max(axis=-1))  # probabilities are exp(logits - norms)
+    log_totals = norms + np.log(_sums(probs), dtype=np.float64)
     rows, ids, values = _changes(logits, sampling, forbidden, seen)
     if len(rows) or sampling.top_k or sampling.temperature != 1:
         logits = np.array(logits)
@@ -110,17 +112,24 @@ def sample(
         logits[:, banned] = -np.inf
     if len(rows):
         with np.errstate(over="ignore"):
-            mass[rows, ids] = np.exp(values - peak[rows])
-        mass[:, banned] = 0
-        if not _enough(mass):
-            mass = Scores.of(logits).mass
-    drawn = _pick(logits, mass, uniforms, sampling)
+            probs[rows, ids] = np.exp(values - norms[rows])
+        probs[:, banned] = 0
+        if not _enough(probs):
+            probs = Scores.of(logits).probs
+    drawn = _pick(logits, probs, uniforms, sampling)
     return drawn, scores.logits[np.arange(len(drawn)), drawn] - log_totals
 
 
-def _enough(mass: Floats) -> bool:
+def _without(logits: Floats, banned: Sequence[int]) -> Floats:
+    """A copy of logits (B, V) in which those of the `banned` ids are -inf."""
+    logits = np.array(logits)
+    logits[:, banned] = -np.inf
+    return logits
+
+
+def _enough(probs: Floats) -> bool:
     """Whether each row (B, V) has a sum whose digits can be relied on."""
-    totals = _sums(mass)
+    totals = _sums(probs)
     return bool(((totals > _LEAST_TOTAL) & (totals < np.inf)).all())
 
 
@@ -141,9 +150,9 @@ def _changes(
 
 
 def _pick(
-    logits: Floats, mass: Floats, uniforms: Floats, sampling: Sampling
+    logits: Floats, probs: Floats, uniforms: Floats, sampling: Sampling
 ) -> npt.NDArray[np.intp]:
-    """The ids (B,) drawn from logits (B, V) and their mass (B, V); top-k and temperature overwrite logits."""
+    """The ids (B,) drawn from logits and probabilities (B, V); top-k and temperature overwrite the logits."""
     if sampling.temperature == 0:
         likeliest: npt.NDArray[np.intp] = logits.argmax(axis=-1)
         return likeliest
@@ -155,8 +164,8 @@ def _pick(
         logits -= _peak(logits)
         with np.errstate(over="ignore"):
             logits /= max(sampling.temperature, _COLDEST)
-        mass = np.exp(logits)
-    drawn = _draw(mass, logits, uniforms, sampling)
+        probs = np.exp(logits)
+    drawn = _draw(probs, logits, uniforms, sampling)
     return drawn if top is None else top[np.arange(len(top)), drawn]
 
 

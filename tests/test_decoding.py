@@ -51,7 +51,8 @@ class Markov:
         self.batches.append(len(pasts))
         logits = np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts])
         with np.errstate(invalid="ignore"):  # -inf in all places
-            return Scores(logits, np.exp(logits - logits.max(axis=-1, keepdims=True))), pasts
+            probs = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            return Scores(logits, probs / probs.sum(axis=-1, keepdims=True)), pasts
 
 
 def continuations(

@@ -487,13 +487,15 @@ def _banded_lm_head(g: Graph, head: BandedLMHead, states: str) -> None:
 
 
 def _give_lm_outputs(g: Graph, logits: str, size: int) -> None:
-    """Give out `logits` (T, B, V), their `mass`, and the `log_probs` of the targets, with one exponential."""
+    """Give out `logits` (T, B, V), their softmax `probs`, and the `log_probs` (T, B) of the targets."""
     targets = g.input("targets", INT64, ["time", "batch"])
     g.output(logits, "logits", FLOAT, ["time", "batch", size])
-    peak = g.add("ReduceMax", logits, axes=[-1])
-    mass = g.add("Exp", g.add("Sub", logits, peak))
-    g.output(mass, "mass", FLOAT, ["time", "batch", size])
-    log_total = g.add("Add", peak, g.add("Log", g.add("ReduceSum", mass, g.constant([-1]))))  # (T, B, 1)
+    probs = g.add("Softmax", logits, axis=-1)
+    g.output(probs, "probs", FLOAT, ["time", "batch", size])
+    # The normaliser from the likeliest token saves a second softmax, and a maximum, unlike a sum, is the same
+    # to the last bit wherever a row begins.
+    peak, top = (g.add("ReduceMax", values, axes=[-1]) for values in (logits, probs))  # (T, B, 1)
+    log_total = g.add("Sub", peak, g.add("Log", top))
     wanted = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
     found = g.add("Sub", g.add("GatherElements", logits, wanted, axis=2), log_total)
     found = g.add("Squeeze", found, g.constant([2]))

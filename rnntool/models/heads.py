@@ -36,11 +36,6 @@ class HeadConfig:
     direction: str = "forward"  # of a language model: "forward", or "both"
 
 
-def mass(logits: Tensor) -> Tensor:
-    """The exponentials of `logits` (T, B, V), 1 for the largest of a row: probabilities but for a factor."""
-    return (logits - logits.amax(-1, keepdim=True)).exp()
-
-
 class LMHead(nn.Module):
     """Softmax over the vocabulary, tied to the embedding, projected where sizes differ (Inan et al. 2017).
 
@@ -59,12 +54,12 @@ class LMHead(nn.Module):
             nn.init.uniform_(self.output.weight, -0.1, 0.1)
 
     def forward(self, states: Tensor, arrays: Tensors, *, want_logits: bool = True) -> Outputs:
-        """`log_probs` (T, B) of `targets`, in nats, 0 at padding; where wanted `logits`, `mass` (T, B, V)."""
+        """`log_probs` (T, B) of `targets`, in nats, 0 at padding; if wanted `logits`, `probs` (T, B, V)."""
         logits = self.logits(states).float()
         targets = arrays["targets"]
         log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
         outputs = {"log_probs": log_probs * (targets != IGNORE)}
-        return outputs | {"logits": logits, "mass": mass(logits)} if want_logits else outputs
+        return outputs | {"logits": logits, "probs": logits.softmax(-1)} if want_logits else outputs
 
     @property
     def weight(self) -> Tensor:
@@ -130,7 +125,7 @@ class BandedLMHead(nn.Module):
             rest = [part + self._log_softmax(self.vectors.shorten(flat, band), band)
                     for band, part in enumerate(parts[1:], 1)]
             logits = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
-            outputs |= {"logits": logits, "mass": mass(logits)}
+            outputs |= {"logits": logits, "probs": logits.softmax(-1)}
         return outputs
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:

@@ -85,11 +85,14 @@ class _Weights:
         return self.put(f"integers {values}", np.array(values, np.int64))
 
     def rounded(self, name: str, value: NDArray[Any], *, axis: int) -> list[str]:
-        """A weight in 8 bits: its integers, and their scales and zero points along all axes but this one."""
+        """A weight in 8 bits: its integers, and their scales and zero points along all axes but this one.
+
+        They are without a sign: to multiply signed ones, processors without instructions for it (VNNI) add up
+        pairs of products in 16 bits, where a large pair is cut off.
+        """
         scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), TINIEST)
-        steps = np.rint(value / scales).astype(np.int8)
-        zeros = np.zeros(scales.squeeze(axis).shape, np.int8)
-        return self._parts(name, steps, scales.squeeze(axis), zeros)
+        steps = (np.rint(value / scales) + ZERO).astype(np.uint8)
+        return self._parts(name, steps, scales.squeeze(axis), np.full(scales.squeeze(axis).shape, ZERO))
 
     def rounded_table(self, name: str) -> list[str]:
         """A weight in 8 bits that meets no matrix: its integers, with one scale and one zero point."""
