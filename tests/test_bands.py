@@ -167,7 +167,7 @@ def test_the_graph_computes_what_torch_computes(
         assert have.keys() == want.keys()
         np.testing.assert_allclose(np.exp(have["logits"]).sum(-1), 1, rtol=1e-5)
         for name in want:
-            which = real if name in ("logits", "log_probs") else ...
+            which = real if name in ("logits", "probs", "log_probs") else ...
             np.testing.assert_allclose(
                 have[name][which], want[name][which], atol=0.2 if int8 else 1e-5, err_msg=name)
         assert onnx.run(batch, ["log_probs"]).keys() == {"log_probs"}
