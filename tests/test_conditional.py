@@ -69,7 +69,7 @@ def loaded(request: pytest.FixtureRequest, cook: Path) -> Model:
 def test_it_writes_text_of_the_label(label: str, loaded: Model) -> None:
     texts = [sample.text for sample in loaded.generate(label=label, n=200, seed=1, max_tokens=60)]
     words = set(tiny.WORDS_OF[label])
-    assert sum(bool(text) and set(text.split()) <= words for text in texts) >= 195
+    assert sum(bool(text) and set(text.split()) <= words for text in texts) >= 190
     (best,) = loaded.generate(label=label, beam=4, min_tokens=3)
     assert set(best.text.split()) <= words
 
