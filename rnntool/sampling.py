@@ -17,7 +17,7 @@ DRAWS = 6  # uniform numbers that a token is drawn by
 CACHED = 1 << 20  # probabilities looked at together: the processor's last cache holds them
 RUN = 128  # probabilities that are added up before it is known which of them is drawn
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
-_LEAST_TOTAL = 1e-30  # of a row's probabilities; float32 has all its digits there
+_LEAST = 1e-30  # a probability that float32 has all the digits of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,22 @@ class Scores(NamedTuple):
         probs = np.exp(logits - _peak(logits))
         return cls(logits, probs / _sums(probs)[:, None])
 
+    def norms(self) -> Floats:
+        """What the softmax takes off the logits of a row (B,)."""
+        norms: Floats = self.logits.max(axis=-1) - np.log(self.probs.max(axis=-1))
+        return norms
+
+    def log_probs(self, ids: Ints) -> npt.NDArray[np.float64]:
+        """Those of one token a row (B,), in nats, however small its probability is."""
+        rows = np.arange(len(ids))
+        found = self.probs[rows, ids]
+        log_probs = np.log(np.maximum(found, _LEAST), dtype=np.float64)
+        small = np.flatnonzero(found <= _LEAST)
+        if len(small):
+            norms = Scores(self.logits[small], self.probs[small]).norms()
+            log_probs[small] = self.logits[small, ids[small]] - norms
+        return log_probs
+
 
 def sample(
     scores: Scores,
@@ -99,12 +115,12 @@ def sample(
         return np.concatenate([ids for ids, _ in done]), np.concatenate([logs for _, logs in done])
     probs = np.array(scores.probs)
     probs[:, banned] = 0
-    if not _enough(probs):  # what is banned had it all, or there is nothing
+    totals = _sums(probs)
+    if not _enough(totals):  # what is banned had it all, or there is nothing
         scores = Scores.of(_without(scores.logits, banned))
         probs = np.array(scores.probs)
+        totals = _sums(probs)
     logits = scores.logits
-    norms = logits.max(axis=-1) - np.log(scores.probs.max(axis=-1))  # probabilities are exp(logits - norms)
-    log_totals = norms + np.log(_sums(probs), dtype=np.float64)
     rows, ids, values = _changes(logits, sampling, forbidden, seen)
     if len(rows) or sampling.top_k or sampling.temperature != 1:
         logits = np.array(logits)
@@ -112,12 +128,12 @@ def sample(
         logits[:, banned] = -np.inf
     if len(rows):
         with np.errstate(over="ignore"):
-            probs[rows, ids] = np.exp(values - norms[rows])
+            probs[rows, ids] = np.exp(values - scores.norms()[rows])
         probs[:, banned] = 0
-        if not _enough(probs):
+        if not _enough(_sums(probs)):
             probs = Scores.of(logits).probs
     drawn = _pick(logits, probs, uniforms, sampling)
-    return drawn, scores.logits[np.arange(len(drawn)), drawn] - log_totals
+    return drawn, scores.log_probs(drawn) - np.log(totals, dtype=np.float64)
 
 
 def _without(logits: Floats, banned: Sequence[int]) -> Floats:
@@ -127,10 +143,9 @@ def _without(logits: Floats, banned: Sequence[int]) -> Floats:
     return logits
 
 
-def _enough(probs: Floats) -> bool:
-    """Whether each row (B, V) has a sum whose digits can be relied on."""
-    totals = _sums(probs)
-    return bool(((totals > _LEAST_TOTAL) & (totals < np.inf)).all())
+def _enough(totals: Floats) -> bool:
+    """Whether the digits of each row's sum of probabilities (B,) can be relied on."""
+    return bool(((totals > _LEAST) & (totals < np.inf)).all())
 
 
 def _changes(

@@ -259,3 +259,11 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampl
         )
         assert some.tolist() == ids[rows].tolist()
         assert their_log_probs.tobytes() == log_probs[rows].tobytes()
+
+
+def test_a_token_whose_probability_is_too_small_for_float32_has_its_log_probability() -> None:
+    logits = np.array([[0.0, -300.0, -301.0]], dtype=np.float32)
+    hot = Sampling(temperature=1e9)
+    ids, log_probs = draw(np.repeat(logits, 50, axis=0), numbers(50), hot)
+    assert set(ids.tolist()) == {0, 1, 2}
+    np.testing.assert_allclose(log_probs, logits[0, ids], atol=1e-5)
