@@ -225,6 +225,24 @@ def test_weights_of_given_vectors_go_with_the_vectors(tagged: Path, tmp_path: Pa
     assert zeros.sum() == 8 and torch.equal(now[:, ~zeros], was[:, ~zeros])
 
 
+@pytest.mark.parametrize("embed", [2, 12])
+def test_embeddings_start_from_given_vectors_as_far_as_they_have_room(
+    embed: int, tagged: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "given.vec").write_text("the 7 8 9\nzebra 4 5 6\nunheard 1 2 3\n", "utf-8")
+    tiny.train("tag", tmp_path / "model", [tagged], vectors=str(tmp_path / "given.vec"), embed=embed,
+               lower=False, min_count=1, **AS_IT_CAME)
+    source = tiny.network_of(tmp_path / "model").encoder.input
+    assert isinstance(source, WordInput) and source.vectors is not None
+    assert source.vectors.weight.tolist() == [[0, 0, 0], [7, 8, 9], [4, 5, 6], [1, 2, 3]]
+    tokenizer = model.load(tmp_path / "model").task.tokenizer
+    room = min(3, embed)
+    for word, vector in (("the", [7, 8, 9]), ("Zebra", [4, 5, 6])):  # as written, else in lower case
+        (row,) = tokenizer.encode(word)
+        assert source.embedding.weight[row, :room].tolist() == vector[:room]
+    assert source.embedding.weight[tokenizer.encode(".")[0]].abs().max() <= 0.1
+
+
 def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="want a model of --tokenizer word, found one of char"):
         tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))

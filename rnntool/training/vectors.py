@@ -16,26 +16,30 @@ from rnntool.tokenize import Tokenizer
 def place_vectors(
     network: Network, tokenizer: Tokenizer, words: list[str], vectors: NDArray[np.float32]
 ) -> str:
-    """Put pretrained vectors where the network has a place for them: their own table, or the embedding.
+    """Start embeddings from pretrained `vectors` (N, D) of `words`; networks of words also keep all of them.
 
-    Returns what was placed, as a sentence.
+    A network of words has them twice: in a table that stays, for whatever word it may meet, and as the first
+    numbers of its embedding, which learns on. Returns what was placed, as a sentence.
     """
     table = torch.from_numpy(vectors)
+    size = table.shape[1]
     source = network.encoder.input
+    embedding = source.embedding
+    assert isinstance(embedding, nn.Embedding)  # no bands where there are vectors, see `design._cutoffs`
     with torch.no_grad():
         if isinstance(source, WordInput):
             assert source.vectors is not None
             source.vectors.weight.zero_()
             source.vectors.weight[1:] = table
-            return f"{len(words):,} pretrained vectors of {table.shape[1]}"
-        embedding = source.embedding
-        assert isinstance(embedding, nn.Embedding)  # no bands where there are vectors, see _cutoffs
-        if table.shape[1] != embedding.embedding_dim:
-            raise UsageError(f"--vectors: the file has {table.shape[1]} numbers a word; give --embed "
-                             f"{table.shape[1]}")
+        elif size != embedding.embedding_dim:
+            raise UsageError(f"--vectors: the file has {size} numbers a word; give --embed {size}")
         rows = {word: row for row, word in enumerate(words)}
-        known = [(i, rows[piece]) for i in range(tokenizer.size) if (piece := tokenizer.piece(i)) in rows]
+        pieces = enumerate(map(tokenizer.piece, range(tokenizer.size)))
+        found = ((i, rows.get(piece, rows.get(piece.lower()))) for i, piece in pieces)
+        known = [(i, row) for i, row in found if row is not None]
         if known:
             mine, theirs = (torch.tensor(side) for side in zip(*known, strict=True))
-            embedding.weight[mine] = table[theirs]
-        return f"{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
+            width = min(size, embedding.embedding_dim)
+            embedding.weight[mine, :width] = table[theirs, :width]
+    kept = f"{len(words):,} pretrained vectors of {size}; " if isinstance(source, WordInput) else ""
+    return f"{kept}{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
