@@ -120,7 +120,7 @@ class Writer:
         for i, hypothesis in enumerate(found[:n]):
             text, kept = self._cut(ids, hypothesis.ids)
             yield self._generated(first + i, prompt_text, text, hypothesis.ids[:kept], [hypothesis.log_prob],
-                                  hypothesis.finished)
+                                  hypothesis.finished and kept == len(hypothesis.ids))
 
     def _generated(
         self, index: int, prompt: str, text: str, ids: list[int], log_probs: list[float], finished: bool

@@ -236,6 +236,8 @@ class Model(ModelFolder):
         1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
         characters or words that the model does not know.
         """
+        if n < 1 or batch_size < 1:
+            raise UsageError(f"n and batch_size: want numbers of at least 1, found {n} and {batch_size}")
         from rnntool.decoding import Rules
         from rnntool.generation import BANNED, Writer
         from rnntool.sampling import Sampling

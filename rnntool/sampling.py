@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +16,7 @@ DRAWS = 6  # uniform numbers that a token is drawn by
 CACHED = 1 << 20  # probabilities looked at together: the processor's last cache holds them
 RUN = 128  # probabilities that are added up before it is known which of them is drawn
 _COLDEST = 1e-20  # a smaller temperature would be 0 in float32 arithmetic; this one is argmax already
+_HOTTEST = 1_000_000  # all tokens that can come are as likely long before
 _LEAST = 1e-30  # a probability that float32 has all the digits of
 
 
@@ -42,20 +42,20 @@ class Sampling:
     def __post_init__(self) -> None:
         """Check every value."""
         ranges = {
-            "temperature": (0 <= self.temperature < math.inf, "a number of at least 0"),
+            "temperature": (0 <= self.temperature <= _HOTTEST, f"a number from 0 to {_HOTTEST:,}"),
             "top_k": (self.top_k >= 0, "a whole number of at least 0"),
             "top_p": (0 < self.top_p <= 1, "a share above 0 and up to 1"),
             "min_p": (0 <= self.min_p <= 1, "a fraction from 0 to 1"),
             "typical": (0 < self.typical <= 1, "a share above 0 and up to 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "a number above 0"),
+            "repetition_penalty": (0.01 <= self.repetition_penalty <= 100, "a number from 0.01 to 100"),
         }
         for name, (good, want) in ranges.items():
             if not good:
                 raise UsageError(f"--{name.replace('_', '-')}: want {want}, found {getattr(self, name)}")
 
     @property
-    def sorts_once(self) -> bool:
-        """Whether one cut looks at all tokens in their order, and no other has to be made before it."""
+    def draws_again(self) -> bool:
+        """Whether one cut takes tokens in an order, and no other has to be made before it: see `_draw`."""
         return (self.top_p < 1) + (self.typical < 1) == 1 and self.min_p == 0
 
 
@@ -63,29 +63,42 @@ class Scores(NamedTuple):
     """What a model says of the next token of each row."""
 
     logits: Floats  # (B, V)
-    probs: Floats  # (B, V), their softmax
+    probs: Floats  # (B, V), their softmax, but for a factor of the row where tokens were taken away
 
     @classmethod
     def of(cls, logits: Floats) -> Scores:
         """With the softmax of `logits` (B, V). ValueError where nothing of a row can be drawn."""
-        probs = np.exp(logits - _peak(logits))
-        return cls(logits, probs / _sums(probs)[:, None])
+        return cls(logits, _softmax(logits))
 
-    def norms(self) -> Floats:
-        """What the softmax takes off the logits of a row (B,)."""
-        norms: Floats = self.logits.max(axis=-1) - np.log(self.probs.max(axis=-1))
-        return norms
+    def without(self, banned: Sequence[int]) -> Scores:
+        """The same where some ids can't come."""
+        logits, probs = np.array(self.logits), np.array(self.probs)
+        logits[:, banned], probs[:, banned] = -np.inf, 0
+        return Scores(logits, _repaired(probs, logits))
+
+    def changed(self, rows: Ints, ids: Ints, values: Floats) -> Scores:
+        """The same where logits of some rows (N,) and ids (N,) are `values` (N,)."""
+        logits, probs = np.array(self.logits), np.array(self.probs)
+        with np.errstate(over="ignore"):
+            probs[rows, ids] = np.exp(values - self._norms()[rows])
+        logits[rows, ids] = values
+        return Scores(logits, _repaired(probs, logits))
 
     def log_probs(self, ids: Ints) -> npt.NDArray[np.float64]:
-        """Those of one token a row (B,), in nats, however small its probability is."""
+        """Log-probabilities of one token a row (B,), in nats, however small they are."""
         rows = np.arange(len(ids))
         found = self.probs[rows, ids]
         log_probs = np.log(np.maximum(found, _LEAST), dtype=np.float64)
         small = np.flatnonzero(found <= _LEAST)
         if len(small):
-            norms = Scores(self.logits[small], self.probs[small]).norms()
-            log_probs[small] = self.logits[small, ids[small]] - norms
-        return log_probs
+            some = Scores(self.logits[small], self.probs[small])
+            log_probs[small] = self.logits[small, ids[small]] - some._norms()
+        return log_probs - np.log(_sums(self.probs), dtype=np.float64)
+
+    def _norms(self) -> Floats:
+        """What is taken off the logits of a row (B,) before their exponentials are the probabilities."""
+        norms: Floats = self.logits.max(axis=-1) - np.log(self.probs.max(axis=-1))
+        return norms
 
 
 def sample(
@@ -113,61 +126,40 @@ def sample(
                        banned=banned, forbidden=forbidden and forbidden[part],
                        seen=None if seen is None else seen[part]) for part in parts]
         return np.concatenate([ids for ids, _ in done]), np.concatenate([logs for _, logs in done])
-    probs = np.array(scores.probs)
-    probs[:, banned] = 0
-    totals = _sums(probs)
-    if not _enough(totals):  # what is banned had it all, or there is nothing
-        scores = Scores.of(_without(scores.logits, banned))
-        probs = np.array(scores.probs)
-        totals = _sums(probs)
-    logits = scores.logits
-    rows, ids, values = _changes(logits, sampling, forbidden, seen)
-    if len(rows) or sampling.top_k or sampling.temperature != 1:
-        logits = np.array(logits)
-        logits[rows, ids] = values
-        logits[:, banned] = -np.inf
-    if len(rows):
-        with np.errstate(over="ignore"):
-            probs[rows, ids] = np.exp(values - scores.norms()[rows])
-        probs[:, banned] = 0
-        if not _enough(_sums(probs)):
-            probs = Scores.of(logits).probs
-    drawn = _pick(logits, probs, uniforms, sampling)
-    return drawn, scores.log_probs(drawn) - np.log(totals, dtype=np.float64)
-
-
-def _without(logits: Floats, banned: Sequence[int]) -> Floats:
-    """A copy of logits (B, V) in which those of the `banned` ids are -inf."""
-    logits = np.array(logits)
-    logits[:, banned] = -np.inf
-    return logits
-
-
-def _enough(totals: Floats) -> bool:
-    """Whether the digits of each row's sum of probabilities (B,) can be relied on."""
-    return bool(((totals > _LEAST) & (totals < np.inf)).all())
-
-
-def _changes(
-    logits: Floats, sampling: Sampling, forbidden: Sequence[Sequence[int]] | None,
-    seen: npt.NDArray[np.bool_] | None,
-) -> tuple[Ints, Ints, Floats]:
-    """Where logits (B, V) become others for what came before: rows (N,), ids (N,) and the new ones (N,)."""
-    if sampling.repetition_penalty == 1 or seen is None:
-        seen = np.zeros((len(logits), 0), np.bool_)
-    rows, ids = np.nonzero(seen)
-    values = logits[rows, ids]
-    values = np.where(values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty)
+    allowed = adapted = scores.without(banned)
+    if sampling.repetition_penalty != 1 and seen is not None:
+        rows, ids = np.nonzero(seen)
+        logits, factor = adapted.logits[rows, ids], sampling.repetition_penalty
+        adapted = adapted.changed(rows, ids, np.where(logits > 0, logits / factor, logits * factor))
     never = [(row, i) for row, some in enumerate(forbidden or ()) for i in some]
-    more = np.array(never, np.intp).reshape(-1, 2)
-    return (np.concatenate([rows, more[:, 0]]), np.concatenate([ids, more[:, 1]]),
-            np.concatenate([values, np.full(len(more), -np.inf, values.dtype)]))
+    if never:
+        rows, ids = np.array(never, np.intp).T
+        adapted = adapted.changed(rows, ids, np.full(len(never), -np.inf, adapted.logits.dtype))
+    drawn = _pick(adapted, uniforms, sampling)
+    return drawn, allowed.log_probs(drawn)
 
 
-def _pick(
-    logits: Floats, probs: Floats, uniforms: Floats, sampling: Sampling
-) -> npt.NDArray[np.intp]:
-    """The ids (B,) drawn from logits and probabilities (B, V); top-k and temperature overwrite the logits."""
+def _repaired(probs: Floats, logits: Floats) -> Floats:
+    """Probabilities (B, V), those of a row from its logits where what was taken away had nearly all.
+
+    ValueError where a row has nothing left.
+    """
+    totals = _sums(probs)
+    bad = ~((totals > _LEAST) & (totals < np.inf))  # nan is bad, too
+    if bad.any():
+        probs[bad] = _softmax(logits[bad])
+    return probs
+
+
+def _softmax(logits: Floats) -> Floats:
+    probs = np.exp(logits - _peak(logits))
+    normal: Floats = probs / _sums(probs)[:, None]
+    return normal
+
+
+def _pick(scores: Scores, uniforms: Floats, sampling: Sampling) -> npt.NDArray[np.intp]:
+    """The ids (B,) that are drawn by temperature, top-k and the other cuts."""
+    logits, probs = scores
     if sampling.temperature == 0:
         likeliest: npt.NDArray[np.intp] = logits.argmax(axis=-1)
         return likeliest
@@ -176,7 +168,7 @@ def _pick(
         top = _top(logits, sampling.top_k)  # (B, K)
         logits = np.take_along_axis(logits, top, axis=-1)
     if sampling.temperature != 1 or top is not None:
-        logits -= _peak(logits)
+        logits = logits - _peak(logits)
         with np.errstate(over="ignore"):
             logits /= max(sampling.temperature, _COLDEST)
         probs = np.exp(logits)
@@ -217,7 +209,7 @@ def _draw(mass: Floats, logs: Floats, uniforms: Floats, sampling: Sampling) -> n
     """
     drawn = np.empty(len(mass), np.intp)
     left = np.arange(len(mass))
-    if sampling.sorts_once:
+    if sampling.draws_again:
         # To draw from all, and again where the cut takes away what was drawn, is to draw from what it leaves;
         # whether it does is told by sums, without sorting. The last number makes an end.
         typical = sampling.typical < 1

@@ -102,6 +102,12 @@ class Lines:
             self._fill()
         return "".join(self._pending)
 
+    def ended(self) -> bool:
+        """Whether nothing is left, as far as that can be told without waiting."""
+        while self._live is None and not (self._pending or self._ended):
+            self._fill()
+        return self._ended and not self._pending
+
     def ready(self, complete: Callable[[Iterable[str]], bool] = any) -> bool:
         """False when asking for the next record would wait: a pipe or terminal that holds no whole one.
 
@@ -299,10 +305,17 @@ def _stdin() -> IO[bytes]:
         return io.BytesIO(sys.stdin.buffer.read())
 
 
-def _live_descriptor(raw: IO[bytes]) -> int | None:
+def may_wait(path: str | Path) -> bool:
+    """Whether a reader of `path`, which isn't open yet, may have to wait for it, as for a pipe."""
+    if str(path) == "-":
+        return _live_descriptor(sys.stdin) is not None
+    return Path(path).exists() and not Path(path).is_file()
+
+
+def _live_descriptor(raw: IO[Any] | None) -> int | None:
     """The descriptor of an input that may make a reader wait; None for plain files and buffers."""
     try:
-        descriptor = raw.fileno()
+        descriptor: int = raw.fileno()  # type: ignore[union-attr]
         return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else descriptor
     except (OSError, ValueError, AttributeError):
         return None

@@ -25,7 +25,7 @@ from rnntool import modeldir
 from rnntool.commands.train import signals
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.training.loop import Interrupted
-from rnntool.training.transfer import Base
+from rnntool.training.origin import Origin
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lm-stream-adamw-ema": ("lm", {
@@ -219,7 +219,7 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
 def test_a_models_content_is_all_that_is_read_of_it(writer: Path, tmp_path: Path) -> None:
     def content(**changes: Any) -> bytes:
         modeldir.write_json(copy / "config.json", config | changes)
-        return Base("copy", str(copy), "char").content()
+        return Origin.read("copy", str(copy), tokens="char", option="--init").content()
 
     copy = tmp_path / "copy"
     shutil.copytree(writer, copy)

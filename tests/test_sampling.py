@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,10 +41,13 @@ def draw(logits: Array, uniforms: Array, sampling: Sampling, **more: Any) -> tup
         ("typical", 1.5),
         ("repetition_penalty", 0),
         ("repetition_penalty", math.nan),
+        ("repetition_penalty", 1e-40),
+        ("temperature", 1e39),
     ],
 )
 def test_settings_out_of_range(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: want .* found {value}"):
+    message = f"--{name.replace('_', '-')}: want .* found {re.escape(str(value))}"
+    with pytest.raises(UsageError, match=message):
         Sampling(**{name: value})  # type: ignore[arg-type]
 
 
@@ -263,7 +267,33 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampl
 
 def test_a_token_whose_probability_is_too_small_for_float32_has_its_log_probability() -> None:
     logits = np.array([[0.0, -300.0, -301.0]], dtype=np.float32)
-    hot = Sampling(temperature=1e9)
+    hot = Sampling(temperature=1e6)
     ids, log_probs = draw(np.repeat(logits, 50, axis=0), numbers(50), hot)
     assert set(ids.tolist()) == {0, 1, 2}
     np.testing.assert_allclose(log_probs, logits[0, ids], atol=1e-5)
+
+
+@pytest.mark.parametrize("taken", ["banned", "forbidden", "penalised"])
+def test_a_row_that_loses_nearly_all_changes_no_other(taken: str) -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(2, 2000)).astype(np.float32)
+    logits[1] = -150.0
+    logits[1, 7] = 0.0  # all that float32 has of this row's probability
+    exact = Scores.of(logits)
+    scores = Scores(logits, exact.probs * np.float32(1.0001))  # another engine's, which need not be the same
+    more = {"banned": {"banned": [7]}, "forbidden": {"forbidden": [[1], [7]]},
+            "penalised": {"seen": marked([[], [7]], 2000)}}[taken]
+    sampling = Sampling(repetition_penalty=100.0 if taken == "penalised" else 1.0)
+    scores.logits[1, 7] = -2.0 if taken == "penalised" else 0.0
+
+    def alone(row: int) -> dict[str, Any]:
+        return {name: some if name == "banned" else some[row : row + 1] for name, some in more.items()}
+
+    for seed in range(50):
+        uniforms = numbers(2, seed)
+        ids, log_probs = sample(scores, uniforms, sampling, **more)
+        for row in range(2):
+            one = Scores(*(values[row : row + 1] for values in scores))
+            some, theirs = sample(one, uniforms[row : row + 1], sampling, **alone(row))
+            assert some[0] == ids[row] and theirs[0] == log_probs[row]
+        assert ids[1] != 7

@@ -162,9 +162,12 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         if self.multi_label:
             arrays["targets"] = self._yes_or_no(examples)
         else:
-            firsts = [example.labels[0] if example.labels else IGNORE for example in examples]
-            arrays["targets"] = np.array(firsts, np.int64)
+            arrays["targets"] = self._firsts(examples)
         return arrays
+
+    def _firsts(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
+        """The one label of each example, (B,); `IGNORE` where it has none."""
+        return np.array([example.labels[0] if example.labels else IGNORE for example in examples], np.int64)
 
     def _yes_or_no(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
         """1 for each label that an example has, 0 for the others, (B, L); `IGNORE` where it came without."""
@@ -270,7 +273,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             scores = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)  # of no and of yes, (N * L, 2)
             targets = self._yes_or_no(examples).ravel()
         else:
-            firsts = np.array([example.labels[0] for example in examples if example.labels], np.int64)
+            firsts = self._firsts(examples)
             scores, targets = logits[firsts != IGNORE], firsts[firsts != IGNORE]
         return Calibration((fit_temperature(scores, targets),), error)
 

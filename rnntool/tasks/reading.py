@@ -11,7 +11,7 @@ from rnntool import console
 from rnntool.config import flag
 from rnntool.errors import UsageError
 from rnntool.formats import guess_format, whole_record
-from rnntool.streams import Lines, open_lines
+from rnntool.streams import Lines, may_wait, open_lines
 from rnntool.tasks.base import Task
 
 Say = Callable[[str], None]  # takes a sentence
@@ -55,6 +55,7 @@ class Inputs:
         self.chosen = chosen
         self.formats: list[str] = []
         self._open: Lines | None = None
+        self._later = list(paths)  # what isn't opened yet
 
     @classmethod
     def of_task(
@@ -67,7 +68,9 @@ class Inputs:
 
     def __iter__(self) -> Iterator[Any]:
         """All records."""
-        for path in self.paths:
+        self._later = list(self.paths)
+        while self._later:
+            path = self._later.pop(0)
             if path == "-" and sys.stdin is not None and sys.stdin.isatty():
                 self.tell("reading from the terminal, a line at a time; end with Ctrl-D")
             source = opened(path, self.kind, format=self.given, errors=self.errors, say=self.say)
@@ -83,7 +86,9 @@ class Inputs:
 
     def ready(self) -> bool:
         """False where asking for another record would wait."""
-        return self._open is None or self._open.ready(whole_record(self.formats[-1]))
+        if self._open is not None and not self._open.ended():
+            return self._open.ready(whole_record(self.formats[-1]))
+        return not (self._later and may_wait(self._later[0]))
 
 
 def check_formats(formats: Iterable[str], chosen: Iterable[str], kind: str, *, where: str = "") -> None:

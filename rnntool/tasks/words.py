@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.config import WordSettings
+from rnntool.errors import ModelError
 from rnntool.tasks.base import Arrays, Engine, pad
 from rnntool.tokenize import UNK, WordTokenizer
 
@@ -27,6 +28,20 @@ AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
 TYPES_KEPT = 1 << 14  # rows in the table before it starts anew: memory stays flat over any stream
 TYPES_AT_ONCE = 512  # that the network computes the vectors of
 _THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # of a run, and all that follow
+
+
+def words_with_vectors(folder: Path, count: int) -> list[str]:
+    """The `count` words that a model has pretrained vectors of; `ModelError` where their file is damaged."""
+    if not count:
+        return []
+    path = folder / "vectors.txt"
+    try:
+        words = path.read_bytes().decode().split("\n")[:-1]  # a carriage return may be part of a word
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
+    if len(words) != count:
+        raise ModelError(f"{path}: want {count:,} words, found {len(words):,}; copy or train the model again")
+    return words
 
 
 class _Kinds(dict[int, str]):
@@ -111,9 +126,7 @@ class WordFeatures:
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], tokenizer: WordTokenizer) -> Self:
         """The features that `save` and `config` wrote."""
-        vectors: list[str] = []
-        if config["vectors"]:
-            vectors = (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
+        vectors = words_with_vectors(folder, config["vectors"])
         return cls(tokenizer, characters=config["characters"], affix_buckets=config["affix_buckets"],
                    vectors=vectors)
 

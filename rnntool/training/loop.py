@@ -110,7 +110,6 @@ class Trainer:
         )
         shares = range(1, settings.evaluations + 1)
         self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in shares}
-        self.evaluation_s = 0.0  # how long the last evaluation took
 
     def resume(self) -> None:
         """Go on from the checkpoint in the folder."""
@@ -201,7 +200,7 @@ class Trainer:
     def _time_s(self) -> float:
         """Seconds of --max-time that are for steps, at least one."""
         assert self.settings.max_time is not None
-        return max(1.0, self.settings.max_time - _EVALUATION_SHARE * self.evaluation_s)
+        return max(1.0, self.settings.max_time - _EVALUATION_SHARE * self.state.progress.evaluation_s)
 
     def _ended(self) -> bool:
         return self._share() >= 1.0
@@ -239,8 +238,8 @@ class Trainer:
                     progress.plateau *= PLATEAU_FACTOR
             if self.state.average:
                 self.state.average.swap(self.network)
-        self.evaluation_s = time.monotonic() - began
-        entry |= {"seconds": round(progress.elapsed_s + self.evaluation_s, 3), "tokens": progress.tokens}
+        progress.evaluation_s = time.monotonic() - began
+        entry |= {"seconds": round(progress.elapsed_s + progress.evaluation_s, 3), "tokens": progress.tokens}
         progress.loss_sum, progress.loss_steps = 0.0, 0
         progress.history.append(entry)
         return entry

@@ -41,6 +41,7 @@ class Progress:
     plateau: float = 1.0  # what the plateau schedule has made of the rate
     loss_sum: float = 0.0  # of the steps since the last evaluation
     loss_steps: int = 0
+    evaluation_s: float = 0.0  # how long the last evaluation took
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an evaluation
 
 

@@ -23,6 +23,7 @@ from rnntool.store import Block, Rows, Texts, keep
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
 from rnntool.tasks.reading import Say
 from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
+from rnntool.training.context import context_of
 from rnntool.training.design import balance, build, design
 from rnntool.training.folder import check_place, load_task, save_task, write_model
 from rnntool.training.job import Job
@@ -80,7 +81,7 @@ def train(
         learner.check(sources.dev)  # before the training, and not when it is first evaluated
 
     network = build(design(learner, settings, vector_size=sources.vector_size,
-                           context=sources.reader.context() if sources.reader else None), settings)
+                           context=context_of(sources.reader) if sources.reader else None), settings)
     carried = sources.place(network, learner, say=say)
     if carried and before is None:
         tell(str(carried))

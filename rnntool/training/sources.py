@@ -24,8 +24,10 @@ from rnntool.store import Texts
 from rnntool.streams import called
 from rnntool.tasks import TASKS, LMTask, Task
 from rnntool.tasks.reading import Inputs, Say, check_formats
-from rnntool.training import transfer
+from rnntool.training.context import place_context
 from rnntool.training.job import Job
+from rnntool.training.origin import Origin
+from rnntool.training.transfer import Carried, RowNames, carry_over
 from rnntool.training.vectors import place_vectors
 
 # settings that only some formats read, as they are where nobody chose
@@ -41,8 +43,8 @@ class Sources:
     raw: Sequence[Any]  # records to learn from without targets
     words: list[str]  # that have one of the pretrained `vectors` (N, D), in their order
     vectors: NDArray[np.float32] | None
-    base: transfer.Base | None  # the model of --init
-    reader: transfer.Base | None  # the language model of --features
+    base: Origin | None  # the model of --init
+    reader: Origin | None  # the language model of --features
 
     @classmethod
     def read(cls, job: Job, *, say: Say, watch: Callable[[Stage], None]) -> Self:
@@ -59,9 +61,10 @@ class Sources:
         check_formats(formats, chosen, job.task)
         base = reader = None
         if settings.init:  # a network of words has no choice of tokens
-            base = transfer.Base(settings.init, places["init"], getattr(settings, "tokenizer", "word"))
+            base = Origin.read(settings.init, places["init"], option="--init",
+                               tokens=getattr(settings, "tokenizer", "word"))
         if isinstance(settings, TagSettings) and settings.features:
-            reader = transfer.Base(settings.features, places["features"], "char", option="--features")
+            reader = Origin.read(settings.features, places["features"], option="--features", tokens="char")
         words: list[str] = []
         vectors = None
         if settings.vectors:
@@ -90,13 +93,13 @@ class Sources:
             base=self.base.tokenizer if self.base else None,
             characters=self.reader.tokenizer if self.reader else None)
 
-    def place(self, network: Network, task: Task[Any, Any, Any], *, say: Say) -> transfer.Carried | None:
+    def place(self, network: Network, task: Task[Any, Any, Any], *, say: Say) -> Carried | None:
         """Put vectors and other models into a new network; tells what of --init was carried over."""
         if self.reader:
-            self.reader.place_context(network)
+            place_context(self.reader, network)
         if self.vectors is not None:
             say(place_vectors(network, task.tokenizer, self.words, self.vectors))
-        return self.base.carry_over(network, transfer.RowNames.of(task)) if self.base else None
+        return carry_over(self.base, network, RowNames.of(task)) if self.base else None
 
     @property
     def vector_size(self) -> int:

@@ -10,25 +10,22 @@ model's.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from rnntool import modeldir, tokenize
-from rnntool.errors import ModelError, UsageError
+from rnntool.errors import ModelError
 from rnntool.models.bands import BandedEmbedding
-from rnntool.models.encoder import EncoderConfig, WordInput
-from rnntool.models.network import Network, NetworkConfig
-from rnntool.models.weights import load_network
+from rnntool.models.encoder import WordInput
+from rnntool.models.network import Network
 from rnntool.tasks import ClassifyTask, TagTask, Task
-from rnntool.tokenize import SPECIALS, UNK, Tokenizer
+from rnntool.tasks.words import words_with_vectors
+from rnntool.tokenize import SPECIALS, UNK
+from rnntool.training.origin import Origin
 
 EMBEDDING = "input.embedding"
 CHARACTERS = "input.characters.embedding"
@@ -81,108 +78,81 @@ class RowNames:
             entries=task.tokenizer.entries, characters=features.characters if features else "",
             vectors=features.vectors if features else (), context=context.config() if context else None)
 
-
-class Base:
-    """The model that a training starts from: its vocabulary before the network is made, its weights then."""
-
-    def __init__(self, model: str, folder: str, kind: str, *, option: str = "--init") -> None:
-        """The `model` that lies in `folder`; `kind` is what the new network's tokens are.
-
-        `UsageError` where the model's are something else.
-        """
-        self.model = model
-        self.folder = Path(folder)
-        self.config = modeldir.read_config(self.folder)
-        data = self.config["data"]
-        self.tokenizer: Tokenizer = tokenize.load(self.folder, data["tokenizer"])
+    @classmethod
+    def of_origin(cls, origin: Origin) -> Self:
+        """Those of a model that was read."""
+        data = origin.config["data"]
         features = data.get("features") or {"characters": "", "vectors": 0}
-        vectors = _words_of_vectors(self.folder) if features["vectors"] else ()
-        self.rows = RowNames(entries=self.tokenizer.entries, characters=features["characters"],
-                             vectors=vectors, context=data.get("context"))
-        if self.tokenizer.kind != kind:
-            raise UsageError(f"{option} {model}: want a model of --tokenizer {kind}, found one of "
-                             f"{self.tokenizer.kind}; give one that reads what is read here")
-
-    def context(self) -> tuple[EncoderConfig, bool]:
-        """The encoder that it reads characters by, and whether it does so backward, too.
-
-        `UsageError` where it is no recurrent language model.
-        """
-        config = NetworkConfig.from_json(self.config["network"])
-        if config.head.kind != "lm" or config.encoder.kind != "rnn":
-            raise UsageError(f"--features {self.model}: want a recurrent language model of characters, found "
-                             f"--encoder {config.encoder.kind} of the task {config.head.kind}; train one by "
-                             "rnntool train lm --tokenizer char")
-        return config.encoder, config.head.direction == "both"
-
-    def content(self) -> bytes:
-        """A digest of all that is read of it: weights, vocabulary, and what config.json says of both."""
-        digest = hashlib.blake2b(json.dumps([self.config["data"], self.config["network"]]).encode())
-        for name in (modeldir.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt"):
-            if (self.folder / name).exists():
-                digest.update((self.folder / name).read_bytes())
-        return digest.digest()
-
-    def place_context(self, network: Network) -> None:
-        """Put the weights of a language model where a tagger reads characters by it."""
-        assert isinstance(network.encoder.input, WordInput)
-        context = network.encoder.input.context
-        assert context is not None
-        source = load_network(self.folder, self.config)
-        context.ahead.load_state_dict(source.encoder.state_dict())
-        if context.back is not None and source.back is not None:
-            context.back.load_state_dict(source.back.state_dict())
-
-    def carry_over(self, network: Network, mine: RowNames) -> Carried:
-        """Put what fits into `network`, whose rows are `mine`. Raises `ModelError` where nothing fits."""
-        source = load_network(self.folder, self.config)
-        theirs = _parts(source)
-        # what the rows of both sides stand for, and how many rows come first that stand for nothing
-        rows: dict[str, tuple[Sequence[str], Sequence[str], int, str]] = {
-            EMBEDDING: (mine.entries, self.rows.entries, len(SPECIALS), "entries"),
-            CHARACTERS: (mine.characters, self.rows.characters, UNK + 1, "characters"),
-        }
-        table, before = network.encoder.input.embedding, source.encoder.input.embedding
-        if isinstance(before, BandedEmbedding):
-            theirs[EMBEDDING] = {"weight": nn.Parameter(before.full())}
-        for band, (start, end) in enumerate(table.spans if isinstance(table, BandedEmbedding) else ()):
-            name, first = f"{EMBEDDING}.tables.{band}", 0 if band else len(SPECIALS)
-            entries = mine.entries[max(0, start - len(SPECIALS)) : end - len(SPECIALS)]
-            rows[name] = (entries, self.rows.entries, first, "entries")
-            theirs[name] = _shortened(before, table.embedding_dim, band)
-        names = {parameter: name for name, parameter in network.named_parameters()}
-        alike = _given_alike(network, source, mine, self.rows)
-        other = {name for name in GIVEN if name not in alike}  # inputs that are not what they were
-        carried: list[str] = []
-        left: list[str] = []
-        kept: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for name, part in _parts(network).items():  # inputs before layers
-                if name in rows:
-                    came, told = _carry_rows(part, theirs.get(name, {}), *rows[name])
-                else:
-                    sides = _reads(network, name), _reads(source, name)
-                    came, told = _carry(part, theirs.get(name, {}), *sides, other)
-                (carried if came else left).append(name + told)
-                if not came and name.startswith("input."):
-                    other.add(name.split(".")[1])
-                kept |= {names[part[key]]: which for key, which in came.items()}
-        if not carried:
-            raise ModelError(f"{self.folder}: nothing of its encoder fits this network; give the same "
-                             "--cell, --hidden and --embed as it was trained with")
-        both = _reads(network, "layers.0.ahead").keys() & _reads(source, "layers.0.ahead").keys()
-        left += [f"what layers.0 reads of input.{name}, which is another" for name in GIVEN
-                 if name in both and name not in alike]
-        return Carried(model=self.model, parts=carried, left=left, kept=kept)
+        return cls(
+            entries=origin.tokenizer.entries, characters=features["characters"],
+            vectors=words_with_vectors(origin.folder, features["vectors"]), context=data.get("context"))
 
 
-def _words_of_vectors(folder: Path) -> list[str]:
-    """The words whose vectors a model was given, in their order; `ModelError` where these are damaged."""
-    try:
-        return (folder / "vectors.txt").read_text("utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder / 'vectors.txt'}: is damaged ({error}); copy or train the model again"
-                         ) from None
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What the rows of an embedding stand for here and in the other model, from the row `first` on."""
+
+    mine: Sequence[str]
+    theirs: Sequence[str]
+    first: int
+    unit: str
+
+
+def carry_over(origin: Origin, network: Network, mine: RowNames) -> Carried:
+    """Put what fits of a model into `network`, whose rows are `mine`. `ModelError` where nothing fits."""
+    source, rows = origin.network(), RowNames.of_origin(origin)
+    theirs, tables = _parts(source), _tables(network, mine, rows)
+    before = source.encoder.input.embedding
+    if isinstance(before, BandedEmbedding):
+        theirs[EMBEDDING] = {"weight": nn.Parameter(before.full())}
+    size = network.encoder.input.embedding.embedding_dim
+    for band in range(_bands(network)):
+        theirs[f"{EMBEDDING}.tables.{band}"] = _shortened(before, size, band)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    alike = _given_alike(network, source, mine, rows)
+    other = {name for name in GIVEN if name not in alike}  # inputs that are not what they were
+    carried: list[str] = []
+    left: list[str] = []
+    kept: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, part in _parts(network).items():  # inputs before layers
+            if name in tables:
+                came, told = _carry_rows(part, theirs.get(name, {}), tables[name])
+            else:
+                sides = _reads(network, name), _reads(source, name)
+                came, told = _carry(part, theirs.get(name, {}), *sides, other)
+            (carried if came else left).append(name + told)
+            if not came and name.startswith("input."):
+                other.add(name.split(".")[1])
+            kept |= {names[part[key]]: which for key, which in came.items()}
+    if not carried:
+        raise ModelError(f"{origin.folder}: nothing of its encoder fits this network; give the same "
+                         "--cell, --hidden and --embed as it was trained with")
+    both = _reads(network, "layers.0.ahead").keys() & _reads(source, "layers.0.ahead").keys()
+    left += [f"what layers.0 reads of input.{name}, which is another" for name in GIVEN
+             if name in both and name not in alike]
+    return Carried(model=origin.name, parts=carried, left=left, kept=kept)
+
+
+def _bands(network: Network) -> int:
+    """How many bands the embedding is in; 0 where it is one table."""
+    embedding = network.encoder.input.embedding
+    return len(embedding.spans) if isinstance(embedding, BandedEmbedding) else 0
+
+
+def _tables(network: Network, mine: RowNames, theirs: RowNames) -> dict[str, Table]:
+    """What the rows of each table of embeddings stand for, by the part's name."""
+    first = len(SPECIALS)
+    tables = {
+        EMBEDDING: Table(mine=mine.entries, theirs=theirs.entries, first=first, unit="entries"),
+        CHARACTERS: Table(mine=mine.characters, theirs=theirs.characters, first=UNK + 1, unit="characters"),
+    }
+    embedding = network.encoder.input.embedding
+    for band, (start, end) in enumerate(embedding.spans if isinstance(embedding, BandedEmbedding) else ()):
+        tables[f"{EMBEDDING}.tables.{band}"] = Table(
+            mine=mine.entries[max(0, start - first) : end - first], theirs=theirs.entries,
+            first=0 if band else first, unit="entries")
+    return tables
 
 
 def _given_alike(network: Network, source: Network, mine: RowNames, theirs: RowNames) -> set[str]:
@@ -258,22 +228,20 @@ def _shortened(embedding: nn.Embedding | BandedEmbedding, size: int, band: int) 
     return {"weight": nn.Parameter(vectors)}
 
 
-def _carry_rows(
-    part: Part, source: Part, mine: Sequence[str], theirs: Sequence[str], first: int, unit: str,
-) -> tuple[Came, str]:
-    """Copy the rows of what both sides have, and the `first` ones with them; which, and this in words."""
-    ((key, table),) = part.items()
-    if key not in source or source[key].shape[1] != table.shape[1]:
+def _carry_rows(part: Part, source: Part, table: Table) -> tuple[Came, str]:
+    """Copy the rows of what both sides have, and the first ones with them; which, and this in words."""
+    ((key, weight),) = part.items()
+    if key not in source or source[key].shape[1] != weight.shape[1]:
         return {}, ""
-    places = {entry: i for i, entry in enumerate(theirs, first)}
-    shared = [(i, places[entry]) for i, entry in enumerate(mine, first) if entry in places]
+    places = {entry: i for i, entry in enumerate(table.theirs, table.first)}
+    shared = [(i, places[entry]) for i, entry in enumerate(table.mine, table.first) if entry in places]
     if not shared:
         return {}, ""
-    to, of = (torch.tensor([*range(first), *side]) for side in zip(*shared, strict=True))
-    table[to] = source[key][of]
-    which = torch.zeros(len(table), 1, dtype=torch.bool)
+    to, of = (torch.tensor([*range(table.first), *side]) for side in zip(*shared, strict=True))
+    weight[to] = source[key][of]
+    which = torch.zeros(len(weight), 1, dtype=torch.bool)
     which[to] = True
-    return {key: which}, f" ({len(shared)} of {len(mine)} {unit})"
+    return {key: which}, f" ({len(shared)} of {len(table.mine)} {table.unit})"
 
 
 def _carry(
