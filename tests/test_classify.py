@@ -336,6 +336,15 @@ def test_a_text_may_have_no_label(tmp_path: Path, run: Run) -> None:
     assert done.code == 3 and "want a label, found none" in done.err
 
 
+def test_a_text_without_a_label_may_be_among_those_of_one_label(tmp_path: Path) -> None:
+    questions = tmp_path / "train.tsv"
+    questions.write_text(tiny.tsv(tiny.questions(30)), "utf-8")
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text('{"text": "who did it ?", "label": "person"}\n{"text": "it ?", "label": []}\n', "utf-8")
+    report = tiny.train("classify", tmp_path / "model", [questions], dev=[dev], epochs=1)
+    assert report["records"] == 2 and "temperature" in report
+
+
 def test_a_missing_label_is_a_mistake_as_sure_as_the_model_is(topics: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "one.jsonl"
     file.write_text('{"text": "the sun", "label": ["sun", "snow"]}\n', "utf-8")

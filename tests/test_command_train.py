@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -142,13 +144,17 @@ def test_train_says_which_labels_only_the_development_data_have(train: Train, tm
 
 def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a b\nc\n\nd\n" * 20)
-    terms = ["--license", "cc-by-4.0", "--language", "en", "--about", "Letters, four of them."]
-    done = train("lm", "in.txt", "-o", "out", *small("lm"), "--paragraphs", "-q", *terms)
+    (tmp_path / 'odd "name".vec').write_text("a 1 2\nb 3 4\n")
+    terms = ["--license", "cc-by-4.0", "--language", "en", "--about", 'Letters, "four" of them.']
+    done = train("lm", "in.txt", "-o", "out", *small("lm", tokenizer="word", embed=2), "--paragraphs", "-q",
+                 *terms, "--vectors", 'odd "name".vec')
     assert (done.code, done.err) == (0, "")
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     _, header, text = card.split("---\n")
     assert {"license: cc-by-4.0", "language: en"} <= set(header.splitlines())
-    assert "Letters, four of them." in text
+    assert 'Letters, "four" of them.' in text
+    settings = tomllib.loads(textwrap.dedent(text.split("## Settings\n\n")[1]))
+    assert (settings["unit"], settings["vectors"]) == ("paragraph", 'odd "name".vec')
     assert json.loads((tmp_path / "out" / "config.json").read_text())["settings"]["unit"] == "paragraph"
     failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2, "--unit: want one choice")
 

@@ -75,3 +75,11 @@ def test_pairs_are_answered_one_by_one(writer: Path) -> None:
         for good in ("the baker", "the teacher"):
             (answer,) = answers(process, f"{good}\tzzz\n")
             assert json.loads(answer)["good"] == good
+
+
+def test_a_file_is_answered_before_a_pipe_behind_it_is_waited_for(tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("the baker sings .\n", "utf-8")
+    with live("tag", "-m", str(tagger), "--from", "tokens", str(tmp_path / "one.txt"), "-") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "DET NOUN VERB PUNCT\n"
+        assert answers(process, "the baker .\n") == ["DET NOUN PUNCT\n"]

@@ -104,9 +104,12 @@ def test_generate_stops_before_a_text(writer: Path) -> None:
         assert sample.tokens == whole.tokens[: len(sample.text)]
         assert sample.log_probs[: len(sample.text)] == whole.log_probs[: len(sample.text)]
         assert len(sample.log_probs) == len(sample.tokens) + sample.finished
-    for sample in loaded.generate(beam=3, n=2, max_tokens=30, stop=" "):
+    for sample in loaded.generate(beam=3, n=2, min_tokens=20, max_tokens=30, stop=" "):
         assert (len(sample.tokens), len(sample.log_probs)) == (len(sample.text), 1)
         assert " " not in sample.text
+        assert not sample.finished, "it was cut"
+    with pytest.raises(UsageError, match="want numbers of at least 1, found 0 and 64"):
+        list(loaded.generate(n=0))
 
 
 def test_an_unknown_character_is_named(writer: Path) -> None:

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from rnntool import metrics, model
 from rnntool.config import ClassifySettings, LMSettings, TagSettings
-from rnntool.errors import DataError
+from rnntool.errors import DataError, ModelError
 from rnntool.formats import Sentence, Text
 from rnntool.labels import SCHEMES, convert, spans
 from rnntool.streams import Lines
 from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.base import Arrays, Criterion, by_length, excerpt, pad
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape
+from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape, words_with_vectors
 from rnntool.tokenize import EOS, UNK, Token, WordTokenizer
 
 
@@ -231,6 +231,16 @@ def test_vectors_are_found_by_word_then_in_small_letters() -> None:
     arrays = made.collate([made.rows(["Bob", "York", "bob", "york", "YORK", "x"])])
     assert arrays["type_vectors"][arrays["words"][:, 0]].tolist() == [1, 2, 1, 0, 0, 0]
     assert made.sizes()["vector_rows"] == 3
+
+
+def test_words_with_vectors_are_saved_as_they_are(tmp_path: Path) -> None:
+    words = ["fi\rlm", "a\u2028b", "\u00a0", "film"]
+    counts = Counter("film")
+    made = WordFeatures(WordTokenizer.from_counts(counts), characters="", affix_buckets=0, vectors=words)
+    made.save(tmp_path)
+    assert words_with_vectors(tmp_path, 4) == words
+    with pytest.raises(ModelError, match=r"vectors\.txt: want 5 words, found 4"):
+        words_with_vectors(tmp_path, 5)
 
 
 def test_the_table_grows_and_can_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
