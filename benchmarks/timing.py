@@ -59,16 +59,18 @@ def in_turn(runs: Mapping[str, Callable[[], Result]], *, repeats: int) -> dict[s
 
 
 def parse_training(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:
-    """Options, `--threads` and `--repeats` among them; torch is set up as for training."""
+    """Options, `--threads` and `--repeats` among them; torch and memory are set up as by the command."""
     import torch  # where it is there anyway: see `run`
 
     from rnntool.config import cores
+    from rnntool.memory import keep_freed
 
     parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds; %(default)s by default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads or cores())
     torch.set_flush_denormal(True)
+    keep_freed()
     return options
 
 

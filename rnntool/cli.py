@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rnntool import __version__, config
+from rnntool import __version__, config, memory
 from rnntool.commands.common import Common
 from rnntool.errors import UsageError
 from rnntool.options import fold_switches, setting_options, sharing
@@ -680,6 +680,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
     sys.setswitchinterval(0.0005)  # a thread that ended a batch waits for the interpreter no longer than that
+    memory.keep_freed()
     if sys.stderr is None:  # a shell has closed it; a file that is opened later must not get its place
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:

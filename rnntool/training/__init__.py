@@ -9,5 +9,5 @@ import os
 # nothing, and a training slows tenfold; a shorter spin costs nothing on an idle machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# The kernel clears every page that it gives anew: let torch ask for large ones. See `rnntool.engines`, too.
+# The kernel clears every page that it gives anew: let torch ask for large ones. See `rnntool.memory`, too.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

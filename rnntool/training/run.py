@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rnntool import __version__, modeldir
+from rnntool import __version__, memory, modeldir
 from rnntool.config import ClassifySettings, LMSettings, Settings, WordSettings, cores
 from rnntool.console import Stage
 from rnntool.engines.torch import pick_device
@@ -65,6 +65,7 @@ def train(
         check_place(out, force=force)
         job = job.begin()
     torch.set_num_threads(threads or cores())
+    memory.keep_freed()
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
     sources = Sources.read(job, say=say, watch=watch)
