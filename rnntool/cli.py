@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rnntool import __version__, config, memory
+from rnntool.adapting import Adapting, Cache, Dynamic
 from rnntool.commands.common import Common
 from rnntool.errors import UsageError
 from rnntool.options import fold_switches, setting_options, sharing
@@ -406,22 +407,23 @@ def evaluate(
         "--dynamic", help="Of a language model that learns from the text as it reads it, too.",
         rich_help_panel=ADAPTING)] = False,
     dynamic_lr: Annotated[float | None, typer.Option(
-        "--dynamic-lr", min=0, help="Learning rate.", rich_help_panel=ADAPTING, show_default="0.1")] = None,
+        "--dynamic-lr", min=0, help="Learning rate.", rich_help_panel=ADAPTING,
+        show_default=str(Dynamic.lr))] = None,
     dynamic_decay: Annotated[float | None, typer.Option(
         "--dynamic-decay", min=0, max=1, help="Share of the way back to the trained weights at each step.",
-        rich_help_panel=ADAPTING, show_default="0.005")] = None,
+        rich_help_panel=ADAPTING, show_default=str(Dynamic.decay))] = None,
     cache: Annotated[bool, typer.Option(
         "--cache", help="Of a language model that expects words again which came lately, too.",
         rich_help_panel=ADAPTING)] = False,
     cache_theta: Annotated[float | None, typer.Option(
         "--cache-theta", min=0, help="How much likeness of contexts counts.", rich_help_panel=ADAPTING,
-        show_default="0.3")] = None,
+        show_default=str(Cache.theta))] = None,
     cache_lambda: Annotated[float | None, typer.Option(
         "--cache-lambda", min=0, max=0.999, help="Share of the cache in the probability.",
-        rich_help_panel=ADAPTING, show_default="0.1")] = None,
+        rich_help_panel=ADAPTING, show_default=str(Cache.weight))] = None,
     cache_window: Annotated[int | None, typer.Option(
         "--cache-window", min=1, help="Tokens that the cache goes back.", rich_help_panel=ADAPTING,
-        show_default="500")] = None,
+        show_default=str(Cache.window))] = None,
     as_json: AsJson = False,
     *,
     common: Common,
@@ -431,19 +433,20 @@ def evaluate(
 
     run(files, model=model, compare=compare, output=output, format=from_,
         columns={"column": column, "text_column": text_column, "label_column": label_column}, errors=errors,
-        adapting={
-            "dynamic": _settings_of("--dynamic", dynamic, lr=dynamic_lr, decay=dynamic_decay),
-            "cache": _settings_of("--cache", cache, theta=cache_theta, weight=cache_lambda,
-                                  window=cache_window),
-        },
+        adapting=[
+            *_adapting(Dynamic, wanted=dynamic, lr=dynamic_lr, decay=dynamic_decay),
+            *_adapting(Cache, wanted=cache, theta=cache_theta, weight=cache_lambda, window=cache_window),
+        ],
         as_json=as_json, common=common)
 
 
-def _settings_of(switch: str, wanted: bool, **given: float | None) -> dict[str, float | None] | None:
-    """The settings that a switch has; None where it was not given, and then none of them may be."""
-    if not wanted and any(value is not None for value in given.values()):
+def _adapting(kind: type[Adapting], *, wanted: bool, **settings: Any) -> list[Adapting]:
+    """A way of adapting with the settings that were given; none where it is not wanted, nor are they then."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given and not wanted:
+        switch = f"--{kind.name}"
         raise UsageError(f"{switch}: want it beside its settings, found them alone; give {switch} too")
-    return given if wanted else None
+    return [kind(**given)] if wanted else []
 
 
 @app.command(epilog=_examples("rnntool models", "rnntool models --json"))

@@ -15,13 +15,14 @@ import torch
 from conftest import Run
 
 from rnntool import model
+from rnntool.adapting import Cache, Dynamic
 from rnntool.errors import UsageError
 from rnntool.formats import Text
 from rnntool.models.network import Network
 from rnntool.models.weights import load_network
 from rnntool.tasks import LMTask
 from rnntool.training import adaptive
-from rnntool.training.adaptive import Cache, Dynamic, cache_nats, dynamic_nats
+from rnntool.training.adaptive import cache_nats, dynamic_nats
 
 CPU = torch.device("cpu")
 TEXTS = [Text(line) for line in tiny.lines_of_text(12, seed=5)] + [Text("")]

@@ -15,6 +15,7 @@ from conftest import Run
 from torch import Tensor, nn
 
 from rnntool import config, model, modeldir
+from rnntool.adapting import Cache, Dynamic
 from rnntool.engines.onnx import OnnxEngine
 from rnntool.engines.torch import TorchEngine
 from rnntool.errors import UsageError
@@ -27,7 +28,7 @@ from rnntool.models.network import Network, NetworkConfig
 from rnntool.tasks import LMTask
 from rnntool.tasks.base import IGNORE
 from rnntool.training import design as training
-from rnntool.training.adaptive import Cache, Dynamic, cache_nats, dynamic_nats
+from rnntool.training.adaptive import cache_nats, dynamic_nats
 from rnntool.training.loop import Interrupted
 
 CPU = torch.device("cpu")

@@ -13,6 +13,7 @@ import numpy as np
 
 from rnntool import __version__, console, significance
 from rnntool import model as models
+from rnntool.adapting import Adapting, Dynamic
 from rnntool.commands.common import Common
 from rnntool.config import flag
 from rnntool.errors import DataError, UsageError
@@ -31,20 +32,17 @@ GOLD = {"tag": "column", "classify": "label_column"}  # the option that says whe
 
 def run(
     files: list[str], *, model: str, compare: str | None, output: str | None, format: str | None,
-    columns: dict[str, str | None], errors: int, adapting: Mapping[str, Mapping[str, Any] | None],
-    as_json: bool, common: Common,
+    columns: dict[str, str | None], errors: int, adapting: Sequence[Adapting], as_json: bool, common: Common,
 ) -> None:
     """Print a model's report on data with the right answers, and how another one differs.
 
-    `adapting` has `dynamic` and `cache` where a language model is to learn from the data as it reads them,
-    each with the settings that were given.
+    `adapting` are the ways in which a language model is to learn from the data as it reads them, too.
     """
     load = partial(models.load, device=common.device, threads=common.threads, side_by_side=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
-    adaptive = {name: given for name, given in adapting.items() if given is not None}
-    if adaptive and not isinstance(task, LMTask):
-        raise UsageError(f"--{next(iter(adaptive))}: want a language model, found {loaded.name} "
+    if adapting and not isinstance(task, LMTask):
+        raise UsageError(f"--{adapting[0].name}: want a language model, found {loaded.name} "
                          f"({task.name}); leave it out")
     chosen = _columns(loaded, columns)
     inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
@@ -65,8 +63,8 @@ def run(
     report = {"task": task.name, "model": loaded.name, **found.report, "interval_of": task.criterion.key,
               "interval": _interval(found, task.criterion)}
     if isinstance(task, LMTask):
-        for name, given in adaptive.items():
-            report |= _adapted(loaded, task, records, name, given, plain=report["perplexity"], common=common)
+        for way in adapting:
+            report |= _adapted(loaded, task, records, way, plain=report["perplexity"], common=common)
     if other and shared:
         theirs = other.task.evaluate(other.engine, records)
         _warn(other, theirs, files, common.tell)
@@ -82,8 +80,7 @@ def run(
 
 
 def _adapted(
-    loaded: Model, task: LMTask, records: Sequence[Any], name: str, given: Mapping[str, Any], *,
-    plain: float, common: Common,
+    loaded: Model, task: LMTask, records: Sequence[Any], way: Adapting, *, plain: float, common: Common
 ) -> dict[str, Any]:
     """The perplexity of a model that learns from the records as it reads them, and the settings of that.
 
@@ -91,16 +88,14 @@ def _adapted(
     """
     from rnntool.training import adaptive
 
-    kind = {"dynamic": adaptive.Dynamic, "cache": adaptive.Cache}[name]
-    settings = kind(**{key: value for key, value in given.items() if value is not None})
-    found = adaptive.perplexity(loaded.folder, loaded.config, task, records, settings, device=common.device,
+    found = adaptive.perplexity(loaded.folder, loaded.config, task, records, way, device=common.device,
                                 threads=common.threads)
     entries = task.tokenizer.size
-    if name == "dynamic" and found > max(plain, entries):
+    if isinstance(way, Dynamic) and found > max(plain, entries):
         raise UsageError(f"--dynamic: want a model that learns from the text, found a perplexity of "
                          f"{found:.4g} where it has {plain:.4g} without and guessing {entries:,}; lower "
                          "--dynamic-lr")
-    return {f"perplexity_{name}": found, name: asdict(settings)}
+    return {f"perplexity_{way.name}": found, way.name: asdict(way)}
 
 
 def _columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnntool.adapting import Adapting, Cache, Dynamic
 from rnntool.config import cores
 from rnntool.engines.torch import pick_device, to_tensors
 from rnntool.errors import UsageError
@@ -32,29 +32,8 @@ SEGMENT = 20  # tokens between two updates of the weights
 CHUNK = 256  # tokens that look into the cache together
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dynamic:
-    """Dynamic evaluation: a step of gradient descent for each segment, and a pull back to where it began."""
-
-    lr: float = 0.1
-    decay: float = 0.005
-    """Share of the way back to the trained weights at each step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cache:
-    """Continuous cache: words that came after like states are likely to come again."""
-
-    theta: float = 0.3
-    """How much likeness of states counts; 0 counts words alone."""
-    weight: float = 0.1
-    """Share of the cache in the probability; lambda in the paper."""
-    window: int = 500
-    """Tokens that it goes back."""
-
-
 def perplexity(
-    folder: Path, config: dict[str, Any], task: LMTask, records: Sequence[Text], settings: Dynamic | Cache, *,
+    folder: Path, config: dict[str, Any], task: LMTask, records: Sequence[Text], settings: Adapting, *,
     device: str, threads: int,
 ) -> float:
     """Perplexity of a model folder's network that adapts to `records`; its weights are loaded for this alone.
