@@ -61,6 +61,7 @@ CONDITIONS: dict[str, dict[str, Condition]] = {
     "bptt": {"context": ("stream",)},
     "dev_fraction": {"dev": False},
     "min_count": _LEARNED,
+    "vocab_size": _LEARNED,
     "split": _OF_WORDS,
 }
 
@@ -326,6 +327,12 @@ class ClassifySettings(WordSettings):
 
     usual_epochs = 8
     conditions = CONDITIONS | {"min_count": _OF_WORDS}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text_column is not None and self.text_column == self.label_column:
+            raise UsageError("--text-column: want another column than --label-column, found "
+                             f"{self.text_column!r} in both; leave one out")
 
     tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
     text_column: str | None = option(

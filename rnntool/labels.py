@@ -127,7 +127,8 @@ def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: want the model's label names, found {_reason(error)}") from error
+        raise ModelError(f"{path}: want the model's label names, found {_reason(error)}; copy the model "
+                         "again") from error
     if not text.endswith("\n"):
         raise ModelError(f"{path}: want one label a line, found a file cut short; copy the model again")
     try:

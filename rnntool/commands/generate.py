@@ -37,6 +37,8 @@ def run(
                          "--batch-size out")
     if copied_words and not copied:
         raise UsageError("--copied-words: want --copied beside it, found it alone; give --copied FILE too")
+    if stop == "":
+        raise UsageError("--stop: want a text, found none; leave it out, or give what texts stop before")
     if beam and sampling != Sampling():
         raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
                          "--typical and --repetition-penalty out")

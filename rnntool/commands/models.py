@@ -80,6 +80,8 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     """Write a model's graph to a file."""
     folder = modeldir.find(model)
     config = modeldir.read_config(folder)
+    if str(output) == "-":
+        raise UsageError("-o -: a graph is written to a file, not to standard output; give -o its name")
     if output.is_dir():
         raise UsageError(f"{output}: is a folder; give -o the name of a file, such as "
                          f"{output / modeldir.GRAPH}")

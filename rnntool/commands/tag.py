@@ -65,7 +65,8 @@ def _writer(
     if column and len(split_columns(column)) != len(task.columns):
         raise UsageError(f"--column: want {len(task.columns)} names, as many columns as the model tags, "
                          f"found {column!r}")
-    return sentence_writer(to, column=column or _written_column(task, to), probs=probs)
+    return sentence_writer(to, column=column or _written_column(task, to), probs=probs,
+                           spans=task.scheme is not None)
 
 
 def _written_column(task: TagTask, to: str) -> str | None:

@@ -110,13 +110,15 @@ def read_sentences(
     return text.read_raw(lines, split) if format == "text" else text.read_tokens(lines)
 
 
-def sentence_writer(format: str, *, column: str | None = None, probs: bool = False) -> SentenceWriter:
+def sentence_writer(
+    format: str, *, column: str | None = None, probs: bool = False, spans: bool = True
+) -> SentenceWriter:
     """A function of a Sentence and its Tagged that returns the exact text to write, in one of WRITE_FORMATS.
 
     `column` is where CoNLL-U and JSONL put the tags, as `read_sentences` takes it; CoNLL adds as many, and
-    the other formats join the tags of a word. The writer's `header` comes before the first
-    record and its `footer` after the last. One writer serves one output, whatever the number of inputs.
-    Raises UsageError.
+    the other formats join the tags of a word. JSONL has entities where tags are `spans`. The writer's
+    `header` comes before the first record and its `footer` after the last. One writer serves one output,
+    whatever the number of inputs. Raises UsageError.
     """
     _known(format, WRITE_FORMATS, "--to")
     if format == "conll":
@@ -124,7 +126,7 @@ def sentence_writer(format: str, *, column: str | None = None, probs: bool = Fal
     if format == "conllu":
         return conllu.Writer(split_columns(column), probs=probs)
     if format == "jsonl":
-        return jsonl.Writer(split_columns(column), probs=probs)
+        return jsonl.Writer(split_columns(column), probs=probs, spans=spans)
     if format == "html":
         return text.HtmlWriter(probs=probs)
     if probs:

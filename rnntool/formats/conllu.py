@@ -113,7 +113,7 @@ def _column(column: str | None) -> _Place:
     name = column or "upos"
     if name.lower() in _COLUMNS:
         return _COLUMNS[name.lower()], None
-    if name.lower() in _OTHERS or not re.fullmatch(r"[^\s=|]+", name):
+    if name.lower() in _OTHERS or not re.fullmatch(r"(?!-?\d+$)[^\s=|]+", name):
         raise UsageError(f"--column: want {', '.join(_COLUMNS)} or a key of MISC, found {name!r}")
     return _MISC, name
 

@@ -109,11 +109,14 @@ class Writer(SentenceWriter):
     probabilities of words are known, their mean is an entity's `score`.
     """
 
-    def __init__(self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
+    def __init__(
+        self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False, spans: bool = True
+    ) -> None:
         """`tag_keys` are those of `read_sentences`; `UsageError` for keys that have something else in them.
 
-        `probs` adds the probability of each tag.
+        `probs` adds the probability of each tag, `spans` the entities of tags that mark some.
         """
+        self._spans = spans
         self._keys = [key or "tags" for key in tag_keys]
         taken = [key for i, key in enumerate(self._keys) if key in _OWN or key in self._keys[:i]]
         if taken:
@@ -136,7 +139,7 @@ class Writer(SentenceWriter):
             out["probs"] = [round(float(p), 6) for p in tagged.probs]
         if tagged.nbest is not None:
             out["nbest"] = [{"tags": tags, "score": round(float(score), 6)} for tags, score in tagged.nbest]
-        entities = tagged.entities()
+        entities = tagged.entities() if self._spans else None
         if entities is not None:
             out["entities"] = [self._entity(sentence, tagged, *entity) for entity in entities]
         return json.dumps(out, ensure_ascii=False) + "\n"

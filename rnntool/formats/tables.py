@@ -162,7 +162,7 @@ def _text_index(header: list[str], column: str | None, label_at: int | None, pla
     if column is not None:
         return _find(header, column, place, "--text-column")
     if "text" in header:
-        return header.index("text")
+        return _find(header, "text", place, "--text-column")
     others = [i for i in range(len(header)) if i != label_at]
     if len(others) != 1:
         raise DataError(f"{place}: want a column 'text', found {_names(header)}; see --text-column")

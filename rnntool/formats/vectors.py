@@ -27,7 +27,10 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
             if word in words:
                 continue
             try:
-                rows.append(np.array(numbers, np.float32))
+                row = np.array(numbers, np.float32)
+                if not np.isfinite(row).all():
+                    raise ValueError
+                rows.append(row)
             except ValueError:
                 raise DataError(f"{lines.place()}: want numbers behind the word, found something else; "
                                 "give --vectors a GloVe or word2vec text file") from None
@@ -35,5 +38,6 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
             if len(words) == limit:
                 break
     if not words:
-        raise DataError(f"{path}: want word vectors, found an empty file")
+        raise DataError(f"{path}: want word vectors, found an empty file; give --vectors a GloVe or "
+                        "word2vec text file")
     return list(words), np.stack(rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rnntool.config import cores
-from rnntool.errors import DataError
+from rnntool.errors import DataError, UsageError
 from rnntool.tokenizers.base import (
     BOS,
     EOS,
@@ -96,7 +96,10 @@ class SubwordTokenizer(Tokenizer):
         if not counts:
             raise DataError("training data: want text to learn subwords from, found none")
         least = len(SPECIALS) + BYTES + 1
-        size = max(settings.vocab_size or SUBWORD_SIZE, least)
+        size = settings.vocab_size or SUBWORD_SIZE
+        if size < least:
+            raise UsageError(f"--vocab-size: want {least} or more, since all bytes are among {settings.kind} "
+                             f"tokens, found {size}; give more, or --tokenizer char")
         taught = cls._taught(counts, settings.min_count, most=(size - least + 1) // 2)
         stretches = re.compile(f"[ {re.escape(''.join(taught))}]{{1,{cls.STRETCH}}}")
         seen = (" " + (text.lower() if settings.lower else text) for text in texts)

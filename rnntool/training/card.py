@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -41,7 +42,7 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
     header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
               "tags": f"[rnntool, {', '.join(dict.fromkeys((network['kind'], kind)))}]",
               "license": settings["license"], "language": settings["language"]}
-    lines = "".join(f"{key}: {value}\n" for key, value in header.items() if value)
+    lines = "".join(f"{key}: {_yaml(value)}\n" for key, value in header.items() if value)
     example = EXAMPLES[task if label is None else f"{task} given a label"]
     example = example.format(name=name, label=shlex.quote(label or ""))
     about = f"{settings['about']}\n\n" if settings["about"] else ""
@@ -54,6 +55,11 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
         f"    {example}\n\n"
         f"{table}## Settings\n\n{chosen}"
     )
+
+
+def _yaml(value: str) -> str:
+    """A value as it is, or quoted where YAML could take it for something else."""
+    return value if re.fullmatch(r"[A-Za-z][\w.-]*|\[.*\]", value) else json.dumps(value, ensure_ascii=False)
 
 
 def _toml(value: Any) -> str:

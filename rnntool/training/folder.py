@@ -27,6 +27,8 @@ from rnntool.training.optim import weights_of
 
 def check_place(out: Path, *, force: bool) -> None:
     """Refuse, before anything is read, a folder that can't be written or holds something else."""
+    if str(out) == "-":
+        raise UsageError("-o -: a model is several files, which standard output can't take; give -o a folder")
     try:
         there = next(place for place in (out, *out.parents) if place.exists())
         held = there == out and there.is_dir() and any(out.iterdir())

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rnntool.config import Settings
 from rnntool.engines.torch import TorchEngine, to_tensors
-from rnntool.errors import RnntoolError
+from rnntool.errors import RnntoolError, UsageError
+from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
 from rnntool.tasks import Task
 from rnntool.tasks.base import Arrays
@@ -67,7 +68,20 @@ def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
             found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
             fast = bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
         return torch.bfloat16 if fast else torch.float32
+    if settings.precision == "bf16" and device.type == "cpu":
+        _check_bf16(settings)
     return torch.bfloat16 if settings.precision == "bf16" else torch.float32
+
+
+def _check_bf16(settings: Settings) -> None:
+    """`UsageError` where torch has no layers in bfloat16 for this processor, as for LSTMs without AVX-512."""
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            layer, ended = Layer(settings.cell, 8, 8, bidirectional=False), torch.ones(1, dtype=torch.int32)
+            layer(torch.zeros(1, 1, 8), ended)
+    except RuntimeError:
+        raise UsageError(f"--precision bf16: want a processor on which torch has --cell {settings.cell} in "
+                         "bfloat16, found one on which it hasn't; leave it out") from None
 
 
 class Trainer:

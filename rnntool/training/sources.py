@@ -30,6 +30,7 @@ from rnntool.training.origin import Origin
 from rnntool.training.transfer import Carried, RowNames, carry_over
 from rnntool.training.vectors import place_vectors
 
+WANTED = {"lm": "text", "classify": "labelled texts", "tag": "tagged sentences"}
 # settings that only some formats read, as they are where nobody chose
 USUAL = {"text_column": None, "label_column": None, "unit": "line"}
 
@@ -51,6 +52,9 @@ class Sources:
         """Read all; `say` takes what was guessed."""
         settings, places = job.settings, job.places
         train, dev, formats = _records(job, say, watch)
+        if not train:
+            raise DataError(f"{called(job.train)}: want {WANTED[job.task]}, found none; give files that have "
+                            "some")
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # in whatever format the file is
@@ -156,9 +160,10 @@ def split(
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
     """Refuse settings that watch the dev score where there is none."""
-    watching = "--schedule plateau" if settings.schedule == "plateau" else "--patience"
-    if not dev and (settings.patience or settings.schedule == "plateau"):
-        raise UsageError(f"{watching}: want records for development to watch, found none; give --dev, or a "
+    watching = {"--schedule plateau": settings.schedule == "plateau", "--patience": settings.patience > 0,
+                "--evaluations": settings.evaluations > 1}
+    for name in (name for name, watches in watching.items() if watches and not dev):
+        raise UsageError(f"{name}: want records for development to watch, found none; give --dev, or a "
                          "--dev-fraction of several records")
 
 
