@@ -15,7 +15,7 @@ from rnntool.errors import ModelError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text, Weighed
 from rnntool.labels import SCHEMES
 from rnntool.pipeline import Flush, Pipeline, Ready
-from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
+from rnntool.tasks import TASKS, AnyTask, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.base import Engine
 from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import Scored
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COMMANDS = {"lm": "`generate` or `score`", "classify": "`classify`", "tag": "`tag`"}
 
 Item = TypeVar("Item")
-SomeTask = TypeVar("SomeTask", bound=Task[Any, Any, Any])
+SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
 
 def _always() -> bool:
@@ -42,7 +42,7 @@ def _never() -> None:
 class ModelFolder:
     """A model folder that was read: its configuration and its task, and nothing that runs it."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], task: Task[Any, Any, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], task: AnyTask) -> None:
         """`config` is the checked content of config.json."""
         self.folder = folder
         self.config = config
@@ -70,7 +70,7 @@ class Model(ModelFolder):
     """A model folder with the engine that runs it; `workers` batches of a pipeline run side by side."""
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], task: Task[Any, Any, Any], engine: Engine, *,
+        self, folder: Path, config: dict[str, Any], task: AnyTask, engine: Engine, *,
         workers: int = 1,
     ) -> None:
         super().__init__(folder, config, task)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rnntool.errors import RnntoolError
-from rnntool.tasks.base import Engine, Task, by_length
+from rnntool.tasks.base import AnyTask, Engine, by_length
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ Flush = Callable[[], None]  # sends what was written on
 class Pipeline:
     """A task with the engine that runs it; `workers` batches run side by side."""
 
-    def __init__(self, task: Task[Any, Any, Any], engine: Engine, *, workers: int = 1) -> None:
+    def __init__(self, task: AnyTask, engine: Engine, *, workers: int = 1) -> None:
         self.task = task
         self.engine = engine
         self.workers = workers

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from rnntool.commands.common import Common
+from rnntool.config import Settings
 from rnntool.formats import read_texts
-from rnntool.tasks import Task
+from rnntool.tasks import AnyTask
 from rnntool.tasks.reading import Inputs
 
 
 def task_records(
-    task: Task[Any, Any, Any], files: Sequence[str], settings: Any, *, chosen: Collection[str] = (),
+    task: AnyTask, files: Sequence[str], settings: Settings, *, chosen: Collection[str] = (),
     format: str | None, common: Common,
 ) -> Inputs:
     """The records of files as `settings` of a task have them read, whether or not they have targets.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rnntool.tasks.base import Task
+from rnntool.tasks.base import AnyTask, Task
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.tag import TagTask
 
-__all__ = ["TASKS", "ClassifyTask", "LMTask", "TagTask", "Task"]
+__all__ = ["TASKS", "AnyTask", "ClassifyTask", "LMTask", "TagTask", "Task"]
 
-TASKS: dict[str, type[Task[Any, Any, Any]]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}
+TASKS: dict[str, type[AnyTask]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.calibration import Calibration
+from rnntool.config import Settings
 from rnntool.errors import UsageError
 from rnntool.significance import Counts, Figure
 from rnntool.streams import Lines
@@ -24,6 +25,7 @@ IGNORE = -1  # target of a padded position
 Record = TypeVar("Record")
 Example = TypeVar("Example")
 Result = TypeVar("Result")
+Chosen = TypeVar("Chosen", bound=Settings)
 
 
 class Engine(Protocol):
@@ -106,7 +108,7 @@ def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
     return " ".join(f"{before}[{text[start:end]}]{after}".split())
 
 
-class Task(ABC, Generic[Record, Example, Result]):
+class Task(ABC, Generic[Record, Example, Result, Chosen]):
     """Encodes and decodes the records of one task. The same code serves training, evaluation and inference.
 
     An example is a record as numbers, cheap to keep and to batch. `learn` makes a task from training records,
@@ -115,19 +117,19 @@ class Task(ABC, Generic[Record, Example, Result]):
 
     name: ClassVar[str]
     criterion: Criterion
-    settings: Any
+    settings: Chosen
     tokenizer: Tokenizer
     budget: int = 8192  # padded tokens in a batch, at most: what a network makes of them has to fit in memory
 
     @classmethod
     @abstractmethod
-    def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Record]:
+    def read(cls, lines: Lines, format: str, settings: Chosen, *, targets: bool) -> Iterator[Record]:
         """The records of a file; with `targets`, those that have none are errors."""
 
     @classmethod
     @abstractmethod
     def learn(
-        cls, records: Sequence[Record], settings: Any, *, raw: Sequence[Record] = (),
+        cls, records: Sequence[Record], settings: Chosen, *, raw: Sequence[Record] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
         """Vocabularies and labels from training records; `DataError` where there is nothing to learn from.
@@ -147,7 +149,7 @@ class Task(ABC, Generic[Record, Example, Result]):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: Chosen) -> Self:
         """The task that `save` and `config` wrote."""
 
     @abstractmethod
@@ -182,7 +184,7 @@ class Task(ABC, Generic[Record, Example, Result]):
         """How often the records have each label that training never saw."""
         return {}
 
-    def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Record]) -> Criterion:
+    def shared_criterion(self, other: AnyTask, records: Sequence[Record]) -> Criterion:
         """What to compare this task's network with another's by, on these records.
 
         `UsageError` where their figures are of different things.
@@ -219,3 +221,6 @@ class Task(ABC, Generic[Record, Example, Result]):
     def encode(self, records: Sequence[Record], *, targets: bool = False) -> Arrays:
         """The arrays of a batch of records."""
         return self.collate([self.example(record, targets=targets) for record in records])
+
+
+AnyTask = Task[Any, Any, Any, Any]

@@ -56,7 +56,7 @@ class Classified:
     chosen: list[str]
 
 
-class ClassifyTask(Task[Text, ClassifyExample, Classified]):
+class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     """Labels texts. Where training texts carry several labels each label is a decision of its own."""
 
     name = "classify"
@@ -74,7 +74,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
         self.settings = settings
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
+    def read(cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool) -> Iterator[Text]:
         label_column = settings.label_column or "label" if targets else None
         records = read_texts(
             lines, format=format, text_column=settings.text_column, label_column=label_column)
@@ -82,11 +82,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
 
     @classmethod
     def learn(
-        cls, records: Sequence[Text], settings: Any, *, raw: Sequence[Text] = (),
+        cls, records: Sequence[Text], settings: ClassifySettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
         """Vocabulary and labels of training texts; of `raw` ones the vocabulary, too."""
-        assert isinstance(settings, ClassifySettings)
         labels = Counter(label for record in records for label in record.labels)
         if not records:
             raise DataError("training data: want labelled texts, found none; give files that have some")
@@ -119,7 +118,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified]):
             self.features.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: ClassifySettings) -> Self:
         tokenizer = tokenize.load(folder, config["tokenizer"])
         features = None
         if isinstance(tokenizer, WordTokenizer):

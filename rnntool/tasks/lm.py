@@ -31,6 +31,7 @@ from rnntool.store import BLOCK, Block, Rows, Values
 from rnntool.streams import Lines
 from rnntool.tasks.base import (
     IGNORE,
+    AnyTask,
     Arrays,
     Criterion,
     Engine,
@@ -137,7 +138,7 @@ class Scored:
         return [*units, Unit("</s>", len(text), len(text), -self.log_probs[-1] / math.log(2))]
 
 
-class LMTask(Task[Text, NDArray[np.int32], Scored]):
+class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
     """Predicts the next token, and with `labels` does so given the label of the text.
 
     An example is the ids of a text behind BOS or its label's.
@@ -158,18 +159,17 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         self.of_words = isinstance(tokenizer, WordTokenizer)
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Text]:
+    def read(cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool) -> Iterator[Text]:
         texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
                            label_column=settings.label_column)
         return map(_labelled, texts) if targets and settings.label_column else texts
 
     @classmethod
     def learn(
-        cls, records: Sequence[Text], settings: Any, *, raw: Sequence[Text] = (),
+        cls, records: Sequence[Text], settings: LMSettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
         """Vocabulary of training texts, and their labels where text is learned given them."""
-        assert isinstance(settings, LMSettings)
         if not any(record.text for record in records):
             raise DataError("training data: want text, found none; give files that have some")
         labels = Labels.collect(map(_label, records)) if settings.label_column else None
@@ -193,7 +193,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
             self.labels.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: LMSettings) -> Self:
         labels = Labels.load(folder) if settings.label_column else None
         return cls(tokenize.load(folder, config["tokenizer"]), settings=settings, labels=labels)
 
@@ -387,7 +387,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored]):
         nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
         return {self.criterion.key: metrics.perplexity_of(nll / max(1, len(examples.values)))}
 
-    def shared_criterion(self, other: Task[Any, Any, Any], records: Sequence[Text]) -> Criterion:
+    def shared_criterion(self, other: AnyTask, records: Sequence[Text]) -> Criterion:
         """Perplexity where both split texts alike, else bits per character if neither leaves anything out."""
         super().shared_criterion(other, records)
         assert isinstance(other, LMTask)

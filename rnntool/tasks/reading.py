@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from rnntool import console
-from rnntool.config import flag
+from rnntool.config import Settings, flag
 from rnntool.errors import UsageError
 from rnntool.formats import guess_format, whole_record
 from rnntool.streams import Lines, may_wait, open_lines
-from rnntool.tasks.base import Task
+from rnntool.tasks.base import AnyTask
 
 Say = Callable[[str], None]  # takes a sentence
 TABLES = ("tsv", "csv", "jsonl")
@@ -59,7 +59,7 @@ class Inputs:
 
     @classmethod
     def of_task(
-        cls, task: type[Task[Any, Any, Any]], paths: Sequence[str], settings: Any, *, targets: bool,
+        cls, task: type[AnyTask], paths: Sequence[str], settings: Settings, *, targets: bool,
         format: str | None, errors: str, say: Say, tell: Say = console.hush, chosen: Collection[str] = (),
     ) -> Self:
         """Records as a task reads them, with targets or whether or not they have any."""

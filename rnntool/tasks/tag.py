@@ -48,7 +48,7 @@ class TagExample:
     spelled: Spelled | None = None
 
 
-class TagTask(Task[Sentence, TagExample, Tagged]):
+class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     """Tags words, in one column or in several side by side, the first of which is the one that counts."""
 
     name = "tag"
@@ -78,17 +78,16 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         return self.columns[0].scheme
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: Any, *, targets: bool) -> Iterator[Sentence]:
+    def read(cls, lines: Lines, format: str, settings: TagSettings, *, targets: bool) -> Iterator[Sentence]:
         return read_sentences(
             lines, format=format, column=settings.column, split=split_words, need_tags=targets)
 
     @classmethod
     def learn(
-        cls, records: Sequence[Sentence], settings: Any, *, raw: Sequence[Sentence] = (),
+        cls, records: Sequence[Sentence], settings: TagSettings, *, raw: Sequence[Sentence] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
         """Words, characters and labels of training sentences; of `raw` ones words and characters, too."""
-        assert isinstance(settings, TagSettings)
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
             raise DataError("training data: want tagged sentences, found none; give files that have some")
@@ -114,7 +113,7 @@ class TagTask(Task[Sentence, TagExample, Tagged]):
         save_labels([column.labels for column in self.columns], folder)
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], settings: Any) -> Self:
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: TagSettings) -> Self:
         tokenizer = WordTokenizer.load(folder, config["tokenizer"])
         features = WordFeatures.load(folder, config["features"], tokenizer)
         labels = load_labels(folder, [column["labels"] for column in config["columns"]])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.store import Rows, Values
-from rnntool.tasks import LMTask, Task
+from rnntool.tasks import AnyTask, LMTask
 from rnntool.tasks.base import Arrays
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
@@ -38,7 +38,7 @@ class Shuffled:
     carries_state = False
 
     def __init__(
-        self, task: Task[Any, Any, Any], examples: Sequence[Any], *, batch_size: int, seed: int,
+        self, task: AnyTask, examples: Sequence[Any], *, batch_size: int, seed: int,
         copies: int = 1,
     ) -> None:
         self.task = task

@@ -14,13 +14,13 @@ from rnntool.errors import UsageError
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.tasks import ClassifyTask, TagTask, Task
+from rnntool.tasks import AnyTask, ClassifyTask, TagTask
 
 CUTOFFS = (8_000, 40_000)  # where the bands of rarer tokens begin
 
 
 def design(
-    task: Task[Any, Any, Any], settings: Settings, *, vector_size: int = 0,
+    task: AnyTask, settings: Settings, *, vector_size: int = 0,
     context: tuple[EncoderConfig, bool] | None = None,
 ) -> NetworkConfig:
     """The network that settings and data call for; `context` is read beside words, see `EncoderConfig`."""
@@ -87,7 +87,7 @@ def build(config: NetworkConfig, settings: Settings) -> Network:
     return network
 
 
-def balance(head: ClassifierHead | TaggerHead, task: Task[Any, Any, Any], examples: Sequence[Any]) -> None:
+def balance(head: ClassifierHead | TaggerHead, task: AnyTask, examples: Sequence[Any]) -> None:
     """Weigh each label's loss by how rare it is, the mean over the examples being 1."""
     # Labels without an example, as a scheme may have, are none of those that the mean is over.
     head.label_weights.copy_(torch.cat([

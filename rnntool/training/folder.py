@@ -19,7 +19,7 @@ from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.models import export
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks import LMTask, Task
+from rnntool.tasks import AnyTask, LMTask
 from rnntool.training import transfer
 from rnntool.training.card import model_card
 from rnntool.training.optim import weights_of
@@ -49,14 +49,14 @@ def check_place(out: Path, *, force: bool) -> None:
                          "replaces it")
 
 
-def save_task(task: Task[Any, Any, Any], folder: Path) -> None:
+def save_task(task: AnyTask, folder: Path) -> None:
     """Write the task alone."""
     folder.mkdir(parents=True)
     task.save(folder)
     modeldir.write_json(folder / "data.json", task.config())
 
 
-def load_task(kind: type[Task[Any, Any, Any]], folder: Path, settings: Settings) -> Task[Any, Any, Any]:
+def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
     """The task that `save_task` wrote; `ModelError` where it is damaged."""
     try:
         data = json.loads((folder / "data.json").read_text("utf-8"))
@@ -66,7 +66,7 @@ def load_task(kind: type[Task[Any, Any, Any]], folder: Path, settings: Settings)
 
 
 def write_model(
-    task: Task[Any, Any, Any], network: Network, dev: Sequence[Any], out: Path, *,
+    task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], carried: transfer.Carried | None = None, threads: int = 0,
 ) -> dict[str, Any]:
     """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report.

@@ -20,7 +20,7 @@ from rnntool.engines.torch import TorchEngine, to_tensors
 from rnntool.errors import RnntoolError, UsageError
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
-from rnntool.tasks import Task
+from rnntool.tasks import AnyTask
 from rnntool.tasks.base import Arrays
 from rnntool.training.batching import Batches
 from rnntool.training.optim import (
@@ -93,7 +93,7 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task[Any, Any, Any],
+        task: AnyTask,
         network: Network,
         batches: Batches,
         dev: Sequence[Any],

@@ -20,7 +20,7 @@ from rnntool.formats import split_columns
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
 from rnntool.store import Block, Rows, Texts, keep
-from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask, Task
+from rnntool.tasks import TASKS, AnyTask, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.reading import Say
 from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
 from rnntool.training.context import context_of
@@ -130,7 +130,7 @@ def _check_unfreezing(settings: Settings, epochs: int) -> None:
 
 
 def _examples(
-    task: Task[Any, Any, Any], records: Sequence[Any], *, watch: Callable[[Stage], None], tell: Say
+    task: AnyTask, records: Sequence[Any], *, watch: Callable[[Stage], None], tell: Say
 ) -> Sequence[Any]:
     """What is learned from. The tokens of a large text are kept for trainings to come."""
     if not isinstance(task, LMTask):
@@ -160,7 +160,7 @@ def _key(task: LMTask, records: Texts) -> str:
     return digest.hexdigest()
 
 
-def _tell_labels(task: Task[Any, Any, Any], dev: Sequence[Any], tell: Say) -> None:
+def _tell_labels(task: AnyTask, dev: Sequence[Any], tell: Say) -> None:
     """Tell in which scheme spans are, and which labels the development data alone has."""
     if isinstance(task, TagTask):
         for name, column in zip(split_columns(task.settings.column), task.columns, strict=True):
@@ -175,7 +175,7 @@ def _tell_labels(task: Task[Any, Any, Any], dev: Sequence[Any], tell: Say) -> No
 
 
 def _mixture(
-    task: Task[Any, Any, Any], examples: Sequence[Any], records: Sequence[Any], job: Job
+    task: AnyTask, examples: Sequence[Any], records: Sequence[Any], job: Job
 ) -> Sequence[Any]:
     """Examples with targets, and those of raw text, where there is any."""
     if "raw" not in job.places:
@@ -187,7 +187,7 @@ def _mixture(
     return mixed(examples, raw)
 
 
-def _batches(task: Task[Any, Any, Any], examples: Sequence[Any], settings: Settings) -> Batches:
+def _batches(task: AnyTask, examples: Sequence[Any], settings: Settings) -> Batches:
     if isinstance(task, LMTask) and isinstance(settings, LMSettings) and settings.context == "stream":
         assert isinstance(examples, Rows)
         return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)

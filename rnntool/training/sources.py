@@ -22,7 +22,7 @@ from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.streams import called
-from rnntool.tasks import TASKS, LMTask, Task
+from rnntool.tasks import TASKS, AnyTask, LMTask
 from rnntool.tasks.reading import Inputs, Say, check_formats
 from rnntool.training.context import place_context
 from rnntool.training.job import Job
@@ -86,8 +86,8 @@ class Sources:
         }
 
     def learn(
-        self, kind: type[Task[Any, Any, Any]], settings: Settings, *, watch: Callable[[Stage], None]
-    ) -> Task[Any, Any, Any]:
+        self, kind: type[AnyTask], settings: Settings, *, watch: Callable[[Stage], None]
+    ) -> AnyTask:
         """A task with the vocabularies and labels of these sources."""
         if isinstance(self.train, Texts) and self.train.large:
             watch(Stage("learning the vocabulary", None, len(self.train), "records"))
@@ -97,7 +97,7 @@ class Sources:
             base=self.base.tokenizer if self.base else None,
             characters=self.reader.tokenizer if self.reader else None)
 
-    def place(self, network: Network, task: Task[Any, Any, Any], *, say: Say) -> Carried | None:
+    def place(self, network: Network, task: AnyTask, *, say: Say) -> Carried | None:
         """Put vectors and other models into a new network; tells what of --init was carried over."""
         if self.reader:
             place_context(self.reader, network)

@@ -22,7 +22,7 @@ from rnntool.errors import ModelError
 from rnntool.models.bands import BandedEmbedding
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
-from rnntool.tasks import ClassifyTask, TagTask, Task
+from rnntool.tasks import AnyTask, ClassifyTask, TagTask
 from rnntool.tasks.words import words_with_vectors
 from rnntool.tokenize import SPECIALS, UNK
 from rnntool.training.origin import Origin
@@ -70,7 +70,7 @@ class RowNames:
     context: Mapping[str, Any] | None  # the characters of the language model that is read beside words
 
     @classmethod
-    def of(cls, task: Task[Any, Any, Any]) -> Self:
+    def of(cls, task: AnyTask) -> Self:
         """Those of a task's network."""
         features = task.features if isinstance(task, ClassifyTask | TagTask) else None
         context = task.context if isinstance(task, TagTask) else None
