@@ -123,8 +123,6 @@ def test_train_says_which_variables_set_nothing(
      "--vocab-size: goes with --tokenizer"),
     ("lm", "in.txt", "text\n" * 9, ["--dev-fraction", "0", "--evaluations", "4"], 2,
      "--evaluations: want records for development to watch, found none"),
-    ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n", [], 3,
-     "at least 2 different labels, found only 'y' in 1 records; see --label-column, or keep none apart"),
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n",
      ["--text-column", "text", "--label-column", "text"], 2,
      "--text-column: want another column than --label-column, found 'text' in both"),
@@ -138,6 +136,19 @@ def test_train_on_bad_data(
     (tmp_path / name).write_text(text)
     failed(train(task, name, "-o", "out", *small(task), *options), code, words)
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("task", "name", "text"), [
+    ("classify", "in.csv", "text,label\na,x\nb,y\n"),
+    ("tag", "in.conll", "a X\n\nb Y\n\nb Y\n\na X\nb Y\n\n")])
+def test_development_takes_no_label_away(
+    task: str, name: str, text: str, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    for seed in "123":
+        held = ["--dev-fraction", "0.5", "--seed", seed]
+        done = train(task, name, "-o", "out", *small(task), *held, "--force", "-q")
+        assert (done.code, done.err) == (0, "")
 
 
 def test_train_says_which_labels_only_the_development_data_have(train: Train, tmp_path: Path) -> None:

@@ -91,9 +91,8 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
             raise DataError("training data: want labelled texts, found none; give files that have some")
         if len(labels) < 2:
             found = f"only {next(iter(labels))!r}" if labels else "none"
-            raise DataError(f"training data: want at least 2 different labels, found {found} in "
-                            f"{len(records):,} records; see --label-column, or keep none apart by "
-                            "--dev-fraction 0")
+            raise DataError(f"training data: want at least 2 different labels, found {found}; "
+                            "see --label-column")
         texts = [record.text for record in (*records, *raw)]
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,

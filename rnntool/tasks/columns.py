@@ -63,8 +63,7 @@ class TagColumn:
             tags.update(convert(sequence, scheme, INNER_SCHEME) if scheme else sequence)
         if len(tags) < 2:
             raise DataError(f"training data: want at least 2 different tags{name}, found only "
-                            f"{next(iter(tags))!r}; see --column, or keep no records apart by "
-                            "--dev-fraction 0")
+                            f"{next(iter(tags))!r}; see --column")
         return cls(Labels.from_counts(_completed(tags) if scheme else tags), scheme)
 
     def ids(self, tags: Sequence[str], scheme: str | None, unknown: int) -> NDArray[np.int32]:

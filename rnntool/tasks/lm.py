@@ -175,8 +175,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
         labels = Labels.collect(map(_label, records)) if settings.label_column else None
         if labels is not None and len(labels) < 2:
             raise DataError("training data: want at least 2 different labels, found only "
-                            f"{labels.names[0]!r}; see --label-column, or keep no records apart by "
-                            "--dev-fraction 0")
+                            f"{labels.names[0]!r}; see --label-column")
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count, split=settings.split,

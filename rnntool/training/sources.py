@@ -145,7 +145,10 @@ def _records(
 def split(
     records: Sequence[Any], settings: Settings, *, ordered: bool
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Keep a share of the records for development: the last ones where order matters, else random ones."""
+    """Keep a share of the records for development: the last ones where order matters, else random ones.
+
+    A record whose label no other one has is learned from.
+    """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
     count = min(max(1, round(len(records) * settings.dev_fraction)), len(records) - 1)
@@ -155,7 +158,18 @@ def split(
     held[random.Random(settings.seed).sample(range(len(records)), count)] = True
     if isinstance(records, Texts):
         return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
+    _give_back(records, held)
     return list(compress(records, ~held)), list(compress(records, held))
+
+
+def _give_back(records: Sequence[Any], held: NDArray[np.bool_]) -> None:
+    """Hold no record apart that has a label or tag which none of those that are learned from has."""
+    labels = [{*(getattr(record, "labels", None) or ()), *(getattr(record, "tags", None) or ())}
+              for record in records]
+    seen = set[str]().union(*compress(labels, ~held))
+    for i in np.flatnonzero(held):
+        held[i] = labels[i] <= seen
+        seen |= labels[i]
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
