@@ -70,11 +70,10 @@ class Scores(NamedTuple):
         """With the softmax of `logits` (B, V). ValueError where nothing of a row can be drawn."""
         return cls(logits, _softmax(logits))
 
-    def without(self, banned: Sequence[int]) -> Scores:
-        """The same where some ids can't come."""
-        logits, probs = np.array(self.logits), np.array(self.probs)
-        logits[:, banned], probs[:, banned] = -np.inf, 0
-        return Scores(logits, _repaired(probs, logits))
+    def ban(self, ids: Sequence[int]) -> None:
+        """Let some ids never come, in place. ValueError where a row has nothing left."""
+        self.logits[:, ids], self.probs[:, ids] = -np.inf, 0
+        _repair(self.probs, self.logits)
 
     def changed(self, rows: Ints, ids: Ints, values: Floats) -> Scores:
         """The same where logits of some rows (N,) and ids (N,) are `values` (N,)."""
@@ -82,7 +81,8 @@ class Scores(NamedTuple):
         with np.errstate(over="ignore"):
             probs[rows, ids] = np.exp(values - self._norms()[rows])
         logits[rows, ids] = values
-        return Scores(logits, _repaired(probs, logits))
+        _repair(probs, logits)
+        return Scores(logits, probs)
 
     def log_probs(self, ids: Ints) -> npt.NDArray[np.float64]:
         """Log-probabilities of one token a row (B,), in nats, however small they are."""
@@ -110,7 +110,7 @@ def sample(
     forbidden: Sequence[Sequence[int]] | None = None,
     seen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Draw one token a row: ids (B,) and their log-probabilities (B,).
+    """Draw one token a row: ids (B,) and their log-probabilities (B,). `scores` lose what is banned.
 
     Row i is drawn by its own numbers `uniforms` (B, DRAWS) in [0, 1), and comes out the same to the bit
     whatever rows stand beside it. `banned` ids are never drawn, nor are a row's own `forbidden` ones; `seen`
@@ -126,7 +126,8 @@ def sample(
                        banned=banned, forbidden=forbidden and forbidden[part],
                        seen=None if seen is None else seen[part]) for part in parts]
         return np.concatenate([ids for ids, _ in done]), np.concatenate([logs for _, logs in done])
-    allowed = adapted = scores.without(banned)
+    scores.ban(banned)
+    adapted = scores
     if sampling.repetition_penalty != 1 and seen is not None:
         rows, ids = np.nonzero(seen)
         logits, factor = adapted.logits[rows, ids], sampling.repetition_penalty
@@ -136,11 +137,11 @@ def sample(
         rows, ids = np.array(never, np.intp).T
         adapted = adapted.changed(rows, ids, np.full(len(never), -np.inf, adapted.logits.dtype))
     drawn = _pick(adapted, uniforms, sampling)
-    return drawn, allowed.log_probs(drawn)
+    return drawn, scores.log_probs(drawn)
 
 
-def _repaired(probs: Floats, logits: Floats) -> Floats:
-    """Probabilities (B, V), those of a row from its logits where what was taken away had nearly all.
+def _repair(probs: Floats, logits: Floats) -> None:
+    """Have those of a row from its logits (B, V) where what was taken of its probabilities was nearly all.
 
     ValueError where a row has nothing left.
     """
@@ -148,7 +149,6 @@ def _repaired(probs: Floats, logits: Floats) -> Floats:
     bad = ~((totals > _LEAST) & (totals < np.inf))  # nan is bad, too
     if bad.any():
         probs[bad] = _softmax(logits[bad])
-    return probs
 
 
 def _softmax(logits: Floats) -> Floats:
