@@ -213,28 +213,28 @@ def _draw(mass: Floats, logs: Floats, uniforms: Floats, sampling: Sampling) -> n
         # To draw from all, and again where the cut takes away what was drawn, is to draw from what it leaves;
         # whether it does is told by sums, without sorting. The last number makes an end.
         typical = sampling.typical < 1
-        share = sampling.typical if typical else sampling.top_p
-        some, keys = mass, _typicality(mass, logs) if typical else mass
+        totals = _sums(mass)
+        wanted = totals * (sampling.typical if typical else sampling.top_p)
+        some, keys = mass, _typicality(mass, logs, totals) if typical else mass
         for i in range(DRAWS - 1):
             drawn[left] = found = _reached(some, uniforms[left, i])
-            kept = _needed(keys, some, found, share)
+            kept = _needed(keys, some, found, wanted)
             if kept.all():
                 return drawn
-            left, some = left[~kept], some[~kept]
+            left, some, wanted = left[~kept], some[~kept], wanted[~kept]
             keys = keys[~kept] if typical else some
         mass, logs = some, logs[left]
     drawn[left] = _reached(_cut(mass, logs, sampling), uniforms[left, -1])
     return drawn
 
 
-def _needed(keys: Floats, mass: Floats, ids: Ints, share: float) -> npt.NDArray[np.bool_]:
-    """Whether entries of larger key (B, V) than `ids` (B,) hold less than `share` of a row's mass (B, V).
+def _needed(keys: Floats, mass: Floats, ids: Ints, wanted: Floats) -> npt.NDArray[np.bool_]:
+    """Whether entries of larger key (B, V) than `ids` (B,) hold less of the mass (B, V) than `wanted` (B,).
 
     Of equal ones those of lower ids come before.
     """
     rows = np.arange(len(ids))
     mine = keys[rows, ids]
-    wanted = share * _sums(mass)
     before = _sums(mass * (keys >= mine[:, None])) - mass[rows, ids]
     needed: npt.NDArray[np.bool_] = before < wanted
     for row in np.flatnonzero(~needed):
@@ -253,7 +253,7 @@ def _cut(mass: Floats, logs: Floats, sampling: Sampling) -> Floats:
     if sampling.min_p > 0:
         mass = mass * (mass >= sampling.min_p * mass.max(axis=-1, keepdims=True))
     if sampling.typical < 1:
-        mass = mass * _most(_typicality(mass, logs), mass, sampling.typical)
+        mass = mass * _most(_typicality(mass, logs, _sums(mass)), mass, sampling.typical)
     return mass
 
 
@@ -326,12 +326,11 @@ def _most(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
     return keep
 
 
-def _typicality(mass: Floats, logs: Floats) -> Floats:
+def _typicality(mass: Floats, logs: Floats, totals: Floats) -> Floats:
     """How near each entry's surprisal (B, V) is to the entropy of its row, in nats, 0 being nearest.
 
-    Which is how near its logarithm is to what that is on average.
+    Which is how near its logarithm is to what that is on average. `totals` (B,) are the rows' sums.
     """
-    totals = _sums(mass)
     with np.errstate(invalid="ignore"):
         mean = _sums(mass * logs) / totals
     if not np.isfinite(mean).all():  # where there is no mass they may be -inf
