@@ -129,7 +129,7 @@ def sample(
     scores.ban(banned)
     adapted = scores
     if sampling.repetition_penalty != 1 and seen is not None:
-        rows, ids = np.nonzero(seen)
+        rows, ids = np.divmod(np.flatnonzero(seen), size)  # much faster than `nonzero`
         logits, factor = adapted.logits[rows, ids], sampling.repetition_penalty
         adapted = adapted.changed(rows, ids, np.where(logits > 0, logits / factor, logits * factor))
     never = [(row, i) for row, some in enumerate(forbidden or ()) for i in some]
