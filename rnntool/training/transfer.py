@@ -106,7 +106,7 @@ def carry_over(origin: Origin, network: Network, mine: RowNames) -> Carried:
     if isinstance(before, BandedEmbedding):
         theirs[EMBEDDING] = {"weight": nn.Parameter(before.full())}
     size = network.encoder.input.embedding.embedding_dim
-    for band in range(_bands(network)):
+    for band in range(len(_spans(network))):
         theirs[f"{EMBEDDING}.tables.{band}"] = _shortened(before, size, band)
     names = {parameter: name for name, parameter in network.named_parameters()}
     alike = _given_alike(network, source, mine, rows)
@@ -134,10 +134,10 @@ def carry_over(origin: Origin, network: Network, mine: RowNames) -> Carried:
     return Carried(model=origin.name, parts=carried, left=left, kept=kept)
 
 
-def _bands(network: Network) -> int:
-    """How many bands the embedding is in; 0 where it is one table."""
+def _spans(network: Network) -> list[tuple[int, int]]:
+    """Where the bands of the embedding begin and end; none where it is one table."""
     embedding = network.encoder.input.embedding
-    return len(embedding.spans) if isinstance(embedding, BandedEmbedding) else 0
+    return embedding.spans if isinstance(embedding, BandedEmbedding) else []
 
 
 def _tables(network: Network, mine: RowNames, theirs: RowNames) -> dict[str, Table]:
@@ -147,8 +147,7 @@ def _tables(network: Network, mine: RowNames, theirs: RowNames) -> dict[str, Tab
         EMBEDDING: Table(mine=mine.entries, theirs=theirs.entries, first=first, unit="entries"),
         CHARACTERS: Table(mine=mine.characters, theirs=theirs.characters, first=UNK + 1, unit="characters"),
     }
-    embedding = network.encoder.input.embedding
-    for band, (start, end) in enumerate(embedding.spans if isinstance(embedding, BandedEmbedding) else ()):
+    for band, (start, end) in enumerate(_spans(network)):
         tables[f"{EMBEDDING}.tables.{band}"] = Table(
             mine=mine.entries[max(0, start - first) : end - first], theirs=theirs.entries,
             first=0 if band else first, unit="entries")
