@@ -63,6 +63,7 @@ CONDITIONS: dict[str, dict[str, Condition]] = {
     "min_count": _LEARNED,
     "vocab_size": _LEARNED,
     "split": _OF_WORDS,
+    "passage": {"features": False},
 }
 
 
@@ -369,6 +370,9 @@ class TagSettings(WordSettings):
         None, "Character language model whose states at the ends of each word are read beside it (Akbik et "
               "al. 2018); it stays as it is and becomes a part of the tagger.", panel="Network",
         metavar="MODEL")
+    passage: int = option(
+        0, "Read sentences of a document together, up to so many words: what is said in one helps with the "
+           "next. 0 reads each alone.", panel="Network", low=0, metavar="WORDS")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)

@@ -53,9 +53,9 @@ class Pipeline:
         """
         pending: deque[Iterator[tuple[Record, Result]]] = deque()
         with _Workers(self.workers) as workers:
-            examples = ((record, self.task.example(record)) for record in records)
-            source = windows(examples, most=WINDOW, length=lambda pair: self.task.length(pair[1]),
-                             longest=WINDOW_TOKENS, ready=ready)
+            passages = ([(record, self.task.example(record)) for record in passage]
+                        for passage in self.task.passages(records))
+            source = windows(passages, most=WINDOW, length=self._length, longest=WINDOW_TOKENS, ready=ready)
             while True:
                 try:
                     window = self._next(source)
@@ -84,23 +84,29 @@ class Pipeline:
         finally:
             self._reading -= 1
 
+    def _length(self, passage: list[tuple[Record, Any]]) -> int:
+        return sum(self.task.length(example) for _, example in passage)
+
     def _begin(
-        self, window: list[tuple[Record, Any]], decode: Callable[[Sequence[Record], Any], list[Result]],
-        workers: _Workers,
+        self, window: list[list[tuple[Record, Any]]],
+        decode: Callable[[Sequence[Record], Any], list[Result]], workers: _Workers,
     ) -> Iterator[tuple[Record, Result]]:
-        """Begin to compute a window; the records and their results come when they are asked for."""
+        """Begin to compute a window of passages; records and their results come when they are asked for."""
         self.task.prepare(self.engine)
-        lengths = [self.task.length(example) for _, example in window]
-        batches = list(by_length(lengths, min(BUDGET, self.task.budget)))
-        arrays = [self.task.collate([window[i][1] for i in batch]) for batch in batches]
+        examples = [self.task.join([example for _, example in passage]) for passage in window]
+        batches = list(by_length(list(map(self.task.length, examples)), min(BUDGET, self.task.budget)))
+        arrays = [self.task.collate([examples[i] for i in batch]) for batch in batches]
         outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
 
         def answers() -> Iterator[tuple[Record, Result]]:
-            results: list[Any] = [None] * len(window)
+            results: list[list[Result]] = [[] for _ in window]
             for batch, output in zip(batches, outputs, strict=True):
-                for i, result in zip(batch, decode([window[i][0] for i in batch], output), strict=True):
-                    results[i] = result
-            yield from ((record, result) for (record, _), result in zip(window, results, strict=True))
+                there = [(i, record) for i in batch for record, _ in window[i]]
+                found = decode([record for _, record in there], output)
+                for (i, _), result in zip(there, found, strict=True):
+                    results[i].append(result)
+            for passage, found in zip(window, results, strict=True):
+                yield from ((record, result) for (record, _), result in zip(passage, found, strict=True))
 
         return answers()
 

@@ -1,6 +1,7 @@
 """CoNLL columns: one word a line, blank lines between sentences, a column for each tag more on the way out.
 
-Everything that was read is written back byte for byte; `-DOCSTART-` lines are no sentence and pass through.
+Everything that was read is written back byte for byte; `-DOCSTART-` lines are no sentence and pass through. A
+document begins with such a line, and where a file does.
 """
 
 from __future__ import annotations
@@ -59,10 +60,12 @@ def read(
     """
     places = [(column, _index(column)) for column in columns]
     block = _Block()
+    document = f"{lines.name}:1"
     for line in lines:
         if line.startswith(_DOCSTART):
             if not block.rows:
                 block.before.append(line)
+                document = lines.place()
                 continue
             lines.back(line)  # it is of what follows, which `whole` is to see from its beginning
         elif not is_blank(line):
@@ -74,19 +77,20 @@ def read(
             continue
         else:
             block.after = line
-        yield _sentence(block, lines, places, need_tags)
+        yield _sentence(block, lines, places, need_tags, document)
         block = _Block(block.separator)
     if block.rows or block.before:
         block.cut = True
-        yield _sentence(block, lines, places, need_tags)
+        yield _sentence(block, lines, places, need_tags, document)
 
 
 def _sentence(
-    block: _Block, lines: Lines, places: Sequence[tuple[str | None, int | None]], need_tags: bool
+    block: _Block, lines: Lines, places: Sequence[tuple[str | None, int | None]], need_tags: bool,
+    document: str,
 ) -> Sentence:
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
-        return Sentence([], [], source=block, place=f"{name}:{start}")
+        return Sentence([], [], source=block, place=f"{name}:{start}", document=document)
     block.separator = block.separator or _separator(rows)
     if block.separator == "\t":
         cells = [chomp(row).split("\t") for row in rows]
@@ -116,8 +120,8 @@ def _sentence(
             raise DataError(f"{name}:{number}: want a tag, found an empty cell; see --column")
     words, place = [row[0] for row in cells], f"{name}:{start}"
     if len(found) < len(places):
-        return Sentence(words, source=block, place=place)
-    return Sentence(words, found[0], source=block, place=place, more=found[1:])
+        return Sentence(words, source=block, place=place, document=document)
+    return Sentence(words, found[0], source=block, place=place, more=found[1:], document=document)
 
 
 def _index(column: str | None) -> int | None:

@@ -1,6 +1,7 @@
 """CoNLL-U: the ten columns of Universal Dependencies; some are read as tags and replaced on the way out.
 
-Comments, multiword ranges, empty nodes and all other columns are written back byte for byte.
+Comments, multiword ranges, empty nodes and all other columns are written back byte for byte. A document
+begins with a sentence that has the comment `# newdoc`, and where a file does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _NEVER_EMPTY = {3, _DEPREL}  # "_" there means that nobody has tagged the file
 _OTHERS = {"id", "form", "lemma", "head", "deps", "misc"}
 _NO_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
 _TEXT = "# text = "
+_NEWDOC = re.compile(r"#\s*newdoc\b")
 _SPARE = re.compile(r"\A\s+|\s+\Z|(?<=\s)\s+")  # white space that no form may have
 _Place = tuple[int, str | None]  # index of a column, and the key where it is a key of MISC
 
@@ -54,18 +56,24 @@ def read(
     """
     places = _places(columns)
     block: list[str] = []
+    document = f"{lines.name}:1"
     for line in lines:
         if is_blank(line):
-            yield _sentence(block, line, lines.name, lines.number - len(block), places, need_tags)
+            start = lines.number - len(block)
+            yield _sentence(block, line, lines.name, start, places, need_tags, document)
             block = []
         else:
             block.append(line)
+            if line[0] == "#" and _NEWDOC.match(line):
+                document = lines.place()
     if block:
-        yield _sentence(block, "", lines.name, lines.number - len(block) + 1, places, need_tags)
+        start = lines.number - len(block) + 1
+        yield _sentence(block, "", lines.name, start, places, need_tags, document)
 
 
 def _sentence(
-    lines: list[str], after: str, name: str, start: int, places: Sequence[_Place], need_tags: bool
+    lines: list[str], after: str, name: str, start: int, places: Sequence[_Place], need_tags: bool,
+    document: str,
 ) -> Sentence:
     words: list[str] = []
     tags: list[list[str]] = [[] for _ in places]
@@ -97,7 +105,8 @@ def _sentence(
             column.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
         rows.append(i)
     place = f"{name}:{start + rows[0] if rows else start}"
-    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more=tags[1:])
+    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more=tags[1:],
+                    document=document)
 
 
 def _places(columns: Sequence[str | None]) -> list[_Place]:

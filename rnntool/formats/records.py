@@ -65,7 +65,8 @@ class Sentence:
 
     Where several columns were asked for, `tags` is the first and `more` has the others, each one tag a word.
     `offsets` are (start, end) characters into `text`, one a word. `source` is private to the format that read
-    the record: what it needs to write it back byte for byte.
+    the record: what it needs to write it back byte for byte. `document` is the place where the sentence's
+    document begins; empty where a format has none.
     """
 
     words: list[str]
@@ -75,6 +76,7 @@ class Sentence:
     source: Any = None
     place: str = ""
     more: Sequence[list[str]] = ()
+    document: str = ""
 
 
 @dataclass(slots=True)

@@ -273,9 +273,14 @@ class TaggerHead(nn.Module):
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Negative log-likelihood of the tags in nats a word, the mean of the columns.
 
-        `targets` are (columns, T, B). The loss is 0 for a batch of empty sentences.
+        `targets` are (columns, T, B). Where a row of the batch has several sentences, `sentences` says where
+        each of them has its words, and `targets` have a row for each. The loss is 0 for a batch of empty
+        sentences.
         """
-        emissions = self.output(states).split(self.columns, dim=-1)
+        scores = self.output(states)
+        if "sentences" in arrays:
+            scores = scores[tuple(arrays["sentences"])]
+        emissions = scores.split(self.columns, dim=-1)
         weights = self.label_weights.split(self.columns)
         losses = [
             self._chain_loss(*column) if i == 0 and self.crf else self._word_loss(*column)

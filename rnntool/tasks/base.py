@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
@@ -203,6 +203,15 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         None where probabilities are taken as they are.
         """
         return None
+
+    def passages(self, records: Iterable[Record]) -> Iterator[list[Record]]:
+        """Records in order, those together that the network reads as one: each by itself, or several."""
+        return ([record] for record in records)
+
+    def join(self, examples: Sequence[Example]) -> Example:
+        """One example of those of a passage's records."""
+        (example,) = examples
+        return example
 
     def parts(self, example: Example) -> list[Example]:
         """What training learns from an example: itself, or pieces of one that is too long for a step."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rnntool import chains, metrics, tokenize
 from rnntool.calibration import Calibration
 from rnntool.config import TagSettings
-from rnntool.errors import DataError
+from rnntool.errors import DataError, RnntoolError
 from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
 from rnntool.labels import Labels, load_labels, save_labels
 from rnntool.streams import Lines
@@ -37,15 +37,20 @@ from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
 CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
 RAW_PIECE = 128  # words of raw text that are learned at once, where a line has more
+BREAK = "\n"  # what is read between the sentences of a passage, as if it were a word
 
 
 @dataclass(slots=True)
 class TagExample:
-    """A sentence as rows of the word table, and the ids of each column's tags where it has tags."""
+    """A sentence as rows of the word table, and the ids of each column's tags where it has tags.
+
+    Or a passage: its sentences, of so many words each, with a row of BREAK between; tags are those of words.
+    """
 
     rows: NDArray[np.int32]
     tags: list[NDArray[np.int32]] | None
     spelled: Spelled | None = None
+    sizes: tuple[int, ...] = ()  # of a passage
 
 
 class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
@@ -92,6 +97,8 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         if not counts:
             raise DataError("training data: want tagged sentences, found none; give files that have some")
         counts.update(word for sentence in raw for word in sentence.words)
+        if settings.passage:
+            counts[BREAK] += len(records)
         names = split_columns(settings.column)
         columns = [
             TagColumn.learn(sequences, f" in column {name}" if name else "")
@@ -133,11 +140,25 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         spelled = self.context.example(record.words) if self.context else None
         return TagExample(self.features.rows(record.words), tags, spelled)
 
+    def passages(self, records: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+        return passages(records, self.settings.passage)
+
+    def join(self, examples: Sequence[TagExample]) -> TagExample:
+        if not self.settings.passage:
+            return super().join(examples)
+        rows = [examples[0].rows]
+        for example in examples[1:]:
+            rows += self.features.rows([BREAK]), example.rows
+        tags = [example.tags for example in examples if example.tags is not None]
+        joined = [np.concatenate(column) for column in zip(*tags, strict=True)] if tags else None
+        sizes = tuple(len(example.rows) for example in examples)
+        return TagExample(np.concatenate(rows), joined, sizes=sizes)
+
     def unlabelled(self, records: Iterable[Sentence]) -> list[TagExample]:
         """What is learned from sentences whose tags, if any, don't count: pieces, as a line may be long."""
         pieces = [self.features.rows(record.words[start : start + RAW_PIECE])
                   for record in records for start in range(0, len(record.words), RAW_PIECE)]
-        return [TagExample(rows, [np.full(len(rows), IGNORE, np.int32)] * len(self.columns))
+        return [self.join([TagExample(rows, [np.full(len(rows), IGNORE, np.int32)] * len(self.columns))])
                 for rows in pieces]
 
     def forget(self) -> None:
@@ -151,7 +172,14 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return len(example.rows)
 
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """The emissions of a batch; a very long sentence is read in pieces, so that memory stays flat."""
+        """The emissions of a batch's sentences; a very long one is read in pieces: memory stays flat."""
+        outputs = self._read(engine, arrays)
+        if "sentences" in arrays:
+            outputs["emissions"] = outputs["emissions"][tuple(arrays["sentences"])]
+        return outputs
+
+    def _read(self, engine: Engine, arrays: Arrays) -> Arrays:
+        """The emissions of a batch's rows, BREAKs and all."""
         steps = len(arrays["words"])
         if steps <= PIECE:
             return engine.run(arrays)
@@ -169,8 +197,10 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         arrays = self.features.collate([example.rows for example in examples])
         if self.context:
             arrays |= self.context.collate([example.spelled for example in examples if example.spelled])
-        tags = [example.tags for example in examples if example.tags is not None]
-        if len(tags) == len(examples):
+        if self.settings.passage:
+            arrays["sentences"] = _places([example.sizes for example in examples])
+        tags = [tags for example in examples for tags in _tags_by_sentence(example)]
+        if tags:
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
         return arrays
 
@@ -290,9 +320,13 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         self, engine: Engine, records: Sequence[Sentence]
     ) -> Iterator[tuple[list[int], list[Sentence], Arrays]]:
         """Batches of like length: the places of their records, these, and what the network gives for them."""
-        for batch in by_length([len(sentence.words) for sentence in records], self.budget):
-            sentences = [records[i] for i in batch]
-            yield batch, sentences, self.run(engine, self.encode(sentences))
+        together = list(self.passages(records))
+        ends = np.cumsum([len(passage) for passage in together])
+        lengths = [sum(len(sentence.words) + 1 for sentence in passage) - 1 for passage in together]
+        for batch in by_length(lengths, self.budget):
+            places = [i for k in batch for i in range(ends[k] - len(together[k]), ends[k])]
+            examples = [self.join(list(map(self.example, together[k]))) for k in batch]
+            yield places, [records[i] for i in places], self.run(engine, self.collate(examples))
 
     def _judged(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Judged:
         """Column `i` of records and answers."""
@@ -305,6 +339,55 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
+
+
+def passages(sentences: Iterable[Sentence], words: int) -> Iterator[list[Sentence]]:
+    """Sentences of one document together, as many as have that many `words`; or one, which may have more.
+
+    Those of formats that have no documents are alone, and never waited with for the next one. What came
+    before a bad sentence is given before its error is raised.
+    """
+    passage: list[Sentence] = []
+    size = 0
+    try:
+        for sentence in sentences:
+            size += len(sentence.words)
+            if passage and (size > words or sentence.document != passage[0].document):
+                yield passage
+                passage, size = [], len(sentence.words)
+            passage.append(sentence)
+            if not (words and sentence.document):
+                yield passage
+                passage, size = [], 0
+    except RnntoolError:
+        if passage:
+            yield passage
+        raise
+    if passage:
+        yield passage
+
+
+def _places(passages: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
+    """Where the words of each sentence are in a batch of passages, given by the sentences' sizes.
+
+    Steps and rows, (2, T', N); behind the end of a sentence they are those of anything.
+    """
+    sizes = [np.array(each) for each in passages]
+    starts = np.concatenate([np.cumsum(each + 1) - each - 1 for each in sizes])  # (N,)
+    rows = np.repeat(np.arange(len(sizes)), list(map(len, sizes)))
+    steps = starts + np.arange(max(1, np.concatenate(sizes).max()))[:, None]  # (T', N)
+    last = max(each.sum() + len(each) - 1 for each in sizes) - 1  # of the longest row
+    return np.stack([steps.clip(max=max(0, last)), np.broadcast_to(rows, steps.shape)])
+
+
+def _tags_by_sentence(example: TagExample) -> list[list[NDArray[np.int32]]]:
+    """The ids of each column's tags, of the sentence or of each one of the passage; none without tags."""
+    if example.tags is None:
+        return []
+    if not example.sizes:
+        return [example.tags]
+    cuts = np.cumsum(example.sizes)[:-1]
+    return [list(columns) for columns in zip(*(np.split(tags, cuts) for tags in example.tags), strict=True)]
 
 
 def _mistakes(

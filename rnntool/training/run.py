@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rnntool import __version__, memory, modeldir
-from rnntool.config import ClassifySettings, LMSettings, Settings, WordSettings, cores
+from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
 from rnntool.console import Stage
 from rnntool.engines.torch import pick_device
 from rnntool.errors import DataError, UsageError
@@ -134,7 +134,9 @@ def _examples(
 ) -> Sequence[Any]:
     """What is learned from. The tokens of a large text are kept for trainings to come."""
     if not isinstance(task, LMTask):
-        return [part for record in records for part in task.parts(task.example(record, targets=True))]
+        examples = (task.join([task.example(record, targets=True) for record in passage])
+                    for passage in task.passages(records))
+        return [part for example in examples for part in task.parts(example)]
     assert isinstance(records, Texts)
     if not records.large:
         return task.rows(records)
@@ -192,4 +194,7 @@ def _batches(task: AnyTask, examples: Sequence[Any], settings: Settings) -> Batc
         assert isinstance(examples, Rows)
         return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)
     copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
-    return Shuffled(task, examples, batch_size=settings.batch_size, seed=settings.seed, copies=copies)
+    size = settings.batch_size
+    if isinstance(settings, TagSettings) and settings.passage:  # as many passages as have that many sentences
+        size = max(1, round(size * len(examples) / sum(len(example.sizes) for example in examples)))
+    return Shuffled(task, examples, batch_size=size, seed=settings.seed, copies=copies)

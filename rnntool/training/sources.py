@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
+from itertools import chain, compress
 from typing import Any, Self
 
 import numpy as np
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from rnntool.config import LMSettings, Settings, TagSettings
 from rnntool.console import Stage
 from rnntool.errors import DataError, UsageError
+from rnntool.formats import Sentence
 from rnntool.formats.vectors import read_vectors
 from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.streams import called
 from rnntool.tasks import TASKS, AnyTask, LMTask
 from rnntool.tasks.reading import Inputs, Say, check_formats
+from rnntool.tasks.tag import passages
 from rnntool.training.context import place_context
 from rnntool.training.job import Job
 from rnntool.training.origin import Origin
@@ -147,25 +149,47 @@ def split(
 ) -> tuple[Sequence[Any], Sequence[Any]]:
     """Keep a share of the records for development: the last ones where order matters, else random ones.
 
-    A record whose label no other one has is learned from.
+    A record whose label no other one has is learned from. Sentences that are read together stay together.
     """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
-    count = min(max(1, round(len(records) * settings.dev_fraction)), len(records) - 1)
     if ordered:
+        count = _share(len(records), settings)
         return records[:-count], records[-count:]
-    held = np.zeros(len(records), bool)
-    held[random.Random(settings.seed).sample(range(len(records)), count)] = True
     if isinstance(records, Texts):
+        held = _drawn(len(records), settings)
         return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
-    _give_back(records, held)
-    return list(compress(records, ~held)), list(compress(records, held))
+    together = [[record] for record in records]
+    if isinstance(settings, TagSettings) and settings.passage:
+        together = _apart(records, settings.passage)
+    held = _drawn(len(together), settings)
+    _give_back(together, held)
+    return list(chain(*compress(together, ~held))), list(chain(*compress(together, held)))
 
 
-def _give_back(records: Sequence[Any], held: NDArray[np.bool_]) -> None:
-    """Hold no record apart that has a label or tag which none of those that are learned from has."""
-    labels = [{*(getattr(record, "labels", None) or ()), *(getattr(record, "tags", None) or ())}
-              for record in records]
+def _share(count: int, settings: Settings) -> int:
+    """How many of so many are kept for development: at least one, and not all."""
+    return min(max(1, round(count * settings.dev_fraction)), count - 1)
+
+
+def _drawn(count: int, settings: Settings) -> NDArray[np.bool_]:
+    """Which of so many are kept for development, at random."""
+    held = np.zeros(count, bool)
+    held[random.Random(settings.seed).sample(range(count), _share(count, settings))] = True
+    return held
+
+
+def _apart(sentences: Sequence[Sentence], words: int) -> list[list[Sentence]]:
+    """Passages, each a document of its own from here on: those beside it may be gone."""
+    return [[replace(sentence, document=passage[0].place) for sentence in passage]
+            for passage in passages(sentences, words)]
+
+
+def _give_back(together: Sequence[Sequence[Any]], held: NDArray[np.bool_]) -> None:
+    """Hold no records apart that have a label or tag which none of those that are learned from has."""
+    names = ("labels", "tags")
+    labels = [{label for record in records for name in names for label in getattr(record, name, None) or ()}
+              for records in together]
     seen = set[str]().union(*compress(labels, ~held))
     for i in np.flatnonzero(held):
         held[i] = labels[i] <= seen

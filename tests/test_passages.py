@@ -1,0 +1,178 @@
+"""Sentences of a document that a tagger reads together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from test_pipes import live
+
+from rnntool import model
+from rnntool.config import TagSettings
+from rnntool.errors import DataError
+from rnntool.formats import Sentence, read_sentences
+from rnntool.model import Model
+from rnntool.streams import open_lines
+from rnntool.tasks import TagTask
+from rnntool.tasks.tag import BREAK, passages
+from rnntool.tokenize import split_words
+from rnntool.training.sources import split
+
+WORDS = 12  # of a passage
+
+
+def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
+    """Sentences whose only noun is a town in a document that begins with `abroad`, else a team."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        place, tag = rng.choice([("abroad", "TOWN"), ("afield", "TEAM")])
+        others = [[("then", "ADV"), (rng.choice(tiny.STEMS), tag), ("wins", "VERB")] for _ in range(3)]
+        made.append([[(place, "ADV"), (".", "PUNCT")], *others])
+    return made
+
+
+def columns(made: list[list[tiny.Tags]]) -> str:
+    """CoNLL with the documents' marks."""
+    return "".join("-DOCSTART- O\n\n" + tiny.conll(document) for document in made)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tagger with a CRF that has read passages, the data it is judged by, and one that hasn't."""
+    path = tmp_path_factory.mktemp("passages")
+    for name, n, seed in (("train.conll", 150, 0), ("dev.conll", 40, 1)):
+        (path / name).write_text(columns(documents(n, seed)), "utf-8")
+    for name, words in (("together", WORDS), ("alone", 0)):
+        tiny.train("tag", path / name, [path / "train.conll"], dev=[path / "dev.conll"], epochs=8,
+                   head="crf", passage=words)
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(folder: Path) -> Model:
+    """The one that reads passages."""
+    return model.load(folder / "together", threads=1)
+
+
+def read(path: Path) -> list[Sentence]:
+    """The sentences of a file of columns."""
+    with open_lines(str(path)) as lines:
+        return list(read_sentences(lines, format="conll", split=split_words))
+
+
+def test_what_one_sentence_says_tells_the_tags_of_the_next(folder: Path) -> None:
+    accuracy = {name: model.load(folder / name, threads=1).config["report"]["accuracy"]
+                for name in ("together", "alone")}
+    assert accuracy["together"] > 0.99
+    assert accuracy["alone"] < 0.93  # 3 of 11 words are by chance
+
+
+def test_the_states_of_a_sentence_are_those_at_its_words_in_the_passage(together: Model) -> None:
+    task = together.require(TagTask)
+    sentences = [Sentence(words) for words in (["abroad", "."], [], ["then", "bak", "wins"], ["x"])]
+    one = task.join(list(map(task.example, sentences)))
+    other = task.join([task.example(Sentence(["afield"]))])
+    found = task.run(together.engine, task.collate([one, other]))["emissions"]
+    words = [word for sentence in sentences for word in (*sentence.words, BREAK)][:-1]
+    whole = task.run(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
+    for i, (start, size) in enumerate(((0, 2), (3, 0), (4, 3), (8, 1))):
+        np.testing.assert_allclose(found[:size, i], whole[start : start + size, 0], atol=1e-5)
+    alone = task.run(together.engine, task.collate([other]))["emissions"]
+    np.testing.assert_allclose(found[:1, 4], alone[:1, 0], atol=1e-5)
+
+
+def test_evaluating_tagging_and_tagging_a_slow_pipe_agree(folder: Path, run: Run) -> None:
+    text = (folder / "dev.conll").read_text("utf-8")
+    tagged = run("tag", folder / "dev.conll", "-m", folder / "together", "--to", "tokens").out.splitlines()
+    gold = [[tag for _, tag in sentence] for document in documents(40, 1) for sentence in document]
+    right = [a == b for line, tags in zip(filter(None, tagged), gold, strict=True)
+             for a, b in zip(line.split(), tags, strict=True)]
+    report = run("evaluate", folder / "dev.conll", "-m", folder / "together", "--json")
+    assert f'"accuracy": {sum(right) / len(right)}' in report.out
+    with live("tag", "--from", "conll", "--to", "tokens", "-m", str(folder / "together")) as process:
+        assert process.stdin is not None
+        for start in range(0, len(text), 97):
+            process.stdin.write(text[start : start + 97])
+            process.stdin.flush()
+        assert process.communicate(timeout=20)[0].splitlines() == tagged
+
+
+def test_lines_of_text_are_answered_one_by_one(folder: Path) -> None:
+    with live("tag", "--from", "text", "--to", "tokens", "-m", str(folder / "together")) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdin.write("then bak wins\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith("ADV T")
+
+
+def test_where_documents_begin(tmp_path: Path) -> None:
+    conll = "-DOCSTART- O\n\na X\n\nb X\n\n-DOCSTART- O\n\nc X\n-DOCSTART- O\n\nd X\n\ne X\n"
+    row = "1\t{}" + "\t_" * 8 + "\n\n"
+    conllu = "# newdoc id = 1\n" + row + row + "# newpar\n" + row + "#newdoc\n# sent_id = 4\n" + row + row
+    plain = "a X\n\nb X\n\n"
+    for format, text, want in (("conll", conll, "AABCC"), ("conllu", conllu.format(*"abcde"), "AAABB"),
+                               ("conll", plain, "AA"), ("tokens", "a\nb\n", "")):
+        (tmp_path / "f").write_text(text, "utf-8")
+        with open_lines(str(tmp_path / "f")) as lines:
+            found = read_sentences(lines, format=format, split=split_words)
+            places = [sentence.document for sentence in found]
+        letters = dict(zip(dict.fromkeys(filter(None, places)), "ABC", strict=False))
+        assert "".join(letters[place] for place in places if place) == want
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "a", "b"]))), st.integers(1, 15))
+def test_passages_are_the_longest_that_documents_and_their_length_allow(
+    made: list[tuple[int, str]], words: int
+) -> None:
+    sentences = [Sentence(["w"] * size, document=document) for size, document in made]
+    found = list(passages(sentences, words))
+    assert [sentence for passage in found for sentence in passage] == sentences
+    sizes = [sum(len(sentence.words) for sentence in passage) for passage in found]
+    for passage, size in zip(found, sizes, strict=True):
+        assert len({sentence.document for sentence in passage}) == 1
+        assert len(passage) == 1 or (passage[0].document and size <= words)
+    for one, other, size in zip(found, found[1:], sizes, strict=False):
+        first = other[0]
+        assert (not first.document or first.document != one[-1].document or size + len(first.words) > words)
+    assert list(passages(sentences, 0)) == [[sentence] for sentence in sentences]
+
+
+def test_sentences_before_a_bad_one_are_given() -> None:
+    def sentences() -> Iterator[Sentence]:
+        yield Sentence(["a"], document="d")
+        raise DataError("bad")
+
+    found = passages(sentences(), 10)
+    assert next(found) == [Sentence(["a"], document="d")]
+    with pytest.raises(DataError):
+        next(found)
+
+
+def test_those_kept_for_development_are_read_with_the_same_ones(folder: Path) -> None:
+    settings = TagSettings(passage=WORDS, dev_fraction=0.3)
+    sentences = [replace(sentence, place=str(i)) for i, sentence in enumerate(read(folder / "dev.conll"))]
+    before = [[s.words for s in passage] for passage in passages(sentences, WORDS)]
+    parts = split(sentences, settings, ordered=False)
+    after = [[s.words for s in passage] for part in parts for passage in passages(part, WORDS)]
+    assert sorted(after) == sorted(before)
+    assert len(parts[1]) == pytest.approx(0.3 * len(sentences), abs=5)
+
+
+def test_features_of_a_language_model_and_passages_exclude_each_other(
+    folder: Path, writer: Path, run: Run, tmp_path: Path
+) -> None:
+    ran = run("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--passage", "50",
+              "--features", writer)
+    assert ran.code == 2
+    assert "--passage: has no effect beside --features; leave one out" in ran.err
