@@ -6,12 +6,11 @@ knows a model, a file format or a score.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnntool.errors import ModelError
-from rnntool.streams import open_output
+from rnntool.names import read_names, write_names
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
@@ -38,11 +37,6 @@ _LETTERS = {
 SCHEMES = tuple(_LETTERS)
 _CLOSED = {scheme for scheme, letters in _LETTERS.items() if len(set(letters)) == 4}  # these mark the ends
 _BEGIN, _INSIDE, _END, _SINGLE, _OUTSIDE = range(5)  # places in a string of _LETTERS, and what is in none
-
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
-_UNESCAPES = {escape: char for char, escape in _ESCAPES.items()}
-_TO_ESCAPE = re.compile(r"[\\\n\r\ud800-\udfff]")
-_ESCAPED = re.compile(r"\\(?:u(d[89a-f][0-9a-f]{2})|.?)", re.DOTALL)
 
 
 class Span(NamedTuple):
@@ -110,12 +104,8 @@ class Labels:
 
 
 def save_labels(sets: Sequence[Labels], folder: Path) -> None:
-    r"""Write labels.txt: the names of all sets, one a line in id order, which is that of a network's outputs.
-
-    \\, \n, \r, \ud800 stand for what would break a line.
-    """
-    with open_output(folder / "labels.txt") as file:
-        file.writelines(_escape(name) + "\n" for labels in sets for name in labels.names)
+    """Write labels.txt: the names of all sets in id order, which is that of a network's outputs."""
+    write_names(folder / "labels.txt", chain.from_iterable(labels.names for labels in sets))
 
 
 def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
@@ -124,15 +114,8 @@ def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
     ModelError where the file is missing or damaged.
     """
     path = folder / "labels.txt"
+    names = iter(read_names(path))
     try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: want the model's label names, found {_reason(error)}; copy the model "
-                         "again") from error
-    if not text.endswith("\n"):
-        raise ModelError(f"{path}: want one label a line, found a file cut short; copy the model again")
-    try:
-        names = iter([_unescape(line) for line in text[:-1].split("\n")])
         sets = [Labels(islice(names, size)) for size in sizes]
     except ValueError as error:
         raise ModelError(f"{path}: {error}, want each label once; copy the model again") from error
@@ -291,22 +274,3 @@ def spelling(names: Sequence[str], source: str, target: str) -> Spelling:
 def _read(tag: str, scheme: str) -> tuple[int, str]:
     role = _LETTERS[scheme].find(tag[0]) if tag[1:2] == "-" else -1
     return (role, tag[2:]) if role >= 0 else (_OUTSIDE, "")
-
-
-def _escape(name: str) -> str:
-    return _TO_ESCAPE.sub(lambda match: _ESCAPES.get(match[0]) or f"\\u{ord(match[0]):x}", name)
-
-
-def _unescape(line: str) -> str:
-    def char(match: re.Match[str]) -> str:
-        if match[1]:
-            return chr(int(match[1], 16))
-        if match[0] not in _UNESCAPES:
-            raise ValueError(f"{match[0]!r} is no escape")
-        return _UNESCAPES[match[0]]
-
-    return _ESCAPED.sub(char, line)
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror or error).lower()

@@ -99,10 +99,10 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
 @pytest.mark.parametrize(
     ("content", "want"),
     [
-        (None, "found no such file"),
+        (None, "found: no such file"),
         (b"", "cut short"),
         (b"a\nb", "cut short"),
-        (b"a\n\xff\n", "invalid utf-8"),
+        (b"a\n\xff\n", "want utf-8"),
         (b"a\na\n", "'a' comes twice"),
         (b"a\\x\n", "no escape"),
         (b"a\\\n", "no escape"),

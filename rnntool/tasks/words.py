@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rnntool.config import WordSettings
 from rnntool.errors import ModelError
+from rnntool.names import read_names, write_names
 from rnntool.tasks.base import Arrays, Engine, pad
 from rnntool.tokenize import UNK, WordTokenizer
 
@@ -35,10 +36,7 @@ def words_with_vectors(folder: Path, count: int) -> list[str]:
     if not count:
         return []
     path = folder / "vectors.txt"
-    try:
-        words = path.read_bytes().decode().split("\n")[:-1]  # a carriage return may be part of a word
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
+    words = read_names(path)
     if len(words) != count:
         raise ModelError(f"{path}: want {count:,} words, found {len(words):,}; copy or train the model again")
     return words
@@ -120,8 +118,7 @@ class WordFeatures:
     def save(self, folder: Path) -> None:
         """Write the words that have a pretrained vector."""
         if self.vectors:
-            text = "".join(f"{word}\n" for word in self.vectors)
-            (folder / "vectors.txt").write_text(text, "utf-8", newline="\n")
+            write_names(folder / "vectors.txt", self.vectors)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], tokenizer: WordTokenizer) -> Self:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from rnntool.errors import DataError
+from rnntool.names import read_names, write_names
 from rnntool.tokenizers.base import (
     REPLACEMENT,
     SPECIALS,
@@ -20,15 +21,10 @@ from rnntool.tokenizers.base import (
     by_frequency,
     count_characters,
     damaged,
-    read_file,
 )
 from rnntool.words import split_words, surfaces
 
 _WORD = re.compile(r"\S+")
-_UNSAFE = re.compile(r"[\\\s\x00-\x1f\x7f-\x9f\ufeff]")  # what an editor or a diff would not leave or show
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\"}
-_LONG = {short: char for char, short in _SHORT.items()}
-_ESCAPED = re.compile(r"\\(?:[nrt\\]|u[0-9a-f]{4})")
 
 
 class Listed(Tokenizer):
@@ -45,8 +41,7 @@ class Listed(Tokenizer):
         return self._entries[id]
 
     def save(self, folder: Path) -> None:
-        lines = (_escape(entry) + "\n" for entry in self.entries)
-        (folder / "vocab.txt").write_bytes("".join(lines).encode())
+        write_names(folder / "vocab.txt", self.entries)
 
     @classmethod
     def _frequent(cls, counts: Counter[str], settings: TokenizerSettings) -> list[str]:
@@ -63,13 +58,7 @@ class Listed(Tokenizer):
     @classmethod
     def _listed(cls, folder: Path) -> list[str]:
         path = folder / "vocab.txt"
-        try:
-            lines = read_file(path).decode().split("\n")
-        except UnicodeDecodeError as error:
-            raise damaged(path, f"want UTF-8, found something else at byte {error.start}") from None
-        if lines.pop():
-            raise damaged(path, "want a newline at the end, found the file cut short")
-        entries = [_unescape(line) for line in lines]
+        entries = read_names(path)
         if len(set(entries)) != len(entries):
             raise damaged(path, f"want each {cls.unit} once, found one twice")
         return entries
@@ -195,11 +184,3 @@ class WordTokenizer(Listed):
 def entries_of(base: Tokenizer | None, kind: str) -> Sequence[str]:
     """The words or characters of `base`, where it is of this kind."""
     return base.entries if isinstance(base, Listed) and base.kind == kind else ()
-
-
-def _escape(entry: str) -> str:
-    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", entry)
-
-
-def _unescape(line: str) -> str:
-    return _ESCAPED.sub(lambda found: _LONG.get(found[0]) or chr(int(found[0][2:], 16)), line)
