@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rnntool import model as models
 from rnntool.commands.common import Common
@@ -42,6 +43,12 @@ def run(
     if beam and sampling != Sampling():
         raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
                          "--typical and --repetition-penalty out")
+    if beam and batch_size:
+        raise UsageError("--beam: searches one text after the other; leave it or --batch-size out")
+    cuts = replace(sampling, temperature=1.0, repetition_penalty=1.0)
+    if sampling.temperature == 0 and cuts != Sampling():
+        raise UsageError("--temperature 0: takes the likeliest token each time and draws none; leave it, or "
+                         "--top-k, --top-p, --min-p and --typical out")
     writer = models.load(model, device=common.device, threads=common.threads)
     task = writer.require(LMTask)
     if seed is None:
