@@ -78,7 +78,8 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
     (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
-    (["--copied-words", "3"], "give --copied FILE too"), (["--beam", "2", "--batch-size", "2"], "--batch-size"),
+    (["--copied-words", "3"], "give --copied FILE too"),
+    (["--beam", "2", "--batch-size", "2"], "--batch-size"),
     (["--temperature", "0", "--top-p", "0.9"], "--temperature 0: takes the likeliest token"),
 ])  # fmt: skip
 def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
