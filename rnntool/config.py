@@ -372,7 +372,7 @@ class TagSettings(WordSettings):
         metavar="MODEL")
     passage: int = option(
         0, "Read sentences of a document together, up to so many words: what is said in one helps with the "
-           "next. 0 reads each alone.", panel="Network", low=0, metavar="WORDS")
+           "next. 0 reads each alone.", panel="Network", low=0, high=1000, metavar="WORDS")
     head: str = option("softmax", "Tag each word for itself, or the sentence as a chain.", panel="Network",
                        choices=("softmax", "crf"))
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)

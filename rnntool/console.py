@@ -156,10 +156,17 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
             yield watch
 
 
+_IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
+
+
 def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> str:
-    """Rows as aligned plain text, the columns in `right` flush right; empty for no rows."""
+    """Rows as aligned plain text, the columns in `right` flush right; empty for no rows.
+
+    A row takes one line: a line break in a cell is shown as `\\n`.
+    """
     if not rows:
         return ""
+    rows = [tuple(cell.translate(_IN_ONE_LINE) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from rnntool import decoding
 from rnntool.errors import DataError
-from rnntool.pipeline import Ready, windows
+from rnntool.pipeline import windows
 from rnntool.sampling import Sampling, Scores
 from rnntool.tasks import LMTask
-from rnntool.tasks.base import Arrays, Engine, by_length, pad
+from rnntool.tasks.base import Arrays, Engine, Ready, by_length, pad
 from rnntool.tasks.lm import next_name
 from rnntool.tokenize import BOS, EOS, PAD, UNK, StreamDecoder
 

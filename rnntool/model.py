@@ -14,9 +14,9 @@ from rnntool.config import cores
 from rnntool.errors import ModelError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text, Weighed
 from rnntool.labels import SCHEMES
-from rnntool.pipeline import Flush, Pipeline, Ready
+from rnntool.pipeline import Flush, Pipeline
 from rnntool.tasks import TASKS, AnyTask, ClassifyTask, LMTask, TagTask
-from rnntool.tasks.base import Engine
+from rnntool.tasks.base import Engine, Ready, always
 from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import Scored
 from rnntool.tokenize import EOS, split_words
@@ -29,10 +29,6 @@ COMMANDS = {"lm": "`generate` or `score`", "classify": "`classify`", "tag": "`ta
 
 Item = TypeVar("Item")
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
-
-
-def _always() -> bool:
-    return True
 
 
 def _never() -> None:
@@ -104,7 +100,7 @@ class Model(ModelFolder):
         nbest: int = 0,
         scheme: str | None = None,
         threshold: float = 0.0,
-        ready: Ready = _always,
+        ready: Ready = always,
         flush: Flush = _never,
     ) -> Iterator[tuple[Sentence, Tagged]]:
         """Each sentence with its tags; see `tag`."""
@@ -119,7 +115,7 @@ class Model(ModelFolder):
         return (result for _, result in self.classified(map(_text, _several(texts))))
 
     def classified(
-        self, records: Iterable[Text], *, top: int | None = None, ready: Ready = _always,
+        self, records: Iterable[Text], *, top: int | None = None, ready: Ready = always,
         flush: Flush = _never,
     ) -> Iterator[tuple[Text, Classified]]:
         """Each text with its labels, of which `top` are ranked, all by default."""
@@ -131,7 +127,7 @@ class Model(ModelFolder):
         return ((result, words) for _, result, words in self.explained(map(_text, _several(texts))))
 
     def explained(
-        self, records: Iterable[Text], *, ready: Ready = _always, flush: Flush = _never
+        self, records: Iterable[Text], *, ready: Ready = always, flush: Flush = _never
     ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
         """Each text with its labels and its words; see `explain`.
 
@@ -176,7 +172,7 @@ class Model(ModelFolder):
 
     def scored(
         self, records: Iterable[Text], *, stream: bool = False, label: str | None = None,
-        ready: Ready = _always, flush: Flush = _never,
+        ready: Ready = always, flush: Flush = _never,
     ) -> Iterator[tuple[Text, Scored]]:
         """Each text with its log-probabilities; see `score`."""
         task = self.require(LMTask)
@@ -192,7 +188,7 @@ class Model(ModelFolder):
         return self.pipeline.run(records, task.decode, ready=ready, flush=flush)
 
     def compare(
-        self, pairs: Iterable[Pair], *, label: str | None = None, ready: Ready = _always,
+        self, pairs: Iterable[Pair], *, label: str | None = None, ready: Ready = always,
         flush: Flush = _never,
     ) -> Iterator[tuple[Pair, Scored, Scored]]:
         """Each minimal pair with the scores of its two sentences, given `label` if the model wants one."""
@@ -225,7 +221,7 @@ class Model(ModelFolder):
         batch_size: int = 64,
         allow_unknown: bool = False,
         watch: Callable[[str], None] | None = None,
-        ready: Ready = _always,
+        ready: Ready = always,
     ) -> Iterator[Generated]:
         """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
 

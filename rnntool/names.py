@@ -27,7 +27,7 @@ def read_names(path: Path) -> list[str]:
         if not text.endswith("\n"):
             raise ValueError("want a name a line, found the file cut short")
         lines = text.split("\n")[:-1]  # a carriage return may be part of one
-        return [_ESCAPED.sub(_unescape, line) for line in lines] if "\\" in text else lines
+        return [_ESCAPED.sub(_unescape, line) if "\\" in line else line for line in lines]
     except UnicodeDecodeError as error:
         found = f"want UTF-8, found something else at byte {error.start}"
     except OSError as error:

@@ -12,20 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rnntool.errors import RnntoolError
-from rnntool.tasks.base import AnyTask, Engine, by_length
+from rnntool.tasks.base import AnyTask, Engine, Ready, by_length
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 AHEAD = 1  # windows under way beside the one that is read
-WINDOW = 4096  # records sorted into batches together, at most
+WINDOW = 4096  # records, or passages of several, sorted into batches together, at most
 WINDOW_TOKENS = 1 << 16  # and their tokens, about
 BUDGET = 1024  # padded tokens in a batch, where the task allows so many: small enough for the caches
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")
 Result = TypeVar("Result")
-Ready = Callable[[], bool]  # whether another record can be had without waiting
 Flush = Callable[[], None]  # sends what was written on
 
 
@@ -54,7 +53,7 @@ class Pipeline:
         pending: deque[Iterator[tuple[Record, Result]]] = deque()
         with _Workers(self.workers) as workers:
             passages = ([(record, self.task.example(record)) for record in passage]
-                        for passage in self.task.passages(records))
+                        for passage in self.task.passages(records, ready))
             source = windows(passages, most=WINDOW, length=self._length, longest=WINDOW_TOKENS, ready=ready)
             while True:
                 try:
@@ -92,8 +91,9 @@ class Pipeline:
         decode: Callable[[Sequence[Record], Any], list[Result]], workers: _Workers,
     ) -> Iterator[tuple[Record, Result]]:
         """Begin to compute a window of passages; records and their results come when they are asked for."""
-        self.task.prepare(self.engine)
+        window = [passage for passage in window if passage]
         examples = [self.task.join([example for _, example in passage]) for passage in window]
+        self.task.prepare(self.engine)
         batches = list(by_length(list(map(self.task.length, examples)), min(BUDGET, self.task.budget)))
         arrays = [self.task.collate([examples[i] for i in batch]) for batch in batches]
         outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from rnntool.formats import Sentence, read_sentences
 from rnntool.model import Model
 from rnntool.streams import open_lines
 from rnntool.tasks import TagTask
+from rnntool.tasks import tag as tagging
+from rnntool.tasks.base import Arrays
 from rnntool.tasks.tag import BREAK, passages
 from rnntool.tokenize import split_words
 from rnntool.training.sources import split
@@ -82,9 +83,9 @@ def test_the_states_of_a_sentence_are_those_at_its_words_in_the_passage(together
     one = task.join(list(map(task.example, sentences)))
     other = task.join([task.example(Sentence(["afield"]))])
     found = task.run(together.engine, task.collate([one, other]))["emissions"]
-    words = [word for sentence in sentences for word in (*sentence.words, BREAK)][:-1]
+    words = [word for sentence in sentences if sentence.words for word in (*sentence.words, BREAK)][:-1]
     whole = task.run(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
-    for i, (start, size) in enumerate(((0, 2), (3, 0), (4, 3), (8, 1))):
+    for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty one has no mark
         np.testing.assert_allclose(found[:size, i], whole[start : start + size, 0], atol=1e-5)
     alone = task.run(together.engine, task.collate([other]))["emissions"]
     np.testing.assert_allclose(found[:1, 4], alone[:1, 0], atol=1e-5)
@@ -104,6 +105,92 @@ def test_evaluating_tagging_and_tagging_a_slow_pipe_agree(folder: Path, run: Run
             process.stdin.write(text[start : start + 97])
             process.stdin.flush()
         assert process.communicate(timeout=20)[0].splitlines() == tagged
+
+
+def test_blank_records_and_bad_lines_between_sentences(folder: Path, run: Run) -> None:
+    lines = ["-DOCSTART- O\n\n", *(f"{word} {tag}\n" for word, tag in documents(1, 5)[0][0]), "\n"]
+    sentence = "".join(f"{word} {tag}\n" for word, tag in documents(1, 5)[0][1]) + "\n"
+    plain = run("tag", "--from", "conll", "-m", folder / "together", input="".join(lines) + sentence).out
+    more = run("tag", "--from", "conll", "-m", folder / "together", input="".join(lines) + "\n\n" + sentence)
+    assert more.out.replace("\n\n\n\n", "\n\n") == plain
+    many = run("tag", "--from", "conll", "-m", folder / "together", input="\n" * 5000 + sentence)
+    assert many.out.startswith("\n" * 5000 + "then ADV ADV\n")
+    row = "1\tbak" + "\t_" * 8 + "\n\n"
+    bad = run("tag", "--from", "conllu", "-m", folder / "together", "--to", "tokens",
+              input=row + row + "x\n\n")
+    assert bad.code == 3
+    assert len(bad.out.splitlines()) == 2
+    assert "<stdin>:5: want 10 columns" in bad.err
+
+
+def test_passages_that_are_whole_do_not_wait_for_the_next(folder: Path) -> None:
+    first, second = (columns([document]) for document in documents(2, 3))
+    with live("tag", "--from", "conll", "-m", str(folder / "together")) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        sentence = second.split("\n\n")[1]
+        process.stdin.write(f"{first}-DOCSTART- O\n\n{sentence}\n\n")
+        process.stdin.flush()
+        for line in first.splitlines():
+            assert process.stdout.readline().startswith(line)
+
+
+@pytest.mark.parametrize("command", ["states", "clusters", "gradients"])
+def test_a_look_inside(command: str, folder: Path, run: Run) -> None:
+    out = ["-o", folder / f"{command}.svg"]
+    ran = run("inspect", command, folder / "dev.conll", "-m", folder / "together", *out)
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_a_file_begins_a_document_the_same_one_once_more_too(folder: Path, run: Run) -> None:
+    (folder / "x.conll").write_text(tiny.conll(documents(1, 6)[0][1:]), "utf-8")
+    once = run("tag", folder / "x.conll", "-m", folder / "together").out
+    assert run("tag", folder / "x.conll", folder / "x.conll", "-m", folder / "together").out == 2 * once
+
+
+def test_the_first_window_looks_words_up_too(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    run = together.engine.run
+
+    def watched(arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
+        if outputs is None:
+            given.append("known_vectors" in arrays)
+        return run(arrays, outputs)
+
+    monkeypatch.setattr(together.engine, "run", watched)
+    list(together.tag([Sentence([word], document="d") for word in ("never", "seen")]))
+    assert given == [True]
+
+
+def test_settings_that_go_with_passages(folder: Path, tmp_path: Path) -> None:
+    """Several columns, weights for labels, raw text, and a row in pieces."""
+    made = [[[(word, f"{tag}\tX{tag}") for word, tag in sentence] for sentence in document]
+            for document in documents(60, 0)]
+    texts = (tiny.conll(document).replace(" ", "\t") for document in made)
+    (tmp_path / "t.conll").write_text("".join("-DOCSTART-\tO\tO\n\n" + text for text in texts), "utf-8")
+    (tmp_path / "raw.txt").write_text("then bak wins\n" * 20)
+    report = tiny.train("tag", tmp_path / "m", [tmp_path / "t.conll"], epochs=6, column="2,3", passage=WORDS,
+                        class_weights="balanced", neighbours=0.1, raw=str(tmp_path / "raw.txt"))
+    assert report["records"] % 4 == 0  # whole documents
+    assert report["accuracy"] > 0.8
+    assert report["columns"]["3"]["accuracy"] > 0.8
+
+
+def test_a_passage_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = together.require(TagTask)
+    sentences = [Sentence([word for word, _ in made]) for document in documents(9, 4) for made in document]
+    arrays = task.collate([task.join(list(map(task.example, sentences)))])
+    whole = task.run(together.engine, arrays)["emissions"]
+    monkeypatch.setattr(tagging, "PIECE", 20)
+    monkeypatch.setattr(tagging, "CONTEXT", 200)
+    np.testing.assert_allclose(task.run(together.engine, arrays)["emissions"], whole, atol=1e-3)
+
+
+def test_formats_without_documents_are_refused(folder: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"tokens": ["a"], "tags": ["X"]}\n' * 5)
+    ran = run("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--passage", "50")
+    assert ran.code == 2
+    assert "--passage: goes with files in conll or conllu, found jsonl; leave it out" in ran.err
 
 
 def test_lines_of_text_are_answered_one_by_one(folder: Path) -> None:
@@ -126,14 +213,14 @@ def test_where_documents_begin(tmp_path: Path) -> None:
         (tmp_path / "f").write_text(text, "utf-8")
         with open_lines(str(tmp_path / "f")) as lines:
             found = read_sentences(lines, format=format, split=split_words)
-            places = [sentence.document for sentence in found]
-        letters = dict(zip(dict.fromkeys(filter(None, places)), "ABC", strict=False))
-        assert "".join(letters[place] for place in places if place) == want
+            seen = [sentence.document for sentence in found]
+        letters = dict(zip(dict.fromkeys(filter(None, seen)), "ABC", strict=False))
+        assert "".join(letters[document] for document in seen if document) == want
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "a", "b"]))), st.integers(1, 15))
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b"]))), st.integers(1, 15))
 def test_passages_are_the_longest_that_documents_and_their_length_allow(
-    made: list[tuple[int, str]], words: int
+    made: list[tuple[int, str | None]], words: int
 ) -> None:
     sentences = [Sentence(["w"] * size, document=document) for size, document in made]
     found = list(passages(sentences, words))
@@ -144,7 +231,8 @@ def test_passages_are_the_longest_that_documents_and_their_length_allow(
         assert len(passage) == 1 or (passage[0].document and size <= words)
     for one, other, size in zip(found, found[1:], sizes, strict=False):
         first = other[0]
-        assert (not first.document or first.document != one[-1].document or size + len(first.words) > words)
+        assert (not first.document or first.document != one[-1].document or size + len(first.words) > words
+                or len(one) == words)
     assert list(passages(sentences, 0)) == [[sentence] for sentence in sentences]
 
 
@@ -161,7 +249,7 @@ def test_sentences_before_a_bad_one_are_given() -> None:
 
 def test_those_kept_for_development_are_read_with_the_same_ones(folder: Path) -> None:
     settings = TagSettings(passage=WORDS, dev_fraction=0.3)
-    sentences = [replace(sentence, place=str(i)) for i, sentence in enumerate(read(folder / "dev.conll"))]
+    sentences = read(folder / "dev.conll")
     before = [[s.words for s in passage] for passage in passages(sentences, WORDS)]
     parts = split(sentences, settings, ordered=False)
     after = [[s.words for s in passage] for part in parts for passage in passages(part, WORDS)]

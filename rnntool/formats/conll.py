@@ -60,12 +60,12 @@ def read(
     """
     places = [(column, _index(column)) for column in columns]
     block = _Block()
-    document = f"{lines.name}:1"
+    document = object()
     for line in lines:
         if line.startswith(_DOCSTART):
             if not block.rows:
                 block.before.append(line)
-                document = lines.place()
+                document = object()
                 continue
             lines.back(line)  # it is of what follows, which `whole` is to see from its beginning
         elif not is_blank(line):
@@ -86,11 +86,12 @@ def read(
 
 def _sentence(
     block: _Block, lines: Lines, places: Sequence[tuple[str | None, int | None]], need_tags: bool,
-    document: str,
+    document: object,
 ) -> Sentence:
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
-        return Sentence([], [], source=block, place=f"{name}:{start}", document=document)
+        return Sentence([], [], source=block, place=f"{name}:{start}", more=[[] for _ in places[1:]],
+                        document=document)
     block.separator = block.separator or _separator(rows)
     if block.separator == "\t":
         cells = [chomp(row).split("\t") for row in rows]

@@ -56,7 +56,7 @@ def read(
     """
     places = _places(columns)
     block: list[str] = []
-    document = f"{lines.name}:1"
+    document = object()
     for line in lines:
         if is_blank(line):
             start = lines.number - len(block)
@@ -65,7 +65,7 @@ def read(
         else:
             block.append(line)
             if line[0] == "#" and _NEWDOC.match(line):
-                document = lines.place()
+                document = object()
     if block:
         start = lines.number - len(block) + 1
         yield _sentence(block, "", lines.name, start, places, need_tags, document)
@@ -73,7 +73,7 @@ def read(
 
 def _sentence(
     lines: list[str], after: str, name: str, start: int, places: Sequence[_Place], need_tags: bool,
-    document: str,
+    document: object,
 ) -> Sentence:
     words: list[str] = []
     tags: list[list[str]] = [[] for _ in places]

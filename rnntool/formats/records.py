@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 _BREAKS = str.maketrans("\t\r\n", "   ")
@@ -65,8 +65,8 @@ class Sentence:
 
     Where several columns were asked for, `tags` is the first and `more` has the others, each one tag a word.
     `offsets` are (start, end) characters into `text`, one a word. `source` is private to the format that read
-    the record: what it needs to write it back byte for byte. `document` is the place where the sentence's
-    document begins; empty where a format has none.
+    the record: what it needs to write it back byte for byte. Sentences of one document have the same
+    `document`, whatever it is; None where a format has no documents.
     """
 
     words: list[str]
@@ -76,7 +76,7 @@ class Sentence:
     source: Any = None
     place: str = ""
     more: Sequence[list[str]] = ()
-    document: str = ""
+    document: object = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

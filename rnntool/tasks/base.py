@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
@@ -20,12 +20,18 @@ from rnntool.streams import Lines
 from rnntool.tokenize import Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
+Ready = Callable[[], bool]  # whether another record can be had without waiting
 IGNORE = -1  # target of a padded position
 
 Record = TypeVar("Record")
 Example = TypeVar("Example")
 Result = TypeVar("Result")
 Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def always() -> bool:
+    """Records that are all there."""
+    return True
 
 
 class Engine(Protocol):
@@ -204,9 +210,16 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         """
         return None
 
-    def passages(self, records: Iterable[Record]) -> Iterator[list[Record]]:
-        """Records in order, those together that the network reads as one: each by itself, or several."""
+    def passages(self, records: Iterable[Record], ready: Ready = always) -> Iterator[list[Record]]:
+        """Records in order, those together that the network reads as one: each by itself, or several.
+
+        A task that has to look ahead gives an empty list where `ready` says that it would have to wait.
+        """
         return ([record] for record in records)
+
+    def records(self, example: Example) -> int:
+        """How many records an example is made of."""
+        return 1
 
     def join(self, examples: Sequence[Example]) -> Example:
         """One example of those of a passage's records."""

@@ -24,7 +24,9 @@ from rnntool.tasks.base import (
     Engine,
     Evaluation,
     Mistake,
+    Ready,
     Task,
+    always,
     by_length,
     excerpt,
     pad,
@@ -140,19 +142,21 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         spelled = self.context.example(record.words) if self.context else None
         return TagExample(self.features.rows(record.words), tags, spelled)
 
-    def passages(self, records: Iterable[Sentence]) -> Iterator[list[Sentence]]:
-        return passages(records, self.settings.passage)
+    def passages(self, records: Iterable[Sentence], ready: Ready = always) -> Iterator[list[Sentence]]:
+        return passages(records, self.settings.passage, ready)
+
+    def records(self, example: TagExample) -> int:
+        return max(1, len(example.sizes))
 
     def join(self, examples: Sequence[TagExample]) -> TagExample:
         if not self.settings.passage:
             return super().join(examples)
-        rows = [examples[0].rows]
-        for example in examples[1:]:
-            rows += self.features.rows([BREAK]), example.rows
+        mark = self.features.rows([BREAK])
+        rows = [part for example in examples if len(example.rows) for part in (mark, example.rows)][1:]
         tags = [example.tags for example in examples if example.tags is not None]
         joined = [np.concatenate(column) for column in zip(*tags, strict=True)] if tags else None
         sizes = tuple(len(example.rows) for example in examples)
-        return TagExample(np.concatenate(rows), joined, sizes=sizes)
+        return TagExample(np.concatenate(rows or [mark[:0]]), joined, sizes=sizes)
 
     def unlabelled(self, records: Iterable[Sentence]) -> list[TagExample]:
         """What is learned from sentences whose tags, if any, don't count: pieces, as a line may be long."""
@@ -198,7 +202,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         if self.context:
             arrays |= self.context.collate([example.spelled for example in examples if example.spelled])
         if self.settings.passage:
-            arrays["sentences"] = _places([example.sizes for example in examples])
+            arrays["sentences"] = _where([example.sizes or (len(example.rows),) for example in examples])
         tags = [tags for example in examples for tags in _tags_by_sentence(example)]
         if tags:
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
@@ -322,7 +326,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         """Batches of like length: the places of their records, these, and what the network gives for them."""
         together = list(self.passages(records))
         ends = np.cumsum([len(passage) for passage in together])
-        lengths = [sum(len(sentence.words) + 1 for sentence in passage) - 1 for passage in together]
+        lengths = [_starts([len(sentence.words) for sentence in passage])[-1] for passage in together]
         for batch in by_length(lengths, self.budget):
             places = [i for k in batch for i in range(ends[k] - len(together[k]), ends[k])]
             examples = [self.join(list(map(self.example, together[k]))) for k in batch]
@@ -341,22 +345,32 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
 
 
-def passages(sentences: Iterable[Sentence], words: int) -> Iterator[list[Sentence]]:
+def passages(
+    sentences: Iterable[Sentence], words: int, ready: Ready = always
+) -> Iterator[list[Sentence]]:
     """Sentences of one document together, as many as have that many `words`; or one, which may have more.
 
-    Those of formats that have no documents are alone, and never waited with for the next one. What came
-    before a bad sentence is given before its error is raised.
+    Those of formats that have no documents are alone, and never waited with for the next one. Before the next
+    one would be waited for, as `ready` tells, an empty list is given. What came before a bad sentence is
+    given before its error is raised.
     """
     passage: list[Sentence] = []
     size = 0
+    source = iter(sentences)
     try:
-        for sentence in sentences:
+        while True:
+            if passage and not ready():
+                yield []
+            sentence = next(source, None)
+            if sentence is None:
+                break
             size += len(sentence.words)
-            if passage and (size > words or sentence.document != passage[0].document):
+            full = size > words or len(passage) >= words  # sentences without words count, too
+            if passage and (full or sentence.document != passage[0].document):
                 yield passage
                 passage, size = [], len(sentence.words)
             passage.append(sentence)
-            if not (words and sentence.document):
+            if not words or sentence.document is None:
                 yield passage
                 passage, size = [], 0
     except RnntoolError:
@@ -367,17 +381,27 @@ def passages(sentences: Iterable[Sentence], words: int) -> Iterator[list[Sentenc
         yield passage
 
 
-def _places(passages: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
-    """Where the words of each sentence are in a batch of passages, given by the sentences' sizes.
+def _starts(sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Where the sentences of a passage begin, given their sizes, and behind these where its last one ends.
+
+    A BREAK stands between any two, but for those without words.
+    """
+    steps = np.array([size + 1 if size else 0 for size in sizes])
+    ends = np.cumsum(steps)
+    return np.append(ends - steps, max(0, ends[-1] - 1))
+
+
+def _where(passages: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Where the words of all sentences of a batch are, given the sizes of those of each passage.
 
     Steps and rows, (2, T', N); behind the end of a sentence they are those of anything.
     """
-    sizes = [np.array(each) for each in passages]
-    starts = np.concatenate([np.cumsum(each + 1) - each - 1 for each in sizes])  # (N,)
-    rows = np.repeat(np.arange(len(sizes)), list(map(len, sizes)))
-    steps = starts + np.arange(max(1, np.concatenate(sizes).max()))[:, None]  # (T', N)
-    last = max(each.sum() + len(each) - 1 for each in sizes) - 1  # of the longest row
-    return np.stack([steps.clip(max=max(0, last)), np.broadcast_to(rows, steps.shape)])
+    starts = [_starts(sizes) for sizes in passages]
+    rows = np.repeat(np.arange(len(passages)), list(map(len, passages)))  # (N,)
+    longest = max(1, *map(max, passages))
+    steps = np.concatenate([each[:-1] for each in starts]) + np.arange(longest)[:, None]  # (T', N)
+    last = max(0, max(each[-1] for each in starts) - 1)  # of the longest row
+    return np.stack([steps.clip(max=last), np.broadcast_to(rows, steps.shape)])
 
 
 def _tags_by_sentence(example: TagExample) -> list[list[NDArray[np.int32]]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rnntool import __version__, memory, modeldir
-from rnntool.config import ClassifySettings, LMSettings, Settings, TagSettings, WordSettings, cores
+from rnntool.config import ClassifySettings, LMSettings, Settings, WordSettings, cores
 from rnntool.console import Stage
 from rnntool.engines.torch import pick_device
 from rnntool.errors import DataError, UsageError
@@ -195,6 +195,6 @@ def _batches(task: AnyTask, examples: Sequence[Any], settings: Settings) -> Batc
         return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)
     copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
     size = settings.batch_size
-    if isinstance(settings, TagSettings) and settings.passage:  # as many passages as have that many sentences
-        size = max(1, round(size * len(examples) / sum(len(example.sizes) for example in examples)))
+    if not isinstance(examples, Rows):  # as many examples as are made of that many records
+        size = max(1, round(size * len(examples) / sum(map(task.records, examples))))
     return Shuffled(task, examples, batch_size=size, seed=settings.seed, copies=copies)

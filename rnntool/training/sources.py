@@ -34,7 +34,7 @@ from rnntool.training.vectors import place_vectors
 
 WANTED = {"lm": "text", "classify": "labelled texts", "tag": "tagged sentences"}
 # settings that only some formats read, as they are where nobody chose
-USUAL = {"text_column": None, "label_column": None, "unit": "line"}
+USUAL = {"text_column": None, "label_column": None, "unit": "line", "passage": 0}
 
 
 @dataclass(kw_only=True)
@@ -181,8 +181,8 @@ def _drawn(count: int, settings: Settings) -> NDArray[np.bool_]:
 
 def _apart(sentences: Sequence[Sentence], words: int) -> list[list[Sentence]]:
     """Passages, each a document of its own from here on: those beside it may be gone."""
-    return [[replace(sentence, document=passage[0].place) for sentence in passage]
-            for passage in passages(sentences, words)]
+    together = ((object(), passage) for passage in passages(sentences, words))
+    return [[replace(sentence, document=document) for sentence in passage] for document, passage in together]
 
 
 def _give_back(together: Sequence[Sequence[Any]], held: NDArray[np.bool_]) -> None:
@@ -210,8 +210,11 @@ def _fingerprint(records: Sequence[Any]) -> str:
     if isinstance(records, Texts):
         return records.digest().hex()
     names = ("text", "labels", "words", "tags", "more")
-    return _digest(repr([getattr(record, name, None) for name in names]).encode("utf-8", "surrogatepass")
-                   for record in records)
+    documents = [getattr(record, "document", None) for record in records]
+    begins = (one != other for one, other in zip(documents, [None, *documents], strict=False))
+    contents = ([begin, *(getattr(record, name, None) for name in names)]
+                for begin, record in zip(begins, records, strict=True))
+    return _digest(repr(content).encode("utf-8", "surrogatepass") for content in contents)
 
 
 def _digest(parts: Iterable[Any]) -> str:
