@@ -20,6 +20,7 @@ from rnntool.errors import ModelError, RnntoolError
 FORMAT = 1  # of the folder; raised when an older rnntool could not read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
+JOB = "job.json"  # in RESUME: what is trained
 OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
              "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 # what the graph of each task gives out
@@ -70,6 +71,14 @@ def known() -> Iterator[Path]:
                 yield config.parent
 
 
+def _task_begun(folder: Path) -> str:
+    """The task of a training that has not ended; an ellipsis where that can't be told."""
+    try:
+        return str(json.loads((folder / RESUME / JOB).read_text("utf-8"))["task"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "…"
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The checked `config.json` of a model folder; `ModelError` says what is wrong with it."""
     path = folder / CONFIG
@@ -77,7 +86,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if (folder / RESUME).is_dir():
-            raise ModelError(f"{folder}: its training has not ended; go on with rnntool train … "
+            task = _task_begun(folder)
+            raise ModelError(f"{folder}: its training has not ended; go on with rnntool train {task} "
                              f"-o {folder} --resume") from None
         raise ModelError(f"{folder}: is no model folder (it has no {CONFIG}); give one that `rnntool train` "
                          "wrote") from None

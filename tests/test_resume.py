@@ -178,7 +178,7 @@ def test_an_interrupted_training_is_no_model_yet(data: Callable[[str], Path], tm
     with pytest.raises(Interrupted):
         tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
     assert [path.name for path in out.iterdir()] == ["resume"]
-    remedy = r"its training has not ended; go on with rnntool train … -o .*out --resume"
+    remedy = r"its training has not ended; go on with rnntool train tag -o .*out --resume"
     with pytest.raises(ModelError, match=remedy):
         modeldir.read_config(out)
     remedy = "--resume goes on with a training that was stopped, --force replaces it"

@@ -32,7 +32,7 @@ from rnntool.training.optim import Frozen
 from rnntool.training.sources import Sources
 from rnntool.training.transfer import Carried
 
-JOB, TASK = "job.json", "task"
+TASK = "task"
 
 
 def train(
@@ -58,7 +58,7 @@ def train(
     resume = out / modeldir.RESUME
     before = None  # what the content was, of a training that is resumed
     if job is None:
-        job, before = Job.load(resume / JOB)
+        job, before = Job.load(resume / modeldir.JOB)
         if job.task != task:
             raise UsageError(f"{out}: its training is of the task {job.task}; give rnntool train {job.task}")
     else:
@@ -106,7 +106,7 @@ def train(
         modeldir.remove(resume)
         with modeldir.staged(resume) as stage:
             save_task(learner, stage / TASK)
-            job.save(stage / JOB, found)
+            job.save(stage / modeldir.JOB, found)
     else:
         trainer.resume()
     progress = trainer.run()
