@@ -415,10 +415,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "fast": {"epochs": 5, "consistency": 0.0},
     },
     "tag": {
-        "fast": {"epochs": 9, "word_dropout": 0.1},
-        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1},
+        "fast": {"epochs": 9, "word_dropout": 0.1, "passage": 100},
+        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1, "passage": 100},
         "best": {"hidden": 400, "embed": 300, "dropout": 0.6, "affix_embed": 200, "char_hidden": 256,
-                 "word_dropout": 0.25, "epochs": 32},
+                 "word_dropout": 0.25, "passage": 100, "epochs": 32},
     },
 }
 

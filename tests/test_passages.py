@@ -186,11 +186,17 @@ def test_a_passage_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(task.run(together.engine, arrays)["emissions"], whole, atol=1e-3)
 
 
-def test_formats_without_documents_are_refused(folder: Path, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"tokens": ["a"], "tags": ["X"]}\n' * 5)
-    ran = run("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--passage", "50")
-    assert ran.code == 2
-    assert "--passage: goes with files in conll or conllu, found jsonl; leave it out" in ran.err
+def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["X", "Y"]}\n' * 9)
+    ran = run("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", "--epochs", "1")
+    assert ran.code == 0
+    assert "--passage: has no effect, as no training file has documents" in ran.err
+    with live("tag", "--from", "conll", "-m", str(tmp_path / "m")) as process:  # no network for passages
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("a\n\nb")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith("a\t")
 
 
 def test_lines_of_text_are_answered_one_by_one(folder: Path) -> None:

@@ -17,7 +17,7 @@ from rnntool.tasks.base import AnyTask
 Say = Callable[[str], None]  # takes a sentence
 TABLES = ("tsv", "csv", "jsonl")
 # settings that only some formats read
-READ_BY = {"text_column": TABLES, "label_column": TABLES, "unit": ("text",), "passage": ("conll", "conllu")}
+READ_BY = {"text_column": TABLES, "label_column": TABLES, "unit": ("text",)}
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
+        # a network that never met a BREAK, having learned from no documents, reads each sentence alone
+        self.passage = settings.passage if self.tokenizer.lookup([BREAK]) != [UNK] else 0
         self.criterion = self.columns[0].criterion
 
     @property
@@ -99,8 +101,8 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         if not counts:
             raise DataError("training data: want tagged sentences, found none; give files that have some")
         counts.update(word for sentence in raw for word in sentence.words)
-        if settings.passage:
-            counts[BREAK] += len(records)
+        if settings.passage and not settings.features:
+            counts[BREAK] += sum(record.document is not None for record in records)
         names = split_columns(settings.column)
         columns = [
             TagColumn.learn(sequences, f" in column {name}" if name else "")
@@ -143,13 +145,13 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return TagExample(self.features.rows(record.words), tags, spelled)
 
     def passages(self, records: Iterable[Sentence], ready: Ready = always) -> Iterator[list[Sentence]]:
-        return passages(records, self.settings.passage, ready)
+        return passages(records, self.passage, ready)
 
     def records(self, example: TagExample) -> int:
         return max(1, len(example.sizes))
 
     def join(self, examples: Sequence[TagExample]) -> TagExample:
-        if not self.settings.passage:
+        if not self.passage:
             return super().join(examples)
         mark = self.features.rows([BREAK])
         rows = [part for example in examples if len(example.rows) for part in (mark, example.rows)][1:]
@@ -201,7 +203,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         arrays = self.features.collate([example.rows for example in examples])
         if self.context:
             arrays |= self.context.collate([example.spelled for example in examples if example.spelled])
-        if self.settings.passage:
+        if self.passage:
             arrays["sentences"] = _where([example.sizes or (len(example.rows),) for example in examples])
         tags = [tags for example in examples for tags in _tags_by_sentence(example)]
         if tags:

@@ -73,7 +73,7 @@ def train(
     found = sources.fingerprints()
     if before is None:
         learner = sources.learn(kind, settings, watch=watch)
-        _tell_labels(learner, sources.dev, tell)
+        _tell_learned(learner, sources.dev, tell)
     else:
         job.check(before, found)
         learner = load_task(kind, resume / TASK, settings)
@@ -162,9 +162,11 @@ def _key(task: LMTask, records: Texts) -> str:
     return digest.hexdigest()
 
 
-def _tell_labels(task: AnyTask, dev: Sequence[Any], tell: Say) -> None:
-    """Tell in which scheme spans are, and which labels the development data alone has."""
+def _tell_learned(task: AnyTask, dev: Sequence[Any], tell: Say) -> None:
+    """Tell in which scheme spans are, which labels the development data alone has, and what has no effect."""
     if isinstance(task, TagTask):
+        if task.settings.passage and not (task.passage or task.settings.features):
+            tell("--passage: has no effect, as no training file has documents; see --from conll and conllu")
         for name, column in zip(split_columns(task.settings.column), task.columns, strict=True):
             if column.scheme:
                 place = f" in column {name}" if name else ""

@@ -34,7 +34,7 @@ from rnntool.training.vectors import place_vectors
 
 WANTED = {"lm": "text", "classify": "labelled texts", "tag": "tagged sentences"}
 # settings that only some formats read, as they are where nobody chose
-USUAL = {"text_column": None, "label_column": None, "unit": "line", "passage": 0}
+USUAL = {"text_column": None, "label_column": None, "unit": "line"}
 
 
 @dataclass(kw_only=True)
@@ -182,7 +182,8 @@ def _drawn(count: int, settings: Settings) -> NDArray[np.bool_]:
 def _apart(sentences: Sequence[Sentence], words: int) -> list[list[Sentence]]:
     """Passages, each a document of its own from here on: those beside it may be gone."""
     together = ((object(), passage) for passage in passages(sentences, words))
-    return [[replace(sentence, document=document) for sentence in passage] for document, passage in together]
+    return [[sentence if sentence.document is None else replace(sentence, document=own)
+             for sentence in passage] for own, passage in together]
 
 
 def _give_back(together: Sequence[Sequence[Any]], held: NDArray[np.bool_]) -> None:
