@@ -23,7 +23,7 @@ from rnntool.streams import open_lines
 from rnntool.tasks import TagTask
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.base import Arrays
-from rnntool.tasks.tag import BREAK, passages
+from rnntool.tasks.passages import BREAK, passages
 from rnntool.tokenize import split_words
 from rnntool.training.sources import split
 

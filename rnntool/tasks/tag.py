@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rnntool import chains, metrics, tokenize
 from rnntool.calibration import Calibration
 from rnntool.config import TagSettings
-from rnntool.errors import DataError, RnntoolError
+from rnntool.errors import DataError
 from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
 from rnntool.labels import Labels, load_labels, save_labels
 from rnntool.streams import Lines
@@ -33,13 +33,13 @@ from rnntool.tasks.base import (
 )
 from rnntool.tasks.columns import JUDGED_SCHEME, WORDS, Chain, Judged, ScoredBatch, TagColumn
 from rnntool.tasks.context import CharacterText, Spelled
+from rnntool.tasks.passages import BREAK, passages, starts, where
 from rnntool.tasks.words import WordFeatures, spelled
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 
 PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
 CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
 RAW_PIECE = 128  # words of raw text that are learned at once, where a line has more
-BREAK = "\n"  # what is read between the sentences of a passage, as if it were a word
 
 
 @dataclass(slots=True)
@@ -204,7 +204,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         if self.context:
             arrays |= self.context.collate([example.spelled for example in examples if example.spelled])
         if self.passage:
-            arrays["sentences"] = _where([example.sizes or (len(example.rows),) for example in examples])
+            arrays["sentences"] = where([example.sizes or (len(example.rows),) for example in examples])
         tags = [tags for example in examples for tags in _tags_by_sentence(example)]
         if tags:
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
@@ -328,7 +328,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         """Batches of like length: the places of their records, these, and what the network gives for them."""
         together = list(self.passages(records))
         ends = np.cumsum([len(passage) for passage in together])
-        lengths = [_starts([len(sentence.words) for sentence in passage])[-1] for passage in together]
+        lengths = [starts([len(sentence.words) for sentence in passage])[-1] for passage in together]
         for batch in by_length(lengths, self.budget):
             places = [i for k in batch for i in range(ends[k] - len(together[k]), ends[k])]
             examples = [self.join(list(map(self.example, together[k]))) for k in batch]
@@ -345,65 +345,6 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
-
-
-def passages(
-    sentences: Iterable[Sentence], words: int, ready: Ready = always
-) -> Iterator[list[Sentence]]:
-    """Sentences of one document together, as many as have that many `words`; or one, which may have more.
-
-    Those of formats that have no documents are alone, and never waited with for the next one. Before the next
-    one would be waited for, as `ready` tells, an empty list is given. What came before a bad sentence is
-    given before its error is raised.
-    """
-    passage: list[Sentence] = []
-    size = 0
-    source = iter(sentences)
-    try:
-        while True:
-            if passage and not ready():
-                yield []
-            sentence = next(source, None)
-            if sentence is None:
-                break
-            size += len(sentence.words)
-            full = size > words or len(passage) >= words  # sentences without words count, too
-            if passage and (full or sentence.document != passage[0].document):
-                yield passage
-                passage, size = [], len(sentence.words)
-            passage.append(sentence)
-            if not words or sentence.document is None:
-                yield passage
-                passage, size = [], 0
-    except RnntoolError:
-        if passage:
-            yield passage
-        raise
-    if passage:
-        yield passage
-
-
-def _starts(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Where the sentences of a passage begin, given their sizes, and behind these where its last one ends.
-
-    A BREAK stands between any two, but for those without words.
-    """
-    steps = np.array([size + 1 if size else 0 for size in sizes])
-    ends = np.cumsum(steps)
-    return np.append(ends - steps, max(0, ends[-1] - 1))
-
-
-def _where(passages: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Where the words of all sentences of a batch are, given the sizes of those of each passage.
-
-    Steps and rows, (2, T', N); behind the end of a sentence they are those of anything.
-    """
-    starts = [_starts(sizes) for sizes in passages]
-    rows = np.repeat(np.arange(len(passages)), list(map(len, passages)))  # (N,)
-    longest = max(1, *map(max, passages))
-    steps = np.concatenate([each[:-1] for each in starts]) + np.arange(longest)[:, None]  # (T', N)
-    last = max(0, max(each[-1] for each in starts) - 1)  # of the longest row
-    return np.stack([steps.clip(max=last), np.broadcast_to(rows, steps.shape)])
 
 
 def _tags_by_sentence(example: TagExample) -> list[list[NDArray[np.int32]]]:

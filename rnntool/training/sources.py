@@ -24,8 +24,8 @@ from rnntool.models.network import Network
 from rnntool.store import Texts
 from rnntool.streams import called
 from rnntool.tasks import TASKS, AnyTask, LMTask
+from rnntool.tasks.passages import passages
 from rnntool.tasks.reading import Inputs, Say, check_formats
-from rnntool.tasks.tag import passages
 from rnntool.training.context import place_context
 from rnntool.training.job import Job
 from rnntool.training.origin import Origin
