@@ -7,6 +7,7 @@ model are all made from these dataclasses. Knows nothing of how a setting is use
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import tomllib
@@ -75,10 +76,17 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def thread_count(asked: int) -> int:
+    """How many threads to take: those that were asked for, no more than there are cores, or 0 for all."""
+    if asked < 0:
+        raise UsageError(f"--threads: want 0 or more, found {asked}")
+    return min(asked or cores(), cores())
+
+
 def duration_s(text: str) -> float:
     """Seconds in a duration such as `90`, `90s`, `10m`, `1.5h`; `UsageError` for anything else."""
     match = _DURATION.fullmatch(text.strip())
-    if not match:
+    if not match or not float(match[1]):
         raise UsageError(f"--max-time: want a duration such as 90s, 10m or 1.5h, found {text!r}")
     return float(match[1]) * _UNIT_S[match[2]]
 
@@ -514,7 +522,7 @@ def _without_none(hint: Any) -> type:
 
 def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read ({error.strerror}); give --config a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -559,7 +567,8 @@ def _check(field: dataclasses.Field[Any], want: type, value: Any) -> Any:
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise UsageError(f"{flag(field.name)}: want one of {', '.join(choices)}, found {value!r}")
-    if (low is not None and value < low) or (high is not None and value > high) or value != value:
+    beyond = isinstance(value, float) and not math.isfinite(value)
+    if (low is not None and value < low) or (high is not None and value > high) or beyond:
         span = f"from {low} to {high}" if high is not None else f"of at least {low}"
         raise UsageError(f"{flag(field.name)}: want a number {span}, found {value}")
     return value

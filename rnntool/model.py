@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rnntool import config, modeldir
-from rnntool.config import cores
+from rnntool.config import thread_count
 from rnntool.errors import ModelError, UsageError
 from rnntool.formats import Pair, Sentence, Tagged, Text, Weighed
 from rnntool.labels import SCHEMES
@@ -107,6 +107,9 @@ class Model(ModelFolder):
         task = self.require(TagTask)
         if scheme is not None and scheme not in SCHEMES:
             raise UsageError(f"scheme: want one of {', '.join(SCHEMES)}, found {scheme!r}")
+        if nbest < 0 or not 0 <= threshold <= 1:
+            raise UsageError("nbest and threshold: want a number of at least 0 and one from 0 to 1, found "
+                             f"{nbest} and {threshold}")
         decode = partial(task.decode, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
         return self.pipeline.run(records, decode, ready=ready, flush=flush)
 
@@ -234,6 +237,9 @@ class Model(ModelFolder):
         """
         if n < 1 or batch_size < 1:
             raise UsageError(f"n and batch_size: want numbers of at least 1, found {n} and {batch_size}")
+        if seed < 0 or stop == "":
+            raise UsageError("seed and stop: want a number of at least 0 and a text, found "
+                             f"{seed} and {stop!r}")
         from rnntool.decoding import Rules
         from rnntool.generation import BANNED, Writer
         from rnntool.sampling import Sampling
@@ -284,7 +290,7 @@ def load(
     task = found.task
     if isinstance(task, LMTask):
         task.tokenizer.threads = threads
-    workers = threads or cores()
+    workers = thread_count(threads)
     # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
     # model has large products to share among its threads.
     side_by_side &= task.name != "lm"

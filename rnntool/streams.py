@@ -37,7 +37,9 @@ _FOREIGN = {  # what files begin with that are no UTF-8, and what to do with the
     b"\x28\xb5\x2f\xfd": "it looks like zstd, unpack it first with zstd -dc",
     b"PK\x03\x04": "it looks like an archive or an office file, save it as text first",
 }  # fmt: skip
-_WIDE = 8  # zeros that make bytes UTF-16: fewer may be characters that somebody meant
+_TAR = b"ustar"  # at this place of an archive, all zeros and text before it
+_TAR_AT = 257
+_WIDE = 4  # zeros that make bytes UTF-16: fewer may be characters that somebody meant
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -164,6 +166,9 @@ class Lines:
         first = not self._taken
         if first:
             block = block.removeprefix(_BOM)
+        if first and block[_TAR_AT:].startswith(_TAR):
+            self._fail(f"{self.name}:1: want text, found an archive of files; unpack it first with tar -xf")
+            return
         if first and _wide(block):
             self._fail(f"{self.name}:1: want UTF-8, found 0x00 at byte {block.index(0) + 1}; it looks like "
                        "UTF-16, convert it first")

@@ -49,6 +49,20 @@ def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
     assert "| xpos accuracy | 1.0000 |" in (joint / "README.md").read_text("utf-8")
 
 
+def test_evaluate_knows_its_columns_by_their_names(joint: Path, models: Path, run: Run) -> None:
+    done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--column", "xpos")
+    failed(done, 2, "--column: want columns in the order of the model", "(upos,xpos,NER), found xpos")
+
+
+def test_evaluate_counts_tags_that_are_no_spans_as_wrong(ner: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plain.conll").write_text("Anna PER\nmet X\nBob B-PER\n. O\n\n" * 2)
+    report = json.loads(run("evaluate", tmp_path / "plain.conll", "-m", ner, "--json").out)
+    assert report["accuracy"] == 0.5
+    assert report["confusion"]["PER"]["PER"] == 4  # of the kind that they are
+    assert report["confusion"]["X"] == {"O": 2}
+    assert report["recall"] == 1.0
+
+
 def test_evaluate_for_people(tagger: Path, pos_file: Path, run: Run, tmp_path: Path) -> None:
     text = pos_file.read_text("utf-8")
     (tmp_path / "wrong.conllu").write_text(text.replace("\tVERB\t", "\tNOUN\t", 1))
@@ -183,6 +197,7 @@ def test_evaluate_gives_one_batch_all_threads(
         return load(*names, **options)
 
     monkeypatch.setattr(model, "load", noted)
+    monkeypatch.setattr("rnntool.config.cores", lambda: 3)
     assert invoke("evaluate", "-m", tagger, pos_file).code == 0
     assert asked[0]["side_by_side"] is False
     for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):

@@ -335,3 +335,34 @@ def test_a_column_named_twice(columns: str, pos_file: Path, run: Run) -> None:
     done = run("train", "tag", pos_file, "-o", "x", "--column", columns)
     assert done.code == 2
     assert "each once" in done.err
+
+
+def test_train_says_what_has_no_effect_or_looks_like_a_slip(train: Train, tmp_path: Path) -> None:
+    spans = [("Anna", "B-PER"), ("Berg", "I-PER"), ("in", "O"), ("Oslo", "B-LOC"), ("sings", "O")]
+    text = tiny.conll([spans] * 9)
+    (tmp_path / "slip.conll").write_text(text.replace("sings O", "sings 0", 1), "utf-8")
+    (tmp_path / "v.txt").write_text("xx 1 2\nyy 2 3\n")
+    done = train("tag", "slip.conll", "-o", "m", "--vectors", "v.txt", *small("tag"))
+    assert done.code == 0
+    assert "the tags are learned as plain ones and not as spans, because of '0'; correct that" in done.err
+    assert "0 of 9 embeddings start from one of 2 pretrained vectors of 2" in done.err
+
+
+@pytest.mark.parametrize("task", ["lm", "tag", "classify"])
+def test_train_refuses_weights_that_the_last_step_spoils(task: str, train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")
+    (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(8)), "utf-8")
+    (tmp_path / "in.txt").write_text("a line\n" * 8)
+    name = {"lm": "in.txt", "tag": "in.conll", "classify": "in.tsv"}[task]
+    options = small(task, lr=1e38, batch_size=99, dev_fraction=0, clip=0, ema=0)
+    failed(train(task, name, "-o", "m", "-q", *options), 1, "the weights became infinite at step 1; lower")
+    failed(train(task, name, "-o", "n", *small(task), "--lr", "inf"), 2, "--lr: want a number")
+
+
+def test_train_reads_settings_with_a_mark_and_refuses_no_time(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfhidden=5\r\n")
+    base = ["tag", "in.conll", "-o", "m", "-q"]
+    assert train(*base, "--config", "c.toml", *(o for o in small("tag") if "hidden" not in o)).code == 0
+    failed(train(*base, "--force", "--max-time", "0s"), 2, "--max-time: want a duration such as 90s")
+    failed(train("tag", "-o", "m", "--resume"), 4, "its training has ended; give --force")

@@ -108,3 +108,10 @@ def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err == ("rnntool: --neighbours: goes with --tokenizer word, found --tokenizer char; leave it "
                         "out\n")
+
+
+def test_threads_are_no_more_than_cores() -> None:
+    assert config.thread_count(0) == config.thread_count(99_999) == config.cores()
+    assert config.thread_count(1) == 1
+    with pytest.raises(UsageError, match="--threads: want 0 or more"):
+        config.thread_count(-1)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import Pair
 from rnntool.pipeline import AHEAD, WINDOW
 from rnntool.sampling import Sampling
@@ -46,6 +46,15 @@ def test_tag_spans_in_any_scheme(ner: Path) -> None:
     (iob1,) = loaded.tag(words, scheme="iob1")
     assert iob1.tags == ["I-PER", "O", "I-PER", "I-PER", "B-PER", "O", "I-LOC", "O"]
     assert iob1.entities() == [(0, 1, "PER"), (2, 4, "PER"), (4, 5, "PER"), (6, 7, "LOC")]
+
+
+def test_values_that_make_no_sense(ner: Path, writer: Path) -> None:
+    tagger, other = rnntool.load(ner, threads=1), rnntool.load(writer, threads=1)
+    for call in (lambda: tagger.tag(["a"], nbest=-1), lambda: tagger.tag(["a"], threshold=5.0),
+                 lambda: other.generate(stop=""), lambda: other.generate(seed=-1),
+                 lambda: iter([rnntool.load(ner, threads=-1)])):
+        with pytest.raises(RnntoolError, match="want"):
+            list(call())
 
 
 def test_classify(classifier: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -103,12 +104,20 @@ def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
 @pytest.mark.parametrize("errors", ["strict", "replace"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", [
-    "a line\r\nand a second\n", "одна строка\nи вторая\n" * 9,
+    "a line\r\nand a second\n", "A dog\n", "одна строка\nи вторая\n" * 9,
     "ઉદાહરણ એક વાક્ય\n" * 9,  # each of these letters has a byte 0x0a, which is no line end
 ])
 def test_utf_16_without_a_mark_is_called_by_its_name(text: str, encoding: str, errors: str) -> None:
     with pytest.raises(DataError, match=r"^x:1: want UTF-8, found 0x00 at byte \d+; it looks like UTF-16, c"):
         list(lines_of(text.encode(encoding), errors=errors))
+
+
+def test_an_archive_of_files_is_called_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a line\n")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.add(tmp_path / "a.txt", "a.txt")
+    with pytest.raises(DataError, match=":1: want text, found an archive of files; unpack it first with"):
+        list(lines_of((tmp_path / "a.tar").read_bytes()))
 
 
 def test_a_zero_byte_in_text_is_a_character() -> None:

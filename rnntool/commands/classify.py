@@ -9,6 +9,7 @@ from typing import Any
 from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
+from rnntool.errors import UsageError
 from rnntool.formats import Text, Weighed, explained_page, one_line
 from rnntool.streams import open_output
 from rnntool.tasks import ClassifyTask
@@ -24,6 +25,8 @@ def run(
     probs: bool, top: int | None, threshold: float | None, none_label: str, explain: bool, common: Common,
 ) -> None:
     """Classify files, one record out for each record in."""
+    if threshold is not None and threshold != threshold:
+        raise UsageError("--threshold: want a number from 0 to 1, found nan")
     classifier = models.load(model, device=common.device, threads=common.threads)
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings

@@ -112,6 +112,10 @@ def _columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]
         if len(split_columns(given["column"])) > tagged:
             raise UsageError(f"--column: want {tagged} at most, as many as the model {loaded.name} tags, "
                              f"found {given['column']!r}")
+        own, wanted = (split_columns(column) for column in (loaded.task.settings.column, given["column"]))
+        if any(name and name in own and own.index(name) != i for i, name in enumerate(wanted)):
+            raise UsageError(f"--column: want columns in the order of the model {loaded.name}, from the "
+                             f"first one on ({loaded.task.settings.column}), found {given['column']}")
     return given
 
 

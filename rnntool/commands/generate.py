@@ -51,6 +51,8 @@ def run(
                          "--top-k, --top-p, --min-p and --typical out")
     writer = models.load(model, device=common.device, threads=common.threads)
     task = writer.require(LMTask)
+    if seed is None and beam:
+        seed = 0  # a search draws nothing
     if seed is None:
         seed = secrets.randbelow(1 << 32)
         common.say(f"--seed {seed}")

@@ -136,6 +136,8 @@ def _pair_inputs(
         good, comma, bad = columns.partition(",")
         if not comma or not good or not bad:
             raise UsageError(f"--columns: want two names with a comma between, found {columns!r}")
+        if good == bad:
+            raise UsageError(f"--columns: want two columns, found one twice in {columns!r}")
         names = (good, bad)
     return Inputs(
         files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names, prefix=prefix),

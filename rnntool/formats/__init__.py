@@ -183,7 +183,8 @@ _BY_TASK = {
     "tag": (SENTENCE_FORMATS, "text"),
     "pairs": (PAIR_FORMATS, "tsv"),
 }
-_IOB = re.compile(r"O|[BIESLU]-\S+")
+_IOB = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # no I-95
+_DOCSTART = re.compile(r"-DOCSTART-[^a-z]*")  # with what stands in its columns
 
 
 def guess_format(path: str | Path, head: str, task: str) -> str:
@@ -227,25 +228,24 @@ def _look(head: str, formats: tuple[str, ...]) -> str | None:
         return "conll"
     for name, separator in (("tsv", "\t"), ("csv", ",")):
         header = [cell.strip('"') for cell in rows[0].split(separator)]
-        if name in formats and len(header) > 1 and {"text", "label"} & set(header):
+        names = all(cell and cell == cell.strip() for cell in header)  # a text has spaces behind its commas
+        if name in formats and len(header) > 1 and names and {"text", "label"} & set(header):
             return name
     return None
 
 
 def _has_columns(rows: list[str]) -> bool:
     """Whether the lines have as many columns each as CoNLL files have, and end in tags, not in words."""
-    if rows[0].startswith("-DOCSTART-"):
+    if _DOCSTART.fullmatch(rows[0]):
         return True
     separator = "\t" if "\t" in rows[0] else " "
-    cells = [
-        [cell for cell in row.split(separator) if cell] for row in rows if not row.startswith("-DOCSTART-")
-    ]
+    cells = [[cell for cell in row.split(separator) if cell] for row in rows if not _DOCSTART.fullmatch(row)]
     width = len(cells[0])
     if width < 2 or any(len(row) != width for row in cells):
         return False
     if separator == "\t":  # behind which a line of a table may have a sentence, but no tag is of two words
         return not any(" " in row[-1].strip(" ") for row in cells)
-    if all(_IOB.fullmatch(row[-1]) for row in cells):
+    if len(cells) > 1 and all(_IOB.fullmatch(row[-1]) for row in cells):  # one line may end in an E-mail
         return True
     # three lines or more, words in small letters, tags in capitals: nobody writes a text like that
     words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])

@@ -166,9 +166,23 @@ class TagColumn:
     def judge(self, written: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Judged:
         """Gold tags in any scheme beside a network's in IOB2, a list for each sentence."""
         scheme = self.found_scheme(written)
-        gold = [self.outer(self.inner(tags, scheme), JUDGED_SCHEME) for tags in written]
+        gold = [self._gold(tags, scheme) for tags in written]
         labels = self._gold_labels(written, scheme)
         return Judged(gold, predicted, scheme and JUDGED_SCHEME, labels, self.known_labels())
+
+    def _gold(self, tags: Sequence[str], scheme: str | None) -> list[str]:
+        """Gold tags as they are judged; those that the scheme can't read stay, as no network gives them."""
+        read = self.outer(self.inner(tags, scheme), JUDGED_SCHEME)
+        if scheme is None:
+            return read
+        return [tag if new == OUTSIDE else new for tag, new in zip(tags, read, strict=True)]
+
+    @property
+    def strays(self) -> list[str]:
+        """The few tags, learned as plain ones, that look like a slip among those of spans."""
+        names = self.labels.names
+        others = [name for name in names if name != OUTSIDE and name[1:2] != "-"]
+        return others if self.scheme is None and 0 < 2 * len(others) < len(names) and OUTSIDE in names else []
 
     def known_labels(self) -> tuple[str, ...]:
         """The labels that training saw; of spans those that they have."""

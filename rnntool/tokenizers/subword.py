@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
-from rnntool.config import cores
+from rnntool.config import thread_count
 from rnntool.errors import DataError, UsageError
 from rnntool.tokenizers.base import (
     BOS,
@@ -153,7 +153,7 @@ class SubwordTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         opened = [self._opened(text) for text in texts]
         plain = [text for text in opened if self.BAR not in text]
-        ids = iter(self._model.encode(plain, num_threads=self.threads or cores()))
+        ids = iter(self._model.encode(plain, num_threads=thread_count(self.threads)))
         return [self.encode(text) if self.BAR in seen else next(ids)
                 for text, seen in zip(texts, opened, strict=True)]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.adapting import Adapting, Cache, Dynamic
-from rnntool.config import cores
+from rnntool.config import thread_count
 from rnntool.engines.torch import pick_device, to_tensors
 from rnntool.errors import UsageError
 from rnntool.formats import Text
@@ -41,7 +41,7 @@ def perplexity(
     `ModelError` where the folder has none. `task` says whether the state is carried from record to record;
     what is learned is carried in any case.
     """
-    torch.set_num_threads(threads or cores())
+    torch.set_num_threads(thread_count(threads))
     network = load_network(folder, config)
     network.back = None  # the text is scored forward
     place = pick_device("cpu" if device == "auto" else device)

@@ -61,8 +61,11 @@ class Job:
             settings = config.from_json(data["task"], data.pop("settings"))
             job = cls(**data, settings=settings)
         except FileNotFoundError:
-            raise ModelError(
-                f"{path.parent.parent}: no training to resume; leave --resume out to start one") from None
+            folder = path.parent.parent
+            if (folder / modeldir.CONFIG).exists():
+                raise ModelError(f"{folder}: its training has ended; give --force in place of --resume to "
+                                 "train anew") from None
+            raise ModelError(f"{folder}: no training to resume; leave --resume out to start one") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path}: is damaged ({error}); start anew with --force") from None
         for name, places in job.sources().items():

@@ -160,6 +160,7 @@ class Trainer:
                 saved_at = time.monotonic()
             if signal is not None:
                 raise Interrupted(signal, f"stopped after step {progress.step} of {self.steps}; saved")
+        self._check_weights()
         if self.state.best_weights:
             set_weights(self.network, self.state.best_weights)
         elif self.state.average:
@@ -228,6 +229,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, Any]:
         """Score the dev records, keep the weights if they are the best, and note the figures."""
+        self._check_weights()
         progress, settings = self.state.progress, self.settings
         began = time.monotonic()
         entry: dict[str, Any] = {
@@ -257,6 +259,12 @@ class Trainer:
         progress.loss_sum, progress.loss_steps = 0.0, 0
         progress.history.append(entry)
         return entry
+
+    def _check_weights(self) -> None:
+        """Refuse weights that the last step has spoiled, as its own loss can't tell."""
+        if not all(bool(weights.isfinite().all()) for weights in self.network.parameters()):
+            raise RnntoolError(
+                f"the weights became infinite at step {self.state.progress.step}; lower --lr or --clip")
 
     def _to_device(self, stream: list[tuple[Tensor, ...]] | None) -> list[tuple[Tensor, ...]] | None:
         return stream and [tuple(part.to(self.device) for part in state) for state in stream]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rnntool import __version__, memory, modeldir
-from rnntool.config import ClassifySettings, LMSettings, Settings, WordSettings, cores
+from rnntool.config import ClassifySettings, LMSettings, Settings, WordSettings, thread_count
 from rnntool.console import Stage
 from rnntool.engines.torch import pick_device
 from rnntool.errors import DataError, UsageError
@@ -64,7 +64,7 @@ def train(
     else:
         check_place(out, force=force)
         job = job.begin()
-    torch.set_num_threads(threads or cores())
+    torch.set_num_threads(thread_count(threads))
     memory.keep_freed()
     torch.set_flush_denormal(True)  # a state that fades to denormals would cost a hundredfold
     settings, kind = job.settings, TASKS[job.task]
@@ -83,7 +83,7 @@ def train(
 
     network = build(design(learner, settings, vector_size=sources.vector_size,
                            context=context_of(sources.reader) if sources.reader else None), settings)
-    carried = sources.place(network, learner, say=say)
+    carried = sources.place(network, learner, say=say, tell=tell)
     if carried and before is None:
         tell(str(carried))
     examples = _examples(learner, sources.train, watch=watch, tell=tell)
@@ -168,8 +168,11 @@ def _tell_learned(task: AnyTask, dev: Sequence[Any], tell: Say) -> None:
         if task.settings.passage and not (task.passage or task.settings.features):
             tell("--passage: has no effect, as no training file has documents; see --from conll and conllu")
         for name, column in zip(split_columns(task.settings.column), task.columns, strict=True):
+            place = f" in column {name}" if name else ""
+            if column.strays:
+                tell(f"the tags{place} are learned as plain ones and not as spans, because of "
+                     f"{', '.join(map(repr, column.strays[:3]))}; correct that where it is a slip")
             if column.scheme:
-                place = f" in column {name}" if name else ""
                 tell(f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES")
     unseen = task.unseen_labels(dev)
     if unseen:

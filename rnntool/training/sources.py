@@ -99,12 +99,15 @@ class Sources:
             base=self.base.tokenizer if self.base else None,
             characters=self.reader.tokenizer if self.reader else None)
 
-    def place(self, network: Network, task: AnyTask, *, say: Say) -> Carried | None:
+    def place(self, network: Network, task: AnyTask, *, say: Say, tell: Say) -> Carried | None:
         """Put vectors and other models into a new network; tells what of --init was carried over."""
         if self.reader:
             place_context(self.reader, network)
         if self.vectors is not None:
-            say(place_vectors(network, task.tokenizer, self.words, self.vectors))
+            known = place_vectors(network, task.tokenizer, self.words, self.vectors)
+            aloud = say if known else tell  # vectors of another language, say, are no error, and no help
+            aloud(f"{known:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
+                  f"pretrained vectors of {self.vector_size}")
         return carry_over(self.base, network, RowNames.of(task)) if self.base else None
 
     @property

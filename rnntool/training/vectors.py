@@ -15,11 +15,11 @@ from rnntool.tokenize import Tokenizer
 
 def place_vectors(
     network: Network, tokenizer: Tokenizer, words: list[str], vectors: NDArray[np.float32]
-) -> str:
+) -> int:
     """Start embeddings from pretrained `vectors` (N, D) of `words`; networks of words also keep all of them.
 
     A network of words has them twice: in a table that stays, for whatever word it may meet, and as the first
-    numbers of its embedding, which learns on. Returns what was placed, as a sentence.
+    numbers of its embedding, which learns on. Returns how many embeddings have one.
     """
     table = torch.from_numpy(vectors)
     size = table.shape[1]
@@ -41,5 +41,4 @@ def place_vectors(
             mine, theirs = (torch.tensor(side) for side in zip(*known, strict=True))
             width = min(size, embedding.embedding_dim)
             embedding.weight[mine, :width] = table[theirs, :width]
-    kept = f"{len(words):,} pretrained vectors of {size}; " if isinstance(source, WordInput) else ""
-    return f"{kept}{len(known):,} of {tokenizer.size:,} embeddings start from pretrained vectors"
+    return len(known)
