@@ -309,7 +309,8 @@ def _engine(found: ModelFolder, device: str, threads: int) -> Engine:
     from rnntool.engines.torch import TorchEngine, pick_device
     from rnntool.models.weights import load_network
 
-    return TorchEngine(load_network(found.folder, found.config), pick_device(device))
+    there = pick_device(device)
+    return TorchEngine(load_network(found.folder, found.config), there)
 
 
 def _several(items: Iterable[Item]) -> Iterable[Item]:

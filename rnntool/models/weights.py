@@ -38,7 +38,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / modeldir.WEIGHTS
     if not path.exists():
         raise ModelError(f"{folder}: has no {modeldir.WEIGHTS}, only the graph that runs; train the model "
-                         "anew to get the weights, or leave out what needs them")
+                         "anew to get the weights, or leave out what needs them, such as --device")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
