@@ -270,3 +270,7 @@ def test_features_of_a_language_model_and_passages_exclude_each_other(
               "--features", writer)
     assert ran.code == 2
     assert "--passage: has no effect beside --features; leave one out" in ran.err
+    ran = run("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", "-q",
+              "--epochs", "1", "--features", writer, "--init", folder / "together")  # a preset's gives way
+    assert (ran.code, ran.err) == (0, "")
+    assert len(run("tag", folder / "dev.conll", "-m", tmp_path / "m").out.splitlines()) > 100

@@ -72,8 +72,10 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
-        # a network that never met a BREAK, having learned from no documents, reads each sentence alone
-        self.passage = settings.passage if self.tokenizer.lookup([BREAK]) != [UNK] else 0
+        # a network that never met a BREAK, having learned from no documents, reads each sentence alone, and
+        # so does one that reads characters beside words
+        known = self.tokenizer.lookup([BREAK]) != [UNK]
+        self.passage = settings.passage if known and self.context is None else 0
         self.criterion = self.columns[0].criterion
 
     @property
