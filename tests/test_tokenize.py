@@ -401,6 +401,7 @@ def test_subwords_are_found_by_as_many_threads_as_were_asked_for(
     monkeypatch.setattr(SentencePieceProcessor, "encode", noted)
     tiny.train("lm", tmp_path / "m", [tmp_path / "text.txt"], tokenizer="bpe", vocab_size=300, epochs=1)
     assert set(asked) == {1}
+    monkeypatch.setattr("rnntool.config.cores", lambda: 3)
     loaded = model.load(tmp_path / "m", threads=3)
     loaded.task.evaluate(loaded.engine, [model.Text("the baker sings")])
     assert asked[-1] == 3
