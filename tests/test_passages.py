@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from conftest import Run
+from conftest import Run, invoke
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pipes import live
@@ -28,6 +28,7 @@ from rnntool.tokenize import split_words
 from rnntool.training.sources import split
 
 WORDS = 12  # of a passage
+SMALL = ("--epochs", "1", "--hidden", "8", "--char-hidden", "8", "--affix-buckets", "64")
 
 
 def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
@@ -188,7 +189,7 @@ def test_a_passage_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -
 
 def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["X", "Y"]}\n' * 9)
-    ran = run("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", "--epochs", "1")
+    ran = invoke("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", *SMALL)
     assert ran.code == 0
     assert "--passage: has no effect, as no training file has documents" in ran.err
     with live("tag", "--from", "conll", "-m", str(tmp_path / "m")) as process:  # no network for passages
@@ -266,11 +267,11 @@ def test_those_kept_for_development_are_read_with_the_same_ones(folder: Path) ->
 def test_features_of_a_language_model_and_passages_exclude_each_other(
     folder: Path, writer: Path, run: Run, tmp_path: Path
 ) -> None:
-    ran = run("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--passage", "50",
-              "--features", writer)
+    ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--passage", "50",
+                 "--features", writer)
     assert ran.code == 2
     assert "--passage: has no effect beside --features; leave one out" in ran.err
-    ran = run("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", "-q",
-              "--epochs", "1", "--features", writer, "--init", folder / "together")  # a preset's gives way
+    ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", *SMALL,
+                 "-q", "--features", writer, "--init", folder / "together")  # a preset's gives way
     assert (ran.code, ran.err) == (0, "")
     assert len(run("tag", folder / "dev.conll", "-m", tmp_path / "m").out.splitlines()) > 100
