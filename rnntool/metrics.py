@@ -107,9 +107,8 @@ def tagging_report(
         plain = classification_report([g for g, _ in tokens], [p for _, p in tokens])
         return report | {key: plain[key] for key in ("per_label", "confusion")}
 
-    read = [[tag if tag[1:2] == "-" else "O" for tag in tags] for tags in gold]  # seqeval takes no others
-    overall, per_label = _seqeval(read, predicted, scheme, strict=True)
-    forgiving, _ = _seqeval(read, predicted, scheme, strict=False)
+    overall, per_label = _seqeval(gold, predicted, scheme, strict=True)
+    forgiving, _ = _seqeval(gold, predicted, scheme, strict=False)
     inside = classification_report([_kind(g) for g, _ in tokens], [_kind(p) for _, p in tokens])
     return report | {
         "precision": overall["precision"],
