@@ -240,7 +240,7 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.classify import run
 
-    run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl) or "text",
+    run(files or ["-"], model=model, output=output, format=from_, to=_format(to, as_jsonl),
         text_column=text_column, probs=probs, top=top, threshold=threshold, none_label=none_label,
         explain=explain, common=common)
 

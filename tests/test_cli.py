@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,29 @@ def test_no_arguments_and_unknown_options(run: Run) -> None:
     assert (done.code, done.out) == (2, "")
     assert "--unheard-of" in done.err
     assert run("--version").out.startswith("rnntool ")
+
+
+def test_the_name_of_the_output_says_its_format(
+    tagger: Path, classifier: Path, writer: Path, pos_file: Path, run: Run, tmp_path: Path
+) -> None:
+    def written(name: str, *arguments: object) -> str:
+        ok(run(*arguments, "-o", name, input="the baker sings .\n"))
+        with (gzip.open if name.endswith(".gz") else open)(tmp_path / name, "rt", encoding="utf-8") as file:
+            return str(file.read())
+
+    for command, model in (("tag", tagger), ("classify", classifier)):
+        plain = written("plain", command, "-m", model)
+        assert written("a.html", command, "-m", model).startswith("<!DOCTYPE html>")
+        assert jsonl(written("a.jsonl.gz", command, "-m", model))[0]["text"] == "the baker sings ."
+        assert written("a.jsonl", command, "-m", model, "--to", "html").startswith("<!DOCTYPE html>")
+        assert written("a.tsv", command, "-m", model) == plain
+    assert "# text = the baker sings .\n1\tthe\t_\tDET\t" in written("a.conllu", "tag", "-m", tagger)
+    assert written("a.tok", "tag", "-m", tagger) == "DET NOUN VERB PUNCT\n"
+    for command in (["score"], ["tokenize"], ["generate", "--max-tokens", "3"]):
+        assert "text" in jsonl(written("a.jsonl", *command, "-m", writer))[0]
+    assert json.loads(written("a.json", "evaluate", pos_file, "-m", tagger))["task"] == "tag"
+    said = run("tag", "-m", tagger, "-v", "-o", "b.html", input=LINES).err
+    assert "b.html: is written as html" in said
 
 
 def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, run: Run) -> None:

@@ -17,16 +17,19 @@ from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified
 from rnntool.tasks.reading import Inputs
 
 Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
+ANSWER_FORMATS = ("text", "jsonl", "html")
 Ranked = list[tuple[str, float]]
 
 
 def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, to: str, text_column: str | None,
-    probs: bool, top: int | None, threshold: float | None, none_label: str, explain: bool, common: Common,
+    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None,
+    text_column: str | None, probs: bool, top: int | None, threshold: float | None, none_label: str,
+    explain: bool, common: Common,
 ) -> None:
     """Classify files, one record out for each record in."""
     if threshold is not None and threshold != threshold:
         raise UsageError("--threshold: want a number from 0 to 1, found nan")
+    to = to or common.output_format(output, ANSWER_FORMATS) or "text"
     classifier = models.load(model, device=common.device, threads=common.threads)
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings

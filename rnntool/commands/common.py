@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rnntool import console
@@ -24,6 +25,20 @@ class Common:
         """Say what only `--verbose` shows."""
         if self.verbose and not self.quiet:
             console.say(message)
+
+    def output_format(self, output: str | None, formats: Collection[str]) -> str | None:
+        """That of `formats` which the extension of the output names, said aloud; None where it names none."""
+        from rnntool.formats import named_format  # the commands' options alone shall start at once
+
+        found = named_format(output) if output else None
+        if found not in formats:
+            return None
+        self.say(f"{output}: is written as {found}")
+        return found
+
+    def writes_json(self, output: str | None) -> bool:
+        """Whether the extension of the output names JSON, which is said aloud then."""
+        return self.output_format(output, ("jsonl",)) is not None
 
     def tell(self, message: str) -> None:
         """Say what only `--quiet` leaves out."""

@@ -38,6 +38,7 @@ def run(
 
     `adapting` are the ways in which a language model is to learn from the data as it reads them, too.
     """
+    as_json = as_json or common.writes_json(output)
     load = partial(models.load, device=common.device, threads=common.threads, side_by_side=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task

@@ -30,6 +30,8 @@ def run(
     """Write `n` samples for each prompt."""
     if prompts and prompt_file:
         raise UsageError("prompts are given twice, as arguments and with --prompts; leave one out")
+    if not stream:
+        as_jsonl = as_jsonl or common.writes_json(output)
     if stream and (beam or as_jsonl):
         whole = "--beam" if beam else "--jsonl"
         raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")

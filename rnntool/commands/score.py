@@ -48,6 +48,8 @@ def run(
         raise UsageError("--json is one report and --jsonl an object for each pair; leave one out")
     if as_json and not pairs:
         raise UsageError("--json is for the report of --pairs; give --jsonl for records")
+    if not as_json:
+        as_jsonl = as_jsonl or common.writes_json(output)
     named = ",".join(filter(None, (columns, prefix, by))).split(",")
     taken = next((name for name in ANSWERS if name in named), None)
     if as_jsonl and taken:

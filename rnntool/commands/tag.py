@@ -11,7 +11,7 @@ from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.config import TagSettings
 from rnntool.errors import UsageError
-from rnntool.formats import SentenceWriter, sentence_writer, split_columns
+from rnntool.formats import WRITE_FORMATS, SentenceWriter, sentence_writer, split_columns
 from rnntool.labels import detect_scheme
 from rnntool.streams import open_output
 from rnntool.tasks import TagTask
@@ -28,6 +28,7 @@ def run(
     """Tag files, one record out for each record in."""
     tagger = models.load(model, device=common.device, threads=common.threads)
     task = tagger.require(TagTask)
+    to = to or common.output_format(output, WRITE_FORMATS)
     if to is not None:
         _writer(task, to, to, column, probs, nbest)  # says at once what is wrong with it
     if scheme and not any(column.scheme for column in task.columns):

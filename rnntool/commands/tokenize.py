@@ -20,6 +20,8 @@ def run(
     if decode and (ids or as_jsonl):
         raise UsageError(f"--decode: text comes out, so {'--ids' if ids else '--jsonl'} says nothing; leave "
                          "one out")
+    if not (ids or decode):
+        as_jsonl = as_jsonl or common.writes_json(output)
     tokenizer = None
     if model is not None:
         folder = modeldir.find(model)

@@ -175,6 +175,8 @@ _EXTENSIONS = {
     ".bioes": "conll",
     ".tok": "tokens",
     ".tokens": "tokens",
+    ".html": "html",
+    ".htm": "html",
 }
 # the formats that a task reads, and the one it takes where nothing tells otherwise
 _BY_TASK = {
@@ -188,7 +190,7 @@ _DOCSTART = re.compile(r"-DOCSTART-[^a-z]*")  # with what stands in its columns
 
 
 def guess_format(path: str | Path, head: str, task: str) -> str:
-    """The format of a file: its extension says (not counting that of a compression), else its first lines.
+    """The format of a file: its extension says, else its first lines.
 
     `head` is the beginning of the text, as much as there is; `task` is "lm", "classify", "tag" or "pairs".
     ".txt" and unknown extensions say nothing. Raises UsageError for an unknown task, DataError for a file of
@@ -197,8 +199,7 @@ def guess_format(path: str | Path, head: str, task: str) -> str:
     if task not in _BY_TASK:
         raise UsageError(f"task: want one of {', '.join(_BY_TASK)}, found {task!r}")
     formats, default = _BY_TASK[task]
-    suffixes = [suffix for suffix in Path(path).suffixes if suffix.lower() not in COMPRESSED]
-    by_name = _EXTENSIONS.get(suffixes[-1].lower()) if suffixes else None
+    by_name = named_format(path)
     if by_name in formats:
         return by_name
     if by_name in ("conll", "conllu"):
@@ -206,6 +207,12 @@ def guess_format(path: str | Path, head: str, task: str) -> str:
                         "to read it as one of these")
     by_look = _look(head.removeprefix("\ufeff"), formats)
     return by_look if by_look in formats else default
+
+
+def named_format(path: str | Path) -> str | None:
+    """The format that a file's extension names, not counting that of a compression; None if it names none."""
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix.lower() not in COMPRESSED]
+    return _EXTENSIONS.get(suffixes[-1].lower()) if suffixes else None
 
 
 def _look(head: str, formats: tuple[str, ...]) -> str | None:
