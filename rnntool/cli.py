@@ -21,6 +21,7 @@ from rnntool.commands.common import Common
 from rnntool.errors import UsageError
 from rnntool.options import fold_switches, setting_options, sharing
 from rnntool.outcome import Commands, leave
+from rnntool.usage import Group
 
 
 def _examples(*lines: str) -> str:
@@ -40,10 +41,10 @@ app = typer.Typer(
         "rnntool train tag train.conllu --dev dev.conllu -o my-tagger",
     ),
 )
-train = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP,
+train = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP,
                     help="Train a model on your own data.")
 app.add_typer(train, name="train")
-inside = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP,
+inside = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP,
                      help="Look inside a network: gradients, states, vectors of words.")
 app.add_typer(inside, name="inspect")
 

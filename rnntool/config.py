@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, likely
 
 CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
@@ -506,7 +506,7 @@ def idle_variables() -> Iterator[str]:
     names = {field.name for kind in SETTINGS.values() for field in dataclasses.fields(kind)}
     known = {"RNNTOOL_MODELS", "RNNTOOL_MODEL", "RNNTOOL_DEVICE", "RNNTOOL_THREADS", *map(variable, names)}
     for name in sorted(name for name in os.environ if name.startswith("RNNTOOL_") and name not in known):
-        yield f"{name}: stands for no setting and is passed over; {_likely(name, known)}"
+        yield f"{name}: stands for no setting and is passed over; {likely(name, known)}"
 
 
 def value_types(kind: type[Settings]) -> dict[str, type]:
@@ -535,7 +535,7 @@ def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: want all settings at the top level, found the table [{key}]; take its "
                              "heading away")
         if name not in fields:
-            raise UsageError(f"{path}: unknown setting {key!r}; {_likely(name, fields).replace('_', '-')}")
+            raise UsageError(f"{path}: unknown setting {key!r}; {likely(name, fields).replace('_', '-')}")
         if name in settings:
             raise UsageError(f"{path}: want {key!r} once, found it with - and with _; leave one out")
         parse = fields[name].metadata["parse"]
@@ -545,15 +545,6 @@ def _from_file(kind: type[Settings], path: Path) -> dict[str, Any]:
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
     return settings
-
-
-def _likely(name: str, names: Iterable[str]) -> str:
-    """What a name that is none was to be, or all that there are."""
-    from difflib import get_close_matches
-
-    names = sorted(names)
-    near = get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
 
 
 def _check(field: dataclasses.Field[Any], want: type, value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class RnntoolError(Exception):
     """Something failed that the user can mend. The message is one sentence: place, want, found, remedy."""
@@ -25,3 +27,14 @@ class ModelError(RnntoolError):
     """A model folder that is missing, damaged, foreign, or of another task."""
 
     exit_code = 4
+
+
+def likely(name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:
+    """What a name that is none was to be; where nothing is like it, all that there are, or `otherwise`."""
+    from difflib import get_close_matches
+
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return otherwise or f"known are {', '.join(names)}"

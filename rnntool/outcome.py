@@ -11,13 +11,13 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer._click import exceptions
 
-from rnntool import console
+from rnntool import console, usage
 from rnntool.errors import RnntoolError
 
 
-class Commands(TyperGroup):
+class Commands(usage.Group):
     """Turns what goes wrong in a command into one sentence and the right exit code."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,6 +51,11 @@ def _outcome() -> Iterator[None]:
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except exceptions.NoArgsIsHelpError:  # no error, but somebody who looks around
+        raise
+    except exceptions.UsageError as error:
+        console.say(usage.sentence(error))
+        raise typer.Exit(error.exit_code) from None
     except RnntoolError as error:
         console.say(str(error))
         try:

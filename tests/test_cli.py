@@ -38,19 +38,54 @@ def test_bash_completes(typed: str, completed: list[str]) -> None:
     assert ok(invoke(**asked)).split() == completed
 
 
-def test_no_arguments_and_unknown_options(run: Run) -> None:
+def test_no_arguments_show_the_help(run: Run) -> None:
     assert "Usage" in run().out + run().err
-    done = run("tag", "--unheard-of")
-    assert (done.code, done.out) == (2, "")
-    assert "--unheard-of" in done.err
+    assert "Usage" in run("train").out + run("train").err
     assert run("--version").out.startswith("rnntool ")
 
 
+@pytest.mark.parametrize(("typed", "said"), [
+    ("tga", "tga: is no command of rnntool; did you mean tag?"),
+    ("train tga", "tga: is no command of rnntool train; did you mean tag?"),
+    ("inspect xyz", "xyz: is no command of rnntool inspect; known are analogy, clusters, gradients, "
+                    "neighbors, similarity, states"),
+    ("tag --thread 3", "--thread: is no option of rnntool tag; did you mean --threads?"),
+    ("tag --unheard-of", "--unheard-of: is no option of rnntool tag; see rnntool tag --help"),
+    ("tag -x", "-x: is no option of rnntool tag; see rnntool tag --help"),
+    ("--versio", "--versio: is no option of rnntool; did you mean --version?"),
+    ("tag -m", "-m: want a value, found none"),
+    ("tag --probs=3", "--probs: takes no value, found one; leave it out"),
+    ("tag --threads two", "--threads: want a whole number of at least 0, found 'two'"),
+    ("tag --threshold 2", "--threshold: want a number from 0 to 1, found 2.0"),
+    ("classify --top 0", "--top: want a whole number of at least 1, found 0"),
+    ("generate --temperature hot", "--temperature: want a number, found 'hot'"),
+    ("train tag a -o b --head crff", "--head: want one of softmax, crf, found 'crff'"),
+    ("train tag --max-time soon", "--max-time: want a duration such as 90s, 10m or 1.5h, found 'soon'"),
+    ("export", "export: want MODEL, found none; see rnntool export --help"),
+    ("models a b", "models: got unexpected extra argument(s) (a b); see rnntool models --help"),
+])  # fmt: skip
+def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: str) -> None:
+    done = invoke(*typed.split())
+    failed(done, 2)
+    assert done.err == f"rnntool: {said}\n"
+
+
+@pytest.mark.parametrize(("variable", "value", "said"), [
+    ("RNNTOOL_THREADS", "two", "RNNTOOL_THREADS: want a whole number of at least 0, found 'two'"),
+    ("RNNTOOL_HEAD", "crff", "RNNTOOL_HEAD: want one of softmax, crf, found 'crff'"),
+    ("RNNTOOL_BIDIRECTIONAL", "maybe", "RNNTOOL_BIDIRECTIONAL: want true or false, found 'maybe'"),
+])  # fmt: skip
+def test_a_slip_in_a_variable_is_not_put_down_to_the_option(variable: str, value: str, said: str) -> None:
+    done = invoke("train", "tag", "a", "-o", "b", **{variable: value})
+    failed(done, 2)
+    assert done.err == f"rnntool: {said}\n"
+
+
 def test_the_name_of_the_output_says_its_format(
-    tagger: Path, classifier: Path, writer: Path, pos_file: Path, run: Run, tmp_path: Path
+    tagger: Path, classifier: Path, writer: Path, pos_file: Path, tmp_path: Path
 ) -> None:
     def written(name: str, *arguments: object) -> str:
-        ok(run(*arguments, "-o", name, input="the baker sings .\n"))
+        ok(invoke(*arguments, "-o", tmp_path / name, input="the baker sings .\n"))
         with (gzip.open if name.endswith(".gz") else open)(tmp_path / name, "rt", encoding="utf-8") as file:
             return str(file.read())
 
@@ -65,7 +100,7 @@ def test_the_name_of_the_output_says_its_format(
     for command in (["score"], ["tokenize"], ["generate", "--max-tokens", "3"]):
         assert "text" in jsonl(written("a.jsonl", *command, "-m", writer))[0]
     assert json.loads(written("a.json", "evaluate", pos_file, "-m", tagger))["task"] == "tag"
-    said = run("tag", "-m", tagger, "-v", "-o", "b.html", input=LINES).err
+    said = invoke("tag", "-m", tagger, "-v", "-o", tmp_path / "b.html", input=LINES).err
     assert "b.html: is written as html" in said
 
 
