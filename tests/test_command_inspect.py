@@ -93,6 +93,16 @@ def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Pat
     failed(run("inspect", "neighbors", "man", "--vectors", vectors, "-o", "near.gif"), 2, ".svg", "near.gif")
 
 
+def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("man 1 0\n. . . 1 0.5\nat x@y.z 0 1\n", "utf-8")
+    found = json.loads(ok(run("inspect", "neighbors", "man", "--vectors", "v.txt", "--top", "2", "--json")))
+    assert [near["word"] for near in found["man"]] == [". . .", "at x@y.z"]
+    for line, numbers in (("car 1 0 1", 3), ("car 1", 1)):
+        (tmp_path / "v.txt").write_text(f"man 1 0\n{line}\n", "utf-8")
+        failed(run("inspect", "neighbors", "man", "--vectors", "v.txt"), 3,
+               f"v.txt:2: want a word and 2 numbers, found {numbers}")
+
+
 def test_neighbors_of_a_models_tokens(writer: Path, tagger: Path, run: Run) -> None:
     found = json.loads(ok(run("inspect", "neighbors", "a", "-m", writer, "--json", "--top", "3")))
     assert len(found["a"]) == 3

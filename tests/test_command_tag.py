@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Run, bash, failed, jsonl, ok
+from conftest import Run, bash, failed, invoke, jsonl, ok
 
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 TAGS = ["DET NOUN VERB PUNCT", "", "DET ADJ NOUN VERB DET NOUN PUNCT"]
@@ -123,6 +123,22 @@ def test_tag_columns_keep_their_own_scheme(ner: Path, ner_file: Path, run: Run) 
     iob2 = ok(run("tag", "-m", ner, ner_file, "--scheme", "iob2"))
     assert iob2 != out
     assert ok(run("tag", "-m", ner, "--from", "conll", input=ner_file.read_text("utf-8"))) == iob2
+
+
+@pytest.mark.parametrize(("name", "text", "found"), [
+    ("a.conllu", "1\tAnna\t_\tPROPN\t_\t_\t0\troot\t_\tNER=S-PER\n\n", "NER=S-PER"),
+    ("a.jsonl", '{"tokens": ["Anna"], "tags": ["S-PER"]}\n', '"S-PER"'),
+])  # fmt: skip
+def test_tags_that_are_replaced_keep_their_scheme(name: str, text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    assert found in ok(invoke("tag", "-m", "en-ner", tmp_path / name))
+
+
+def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
+    done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")
+    assert (done.code, len(done.out.splitlines())) == (3, 1)
+    assert "a.jsonl:2: want one JSON object a line, found 'Expecting value' at column 10" in done.err
 
 
 def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:

@@ -143,6 +143,30 @@ def test_the_other_column_is_the_text() -> None:
     assert [t.text for t in texts("anything\na\n\nb", "tsv")] == [t.text for t in texts("any\na\n\nb", "csv")]
 
 
+def test_the_column_that_training_took_labels_from_is_no_text() -> None:
+    table = "review\tsentiment\ngood\tpos\n"
+    assert texts(table, "tsv", usual_label="sentiment")[0].text == "good"
+    assert texts("review\ngood\n", "tsv", usual_label="sentiment")[0].text == "good"
+    with pytest.raises(DataError, match="want a column 'text'"):
+        texts(table, "tsv")
+
+
+def test_columns_of_one_name_are_all_kept() -> None:
+    (row,) = texts("text,id,id,,,id_2\nt,a,b,c,d,e\n", "csv")
+    assert row.fields == {"text": "t", "id": "a", "id_3": "b", "": "c", "_2": "d", "id_2": "e"}
+    (pair,) = pairs("x\tgood\tbad\tx\n1\tg\tb\t2\n", columns=("good", "bad"))
+    assert pair.fields == {"x": "1", "good": "g", "bad": "b", "x_2": "2"}
+
+
+@pytest.mark.parametrize(("format", "lines", "whole"), [
+    ("tsv", ["\n"], False), ("tsv", [" \n", "a\n"], True), ("csv", ["\n"], False), ("csv", ["a\n"], True),
+    ("csv", ['a,"b\n'], False), ("csv", ['a,"b\n', "\n"], False), ("csv", ['a,"b\n', 'c""d"\n'], True),
+    ("csv", ["\n", 'a,"b"\n'], True),
+])  # fmt: skip
+def test_rows_of_tables_tell_whether_they_are_whole(format: str, lines: list[str], whole: bool) -> None:
+    assert whole_record(format)(lines) is whole
+
+
 @pytest.mark.parametrize("format", ["tsv", "csv"])
 def test_tables_without_rows(format: str) -> None:
     assert texts("", format) == texts("text\n", format) == texts("text", format, label_column="text") == []
@@ -648,9 +672,23 @@ def test_jsonl_sentences_in_and_out() -> None:
             {"start": 5, "end": 6, "label": "X", "text": "?"},
         ],
     }
+    (old,) = sentences(out, "jsonl")  # what it says of its tags is not true of others
+    assert not {"probs", "nbest"} & json.loads(sentence_writer("jsonl")(old, Tagged(["X", "Y"]))).keys()
+    assert "probs" in json.loads(sentence_writer("jsonl", column="t")(old, Tagged(["X", "Y"])))
     assert "entities" not in json.loads(sentence_writer("jsonl")(first, Tagged(["DET", "NOUN"])))
     (again,) = sentences(sentence_writer("jsonl", column="t")(second, Tagged(["X"] * 3)), "jsonl", column="t")
     assert (again.text, again.offsets, again.tags) == ("Is it?", second.offsets, ["X"] * 3)
+
+
+@pytest.mark.parametrize(("text", "offsets"), [
+    ("a b.", [[0, 1], [2, 3], [3, 4]]), (" ab\u00a0. ", [[1, 2], [2, 3], [4, 5]]), ("a c b.", None),
+    ("a b . c", None), ("b a .", None),
+])  # fmt: skip
+def test_jsonl_has_offsets_where_the_text_is_made_of_the_words(text: str, offsets: Any) -> None:
+    (sentence,) = sentences(json.dumps({"text": text, "tokens": ["a", "b", "."]}), "jsonl")
+    written = json.loads(sentence_writer("jsonl")(sentence, Tagged(["B-X", "I-X", "O"])))
+    assert written.get("offsets") == offsets
+    assert ("start" in written["entities"][0]) == (offsets is not None)
 
 
 @pytest.mark.parametrize("offsets", [[[0, 9]], [[1, 0]], [[0]], ["ab"], [[0, True]], [], 7, None])

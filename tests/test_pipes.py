@@ -70,6 +70,13 @@ def test_a_record_is_answered_while_the_next_has_begun(
         assert all(line.endswith("\n") for line in found)
 
 
+@pytest.mark.parametrize(("format", "begun"), [("tsv", "\n"), ("csv", '2,"who\n')])
+def test_a_row_is_answered_while_the_next_has_begun(format: str, begun: str, classifier: Path) -> None:
+    row = "id,text\n1,who did the baker sing ?\n".replace(",", "\t" if format == "tsv" else ",")
+    with live("classify", "--from", format, "-m", str(classifier)) as process:
+        assert answers(process, row + begun) == ["person\n"]
+
+
 def test_pairs_are_answered_one_by_one(writer: Path) -> None:
     with live("score", "-m", str(writer), "--pairs", "--jsonl") as process:
         for good in ("the baker", "the teacher"):

@@ -198,7 +198,17 @@ def test_space_behind_the_last_word() -> None:
     text = "ab "
     tokens = train("char", [text]).tokens(text)
     scored = Scored(tokens, [-1.0, -2.0, -3.0, -4.0], 0, [0.0, 0.0, -0.5, -0.25])
-    assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([6, 4])
+    assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([3.5, 6.5])
+
+
+def test_a_character_of_several_bytes_goes_with_its_word() -> None:
+    text = "café is"
+    tokens = train("byte", [text]).tokens(text)
+    assert len(tokens) == 8
+    ends = [0.0] * 5 + [-0.25, 0.0, 0.0, -0.5]
+    scored = Scored(tokens, [-1.0] * 9, 0, ends)
+    assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([5.25, 3.25, 0.5])
+    assert scored.nats_behind(text, 5) == pytest.approx(-3.25)
 
 
 # --- Pairs -------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -10,8 +12,8 @@ from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.config import TagSettings
-from rnntool.errors import UsageError
-from rnntool.formats import WRITE_FORMATS, SentenceWriter, sentence_writer, split_columns
+from rnntool.errors import DataError, UsageError
+from rnntool.formats import WRITE_FORMATS, Sentence, SentenceWriter, sentence_writer, split_columns
 from rnntool.labels import detect_scheme
 from rnntool.streams import open_output
 from rnntool.tasks import TagTask
@@ -37,7 +39,7 @@ def run(
     settings = task.settings.replace(column=None)
     inputs = task_records(task, files, settings, format=format, common=common)
     if scheme is None and task.scheme:
-        scheme = _own_scheme(files[0], task, settings, format, common)
+        scheme = _own_scheme(files[0], task, settings, format, column, common)
     with open_output(output) as out:
         records = iter(inputs)
         first = list(islice(records, 1))  # tells the format
@@ -89,17 +91,26 @@ def _is_name(column: str | None) -> bool:
 
 
 def _own_scheme(
-    file: str, task: TagTask, settings: TagSettings, format: str | None, common: Common
+    file: str, task: TagTask, settings: TagSettings, format: str | None, column: str | None, common: Common
 ) -> str | None:
-    """The scheme of the tags that a file has already, so that both columns can be compared."""
+    """The scheme of a file's own tags, which others replace or stand beside, to be compared."""
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
     source = opened(file, "tag", format=format, errors=common.encoding_errors, say=console.hush)
     with source as (lines, found):
         if found in ("text", "tokens"):
             return None
+        if found in NAMED:
+            first, *_ = split_columns(column or _written_column(task, found))
+            settings = settings.replace(column=first)
         sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
-        scheme = detect_scheme(sentence.tags or () for sentence in sentences)
+        scheme = detect_scheme(sentence.tags or () for sentence in _good(sentences))
     if scheme:
         common.say(f"{file}: has tags in {scheme.upper()}; they are written so")
     return scheme
+
+
+def _good(sentences: Iterator[Sentence]) -> Iterator[Sentence]:
+    """The sentences before a bad one, which is told of when its turn comes."""
+    with suppress(DataError):
+        yield from sentences

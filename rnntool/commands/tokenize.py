@@ -11,6 +11,8 @@ from rnntool.errors import DataError, UsageError
 from rnntool.streams import open_output
 from rnntool.tokenize import Tokenizer, load, split_words
 
+_DIGITS = 9  # of a number that may be that of an entry
+
 
 def run(
     files: list[str], *, model: str | None, output: str | None, ids: bool, decode: bool, as_jsonl: bool,
@@ -60,7 +62,7 @@ def _tokens(tokenizer: Tokenizer | None, text: str) -> list[dict[str, object]]:
 def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
     ids = []
     for word in line.split():
-        if not word.isdecimal() or int(word) >= tokenizer.size:
+        if not word.isdecimal() or len(word) > _DIGITS or int(word) >= tokenizer.size:
             raise DataError(f"{place}: want numbers from 0 to {tokenizer.size - 1}, found {word!r}; "
                             "give what rnntool tokenize --ids wrote")
         ids.append(int(word))

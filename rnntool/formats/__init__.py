@@ -49,13 +49,15 @@ def read_texts(
     format: str,
     text_column: str | None = None,
     label_column: str | None = None,
+    usual_label: str = "label",
     unit: str = "line",
 ) -> Iterator[Text]:
     """Texts and their labels, one record after the other, from one of TEXT_FORMATS.
 
     `unit` ("line", "paragraph", "document") counts for "text" only. The columns are names or numbers from 1,
     keys in JSONL; the defaults are "text" and "label". Where `label_column` is None, labels need not be
-    there. Raises UsageError on unknown names at once, DataError on bad lines as they are read.
+    there; those of a table are in `usual_label`, if that is. Raises UsageError on unknown names at once,
+    DataError on bad lines as they are read.
     """
     _known(format, TEXT_FORMATS, "--from")
     if format == "text":
@@ -64,7 +66,7 @@ def read_texts(
         return tables.read_fasttext(lines)
     if format == "jsonl":
         return jsonl.read(lines, text_column, label_column)
-    return tables.read(lines, format, text_column, label_column)
+    return tables.read(lines, format, text_column, label_column, usual_label)
 
 
 def read_pairs(
@@ -149,7 +151,8 @@ def split_columns(column: str | None) -> tuple[str | None, ...]:
 
 def whole_record(format: str) -> Callable[[Iterable[str]], bool]:
     """A function that says whether lines of a format hold a whole record; see `Lines.ready`."""
-    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole}.get(format, any)
+    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole, "tsv": tables.whole_tsv,
+            "csv": tables.whole_csv}.get(format, any)
 
 
 def _known(format: str, formats: tuple[str, ...], option: str) -> None:

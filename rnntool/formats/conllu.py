@@ -193,11 +193,9 @@ class Writer(BlockWriter):
             self._new_paragraph = True
             return ""
         words = [_SPARE.sub("", _composed(word)) or "_" for word in one_line(sentence.words)]
-        text, offsets = sentence.text, sentence.offsets
+        text, offsets = sentence.text, sentence.located()
         if text is None:
             text, offsets = " ".join(words), None
-        elif offsets is None:
-            offsets = _located(text, sentence.words)
         tight, groups = [False] * len(words), {}  # tight: no space behind the word
         if offsets:
             tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), False]
@@ -237,15 +235,3 @@ def _cells(number: str, form: str, *, tight: bool) -> list[str]:
 def _composed(text: str) -> str:
     """The text in NFC, as the format wants it."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _located(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Where the words are in the text, if it is made of them and white space."""
-    offsets, end = [], 0
-    for word in words:
-        start = text.find(word, end)
-        if start < 0 or text[end:start].strip():
-            return None
-        end = start + len(word)
-        offsets.append((start, end))
-    return offsets

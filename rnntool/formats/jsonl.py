@@ -10,7 +10,7 @@ from typing import Any
 from rnntool.errors import DataError, UsageError
 from rnntool.formats.conll import is_blank
 from rnntool.formats.records import Pair, Sentence, SentenceWriter, Tagged, Text
-from rnntool.streams import Lines
+from rnntool.streams import Lines, chomp
 
 Offsets = list[tuple[int, int]]
 
@@ -20,6 +20,7 @@ _SHOWN = 20  # keys that a message lists
 _ON_ONE_LINE = {begun: f"put each object on one line with jq -c {filter}"
                 for begun, filter in (("{", "."), ("[", "'.[]'"))}
 PAIR = ("sentence_good", "sentence_bad")  # BLiMP's keys
+_OF_TAGS = ("probs", "nbest")  # what is said of a sentence's tags
 _OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a sentence that are no tags
 
 
@@ -129,27 +130,31 @@ class Writer(SentenceWriter):
         out: dict[str, Any] = {}
         if isinstance(sentence.source, dict):
             out.update(sentence.source)
+            if not out.keys().isdisjoint(self._keys):
+                for name in _OF_TAGS:  # which are other ones now
+                    out.pop(name, None)
         elif sentence.text is not None:
             out["text"] = sentence.text
         out["tokens"] = sentence.words
         out.update(zip(self._keys, (tagged.tags, *tagged.more), strict=True))
-        if sentence.offsets is not None:
-            out["offsets"] = sentence.offsets
+        offsets = sentence.located()
+        if offsets is not None:
+            out["offsets"] = offsets
         if self._probs and tagged.probs is not None:
             out["probs"] = [round(float(p), 6) for p in tagged.probs]
         if tagged.nbest is not None:
             out["nbest"] = [{"tags": tags, "score": round(float(score), 6)} for tags, score in tagged.nbest]
         entities = tagged.entities() if self._spans else None
         if entities is not None:
-            out["entities"] = [self._entity(sentence, tagged, *entity) for entity in entities]
+            out["entities"] = [self._entity(sentence, offsets, tagged, *entity) for entity in entities]
         return json.dumps(out, ensure_ascii=False) + "\n"
 
     def _entity(
-        self, sentence: Sentence, tagged: Tagged, first: int, after: int, label: str
+        self, sentence: Sentence, offsets: Offsets | None, tagged: Tagged, first: int, after: int, label: str
     ) -> dict[str, Any]:
         entity: dict[str, Any]
-        if sentence.text is not None and sentence.offsets is not None:
-            start, end = sentence.offsets[first][0], sentence.offsets[after - 1][1]
+        if sentence.text is not None and offsets is not None:
+            start, end = offsets[first][0], offsets[after - 1][1]
             entity = {"start": start, "end": end, "label": label, "text": sentence.text[start:end]}
         else:
             text = " ".join(sentence.words[first:after])
@@ -166,7 +171,7 @@ def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
             continue
         place = lines.place()
         try:
-            found = json.loads(line)
+            found = json.loads(chomp(line))
             if "\\u" in line:
                 found = _printable(found)
         except json.JSONDecodeError as e:

@@ -78,6 +78,19 @@ class Sentence:
     more: Sequence[list[str]] = ()
     document: object = field(default=None, compare=False)
 
+    def located(self) -> list[tuple[int, int]] | None:
+        """The offsets; where there are none, those at which the text has the words and white space only."""
+        if self.offsets is not None or self.text is None:
+            return self.offsets
+        found, end = [], 0
+        for word in self.words:
+            start = self.text.find(word, end)
+            if start < 0 or self.text[end:start].strip():
+                return None
+            end = start + len(word)
+            found.append((start, end))
+        return None if self.text[end:].strip() else found
+
 
 @dataclass(slots=True)
 class Tagged:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from rnntool.errors import DataError, UsageError
+from rnntool.formats.conll import is_blank
 from rnntool.formats.records import Judgement, Pair, Text
 from rnntool.streams import Lines, chomp
 
@@ -19,12 +20,30 @@ _PAIR_NAMES = (("good", "bad"), ("sentence_good", "sentence_bad"))  # no sentenc
 _FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
 
 
-def read(lines: Lines, format: str, text_column: str | None, label_column: str | None) -> Iterator[Text]:
+def whole_tsv(lines: Iterable[str]) -> bool:
+    """Whether lines hold a row; those of white space only may be none."""
+    return not all(map(is_blank, lines))
+
+
+def whole_csv(lines: Iterable[str]) -> bool:
+    """Whether lines hold a row to its end, with all its quotes closed; white space only may be none."""
+    quotes, begun = 0, False
+    for line in lines:
+        quotes += line.count('"')
+        begun = begun or not is_blank(line)
+        if begun and quotes % 2 == 0:
+            return True
+    return False
+
+
+def read(
+    lines: Lines, format: str, text_column: str | None, label_column: str | None, usual_label: str
+) -> Iterator[Text]:
     """One record a row after the header; `fields` is the row by column name.
 
     A column is given by name or by number from 1. The text is by default the column "text", else the only one
-    that isn't the label; labels come from "label" if it is there and None was asked for. An empty label is
-    none.
+    that isn't the label; labels come from `usual_label` if it is there and None was asked for. An empty label
+    is none.
     """
     rows = _rows(lines, format)
     header, place = next(rows, (None, ""))
@@ -34,12 +53,13 @@ def read(lines: Lines, format: str, text_column: str | None, label_column: str |
     label_at = None
     if label_column is not None:
         label_at = _find(header, label_column, place, "--label-column")
-    elif "label" in header:
-        label_at = header.index("label")
+    elif usual_label in header:
+        label_at = header.index(usual_label)
     text_at = _text_index(header, text_column, label_at, place)
+    names = _each_its_own(header)
     for cells, place in _records(rows, len(header)):
         label = "" if label_at is None else cells[label_at]
-        yield Text(cells[text_at], (label,) if label else (), dict(zip(header, cells, strict=True)), place)
+        yield Text(cells[text_at], (label,) if label else (), dict(zip(names, cells, strict=True)), place)
 
 
 def read_pairs(
@@ -73,9 +93,10 @@ def read_pairs(
         return
     _check_separator(header, format, (*named["--columns"], prefix), place)
     found = [_find(header, column, place, option) for option, names in named.items() for column in names]
+    names = _each_its_own(header)
     for cells, place in _records(rows, len(header)):
         better, worse, *rest = [cells[i] for i in found]
-        fields = dict(zip(header, cells, strict=True))
+        fields = dict(zip(names, cells, strict=True))
         yield Pair(better, worse, fields, place, rest[0] if rest else None)
 
 
@@ -147,6 +168,18 @@ def _records(rows: Iterator[tuple[list[str], str]], width: int) -> Iterator[tupl
                 f"{place}: want {width} columns as in the header, found {len(cells)}; "
                 "check for stray separators and quotes"
             )
+
+
+def _each_its_own(header: list[str]) -> list[str]:
+    """The names of columns, one that comes again with its number behind it, so that no field is lost."""
+    names: list[str] = []
+    for name in header:
+        number, own = 1, name
+        while own in names or (number > 1 and own in header):
+            number += 1
+            own = f"{name}_{number}"
+        names.append(own)
+    return names
 
 
 def _check_separator(header: list[str], format: str, wanted: Iterable[str | None], place: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,13 +18,15 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
     size = 0
     with open_lines(path) as lines:
         for line in lines:
-            word, *numbers = chomp(line).rstrip(" ").split(" ")
+            # some words of GloVe have a space in them, so the numbers are counted from the end
+            word, *numbers = chomp(line).rstrip(" ").rsplit(" ", size or -1)
             if lines.number == 1 and len(numbers) == 1 and word.isdigit():
                 continue  # word2vec's header: how many words, how many numbers
             size = size or len(numbers)
-            if len(numbers) != size or not numbers:
+            if len(numbers) != size or not numbers or _ends_in_a_number(word):
+                found = len(chomp(line).rstrip(" ").split(" ")) - 1
                 raise DataError(
-                    f"{lines.place()}: want a word and {size or 'some'} numbers, found {len(numbers)}; "
+                    f"{lines.place()}: want a word and {size or 'some'} numbers, found {found}; "
                     "give --vectors a GloVe or word2vec text file")
             if word in words:
                 continue
@@ -41,3 +45,12 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
         raise DataError(f"{path}: want word vectors, found an empty file; give --vectors a GloVe or "
                         "word2vec text file")
     return list(words), np.stack(rows)
+
+
+def _ends_in_a_number(word: str) -> bool:
+    """Whether the last of several words is one more of the numbers, not a part of what they belong to."""
+    _, space, last = word.rpartition(" ")
+    try:
+        return bool(space) and math.isfinite(float(last))
+    except ValueError:
+        return False

@@ -77,7 +77,8 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     def read(cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool) -> Iterator[Text]:
         label_column = settings.label_column or "label" if targets else None
         records = read_texts(
-            lines, format=format, text_column=settings.text_column, label_column=label_column)
+            lines, format=format, text_column=settings.text_column, label_column=label_column,
+            usual_label=settings.label_column or "label")
         return (_labelled(record, label_column) for record in records) if label_column else records
 
     @classmethod

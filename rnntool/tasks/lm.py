@@ -86,7 +86,7 @@ class Scored:
     def units(self, text: str) -> list[Unit]:
         """Each token of `text` with its surprisal, and the end of the record, `</s>`."""
         spans = [(t.start, t.end) for t in self.tokens]
-        return self._units(text, spans, [[i] for i in range(len(spans))])
+        return self._units(text, spans, [[i] for i in range(len(self.log_probs))])
 
     def words(self, text: str) -> list[Unit]:
         """Each word of `text` (what stands between white space), and the end of the record.
@@ -105,20 +105,19 @@ class Scored:
         spans = [match.span() for match in re.finditer(r"\S+", text)]
         if not spans:
             return [Unit("</s>", len(text), len(text), -self.total_nats / math.log(2))]
-        groups: list[list[int]] = [[] for _ in spans]
+        groups: list[list[int]] = [[] for _ in (*spans, "the end")]
         word = 0
         for i, token in enumerate(self.tokens):
-            while word + 1 < len(spans) and token.start >= spans[word][1]:
-                word += 1
+            if token.start < token.end:  # but the later bytes of a character, which go with the first one
+                while word < len(spans) and token.start >= spans[word][1]:
+                    word += 1
             groups[word].append(i)
+        groups[-1].append(len(self.tokens))
         units = self._units(text, spans, groups)
         if self.log_ends is None:
             return units
         # the token behind each word
-        behind: list[int | None] = [group[0] if group else None for group in groups[1:]]
-        # space behind the last word ends it before EOS can
-        spaced = bool(self.tokens) and self.tokens[-1].end > spans[-1][1]
-        behind.append(None if spaced else len(self.tokens))
+        behind = [group[0] if group else None for group in groups[1:]]
         for k, place in enumerate(behind):
             bits = -self.log_ends[place] / math.log(2) if place is not None else 0.0
             units[k] = units[k]._replace(surprisal_bits=units[k].surprisal_bits + bits)
@@ -131,11 +130,11 @@ class Scored:
         return -math.log(2) * sum(word.surprisal_bits for word in words if word.start >= start)
 
     def _units(self, text: str, spans: list[tuple[int, int]], groups: list[list[int]]) -> list[Unit]:
-        units = [
-            Unit(text[start:end], start, end, -sum(self.log_probs[i] for i in group) / math.log(2))
-            for (start, end), group in zip(spans, groups, strict=True)
-        ]
-        return [*units, Unit("</s>", len(text), len(text), -self.log_probs[-1] / math.log(2))]
+        """What stands at `spans`, and the end behind it, each with the log-probabilities of its group."""
+        bits = [-sum(self.log_probs[i] for i in group) / math.log(2) for group in groups]
+        places = [(text[start:end], start, end) for start, end in spans]
+        end = ("</s>", len(text), len(text))
+        return [Unit(*place, value) for place, value in zip([*places, end], bits, strict=True)]
 
 
 class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
