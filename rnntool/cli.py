@@ -108,6 +108,7 @@ def _main(
 
 def _train(
     task: str,
+    call: typer.Context,
     files: Annotated[list[str] | None, typer.Argument(
         metavar="TRAIN…", help="Training files; not needed with --resume.", show_default=False)] = None,
     output: Annotated[Path | None, typer.Option(
@@ -131,9 +132,9 @@ def _train(
 
     if output is None:
         raise UsageError("want a folder for the model, found none; give -o DIR")
-    fold_switches(config.SETTINGS[task], given)
-    run(task, files or [], output, given, dev=dev or [], format=from_, preset=preset, config_file=config_file,
-        resume=resume, force=force, as_json=as_json, common=common)
+    typed = fold_switches(config.SETTINGS[task], given, call)
+    run(task, files or [], output, given, typed=typed, dev=dev or [], format=from_, preset=preset,
+        config_file=config_file, resume=resume, force=force, as_json=as_json, common=common)
 
 
 def _train_command(task: str, help: str, examples: str) -> None:

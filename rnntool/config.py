@@ -59,6 +59,7 @@ CONDITIONS: dict[str, dict[str, Condition]] = {
     "neighbours": _OF_NEIGHBOURS,
     "raw": {**_OF_NEIGHBOURS, "neighbours": True},
     "momentum": {"optimizer": ("sgd",)},
+    "warmup": {"schedule": ("constant", "linear", "cosine", "plateau")},
     "bptt": {"context": ("stream",)},
     "dev_fraction": {"dev": False},
     "min_count": _LEARNED,
@@ -175,7 +176,7 @@ class Settings:
               "more where the data is so small that this makes few steps.", panel="Training", low=1)
     max_time: float | None = option(
         None, "Stop in time: 90s, 10m, 1.5h. The schedule then ends when the time does.", panel="Training",
-        parse=duration_s, metavar="TIME")
+        low=1, parse=duration_s, metavar="TIME")
     patience: int = option(
         0, "Stop after this many evaluations without a better dev score; 0 never.", panel="Training", low=0)
     batch_size: int = option(32, "Records (or columns of a stream) in a batch.", panel="Training", low=1)

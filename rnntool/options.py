@@ -12,6 +12,7 @@ import typer
 from rnntool import config
 from rnntool.commands.common import Common
 from rnntool.errors import UsageError
+from rnntool.usage import by_variable
 
 SHARED: dict[str, Any] = {
     "encoding_errors": Annotated[Literal["strict", "replace"], typer.Option(
@@ -81,15 +82,22 @@ def _switch(setting: str, choice: str) -> str:
     return f"{setting}_is_{choice}"
 
 
-def fold_switches(kind: type[config.Settings], given: dict[str, Any]) -> None:
-    """Take the switches out of `given` and put the settings that they stand for in."""
+def fold_switches(kind: type[config.Settings], given: dict[str, Any], call: typer.Context) -> list[str]:
+    """Take the switches out of `given` and put the settings that they stand for in.
+
+    Returns the settings that were typed, and not taken from a variable. A switch goes before a variable, and
+    beside another choice that was typed it is an error.
+    """
+    typed = [name for name, value in given.items() if value is not None and not by_variable(call, name)]
     for field in dataclasses.fields(kind):
         for choice in field.metadata["flags"].values():
             if given.pop(_switch(field.name, choice)):
-                if given[field.name] not in (None, choice):
+                if field.name in typed and given[field.name] != choice:
                     raise UsageError(f"{config.flag(field.name)}: want one choice, found {given[field.name]} "
                                      f"and {choice}; leave one out")
                 given[field.name] = choice
+                typed.append(field.name)
+    return [name for name in given if name in typed]
 
 
 def _shown(default: Any) -> str | bool:

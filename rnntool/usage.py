@@ -43,6 +43,11 @@ def sentence(error: exceptions.UsageError) -> str:
     return f"{place}: {message[:1].lower()}{message[1:].rstrip('.')}; {page}"
 
 
+def by_variable(context: Context, name: str) -> bool:
+    """Whether an option has its value from a variable of the environment."""
+    return context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+
+
 def _likely_option(error: exceptions.NoSuchOption, page: str) -> str:
     parameters = error.ctx.command.params if error.ctx else []
     names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
@@ -51,8 +56,7 @@ def _likely_option(error: exceptions.NoSuchOption, page: str) -> str:
 
 def _bad_value(error: exceptions.BadParameter, parameter: Parameter, context: Context) -> str:
     """Of an option or of the variable that stands for it, whichever was given."""
-    by_variable = context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT
-    place = str(parameter.envvar) if by_variable else _name(parameter)
+    place = str(parameter.envvar) if by_variable(context, parameter.name or "") else _name(parameter)
     want = _want(parameter.type)
     found = re.match(r"(.+?) is not ", error.message)
     if want is None or found is None:

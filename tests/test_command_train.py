@@ -15,6 +15,8 @@ import pytest
 import tiny
 from conftest import Ran, Run, failed, invoke, ok
 
+from rnntool.training.card import model_card
+
 Train = Callable[..., Ran]
 
 
@@ -68,16 +70,47 @@ def test_train_settings_come_from_everywhere(
         ("batch-size = 4\nbatch_size = 8\n", "want 'batch_size' once, found it with - and with _"),
         ('hidden = "5"\n', "--hidden: want a whole number, found '5'"),
         ('max-time = "soon"\n', "--max-time: want a duration such as 90s"),
+        ("max-time = -5\n", "--max-time: want a number of at least 1, found -5.0"),
+        ("max-time = inf\n", "--max-time: want a number of at least 1, found inf"),
     ):
         (tmp_path / "c.toml").write_text(text)
         failed(train(*wrong, "--config", "c.toml"), 2, f"c.toml: {words}")
     failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
     failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
     failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
+    failed(train(*wrong, "--schedule", "one-cycle", "--warmup", "0.1"), 2, "--warmup: goes with --schedule")
     failed(train(*wrong, "--pooling", "min"), 2, "--pooling: want last, mean", "found 'min'")
     failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: want each name once, found 'mean+mean'")
     failed(train(*wrong, "--preset", "huge"), 2, "--preset: want one of fast", "found 'huge'")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_is_typed_goes_before_a_variable(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_text("a b\n\nc d\n" * 9)
+    monkeypatch.setenv("RNNTOOL_UNIT", "document")
+    monkeypatch.setenv("RNNTOOL_EPOCHS", "1")
+    plain = [option for option in small("lm") if not option.startswith("--epochs")]
+    assert train("lm", "in.txt", "-o", "out", *plain, "--paragraphs", "-q").code == 0
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
+    assert (settings["unit"], settings["epochs"]) == ("paragraph", 1)
+    failed(train("lm", "-o", "out", "--resume"), 4, "its training has ended")
+    failed(train("lm", "-o", "out", "--resume", "--epochs", "5"), 2, "leave --epochs out")
+    failed(train("lm", "-o", "out", "--resume", "--documents"), 2, "leave --unit out")
+
+
+def test_a_tag_of_one_sentence_is_learned_from(train: Train, tmp_path: Path) -> None:
+    rows = [[("a", "X", "x"), (f"w{i}", f"T{i}", f"t{i}")] for i in range(9)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(
+        {"tokens": [w for w, _, _ in row], "p": [p for _, p, _ in row], "q": ["x", q]}) + "\n"
+        for row, q in zip(rows, [*"abcdefgh", "a"], strict=True)))
+    for column in ("p", "q"):  # and a second column counts like the first
+        other = "q" if column == "p" else "p"
+        done = train("tag", "in.jsonl", "-o", column, *small("tag"), "--column", f"{column},{other}",
+                     "--dev-fraction", "0.9", "-v")
+        assert "9 training records, 0 for development" in done.err
+        assert "labels are none that training saw" not in done.err
 
 
 def test_train_says_which_variables_set_nothing(
@@ -174,8 +207,12 @@ def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> Non
                  *terms, "--vectors", 'odd "name".vec')
     assert (done.code, done.err) == (0, "")
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
     _, header, text = card.split("---\n")
     assert {"license: cc-by-4.0", "language: en"} <= set(header.splitlines())
+    assert 'language: "no"' in model_card("m", config | {"settings": config["settings"] | {"language": "no"}})
+    assert 'language: [en, "no"]' in model_card(
+        "m", config | {"settings": config["settings"] | {"language": "[en, no]"}})
     assert 'Letters, "four" of them.' in text
     settings = tomllib.loads(textwrap.dedent(text.split("## Settings\n\n")[1]))
     assert (settings["unit"], settings["vectors"]) == ("paragraph", 'odd "name".vec')

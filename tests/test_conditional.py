@@ -128,6 +128,16 @@ def test_records_with_labels_are_held_out_at_random(
     assert {label for record in held for label in record.labels} == labels
 
 
+def test_a_text_whose_label_no_other_one_has_is_learned_from(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2]) for i in range(60)] + [(f"rare {i}", f"rare{i}") for i in range(40)]
+    (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
+    settings = config.resolve("lm", {"label_column": "label"})
+    job = Job(task="lm", train=[str(tmp_path / "in.tsv")], dev=[], settings=settings)
+    sources = Sources.read(job.begin(), say=lambda message: None, watch=lambda stage: None)
+    assert {label for record in sources.dev for label in record.labels} == {"a", "b"}
+    assert len(sources.train) + len(sources.dev) == 100
+
+
 # --- Commands ----------------------------------------------------------------------------------------------
 
 

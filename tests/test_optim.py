@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rnntool.config import Settings, TagSettings
+from rnntool.config import LMSettings, Settings, TagSettings
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
@@ -45,6 +45,9 @@ def test_schedules_at_quarters(schedule: str, want: list[float]) -> None:
 def test_one_cycle_rises_to_its_height_and_ends_at_nothing() -> None:
     want = [0.04, 0.52, 1, 0.5, 0]
     assert rates([0, 0.15, 0.3, 0.65, 1], schedule="one-cycle") == pytest.approx(want, abs=1e-6)
+    warm = LMSettings(schedule="one-cycle")
+    assert warm.warmup, "which is not for a schedule that has a rise of its own"
+    assert [rate(warm, progress) for progress in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx(want, abs=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

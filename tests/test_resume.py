@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,8 @@ from safetensors.torch import load_file
 from rnntool import modeldir
 from rnntool.commands.train import signals
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.training.loop import Interrupted
+from rnntool.tasks import ClassifyTask
+from rnntool.training.loop import Interrupted, Trainer
 from rnntool.training.origin import Origin
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,8 +74,8 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def stop_after(steps: int) -> Callable[[], int | None]:
-    """Gives SIGTERM when it has been asked so many times: it is asked once a step."""
-    asked = iter(range(1, 1_000_000))
+    """Gives SIGTERM after so many steps: it is asked before the first one and after each."""
+    asked = iter(range(1_000_000))
     return lambda: signal.SIGTERM if next(asked) == steps else None
 
 
@@ -161,15 +163,11 @@ def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: 
     file = data("classify")
     settings: dict[str, Any] = {"epochs": 2, "ema": 0.9}
     tiny.train("classify", tmp_path / "whole", [file], **settings)
-    steps = 0
-    while True:
-        try:
-            tiny.train("classify", tmp_path / "stopped", [file] if not steps else [], resume=bool(steps),
-                       stopping=stop_after(1), **({} if steps else settings))
-            break
-        except Interrupted:
-            steps += 1
-    assert steps == figures_of(tmp_path / "whole")[-1]["step"] - 1
+    for step in range(figures_of(tmp_path / "whole")[-1]["step"]):
+        with pytest.raises(Interrupted, match=f"stopped after step {step + 1} of"):  # the last one, too
+            tiny.train("classify", tmp_path / "stopped", [file] if not step else [], resume=step > 0,
+                       stopping=stop_after(1), **({} if step else settings))
+    tiny.train("classify", tmp_path / "stopped", resume=True)
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
@@ -305,6 +303,30 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
+def test_the_time_of_an_evaluation_counts_towards_max_time(
+    data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def passes(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return work(*arguments)
+        return slow
+
+    monkeypatch.setattr("rnntool.training.loop.time.monotonic", lambda: now)
+    monkeypatch.setattr(Trainer, "_step", passes(1, Trainer._step))
+    monkeypatch.setattr(ClassifyTask, "score", passes(60, ClassifyTask.score))
+    for max_time in range(300, 330, 3):
+        now, out = 0.0, tmp_path / str(max_time)
+        tiny.train("classify", out, [data("classify")], epochs=1000, max_time=max_time)
+        entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
+        assert now <= max_time + 1
+        steps = [entry["step"] for entry in entries]
+        assert all(b - a > 1 for a, b in pairwise(steps)), "none for a single step"
+
+
 def test_a_second_signal_leaves_at_once() -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         before = signal.getsignal(number)
@@ -323,6 +345,26 @@ def test_before_the_first_step_a_signal_leaves_at_once() -> None:
         with signals(), pytest.raises(Interrupted, match="stopped before the first step") as left:
             os.kill(os.getpid(), number)
         assert left.value.exit_code == code
+
+
+def test_a_training_that_is_stopped_before_it_has_a_checkpoint_leaves_nothing(
+    data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise Interrupted(signal.SIGINT, "stopped before the first step, nothing is saved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rnntool.training.resume.save_file", interrupted)
+        with pytest.raises(Interrupted):
+            tiny.train("classify", tmp_path / "new", [data("classify")])
+        (tmp_path / "there").mkdir()
+        with pytest.raises(Interrupted):
+            tiny.train("classify", tmp_path / "there", [data("classify")])
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+    with pytest.raises(Interrupted, match=r"stopped after step 0 of .*; saved"):
+        tiny.train("classify", tmp_path / "new", [data("classify")], stopping=stop_after(0))
+    tiny.train("classify", tmp_path / "new", resume=True)
 
 
 def test_a_training_that_cannot_begin_leaves_nothing(
@@ -378,7 +420,7 @@ def test_a_real_signal_while_the_data_is_read(tmp_path: Path) -> None:
         assert "read as text" in process.stderr.readline()
         process.send_signal(signal.SIGINT)  # while standard input is open
         assert process.wait(10) == 130
-        assert process.stderr.read() == "rnntool: stopped before the first step\n"
+        assert process.stderr.read() == "rnntool: stopped before the first step, nothing is saved\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -35,7 +34,7 @@ SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "p
 class Signals:
     """Notes SIGINT and SIGTERM so that a step can end; a second one leaves at once.
 
-    Before the first step has ended there is nothing to save, and the first one leaves at once.
+    Before there is anything to go on from, the first one leaves at once.
     """
 
     def __init__(self) -> None:
@@ -43,14 +42,14 @@ class Signals:
         self.begun = False
 
     def stopping(self) -> int | None:
-        """The signal that arrived, if any; asked after each step."""
+        """The signal that arrived, if any; asked when there is a checkpoint, and after each step."""
         self.begun = True
         return self.arrived
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if not self.begun:
-            raise Interrupted(number, "stopped before the first step")
+            raise Interrupted(number, "stopped before the first step, nothing is saved")
         if self.arrived is not None:
             sys.exit(128 + number)
         self.arrived = number
@@ -74,6 +73,7 @@ def run(
     out: Path,
     given: Mapping[str, Any],
     *,
+    typed: Collection[str],
     dev: list[str],
     format: str | None,
     preset: str | None,
@@ -83,17 +83,18 @@ def run(
     as_json: bool,
     common: Common,
 ) -> None:
-    """Train, and print the dev report."""
+    """Train, and print the dev report.
+
+    `typed` are the settings among those `given` that stand on the command line, not in a variable.
+    """
     job = None
     if resume:
-        typed = [config.flag(name) for name, value in given.items()
-                 if value is not None and config.variable(name) not in os.environ]
         others = {"--preset": preset, "--config": config_file, "--dev": dev, "--from": format,
                   "--force": force, "--encoding-errors": common.encoding_errors != "strict"}
-        typed = [*files, *typed, *(name for name, value in others.items() if value)]
-        if typed:
+        idle = [*files, *map(config.flag, typed), *(name for name, value in others.items() if value)]
+        if idle:
             raise UsageError(f"--resume goes on with the files and settings that the training began with; "
-                             f"leave {', '.join(typed)} out")
+                             f"leave {', '.join(idle)} out")
     else:
         job = _job(task, files, given, dev=dev, format=format, preset=preset, config_file=config_file,
                    common=common)

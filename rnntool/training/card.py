@@ -22,6 +22,7 @@ EXAMPLES = {
     "classify": "echo 'A line of text.' | rnntool classify -m {name}",
     "tag": "echo 'A line of text.' | rnntool tag -m {name}",
 }
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # that are no strings
 ABOUT = ("license", "language", "about")  # settings that the card shows at its top
 FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall",
            "f1", "f1_conlleval")
@@ -58,8 +59,11 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
 
 
 def _yaml(value: str) -> str:
-    """A value as it is, or quoted where YAML could take it for something else."""
-    return value if re.fullmatch(r"[A-Za-z][\w.-]*|\[.*\]", value) else json.dumps(value, ensure_ascii=False)
+    """A value as it is, or quoted where YAML could take it for something else, as `no` for false."""
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{', '.join(_yaml(part.strip()) for part in value[1:-1].split(','))}]"
+    plain = re.fullmatch(r"[A-Za-z][\w.-]*", value) and value.lower() not in _YAML_WORDS
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _toml(value: Any) -> str:

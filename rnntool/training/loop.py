@@ -131,10 +131,12 @@ class Trainer:
         self.state.stream = self._to_device(self.state.stream)
 
     def run(self) -> Progress:
-        """Train to the end; the network then holds the best weights. Raises `Interrupted` after a signal."""
+        """Train to the end; the network then holds the best weights.
+
+        Raises `Interrupted` after a signal, when there is a checkpoint to go on from.
+        """
         progress = self.state.progress
-        if progress.step == 0:
-            self.state.save(self.folder)
+        self._leave_if_asked()
         started = time.monotonic() - progress.elapsed_s
         saved_at = time.monotonic()
         self.network.train()
@@ -145,31 +147,46 @@ class Trainer:
             tokens = int(arrays["lengths"].sum())
             progress.tokens += tokens
             speed = tokens / max(1e-9, time.monotonic() - began)
-            ended = self._ended()
-            entry = self._evaluate() if progress.batch in self.evaluate_at or ended else None
-            progress.elapsed_s = time.monotonic() - started
+            entry = None
+            if progress.batch in self.evaluate_at or self._ended():
+                entry = self._evaluate()
+                progress.elapsed_s = time.monotonic() - started  # there may be none left for another step
             self.watch(Step(progress=progress, steps=self.steps, loss=loss, tokens_per_s=speed,
                             left_s=self._left_s(), evaluation=entry))
             if progress.batch == len(self.batches):
                 progress.epoch, progress.batch, self.state.stream = progress.epoch + 1, 0, None
-            if ended or (self.settings.patience and progress.stale >= self.settings.patience):
+            if self._done():
                 break
-            signal = self.stopping()
-            if signal is not None or time.monotonic() - saved_at > SAVE_EVERY_S:
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
                 self.state.save(self.folder)
                 saved_at = time.monotonic()
-            if signal is not None:
-                raise Interrupted(signal, f"stopped after step {progress.step} of {self.steps}; saved")
+            self._leave_if_asked(save=True)
         self._check_weights()
+        self.state.save(self.folder)  # the model is yet to be written
+        self._leave_if_asked()
         if self.state.best_weights:
             set_weights(self.network, self.state.best_weights)
         elif self.state.average:
             self.state.average.swap(self.network)
         return progress
 
+    def _leave_if_asked(self, *, save: bool = False) -> None:
+        """Raise `Interrupted` where a signal came."""
+        signal = self.stopping()
+        if signal is None:
+            return
+        if save:
+            self.state.save(self.folder)
+        raise Interrupted(signal, f"stopped after step {self.state.progress.step} of {self.steps}; saved")
+
+    def _done(self) -> bool:
+        """Whether no step is left, no time, or no patience."""
+        patience = self.settings.patience
+        return self._ended() or bool(patience and self.state.progress.stale >= patience)
+
     def _remaining(self) -> Iterator[Arrays]:
         progress = self.state.progress
-        while progress.epoch < self.epochs:
+        while progress.epoch < self.epochs and not self._done():
             yield from self.batches.epoch(progress.epoch, start=progress.batch)
 
     def _step(self, arrays: Arrays) -> float:

@@ -74,6 +74,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def rate(settings: Settings, progress: float) -> float:
     """Learning rate at a progress of 0 to 1, in units of the highest rate."""
     progress = min(1.0, progress)
+    if settings.schedule == "one-cycle":  # which has a rise of its own
+        return SCHEDULES["one-cycle"](progress)
     if progress < settings.warmup:
         return progress / settings.warmup
     return SCHEDULES[settings.schedule]((progress - settings.warmup) / (1 - settings.warmup))

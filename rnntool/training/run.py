@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rnntool.models.network import Network, count_parameters
 from rnntool.store import Block, Rows, Texts, keep
 from rnntool.tasks import TASKS, AnyTask, ClassifyTask, LMTask, TagTask
 from rnntool.tasks.reading import Say
-from rnntool.training.batching import Batches, Shuffled, Streamed, mixed
+from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, mixed
 from rnntool.training.context import context_of
 from rnntool.training.design import balance, build, design
 from rnntool.training.folder import check_place, load_task, save_task, write_model
@@ -87,6 +88,7 @@ def train(
     if carried and before is None:
         tell(str(carried))
     examples = _examples(learner, sources.train, watch=watch, tell=tell)
+    _tell_long(examples, settings, tell)
     batches = _batches(learner, _mixture(learner, examples, sources.raw, job), settings)
     dev = sources.dev
     if isinstance(dev, Texts):
@@ -104,14 +106,30 @@ def train(
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
     if before is None:  # from here on there is something to resume, and an older checkpoint is gone
         modeldir.remove(resume)
-        with modeldir.staged(resume) as stage:
-            save_task(learner, stage / TASK)
-            job.save(stage / modeldir.JOB, found)
+        with _whole_or_gone(resume):
+            with modeldir.staged(resume) as stage:
+                save_task(learner, stage / TASK)
+                job.save(stage / modeldir.JOB, found)
+            trainer.state.save(resume)
     else:
         trainer.resume()
     progress = trainer.run()
     return write_model(
         learner, network.cpu(), dev, out, history=progress.history, carried=carried, threads=threads)
+
+
+@contextmanager
+def _whole_or_gone(resume: Path) -> Iterator[None]:
+    """Leave nothing of a folder to resume from where it can't be finished."""
+    made = not resume.parent.exists()
+    try:
+        yield
+    except BaseException:
+        modeldir.remove(resume)
+        if made:
+            with suppress(OSError):
+                resume.parent.rmdir()
+        raise
 
 
 def _frozen(network: Network, carried: Carried | None, settings: Settings) -> Frozen | None:
@@ -142,6 +160,15 @@ def _examples(
         return task.rows(records)
     return keep(_watched(task.blocks(records), len(records), watch), task.dtype,
                 key=_key(task, records), tell=tell)
+
+
+def _tell_long(examples: Sequence[Any], settings: Settings, tell: Say) -> None:
+    """Tell where a step may want more memory than there is."""
+    if isinstance(settings, LMSettings) and settings.context == "line" and isinstance(examples, Rows):
+        longest = int(examples.lengths.max(initial=0))
+        if longest > PADDED_BUDGET:
+            tell(f"the longest record has {longest:,} tokens, of which a step learns at once; where there is "
+                 "too little memory for that, give --context stream, which reads them a piece at a time")
 
 
 def _watched(blocks: Iterator[Block], records: int, watch: Callable[[Stage], None]) -> Iterator[Block]:

@@ -152,7 +152,8 @@ def split(
 ) -> tuple[Sequence[Any], Sequence[Any]]:
     """Keep a share of the records for development: the last ones where order matters, else random ones.
 
-    A record whose label no other one has is learned from. Sentences that are read together stay together.
+    A record with a label or tag that no other one has is learned from. Sentences that are read together stay
+    together.
     """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
@@ -161,12 +162,13 @@ def split(
         return records[:-count], records[-count:]
     if isinstance(records, Texts):
         held = _drawn(len(records), settings)
+        _give_back(lambda i: records[i : i + 1], held)
         return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
     together = [[record] for record in records]
     if isinstance(settings, TagSettings) and settings.passage:
         together = _apart(records, settings.passage)
     held = _drawn(len(together), settings)
-    _give_back(together, held)
+    _give_back(together.__getitem__, held)
     return list(chain(*compress(together, ~held))), list(chain(*compress(together, held)))
 
 
@@ -189,15 +191,22 @@ def _apart(sentences: Sequence[Sentence], words: int) -> list[list[Sentence]]:
              for sentence in passage] for own, passage in together]
 
 
-def _give_back(together: Sequence[Sequence[Any]], held: NDArray[np.bool_]) -> None:
-    """Hold no records apart that have a label or tag which none of those that are learned from has."""
-    names = ("labels", "tags")
-    labels = [{label for record in records for name in names for label in getattr(record, name, None) or ()}
-              for records in together]
-    seen = set[str]().union(*compress(labels, ~held))
-    for i in np.flatnonzero(held):
-        held[i] = labels[i] <= seen
-        seen |= labels[i]
+def _give_back(group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]) -> None:
+    """Hold no group of records apart whose labels or tags aren't all in those that are learned from."""
+    seen: set[Any] = set()
+    for i in np.flatnonzero(~held).tolist():
+        seen |= _labels(group(i))
+    for i in np.flatnonzero(held).tolist():
+        labels = _labels(group(i))
+        held[i] = labels <= seen
+        seen |= labels
+
+
+def _labels(records: Sequence[Any]) -> set[tuple[int, str]]:
+    """The labels of records, or their tags, each with the number of its column."""
+    columns = ((record.tags or (), *record.more) if isinstance(record, Sentence) else (record.labels,)
+               for record in records)
+    return {(i, label) for own in columns for i, column in enumerate(own) for label in column}
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
