@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 if TYPE_CHECKING:
     from rnntool.training.loop import Step
 
+_STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")  # what rich strips, and so moves what is behind
 LINE_EVERY_S = 10.0  # of work before a training, where there is no terminal
 EVALUATION_EVERY_S = 1.0  # small data is evaluated many times a second, which nobody can read
 
@@ -183,7 +184,7 @@ def coloured(
     from rich.console import Console
     from rich.text import Text
 
-    shown = Text(text)
+    shown = Text(text.translate(_STRIPPED))
     for span, (red, green, blue) in zip(spans, colours, strict=True):
         shown.stylize(f"#222222 on #{red:02x}{green:02x}{blue:02x}", *span)
     Console().print(Text(f"\n{name}", "bold"), shown, sep="\n", soft_wrap=True)

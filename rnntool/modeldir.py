@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,15 @@ def search_path() -> list[Path]:
 def find(model: str | Path) -> Path:
     """The folder of a model given by path or by name; `ModelError` where there is none."""
     path = Path(model)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise ModelError(f"{path}: is a file; a model is a folder, as `rnntool train` writes it")
-    if len(path.parts) == 1:
-        for folder in search_path():
-            if (folder / path / CONFIG).is_file():
-                return folder / path
+    with suppress(OSError, ValueError):  # a name that no file can have
+        if path.is_dir():
+            return path
+        if path.is_file():
+            raise ModelError(f"{path}: is a file; a model is a folder, as `rnntool train` writes it")
+        if len(path.parts) == 1:
+            for folder in search_path():
+                if (folder / path / CONFIG).is_file():
+                    return folder / path
     names = ", ".join(sorted({folder.name for folder in known()}))
     raise ModelError(f"{path}: no model folder and no known model of that name; known are: {names or 'none'}")
 

@@ -26,7 +26,9 @@ def read_names(path: Path) -> list[str]:
         text = path.read_bytes().decode()
         if not text.endswith("\n"):
             raise ValueError("want a name a line, found the file cut short")
-        lines = text.split("\n")[:-1]  # a carriage return may be part of one
+        if "\r" in text:  # Windows' line ends: one that is part of a name is written as an escape
+            text = text.replace("\r\n", "\n")
+        lines = text.split("\n")[:-1]
         return [_ESCAPED.sub(_unescape, line) if "\\" in line else line for line in lines]
     except UnicodeDecodeError as error:
         found = f"want UTF-8, found something else at byte {error.start}"

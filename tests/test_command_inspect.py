@@ -12,7 +12,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import Run, environment, failed, ok
+import tiny
+from conftest import Run, environment, failed, invoke, ok
+
+from rnntool.commands.inspect import _vectors
 
 TEXT = "the baker sings .\nthe workful baker paints the teacher .\n"
 VECTORS = "man 1 0 0\nwoman -1 0 0\nking 1 1 0\nqueen -1 1 0\ncar 0 0 1\n"
@@ -91,6 +94,33 @@ def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Pat
     failed(run("inspect", "analogy", "man", "king", "woma", "--vectors", vectors), 3, "'woma'", "'woman'")
     failed(run("inspect", "neighbors", "man"), 2, "-m MODEL or --vectors")
     failed(run("inspect", "neighbors", "man", "--vectors", vectors, "-o", "near.gif"), 2, ".svg", "near.gif")
+
+
+@pytest.mark.parametrize("name", ["en-question", "en-pos"])
+def test_every_entry_of_a_model_is_found_and_drawn(name: str, tmp_path: Path) -> None:
+    known = _vectors(name, None)
+    assert [known.row(entry) for entry in known.names] == list(range(len(known.names)))
+    ok(invoke("inspect", "neighbors", "mr.", "-m", "en-question", "-o", tmp_path / "a.svg"))
+    assert "mr." in drawn(tmp_path / "a.svg").split("\n")
+
+
+def test_pieces_of_words_are_found_as_they_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("the dog thinks and the dogs think\n" * 30, "utf-8")
+    tiny.train("lm", tmp_path / "m", [tmp_path / "t.txt"], tokenizer="bpe", vocab_size=290, epochs=1)
+    known = _vectors(str(tmp_path / "m"), None)
+    assert known.names[known.row("the")] == "▁the"
+    assert {known.names[known.row(name)] for name in known.names} >= {"▁the", "▁dog", "<0x42>"}
+    ok(invoke("inspect", "neighbors", "the", "-m", tmp_path / "m", "-o", tmp_path / "a.svg"))
+    assert "▁the" in drawn(tmp_path / "a.svg").split("\n")
+
+
+def test_a_text_is_looked_at_up_to_the_limit(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnntool.commands.inspect.MOST_TOKENS", 10)
+    for text, told in (("the baker\n", False), ("the baker si\n", True), ("the b\naker\n.\n", False),
+                       ("the b\naker\n. .\n", True)):
+        done = invoke("inspect", "states", "-m", writer, "--units", "0", "--json", input=text)
+        assert len(json.loads(done.out)["tokens"]) <= 10
+        assert ("looked at the first 10 tokens" in done.err) == told
 
 
 def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:
     text = ok(run("info", "tiny-pos", RNNTOOL_MODELS=str(models)))
     assert "1 x 12 lstm, bidirectional" in text
     assert json.loads(ok(run("info", tagger, "--json")))["task"] == "tag"
+    about = ok(run("info", "en-pos", "--json", PYTHONIOENCODING="latin-1"))
+    assert not about.isascii(), "output is UTF-8, whatever the locale"
 
 
 @pytest.mark.parametrize("name", ["tagger", "classifier", "writer"])

@@ -18,3 +18,12 @@ def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
     failed(run("tokenize", "--ids", input="a\n"), 2, "-m MODEL")
     failed(run("tokenize", "-m", writer, "--decode", input="1 99999\n"), 3, "<stdin>:1: want numbers")
     assert run("tokenize", "-m", tagger, input="the unheard\n").out == "the <unk>\n"
+
+
+def test_tokens_of_a_tagger_are_the_words_that_it_tags(run: Run) -> None:
+    text = "I can't read Dr. Smith's e-mail.\n"
+    tagged = ok(run("tag", "-m", "en-pos", input=text)).splitlines()
+    (record,) = jsonl(ok(run("tokenize", "-m", "en-pos", "--jsonl", input=text)))
+    spans = [(token["start"], token["end"]) for token in record["tokens"]]
+    assert [text[a:b] for a, b in spans] == [row.split("\t")[0] for row in tagged if row]
+    assert record["tokens"][2]["piece"] == "n't"

@@ -56,6 +56,9 @@ def test_a_name_that_is_unknown_lists_those_that_are(
         modeldir.find("tiny-poss")
     with pytest.raises(ModelError, match="no model folder"):
         modeldir.find("no/such/folder")
+    for name in ("a" * 300, "a\0b"):
+        with pytest.raises(ModelError, match="no model folder"):
+            modeldir.find(name)
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

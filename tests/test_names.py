@@ -31,6 +31,13 @@ def test_what_can_be_read_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_text("utf-8") == "New York\n\\u0020\na\\nb\n\\\\\n日本\nB-PER\n"
 
 
+def test_line_ends_of_windows_are_no_part_of_names(tmp_path: Path) -> None:
+    names = ["DET", "a\rb", "c\r"]
+    write_names(tmp_path / "f", names)
+    (tmp_path / "f").write_bytes((tmp_path / "f").read_bytes().replace(b"\n", b"\r\n"))
+    assert read_names(tmp_path / "f") == names
+
+
 @pytest.mark.parametrize(("content", "want"), [
     (None, "No such file"), (b"", "cut short"), (b"a\nb", "cut short"), (b"a\xff\n", "want UTF-8"),
     (b"\\x\n", r"found \\x: that is no escape"), (b"\\\n", "no escape"), (b"\\u12\n", "no escape"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import permutations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +15,7 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool import modeldir
+from rnntool import console, modeldir
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.formats import Judgement, Sentence, Text
 from rnntool.reports import charts, clusters, picture, states, training
@@ -32,7 +34,8 @@ def parsed(svg: str) -> ElementTree.Element:
 
 def sketch() -> picture.Picture:
     shapes = [picture.Line([(0, 0), (50, 40)]), picture.Box(1, 2, 30, 4, "#00ff00", "a <box>"),
-              picture.Dot(9, 9, "#ff0000"), picture.Words(5, 20, "a < b & $c$ \x07", columns=5)]
+              picture.Dot(9, 9, "#ff0000"),
+              picture.Words(5, 20, "a < b & $c$ \x07\u202e می\u200cخ \xa0", columns=5)]
     return picture.Picture(60, 50, 'a "title"', shapes)
 
 
@@ -40,7 +43,7 @@ def test_an_svg_is_well_formed_and_loads_nothing() -> None:
     svg = sketch().svg()
     root = parsed(svg)
     assert [root.find(f".//{SVG}{tag}") is not None for tag in ("polyline", "rect", "circle")] == [True] * 3
-    assert root.findtext(f"{SVG}text") == "a < b & $c$ \ufffd"
+    assert root.findtext(f"{SVG}text") == "a < b & $c$ \ufffd\ufffd می\u200cخ \xa0"
     assert root.findtext(f"{SVG}rect/{SVG}title") == "a <box>"
     assert svg.count("http") == 1, "the namespace, and nothing that would be fetched"
 
@@ -67,7 +70,8 @@ def test_png_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("low", "high"), [
-    (0, 1), (3.2, 3.3), (-5, 1200), (1e-6, 3e-6), (2, 2), (0, 9.99), (0, 1e-9)])
+    (0, 1), (3.2, 3.3), (-5, 1200), (1e-6, 3e-6), (2, 2), (0, 9.99), (0, 1e-9), (2.302585090, 2.302585092),
+    (100, 100.0000001)])
 def test_ticks_enclose_the_data(low: float, high: float) -> None:
     found = charts.ticks(low, high)
     assert found[0] <= low <= high <= found[-1]
@@ -92,6 +96,26 @@ def test_a_curve_goes_through_its_points() -> None:
 def test_a_vanishing_curve_ends_where_it_leaves_the_picture() -> None:
     drawn = charts.curves("t", {"a": [(0, 1.0), (1, 1e-5), (2, 0.0)]}, x_name="x", y_name="y", log=True)
     assert len(parsed(drawn.svg()).findall(f"{SVG}circle")) == 2
+
+
+def test_a_tree_has_room_for_long_names() -> None:
+    merges = np.array([[0.0, 1.0, 1.0, 2.0]])
+    short, long = (charts.dendrogram("t", ["a", name], merges) for name in ("b", "b" * 200))
+    for drawn in (short, long):
+        lines = [x for shape in drawn.shapes if isinstance(shape, picture.Line) for x, _ in shape.points]
+        words = [shape for shape in drawn.shapes if isinstance(shape, picture.Words) and shape.text[0] == "b"]
+        assert 0 <= min(lines) < max(lines) <= words[0].x < drawn.width
+
+
+def test_colours_of_a_terminal_stay_at_their_places(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    console.coloured("one", "a\rb\x0cc", [(4, 5)], [(1, 2, 3)])
+    assert "a\ufffdb\ufffd\x1b[" in capsys.readouterr().out
 
 
 def test_coloured_text_breaks_lines_where_the_text_does() -> None:
@@ -142,23 +166,33 @@ def planted() -> Vectors:
 
 
 def test_a_planted_analogy_is_found() -> None:
-    assert planted().analogy("man", "king", "woman", 5)[0][0] == "queen"
-    assert {word for word, _ in planted().analogy("man", "king", "woman", 5)} == {"queen", "car"}
+    assert planted().analogy("man", "king", "woman", 5)[0].name == "queen"
+    assert {near.name for near in planted().analogy("man", "king", "woman", 5)} == {"queen", "car"}
 
 
 def test_neighbours_by_cosine() -> None:
-    assert planted().neighbours("man", 1) == [("king", pytest.approx(2 / 6**0.5))]
+    (king,) = planted().neighbours("man", 1)
+    assert (planted().names[king.row], king.name, king.cosine) == ("king", "king", pytest.approx(2 / 6**0.5))
     assert len(planted().neighbours("man", 99)) == 4
     with pytest.raises(DataError, match="found 'kings'; spelled like it: 'king'"):
         planted().neighbours("kings", 2)
 
 
 def test_the_plane_keeps_distances_where_there_are_only_two_directions() -> None:
-    words = ["man", "woman", "king", "queen"]
-    points, share = planted().plane(words)
+    points, share = planted().plane([0, 1, 2, 3])
     rows = planted().rows[[0, 1, 2, 3]]
     assert share == pytest.approx(1.0)
     assert np.linalg.norm(points[0] - points[3]) == pytest.approx(np.linalg.norm(rows[0] - rows[3]), abs=1e-5)
+
+
+def _two_sided(ours: list[int], theirs: list[int]) -> float:
+    """Twice the share of all orders that agree at least as well, or as badly."""
+    def apart(order: Sequence[int]) -> int:
+        return sum((a - b) ** 2 for a, b in zip(ours, order, strict=True))
+    found = [apart(order) for order in permutations(theirs)]
+    seen = apart(theirs)
+    tails = (sum(value <= seen for value in found), sum(value >= seen for value in found))
+    return min(1.0, 2 * min(tails) / len(found))
 
 
 def test_spearman_by_hand_and_missing_words_are_counted() -> None:
@@ -173,6 +207,9 @@ def test_spearman_by_hand_and_missing_words_are_counted() -> None:
     assert found.cosines == pytest.approx([math.cos(math.radians(angle)) for angle in (20, 60, 130, 170)])
     # ranks by people 3 4 1 2, by cosine 4 3 2 1: 1 - 6 * sum(d^2) / (n * (n^2 - 1)), Spearman (1904)
     assert found.spearman == pytest.approx(1 - 6 * (1 + 1 + 1 + 1) / (4 * 15))
+    assert found.p_value == pytest.approx(_two_sided([3, 4, 1, 2], [4, 3, 2, 1]))
+    in_order = agreement(known, [Judgement("a", other, -i) for i, other in enumerate("bcd")])
+    assert (in_order.spearman, in_order.p_value) == (pytest.approx(1), pytest.approx(2 / 6))
     with pytest.raises(DataError, match="found 2 of 3"):
         agreement(known, [pairs[0], pairs[1], pairs[4]])
     with pytest.raises(DataError, match="judgements that differ, found 5 for each of the 3 pairs"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from rnntool import console
 from rnntool import model as models
-from rnntool.commands.common import Common
+from rnntool.commands.common import Common, show
 from rnntool.commands.inputs import task_records
 from rnntool.config import CELL_NAMES
 from rnntool.errors import DataError, UsageError
@@ -21,7 +20,7 @@ from rnntool.formats import read_judgements
 from rnntool.model import ModelFolder
 from rnntool.reports import charts, clusters, gradients, picture, states
 from rnntool.reports.vectors import Agreement, Vectors, agreement
-from rnntool.streams import called, open_output
+from rnntool.streams import called
 from rnntool.tasks.base import excerpt
 from rnntool.tasks.reading import Inputs, opened
 from rnntool.tokenize import SPECIALS, UNK
@@ -76,8 +75,8 @@ def run_gradients(
             for k in shown]
     gone = ("1 % left", *(f"> {len(curves[name]) - 1}" if k is None else str(k)
                           for name, k in reaches.items()))
-    _print({"gradients": curves, "reach": reaches}, as_json,
-           console.table([("steps back", *curves), *rows, gone], right=tuple(range(len(curves) + 1))))
+    show({"gradients": curves, "reach": reaches}, as_json,
+         console.table([("steps back", *curves), *rows, gone], right=tuple(range(len(curves) + 1))))
     if output:
         drawn = {name: list(enumerate(map(float, curve))) for name, curve in curves.items()}
         picture.write(charts.curves("What is left of a gradient", drawn, x_name="steps back",
@@ -108,9 +107,9 @@ def run_clusters(
                         + ("--words more of them" if words else "more text"))
     linkage = clusters.merges(np.stack([found[name][1] for name in names]))
     counts = [found[name][0] for name in names]
-    _print({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
-           "".join(f"{line}\n" for line in clusters.tree(
-               [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)], linkage)))
+    show({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
+         "".join(f"{line}\n" for line in clusters.tree(
+             [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)], linkage)))
     if output:
         picture.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
 
@@ -122,11 +121,12 @@ def run_neighbors(
     picture.check(output)
     known = _vectors(model, vectors)
     found = {word: known.neighbours(word, top) for word in words}
-    rows = [(word, near, f"{cosine:.4f}") for word, nearest in found.items() for near, cosine in nearest]
-    _print({word: [{"word": near, "cosine": cosine} for near, cosine in nearest]
-            for word, nearest in found.items()}, as_json,
-           console.table([("word", "neighbor", "cosine"), *rows], right=(2,)))
-    _draw_plane(known, [*words, *(near for _, near, _ in rows)], words, (), output)
+    rows = [(word, near.name, f"{near.cosine:.4f}") for word, nearest in found.items() for near in nearest]
+    show({word: [{"word": near.name, "cosine": near.cosine} for near in nearest]
+          for word, nearest in found.items()}, as_json,
+         console.table([("word", "neighbor", "cosine"), *rows], right=(2,)))
+    drawn = [*map(known.row, found), *(near.row for nearest in found.values() for near in nearest)]
+    _draw_plane(known, drawn, [], len(found), output)
 
 
 def run_analogy(
@@ -137,12 +137,12 @@ def run_analogy(
     picture.check(output)
     known = _vectors(model, vectors)
     found = known.analogy(a, b, c, top)
-    answers = [{"word": word, "cosine": cosine} for word, cosine in found]
-    rows = [(word, f"{cosine:.4f}") for word, cosine in found]
-    _print({"a": a, "b": b, "c": c, "answers": answers}, as_json,
-           console.table([("word", "cosine"), *rows], right=(1,)))
-    drawn = [a, b, c, *(word for word, _ in found)]
-    _draw_plane(known, drawn, drawn[:4], ((0, 1), (2, 3)) if found else (), output)
+    answers = [{"word": near.name, "cosine": near.cosine} for near in found]
+    rows = [(near.name, f"{near.cosine:.4f}") for near in found]
+    show({"a": a, "b": b, "c": c, "answers": answers}, as_json,
+         console.table([("word", "cosine"), *rows], right=(1,)))
+    drawn = [*map(known.row, (a, b, c)), *(near.row for near in found)]
+    _draw_plane(known, drawn, [(0, 1), (2, 3)] if found else [], 4, output)
 
 
 def run_similarity(
@@ -163,8 +163,8 @@ def run_similarity(
     report = {"spearman": found.spearman, "p_value": found.p_value, "pairs": len(pairs), "used": len(rows),
               "missing": found.missing}
     keys = ("first", "second", "score", "cosine")
-    _print(report | {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
-           _agreed(found, report))
+    show(report | {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
+         _agreed(found, report))
     if output:
         points = np.array([(score, cosine) for _, _, score, cosine in rows])
         picture.write(charts.scatter(
@@ -195,12 +195,13 @@ def run_states(
     records = _records(loaded, files, format, common)
     reads, size = [], 0
     for read in reader(records):
+        if size + len(read.spans) > MOST_TOKENS:
+            common.tell(f"looked at the first {MOST_TOKENS:,} tokens")
+            reads.append(read.head(MOST_TOKENS - size))
+            break
         reads.append(read)
         size += len(read.spans)
-        if size >= MOST_TOKENS:
-            common.tell(f"looked at the first {size:,} tokens")
-            break
-    if not size:
+    if not any(len(read.spans) for read in reads):
         raise DataError(f"{called(files)}: want a text, found none; give one that has words")
     read = states.joined(reads)
     chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top or VARYING)
@@ -215,9 +216,9 @@ def run_states(
                      *(excerpt(read.text, *read.spans[place], width=AROUND) for place in (low, high))))
         largest = max(1.0, float(np.abs(values).max()))  # of a ReLU; all others end at 1
         shares[f"unit {unit}"] = (values / largest).tolist()
-    _print({"model": loaded.name, "tokens": [[read.text[a:b], a, b] for a, b in read.spans],
-            "units": {unit: [round(x, 5) for x in read.states[:, unit].tolist()] for unit in chosen}},
-           as_json, console.table(rows, right=(0, 1, 2, 3, 4)))
+    show({"model": loaded.name, "tokens": [[read.text[a:b], a, b] for a, b in read.spans],
+          "units": {unit: [round(x, 5) for x in read.states[:, unit].tolist()] for unit in chosen}},
+         as_json, console.table(rows, right=(0, 1, 2, 3, 4)), indent=None)
     if not as_json and sys.stdout.isatty():
         for name, row in shares.items():
             console.coloured(name, read.text, read.spans, [charts.colour_of(share) for share in row])
@@ -263,30 +264,29 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
     tokenizer = loaded.task.tokenizer
     first = len(SPECIALS)  # which no text has
 
+    rows = embedding(loaded.folder, loaded.config)[first : tokenizer.size]  # labels stand behind the tokens
+    names = [tokenizer.piece(first + i) for i in range(len(rows))]
+    places = {name: row for row, name in enumerate(names)}
+
     def find(word: str) -> int | None:
         ids = tokenizer.encode(word)
-        return ids[0] - first if len(ids) == 1 and ids[0] != UNK else None
+        if len(ids) == 1 and ids[0] != UNK:
+            return ids[0] - first
+        return places.get(word.lower() if tokenizer.lower else word)  # as it is listed, if it is no text's
 
-    rows = embedding(loaded.folder, loaded.config)[first : tokenizer.size]  # labels stand behind the tokens
-    return Vectors(loaded.name, [tokenizer.piece(first + i) for i in range(len(rows))], rows, find)
+    return Vectors(loaded.name, names, rows, find)
 
 
 def _draw_plane(
-    known: Vectors, words: Sequence[str], bold: Sequence[str], joined: Sequence[tuple[int, int]],
-    output: str | None,
+    known: Vectors, rows: Sequence[int], joined: Sequence[tuple[int, int]], bold: int, output: str | None
 ) -> None:
-    """Words in the plane in which they differ most."""
+    """Words in the plane in which they differ most, the first ones `bold`, some of them `joined`."""
     if output is None:
         return
-    names = list(dict.fromkeys(words))
-    points, share = known.plane(names)
-    places = [(names.index(words[a]), names.index(words[b])) for a, b in joined]
+    drawn = list(dict.fromkeys(rows))
+    points, share = known.plane(drawn)
+    names = [known.names[row] for row in drawn]
     picture.write(charts.scatter(
         f"Words of {known.source}: {share:.0%} of their variance", names, points,
-        x_name="first principal component", y_name="second", bold=bold, joined=places), output)
-
-
-def _print(report: dict[str, Any], as_json: bool, text: str) -> None:
-    with open_output(None) as out:
-        out.write(json.dumps(report, ensure_ascii=False, indent=None if "tokens" in report else 2) + "\n"
-                  if as_json else text)
+        x_name="first principal component", y_name="second", bold={known.names[row] for row in rows[:bold]},
+        joined=[(drawn.index(rows[a]), drawn.index(rows[b])) for a, b in joined]), output)

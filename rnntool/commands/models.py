@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rnntool import console, modeldir
+from rnntool.commands.common import show
 from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.labels import Labels
 from rnntool.metrics import figures
@@ -31,21 +31,16 @@ def run_list(*, as_json: bool) -> None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         rows.append({"name": folder.name, "task": config["task"], "megabytes": round(size / 1e6, 1),
                      "figure": key, "value": report.get(key) if key else None, "folder": str(folder)})
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
     table = [(row["name"], row["task"], f"{row['megabytes']:.1f} MB",
               f"{row['figure']} {row['value']:.4f}" if row["figure"] else "", row["folder"]) for row in rows]
-    print(console.table([("model", "task", "size", "on its dev data", "folder"), *table]), end="")
+    heads = ("model", "task", "size", "on its dev data", "folder")
+    show(rows, as_json, console.table([heads, *table]))
 
 
 def run_info(model: str, *, as_json: bool) -> None:
     """Describe a model."""
     folder = modeldir.find(model)
     config = modeldir.read_config(folder)
-    if as_json:
-        print(json.dumps(config, ensure_ascii=False, indent=2))
-        return
     encoder, head = config["network"]["encoder"], config["network"]["head"]
     cutoffs = encoder.get("cutoffs", ())
     rows = [
@@ -64,7 +59,7 @@ def run_info(model: str, *, as_json: bool) -> None:
           for key, value in figures(config.get("report") or {}).items()),
         *((f"set {key}", str(value)) for key, value in config["settings"].items() if value is not None),
     ]
-    print(console.table(rows), end="")
+    show(config, as_json, console.table(rows))
 
 
 def _labels(folder: Path, config: dict[str, Any]) -> list[tuple[str, str]]:

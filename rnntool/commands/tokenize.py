@@ -9,6 +9,7 @@ from rnntool.commands.common import Common
 from rnntool.commands.inputs import plain_lines
 from rnntool.errors import DataError, UsageError
 from rnntool.streams import open_output
+from rnntool.tasks import TagTask
 from rnntool.tokenize import Tokenizer, load, split_words
 
 _DIGITS = 9  # of a number that may be that of an entry
@@ -27,7 +28,11 @@ def run(
     tokenizer = None
     if model is not None:
         folder = modeldir.find(model)
-        tokenizer = load(folder, modeldir.read_config(folder)["data"]["tokenizer"])
+        content = modeldir.read_config(folder)
+        kind = content["data"]["tokenizer"]
+        if content["task"] == TagTask.name:  # it has learned from words, into which text is split before it
+            kind |= {"split": "words"}
+        tokenizer = load(folder, kind)
     elif ids or decode:
         flag = "--ids" if ids else "--decode"
         raise UsageError(f"{flag}: words have numbers only in a model; give -m MODEL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -13,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from rnntool import config, console, modeldir
-from rnntool.commands.common import Common
+from rnntool.commands.common import Common, show
 from rnntool.config import Settings, WordSettings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels
@@ -108,7 +107,7 @@ def run(
             message = f"{stopped}; go on with: rnntool train {task} -o {shlex.quote(str(out))} --resume"
             raise Interrupted(stopped.exit_code - 128, message) from None
     if as_json:
-        print(json.dumps(report, ensure_ascii=False, indent=2))
+        show(report, as_json, "")
     elif not common.quiet:
         _show(report, task, out)
 

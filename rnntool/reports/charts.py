@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Field:
 
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers, 4 to 9 of them, that enclose a range."""
-    if not high > low:
+    if not high - low > 1e-7 * max(abs(low), abs(high)):  # as good as flat
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -106,7 +106,7 @@ def curves(
 
 def scatter(
     title: str, names: Sequence[str], points: NDArray[np.floating[Any]], *, x_name: str, y_name: str,
-    labelled: bool = True, bold: Sequence[str] = (), joined: Sequence[tuple[int, int]] = (),
+    labelled: bool = True, bold: Collection[str] = (), joined: Sequence[tuple[int, int]] = (),
 ) -> Picture:
     """Named points (N, 2) in the plane, `bold` ones in another colour, some of them joined by lines."""
     picture = Picture(640, 480, title)
@@ -129,7 +129,7 @@ def dendrogram(title: str, names: Sequence[str], merges: NDArray[np.float64]) ->
 
     found = plan(merges, no_plot=True)
     row, right = 16.0, 12 * LETTER * max(map(len, names)) + 20
-    picture = Picture(640, TOP + row * len(names) + BOTTOM, title)
+    picture = Picture(max(640, right + 400), TOP + row * len(names) + BOTTOM, title)
     far = ticks(0.0, float(merges[:, 2].max()) or 1.0)
     field = picture.width - 20 - right
 

@@ -7,6 +7,7 @@ nothing; PNG takes matplotlib, which is there with the extra `plots`.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -131,9 +132,12 @@ tr.best { font-weight: bold; }
 """
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
 def _printable(text: str) -> str:
-    """Text without control characters, for which XML has no place."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    """Text without characters that XML has no place for, or that turn round what is behind them."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def _escape(text: str) -> str:

@@ -40,6 +40,11 @@ class Read:
     spans: list[Span]
     states: Floats
 
+    def head(self, count: int) -> Read:
+        """The first `count` tokens, and the text up to their end."""
+        spans = self.spans[:count]
+        return Read(self.text[: spans[-1][1] if spans else 0], spans, self.states[:count])
+
 
 class Reader:
     """Reads records and gives the states of one layer, the last one or `layer`, which counts from 1.

@@ -8,13 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.errors import DataError
 from rnntool.formats import Judgement
+
+MOST_PERMUTED = 9  # pairs whose orders are counted one by one; of more the distribution is near enough to t
+
+
+class Near(NamedTuple):
+    """A word near another one: its row, its name, and the cosine."""
+
+    row: int
+    name: str
+    cosine: float
 
 
 class Vectors:
@@ -42,30 +52,30 @@ class Vectors:
 
     def nearest(
         self, vector: NDArray[np.float32], count: int, *, without: Sequence[int] = ()
-    ) -> list[tuple[str, float]]:
-        """The words of largest cosine with a vector (D,), and these."""
+    ) -> list[Near]:
+        """The words of largest cosine with a vector (D,)."""
         cosines = self.rows @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
         cosines[list(without)] = -np.inf
         best = np.argsort(-cosines, kind="stable")[: min(count, len(cosines) - len(set(without)))]
-        return [(self.names[i], float(cosines[i])) for i in best]
+        return [Near(int(i), self.names[i], float(cosines[i])) for i in best]
 
-    def neighbours(self, word: str, count: int) -> list[tuple[str, float]]:
+    def neighbours(self, word: str, count: int) -> list[Near]:
         """The words nearest to a word."""
         row = self.row(word)
         return self.nearest(self.rows[row], count, without=[row])
 
-    def analogy(self, a: str, b: str, c: str, count: int) -> list[tuple[str, float]]:
+    def analogy(self, a: str, b: str, c: str, count: int) -> list[Near]:
         """What is to `c` as `b` to `a`: nearest to b - a + c, these three left out (Mikolov et al. 2013)."""
         rows = [self.row(word) for word in (a, b, c)]
         first, second, third = self.rows[rows]
         return self.nearest(second - first + third, count, without=rows)
 
-    def plane(self, words: Sequence[str]) -> tuple[NDArray[np.float32], float]:
-        """Where words lie in the plane in which they differ most (N, 2), and its share of their variance."""
-        rows = self.rows[[self.row(word) for word in words]]
+    def plane(self, places: Sequence[int]) -> tuple[NDArray[np.float32], float]:
+        """Where rows lie in the plane in which they differ most (N, 2), and its share of their variance."""
+        rows = self.rows[list(places)]
         rows = rows - rows.mean(axis=0)
         left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
-        points = np.zeros((len(words), 2), np.float32)
+        points = np.zeros((len(places), 2), np.float32)
         points[:, : len(sizes[:2])] = (left * sizes)[:, :2]
         total = float(np.square(sizes).sum())
         return points.round(6), float(np.square(sizes[:2]).sum()) / total if total else 1.0
@@ -101,4 +111,15 @@ def agreement(vectors: Vectors, pairs: Sequence[Judgement]) -> Agreement:
             raise DataError(f"{vectors.source}: want {name} that differ, found {values[0]:g} for each of the "
                             f"{len(used)} pairs; give other pairs")
     found = spearmanr(scores, cosines)
-    return Agreement(float(found.statistic), float(found.pvalue), used, cosines, list(missing))
+    p_value = found.pvalue if len(used) > MOST_PERMUTED else _exact_p_value(scores, cosines)
+    return Agreement(float(found.statistic), float(p_value), used, cosines, list(missing))
+
+
+def _exact_p_value(scores: Sequence[float], cosines: Sequence[float]) -> float:
+    """How often chance would bring a rank correlation as far from 0, over all ways to pair the two up."""
+    from scipy.stats import permutation_test, rankdata
+
+    ours, theirs = (rankdata(values) - (len(values) + 1) / 2 for values in (scores, cosines))
+    found = permutation_test((ours,), lambda x, axis: (x * theirs).sum(axis), permutation_type="pairings",
+                             n_resamples=np.inf)
+    return float(found.pvalue)

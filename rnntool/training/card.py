@@ -45,7 +45,7 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
               "license": settings["license"], "language": settings["language"]}
     lines = "".join(f"{key}: {_yaml(value)}\n" for key, value in header.items() if value)
     example = EXAMPLES[task if label is None else f"{task} given a label"]
-    example = example.format(name=name, label=shlex.quote(label or ""))
+    example = example.format(name=shlex.quote(name), label=shlex.quote(label or ""))
     about = f"{settings['about']}\n\n" if settings["about"] else ""
     return (
         f"---\n{lines}---\n"

@@ -100,7 +100,7 @@ def write_model(
         lines = (json.dumps(entry) + "\n" for entry in history)
         (stage / modeldir.METRICS).write_text("".join(lines), "utf-8")
         label = task.labels.names[0] if isinstance(task, LMTask) and task.labels else None
-        (stage / modeldir.CARD).write_text(model_card(out.name, content, label=label), "utf-8")
+        (stage / modeldir.CARD).write_text(model_card(out.resolve().name, content, label=label), "utf-8")
         modeldir.write_json(stage / modeldir.CONFIG, content)
     modeldir.remove(out / modeldir.RESUME)
     return report
