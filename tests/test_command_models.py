@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Run, failed, ok
+from conftest import Run, failed, invoke, ok
 
 
 def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:
@@ -20,6 +20,15 @@ def test_models_and_info(models: Path, tagger: Path, run: Run) -> None:
     assert json.loads(ok(run("info", tagger, "--json")))["task"] == "tag"
     about = ok(run("info", "en-pos", "--json", PYTHONIOENCODING="latin-1"))
     assert not about.isascii(), "output is UTF-8, whatever the locale"
+
+
+def test_a_damaged_graph_is_not_exported(tagger: Path, tmp_path: Path) -> None:
+    shutil.copytree(tagger, tmp_path / "m")
+    graph = tmp_path / "m" / "model.onnx"
+    for damage in (lambda: graph.write_bytes(graph.read_bytes()[:1000]), graph.unlink):
+        damage()
+        failed(invoke("export", tmp_path / "m", "-o", tmp_path / "a.onnx"), 4, "m", "again")
+        assert not (tmp_path / "a.onnx").exists()
 
 
 @pytest.mark.parametrize("name", ["tagger", "classifier", "writer"])

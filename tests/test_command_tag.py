@@ -134,6 +134,17 @@ def test_tags_that_are_replaced_keep_their_scheme(name: str, text: str, found: s
     assert found in ok(invoke("tag", "-m", "en-ner", tmp_path / name))
 
 
+def test_spans_beside_other_tags_keep_their_scheme(models: Path, joint: Path, tmp_path: Path) -> None:
+    written = {}
+    for scheme in ("iob2", "iobes"):
+        ok(invoke("tag", "-m", joint, models / "data" / "joint-dev.conllu", "--scheme", scheme, "-o",
+                  tmp_path / f"{scheme}.conllu"))
+        written[scheme] = (tmp_path / f"{scheme}.conllu").read_text("utf-8")
+    assert written["iob2"] != written["iobes"]
+    for scheme, wanted in written.items():
+        assert ok(invoke("tag", "-m", joint, tmp_path / f"{scheme}.conllu")) == wanted
+
+
 def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
     done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")

@@ -151,6 +151,11 @@ def test_the_column_that_training_took_labels_from_is_no_text() -> None:
         texts(table, "tsv")
 
 
+def test_text_and_label_are_two_columns() -> None:
+    with pytest.raises(DataError, match="want the text and the label in two columns, found 'text' for both"):
+        texts("text\tx\na\tb\n", "tsv", label_column="text")
+
+
 def test_columns_of_one_name_are_all_kept() -> None:
     (row,) = texts("text,id,id,,,id_2\nt,a,b,c,d,e\n", "csv")
     assert row.fields == {"text": "t", "id": "a", "id_3": "b", "": "c", "_2": "d", "id_2": "e"}
@@ -923,6 +928,12 @@ def test_a_very_long_line_in_every_format() -> None:
         ("a.txt", "The\tdet\ncat\tnoun\nsa", "tag", "conll"),
         ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "tag", "text"),
         ("-", "Hà Nội\tNp\n", "tag", "conll"),
+        ("-", "Hà Nội\tnp\nlà\tv\n", "tag", "conll"),
+        ("-", "I saw you\tyesterday\n", "tag", "text"),
+        ("-", "I saw you\tyesterday\nand him\ttoday\n", "tag", "text"),
+        ("-", "a\t1\nb\t2.5\n", "tag", "text"),
+        ("-", ".\t.\n", "tag", "conll"),
+        ("-", "dog\tnoun\nsees\tverb\n", "tag", "conll"),
         ("-", "send an E-mail\n", "tag", "text"),
         ("-", "blood type O\n", "tag", "text"),
         ("a.txt", "Drive along I-95\nThen take I-80\n", "tag", "text"),

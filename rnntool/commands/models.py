@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rnntool import console, modeldir
+from rnntool import model as models
 from rnntool.commands.common import show
 from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.labels import Labels
@@ -85,8 +86,7 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     neighbour = output.with_name(output.name + ".writing")
     try:
         if (config["graph"] == "int8") == int8:
-            if not (folder / modeldir.GRAPH).is_file():
-                raise ModelError(f"{folder}: has no {modeldir.GRAPH}; copy or train the model again")
+            models.load(folder)  # says what is wrong with the graph
             shutil.copyfile(folder / modeldir.GRAPH, neighbour)
         else:
             from rnntool.models import export

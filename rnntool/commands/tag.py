@@ -38,7 +38,7 @@ def run(
     # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
     settings = task.settings.replace(column=None)
     inputs = task_records(task, files, settings, format=format, common=common)
-    if scheme is None and task.scheme:
+    if scheme is None and any(column.scheme for column in task.columns):
         scheme = _own_scheme(files[0], task, settings, format, column, common)
     with open_output(output) as out:
         records = iter(inputs)
@@ -101,8 +101,9 @@ def _own_scheme(
         if found in ("text", "tokens"):
             return None
         if found in NAMED:
-            first, *_ = split_columns(column or _written_column(task, found))
-            settings = settings.replace(column=first)
+            names = split_columns(column or _written_column(task, found))
+            spans = next(i for i, one in enumerate(task.columns) if one.scheme)
+            settings = settings.replace(column=names[spans] if spans < len(names) else None)
         sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
         scheme = detect_scheme(sentence.tags or () for sentence in _good(sentences))
     if scheme:

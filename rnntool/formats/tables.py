@@ -56,6 +56,9 @@ def read(
     elif usual_label in header:
         label_at = header.index(usual_label)
     text_at = _text_index(header, text_column, label_at, place)
+    if text_at == label_at and label_column is not None:
+        raise DataError(f"{place}: want the text and the label in two columns, found {header[text_at]!r} for "
+                        "both; see --text-column and --label-column")
     names = _each_its_own(header)
     for cells, place in _records(rows, len(header)):
         label = "" if label_at is None else cells[label_at]

@@ -17,7 +17,7 @@ LEFT = 0.01  # of a gradient; where less is left, it counts as gone
 
 
 def texts(task: Any, records: Iterable[Any], *, steps: int, count: int) -> Iterator[Arrays]:
-    """Batches of one text each, the first `count` of at least 2 tokens, cut behind `steps` + 1 of them.
+    """Batches of one text each, the first `count` of at least 2 steps, cut behind `steps` + 1 of them.
 
     A language model that learned a stream reads pieces of one.
     """
@@ -26,7 +26,8 @@ def texts(task: Any, records: Iterable[Any], *, steps: int, count: int) -> Itera
         examples: Iterator[Any] = (
             stream[start : start + steps + 1] for start in range(0, len(stream), steps + 1))
     else:
-        examples = (task.example(_cut(task, record, steps + 1)) for record in records)
+        begin = int(isinstance(task, LMTask))  # BOS or a label stands before the tokens
+        examples = (task.example(_cut(task, record, steps + 1 - begin)) for record in records)
     for example in islice((e for e in examples if task.length(e) > 1), count):
         yield task.collate([example])
 
