@@ -28,7 +28,9 @@ class Group(TyperGroup):
 def sentence(error: exceptions.UsageError) -> str:
     """What was found, where, and what was wanted."""
     command = error.ctx.command_path if error.ctx else "rnntool"
-    place, page = command.partition(" ")[2] or command, f"see {command} --help"
+    place, page = command, f"see {command} --help"
+    if error.ctx and error.ctx.parent:  # without the program, whose name begins every message
+        place = command.removeprefix(error.ctx.find_root().command_path).lstrip()
     if isinstance(error, exceptions.NoSuchOption):
         return f"{error.option_name}: is no option of {command}; {_likely_option(error, page)}"
     if isinstance(error, exceptions.BadOptionUsage):
