@@ -257,8 +257,8 @@ def _has_columns(rows: list[str]) -> bool:
         last = [row[-1].strip(" ") for row in cells]
         if any(" " in tag for tag in last) or all(re.fullmatch(r"[\d.,]*\d", tag) for tag in last):
             return False
-        words = len(cells) > 1 and not all(" " in row[0].strip(" ") for row in cells)
-        return words or all(tag[:1] == tag[:1].upper() for tag in last)
+        several = len(cells) > 1 and not all(" " in row[0].strip(" ") for row in cells)
+        return several or all(tag[:1] == tag[:1].upper() for tag in last)
     if len(cells) > 1 and all(_IOB.fullmatch(row[-1]) for row in cells):  # one line may end in an E-mail
         return True
     # three lines or more, words in small letters, tags in capitals: nobody writes a text like that
