@@ -5,13 +5,14 @@ Knows files and JSON, and neither tasks nor networks.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def search_path() -> list[Path]:
 def find(model: str | Path) -> Path:
     """The folder of a model given by path or by name; `ModelError` where there is none."""
     path = Path(model)
-    with suppress(OSError, ValueError):  # a name that no file can have
+    try:
         if path.is_dir():
             return path
         if path.is_file():
@@ -58,6 +59,9 @@ def find(model: str | Path) -> Path:
             for folder in search_path():
                 if (folder / path / CONFIG).is_file():
                     return folder / path
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
     names = ", ".join(sorted({folder.name for folder in known()}))
     raise ModelError(f"{path}: no model folder and no known model of that name; known are: {names or 'none'}")
 

@@ -174,7 +174,7 @@ def test_rows_of_tables_tell_whether_they_are_whole(format: str, lines: list[str
 
 @pytest.mark.parametrize("format", ["tsv", "csv"])
 def test_tables_without_rows(format: str) -> None:
-    assert texts("", format) == texts("text\n", format) == texts("text", format, label_column="text") == []
+    assert texts("", format) == texts("text\n", format) == texts("text", format) == []
 
 
 @pytest.mark.parametrize(

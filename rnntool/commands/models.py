@@ -86,7 +86,9 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     neighbour = output.with_name(output.name + ".writing")
     try:
         if (config["graph"] == "int8") == int8:
-            models.load(folder)  # says what is wrong with the graph
+            if not (folder / modeldir.GRAPH).is_file():
+                raise ModelError(f"{folder}: has no {modeldir.GRAPH}; copy or train the model again")
+            models.load(folder)  # says what is wrong with a damaged one
             shutil.copyfile(folder / modeldir.GRAPH, neighbour)
         else:
             from rnntool.models import export
