@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from rnntool import console
-from rnntool.streams import open_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +44,3 @@ class Common:
         """Say what only `--quiet` leaves out."""
         if not self.quiet:
             console.say(message)
-
-
-def show(report: Any, as_json: bool, text: str, *, indent: int | None = 2) -> None:
-    """A report on standard output, in UTF-8 as all output is: in JSON, or as `text` for people."""
-    with open_output(None) as out:
-        out.write(json.dumps(report, ensure_ascii=False, indent=indent) + "\n" if as_json else text)

@@ -12,8 +12,9 @@ import numpy as np
 
 from rnntool import console
 from rnntool import model as models
-from rnntool.commands.common import Common, show
+from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
+from rnntool.commands.outputs import show
 from rnntool.config import CELL_NAMES
 from rnntool.errors import DataError, UsageError
 from rnntool.formats import read_judgements

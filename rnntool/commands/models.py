@@ -9,7 +9,7 @@ from typing import Any
 
 from rnntool import console, modeldir
 from rnntool import model as models
-from rnntool.commands.common import show
+from rnntool.commands.outputs import show
 from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.labels import Labels
 from rnntool.metrics import figures

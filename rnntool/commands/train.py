@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 from rnntool import config, console, modeldir
-from rnntool.commands.common import Common, show
+from rnntool.commands.common import Common
+from rnntool.commands.outputs import show
 from rnntool.config import Settings, WordSettings
 from rnntool.errors import UsageError
 from rnntool.labels import Labels

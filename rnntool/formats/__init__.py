@@ -151,7 +151,7 @@ def split_columns(column: str | None) -> tuple[str | None, ...]:
 
 def whole_record(format: str) -> Callable[[Iterable[str]], bool]:
     """A function that says whether lines of a format hold a whole record; see `Lines.ready`."""
-    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole, "tsv": tables.whole_tsv,
+    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole, "tsv": jsonl.whole,
             "csv": tables.whole_csv}.get(format, any)
 
 

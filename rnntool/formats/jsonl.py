@@ -25,7 +25,7 @@ _OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a 
 
 
 def whole(lines: Iterable[str]) -> bool:
-    """Whether lines hold a record; those of white space only are none."""
+    """Whether lines hold a record, each being one but those of white space only."""
     return not all(map(is_blank, lines))
 
 

@@ -20,11 +20,6 @@ _PAIR_NAMES = (("good", "bad"), ("sentence_good", "sentence_bad"))  # no sentenc
 _FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
 
 
-def whole_tsv(lines: Iterable[str]) -> bool:
-    """Whether lines hold a row; those of white space only may be none."""
-    return not all(map(is_blank, lines))
-
-
 def whole_csv(lines: Iterable[str]) -> bool:
     """Whether lines hold a row to its end, with all its quotes closed; white space only may be none."""
     quotes, begun = 0, False
