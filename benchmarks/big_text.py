@@ -14,10 +14,10 @@ from pathlib import Path
 
 from timing import show
 
-from rnntool import store
-from rnntool.config import LMSettings
-from rnntool.tasks import LMTask
-from rnntool.tasks.reading import Inputs
+from rnntool.data import corpus
+from rnntool.tasks.inputs import Inputs
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
 
 
 def ignore(anything: object) -> None:
@@ -31,21 +31,21 @@ def main() -> None:
     parser.add_argument("--tokenizers", nargs="+", default=["unigram", "bpe", "word", "char", "byte"],
                         metavar="NAME", help="all by default")
     options = parser.parse_args()
-    store.LARGE = 1 << 20
+    corpus.LARGE = 1 << 20
     size = Path(options.file).stat().st_size
     with tempfile.TemporaryDirectory() as folder:
-        store.cache = lambda: Path(folder)
+        corpus.cache = lambda: Path(folder)
         began = time.perf_counter()
-        texts = store.Texts.collect(
+        texts = corpus.Texts.collect(
             Inputs.of_task(LMTask, [options.file], LMSettings(), targets=True, format="text",
-                           errors="strict", say=ignore), watch=ignore)
+                           errors="strict", log=ignore), watch=ignore)
         print(f"{len(texts):,} lines, {size / 1e6 / (time.perf_counter() - began):,.0f} MB/s read")
         rows = [("tokenizer", "seconds to learn", "tokens", "tokens/s")]
         for name in options.tokenizers:
             began = time.perf_counter()
             task = LMTask.learn(texts, LMSettings(tokenizer=name))
             learned = time.perf_counter()
-            kept = store.keep(task.blocks(texts), task.dtype, key=name, tell=ignore)
+            kept = corpus.keep(task.blocks(texts), task.dtype, key=name, warn=ignore)
             tokens, taken = len(kept.values), time.perf_counter() - learned
             rows.append((name, f"{learned - began:.1f}", f"{tokens:,}", f"{tokens / taken:,.0f}"))
     show(rows)

@@ -16,7 +16,8 @@ from functools import partial
 from timing import in_turn, show
 
 import rnntool.training  # noqa: F401  (says how torch's threads wait, before torch is imported)
-from rnntool.config import CELL_NAMES, LMSettings, cores
+from rnntool.data.threads import cores
+from rnntool.tasks.specs.schema import CELL_NAMES, LMSettings
 
 
 def learner(cell: str, hidden: int, layers: int) -> Callable[[int, int], float]:

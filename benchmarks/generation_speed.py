@@ -20,7 +20,7 @@ from typing import Any
 from timing import in_turn, parse_training, ratio, show
 
 import rnntool
-from rnntool.model import Model
+from rnntool.inference.model import Model
 
 
 def ours(model: Model, words: int, side_by_side: int) -> float:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import LMSettings, preset
-from rnntool.tasks import LMTask
-from rnntool.tasks.reading import Inputs
+from rnntool.tasks.inputs import Inputs
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings, preset
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer
 
@@ -34,7 +34,7 @@ def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float
     """Seconds of the windows in rnntool's loop, without evaluation."""
     import torch
 
-    from rnntool.training.design import build, design
+    from rnntool.training.network_design import build, design
 
     settings = task.settings.replace(precision=precision)
     trainer = Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=folder,
@@ -100,7 +100,7 @@ def main() -> None:
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
         "batch_size": 20, "bptt": 35, "epochs": 1})
     records = list(Inputs.of_task(LMTask, [options.file], settings, targets=True, format="text",
-                                  errors="strict", say=lambda message: None))
+                                  errors="strict", log=lambda message: None))
     task = LMTask.learn(records, settings)
     stream = np.concatenate([task.example(record, targets=True) for record in records])
     tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)

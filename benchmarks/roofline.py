@@ -23,13 +23,13 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from timing import show
 
-from rnntool import model
-from rnntool.config import cores
-from rnntool.formats import Sentence
-from rnntool.pipeline import BUDGET
-from rnntool.tasks import TagTask
-from rnntool.tasks.base import Arrays
-from rnntool.tasks.words import CHARACTERS_SEEN, TYPES_AT_ONCE
+from rnntool.data.arrays import Arrays
+from rnntool.data.formats import Sentence
+from rnntool.data.threads import cores
+from rnntool.inference import model
+from rnntool.inference.pipeline import BUDGET
+from rnntool.tasks.registry import TagTask
+from rnntool.tasks.word_features import CHARACTERS_SEEN, TYPES_AT_ONCE
 from rnntool.training.batching import Shuffled
 
 LONG_ENOUGH_S = 0.3  # that a roof is measured for
@@ -183,10 +183,10 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     """Words a second of forward, backward, clipping and the optimizer's step."""
     import torch
 
-    from rnntool.engines.torch import to_tensors
+    from rnntool.inference.torch_engine import to_tensors
     from rnntool.models.network import NetworkConfig
-    from rnntool.training.design import build
-    from rnntool.training.optim import clip, make_optimizer
+    from rnntool.training.network_design import build
+    from rnntool.training.optimizers import clip, make_optimizer
 
     network = build(NetworkConfig.from_json(tagger.config["network"]), tagger.task.settings).train()
     optimizer = make_optimizer(network, tagger.task.settings)

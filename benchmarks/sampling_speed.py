@@ -16,8 +16,8 @@ import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
 import rnntool
-from rnntool.generation import BANNED, EngineStep
-from rnntool.sampling import DRAWS, Sampling, sample
+from rnntool.inference.generation import BANNED, EngineStep
+from rnntool.inference.sampling import DRAWS, Sampling, sample
 from rnntool.tokenize import BOS
 
 WAYS = {
@@ -35,7 +35,7 @@ WAYS = {
 WARM, STEPS = 24, 8
 
 
-def measure(model: rnntool.model.Model, texts: int, repeats: int) -> dict[str, list[float]]:
+def measure(model: rnntool.inference.model.Model, texts: int, repeats: int) -> dict[str, list[float]]:
     """Milliseconds of a step of so many texts: the network's, and those of each way of drawing."""
     step = EngineStep(model.engine, budget=model.task.budget)
     rng = np.random.default_rng(1)

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import LMSettings
-from rnntool.tasks import LMTask
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed
-from rnntool.training.design import build, design
 from rnntool.training.loop import Trainer
+from rnntool.training.network_design import build, design
 
 
 def speed(words: list[str], settings: LMSettings, steps: int) -> float:

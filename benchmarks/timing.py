@@ -62,8 +62,8 @@ def parse_training(parser: argparse.ArgumentParser, *, repeats: int) -> argparse
     """Options, `--threads` and `--repeats` among them; torch and memory are set up as by the command."""
     import torch  # where it is there anyway: see `run`
 
-    from rnntool.config import cores
-    from rnntool.memory import keep_freed
+    from rnntool.commands.allocator import keep_freed
+    from rnntool.tasks.specs.schema import cores
 
     parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds; %(default)s by default")

@@ -20,12 +20,12 @@ from typing import Any
 
 from timing import in_turn, parse_training, ratio, show
 
-from rnntool.config import TagSettings
-from rnntool.tasks import TagTask
-from rnntool.tasks.reading import Inputs
+from rnntool.tasks.inputs import Inputs
+from rnntool.tasks.registry import TagTask
+from rnntool.tasks.specs.schema import TagSettings
 from rnntool.training.batching import Shuffled
-from rnntool.training.design import build, design
 from rnntool.training.loop import Trainer
+from rnntool.training.network_design import build, design
 
 
 def network(task: TagTask) -> Any:
@@ -48,9 +48,9 @@ def bare(task: TagTask, rounds: Iterator[Shuffled]) -> float:
     """Seconds of an epoch in the least loop there can be, over batches that are tensors already."""
     import torch
 
-    from rnntool.engines.torch import to_tensors
+    from rnntool.inference.torch_engine import to_tensors
     from rnntool.training.loop import pick_precision
-    from rnntool.training.optim import clip, make_optimizer
+    from rnntool.training.optimizers import clip, make_optimizer
 
     device = torch.device("cpu")
     precision = pick_precision(task.settings, device)
@@ -78,7 +78,7 @@ def main() -> None:
     options = parse_training(parser, repeats=3)
     settings = TagSettings(epochs=1, neighbours=options.neighbours)
     inputs = Inputs.of_task(TagTask, [options.file], settings, targets=True, format="conllu", errors="strict",
-                            say=lambda message: None)
+                            log=lambda message: None)
     records = list(inputs)[: options.sentences]
     task = TagTask.learn(records, settings, vectors=[])
     examples = [task.example(record, targets=True) for record in records]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rnntool.model import Model
+    from rnntool.inference.model import Model
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,6 @@ def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
     or `mps`. Raises `rnntool.errors.ModelError` where there is no such model or it is damaged; no code from
     its folder is run.
     """
-    from rnntool import model as models
+    from rnntool.inference import model as models
 
     return models.load(model, device=device, threads=threads)

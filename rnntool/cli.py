@@ -1,6 +1,6 @@
 """The commands: their options and help. A body imports what it runs when it runs, so help starts at once.
 
-What a command does is in `rnntool.commands`, how it ends in `rnntool.outcome`.
+What a command does is in `rnntool.commands`, how it ends in `rnntool.commands.exit_codes`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rnntool import __version__, config, memory
-from rnntool.adapting import Adapting, Cache, Dynamic
+from rnntool import __version__
+from rnntool.commands import allocator
+from rnntool.commands.cli_errors import Group
 from rnntool.commands.common import Common
+from rnntool.commands.exit_codes import Commands, leave
+from rnntool.commands.options import fold_switches, setting_options, sharing
 from rnntool.errors import UsageError
-from rnntool.options import fold_switches, setting_options, sharing
-from rnntool.outcome import Commands, leave
-from rnntool.usage import Group
+from rnntool.evaluation.adaptation import Adapting, Cache, Dynamic
+from rnntool.tasks.specs import schema
 
 
 def _examples(*lines: str) -> str:
@@ -131,8 +133,8 @@ def _train(
     from rnntool.commands.train import run
 
     if output is None:
-        raise UsageError("want a folder for the model, found none; give -o DIR")
-    typed = fold_switches(config.SETTINGS[task], given, call)
+        raise UsageError("expected a folder for the model, found none; give -o DIR")
+    typed = fold_switches(schema.SETTINGS[task], given, call)
     run(task, files or [], output, given, typed=typed, dev=dev or [], format=from_, preset=preset,
         config_file=config_file, resume=resume, force=force, as_json=as_json, common=common)
 
@@ -145,7 +147,7 @@ def _train_command(task: str, help: str, examples: str) -> None:
 
     _, *shared, _ = inspect.signature(_train, eval_str=True).parameters.values()  # not `task` and `given`
     shared = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
-    command.__signature__ = inspect.Signature([*shared, *setting_options(config.SETTINGS[task])])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*shared, *setting_options(schema.SETTINGS[task])])  # type: ignore[attr-defined]
     train.command(task, help=help, epilog=examples)(sharing()(command))
 
 
@@ -311,7 +313,7 @@ def generate(
 ) -> None:
     """Write text with a language model."""
     from rnntool.commands.generate import run
-    from rnntool.sampling import Sampling
+    from rnntool.inference.sampling import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                         typical=typical, repetition_penalty=repetition_penalty)
@@ -447,7 +449,7 @@ def _adapting(kind: type[Adapting], *, wanted: bool, **settings: Any) -> list[Ad
     given = {name: value for name, value in settings.items() if value is not None}
     if given and not wanted:
         switch = f"--{kind.name}"
-        raise UsageError(f"{switch}: want it beside its settings, found them alone; give {switch} too")
+        raise UsageError(f"{switch}: expected it beside its settings, found them alone; give {switch} too")
     return [kind(**given)] if wanted else []
 
 
@@ -543,13 +545,13 @@ def inspect_gradients(
         help="A trained model, which reads the files; may be given several times.")] = None,
     cells: Annotated[str | None, typer.Option(
         "--cells", metavar="CELL,…", show_default="elman,gru,lstm where there is no model",
-        help=f"New networks of one layer, which read noise: {', '.join(config.CELL_NAMES)}.")] = None,
+        help=f"New networks of one layer, which read noise: {', '.join(schema.CELL_NAMES)}.")] = None,
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps to go back.")] = 50,
     hidden: Annotated[int | None, typer.Option(
         "--hidden", metavar="N", min=1, help="Units of new networks.", show_default="100")] = None,
     texts: Annotated[int, typer.Option("--texts", metavar="N", min=1, help="Texts to average over.")] = 10,
     seed: Annotated[int, typer.Option(
-        "--seed", min=0, max=config.MOST_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
+        "--seed", min=0, max=schema.MOST_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
         help="Seed of new networks.")] = 1,
     output: Picture = None,
     from_: AsTraining = None,
@@ -685,7 +687,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     gc.set_threshold(100_000)  # records make no cycles; to look for some in each window costs 3 % of the time
     sys.setswitchinterval(0.0005)  # a thread that ended a batch waits for the interpreter no longer than that
-    memory.keep_freed()
+    allocator.keep_freed()
     if sys.stderr is None:  # a shell has closed it; a file that is opened later must not get its place
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:

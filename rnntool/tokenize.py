@@ -3,7 +3,7 @@
 Knows no records, no models and no files but its own. Every kind has ids 0 to 3 for PAD, UNK, BOS and EOS,
 gives offsets into the text as it was handed in, and decodes only to text that can be written. Subwords and
 bytes lose nothing: `decode(encode(text)) == text` for every text but lone surrogates, which no file can
-hold and which are read as U+FFFD. The kinds themselves are in `rnntool.tokenizers`.
+hold and which are read as U+FFFD. The kinds themselves are in `rnntool.data.tokenizers`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnntool.errors import UsageError
-from rnntool.tokenizers.base import (
+from rnntool.data.pretokenizer import split_words
+from rnntool.data.tokenizers.base import (
     BOS,
     EOS,
     PAD,
@@ -26,9 +26,9 @@ from rnntool.tokenizers.base import (
     TokenizerSettings,
     damaged,
 )
-from rnntool.tokenizers.listed import CharTokenizer, WordTokenizer, entries_of
-from rnntool.tokenizers.subword import ByteTokenizer, SubwordTokenizer
-from rnntool.words import split_words
+from rnntool.data.tokenizers.listed import CharTokenizer, WordTokenizer, entries_of
+from rnntool.data.tokenizers.subword import ByteTokenizer, SubwordTokenizer
+from rnntool.errors import UsageError
 
 __all__ = [
     "BOS",
@@ -82,14 +82,14 @@ def train(
     those learned, whatever `vocab_size` and `min_count`.
     """
     if kind not in KINDS:
-        raise UsageError(f"tokenizer: want one of {', '.join(KINDS)}, found {kind!r}")
+        raise UsageError(f"tokenizer: expected one of {', '.join(KINDS)}, found {kind!r}")
     settings = TokenizerSettings(
         kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare,
         more=entries_of(base, kind))
     if isinstance(base, SubwordTokenizer) and (base.kind, base.lower) == (kind, lower):
         for option, value, usual in (("--vocab-size", vocab_size, None), ("--min-count", min_count, 1)):
             if value != usual:
-                raise UsageError(f"{option}: want none, as the {base.size:,} subwords of --init are taken as "
+                raise UsageError(f"{option}: expected none, as the {base.size:,} subwords of --init are taken as "
                                  f"they are, found {value}; leave it out")
         return base
     return KINDS[kind].learn(texts, settings)
@@ -111,5 +111,5 @@ def load(folder: Path, config: dict[str, Any]) -> Tokenizer:
     except KeyError as error:
         raise damaged(folder / "config.json", f"the tokenizer's settings lack or misname {error}") from None
     if tokenizer.size != size:
-        raise damaged(folder, f"want a tokenizer with {size} ids, found {tokenizer.size}")
+        raise damaged(folder, f"expected a tokenizer with {size} ids, found {tokenizer.size}")
     return tokenizer

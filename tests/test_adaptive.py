@@ -14,15 +14,15 @@ import tiny
 import torch
 from conftest import Run
 
-from rnntool import model
-from rnntool.adapting import Cache, Dynamic
+from rnntool.data.formats import Text
 from rnntool.errors import UsageError
-from rnntool.formats import Text
+from rnntool.evaluation.adaptation import Cache, Dynamic
+from rnntool.inference import model
+from rnntool.inference.weights import load_network
 from rnntool.models.network import Network
-from rnntool.models.weights import load_network
-from rnntool.tasks import LMTask
-from rnntool.training import adaptive
-from rnntool.training.adaptive import cache_nats, dynamic_nats
+from rnntool.tasks.registry import LMTask
+from rnntool.training import dynamic_evaluation
+from rnntool.training.dynamic_evaluation import cache_nats, dynamic_nats
 
 CPU = torch.device("cpu")
 TEXTS = [Text(line) for line in tiny.lines_of_text(12, seed=5)] + [Text("")]
@@ -49,7 +49,7 @@ def test_what_learns_nothing_is_the_model_itself(context: str, writer: Path) -> 
 def test_cache(
     context: str, theta: float, window: int, writer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptive, "CHUNK", 5)
+    monkeypatch.setattr(dynamic_evaluation, "CHUNK", 5)
     network, task, _ = loaded(writer, context)
     keys: list[np.ndarray] = []
     words: list[int] = []
@@ -78,7 +78,7 @@ def test_cache(
 
 @pytest.mark.parametrize("context", ["line", "stream"])
 def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive, "SEGMENT", 7)
+    monkeypatch.setattr(dynamic_evaluation, "SEGMENT", 7)
     network, task, plain = loaded(writer, context)
     other, _, _ = loaded(writer, context)
     first = [p.detach().clone() for p in other.parameters()]
@@ -115,7 +115,7 @@ def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
 ) -> None:
     done = run("evaluate", text_file, "-m", writer, "--dynamic", "--dynamic-lr", "20", "--dynamic-decay", "0")
     assert (done.code, done.out) == (2, "")
-    assert "--dynamic: want a model that learns from the text, found a perplexity of " in done.err
+    assert "--dynamic: expected a model that learns from the text, found a perplexity of " in done.err
     assert done.err.endswith("; lower --dynamic-lr\n") and done.err.count("\n") == 1
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_adapt(
 ) -> None:
     done = run("evaluate", pos_file, "-m", tagger, "--dynamic")
     assert (done.code, done.out) == (2, "")
-    assert "--dynamic: want a language model, found tiny-pos (tag)" in done.err
+    assert "--dynamic: expected a language model, found tiny-pos (tag)" in done.err
     done = run("evaluate", text_file, "-m", writer, "--cache-window", "9")
     assert (done.code, done.out) == (2, "")
     assert "give --cache too" in done.err

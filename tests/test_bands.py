@@ -14,21 +14,23 @@ import torch
 from conftest import Run
 from torch import Tensor, nn
 
-from rnntool import config, model, modeldir
-from rnntool.adapting import Cache, Dynamic
-from rnntool.engines.onnx import OnnxEngine
-from rnntool.engines.torch import TorchEngine
+from rnntool import model_folder
+from rnntool.data.arrays import IGNORE
+from rnntool.data.formats import Text
 from rnntool.errors import UsageError
-from rnntool.formats import Text
-from rnntool.models import export
-from rnntool.models.bands import SHRINK, BandedEmbedding
+from rnntool.evaluation.adaptation import Cache, Dynamic
+from rnntool.inference import model
+from rnntool.inference.onnx_engine import OnnxEngine
+from rnntool.inference.torch_engine import TorchEngine
+from rnntool.models.adaptive_embedding import SHRINK, BandedEmbedding
 from rnntool.models.encoder import EncoderConfig
+from rnntool.models.export import network_graph
 from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.tasks import LMTask
-from rnntool.tasks.base import IGNORE
-from rnntool.training import design as training
-from rnntool.training.adaptive import cache_nats, dynamic_nats
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs import schema
+from rnntool.training import network_design as training
+from rnntool.training.dynamic_evaluation import cache_nats, dynamic_nats
 from rnntool.training.loop import Interrupted
 
 CPU = torch.device("cpu")
@@ -157,7 +159,7 @@ def test_the_graph_computes_what_torch_computes(
         encoder=EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=hidden, cutoffs=CUTOFFS, **what),
         head=HeadConfig(kind="lm", outputs=outputs, tied=tied))).eval()
     shaken(network)
-    export.write(network, tmp_path / "m.onnx", int8=int8)
+    network_graph.write(network, tmp_path / "m.onnx", int8=int8)
     onnx, learns = OnnxEngine(tmp_path / "m.onnx", threads=1), TorchEngine(network, CPU)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=outputs)
     arrays["tokens"][0] = VOCABULARY - 1  # a label's, where there are fewer outputs
@@ -205,7 +207,7 @@ def banded(raw: Path) -> Path:
 
 def test_it_learns_as_well_as_the_full_softmax(raw: Path, banded: Path, tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "full", [raw], direction="both", epochs=6, **{**WORDS, "softmax": "full"})
-    reports = [modeldir.read_config(folder)["report"] for folder in (banded, tmp_path / "full")]
+    reports = [model_folder.read_config(folder)["report"] for folder in (banded, tmp_path / "full")]
     assert reports[0]["perplexity"] < 1.1 * reports[1]["perplexity"]
 
 
@@ -273,7 +275,7 @@ def test_carried_over_to_the_same_words_it_is_the_same_encoder(
 ) -> None:
     tiny.train("lm", tmp_path / "m", [raw], init=str(banded), lr=0.0, weight_decay=0.0, epochs=1,
                direction="both", **WORDS)
-    carried = modeldir.read_config(tmp_path / "m")["init"]
+    carried = model_folder.read_config(tmp_path / "m")["init"]
     assert carried["left"] == []
     assert "input.embedding.tables.0 (4 of 4 entries)" in carried["parts"]
     before, after = tiny.network_of(banded), tiny.network_of(tmp_path / "m")
@@ -320,7 +322,7 @@ def test_a_tagger_begins_with_its_full_vectors_and_back_to_one_without_bands(
         for word in old:
             torch.testing.assert_close(table[new.index(word) + 4], full[old.index(word) + 4])
     tiny.train("lm", tmp_path / "again", [raw], **WORDS, **{**still, "init": str(tmp_path / "full")})
-    carried = modeldir.read_config(tmp_path / "again")["init"]
+    carried = model_folder.read_config(tmp_path / "again")["init"]
     assert "input.embedding.tables.0 (4 of 4 entries)" in carried["parts"]
     assert {"input.embedding.tables.1", "input.embedding.projections.0"} <= set(carried["left"])
 
@@ -361,21 +363,21 @@ def test_text_given_a_label(tmp_path: Path) -> None:
 def test_auto_takes_bands_where_there_are_many_tokens(
     settings: dict[str, Any], entries: int, bands: bool
 ) -> None:
-    found = training._cutoffs(config.LMSettings(**settings), entries)
+    found = training._cutoffs(schema.LMSettings(**settings), entries)
     assert found == ((8, 16) if bands else ())
 
 
 def test_bands_without_a_token_for_them_are_an_error() -> None:
-    with pytest.raises(UsageError, match="want a vocabulary of more than 8 entries, found 8"):
-        training._cutoffs(config.LMSettings(softmax="adaptive"), 8)
+    with pytest.raises(UsageError, match="expected a vocabulary of more than 8 entries, found 8"):
+        training._cutoffs(schema.LMSettings(softmax="adaptive"), 8)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"tokenizer": "bpe"}, "--softmax adaptive: want a vocabulary in order of frequency, found --token"),
+    ({"tokenizer": "bpe"}, "--softmax adaptive: expected a vocabulary in order of frequency, found --token"),
     ({"vectors": "glove.txt"}, "--softmax adaptive: has vectors of several sizes, found --vectors")])
 def test_what_bands_do_not_go_with(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        config.LMSettings(softmax="adaptive", **settings)
+        schema.LMSettings(softmax="adaptive", **settings)
 
 
 def test_info_names_the_bands(banded: Path, run: Run) -> None:

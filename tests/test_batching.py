@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from rnntool.config import ClassifySettings, LMSettings
-from rnntool.formats import Text
-from rnntool.tasks import ClassifyTask, LMTask
-from rnntool.tasks.base import Arrays
+from rnntool.data.arrays import Arrays
+from rnntool.data.formats import Text
+from rnntool.tasks.registry import ClassifyTask, LMTask
+from rnntool.tasks.specs.schema import ClassifySettings, LMSettings
 from rnntool.training import batching
 from rnntool.training.batching import Shuffled, Streamed
 

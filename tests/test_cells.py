@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import rnntool
-from rnntool import config
 from rnntool.errors import UsageError
 from rnntool.models.cells import (
     CELLS,
@@ -28,6 +27,7 @@ from rnntool.models.cells import (
 from rnntool.models.encoder import EncoderConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig, activation_penalties
+from rnntool.tasks.specs import schema
 
 Array = NDArray[Any]
 OURS = ("mogrifier", "mingru")
@@ -276,7 +276,7 @@ def test_nothing_is_dropped_at_evaluation(name: str) -> None:
 
 def test_weight_dropout_wants_recurrent_weights() -> None:
     with pytest.raises(UsageError, match=r"--weight-dropout: goes with --cell .*, found --cell mingru"):
-        config.resolve("tag", {"cell": "mingru", "weight_dropout": 0.2})
+        schema.resolve("tag", {"cell": "mingru", "weight_dropout": 0.2})
     assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"
     assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())
 

@@ -10,8 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rnntool.chains import log_partition, marginals, nbest, viterbi
-from rnntool.numerics import log_softmax, softmax
+from rnntool.data.arrays import log_softmax, softmax
+from rnntool.models.linear_chain import (
+    log_partition,
+    marginals,
+    nbest,
+    viterbi,
+)
 
 Array = npt.NDArray[Any]
 

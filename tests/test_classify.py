@@ -14,13 +14,13 @@ import pytest
 import tiny
 from conftest import Run, jsonl, ok
 
-from rnntool import model
-from rnntool.calibration import fit_temperature
-from rnntool.config import ClassifySettings, LMSettings
+from rnntool.data.formats import Text
 from rnntool.errors import UsageError
-from rnntool.formats import Text
-from rnntool.metrics import calibration_error
-from rnntool.tasks import ClassifyTask, classify
+from rnntool.evaluation.calibration import fit_temperature
+from rnntool.evaluation.metrics import calibration_error
+from rnntool.inference import model
+from rnntool.tasks.registry import ClassifyTask, classify
+from rnntool.tasks.specs.schema import ClassifySettings, LMSettings
 
 QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?\n"
 
@@ -111,7 +111,7 @@ def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest
     loaded = model.load(classifier, threads=1)
     long = " ".join(["who"] * 300)
     expected = list(loaded.explain([long]))
-    monkeypatch.setattr("rnntool.pipeline.WINDOW_TOKENS", 3000)
+    monkeypatch.setattr("rnntool.inference.pipeline.WINDOW_TOKENS", 3000)
     sizes: list[int] = []
     collate = loaded.task.collate
 
@@ -306,7 +306,7 @@ def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run
 
 
 def test_a_language_model_is_no_bag() -> None:
-    with pytest.raises(UsageError, match="--encoder: want one of rnn, window, found 'bag'"):
+    with pytest.raises(UsageError, match="--encoder: expected one of rnn, window, found 'bag'"):
         LMSettings(encoder="bag")
 
 
@@ -333,7 +333,7 @@ def test_a_text_may_have_no_label(tmp_path: Path, run: Run) -> None:
     assert lines(run, "-m", tmp_path / "weather", input="the day\nthe sea day\n") == [["none"], ["sea"]]
     (tmp_path / "lost.jsonl").write_text('{"text": "the day", "label": ""}\n', "utf-8")
     done = run("evaluate", tmp_path / "lost.jsonl", "-m", tmp_path / "weather")
-    assert done.code == 3 and "want a label, found none" in done.err
+    assert done.code == 3 and "expected a label, found none" in done.err
 
 
 def test_a_text_without_a_label_may_be_among_those_of_one_label(tmp_path: Path) -> None:

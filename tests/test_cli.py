@@ -47,21 +47,21 @@ def test_no_arguments_show_the_help(run: Run) -> None:
 @pytest.mark.parametrize(("typed", "said"), [
     ("tga", "tga: is no command of rnntool; did you mean tag?"),
     ("train tga", "tga: is no command of rnntool train; did you mean tag?"),
-    ("inspect xyz", "xyz: is no command of rnntool inspect; known are analogy, clusters, gradients, "
+    ("inspect xyz", "xyz: is no command of rnntool inspect; choose one of analogy, clusters, gradients, "
                     "neighbors, similarity, states"),
     ("tag --thread 3", "--thread: is no option of rnntool tag; did you mean --threads?"),
     ("tag --unheard-of", "--unheard-of: is no option of rnntool tag; see rnntool tag --help"),
     ("tag -x", "-x: is no option of rnntool tag; see rnntool tag --help"),
     ("--versio", "--versio: is no option of rnntool; did you mean --version?"),
-    ("tag -m", "-m: want a value, found none"),
+    ("tag -m", "-m: expected a value, found none"),
     ("tag --probs=3", "--probs: takes no value, found one; leave it out"),
-    ("tag --threads two", "--threads: want a whole number of at least 0, found 'two'"),
-    ("tag --threshold 2", "--threshold: want a number from 0 to 1, found 2.0"),
-    ("classify --top 0", "--top: want a whole number of at least 1, found 0"),
-    ("generate --temperature hot", "--temperature: want a number, found 'hot'"),
-    ("train tag a -o b --head crff", "--head: want one of softmax, crf, found 'crff'"),
-    ("train tag --max-time soon", "--max-time: want a duration such as 90s, 10m or 1.5h, found 'soon'"),
-    ("export", "export: want MODEL, found none; see rnntool export --help"),
+    ("tag --threads two", "--threads: expected a whole number of at least 0, found 'two'"),
+    ("tag --threshold 2", "--threshold: expected a number from 0 to 1, found 2.0"),
+    ("classify --top 0", "--top: expected a whole number of at least 1, found 0"),
+    ("generate --temperature hot", "--temperature: expected a number, found 'hot'"),
+    ("train tag a -o b --head crff", "--head: expected one of softmax, crf, found 'crff'"),
+    ("train tag --max-time soon", "--max-time: expected a duration such as 90s, 10m or 1.5h, found 'soon'"),
+    ("export", "export: expected MODEL, found none; see rnntool export --help"),
     ("models a b", "models: got unexpected extra argument(s) (a b); see rnntool models --help"),
 ])  # fmt: skip
 def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: str) -> None:
@@ -71,9 +71,9 @@ def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: st
 
 
 @pytest.mark.parametrize(("variable", "value", "said"), [
-    ("RNNTOOL_THREADS", "two", "RNNTOOL_THREADS: want a whole number of at least 0, found 'two'"),
-    ("RNNTOOL_HEAD", "crff", "RNNTOOL_HEAD: want one of softmax, crf, found 'crff'"),
-    ("RNNTOOL_BIDIRECTIONAL", "maybe", "RNNTOOL_BIDIRECTIONAL: want true or false, found 'maybe'"),
+    ("RNNTOOL_THREADS", "two", "RNNTOOL_THREADS: expected a whole number of at least 0, found 'two'"),
+    ("RNNTOOL_HEAD", "crff", "RNNTOOL_HEAD: expected one of softmax, crf, found 'crff'"),
+    ("RNNTOOL_BIDIRECTIONAL", "maybe", "RNNTOOL_BIDIRECTIONAL: expected true or false, found 'maybe'"),
 ])  # fmt: skip
 def test_a_slip_in_a_variable_is_not_put_down_to_the_option(variable: str, value: str, said: str) -> None:
     done = invoke("train", "tag", "a", "-o", "b", **{variable: value})

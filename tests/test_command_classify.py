@@ -53,7 +53,7 @@ def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> No
     gold = [line.split("\t")[2] for line in question_file.read_text("utf-8").splitlines()[1:]]
     assert ok(run("classify", "-m", classifier, question_file)).splitlines() == gold
     failed(run("classify", "-m", classifier, question_file, "--text-column", "body"), 3,
-           f"{question_file}:1: want a column 'body'", "'text'", "--text-column")
+           f"{question_file}:1: expected a column 'body'", "'text'", "--text-column")
 
 
 @pytest.mark.parametrize("lines", ["id\tbody\n1\twho sings ?\n", "__label__person who sings ?\n"])

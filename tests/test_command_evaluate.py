@@ -51,7 +51,7 @@ def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
 
 def test_evaluate_knows_its_columns_by_their_names(joint: Path, models: Path, run: Run) -> None:
     done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--column", "xpos")
-    failed(done, 2, "--column: want columns in the order of the model", "(upos,xpos,NER), found xpos")
+    failed(done, 2, "--column: expected columns in the order of the model", "(upos,xpos,NER), found xpos")
 
 
 def test_evaluate_counts_tags_that_are_no_spans_as_wrong(ner: Path, run: Run, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_evaluate_compares_by_the_first_column(
     first = json.loads(ok(run("evaluate", pos_file, "-m", joint, "--column", "upos", "--json")))
     assert "columns" not in first
     assert first["accuracy"] == many["accuracy"]
-    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2, "want 1 at most", "'upos,xpos'")
+    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2, "expected 1 at most", "'upos,xpos'")
 
 
 def test_evaluate_compares_what_can_be_compared(
@@ -187,7 +187,7 @@ def test_evaluate_compares_what_can_be_compared(
 def test_evaluate_gives_one_batch_all_threads(
     tagger: Path, pos_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnntool import model
+    from rnntool.inference import model
 
     asked: list[dict[str, Any]] = []
     load = model.load
@@ -197,7 +197,7 @@ def test_evaluate_gives_one_batch_all_threads(
         return load(*names, **options)
 
     monkeypatch.setattr(model, "load", noted)
-    monkeypatch.setattr("rnntool.config.cores", lambda: 3)
+    monkeypatch.setattr("rnntool.data.threads.cores", lambda: 3)
     assert invoke("evaluate", "-m", tagger, pos_file).code == 0
     assert asked[0]["side_by_side"] is False
     for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):

@@ -73,9 +73,9 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--typical", "0"], "--typical: want"), (["--beam", "2", "--typical", "0.9"], "--typical"),
-    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: want"),
-    (["--temperature", "-1"], "--temperature: want"), (["--top-p", "0"], "--top-p: want"),
+    (["--typical", "0"], "--typical: expected"), (["--beam", "2", "--typical", "0.9"], "--typical"),
+    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: expected"),
+    (["--temperature", "-1"], "--temperature: expected"), (["--top-p", "0"], "--top-p: expected"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
     (["--copied-words", "3"], "give --copied FILE too"),

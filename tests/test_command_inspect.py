@@ -130,7 +130,7 @@ def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:
     for line, numbers in (("car 1 0 1", 3), ("car 1", 1)):
         (tmp_path / "v.txt").write_text(f"man 1 0\n{line}\n", "utf-8")
         failed(run("inspect", "neighbors", "man", "--vectors", "v.txt"), 3,
-               f"v.txt:2: want a word and 2 numbers, found {numbers}")
+               f"v.txt:2: expected a word and 2 numbers, found {numbers}")
 
 
 def test_neighbors_of_a_models_tokens(writer: Path, tagger: Path, run: Run) -> None:
@@ -173,7 +173,7 @@ def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
     assert report["tokens"] == [["t", 0, 1], ["h", 1, 2], ["e", 2, 3]]
     assert np.shape(report["units"]["3"]) == (3,)
     failed(run("inspect", "states", "-m", writer, "--units", "99", input=TEXT), 2, "0 to 15", "'99'")
-    failed(run("inspect", "states", "-m", writer, input=""), 3, "<stdin>: want a text, found none")
+    failed(run("inspect", "states", "-m", writer, input=""), 3, "<stdin>: expected a text, found none")
 
 
 def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:

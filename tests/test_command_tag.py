@@ -95,16 +95,16 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
     assert (renamed["a"], renamed["c"]) == (found["upos"], found["NER"])
     wrong = run("tag", "-m", joint, "--jsonl", "--column", "a,b", input=words)
     assert wrong.code == 2
-    assert "want 3 names" in wrong.err
+    assert "expected 3 names" in wrong.err
     spans = json.loads(run("tag", "-m", joint, "--jsonl", "--scheme", "iobes", input=words).out)
     assert (spans["upos"], spans["NER"][2]) == (found["upos"], "S-PER")
 
 
 @pytest.mark.parametrize(("to", "columns", "message"), [
-    ("jsonl", "tokens,b,c", "--column: want keys that JSONL has free, each once, found 'tokens'"),
+    ("jsonl", "tokens,b,c", "--column: expected keys that JSONL has free, each once, found 'tokens'"),
     ("jsonl", "a,,tags", "found 'tags'"),
-    ("conllu", "upos,UPOS,NER", "--column: want each column once, found upos, UPOS, NER"),
-    ("conllu", ",upos,NER", "--column: want each column once, found upos, upos, NER"),
+    ("conllu", "upos,UPOS,NER", "--column: expected each column once, found upos, UPOS, NER"),
+    ("conllu", ",upos,NER", "--column: expected each column once, found upos, upos, NER"),
 ])  # fmt: skip
 def test_columns_that_would_be_written_over_each_other(
     to: str, columns: str, message: str, joint: Path, run: Run
@@ -149,7 +149,7 @@ def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -
     (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
     done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")
     assert (done.code, len(done.out.splitlines())) == (3, 1)
-    assert "a.jsonl:2: want one JSON object a line, found 'Expecting value' at column 10" in done.err
+    assert "a.jsonl:2: expected one JSON object a line, found 'Expecting value' at column 10" in done.err
 
 
 def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:

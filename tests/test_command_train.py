@@ -15,7 +15,7 @@ import pytest
 import tiny
 from conftest import Ran, Run, failed, invoke, ok
 
-from rnntool.training.card import model_card
+from rnntool.training.model_card import model_card
 
 Train = Callable[..., Ran]
 
@@ -66,22 +66,22 @@ def test_train_settings_come_from_everywhere(
     wrong = ["classify", "in.tsv", "-o", "x"]
     failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'; did you mean hidden?")
     for text, words in (
-        ("[network]\nhidden = 5\n", "want all settings at the top level, found the table [network]"),
-        ("batch-size = 4\nbatch_size = 8\n", "want 'batch_size' once, found it with - and with _"),
-        ('hidden = "5"\n', "--hidden: want a whole number, found '5'"),
-        ('max-time = "soon"\n', "--max-time: want a duration such as 90s"),
-        ("max-time = -5\n", "--max-time: want a number of at least 1, found -5.0"),
-        ("max-time = inf\n", "--max-time: want a number of at least 1, found inf"),
+        ("[network]\nhidden = 5\n", "expected all settings at the top level, found the table [network]"),
+        ("batch-size = 4\nbatch_size = 8\n", "expected 'batch_size' once, found it with - and with _"),
+        ('hidden = "5"\n', "--hidden: expected a whole number, found '5'"),
+        ('max-time = "soon"\n', "--max-time: expected a duration such as 90s"),
+        ("max-time = -5\n", "--max-time: expected a number of at least 1, found -5.0"),
+        ("max-time = inf\n", "--max-time: expected a number of at least 1, found inf"),
     ):
         (tmp_path / "c.toml").write_text(text)
         failed(train(*wrong, "--config", "c.toml"), 2, f"c.toml: {words}")
     failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
-    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: want a number of at least 1, found 0")
-    failed(train(*wrong, "--max-time", "soon"), 2, "want a duration such as 90s")
+    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: expected a number of at least 1, found 0")
+    failed(train(*wrong, "--max-time", "soon"), 2, "expected a duration such as 90s")
     failed(train(*wrong, "--schedule", "one-cycle", "--warmup", "0.1"), 2, "--warmup: goes with --schedule")
-    failed(train(*wrong, "--pooling", "min"), 2, "--pooling: want last, mean", "found 'min'")
-    failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: want each name once, found 'mean+mean'")
-    failed(train(*wrong, "--preset", "huge"), 2, "--preset: want one of fast", "found 'huge'")
+    failed(train(*wrong, "--pooling", "min"), 2, "--pooling: expected last, mean", "found 'min'")
+    failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: expected each name once, found 'mean+mean'")
+    failed(train(*wrong, "--preset", "huge"), 2, "--preset: expected one of fast", "found 'huge'")
     assert not (tmp_path / "x").exists()
 
 
@@ -125,22 +125,22 @@ def test_train_says_which_variables_set_nothing(
 
 @pytest.mark.parametrize(("task", "name", "text", "options", "code", "words"), [
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\tx\n", [], 3, "at least 2 different labels, found only 'x'"),
-    ("classify", "in.tsv", "", [], 3, "want labelled texts, found none"),
-    ("classify", "in.tsv", "text\tlabel\n", [], 3, "want labelled texts, found none"),
-    ("classify", "in.tsv", "body\tkind\na\tx\n", [], 3, "in.tsv:1: want a column 'label'"),
-    ("classify", "in.tsv", "text\tlabel\na\tx\tz\n", [], 3, "in.tsv:2: want 2 columns"),
-    ("classify", "in.jsonl", '{"text": "a"}\n', [], 3, "in.jsonl:1: want a key 'label'"),
-    ("classify", "in.jsonl", '{"text": \n', [], 3, "in.jsonl:1: want one JSON object"),
+    ("classify", "in.tsv", "", [], 3, "expected labelled texts, found none"),
+    ("classify", "in.tsv", "text\tlabel\n", [], 3, "expected labelled texts, found none"),
+    ("classify", "in.tsv", "body\tkind\na\tx\n", [], 3, "in.tsv:1: expected a column 'label'"),
+    ("classify", "in.tsv", "text\tlabel\na\tx\tz\n", [], 3, "in.tsv:2: expected 2 columns"),
+    ("classify", "in.jsonl", '{"text": "a"}\n', [], 3, "in.jsonl:1: expected a key 'label'"),
+    ("classify", "in.jsonl", '{"text": \n', [], 3, "in.jsonl:1: expected one JSON object"),
     ("tag", "in.conll", "a X\nb X\n\n", [], 3, "at least 2 different tags, found only 'X'"),
-    ("tag", "in.conll", "a X\nb\n\n", [], 3, "in.conll:2: want at least 2 columns, found 1"),
-    ("tag", "in.conll", "a X\nb Y\n\n", ["--column", "5"], 3, "want at least 5 columns, found 2"),
-    ("tag", "in.conll", "", [], 3, "want tagged sentences, found none"),
-    ("tag", "in.txt", "just some text\n", [], 3, "want words with tags, found text"),
-    ("tag", "in.txt", "", [], 3, "want words with tags, found an empty file"),
-    ("lm", "in.txt", "", [], 3, "want text, found none"),
-    ("lm", "in.txt", "\n\n", [], 3, "want text, found none"),
+    ("tag", "in.conll", "a X\nb\n\n", [], 3, "in.conll:2: expected at least 2 columns, found 1"),
+    ("tag", "in.conll", "a X\nb Y\n\n", ["--column", "5"], 3, "expected at least 5 columns, found 2"),
+    ("tag", "in.conll", "", [], 3, "expected tagged sentences, found none"),
+    ("tag", "in.txt", "just some text\n", [], 3, "expected words with tags, found text"),
+    ("tag", "in.txt", "", [], 3, "expected words with tags, found an empty file"),
+    ("lm", "in.txt", "", [], 3, "expected text, found none"),
+    ("lm", "in.txt", "\n\n", [], 3, "expected text, found none"),
     ("lm", "in.txt", "text\n", ["--dev", "gone.txt"], 3, "gone.txt: no such file"),
-    ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "want records for development, found none"),
+    ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "expected records for development, found none"),
     ("lm", "in.txt", "text\n", ["--vectors", "gone.vec", "--tokenizer", "word"], 3,
      "gone.vec: no such file"),
     ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
@@ -151,14 +151,14 @@ def test_train_says_which_variables_set_nothing(
     ("lm", "in.tsv", "text\tlabel\na\tx\n" * 9, ["--paragraphs"], 2,
      "--unit: goes with files in text, found tsv"),
     ("lm", "in.txt", "text\n", ["--tokenizer", "bpe", "--vocab-size", "100"], 2,
-     "--vocab-size: want 261 or more"),
+     "--vocab-size: expected 261 or more"),
     ("lm", "in.txt", "text\n", ["--tokenizer", "byte", "--vocab-size", "300"], 2,
      "--vocab-size: goes with --tokenizer"),
     ("lm", "in.txt", "text\n" * 9, ["--dev-fraction", "0", "--evaluations", "4"], 2,
-     "--evaluations: want records for development to watch, found none"),
+     "--evaluations: expected records for development to watch, found none"),
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n",
      ["--text-column", "text", "--label-column", "text"], 2,
-     "--text-column: want another column than --label-column, found 'text' in both"),
+     "--text-column: expected another column than --label-column, found 'text' in both"),
     ("tag", "in.conllu", tiny.conllu(tiny.pos_sentences(9)), ["--column", "4"], 2,
      "or a key of MISC, found '4'"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume goes on with the files and settings"),
@@ -217,13 +217,13 @@ def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> Non
     settings = tomllib.loads(textwrap.dedent(text.split("## Settings\n\n")[1]))
     assert (settings["unit"], settings["vectors"]) == ("paragraph", 'odd "name".vec')
     assert json.loads((tmp_path / "out" / "config.json").read_text())["settings"]["unit"] == "paragraph"
-    failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2, "--unit: want one choice")
+    failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2, "--unit: expected one choice")
 
 
 def test_train_usage(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("text\n")
     failed(train("lm", "in.txt"), 2, "give -o DIR")
-    failed(train("lm", "-o", "out"), 2, "want training files")
+    failed(train("lm", "-o", "out"), 2, "expected training files")
     failed(train("lm", "gone.txt", "-o", "out"), 3, "gone.txt: no such file")
     failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
     failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: is a file")
@@ -236,7 +236,7 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
 
 def test_train_on_invalid_utf8(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(b"good\nbad \xff\n" * 5)
-    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3, "in.txt:2: want UTF-8, found 0xff at byte 5")
+    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3, "in.txt:2: expected UTF-8, found 0xff at byte 5")
     done = train("lm", "in.txt", "-o", "out", *small("lm"), "--encoding-errors", "replace", "-q")
     assert (done.code, done.err) == (0, "")
 
@@ -295,7 +295,7 @@ def test_train_from_another_model_carries_a_layer_whole_or_not(
 
 
 def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) -> None:
-    from rnntool.models.weights import load_weights
+    from rnntool.inference.weights import load_weights
 
     rows = tiny.questions(40)
     (tmp_path / "a.tsv").write_text(tiny.tsv(rows))
@@ -316,7 +316,7 @@ def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) 
 
 
 def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train, tmp_path: Path) -> None:
-    from rnntool.models.weights import load_weights
+    from rnntool.inference.weights import load_weights
 
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     (tmp_path / "a.vec").write_text("who 1 2\nwhere 3 4\n")
@@ -393,7 +393,7 @@ def test_train_refuses_weights_that_the_last_step_spoils(task: str, train: Train
     name = {"lm": "in.txt", "tag": "in.conll", "classify": "in.tsv"}[task]
     options = small(task, lr=1e38, batch_size=99, dev_fraction=0, clip=0, ema=0)
     failed(train(task, name, "-o", "m", "-q", *options), 1, "the weights became infinite at step 1; lower")
-    failed(train(task, name, "-o", "n", *small(task), "--lr", "inf"), 2, "--lr: want a number")
+    failed(train(task, name, "-o", "n", *small(task), "--lr", "inf"), 2, "--lr: expected a number")
 
 
 def test_train_reads_settings_with_a_mark_and_refuses_no_time(train: Train, tmp_path: Path) -> None:
@@ -401,5 +401,5 @@ def test_train_reads_settings_with_a_mark_and_refuses_no_time(train: Train, tmp_
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfhidden=5\r\n")
     base = ["tag", "in.conll", "-o", "m", "-q"]
     assert train(*base, "--config", "c.toml", *(o for o in small("tag") if "hidden" not in o)).code == 0
-    failed(train(*base, "--force", "--max-time", "0s"), 2, "--max-time: want a duration such as 90s")
+    failed(train(*base, "--force", "--max-time", "0s"), 2, "--max-time: expected a duration such as 90s")
     failed(train("tag", "-o", "m", "--resume"), 4, "its training has ended; give --force")

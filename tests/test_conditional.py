@@ -14,16 +14,17 @@ import tiny
 import torch
 from conftest import failed, invoke
 
-from rnntool import config, model
-from rnntool.engines.torch import TorchEngine
+from rnntool.data.formats import Pair, Text
 from rnntool.errors import DataError, ModelError, UsageError
-from rnntool.formats import Pair, Text
-from rnntool.model import Model
-from rnntool.models.weights import load_network
-from rnntool.tasks import LMTask
+from rnntool.inference import model
+from rnntool.inference.model import Model
+from rnntool.inference.torch_engine import TorchEngine
+from rnntool.inference.weights import load_network
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs import schema
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.job import Job
-from rnntool.training.sources import Sources
+from rnntool.training.training_data import Sources
 
 TEXTS = [Text(text, (label,)) for text, label in tiny.labelled_texts(30, seed=9)]
 OTHER = {"food": "sky", "sky": "food"}
@@ -120,9 +121,9 @@ def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
 def test_records_with_labels_are_held_out_at_random(
     label_column: str | None, labels: set[str], table: Path
 ) -> None:
-    settings = config.resolve("lm", {"label_column": label_column})
+    settings = schema.resolve("lm", {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
-    sources = Sources.read(job.begin(), say=lambda message: None, watch=lambda stage: None)
+    sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
     records, held = sources.train, sources.dev
     assert (len(records), len(held)) == (108, 12)
     assert {label for record in held for label in record.labels} == labels
@@ -131,9 +132,9 @@ def test_records_with_labels_are_held_out_at_random(
 def test_a_text_whose_label_no_other_one_has_is_learned_from(tmp_path: Path) -> None:
     rows = [(f"text {i}", "ab"[i % 2]) for i in range(60)] + [(f"rare {i}", f"rare{i}") for i in range(40)]
     (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
-    settings = config.resolve("lm", {"label_column": "label"})
+    settings = schema.resolve("lm", {"label_column": "label"})
     job = Job(task="lm", train=[str(tmp_path / "in.tsv")], dev=[], settings=settings)
-    sources = Sources.read(job.begin(), say=lambda message: None, watch=lambda stage: None)
+    sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
     assert {label for record in sources.dev for label in record.labels} == {"a", "b"}
     assert len(sources.train) + len(sources.dev) == 100
 
@@ -174,24 +175,24 @@ def test_train_generate_score_evaluate_info(
 
 
 def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -> None:
-    known = "want a label that the model learned (food, sky)"
+    known = "expected a label that the model learned (food, sky)"
     failed(invoke("generate", "-m", cook), 2, f"--label: {known}, found none")
     failed(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
     failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
     failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
-    failed(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: want one label, found none; see ")
+    failed(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: expected one label, found none; see ")
     failed(invoke("score", "-m", cook, "--context", "stream", dev), 2, "--context stream: tiny-cook")
     failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
             "--label-column is for single texts and goes without --label")
     failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
-    failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "want a column 'kind'")
+    failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "expected a column 'kind'")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')
     done = invoke("score", "-m", cook, bad)
     assert (done.code, done.out.count("\n")) == (3, 1), "what came before is answered"
-    assert "bad.jsonl:2: want a label that training saw (food, sky), found 'sea'" in done.err
+    assert "bad.jsonl:2: expected a label that training saw (food, sky), found 'sea'" in done.err
     bad.write_text('{"text": "rice", "label": ["food", "sky"]}\n')
-    failed(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: want one label, found 2 (food, sky)")
+    failed(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: expected one label, found 2 (food, sky)")
 
 
 def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
@@ -210,12 +211,12 @@ def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Pat
     compared = json.loads(done.out)["compare"]
     assert (compared["figure"], compared["model"]) == ("perplexity", "plain")
     assert compared["difference"] < -0.2
-    failed(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "want a model that reads no labels")
+    failed(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "expected a model that reads no labels")
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [
-    ([("a b", "x"), ("b", "")], r"data.tsv:3: want one label, found none; see --label-column"),
-    ([("a b", "x"), ("b", "x")], r"want at least 2 different labels, found only 'x'; see --label-column"),
+    ([("a b", "x"), ("b", "")], r"data.tsv:3: expected one label, found none; see --label-column"),
+    ([("a b", "x"), ("b", "x")], r"expected at least 2 different labels, found only 'x'; see --label-column"),
 ])
 def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "data.tsv"
@@ -227,14 +228,14 @@ def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str,
 def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) -> None:
     dev = tmp_path / "dev.tsv"
     dev.write_text(tiny.tsv([("rice", "food"), ("rice", "sea")]), "utf-8")
-    with pytest.raises(DataError, match=r"dev.tsv:3: want a label that training saw \(.*\), found 'sea'"):
+    with pytest.raises(DataError, match=r"dev.tsv:3: expected a label that training saw \(.*\), found 'sea'"):
         tiny.train("lm", tmp_path / "m", [table], dev=[dev], label_column="label")
     assert not (tmp_path / "m").exists()
 
 
 def test_a_stream_has_no_labels() -> None:
-    with pytest.raises(UsageError, match="--label-column: want --context line"):
-        config.resolve("lm", {"label_column": "label"}, preset_name="char")
+    with pytest.raises(UsageError, match="--label-column: expected --context line"):
+        schema.resolve("lm", {"label_column": "label"}, preset_name="char")
 
 
 def test_foreign_labels_are_seen_when_a_model_is_loaded(cook: Path, copy: Callable[[Path], Path]) -> None:

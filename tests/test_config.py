@@ -11,11 +11,12 @@ import pytest
 import tiny
 from conftest import Run
 
-from rnntool import config
+from rnntool.data import threads
 from rnntool.errors import UsageError
+from rnntool.tasks.specs import schema
 
 CHOICES = {task: {field.name: field.metadata["choices"] for field in dataclasses.fields(kind)}
-           for task, kind in config.SETTINGS.items()}
+           for task, kind in schema.SETTINGS.items()}
 
 
 @pytest.mark.parametrize(("task", "chosen", "message"), [
@@ -56,12 +57,12 @@ def test_a_setting_that_was_chosen_and_has_no_effect_is_an_error(
 ) -> None:
     dev = ["dev.txt"] if "dev_fraction" in chosen else []
     with pytest.raises(UsageError, match=re.escape(message)):
-        config.resolve(task, chosen, dev=dev)
+        schema.resolve(task, chosen, dev=dev)
     file = tmp_path / "settings.toml"
     file.write_text("".join(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
                             for name, value in chosen.items()))
     with pytest.raises(UsageError, match=re.escape(message)):
-        config.resolve(task, {}, file=file, dev=dev)
+        schema.resolve(task, {}, file=file, dev=dev)
 
 
 @pytest.mark.parametrize(("task", "chosen"), [
@@ -72,21 +73,21 @@ def test_a_setting_that_was_chosen_and_has_no_effect_is_an_error(
     ("lm", {"tokenizer": "byte"}), ("lm", {"tokenizer": "word", "vectors": "v.txt", "vectors_limit": 9}),
 ])
 def test_what_nobody_chose_is_silently_without_effect(task: str, chosen: dict[str, Any]) -> None:
-    config.resolve(task, chosen, dev=["dev.txt"])
+    schema.resolve(task, chosen, dev=["dev.txt"])
 
 
-@pytest.mark.parametrize(("task", "preset"), [(task, name) for task in config.PRESETS
-                                              for name in config.PRESETS[task]])
+@pytest.mark.parametrize(("task", "preset"), [(task, name) for task in schema.PRESETS
+                                              for name in schema.PRESETS[task]])
 def test_presets_go_with_every_choice(task: str, preset: str) -> None:
     for name in ("encoder", "cell", "tokenizer", "context", "optimizer", "chars"):
         for value in CHOICES[task].get(name, ()):
-            settings = config.resolve(task, {name: value}, preset_name=preset)
+            settings = schema.resolve(task, {name: value}, preset_name=preset)
             assert getattr(settings, name) == value
 
 
 def test_what_settings_want_can_be_had() -> None:
     names = {name for choices in CHOICES.values() for name in choices}
-    for name, wants in config.CONDITIONS.items():
+    for name, wants in schema.CONDITIONS.items():
         assert {name, *wants} - names <= {"dev"}
         for other, wanted in wants.items():
             for choices in CHOICES.values():
@@ -96,10 +97,10 @@ def test_what_settings_want_can_be_had() -> None:
 
 def test_what_is_inherited_goes_behind_what_was_chosen_and_is_no_choice() -> None:
     theirs = {"tokenizer": "word", "split": "words", "hidden": 7}
-    settings = config.resolve("lm", {"hidden": 9}, inherit=lambda _: theirs)
+    settings = schema.resolve("lm", {"hidden": 9}, inherit=lambda _: theirs)
     assert [getattr(settings, name) for name in theirs] == ["word", "words", 9]
-    config.resolve("lm", {"tokenizer": "char"}, inherit=lambda _: theirs)
-    assert config.resolve("lm", {"split": "words"}, inherit=lambda _: theirs), "what it wants is inherited"
+    schema.resolve("lm", {"tokenizer": "char"}, inherit=lambda _: theirs)
+    assert schema.resolve("lm", {"split": "words"}, inherit=lambda _: theirs), "what it wants is inherited"
 
 
 def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
 
 
 def test_threads_are_no_more_than_cores() -> None:
-    assert config.thread_count(0) == config.thread_count(99_999) == config.cores()
-    assert config.thread_count(1) == 1
-    with pytest.raises(UsageError, match="--threads: want 0 or more"):
-        config.thread_count(-1)
+    assert threads.thread_count(0) == threads.thread_count(99_999) == threads.cores()
+    assert threads.thread_count(1) == 1
+    with pytest.raises(UsageError, match="threads: expected a whole number of at least 0"):
+        threads.thread_count(-1)

@@ -12,10 +12,15 @@ import numpy.typing as npt
 import pytest
 from test_sampling import cut
 
-from rnntool.decoding import Event, Rules, beam_search, generate
+from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
-from rnntool.numerics import log_softmax, softmax
-from rnntool.sampling import Sampling, Scores
+from rnntool.inference.decoding import (
+    Event,
+    Rules,
+    beam_search,
+    generate,
+)
+from rnntool.inference.sampling import Sampling, Scores
 
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3
@@ -192,9 +197,9 @@ def test_no_ngram_comes_twice(n: int) -> None:
 
 def test_nothing_but_repetition_is_left() -> None:
     each_once = rules(max_tokens=9, min_tokens=9, no_repeat_ngram=1)
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* second run of 1 tokens"):
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: expected .* second run of 1 tokens"):
         list(generate(Markov(6), [[]], each_once, seed=0))
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: want .* second run of 1 tokens"):
+    with pytest.raises(UsageError, match=r"--no-repeat-ngram: expected .* second run of 1 tokens"):
         beam_search(Markov(6), [], each_once, beam=2)
 
 
@@ -269,10 +274,10 @@ def test_lengths_and_stop() -> None:
 
 
 @pytest.mark.parametrize(("lengths", "message"), [
-    ({"min_tokens": 0, "max_tokens": 0}, "--max-tokens: want .* found 0"),
-    ({"min_tokens": -1, "max_tokens": 3}, "--min-tokens: want .* found -1"),
-    ({"min_tokens": 4, "max_tokens": 3}, "--min-tokens: want 0 to 3 .* found 4"),
-    ({"max_tokens": 3, "no_repeat_ngram": -1}, "--no-repeat-ngram: want .* found -1"),
+    ({"min_tokens": 0, "max_tokens": 0}, "--max-tokens: expected .* found 0"),
+    ({"min_tokens": -1, "max_tokens": 3}, "--min-tokens: expected .* found -1"),
+    ({"min_tokens": 4, "max_tokens": 3}, "--min-tokens: expected 0 to 3 .* found 4"),
+    ({"max_tokens": 3, "no_repeat_ngram": -1}, "--no-repeat-ngram: expected .* found -1"),
 ])
 def test_impossible_lengths(lengths: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -280,5 +285,5 @@ def test_impossible_lengths(lengths: dict[str, int], message: str) -> None:
 
 
 def test_a_beam_of_nothing() -> None:
-    with pytest.raises(UsageError, match="--beam: want"):
+    with pytest.raises(UsageError, match="--beam: expected"):
         beam_search(Markov(5), [], rules(max_tokens=3), beam=0)

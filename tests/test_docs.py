@@ -13,8 +13,9 @@ import pytest
 import typer
 from conftest import ROOT
 
-from rnntool import __version__, config
+from rnntool import __version__
 from rnntool.cli import app
+from rnntool.tasks.specs import schema
 
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ("docs", "examples", "benchmarks")
                                       for page in ROOT.glob(f"{folder}/**/*.md"))])
@@ -149,12 +150,12 @@ def test_settings_files_in_examples_are_taken(tmp_path: Path) -> None:
     for code in files:
         path = tmp_path / "settings.toml"
         path.write_text(code, "utf-8")
-        config.resolve("tag", {}, file=path)
+        schema.resolve("tag", {}, file=path)
 
 
 def default(task: str, name: str) -> str:
     """A setting's default as docs/training.md writes it; a dash where the task has no such setting."""
-    fields = {field.name: field for field in dataclasses.fields(config.SETTINGS[task])}
+    fields = {field.name: field for field in dataclasses.fields(schema.SETTINGS[task])}
     if name not in fields:
         return "-"
     value = fields[name].default
@@ -164,19 +165,19 @@ def default(task: str, name: str) -> str:
 
 
 def test_defaults_are_documented() -> None:
-    kinds = config.SETTINGS.values()
+    kinds = schema.SETTINGS.values()
     names = dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind))
-    rows = [f"| `{config.flag(name)}` | {' | '.join(default(task, name) for task in config.SETTINGS)} |"
+    rows = [f"| `{schema.flag(name)}` | {' | '.join(default(task, name) for task in schema.SETTINGS)} |"
             for name in names]
     missing = [row for row in rows if row not in TRAINING_PAGE.split("\n")]
-    assert not missing, "docs/training.md: want these rows under Defaults:\n" + "\n".join(missing)
+    assert not missing, "docs/training.md: expected these rows under Defaults:\n" + "\n".join(missing)
 
 
 def spelled(name: str, value: Any) -> str:
     """A setting with its value as it is typed."""
     if isinstance(value, bool):
-        return config.flag(name if value else f"no_{name}")
-    return f"{config.flag(name)} {value}"
+        return schema.flag(name if value else f"no_{name}")
+    return f"{schema.flag(name)} {value}"
 
 
 def test_presets_are_documented() -> None:
@@ -184,7 +185,7 @@ def test_presets_are_documented() -> None:
             for line in sections(TRAINING_PAGE)["Presets"].split("\n") if line.startswith("| ")]
     found = {(task, name): settings.split("`, `") for task, name, _, settings in rows[1:]}
     assert found == {(task, name): [spelled(*setting) for setting in settings.items()]
-                     for task, presets in config.PRESETS.items() for name, settings in presets.items()}
+                     for task, presets in schema.PRESETS.items() for name, settings in presets.items()}
 
 
 def test_the_changelog_has_this_version() -> None:

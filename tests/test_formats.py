@@ -14,8 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rnntool.errors import DataError, UsageError
-from rnntool.formats import (
+from rnntool.data.formats import (
     PAIR_FORMATS,
     SENTENCE_FORMATS,
     TEXT_FORMATS,
@@ -32,7 +31,8 @@ from rnntool.formats import (
     sentence_writer,
     whole_record,
 )
-from rnntool.streams import Lines
+from rnntool.data.streams import Lines
+from rnntool.errors import DataError, UsageError
 from rnntool.tokenize import split_words
 
 BOM = "\ufeff"
@@ -147,12 +147,12 @@ def test_the_column_that_training_took_labels_from_is_no_text() -> None:
     table = "review\tsentiment\ngood\tpos\n"
     assert texts(table, "tsv", usual_label="sentiment")[0].text == "good"
     assert texts("review\ngood\n", "tsv", usual_label="sentiment")[0].text == "good"
-    with pytest.raises(DataError, match="want a column 'text'"):
+    with pytest.raises(DataError, match="expected a column 'text'"):
         texts(table, "tsv")
 
 
 def test_text_and_label_are_two_columns() -> None:
-    with pytest.raises(DataError, match="want the text and the label in two columns, found 'text' for both"):
+    with pytest.raises(DataError, match="expected the text and the label in two columns, found 'text' for both"):
         texts("text\tx\na\tb\n", "tsv", label_column="text")
 
 
@@ -180,16 +180,16 @@ def test_tables_without_rows(format: str) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("text\tlabel\na\tb\tc\n", {}, r"x:2: want 2 columns .* found 3"),
-        ("text\tlabel\na\tb\nc\n", {}, r"x:3: want 2 columns .* found 1"),
-        ("a\tb\n1\t2\n", {}, r"x:1: want a column 'text', found 'a', 'b'; see --text-column"),
+        ("text\tlabel\na\tb\tc\n", {}, r"x:2: expected 2 columns .* found 3"),
+        ("text\tlabel\na\tb\nc\n", {}, r"x:3: expected 2 columns .* found 1"),
+        ("a\tb\n1\t2\n", {}, r"x:1: expected a column 'text', found 'a', 'b'; see --text-column"),
         (
             "a\ttext\n1\t2\n",
             {"label_column": "label"},
-            r"x:1: want a column 'label' .* 'a', 'text'; see --label",
+            r"x:1: expected a column 'label' .* 'a', 'text'; see --label",
         ),
-        ("a\ttext\n1\t2\n", {"label_column": "3"}, r"want a column '3'"),
-        ("a\ttext\n1\t2\n", {"label_column": "0"}, r"want a column '0'"),
+        ("a\ttext\n1\t2\n", {"label_column": "3"}, r"expected a column '3'"),
+        ("a\ttext\n1\t2\n", {"label_column": "0"}, r"expected a column '0'"),
         ("text\ttext\n1\t2\n", {"text_column": "text"}, r"found several"),
         ("\t".join(map(str, range(99))), {"text_column": "x" * 9}, r"'19', …; see"),
     ],
@@ -205,9 +205,9 @@ def test_table_errors_name_place_want_and_found(source: str, options: dict[str, 
     ("id,body\n1,b\n", "tsv", "tabs between them, found commas; give --from csv"),
 ])
 def test_another_separator_is_called_by_its_name(source: str, format: str, message: str) -> None:
-    with pytest.raises(DataError, match=f"^x:1: want columns with {message}$"):
+    with pytest.raises(DataError, match=f"^x:1: expected columns with {message}$"):
         texts(source, format, text_column="body" if "body" in source else None)
-    with pytest.raises(DataError, match=r"^x:1: want columns with"):
+    with pytest.raises(DataError, match=r"^x:1: expected columns with"):
         pairs(source, format, columns=("text", "label"), prefix="body")
 
 
@@ -216,7 +216,7 @@ def test_a_header_that_could_be_cut_elsewhere_is_one_cell() -> None:
 
 
 def test_tags_are_no_text() -> None:
-    with pytest.raises(DataError, match=r"^a.conllu.gz: want text, .*, found the name of a conllu file"):
+    with pytest.raises(DataError, match=r"^a.conllu.gz: expected text, .*, found the name of a conllu file"):
         guess_format("a.conllu.gz", "1\ta\n", "lm")
     assert guess_format("a.conllu", "1\ta\n", "tag") == "conllu"
     assert guess_format("a.csv", "some words\n", "tag") == "text"
@@ -224,26 +224,26 @@ def test_tags_are_no_text() -> None:
 
 @pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
 def test_a_header_row_is_no_pair(names: str) -> None:
-    with pytest.raises(DataError, match=r"^x:1: want two sentences, found names of .* --columns .*good,"):
+    with pytest.raises(DataError, match=r"^x:1: expected two sentences, found names of .* --columns .*good,"):
         pairs(f"{names}\na\tb\n")
     assert [pair.good for pair in pairs(f"{names}\na\tb\n", columns=tuple(names.split("\t")))] == ["a"]
 
 
 def test_a_word_with_a_space_is_no_word_with_its_tag() -> None:
     rows = "in O\nNew York B-LOC\n\n"
-    with pytest.raises(DataError, match=r"^x:2: want 2 columns as in line 1, found 3; .* --column"):
+    with pytest.raises(DataError, match=r"^x:2: expected 2 columns as in line 1, found 3; .* --column"):
         sentences(rows, "conll", need_tags=True)
     assert sentences(rows, "conll", need_tags=True, column="2")[0].tags == ["O", "York"]
     assert sentences(rows, "conll")[0].words == ["in", "New"]
 
 
 def test_an_old_mac_file() -> None:
-    with pytest.raises(DataError, match=r"^x:1: want CSV, found a carriage return that ends no line; quote"):
+    with pytest.raises(DataError, match=r"^x:1: expected CSV, found a carriage return that ends no line; quote"):
         texts("text,label\ra,b\r", "csv")
 
 
 def test_an_open_quote_is_found_where_it_begins() -> None:
-    with pytest.raises(DataError, match=r"^x:3: want CSV, .* quotes"):
+    with pytest.raises(DataError, match=r"^x:3: expected CSV, .* quotes"):
         texts('text\na\n"b\nc\n', "csv")
 
 
@@ -286,25 +286,25 @@ def test_jsonl_texts() -> None:
     [
         (
             '{"text": "a", "label": "b"}\n{"text": }',
-            r"^x:2: want one JSON object a line, found 'Expecting value' at column 10",
+            r"^x:2: expected one JSON object a line, found 'Expecting value' at column 10",
         ),
-        ("[1]", r"^x:1: want a JSON object, found a list; put it into braces"),
+        ("[1]", r"^x:1: expected a JSON object, found a list; put it into braces"),
         ('[{"text": "a"}, {"text": "b"}]', r"^x:1: .* list; put each .* with jq -c '\.\[\]'$"),
         ('{\n  "text": "a"\n}', r"^x:1: .* found only its beginning; put each .* jq -c \."),
         ("[\n{}\n]", r"^x:1: .* jq -c '"),
         ('"a"', "found a string"),
         ("7", "found a number"),
         ("null", "found null"),
-        ('{"a": 1, "b": 2}', "^x:1: want a key 'text', found 'a', 'b'; see --text-column"),
+        ('{"a": 1, "b": 2}', "^x:1: expected a key 'text', found 'a', 'b'; see --text-column"),
         ('{"sentence_good": "a", "sentence_bad": "b"}',
-         "want a key 'text', found a pair of sentences, 'sentence_good', .*; see rnntool score --pairs$"),
+         "expected a key 'text', found a pair of sentences, 'sentence_good', .*; see rnntool score --pairs$"),
         ("{}", "found none"),
-        ('{"text": null, "label": "a"}', "want a string in 'text', found null"),
-        ('{"text": "a"}', "want a key 'label'"),
+        ('{"text": null, "label": "a"}', "expected a string in 'text', found null"),
+        ('{"text": "a"}', "expected a key 'label'"),
         ('{"text": "a", "label": {}}', "found an object; see --label-column"),
         ('{"text": "a", "label": [null]}', "found a list"),
-        ("[" * 100_000, "x:1: want one JSON object"),
-        ("9" * 5000, "x:1: want"),
+        ("[" * 100_000, "x:1: expected one JSON object"),
+        ("9" * 5000, "x:1: expected"),
     ],
 )
 def test_jsonl_errors(source: str, message: str) -> None:
@@ -336,11 +336,11 @@ def test_pairs() -> None:
 @pytest.mark.parametrize(
     ("source", "format", "columns", "message"),
     [
-        ("a\tb\nc\n", "tsv", None, "x:2: want 2 columns, found 1"),
-        ("a\tb\tc\n", "tsv", None, "x:1: want 2 columns, found 3"),
-        ("a\tb\n", "tsv", ("1", "4"), "want at least 4 columns, found 2"),
-        ("a\tb\n", "tsv", ("good", "b"), "want a column 'good'"),
-        ("{}", "jsonl", None, "want a key 'sentence_good'"),
+        ("a\tb\nc\n", "tsv", None, "x:2: expected 2 columns, found 1"),
+        ("a\tb\tc\n", "tsv", None, "x:1: expected 2 columns, found 3"),
+        ("a\tb\n", "tsv", ("1", "4"), "expected at least 4 columns, found 2"),
+        ("a\tb\n", "tsv", ("good", "b"), "expected a column 'good'"),
+        ("{}", "jsonl", None, "expected a key 'sentence_good'"),
     ],
 )
 def test_pair_errors(source: str, format: str, columns: tuple[str, str] | None, message: str) -> None:
@@ -439,7 +439,7 @@ def test_conll_words_alone() -> None:
     got = sentences("a\nb\n\nc", "conll")
     assert [(s.words, s.tags) for s in got] == [(["a", "b"], None), (["c"], None)]
     assert written(sentence_writer("conll"), got, "T") == "a\tT\nb\tT\n\nc\tT"
-    with pytest.raises(DataError, match=r"^x:1: want at least 2 columns, found 1; see --column"):
+    with pytest.raises(DataError, match=r"^x:1: expected at least 2 columns, found 1; see --column"):
         sentences("a\nb\n", "conll", need_tags=True)
 
 
@@ -460,14 +460,14 @@ def test_conll_columns(column: str | None, tags: list[str]) -> None:
 
 
 def test_conll_column_errors() -> None:
-    with pytest.raises(DataError, match=r"^x:2: want at least 3 columns, found 2; see --column"):
+    with pytest.raises(DataError, match=r"^x:2: expected at least 3 columns, found 2; see --column"):
         sentences("a b c\nd e\n", "conll", column="3", need_tags=True)
     assert sentences("a b c\nd e\n", "conll", column="3")[0].tags is None
     with pytest.raises(DataError, match=r"^x:2: .*'ner'; this line has 3 columns"):
         sentences("\na b c\n", "conll", column="ner")
-    with pytest.raises(DataError, match=r"^x:3: want a tag, found an empty cell"):
+    with pytest.raises(DataError, match=r"^x:3: expected a tag, found an empty cell"):
         sentences("a\tX\n\nb\t\n", "conll", need_tags=True)
-    with pytest.raises(DataError, match=r"want at least 4 columns"):  # the word is no tag by accident
+    with pytest.raises(DataError, match=r"expected at least 4 columns"):  # the word is no tag by accident
         sentences("a b c\n", "conll", column="-3", need_tags=True)
     with pytest.raises(UsageError, match="from 1 on"):
         sentences("a b", "conll", column="0")
@@ -611,11 +611,11 @@ def test_conllu_finds_the_spaces_between_words_whose_offsets_nobody_gave() -> No
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1\ta\tb\n", "x:2: want 10 columns separated by tabs, found 3"),
+        ("1\ta\tb\n", "x:2: expected 10 columns separated by tabs, found 3"),
         ("1 a b c d e f g h i\n", "found 1"),
-        ("x\ta" + "\t_" * 8, "x:2: want an ID .* found 'x'"),
+        ("x\ta" + "\t_" * 8, "x:2: expected an ID .* found 'x'"),
         ("²\ta" + "\t_" * 8, "found '²'"),
-        ("1\ta" + "\t_" * 8, "x:2: want a tag in column 4, found '_'"),
+        ("1\ta" + "\t_" * 8, "x:2: expected a tag in column 4, found '_'"),
     ],
 )
 def test_conllu_errors(row: str, message: str) -> None:
@@ -705,12 +705,12 @@ def test_jsonl_offsets_that_do_not_fit_are_not_used(offsets: Any) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ('{"words": []}', "x:1: want 'tokens' or 'text', found 'words'"),
-        ('{"tokens": ["a"]}', "want a key 'ner', found 'tokens'; see --column"),
+        ('{"words": []}', "x:1: expected 'tokens' or 'text', found 'words'"),
+        ('{"tokens": ["a"]}', "expected a key 'ner', found 'tokens'; see --column"),
         ('{"tokens": ["a"], "ner": []}', "found 1 words and 0 tags in 'ner'"),
-        ('{"tokens": "a", "ner": []}', "want a list of strings in 'tokens', found a string"),
-        ('{"tokens": [1], "ner": ["a"]}', "want a list of strings in 'tokens'"),
-        ('{"text": 1}', "want a string in 'text'"),
+        ('{"tokens": "a", "ner": []}', "expected a list of strings in 'tokens', found a string"),
+        ('{"tokens": [1], "ner": ["a"]}', "expected a list of strings in 'tokens'"),
+        ('{"text": 1}', "expected a string in 'text'"),
     ],
 )
 def test_jsonl_sentence_errors(source: str, message: str) -> None:
@@ -886,7 +886,7 @@ def test_unknown_formats_are_refused_with_the_choices() -> None:
         (lambda: sentence_writer("tsv"), "--to", WRITE_FORMATS),
     ]
     for call, option, known in calls:
-        with pytest.raises(UsageError, match=f"^{option}: want one of {', '.join(known)}, found"):
+        with pytest.raises(UsageError, match=f"^{option}: expected one of {', '.join(known)}, found"):
             call()
 
 

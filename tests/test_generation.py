@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rnntool import model as models
-from rnntool.generation import EngineStep, Generated
-from rnntool.tasks import LMTask
+from rnntool.inference import model as models
+from rnntool.inference.generation import EngineStep, Generated
+from rnntool.tasks.registry import LMTask
 from rnntool.tokenize import BOS
 
 

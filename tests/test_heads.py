@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rnntool.config import LMSettings
-from rnntool.engines.torch import TorchEngine
-from rnntool.formats import Text
+from rnntool.data.formats import Text
+from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
-from rnntool.tasks import LMTask
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
 from rnntool.tokenize import BOS, EOS
-from rnntool.training.optim import make_optimizer
+from rnntool.training.optimizers import make_optimizer
 
 LENGTHS = (4, 1, 0, 3)
 HIDDEN = 3

@@ -16,17 +16,22 @@ from numpy.typing import NDArray
 from test_parity import AFFIXES, VOCABULARY, network, words
 
 import rnntool
-from rnntool import modeldir
-from rnntool.engines.onnx import OnnxEngine
+from rnntool import model_folder
+from rnntool.data.formats import Text
 from rnntool.errors import ModelError
-from rnntool.formats import Text
-from rnntool.models import export, inside
+from rnntool.inference.onnx_engine import OnnxEngine
+from rnntool.inspection import onnx_internals, states
+from rnntool.inspection.gradients import (
+    jacobian_norms,
+    of_cell,
+    of_network,
+    shrinking,
+)
 from rnntool.models.cells import CELLS
 from rnntool.models.encoder import EncoderConfig, Layer
-from rnntool.models.gradients import jacobian_norms, of_cell, of_network, shrinking
+from rnntool.models.export import network_graph
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network
-from rnntool.reports import states
 
 LENGTHS = (5, 1, 7)
 
@@ -70,13 +75,13 @@ def config_of(net: Network) -> dict[str, Any]:
 
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
     """What the graph gives out as each layer's states is what the torch network has there."""
-    export.write(net, tmp_path / "model.onnx")
+    network_graph.write(net, tmp_path / "model.onnx")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.no_grad():
         x = net.encoder.input(tensors)
         for i, layer in enumerate(net.encoder.layers):
             x, _ = layer(x, tensors["lengths"])
-            graph, names = inside.states_graph(tmp_path, config_of(net), layer=i)
+            graph, names = onnx_internals.states_graph(tmp_path, config_of(net), layer=i)
             engine = OnnxEngine(tmp_path / "model.onnx", threads=1, graph=graph)
             outputs = engine.run(arrays | engine.initial_state(len(LENGTHS)))
             parts = [outputs[name] for name in names]
@@ -92,11 +97,11 @@ def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: 
 def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ...], tmp_path: Path) -> None:
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4, cutoffs=cutoffs),
                   HeadConfig(kind="lm", outputs=VOCABULARY))
-    export.write(net, tmp_path / "model.onnx", int8=int8)
+    network_graph.write(net, tmp_path / "model.onnx", int8=int8)
     with torch.no_grad():
         want = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
     error = 0.02 * float(np.ptp(want)) if int8 else 1e-6
-    np.testing.assert_allclose(inside.embedding(tmp_path, config_of(net)), want, rtol=0, atol=error)
+    np.testing.assert_allclose(onnx_internals.embedding(tmp_path, config_of(net)), want, rtol=0, atol=error)
 
 
 def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
@@ -104,15 +109,15 @@ def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
     content = config_of(network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4),
                                 HeadConfig(kind="lm", outputs=VOCABULARY)))
     with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
-        inside.embedding(tmp_path, content)
+        onnx_internals.embedding(tmp_path, content)
     with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
-        inside.states_graph(tmp_path, content, layer=0)
+        onnx_internals.states_graph(tmp_path, content, layer=0)
 
 
 def test_a_graph_of_another_model_is_said(tagger: Path, writer: Path, tmp_path: Path) -> None:
-    content = modeldir.read_config(tagger)
+    content = model_folder.read_config(tagger)
     shutil.copy(writer / "model.onnx", tmp_path)
-    for look in (inside.embedding, partial(inside.states_graph, layer=0)):
+    for look in (onnx_internals.embedding, partial(onnx_internals.states_graph, layer=0)):
         with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):
             look(tmp_path, content)
 

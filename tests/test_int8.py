@@ -11,9 +11,9 @@ import tiny
 import torch
 from numpy.typing import NDArray
 
-from rnntool.engines.onnx import OnnxEngine
-from rnntool.models import export
+from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.export import network_graph
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
 
@@ -39,7 +39,7 @@ def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEn
             parameter.add_(0.3 * torch.randn_like(parameter))
     paths = folder / "float32.onnx", folder / "int8.onnx"
     for path in paths:
-        export.write(network, path, int8=path.stem == "int8")
+        network_graph.write(network, path, int8=path.stem == "int8")
     return OnnxEngine(paths[0], threads=1), OnnxEngine(paths[1], threads=1)
 
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnntool.errors import ModelError
-from rnntool.labels import (
+from rnntool.data.labels import (
     SCHEMES,
     Labels,
     Span,
@@ -22,6 +21,7 @@ from rnntool.labels import (
     tags_from_spans,
     transition_mask,
 )
+from rnntool.errors import ModelError
 
 LETTERS = {"iob1": "BI", "iob2": "BI", "iobes": "BIES", "bilou": "BILU", "bmewo": "BMEW", "bmes": "BMES"}
 LABELS = ["PER", "LOC", "B-x", "é"]
@@ -102,7 +102,7 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
         (None, "found: no such file"),
         (b"", "cut short"),
         (b"a\nb", "cut short"),
-        (b"a\n\xff\n", "want utf-8"),
+        (b"a\n\xff\n", "expected utf-8"),
         (b"a\na\n", "'a' comes twice"),
         (b"a\\x\n", "no escape"),
         (b"a\\\n", "no escape"),

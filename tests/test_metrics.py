@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnntool.labels import convert
-from rnntool.metrics import (
+from rnntool.data.labels import convert
+from rnntool.evaluation.metrics import (
     calibration_error,
     classification_report,
     f1,
@@ -240,7 +240,7 @@ def test_no_span_anywhere(sentences: list[list[str]]) -> None:
 
 def test_only_reports_of_spans_load_seqeval() -> None:
     code = (
-        "import sys; from rnntool.metrics import *; tagging_report([['N']], [['N']], None);"
+        "import sys; from rnntool.evaluation.metrics import *; tagging_report([['N']], [['N']], None);"
         "classification_report(['a'], ['a']); span_counts(['B-X'], ['B-X'], 'iob2');"
         "print([name for name in ('seqeval', 'sklearn', 'torch') if name in sys.modules])"
     )

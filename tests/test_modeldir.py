@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rnntool import model, modeldir
+from rnntool import model_folder
+from rnntool.data.formats import Sentence
 from rnntool.errors import ModelError, RnntoolError
-from rnntool.formats import Sentence
+from rnntool.inference import model
 
 
 @pytest.fixture
@@ -34,18 +35,18 @@ def test_found_by_path_and_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert modeldir.find(tagger) == tagger
-    assert modeldir.find(str(tagger)) == tagger
+    assert model_folder.find(tagger) == tagger
+    assert model_folder.find(str(tagger)) == tagger
     with pytest.raises(ModelError, match="tiny-pos: no model folder and no known model of that name"):
-        modeldir.find("tiny-pos")
+        model_folder.find("tiny-pos")
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
-    assert modeldir.find("tiny-pos") == tagger
-    assert tagger in modeldir.known()
+    assert model_folder.find("tiny-pos") == tagger
+    assert tagger in model_folder.known()
     mine = Path(shutil.copytree(tagger, tmp_path / "data" / "rnntool" / "models" / "mine"))
-    assert modeldir.find("mine") == mine
+    assert model_folder.find("mine") == mine
     shutil.copytree(tagger, tmp_path / "models" / "tiny-pos")
-    assert modeldir.find("tiny-pos") == Path("models/tiny-pos"), "the nearest comes first"
-    assert [folder.name for folder in modeldir.known()].count("tiny-pos") == 1
+    assert model_folder.find("tiny-pos") == Path("models/tiny-pos"), "the nearest comes first"
+    assert [folder.name for folder in model_folder.known()].count("tiny-pos") == 1
 
 
 def test_a_name_that_is_unknown_lists_those_that_are(
@@ -53,24 +54,24 @@ def test_a_name_that_is_unknown_lists_those_that_are(
 ) -> None:
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
     with pytest.raises(ModelError, match=r"^tiny-poss: no model .*tiny-pos"):
-        modeldir.find("tiny-poss")
+        model_folder.find("tiny-poss")
     with pytest.raises(ModelError, match="no model folder"):
-        modeldir.find("no/such/folder")
+        model_folder.find("no/such/folder")
     for name in ("a" * 300, "a\0b"):
         with pytest.raises(ModelError, match="no model folder"):
-            modeldir.find(name)
+            model_folder.find(name)
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     file = tmp_path / "file.onnx"
     file.write_text("x")
     with pytest.raises(ModelError, match="is a file; a model is a folder"):
-        modeldir.find(file)
+        model_folder.find(file)
     with pytest.raises(ModelError, match=r"is no model folder \(it has no config\.json\)"):
-        modeldir.read_config(tmp_path)
+        model_folder.read_config(tmp_path)
     (tmp_path / "config.json").mkdir()
     with pytest.raises(ModelError, match="can't be read"):
-        modeldir.read_config(tmp_path)
+        model_folder.read_config(tmp_path)
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -86,7 +87,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
 def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError) as caught:
-        modeldir.read_config(tmp_path)
+        model_folder.read_config(tmp_path)
     assert message in str(caught.value)
     assert "config.json" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -95,7 +96,7 @@ def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path)
 def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'{"format": 1, "task": "\xff"}')
     with pytest.raises(ModelError, match="is damaged"):
-        modeldir.read_config(tmp_path)
+        model_folder.read_config(tmp_path)
 
 
 @pytest.mark.parametrize("changes", [
@@ -152,7 +153,7 @@ def test_a_graph_that_fails(tagger: Path) -> None:
 def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     assert next(model.load(copy).tag(["the baker sings ."])).tags == ["DET", "NOUN", "VERB", "PUNCT"]
-    from rnntool.models.weights import load_weights
+    from rnntool.inference.weights import load_weights
 
     with pytest.raises(ModelError, match=r"has no model\.safetensors, only the graph that runs"):
         load_weights(copy)
@@ -162,19 +163,19 @@ def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:
 
 
 def test_weights_of_another_network(copy: Path, ner: Path) -> None:
-    from rnntool.models.weights import load_network
+    from rnntool.inference.weights import load_network
 
     shutil.copy(ner / "model.safetensors", copy)
     with pytest.raises(ModelError, match=r"doesn't fit config\.json"):
-        load_network(copy, modeldir.read_config(copy))
+        load_network(copy, model_folder.read_config(copy))
 
 
 def test_torch_runs_the_folder_as_onnx_does(tagger: Path) -> None:
-    from rnntool.engines.torch import TorchEngine, pick_device
-    from rnntool.models.weights import load_network
+    from rnntool.inference.torch_engine import TorchEngine, pick_device
+    from rnntool.inference.weights import load_network
 
     loaded = model.load(tagger, threads=1)
-    network = load_network(tagger, modeldir.read_config(tagger))
+    network = load_network(tagger, model_folder.read_config(tagger))
     other = model.Model(tagger, loaded.config, loaded.task, TorchEngine(network, pick_device("cpu")))
     sentences = ["the workful baker sings .", "", "unheard of words"]
     have, want = list(other.tag(sentences, probs=True)), list(loaded.tag(sentences, probs=True))
@@ -197,11 +198,11 @@ def test_a_whole_folder(tagger: Path) -> None:
 
 def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    with pytest.raises(ZeroDivisionError), modeldir.staged(out) as stage:
+    with pytest.raises(ZeroDivisionError), model_folder.staged(out) as stage:
         (stage / "config.json").write_text("{}")
         raise ZeroDivisionError
     assert list(out.iterdir()) == []
-    with modeldir.staged(out) as stage:
+    with model_folder.staged(out) as stage:
         (stage / "config.json").write_text("{}")
         (stage / "a").mkdir()
         (stage / "a" / "b").write_text("x")
@@ -209,13 +210,13 @@ def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.rglob("*")) == ["a", "b", "config.json"]
     (tmp_path / "file").write_text("")
     with pytest.raises(RnntoolError, match=r"can't be written to .* choose another folder"), \
-            modeldir.staged(tmp_path / "file" / "out"):
+            model_folder.staged(tmp_path / "file" / "out"):
         pass
 
 
 def test_a_stage_that_cannot_be_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(RnntoolError, match=r"out: writing failed \(No space left on device\); make room"), \
-            modeldir.staged(out):
+            model_folder.staged(out):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(out.iterdir()) == []

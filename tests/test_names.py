@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rnntool.data.escaping import read_names, write_names
 from rnntool.errors import ModelError
-from rnntool.names import read_names, write_names
 
 NAMES = st.text(st.characters() | st.sampled_from("\\nrtu0 \n\r\t\x85\u2028\ufeff\ud800"))
 
@@ -39,7 +39,7 @@ def test_line_ends_of_windows_are_no_part_of_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "want"), [
-    (None, "No such file"), (b"", "cut short"), (b"a\nb", "cut short"), (b"a\xff\n", "want UTF-8"),
+    (None, "No such file"), (b"", "cut short"), (b"a\nb", "cut short"), (b"a\xff\n", "expected UTF-8"),
     (b"\\x\n", r"found \\x: that is no escape"), (b"\\\n", "no escape"), (b"\\u12\n", "no escape"),
 ])  # fmt: skip
 def test_a_damaged_file(content: bytes | None, want: str, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rnntool.config import LMSettings, Settings, TagSettings
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.training.optim import (
+from rnntool.tasks.specs.schema import LMSettings, Settings, TagSettings
+from rnntool.training.checkpoint import Checkpoint, Progress
+from rnntool.training.optimizers import (
     SCHEDULES,
     Frozen,
     MovingAverage,
@@ -25,7 +26,6 @@ from rnntool.training.optim import (
     set_weights,
     weights_of,
 )
-from rnntool.training.resume import Checkpoint, Progress
 
 
 def rates(at: list[float], **settings: Any) -> list[float]:

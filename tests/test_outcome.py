@@ -43,7 +43,7 @@ def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", ["typer", "rnntool.config", "numpy"])
+@pytest.mark.parametrize("module", ["typer", "rnntool.tasks.specs.schema", "numpy"])
 def test_ctrl_c_while_a_command_starts(module: str, run: Run) -> None:
     interrupted = f"""
 import runpy, sys
@@ -105,13 +105,13 @@ def test_errors_have_their_code_where_nobody_reads_them(tagger: Path, tmp_path: 
 
 def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> None:
     failed(run("tag", "-m", tagger, "gone.txt"), 3, "gone.txt: no such file")
-    failed(run("tag", "-m", tagger, tmp_path), 3, "want a file, found a folder")
+    failed(run("tag", "-m", tagger, tmp_path), 3, "expected a file, found a folder")
     failed(run("tag", "-m", tagger, "--from", "xml"), 2, "xml")
     (tmp_path / "bad.conllu").write_text("1\tthe\t_\n\n")
-    failed(run("tag", "-m", tagger, "bad.conllu"), 3, "bad.conllu:1: want 10 columns")
+    failed(run("tag", "-m", tagger, "bad.conllu"), 3, "bad.conllu:1: expected 10 columns")
     failed(run("evaluate", "gone.conllu", "-m", tagger), 3, "gone.conllu")
     (tmp_path / "empty.conllu").write_text("")
-    failed(run("evaluate", "empty.conllu", "-m", tagger), 3, "want records to evaluate on, found none")
+    failed(run("evaluate", "empty.conllu", "-m", tagger), 3, "expected records to evaluate on, found none")
     (tmp_path / "plain.txt").write_text("the baker\n")
     failed(run("evaluate", "plain.txt", "-m", tagger), 3, "plain.txt")
 
@@ -154,7 +154,7 @@ def test_invalid_utf8(tagger: Path, run: Run) -> None:
     done = run("tag", "-m", tagger, "--from", "tokens", input=data)
     assert done.code == 3
     assert done.out == "DET NOUN\n", "what came before the bad line is answered"
-    assert done.err == ("rnntool: <stdin>:2: want UTF-8, found 0xff at byte 6; convert it, or see "
+    assert done.err == ("rnntool: <stdin>:2: expected UTF-8, found 0xff at byte 6; convert it, or see "
                         "--encoding-errors replace\n")
     out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
                  input=data))

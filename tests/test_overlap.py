@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnntool.overlap import Source
+from rnntool.evaluation.copied_ngrams import Source
 
 
 @pytest.mark.parametrize(("prompt", "text", "found", "runs"), [

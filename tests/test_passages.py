@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pipes import live
 
-from rnntool import model
-from rnntool.config import TagSettings
+from rnntool.data.arrays import Arrays
+from rnntool.data.formats import Sentence, read_sentences
+from rnntool.data.streams import open_lines
 from rnntool.errors import DataError
-from rnntool.formats import Sentence, read_sentences
-from rnntool.model import Model
-from rnntool.streams import open_lines
-from rnntool.tasks import TagTask
+from rnntool.inference import model
+from rnntool.inference.model import Model
 from rnntool.tasks import tag as tagging
-from rnntool.tasks.base import Arrays
-from rnntool.tasks.passages import BREAK, passages
+from rnntool.tasks.document_context import BREAK, passages
+from rnntool.tasks.registry import TagTask
+from rnntool.tasks.specs.schema import TagSettings
 from rnntool.tokenize import split_words
-from rnntool.training.sources import split
+from rnntool.training.training_data import split
 
 WORDS = 12  # of a passage
 SMALL = ("--epochs", "1", "--hidden", "8", "--char-hidden", "8", "--affix-buckets", "64")
@@ -121,7 +121,7 @@ def test_blank_records_and_bad_lines_between_sentences(folder: Path, run: Run) -
               input=row + row + "x\n\n")
     assert bad.code == 3
     assert len(bad.out.splitlines()) == 2
-    assert "<stdin>:5: want 10 columns" in bad.err
+    assert "<stdin>:5: expected 10 columns" in bad.err
 
 
 def test_passages_that_are_whole_do_not_wait_for_the_next(folder: Path) -> None:

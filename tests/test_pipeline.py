@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnntool import model
+from rnntool.data.formats import Sentence
 from rnntool.errors import DataError
-from rnntool.formats import Sentence
-from rnntool.pipeline import windows
+from rnntool.inference import model
+from rnntool.inference.pipeline import windows
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 5), st.integers(1, 20), st.sets(st.integers(0, 30)))

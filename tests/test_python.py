@@ -10,10 +10,15 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.formats import Pair
-from rnntool.pipeline import AHEAD, WINDOW
-from rnntool.sampling import Sampling
+from rnntool.data.formats import Pair
+from rnntool.errors import (
+    DataError,
+    ModelError,
+    RnntoolError,
+    UsageError,
+)
+from rnntool.inference.pipeline import AHEAD, WINDOW
+from rnntool.inference.sampling import Sampling
 
 
 class Endless:
@@ -53,7 +58,7 @@ def test_values_that_make_no_sense(ner: Path, writer: Path) -> None:
     for call in (lambda: tagger.tag(["a"], nbest=-1), lambda: tagger.tag(["a"], threshold=5.0),
                  lambda: other.generate(stop=""), lambda: other.generate(seed=-1),
                  lambda: iter([rnntool.load(ner, threads=-1)])):
-        with pytest.raises(RnntoolError, match="want"):
+        with pytest.raises(RnntoolError, match="expected"):
             list(call())
 
 
@@ -117,7 +122,7 @@ def test_generate_stops_before_a_text(writer: Path) -> None:
         assert (len(sample.tokens), len(sample.log_probs)) == (len(sample.text), 1)
         assert " " not in sample.text
         assert not sample.finished, "it was cut"
-    with pytest.raises(UsageError, match="want numbers of at least 1, found 0 and 64"):
+    with pytest.raises(UsageError, match="expected numbers of at least 1, found 0 and 64"):
         list(loaded.generate(n=0))
 
 
@@ -158,7 +163,7 @@ def test_a_stream_is_scored_text_by_text(writer: Path) -> None:
 def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         rnntool.load(tmp_path)
-    with pytest.raises(ModelError, match="is a model for `tag`, want one for `classify`;"):
+    with pytest.raises(ModelError, match="is a model for `tag`, expected one for `classify`;"):
         list(rnntool.load(tagger).classify(["x"]))
     assert issubclass(ModelError, rnntool.errors.RnntoolError)
 
@@ -169,14 +174,14 @@ def test_one_text_is_not_taken_for_its_characters(
     for folder, name in ((tagger, "tag"), (classifier, "classify"), (writer, "score"), (writer, "generate")):
         with pytest.raises(UsageError, match="found one text, 'the baker'; put it into a list"):
             list(getattr(rnntool.load(folder, threads=1), name)("the baker"))
-    with pytest.raises(UsageError, match=r"scheme: want one of iob1, .*, found 'iob3'"):
+    with pytest.raises(UsageError, match=r"scheme: expected one of iob1, .*, found 'iob3'"):
         list(rnntool.load(tagger, threads=1).tag(["the baker"], scheme="iob3"))
 
 
 def test_a_stream_whose_records_come_from_the_same_model(
     tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 20)
+    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 20)
     model = rnntool.load(tagger, threads=1)
     sentences = [[word for word, _ in sentence] for sentence in tiny.pos_sentences(40, seed=5)]
 

@@ -11,10 +11,10 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from rnntool import model
+from rnntool.data.arrays import IGNORE
 from rnntool.errors import DataError, UsageError
+from rnntool.inference import model
 from rnntool.models.heads import ClassifierHead, HeadConfig
-from rnntool.tasks.base import IGNORE
 from rnntool.training.loop import Interrupted
 
 CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
@@ -146,5 +146,5 @@ def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Pat
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
     for nothing in ("", "\n \n"):
         (tmp_path / "empty.txt").write_text(nothing, "utf-8")
-        with pytest.raises(DataError, match=r"empty\.txt: want raw text, found no word; give --raw a file"):
+        with pytest.raises(DataError, match=r"empty\.txt: expected raw text, found no word; give --raw a file"):
             tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)

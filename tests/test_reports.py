@@ -15,12 +15,18 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool import console, modeldir
-from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.formats import Judgement, Sentence, Text
-from rnntool.reports import charts, clusters, picture, states, training
-from rnntool.reports.gradients import reach, texts
-from rnntool.reports.vectors import Vectors, agreement
+from rnntool import model_folder
+from rnntool.commands import console
+from rnntool.data.formats import Judgement, Sentence, Text
+from rnntool.errors import (
+    DataError,
+    ModelError,
+    RnntoolError,
+    UsageError,
+)
+from rnntool.inspection import charts, clusters, picture, states, training_report
+from rnntool.inspection.gradient_texts import reach, texts
+from rnntool.inspection.word_vectors import Vectors, agreement
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -307,9 +313,9 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("name", ["tagger", "joint", "ner", "classifier", "writer"])
 def test_the_page_stands_alone_and_has_it_all(name: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(name)
-    config = modeldir.read_config(folder)
-    history = training.read_history(folder)
-    page = training.page(folder.name, config, history)
+    config = model_folder.read_config(folder)
+    history = training_report.read_history(folder)
+    page = training_report.page(folder.name, config, history)
     found = Tags()
     found.feed(page)
     assert not found.loads
@@ -323,19 +329,19 @@ def test_the_page_stands_alone_and_has_it_all(name: str, request: pytest.Fixture
 
 
 def test_a_page_without_curves_and_a_damaged_history(tagger: Path, tmp_path: Path) -> None:
-    config = modeldir.read_config(tagger)
-    assert training.read_history(tmp_path) == []
-    assert "no metrics.jsonl" in training.page("x<y", config, [])
-    assert "<h1>x&lt;y</h1>" in training.page("x<y", config, [])
+    config = model_folder.read_config(tagger)
+    assert training_report.read_history(tmp_path) == []
+    assert "no metrics.jsonl" in training_report.page("x<y", config, [])
+    assert "<h1>x&lt;y</h1>" in training_report.page("x<y", config, [])
     for damaged in ("{", '{"epoch": 1.0}\n', "[]\n"):
         (tmp_path / "metrics.jsonl").write_text(damaged)
         with pytest.raises(ModelError, match="is damaged"):
-            training.read_history(tmp_path)
+            training_report.read_history(tmp_path)
 
 
 def test_a_figure_that_became_infinite_leaves_a_gap(writer: Path) -> None:
-    config = modeldir.read_config(writer)
+    config = model_folder.read_config(writer)
     history = [{"epoch": float(i), "step": i, "loss": 1.0, "lr": 0.1, "perplexity": value, "seconds": i,
                 "tokens": i} for i, value in enumerate([float("inf"), 3.0, 2.0, 4.0], 1)]
-    page = training.page("x", config, history)
+    page = training_report.page("x", config, history)
     assert "best: 3, 2" in page

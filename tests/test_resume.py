@@ -21,12 +21,17 @@ from conftest import environment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from rnntool import modeldir
+from rnntool import model_folder
 from rnntool.commands.train import signals
-from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.tasks import ClassifyTask
+from rnntool.errors import (
+    DataError,
+    ModelError,
+    RnntoolError,
+    UsageError,
+)
+from rnntool.tasks.registry import ClassifyTask
 from rnntool.training.loop import Interrupted, Trainer
-from rnntool.training.origin import Origin
+from rnntool.training.pretrained_model import Origin
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lm-stream-adamw-ema": ("lm", {
@@ -177,7 +182,7 @@ def test_an_interrupted_training_is_no_model_yet(data: Callable[[str], Path], tm
     assert [path.name for path in out.iterdir()] == ["resume"]
     remedy = r"its training has not ended; go on with rnntool train tag -o .*out --resume"
     with pytest.raises(ModelError, match=remedy):
-        modeldir.read_config(out)
+        model_folder.read_config(out)
     remedy = "--resume goes on with a training that was stopped, --force replaces it"
     with pytest.raises(UsageError, match=remedy):
         tiny.train("tag", out, [tmp_path / "train.conll"])
@@ -215,12 +220,12 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
 
 def test_a_models_content_is_all_that_is_read_of_it(writer: Path, tmp_path: Path) -> None:
     def content(**changes: Any) -> bytes:
-        modeldir.write_json(copy / "config.json", config | changes)
+        model_folder.write_json(copy / "config.json", config | changes)
         return Origin.read("copy", str(copy), tokens="char", option="--init").content()
 
     copy = tmp_path / "copy"
     shutil.copytree(writer, copy)
-    config = modeldir.read_config(writer)
+    config = model_folder.read_config(writer)
     lowered = config["data"] | {"tokenizer": config["data"]["tokenizer"] | {"lower": True}}
     assert content() == content(report={}, version="another") != content(data=lowered)
 
@@ -351,7 +356,7 @@ def test_a_training_that_is_stopped_before_it_has_a_checkpoint_leaves_nothing(
         raise Interrupted(signal.SIGINT, "stopped before the first step, nothing is saved")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rnntool.training.resume.save_file", interrupted)
+        patch.setattr("rnntool.training.checkpoint.save_file", interrupted)
         with pytest.raises(Interrupted):
             tiny.train("classify", tmp_path / "new", [data("classify")])
         (tmp_path / "there").mkdir()
@@ -384,7 +389,7 @@ def test_a_checkpoint_that_cannot_be_written(
     def full(*arguments: Any) -> None:
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr("rnntool.training.resume.save_file", full)
+    monkeypatch.setattr("rnntool.training.checkpoint.save_file", full)
     with pytest.raises(RnntoolError, match=r"resume: writing failed \(No space left .*; make room"):
         tiny.train("classify", tmp_path / "out", [data("classify")])
 

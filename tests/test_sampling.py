@@ -12,9 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from rnntool.data.arrays import log_softmax
 from rnntool.errors import UsageError
-from rnntool.numerics import log_softmax
-from rnntool.sampling import DRAWS, Sampling, Scores, sample
+from rnntool.inference.sampling import (
+    DRAWS,
+    Sampling,
+    Scores,
+    sample,
+)
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +51,7 @@ def draw(logits: Array, uniforms: Array, sampling: Sampling, **more: Any) -> tup
     ],
 )
 def test_settings_out_of_range(name: str, value: float) -> None:
-    message = f"--{name.replace('_', '-')}: want .* found {re.escape(str(value))}"
+    message = f"--{name.replace('_', '-')}: expected .* found {re.escape(str(value))}"
     with pytest.raises(UsageError, match=message):
         Sampling(**{name: value})  # type: ignore[arg-type]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rnntool import metrics
-from rnntool.significance import difference_interval, interval, p_value
+from rnntool.evaluation import metrics
+from rnntool.evaluation.significance import difference_interval, interval, p_value
 
 
 def counts(rows: list[tuple[float, ...]]) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ def test_equal_models_differ_by_chance_alone() -> None:
 def test_rounds_are_the_same_however_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, other = some(64, seed=1, right=0.8), some(64, seed=2)
     want = p_value(ours, other, metrics.accuracy, np.random.default_rng(0), rounds=1000)
-    monkeypatch.setattr("rnntool.significance.SWAPS_AT_ONCE", 64 * 7)
+    monkeypatch.setattr("rnntool.evaluation.significance.SWAPS_AT_ONCE", 64 * 7)
     found = p_value(ours, other, metrics.accuracy, np.random.default_rng(0), rounds=1000)
     assert found == pytest.approx(want, abs=0.02)
     assert (found * 1001) % 1 == pytest.approx(0, abs=1e-6), "as many rounds as were asked for"

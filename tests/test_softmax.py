@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rnntool.models import softmax
-from rnntool.models.softmax import linear_cross_entropy
+from rnntool.models import linear_cross_entropy as softmax
+from rnntool.models.linear_cross_entropy import linear_cross_entropy
 
 WORDS = 301
 

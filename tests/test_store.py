@@ -17,16 +17,18 @@ import tiny
 from conftest import environment
 from test_resume import figures_of, files_of, stop_after
 
-from rnntool import console, modeldir, store
-from rnntool.config import LMSettings
-from rnntool.console import Stage
+from rnntool import model_folder
+from rnntool.commands import console
+from rnntool.data import corpus
+from rnntool.data.corpus import Block, Rows, Texts
+from rnntool.data.formats import Text
+from rnntool.data.progress import Stage
+from rnntool.data.tokenizers import subword
 from rnntool.errors import RnntoolError
-from rnntool.formats import Text
-from rnntool.store import Block, Rows, Texts
-from rnntool.tasks import LMTask
-from rnntool.tokenizers import subword
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
+from rnntool.training.checkpoint import Progress
 from rnntool.training.loop import Interrupted, Step
-from rnntool.training.resume import Progress
 
 HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
@@ -35,16 +37,16 @@ LABELLED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(store, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(corpus, "cache", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any text is large, and is handled a little at a time."""
-    monkeypatch.setattr(store, "LARGE", 50)
-    monkeypatch.setattr(store, "BLOCK", 40)
-    monkeypatch.setattr(store, "MAPPED", 100)
+    monkeypatch.setattr(corpus, "LARGE", 50)
+    monkeypatch.setattr(corpus, "BLOCK", 40)
+    monkeypatch.setattr(corpus, "MAPPED", 100)
     monkeypatch.setattr("rnntool.tasks.lm.BLOCK", 40)
 
 
@@ -81,7 +83,7 @@ def test_texts_come_back_as_they_were(
 def test_the_digest_is_of_the_content(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [Text("ab"), Text("c")]
     of_file = collect(texts * 20).digest()
-    monkeypatch.setattr(store, "LARGE", 1000)
+    monkeypatch.setattr(corpus, "LARGE", 1000)
     assert collect(texts * 20).digest() == of_file
     moved = [Text(text.text, text.labels, place="other") for text in LABELLED]
     assert collect(moved).digest() == collect(LABELLED).digest()
@@ -109,7 +111,7 @@ def same(a: Rows, b: Rows) -> bool:
 def test_kept_rows_are_those_in_memory(large: None, cache: Path) -> None:
     blocks, rows = made()
     said: list[str] = []
-    kept = store.keep(blocks, np.uint16, key="k", tell=said.append)
+    kept = corpus.keep(blocks, np.uint16, key="k", warn=said.append)
     assert same(kept, rows)
     assert [kept[i].tolist() for i in (20, 3, 20)] == [rows[i].tolist() for i in (20, 3, 20)]
     assert np.array_equal(kept.values[5:100], rows.values[5:100])
@@ -119,7 +121,7 @@ def test_kept_rows_are_those_in_memory(large: None, cache: Path) -> None:
         raise AssertionError
         yield
 
-    assert same(store.keep(never(), np.uint16, key="k", tell=said.append), rows)
+    assert same(corpus.keep(never(), np.uint16, key="k", warn=said.append), rows)
     assert [sentence.split(str(cache / "k.tokens"))[0] for sentence in said] == [
         "tokens are kept in ", "tokens are read from "]
     assert [path.name for path in cache.iterdir()] == ["k.tokens"]
@@ -141,11 +143,11 @@ def other_type(data: bytes) -> bytes:
                                     lambda data: b"[]".ljust(512) + data[512:]])
 def test_a_damaged_file_is_written_anew(damage: Callable[[bytes], bytes], cache: Path) -> None:
     blocks, rows = made()
-    store.keep(blocks, np.uint16, key="k", tell=ignore)
+    corpus.keep(blocks, np.uint16, key="k", warn=ignore)
     path = cache / "k.tokens"
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert same(store.keep(blocks, np.uint16, key="k", tell=ignore), rows)
+    assert same(corpus.keep(blocks, np.uint16, key="k", warn=ignore), rows)
     assert path.read_bytes() == whole
 
 
@@ -157,23 +159,23 @@ def test_what_is_half_written_is_never_taken(cache: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.keep(stopped(), np.uint16, key="k", tell=ignore)
+        corpus.keep(stopped(), np.uint16, key="k", warn=ignore)
     assert list(cache.iterdir()) == []
-    assert same(store.keep(blocks, np.uint16, key="k", tell=ignore), rows)
+    assert same(corpus.keep(blocks, np.uint16, key="k", warn=ignore), rows)
 
 
 def test_the_files_used_least_lately_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks, rows = made()
     told: list[str] = []
     for age, key in enumerate("dcba"):
-        store.keep(blocks, np.uint16, key=key, tell=ignore)
+        corpus.keep(blocks, np.uint16, key=key, warn=ignore)
         os.utime(cache / f"{key}.tokens", (1e9 - age, 1e9 - age))  # a is the oldest
     size = (cache / "a.tokens").stat().st_size
-    in_use = store.keep(blocks, np.uint16, key="b", tell=ignore)
-    store.keep(blocks, np.uint16, key="a", tell=ignore)  # no longer the oldest
+    in_use = corpus.keep(blocks, np.uint16, key="b", warn=ignore)
+    corpus.keep(blocks, np.uint16, key="a", warn=ignore)  # no longer the oldest
     os.utime(cache / "b.tokens", (1, 1))
-    monkeypatch.setattr(store, "KEPT", 3 * size)
-    new = store.keep(blocks, np.uint16, key="new", tell=told.append)
+    monkeypatch.setattr(corpus, "KEPT", 3 * size)
+    new = corpus.keep(blocks, np.uint16, key="new", warn=told.append)
     assert {path.stem for path in cache.iterdir()} == {"new", "a", "b"}
     assert same(new, rows) and same(in_use, rows)
     assert [sentence.split(" (")[0] for sentence in told[1:]] == [
@@ -181,8 +183,8 @@ def test_the_files_used_least_lately_make_room(cache: Path, monkeypatch: pytest.
     assert "MB of tokens, last used 2001-09-0" in told[1]
     assert told[1].endswith("): all that is kept there is to have 0 GB at most")
     del in_use
-    monkeypatch.setattr(store, "KEPT", 0)
-    last = store.keep(blocks, np.uint16, key="last", tell=ignore)
+    monkeypatch.setattr(corpus, "KEPT", 0)
+    last = corpus.keep(blocks, np.uint16, key="last", warn=ignore)
     assert {path.stem for path in cache.iterdir()} == {"last", "new"}, "those that are open"
     assert same(last, rows) and same(new, rows)
 
@@ -191,7 +193,7 @@ def test_no_room_is_one_sentence(large: None, cache: Path) -> None:
     cache.write_text("a file")
     wanted = "large data is kept there .* failed .*; make room, or name another place with XDG_CACHE_HOME"
     with pytest.raises(RnntoolError, match=wanted):
-        store.keep(made()[0], np.uint16, key="k", tell=ignore)
+        corpus.keep(made()[0], np.uint16, key="k", warn=ignore)
     with pytest.raises(RnntoolError, match=wanted):
         collect(TEXTS)
 
@@ -274,7 +276,7 @@ def test_a_large_text_resumes_to_the_same_bytes(kind: str, tmp_path: Path, cache
     tiny.train("lm", out, resume=True)
     assert files_of(out) == files_of(tmp_path / "whole")
     assert figures_of(out) == figures_of(tmp_path / "whole")
-    assert not (out / modeldir.RESUME).exists()
+    assert not (out / model_folder.RESUME).exists()
 
 
 def test_work_before_a_training_is_shown_as_lines(
@@ -306,18 +308,18 @@ def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureF
 MEASURED = """
 import sys
 from pathlib import Path
-from rnntool import store
-from rnntool.config import LMSettings
-from rnntool.formats import read_texts
-from rnntool.streams import open_lines
-from rnntool.tasks import LMTask
-from rnntool.tokenizers import subword
+from rnntool.data import corpus as store
+from rnntool.tasks.specs.schema import LMSettings
+from rnntool.data.formats import read_texts
+from rnntool.data.streams import open_lines
+from rnntool.tasks.registry import LMTask
+from rnntool.data.tokenizers import subword
 from rnntool.training.batching import Streamed
-store.LARGE = store.MAPPED = 1 << 20
+corpus.LARGE = corpus.MAPPED = 1 << 20
 with open_lines(sys.argv[1]) as lines:
-    texts = store.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
+    texts = corpus.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
 task = LMTask.learn(texts, LMSettings(tokenizer="byte"))
-rows = store.keep(task.blocks(texts), task.dtype, key=str(len(texts)), tell=lambda sentence: None)
+rows = corpus.keep(task.blocks(texts), task.dtype, key=str(len(texts)), tell=lambda sentence: None)
 windows = sum(1 for window in Streamed(task, rows.values, columns=8, steps=1000).epoch(0))
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]  # not that of the parent
 print(len(texts), len(rows.values), windows, peak)

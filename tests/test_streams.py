@@ -20,8 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rnntool.data.streams import (
+    Lines,
+    chomp,
+    open_lines,
+    open_output,
+)
 from rnntool.errors import DataError, RnntoolError
-from rnntool.streams import Lines, chomp, open_lines, open_output
 
 ODD = "a\u2028b\u0085c\x0cd\x1ce\rf\u00a0g\x0b"  # str.splitlines would cut this seven times
 
@@ -79,7 +84,7 @@ def test_bad_utf8_is_found_after_the_good_lines() -> None:
     each = iter(lines)
     assert next(each) == "good\r\n"
     with pytest.raises(
-        DataError, match=r"^x:2: want UTF-8, found 0xff at byte 6; .*--encoding-errors replace"
+        DataError, match=r"^x:2: expected UTF-8, found 0xff at byte 6; .*--encoding-errors replace"
     ):
         next(each)
     assert lines.number == 1
@@ -95,7 +100,7 @@ def test_bad_utf8_is_found_after_the_good_lines() -> None:
 ])
 def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
     for errors in ("strict", "replace"):  # nobody wants an archive with its odd bytes replaced
-        with pytest.raises(DataError, match=f": want UTF-8, found .*; it looks like {what}$"):
+        with pytest.raises(DataError, match=f": expected UTF-8, found .*; it looks like {what}$"):
             list(lines_of(data, errors=errors))
     with pytest.raises(DataError, match=r"; convert it, or see --encoding-errors replace$"):
         list(lines_of(b"text\n" + data))
@@ -108,7 +113,7 @@ def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
     "ઉદાહરણ એક વાક્ય\n" * 9,  # each of these letters has a byte 0x0a, which is no line end
 ])
 def test_utf_16_without_a_mark_is_called_by_its_name(text: str, encoding: str, errors: str) -> None:
-    with pytest.raises(DataError, match=r"^x:1: want UTF-8, found 0x00 at byte \d+; it looks like UTF-16, c"):
+    with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; it looks like UTF-16, c"):
         list(lines_of(text.encode(encoding), errors=errors))
 
 
@@ -116,7 +121,7 @@ def test_an_archive_of_files_is_called_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         archive.add(tmp_path / "a.txt", "a.txt")
-    with pytest.raises(DataError, match=":1: want text, found an archive of files; unpack it first with"):
+    with pytest.raises(DataError, match=":1: expected text, found an archive of files; unpack it first with"):
         list(lines_of((tmp_path / "a.tar").read_bytes()))
 
 
@@ -304,7 +309,7 @@ def test_ready_is_true_on_files_and_on_errors(tmp_path: Path) -> None:
 
 ECHO = """
 import sys
-from rnntool.streams import open_lines, open_output
+from rnntool.data.streams import open_lines, open_output
 with open_lines("-") as lines, open_output("-") as out:
     for line in lines:
         out.write(line)
@@ -331,13 +336,13 @@ def test_standard_streams_answer_each_line_at_once() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no such shell")
 def test_closed_standard_input_is_a_data_error() -> None:
-    code = "from rnntool.streams import open_lines; open_lines('-')"
+    code = "from rnntool.data.streams import open_lines; open_lines('-')"
     done = subprocess.run(f"'{sys.executable}' -c \"{code}\" <&-", shell=True, capture_output=True, text=True)
     assert "DataError: <stdin>" in done.stderr
 
 
 def test_standard_output_is_utf8_with_plain_newlines() -> None:
-    code = "from rnntool.streams import open_output\nwith open_output(None) as out: out.write('ä\\n')"
+    code = "from rnntool.data.streams import open_output\nwith open_output(None) as out: out.write('ä\\n')"
     env = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env)
     assert (done.stdout, done.stderr) == ("ä\n".encode(), b"")

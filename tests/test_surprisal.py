@@ -16,13 +16,19 @@ import tiny
 from conftest import Run
 from numpy.typing import NDArray
 
-from rnntool import model
-from rnntool.config import LMSettings
-from rnntool.formats import Pair, Text
-from rnntool.model import Model
-from rnntool.tasks import LMTask
+from rnntool.data.formats import Pair, Text
+from rnntool.inference import model
+from rnntool.inference.model import Model
 from rnntool.tasks.lm import Scored, Unit
-from rnntool.tokenize import BOS, EOS, Tokenizer, load, train
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tokenize import (
+    BOS,
+    EOS,
+    Tokenizer,
+    load,
+    train,
+)
 
 SURFACES = [b"", "\ufffd".encode(), b"", b"", b" a", b" b", b"a", b"b", b" ab"]
 
@@ -272,10 +278,10 @@ def test_blimp_is_reported_by_its_own_groups(writer: Path, run: Run) -> None:
     (["--prefix", "prefix"], 2, "--pairs"),
     (["--pairs", "--prefix", "prefix"], 2, "--columns GOOD,BAD"),
     (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "see --prefix"),
-    (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: want a column 'nope'"),
+    (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: expected a column 'nope'"),
     (["--pairs", "--columns", "2,3", "--by", "nope"], 3, "found no names"),
     (["--pairs", "--columns", "right,wrong", "--jsonl"], 2, "--jsonl: writes 'right'"),
-    (["--pairs", "--columns", "2,3", "--prefix", "9"], 3, "want at least 9 columns"),
+    (["--pairs", "--columns", "2,3", "--prefix", "9"], 3, "expected at least 9 columns"),
 ])  # fmt: skip
 def test_pairs_usage(options: list[str], code: int, words: str, writer: Path, run: Run) -> None:
     done = run("score", "-m", writer, *options, input=AGREEMENT)

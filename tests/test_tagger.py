@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import tiny
 
-from rnntool import cli, model
-from rnntool.config import TagSettings
-from rnntool.formats import Sentence
-from rnntool.labels import convert
+from rnntool import cli
+from rnntool.data.formats import Sentence
+from rnntool.data.labels import convert
+from rnntool.inference import model
 from rnntool.models.heads import HeadConfig, TaggerHead
-from rnntool.tasks import TagTask
 from rnntool.tasks import tag as tagging
-from rnntool.training.design import balance
+from rnntool.tasks.registry import TagTask
+from rnntool.tasks.specs.schema import TagSettings
+from rnntool.training.network_design import balance
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)

@@ -18,17 +18,36 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnntool import metrics, model
-from rnntool.config import ClassifySettings, LMSettings, TagSettings
+from rnntool.data.arrays import Arrays, by_length, pad
+from rnntool.data.formats import Sentence, Text
+from rnntool.data.labels import SCHEMES, convert, spans
+from rnntool.data.streams import Lines
 from rnntool.errors import DataError, ModelError
-from rnntool.formats import Sentence, Text
-from rnntool.labels import SCHEMES, convert, spans
-from rnntool.streams import Lines
-from rnntool.tasks import TASKS, ClassifyTask, LMTask, TagTask
-from rnntool.tasks.base import Arrays, Criterion, by_length, excerpt, pad
+from rnntool.evaluation import metrics
+from rnntool.inference import model
+from rnntool.tasks.base import Criterion, excerpt
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.words import AFFIXES, CHARACTERS_SEEN, WordFeatures, affixes, shape, words_with_vectors
-from rnntool.tokenize import EOS, UNK, Token, WordTokenizer
+from rnntool.tasks.registry import (
+    TASKS,
+    ClassifyTask,
+    LMTask,
+    TagTask,
+)
+from rnntool.tasks.specs.schema import ClassifySettings, LMSettings, TagSettings
+from rnntool.tasks.word_features import (
+    AFFIXES,
+    CHARACTERS_SEEN,
+    WordFeatures,
+    affixes,
+    shape,
+    words_with_vectors,
+)
+from rnntool.tokenize import (
+    EOS,
+    UNK,
+    Token,
+    WordTokenizer,
+)
 
 
 def sentence(words: str, tags: str | None = None) -> Sentence:
@@ -239,7 +258,7 @@ def test_words_with_vectors_are_saved_as_they_are(tmp_path: Path) -> None:
     made = WordFeatures(WordTokenizer.from_counts(counts), characters="", affix_buckets=0, vectors=words)
     made.save(tmp_path)
     assert words_with_vectors(tmp_path, 4) == words
-    with pytest.raises(ModelError, match=r"vectors\.txt: want 5 words, found 4"):
+    with pytest.raises(ModelError, match=r"vectors\.txt: expected 5 words, found 4"):
         words_with_vectors(tmp_path, 5)
 
 
@@ -251,7 +270,7 @@ def test_the_table_grows_and_can_start_anew(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(np.unique(many["type_affixes"], axis=0)) > 1000
     made.trim()
     assert made.rows(["w2999"]).tolist() == [made.rows(["w2999"])[0]]
-    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 100)
+    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 100)
     made.trim()
     assert made.rows(["w5"]).max() < 100, "the table has started anew"
     again = made.collate([made.rows(["ab", "w7"])])
@@ -274,7 +293,7 @@ class Counting:
 
 
 def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnntool.tasks.words.TYPES_AT_ONCE", 7)
+    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_AT_ONCE", 7)
     made, engine = features("the cat sat on mats"), Counting()
     for i in range(3):
         sentence = ["cat", "the", *(f"w{i}{k}" for k in range(800)), "mats"]  # the table has to grow
@@ -290,8 +309,8 @@ def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.M
 
 
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnntool.tasks.words.TYPES_KEPT", 50)
-    monkeypatch.setattr("rnntool.pipeline.WINDOW", 10)
+    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 50)
+    monkeypatch.setattr("rnntool.inference.pipeline.WINDOW", 10)
     loaded = model.load(tagger, threads=1)
     sentences = [[f"w{i}", f"x{i}"] for i in range(200)]
     want = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
@@ -468,7 +487,7 @@ def test_mistakes_of_a_tagger_are_the_surest_first(tagger: Path) -> None:
 
 
 def test_a_tagger_needs_tagged_words() -> None:
-    with pytest.raises(DataError, match="want tagged sentences, found none"):
+    with pytest.raises(DataError, match="expected tagged sentences, found none"):
         tag_task([sentence("", "")])
     with pytest.raises(DataError, match="at least 2 different tags, found only 'X'"):
         tag_task([sentence("a b", "X X")])
@@ -566,7 +585,7 @@ def test_texts_with_several_labels() -> None:
 
 
 def test_a_classifier_needs_two_labels() -> None:
-    with pytest.raises(DataError, match="want labelled texts, found none"):
+    with pytest.raises(DataError, match="expected labelled texts, found none"):
         ClassifyTask.learn([], ClassifySettings())
     with pytest.raises(DataError, match="at least 2 different labels, found only 'x'"):
         ClassifyTask.learn([Text("a", ("x",)), Text("b", ("x",))], ClassifySettings())
@@ -576,7 +595,7 @@ def test_class_weights_leave_the_mean_at_one() -> None:
     import torch
 
     from rnntool.models.heads import ClassifierHead, HeadConfig
-    from rnntool.training.design import balance
+    from rnntool.training.network_design import balance
 
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
@@ -663,7 +682,7 @@ def test_words_unseen_in_training_are_out_of_vocabulary() -> None:
 
 
 def test_a_language_model_needs_text() -> None:
-    with pytest.raises(DataError, match="want text, found none"):
+    with pytest.raises(DataError, match="expected text, found none"):
         LMTask.learn([Text(""), Text("")], LMSettings())
 
 

@@ -19,8 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from rnntool import model
 from rnntool.errors import DataError, ModelError, UsageError
+from rnntool.inference import model
 from rnntool.tokenize import (
     BOS,
     EOS,
@@ -153,7 +153,7 @@ def test_a_small_vocabulary_is_bytes_and_what_else_fits(kind: str, vocab_size: i
     tokenizer = train(kind, CORPUS, vocab_size=vocab_size)
     assert 261 <= tokenizer.size <= vocab_size
     assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in CORPUS)
-    with pytest.raises(UsageError, match=f"--vocab-size: want 261 or more, .* {kind} tokens, found 260"):
+    with pytest.raises(UsageError, match=f"--vocab-size: expected 261 or more, .* {kind} tokens, found 260"):
         train(kind, CORPUS, vocab_size=260)
 
 
@@ -179,13 +179,13 @@ def test_the_vocabulary_is_ordered_and_cut_by_frequency() -> None:
 
 
 def test_training_errors_are_the_users() -> None:
-    with pytest.raises(UsageError, match="want one of unigram, bpe, char, byte, word, found 'wordpiece'"):
+    with pytest.raises(UsageError, match="expected one of unigram, bpe, char, byte, word, found 'wordpiece'"):
         train("wordpiece", CORPUS)
-    with pytest.raises(UsageError, match="split: want one of space, words"):
+    with pytest.raises(UsageError, match="split: expected one of space, words"):
         train("word", CORPUS, split="lines")
     with pytest.raises(UsageError, match="found 4"):
         train("char", CORPUS, vocab_size=4)
-    with pytest.raises(UsageError, match="want 5 or more, found 3"):
+    with pytest.raises(UsageError, match="expected 5 or more, found 3"):
         WordTokenizer.from_counts({"a": 1}, vocab_size=3)
     for kind in ("unigram", "bpe", "char", "word"):
         with pytest.raises(DataError, match="found none"):
@@ -401,7 +401,7 @@ def test_subwords_are_found_by_as_many_threads_as_were_asked_for(
     monkeypatch.setattr(SentencePieceProcessor, "encode", noted)
     tiny.train("lm", tmp_path / "m", [tmp_path / "text.txt"], tokenizer="bpe", vocab_size=300, epochs=1)
     assert set(asked) == {1}
-    monkeypatch.setattr("rnntool.config.cores", lambda: 3)
+    monkeypatch.setattr("rnntool.data.threads.cores", lambda: 3)
     loaded = model.load(tmp_path / "m", threads=3)
     loaded.task.evaluate(loaded.engine, [model.Text("the baker sings")])
     assert asked[-1] == 3

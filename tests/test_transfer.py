@@ -14,9 +14,10 @@ import tiny
 import torch
 from torch import Tensor
 
-from rnntool import model, modeldir
-from rnntool.engines.torch import TorchEngine, to_tensors
+from rnntool import model_folder
 from rnntool.errors import DataError, UsageError
+from rnntool.inference import model
+from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import turn
 from rnntool.tasks import tag
@@ -112,7 +113,7 @@ def test_a_bidirectional_encoder_begins_as_the_two_language_models(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
     tiny.train("tag", tmp_path / "t", [tagged], init=str(both), layers=2, **AS_IT_CAME)
-    content = modeldir.read_config(tmp_path / "t")
+    content = model_folder.read_config(tmp_path / "t")
     entries = len((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
     known = len((both / "vocab.txt").read_text("utf-8").splitlines())
     assert content["init"] == {
@@ -145,7 +146,7 @@ def test_a_words_vocabulary_comes_along(both: Path, tagged: Path, tmp_path: Path
     more = tmp_path / "more.txt"
     more.write_text("a zebra sings .\n" * 20, "utf-8")
     tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **AS_IT_CAME)
-    content = modeldir.read_config(tmp_path / "lm")
+    content = model_folder.read_config(tmp_path / "lm")
     assert content["init"]["parts"][1:] == [
         "layers.0.ahead", "layers.1.ahead", "layers.0.back", "layers.1.back"]
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "lm")
@@ -169,7 +170,7 @@ def test_subwords_come_as_they_are(tmp_path: Path) -> None:
                **AS_IT_CAME)
     mine, theirs = ((tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm"))
     assert mine == theirs
-    assert modeldir.read_config(tmp_path / "c")["init"]["left"] == []
+    assert model_folder.read_config(tmp_path / "c")["init"]["left"] == []
 
 
 def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
@@ -204,14 +205,14 @@ def test_weights_of_given_vectors_go_with_the_vectors(tagged: Path, tmp_path: Pa
 
     def left(name: str, **settings: Any) -> list[str]:
         tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **AS_IT_CAME)
-        told = modeldir.read_config(tmp_path / name)["init"]
+        told = model_folder.read_config(tmp_path / name)["init"]
         assert ("layers.0.ahead" in told["parts"]) == (name in ("same", "without")), told
         return list(told["left"])
 
     assert left("same", vectors=vectors["a"], vectors_limit=4) == []
     assert torch.equal(first_layer(tmp_path / "same"), was)
     assert left("other", vectors=vectors["b"]) == ["what layers.0 reads of input.vectors, which is another"]
-    told = modeldir.read_config(tmp_path / "other")["init"]["parts"]
+    told = model_folder.read_config(tmp_path / "other")["init"]["parts"]
     assert f"layers.0.ahead ({wide - 3} of {wide} inputs)" in told
     now = first_layer(tmp_path / "other")
     assert torch.equal(now[:, :-3], was[:, :-3]) and not now[:, -3:].any()
@@ -244,7 +245,7 @@ def test_embeddings_start_from_given_vectors_as_far_as_they_have_room(
 
 
 def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="want a model of --tokenizer word, found one of char"):
+    with pytest.raises(UsageError, match="expected a model of --tokenizer word, found one of char"):
         tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))
     assert not (tmp_path / "t").exists()
 
@@ -356,7 +357,7 @@ def test_weights_of_characters_in_context_go_with_their_model(
                                                                                       f"{wide} inputs)")):
         out = tmp_path / named
         tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **AS_IT_CAME)
-        told = modeldir.read_config(out)["init"]
+        told = model_folder.read_config(out)["init"]
         assert f"layers.0.ahead{shown}" in told["parts"]
         now = first_layer(out)
         assert torch.equal(now[:, :-size], was[:, :-size])
@@ -371,7 +372,7 @@ def test_parameters_are_the_numbers_that_the_graph_computes_by(
     both: Path, speller: Path, reader: Path, tagged: Path, tmp_path: Path
 ) -> None:
     def told(folder: Path) -> int:
-        count = modeldir.read_config(folder)["parameters"]
+        count = model_folder.read_config(folder)["parameters"]
         assert f"{count:,} parameters, made by" in (folder / "README.md").read_text("utf-8")
         return int(count)
 
@@ -395,7 +396,7 @@ def test_parameters_are_the_numbers_that_the_graph_computes_by(
 def test_features_want_a_recurrent_character_language_model(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="want a model of --tokenizer char, found one of word"):
+    with pytest.raises(UsageError, match="expected a model of --tokenizer char, found one of word"):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(both))
     tiny.train("lm", tmp_path / "w", [both.parent / "raw.txt"], encoder="window", epochs=1)
     with pytest.raises(UsageError, match="found --encoder window of the task lm; train one by"):

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rnntool.formats import Tagged, read_sentences, sentence_writer
-from rnntool.streams import Lines
-from rnntool.words import contractions, split_words, surfaces
+from rnntool.data.formats import Tagged, read_sentences, sentence_writer
+from rnntool.data.pretokenizer import contractions, split_words, surfaces
+from rnntool.data.streams import Lines
 
 PIECES = [
     "don't", "it's", "cannot", "its just", "'s", "\u2019ve", "U.S.", "Mr.", "...", "->", "====", "!", "_",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import config, modeldir
+from rnntool import model_folder
+from rnntool.tasks.specs import schema
 
 if TYPE_CHECKING:
     from rnntool.models.network import Network
@@ -199,21 +200,21 @@ def train(
 ) -> dict[str, Any]:
     """Train a tiny model in this process (or resume it) and return its dev report."""
     from rnntool.training.job import Job
-    from rnntool.training.run import train as run
+    from rnntool.training.train import train as run
 
     job = None
     if not resume:
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
-                  settings=config.resolve(task, settings, inherit=lambda _: SETTINGS[task]))
+                  settings=schema.resolve(task, settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
-               stopping=stopping, say=lambda message: None)
+               stopping=stopping, log=lambda message: None)
 
 
 def network_of(folder: Path) -> Network:
     """The torch network of a model folder, for evaluation."""
-    from rnntool.models.weights import load_network
+    from rnntool.inference.weights import load_network
 
-    return load_network(folder, modeldir.read_config(folder)).eval()
+    return load_network(folder, model_folder.read_config(folder)).eval()
 
 
 def network_arrays(

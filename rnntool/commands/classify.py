@@ -6,15 +6,20 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
+from rnntool.data.formats import (
+    Text,
+    Weighed,
+    explained_page,
+    one_line,
+)
+from rnntool.data.streams import open_output
 from rnntool.errors import UsageError
-from rnntool.formats import Text, Weighed, explained_page, one_line
-from rnntool.streams import open_output
-from rnntool.tasks import ClassifyTask
+from rnntool.inference import model as models
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified
-from rnntool.tasks.reading import Inputs
+from rnntool.tasks.inputs import Inputs
+from rnntool.tasks.registry import ClassifyTask
 
 Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
 ANSWER_FORMATS = ("text", "jsonl", "html")
@@ -28,7 +33,7 @@ def run(
 ) -> None:
     """Classify files, one record out for each record in."""
     if threshold is not None and threshold != threshold:
-        raise UsageError("--threshold: want a number from 0 to 1, found nan")
+        raise UsageError("--threshold: expected a number from 0 to 1, found nan")
     to = to or common.output_format(output, ANSWER_FORMATS) or "text"
     classifier = models.load(model, device=common.device, threads=common.threads)
     task = classifier.require(ClassifyTask)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from rnntool import console
+from rnntool.commands import console
 
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What was asked of any command; `rnntool.options.SHARED` says it in words.
+    """What was asked of any command; `rnntool.commands.options.SHARED` says it in words.
 
     A command that lacks one of these options has its default.
     """
@@ -21,26 +21,26 @@ class Common:
     quiet: bool = False
     verbose: bool = False
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         """Say what only `--verbose` shows."""
         if self.verbose and not self.quiet:
-            console.say(message)
+            console.message(message)
 
     def output_format(self, output: str | None, formats: Collection[str]) -> str | None:
         """That of `formats` which the extension of the output names, said aloud; None where it names none."""
-        from rnntool.formats import named_format  # the commands' options alone shall start at once
+        from rnntool.data.formats import named_format  # the commands' options alone shall start at once
 
         found = named_format(output) if output else None
         if found not in formats:
             return None
-        self.say(f"{output}: is written as {found}")
+        self.log(f"{output}: is written as {found}")
         return found
 
     def writes_json(self, output: str | None) -> bool:
         """Whether the extension of the output names JSON, which is said aloud then."""
         return self.output_format(output, ("jsonl",)) is not None
 
-    def tell(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Say what only `--quiet` leaves out."""
         if not self.quiet:
-            console.say(message)
+            console.message(message)

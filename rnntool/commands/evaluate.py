@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from rnntool import __version__, console, significance
-from rnntool import model as models
-from rnntool.adapting import Adapting, Dynamic
+from rnntool import __version__
+from rnntool.commands import console
 from rnntool.commands.common import Common
-from rnntool.config import flag
+from rnntool.data.formats import split_columns
+from rnntool.data.progress import Log
+from rnntool.data.streams import called, open_output
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import split_columns
-from rnntool.metrics import signature
-from rnntool.model import Model
-from rnntool.streams import called, open_output
-from rnntool.tasks import LMTask, TagTask
+from rnntool.evaluation import significance
+from rnntool.evaluation.adaptation import Adapting, Dynamic
+from rnntool.evaluation.metrics import signature
+from rnntool.inference import model as models
+from rnntool.inference.model import Model
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
-from rnntool.tasks.reading import Inputs, Say, check_formats
+from rnntool.tasks.inputs import Inputs, check_formats
+from rnntool.tasks.registry import LMTask, TagTask
+from rnntool.tasks.specs.schema import flag
 
 SEED = 0  # of resamples and swaps: the same data gives the same report
 SHOWN = 10  # rows of a table that may be long; JSON has all
@@ -43,24 +46,24 @@ def run(
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
     if adapting and not isinstance(task, LMTask):
-        raise UsageError(f"--{adapting[0].name}: want a language model, found {loaded.name} "
+        raise UsageError(f"--{adapting[0].name}: expected a language model, found {loaded.name} "
                          f"({task.name}); leave it out")
     chosen = _columns(loaded, columns)
     inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
-                            errors=common.encoding_errors, say=common.say, tell=common.tell)
+                            errors=common.encoding_errors, log=common.log, warn=common.warn)
     records = list(inputs)
     if not records:
-        raise DataError(f"{called(files)}: want records to evaluate on, found none; "
+        raise DataError(f"{called(files)}: expected records to evaluate on, found none; "
                         "give files that have some")
     check_formats(inputs.formats, chosen, task.name)
     if isinstance(task, TagTask) and task.scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
-        aloud = common.say if scheme == task.scheme else common.tell
+        aloud = common.log if scheme == task.scheme else common.warn
         aloud(f"{called(files)}: the tags are spans in {scheme.upper()}")
     shared = task.shared_criterion(other.task, records) if other else None
 
     found = task.evaluate(loaded.engine, records, mistakes=errors)
-    _warn(loaded, found, files, common.tell)
+    _warn(loaded, found, files, common.warn)
     report = {"task": task.name, "model": loaded.name, **found.report, "interval_of": task.criterion.key,
               "interval": _interval(found, task.criterion)}
     if isinstance(task, LMTask):
@@ -68,7 +71,7 @@ def run(
             report |= _adapted(loaded, task, records, way, plain=report["perplexity"], common=common)
     if other and shared:
         theirs = other.task.evaluate(other.engine, records)
-        _warn(other, theirs, files, common.tell)
+        _warn(other, theirs, files, common.warn)
         report["compare"] = _comparison(found, theirs, other, shared)
     report["signature"] = _signature(loaded, task.criterion)
     with open_output(output) as out:
@@ -87,13 +90,13 @@ def _adapted(
 
     `plain` is the one without. `UsageError` where learning has made the model worse than guessing is.
     """
-    from rnntool.training import adaptive
+    from rnntool.training import dynamic_evaluation
 
-    found = adaptive.perplexity(loaded.folder, loaded.config, task, records, way, device=common.device,
-                                threads=common.threads)
+    found = dynamic_evaluation.perplexity(
+        loaded.folder, loaded.config, task, records, way, device=common.device, threads=common.threads)
     entries = task.tokenizer.size
     if isinstance(way, Dynamic) and found > max(plain, entries):
-        raise UsageError(f"--dynamic: want a model that learns from the text, found a perplexity of "
+        raise UsageError(f"--dynamic: expected a model that learns from the text, found a perplexity of "
                          f"{found:.4g} where it has {plain:.4g} without and guessing {entries:,}; lower "
                          "--dynamic-lr")
     return {f"perplexity_{way.name}": found, way.name: asdict(way)}
@@ -111,21 +114,21 @@ def _columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]
     if isinstance(loaded.task, TagTask) and "column" in given:
         tagged = len(loaded.task.columns)
         if len(split_columns(given["column"])) > tagged:
-            raise UsageError(f"--column: want {tagged} at most, as many as the model {loaded.name} tags, "
+            raise UsageError(f"--column: expected {tagged} at most, as many as the model {loaded.name} tags, "
                              f"found {given['column']!r}")
         own, wanted = (split_columns(column) for column in (loaded.task.settings.column, given["column"]))
         if any(name and name in own and own.index(name) != i for i, name in enumerate(wanted)):
-            raise UsageError(f"--column: want columns in the order of the model {loaded.name}, from the "
+            raise UsageError(f"--column: expected columns in the order of the model {loaded.name}, from the "
                              f"first one on ({loaded.task.settings.column}), found {given['column']}")
     return given
 
 
-def _warn(loaded: Model, found: Evaluation, files: Sequence[str], tell: Say) -> None:
+def _warn(loaded: Model, found: Evaluation, files: Sequence[str], warn: Log) -> None:
     """Say so where most labels are none that the model knows: its figures then tell little about it."""
     unseen = found.report.get("unseen_labels", {})
     count, total = sum(unseen.values()), found.gold.total()
     if 2 * count > total:
-        tell(f"{called(files)}: {count:,} of {total:,} labels are none that {loaded.name} knows: found "
+        warn(f"{called(files)}: {count:,} of {total:,} labels are none that {loaded.name} knows: found "
              f"{_some(unseen)}, but it knows {_some(found.known)}; see {flag(GOLD[loaded.task.name])}")
 
 

@@ -7,15 +7,15 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import plain_lines
+from rnntool.data.streams import open_lines, open_output
 from rnntool.errors import UsageError
-from rnntool.generation import Generated
-from rnntool.overlap import Copied, Source
-from rnntool.sampling import Sampling
-from rnntool.streams import open_lines, open_output
-from rnntool.tasks import LMTask
+from rnntool.evaluation.copied_ngrams import Copied, Source
+from rnntool.inference import model as models
+from rnntool.inference.generation import Generated
+from rnntool.inference.sampling import Sampling
+from rnntool.tasks.registry import LMTask
 
 BATCH_SIZE = 64  # samples drawn side by side
 COPIED_WORDS = 8  # in a row
@@ -39,9 +39,9 @@ def run(
         raise UsageError("--stream: writes one text after the other, none side by side; leave it or "
                          "--batch-size out")
     if copied_words and not copied:
-        raise UsageError("--copied-words: want --copied beside it, found it alone; give --copied FILE too")
+        raise UsageError("--copied-words: expected --copied beside it, found it alone; give --copied FILE too")
     if stop == "":
-        raise UsageError("--stop: want a text, found none; leave it out, or give what texts stop before")
+        raise UsageError("--stop: expected a text, found none; leave it out, or give what texts stop before")
     if beam and sampling != Sampling():
         raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
                          "--typical and --repetition-penalty out")
@@ -57,7 +57,7 @@ def run(
         seed = 0  # a search draws nothing
     if seed is None:
         seed = secrets.randbelow(1 << 32)
-        common.say(f"--seed {seed}")
+        common.log(f"--seed {seed}")
     source = None
     if copied:
         with open_lines(copied, errors=common.encoding_errors) as lines:
@@ -90,7 +90,7 @@ def run(
                 show(sample.prompt + sample.text + between)
     if source:
         has = f"{copied}: has {copies / runs:.1%} of the {runs:,} runs" if runs else "there is no run"
-        common.tell(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
+        common.warn(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
 
 
 def _json(

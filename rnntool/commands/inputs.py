@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from rnntool.commands.common import Common
-from rnntool.config import Settings
-from rnntool.formats import read_texts
-from rnntool.tasks import AnyTask
-from rnntool.tasks.reading import Inputs
+from rnntool.data.formats import read_texts
+from rnntool.tasks.inputs import Inputs
+from rnntool.tasks.registry import AnyTask
+from rnntool.tasks.specs.schema import Settings
 
 
 def task_records(
@@ -20,10 +20,10 @@ def task_records(
     `chosen` are those of the settings that are the user's and not the model's.
     """
     return Inputs.of_task(type(task), files, settings, targets=False, chosen=chosen, format=format,
-                          errors=common.encoding_errors, say=common.say, tell=common.tell)
+                          errors=common.encoding_errors, log=common.log, warn=common.warn)
 
 
 def plain_lines(files: Sequence[str], common: Common) -> Inputs:
     """A text for each line of files, whatever is in them."""
     return Inputs(files, "lm", lambda lines, form: read_texts(lines, format=form), format="text",
-                  errors=common.encoding_errors, say=common.say, tell=common.tell)
+                  errors=common.encoding_errors, log=common.log, warn=common.warn)

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from rnntool import console
-from rnntool import model as models
+from rnntool.commands import console
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.commands.outputs import show
-from rnntool.config import CELL_NAMES
+from rnntool.data.formats import read_judgements
+from rnntool.data.progress import silent
+from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import read_judgements
-from rnntool.model import ModelFolder
-from rnntool.reports import charts, clusters, gradients, picture, states
-from rnntool.reports.vectors import Agreement, Vectors, agreement
-from rnntool.streams import called
+from rnntool.inference import model as models
+from rnntool.inference.model import ModelFolder
+from rnntool.inspection import charts, clusters, gradient_texts, picture, states
+from rnntool.inspection.word_vectors import Agreement, Vectors, agreement
 from rnntool.tasks.base import excerpt
-from rnntool.tasks.reading import Inputs, opened
+from rnntool.tasks.inputs import Inputs, opened
+from rnntool.tasks.specs.schema import CELL_NAMES
 from rnntool.tokenize import SPECIALS, UNK
 
 FRESH = ("elman", "gru", "lstm")  # what is compared where no model is given
@@ -42,34 +43,34 @@ def run_gradients(
     """How much of a gradient is left k steps back."""
     picture.check(output)
     if files and not model:
-        raise UsageError("want a model to read the text, found none; give -m MODEL, or leave the files out")
+        raise UsageError("expected a model to read the text, found none; give -m MODEL, or leave the files out")
     files = files or ["-"]
     if len(model) > 1 and "-" in files:
         raise UsageError("standard input can be read once only; give several models a file")
     fresh = _parts(cells) if cells else () if model else FRESH
     if (cells and not fresh) or not set(fresh) <= set(CELL_NAMES):
         raise UsageError(
-            f"--cells: want some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
+            f"--cells: expected some of {', '.join(CELL_NAMES)}, with commas between, found {cells!r}")
     if hidden is not None and not fresh:
         raise UsageError("--hidden: is the size of new networks, found a trained one alone; give --cells, "
                          "or leave it out")
-    from rnntool.models.gradients import of_cell, of_network
-    from rnntool.models.weights import load_network
+    from rnntool.inference.weights import load_network
+    from rnntool.inspection.gradients import of_cell, of_network
 
     curves: dict[str, list[float]] = {}
     for name in model:
         loaded = models.read(name)
         records = _records(loaded, files, format, common)
         network = load_network(loaded.folder, loaded.config)
-        curve = of_network(network, gradients.texts(loaded.task, records, steps=steps, count=texts))
+        curve = of_network(network, gradient_texts.texts(loaded.task, records, steps=steps, count=texts))
         if not curve:
-            raise DataError(f"{called(files)}: want texts of two tokens or more, found none; give "
+            raise DataError(f"{called(files)}: expected texts of two tokens or more, found none; give "
                             "longer ones")
         curves[name if loaded.name in curves else loaded.name] = curve
     for name in fresh:
         curve = of_cell(name, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed)
         curves[f"new {name}" if model else name] = curve
-    reaches = {name: gradients.reach(curve) for name, curve in curves.items()}
+    reaches = {name: gradient_texts.reach(curve) for name, curve in curves.items()}
     longest = max(map(len, curves.values()))
     shown = [k for k in range(longest) if k & (k - 1) == 0 or k == longest - 1]  # 0, powers of 2, the last
     rows = [(str(k), *(f"{curve[k]:.3g}" if k < len(curve) else "-" for curve in curves.values()))
@@ -101,10 +102,10 @@ def run_clusters(
         names = _parts(words.lower() if loaded.task.tokenizer.lower else words)
     missing = ", ".join(repr(name) for name in names if name not in found)
     if missing:
-        raise DataError(f"{called(files)}: want a text with all of the words, found it without {missing}; "
+        raise DataError(f"{called(files)}: expected a text with all of the words, found it without {missing}; "
                         "leave them out of --words")
     if len(names) < 2:
-        raise DataError(f"{called(files)}: want two words or more to cluster, found {len(names)}; give "
+        raise DataError(f"{called(files)}: expected two words or more to cluster, found {len(names)}; give "
                         + ("--words more of them" if words else "more text"))
     linkage = clusters.merges(np.stack([found[name][1] for name in names]))
     counts = [found[name][0] for name in names]
@@ -154,9 +155,9 @@ def run_similarity(
     picture.check(output)
     names = _parts(columns or "1,2,3")
     if len(names) != 3:
-        raise UsageError(f"--columns: want three names with commas between, found {columns!r}")
+        raise UsageError(f"--columns: expected three names with commas between, found {columns!r}")
     known = _vectors(model, vectors)
-    with opened(file, "pairs", format=None, errors=common.encoding_errors, say=console.hush) as (lines, form):
+    with opened(file, "pairs", format=None, errors=common.encoding_errors, log=silent) as (lines, form):
         pairs = list(read_judgements(lines, "csv" if form == "csv" else "tsv", names))
     found = agreement(known, pairs)
     rows = [(pair.first, pair.second, pair.score, cosine)
@@ -197,13 +198,13 @@ def run_states(
     reads, size = [], 0
     for read in reader(records):
         if size + len(read.spans) > MOST_TOKENS:
-            common.tell(f"looked at the first {MOST_TOKENS:,} tokens")
+            common.warn(f"looked at the first {MOST_TOKENS:,} tokens")
             reads.append(read.head(MOST_TOKENS - size))
             break
         reads.append(read)
         size += len(read.spans)
     if not any(len(read.spans) for read in reads):
-        raise DataError(f"{called(files)}: want a text, found none; give one that has words")
+        raise DataError(f"{called(files)}: expected a text, found none; give one that has words")
     read = states.joined(reads)
     chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top or VARYING)
     heads = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
@@ -237,7 +238,7 @@ def _units(given: str | None, size: int) -> list[int]:
     """Units by number, as they are typed."""
     units = [int(part) if part.isascii() and part.isdigit() else size for part in _parts(given or "")]
     if any(unit >= size for unit in units):
-        raise UsageError(f"--units: want numbers from 0 to {size - 1} with commas between, found {given!r}")
+        raise UsageError(f"--units: expected numbers from 0 to {size - 1} with commas between, found {given!r}")
     return units
 
 
@@ -251,14 +252,14 @@ def _vectors(model: str | None, file: str | None) -> Vectors:
     if file and model == os.environ.get("RNNTOOL_MODEL"):  # what was typed goes before it
         model = None
     if (model is None) == (file is None):
-        raise UsageError("want either a model or a file of vectors; give -m MODEL or --vectors FILE")
+        raise UsageError("expected either a model or a file of vectors; give -m MODEL or --vectors FILE")
     if file is not None:
-        from rnntool.formats.vectors import read_vectors
+        from rnntool.data.formats.vectors import read_vectors
 
         names, rows = read_vectors(file, limit=sys.maxsize)
         places = {name: row for row, name in enumerate(names)}
         return Vectors(Path(file).name, names, rows, lambda word: places.get(word, places.get(word.lower())))
-    from rnntool.models.inside import embedding
+    from rnntool.inspection.onnx_internals import embedding
 
     assert model is not None
     loaded = models.read(model)

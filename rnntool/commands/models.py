@@ -7,12 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rnntool import console, modeldir
-from rnntool import model as models
+from rnntool import model_folder
+from rnntool.commands import console
 from rnntool.commands.outputs import show
+from rnntool.data.labels import Labels
 from rnntool.errors import ModelError, RnntoolError, UsageError
-from rnntool.labels import Labels
-from rnntool.metrics import figures
+from rnntool.evaluation.metrics import figures
+from rnntool.inference import model as models
 
 SHOWN = 20  # labels
 FIGURES = ("f1", "accuracy", "perplexity")  # the one that tells most comes first
@@ -21,11 +22,11 @@ FIGURES = ("f1", "accuracy", "perplexity")  # the one that tells most comes firs
 def run_list(*, as_json: bool) -> None:
     """Print the models that can be named."""
     rows: list[dict[str, Any]] = []
-    for folder in modeldir.known():
+    for folder in model_folder.known():
         try:
-            config = modeldir.read_config(folder)
+            config = model_folder.read_config(folder)
         except ModelError as error:
-            console.say(str(error))
+            console.message(str(error))
             continue
         report = config.get("report") or {}
         key = next((key for key in FIGURES if key in report), None)
@@ -40,8 +41,8 @@ def run_list(*, as_json: bool) -> None:
 
 def run_info(model: str, *, as_json: bool) -> None:
     """Describe a model."""
-    folder = modeldir.find(model)
-    config = modeldir.read_config(folder)
+    folder = model_folder.find(model)
+    config = model_folder.read_config(folder)
     encoder, head = config["network"]["encoder"], config["network"]["head"]
     cutoffs = encoder.get("cutoffs", ())
     rows = [
@@ -49,13 +50,13 @@ def run_info(model: str, *, as_json: bool) -> None:
         ("folder", str(folder)),
         ("task", config["task"]),
         ("made by", f"rnntool {config['version']}"),
-        ("network", f"{modeldir.architecture(config)}, {config['parameters']:,} parameters"),
+        ("network", f"{model_folder.architecture(config)}, {config['parameters']:,} parameters"),
         ("vocabulary", f"{encoder['vocabulary']:,}"),
         ("outputs", f"{head['outputs']:,}" + (
             f", in bands from {' and '.join(f'{cutoff:,}' for cutoff in cutoffs)} on" if cutoffs else "")),
         *_labels(folder, config),
         ("graph", config["graph"]),
-        ("weights", "yes" if (folder / modeldir.WEIGHTS).exists() else "no, only the graph that runs"),
+        ("weights", "yes" if (folder / model_folder.WEIGHTS).exists() else "no, only the graph that runs"),
         *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
           for key, value in figures(config.get("report") or {}).items()),
         *((f"set {key}", str(value)) for key, value in config["settings"].items() if value is not None),
@@ -74,27 +75,27 @@ def _labels(folder: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
 
 def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
     """Write a model's graph to a file."""
-    folder = modeldir.find(model)
-    config = modeldir.read_config(folder)
+    folder = model_folder.find(model)
+    config = model_folder.read_config(folder)
     if str(output) == "-":
         raise UsageError("-o -: a graph is written to a file, not to standard output; give -o its name")
     if output.is_dir():
         raise UsageError(f"{output}: is a folder; give -o the name of a file, such as "
-                         f"{output / modeldir.GRAPH}")
+                         f"{output / model_folder.GRAPH}")
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already; --force replaces it")
     neighbour = output.with_name(output.name + ".writing")
     try:
         if (config["graph"] == "int8") == int8:
-            if not (folder / modeldir.GRAPH).is_file():
-                raise ModelError(f"{folder}: has no {modeldir.GRAPH}; copy or train the model again")
+            if not (folder / model_folder.GRAPH).is_file():
+                raise ModelError(f"{folder}: has no {model_folder.GRAPH}; copy or train the model again")
             models.load(folder)  # says what is wrong with a damaged one
-            shutil.copyfile(folder / modeldir.GRAPH, neighbour)
+            shutil.copyfile(folder / model_folder.GRAPH, neighbour)
         else:
-            from rnntool.models import export
-            from rnntool.models.weights import load_network
+            from rnntool.inference.weights import load_network
+            from rnntool.models.export import network_graph
 
-            export.write(load_network(folder, config), neighbour, int8=int8)
+            network_graph.write(load_network(folder, config), neighbour, int8=int8)
         neighbour.replace(output)
     except OSError as error:
         raise RnntoolError(f"{output}: can't be written ({error.strerror}); choose another place") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rnntool.streams import open_output
+from rnntool.data.streams import open_output
 
 
 def show(report: Any, as_json: bool, text: str, *, indent: int | None = 2) -> None:

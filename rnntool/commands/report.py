@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from rnntool import modeldir
-from rnntool.reports import training
-from rnntool.streams import open_output
+from rnntool import model_folder
+from rnntool.data.streams import open_output
+from rnntool.inspection import training_report
 
 
 def run(model: str, *, output: str | None) -> None:
     """Write the page about a training."""
-    folder = modeldir.find(model)
-    config = modeldir.read_config(folder)
-    page = training.page(folder.resolve().name, config, training.read_history(folder))
+    folder = model_folder.find(model)
+    config = model_folder.read_config(folder)
+    page = training_report.page(folder.resolve().name, config, training_report.read_history(folder))
     with open_output(output) as out:
         out.write(page)

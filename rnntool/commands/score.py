@@ -9,17 +9,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
-from rnntool.config import LMSettings
+from rnntool.data.formats import Pair, Text, read_pairs
+from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import Pair, Text, read_pairs
-from rnntool.model import Model
-from rnntool.streams import open_output
-from rnntool.tasks import LMTask
+from rnntool.inference import model as models
+from rnntool.inference.model import Model
+from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.reading import Inputs
+from rnntool.tasks.registry import LMTask
+from rnntool.tasks.specs.schema import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # BLiMP's key for what a pair tests
@@ -73,7 +73,7 @@ def run(
                 scorer, inputs, out, per=per, stream=stream, label=label, as_jsonl=as_jsonl)
             what, count = "tokens", f"{unknown:,} of {tokens:,}"
     if unknown:
-        common.tell(f"{what} that {scorer.name} never saw: {count}; all such tokens are scored as the same "
+        common.warn(f"{what} that {scorer.name} never saw: {count}; all such tokens are scored as the same "
                     "unknown one")
 
 
@@ -137,13 +137,13 @@ def _pair_inputs(
     if columns is not None:
         good, comma, bad = columns.partition(",")
         if not comma or not good or not bad:
-            raise UsageError(f"--columns: want two names with a comma between, found {columns!r}")
+            raise UsageError(f"--columns: expected two names with a comma between, found {columns!r}")
         if good == bad:
-            raise UsageError(f"--columns: want two columns, found one twice in {columns!r}")
+            raise UsageError(f"--columns: expected two columns, found one twice in {columns!r}")
         names = (good, bad)
     return Inputs(
         files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names, prefix=prefix),
-        format=format, errors=common.encoding_errors, say=common.say, tell=common.tell)
+        format=format, errors=common.encoding_errors, log=common.log, warn=common.warn)
 
 
 def _score_pairs(
@@ -170,13 +170,13 @@ def _score_pairs(
                 tallies[str(pair.fields[name])].add(right)
             elif groups:
                 have = ", ".join(map(repr, pair.fields or ())) or "no names"
-                raise DataError(f"{pair.place}: want a column {name!r} to report by, found {have}; see --by")
+                raise DataError(f"{pair.place}: expected a column {name!r} to report by, found {have}; see --by")
         if as_jsonl:
             fields = dict(pair.fields) if pair.fields else _own_fields(pair)
             fields |= zip(ANSWERS, (round(good, 6), round(bad, 6), right), strict=True)
             out.write(json.dumps(fields, ensure_ascii=False) + "\n")
     if not every.pairs:
-        raise DataError("want pairs of sentences, found none; give two sentences a line with a tab between")
+        raise DataError("expected pairs of sentences, found none; give two sentences a line with a tab between")
     tables = {name: dict(sorted(tallies.items(), key=_rank)) for name, tallies in by.items() if tallies}
     if as_json:
         phenomena = {name: tally.accuracy for name, tally in tables.get(PHENOMENON, {}).items()}

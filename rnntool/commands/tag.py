@@ -7,17 +7,23 @@ from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
-from rnntool import console
-from rnntool import model as models
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
-from rnntool.config import TagSettings
+from rnntool.data.formats import (
+    WRITE_FORMATS,
+    Sentence,
+    SentenceWriter,
+    sentence_writer,
+    split_columns,
+)
+from rnntool.data.labels import detect_scheme
+from rnntool.data.progress import silent
+from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import WRITE_FORMATS, Sentence, SentenceWriter, sentence_writer, split_columns
-from rnntool.labels import detect_scheme
-from rnntool.streams import open_output
-from rnntool.tasks import TagTask
-from rnntool.tasks.reading import opened
+from rnntool.inference import model as models
+from rnntool.tasks.inputs import opened
+from rnntool.tasks.registry import TagTask
+from rnntool.tasks.specs.schema import TagSettings
 
 NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
@@ -66,7 +72,7 @@ def _writer(
         raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
                          "jsonl")
     if column and len(split_columns(column)) != len(task.columns):
-        raise UsageError(f"--column: want {len(task.columns)} names, as many columns as the model tags, "
+        raise UsageError(f"--column: expected {len(task.columns)} names, as many columns as the model tags, "
                          f"found {column!r}")
     return sentence_writer(to, column=column or _written_column(task, to), probs=probs,
                            spans=task.scheme is not None)
@@ -96,7 +102,7 @@ def _own_scheme(
     """The scheme of a file's own tags, which others replace or stand beside, to be compared."""
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = opened(file, "tag", format=format, errors=common.encoding_errors, say=console.hush)
+    source = opened(file, "tag", format=format, errors=common.encoding_errors, log=silent)
     with source as (lines, found):
         if found in ("text", "tokens"):
             return None
@@ -107,7 +113,7 @@ def _own_scheme(
         sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
         scheme = detect_scheme(sentence.tags or () for sentence in _good(sentences))
     if scheme:
-        common.say(f"{file}: has tags in {scheme.upper()}; they are written so")
+        common.log(f"{file}: has tags in {scheme.upper()}; they are written so")
     return scheme
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from rnntool import modeldir
+from rnntool import model_folder
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import plain_lines
+from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
-from rnntool.streams import open_output
-from rnntool.tasks import TagTask
+from rnntool.tasks.registry import TagTask
 from rnntool.tokenize import Tokenizer, load, split_words
 
 _DIGITS = 9  # of a number that may be that of an entry
@@ -27,8 +27,8 @@ def run(
         as_jsonl = as_jsonl or common.writes_json(output)
     tokenizer = None
     if model is not None:
-        folder = modeldir.find(model)
-        content = modeldir.read_config(folder)
+        folder = model_folder.find(model)
+        content = model_folder.read_config(folder)
         kind = content["data"]["tokenizer"]
         if content["task"] == TagTask.name:  # it has learned from words, into which text is split before it
             kind |= {"split": "words"}
@@ -68,7 +68,7 @@ def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
     ids = []
     for word in line.split():
         if not word.isdecimal() or len(word) > _DIGITS or int(word) >= tokenizer.size:
-            raise DataError(f"{place}: want numbers from 0 to {tokenizer.size - 1}, found {word!r}; "
+            raise DataError(f"{place}: expected numbers from 0 to {tokenizer.size - 1}, found {word!r}; "
                             "give what rnntool tokenize --ids wrote")
         ids.append(int(word))
     return tokenizer.decode(ids)

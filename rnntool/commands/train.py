@@ -11,16 +11,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rnntool import config, console, modeldir
+from rnntool import model_folder
+from rnntool.commands import allocator, console
 from rnntool.commands.common import Common
 from rnntool.commands.outputs import show
-from rnntool.config import Settings, WordSettings
+from rnntool.data.labels import Labels
 from rnntool.errors import UsageError
-from rnntool.labels import Labels
-from rnntool.metrics import figures
+from rnntool.evaluation.metrics import figures
+from rnntool.tasks.specs import schema
+from rnntool.tasks.specs.schema import Settings, WordSettings
 from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted
-from rnntool.training.run import train
+from rnntool.training.train import train
 
 NEXT = {
     "lm": "rnntool generate -m {out}",
@@ -91,17 +93,22 @@ def run(
     if resume:
         others = {"--preset": preset, "--config": config_file, "--dev": dev, "--from": format,
                   "--force": force, "--encoding-errors": common.encoding_errors != "strict"}
-        idle = [*files, *map(config.flag, typed), *(name for name, value in others.items() if value)]
+        idle = [*files, *map(schema.flag, typed), *(name for name, value in others.items() if value)]
         if idle:
             raise UsageError(f"--resume goes on with the files and settings that the training began with; "
                              f"leave {', '.join(idle)} out")
     else:
         job = _job(task, files, given, dev=dev, format=format, preset=preset, config_file=config_file,
                    common=common)
+    allocator.prepare_torch()
+    from rnntool.inference import torch_engine
+    from rnntool.training.loop import Interrupted
+
+    torch_engine.flush_denormals()
     with signals() as noted, console.training_progress(quiet=common.quiet) as watch:
         try:
             report = train(job, out, task=task, device=common.device, threads=common.threads, force=force,
-                           watch=watch, stopping=noted.stopping, say=common.say, tell=common.tell)
+                           watch=watch, stopping=noted.stopping, log=common.log, warn=common.warn)
         except Interrupted as stopped:
             if not noted.begun:
                 raise
@@ -119,10 +126,10 @@ def _job(
 ) -> Job:
     """What is to be trained; `UsageError` where it can't be."""
     if not files:
-        raise UsageError("want training files, found none; name them, or `-` for standard input")
-    for idle in config.idle_variables():
-        common.tell(idle)
-    settings = config.resolve(task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
+        raise UsageError("expected training files, found none; name them, or `-` for standard input")
+    for idle in schema.idle_variables():
+        common.warn(idle)
+    settings = schema.resolve(task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
     raw = settings.raw if isinstance(settings, WordSettings) else None
     if [*files, *dev, raw].count("-") > 1:
         raise UsageError(
@@ -139,14 +146,14 @@ def _show(report: Mapping[str, Any], task: str, out: Path) -> None:
     following = NEXT[task].format(out=shlex.quote(str(out)))
     if task == "lm" and (out / "labels.txt").exists():
         following += f" --label {shlex.quote(Labels.load(out).names[0])}"
-    console.say(f"model written to {out}; try: {following}")
+    console.message(f"model written to {out}; try: {following}")
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:
     """What a model that is started from makes the default: its tokens, and the sizes that its layers have."""
     if settings.init is None:
         return {}
-    theirs = modeldir.read_config(modeldir.find(settings.init))["settings"]
+    theirs = model_folder.read_config(model_folder.find(settings.init))["settings"]
     names = ["tokenizer", "split", "lower", "embed", "hidden"]
     if settings.encoder == theirs["encoder"]:
         names.append("window" if settings.encoder == "window" else "cell")

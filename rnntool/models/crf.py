@@ -1,6 +1,6 @@
 """Linear-chain conditional random field: the loss of a chain of tags (Lafferty et al. 2001).
 
-Learns scores only; the best chain is found in `rnntool.chains`, which both engines share.
+Learns scores only; the best chain is found in `rnntool.models.linear_chain`, which both engines share.
 """
 
 from __future__ import annotations

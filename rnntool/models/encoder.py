@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnntool.models.bands import BandedEmbedding
+from rnntool.models.adaptive_embedding import BandedEmbedding
 from rnntool.models.cells import CELLS, Cell, State
-from rnntool.models.shapes import padding
+from rnntool.models.row_padding import padding
 from rnntool.tokenize import UNK
 
 Tensors = Mapping[str, Tensor]  # by name, as the arrays of a task

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnntool.models.bands import BandedEmbedding, within
+from rnntool.data.arrays import IGNORE
+from rnntool.models.adaptive_embedding import BandedEmbedding, within
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Tensors, last_states, time_mask
-from rnntool.models.softmax import linear_cross_entropy
-from rnntool.tasks.base import IGNORE
+from rnntool.models.linear_cross_entropy import linear_cross_entropy
 
 Outputs = dict[str, Tensor]
 

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from rnntool.models.bands import BandedEmbedding
+from rnntool.data.arrays import IGNORE
+from rnntool.models.adaptive_embedding import BandedEmbedding
+from rnntool.models.auxiliary_lm import Neighbours
 from rnntool.models.cells import State
 from rnntool.models.encoder import (
     Encoder,
@@ -36,8 +38,6 @@ from rnntool.models.heads import (
     Outputs,
     TaggerHead,
 )
-from rnntool.models.neighbours import Neighbours
-from rnntool.tasks.base import IGNORE
 from rnntool.tokenize import BOS, EOS
 
 

@@ -1,12 +1,1 @@
-"""The three tasks by name, and what they share. A task knows records, arrays and metrics, and no engine."""
-
-from __future__ import annotations
-
-from rnntool.tasks.base import AnyTask, Task
-from rnntool.tasks.classify import ClassifyTask
-from rnntool.tasks.lm import LMTask
-from rnntool.tasks.tag import TagTask
-
-__all__ = ["TASKS", "AnyTask", "ClassifyTask", "LMTask", "TagTask", "Task"]
-
-TASKS: dict[str, type[AnyTask]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}
+"""Each task: records to arrays, arrays to results, and a report. A task knows no engine."""

@@ -9,19 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rnntool.calibration import Calibration
-from rnntool.config import Settings
+from rnntool.data.arrays import Arrays
+from rnntool.data.streams import Lines
 from rnntool.errors import UsageError
-from rnntool.significance import Counts, Figure
-from rnntool.streams import Lines
+from rnntool.evaluation.calibration import Calibration
+from rnntool.evaluation.significance import Counts, Figure
+from rnntool.tasks.specs.schema import Settings
 from rnntool.tokenize import Tokenizer
 
-Arrays = dict[str, NDArray[Any]]
 Ready = Callable[[], bool]  # whether another record can be had without waiting
-IGNORE = -1  # target of a padded position
 
 Record = TypeVar("Record")
 Example = TypeVar("Example")
@@ -35,7 +31,7 @@ def always() -> bool:
 
 
 class Engine(Protocol):
-    """What runs a network, as `rnntool.engines` has it: named arrays in, named arrays out.
+    """What runs a network, as `rnntool.inference` has it: named arrays in, named arrays out.
 
     `word_vectors` is the size of the vectors of words that it gives out and takes back; 0 where it does not.
     """
@@ -64,28 +60,6 @@ class Criterion:
         if old is None:
             return new == new
         return new > old if self.higher_is_better else new < old
-
-
-def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Rows of ids side by side, (T, B) int64 filled up with `value`, and their lengths (B,) int32; T >= 1."""
-    lengths = np.fromiter(map(len, rows), np.int32, len(rows))
-    steps = max(1, int(lengths.max(initial=0)))
-    padded = np.full((len(rows), steps), value, np.int64)  # (B, T)
-    padded[np.arange(steps) < lengths[:, None]] = np.concatenate(rows) if len(rows) else []
-    return np.ascontiguousarray(padded.T), lengths
-
-
-def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of records in batches of like length: at most `budget` padded positions, or a single record."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * max(1, lengths[i]) > budget:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 class Mistake(TypedDict):
@@ -197,9 +171,9 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         """
         if other.name != self.name:
             raise UsageError(
-                f"--compare: want another model of the task {self.name}, found one of {other.name}")
+                f"--compare: expected another model of the task {self.name}, found one of {other.name}")
         if other.criterion != self.criterion:
-            raise UsageError(f"--compare: want another model that is judged by {self.criterion.key}, found "
+            raise UsageError(f"--compare: expected another model that is judged by {self.criterion.key}, found "
                              f"one that is judged by {other.criterion.key}; compare models of one kind")
         return self.criterion
 

@@ -11,26 +11,23 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import metrics, tokenize
-from rnntool.calibration import Calibration, fit_temperature
-from rnntool.config import ClassifySettings
+from rnntool import tokenize
+from rnntool.data.arrays import IGNORE, Arrays, by_length, pad, softmax
+from rnntool.data.formats import Text, read_texts
+from rnntool.data.labels import Labels
+from rnntool.data.streams import Lines
 from rnntool.errors import DataError
-from rnntool.formats import Text, read_texts
-from rnntool.labels import Labels
-from rnntool.numerics import softmax
-from rnntool.streams import Lines
+from rnntool.evaluation import metrics
+from rnntool.evaluation.calibration import Calibration, fit_temperature
 from rnntool.tasks.base import (
-    IGNORE,
-    Arrays,
     Criterion,
     Engine,
     Evaluation,
     Mistake,
     Task,
-    by_length,
-    pad,
 )
-from rnntool.tasks.words import WordFeatures, spelled
+from rnntool.tasks.specs.schema import ClassifySettings
+from rnntool.tasks.word_features import WordFeatures, spelled
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 MULTI_LABEL_THRESHOLD = 0.5
@@ -89,10 +86,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         """Vocabulary and labels of training texts; of `raw` ones the vocabulary, too."""
         labels = Counter(label for record in records for label in record.labels)
         if not records:
-            raise DataError("training data: want labelled texts, found none; give files that have some")
+            raise DataError("training data: expected labelled texts, found none; give files that have some")
         if len(labels) < 2:
             found = f"only {next(iter(labels))!r}" if labels else "none"
-            raise DataError(f"training data: want at least 2 different labels, found {found}; "
+            raise DataError(f"training data: expected at least 2 different labels, found {found}; "
                             "see --label-column")
         texts = [record.text for record in (*records, *raw)]
         tokenizer = tokenize.train(
@@ -314,5 +311,5 @@ def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
 def _labelled(record: Text, column: str) -> Text:
     # an empty list says that no label fits; anything else that is empty has lost its label
     if not record.labels and (record.fields or {}).get(column) != []:
-        raise DataError(f"{record.place}: want a label, found none; see --label-column and --from")
+        raise DataError(f"{record.place}: expected a label, found none; see --label-column and --from")
     return record

@@ -22,27 +22,37 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import metrics, tokenize
-from rnntool.config import LMSettings
+from rnntool import tokenize
+from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
+from rnntool.data.corpus import (
+    BLOCK,
+    Block,
+    Rows,
+    Values,
+)
+from rnntool.data.formats import Text, read_texts
+from rnntool.data.labels import Labels
+from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError
-from rnntool.formats import Text, read_texts
-from rnntool.labels import Labels
-from rnntool.store import BLOCK, Block, Rows, Values
-from rnntool.streams import Lines
+from rnntool.evaluation import metrics
 from rnntool.tasks.base import (
-    IGNORE,
     AnyTask,
-    Arrays,
     Criterion,
     Engine,
     Evaluation,
     Mistake,
     Task,
-    by_length,
     excerpt,
-    pad,
 )
-from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
+from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tokenize import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    Tokenizer,
+    WordTokenizer,
+)
 
 LOGITS_BUDGET = 1 << 23  # numbers in one batch's logits: 32 MiB
 SCORE_COLUMNS = 16  # of a stream, where a training only wants to know whether it got better
@@ -170,10 +180,10 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
     ) -> Self:
         """Vocabulary of training texts, and their labels where text is learned given them."""
         if not any(record.text for record in records):
-            raise DataError("training data: want text, found none; give files that have some")
+            raise DataError("training data: expected text, found none; give files that have some")
         labels = Labels.collect(map(_label, records)) if settings.label_column else None
         if labels is not None and len(labels) < 2:
-            raise DataError("training data: want at least 2 different labels, found only "
+            raise DataError("training data: expected at least 2 different labels, found only "
                             f"{labels.names[0]!r}; see --label-column")
         tokenizer = tokenize.train(
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
@@ -210,7 +220,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
             return BOS
         if label is None or label not in self.labels:
             found = "none" if label is None else repr(label)
-            raise UsageError(f"--label: want a label that the model learned ({self._known()}), found {found}")
+            raise UsageError(f"--label: expected a label that the model learned ({self._known()}), found {found}")
         return self.tokenizer.size + self.labels.id(label)
 
     def check(self, records: Iterable[Text]) -> None:
@@ -223,7 +233,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
             return BOS
         label = _label(record)
         if label not in self.labels:
-            raise DataError(f"{_place(record)}: want a label that training saw ({self._known()}), found "
+            raise DataError(f"{_place(record)}: expected a label that training saw ({self._known()}), found "
                             f"{label!r}; see --label-column")
         return self.begin(label)
 
@@ -390,10 +400,10 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
         super().shared_criterion(other, records)
         assert isinstance(other, LMTask)
         if self.settings.unit != other.settings.unit:
-            raise UsageError(f"--compare: want another model whose --unit is {self.settings.unit}, found one "
+            raise UsageError(f"--compare: expected another model whose --unit is {self.settings.unit}, found one "
                              f"whose is {other.settings.unit}")
         if other.labels is not None and self.labels is None:
-            raise UsageError("--compare: want a model that reads no labels, found one of text given a label; "
+            raise UsageError("--compare: expected a model that reads no labels, found one of text given a label; "
                              "name the other one here and that one with -m")
         ours, theirs = self.tokenizer, other.tokenizer
         if _vocabulary(ours) == _vocabulary(theirs) and all(
@@ -446,7 +456,7 @@ def _label(record: Text) -> str:
     """The label that a record's text is read given; `DataError` where it is not one."""
     if len(record.labels) != 1:
         found = f"{len(record.labels)} ({', '.join(record.labels)})" if record.labels else "none"
-        raise DataError(f"{_place(record)}: want one label, found {found}; see --label-column and --from, or "
+        raise DataError(f"{_place(record)}: expected one label, found {found}; see --label-column and --from, or "
                         "rnntool score --label")
     return record.labels[0]
 

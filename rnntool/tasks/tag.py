@@ -11,31 +11,52 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool import chains, metrics, tokenize
-from rnntool.calibration import Calibration
-from rnntool.config import TagSettings
+from rnntool import tokenize
+from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
+from rnntool.data.formats import (
+    Sentence,
+    Tagged,
+    read_sentences,
+    split_columns,
+)
+from rnntool.data.labels import Labels, load_labels, save_labels
+from rnntool.data.streams import Lines
 from rnntool.errors import DataError
-from rnntool.formats import Sentence, Tagged, read_sentences, split_columns
-from rnntool.labels import Labels, load_labels, save_labels
-from rnntool.streams import Lines
+from rnntool.evaluation import metrics
+from rnntool.evaluation.calibration import Calibration
+from rnntool.models import linear_chain
 from rnntool.tasks.base import (
-    IGNORE,
-    Arrays,
     Engine,
     Evaluation,
     Mistake,
     Ready,
     Task,
     always,
-    by_length,
     excerpt,
-    pad,
 )
-from rnntool.tasks.columns import JUDGED_SCHEME, WORDS, Chain, Judged, ScoredBatch, TagColumn
-from rnntool.tasks.context import CharacterText, Spelled
-from rnntool.tasks.passages import BREAK, passages, starts, where
-from rnntool.tasks.words import WordFeatures, spelled
-from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
+from rnntool.tasks.character_context import CharacterText, Spelled
+from rnntool.tasks.document_context import (
+    BREAK,
+    passages,
+    starts,
+    where,
+)
+from rnntool.tasks.specs.schema import TagSettings
+from rnntool.tasks.tag_column import (
+    JUDGED_SCHEME,
+    WORDS,
+    Chain,
+    Judged,
+    ScoredBatch,
+    TagColumn,
+)
+from rnntool.tasks.word_features import WordFeatures, spelled
+from rnntool.tokenize import (
+    UNK,
+    Tokenizer,
+    WordTokenizer,
+    split_words,
+)
 
 PIECE = 1 << 14  # words of a sentence that a network reads at once: more than of any batch of several
 CONTEXT = 1 << 9  # and those on either side that it reads besides; what is farther off tells it nothing
@@ -101,7 +122,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         """Words, characters and labels of training sentences; of `raw` ones words and characters, too."""
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
-            raise DataError("training data: want tagged sentences, found none; give files that have some")
+            raise DataError("training data: expected tagged sentences, found none; give files that have some")
         counts.update(word for sentence in raw for word in sentence.words)
         if settings.passage and not settings.features:
             counts[BREAK] += sum(record.document is not None for record in records)
@@ -249,7 +270,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         self, tagged: list[Tagged], outputs: Arrays, lengths: NDArray[np.int32], k: int, scheme: str
     ) -> None:
         column, emissions, learned = self._scores(outputs)[0]
-        found = chains.nbest(emissions, lengths, *column.chain(learned), k=k)
+        found = linear_chain.nbest(emissions, lengths, *column.chain(learned), k=k)
         for result, paths in zip(tagged, found, strict=True):
             result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), score)
                             for path, score in paths]

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.store import Rows, Values
-from rnntool.tasks import AnyTask, LMTask
-from rnntool.tasks.base import Arrays
+from rnntool.data.arrays import Arrays
+from rnntool.data.corpus import Rows, Values
+from rnntool.tasks.registry import AnyTask, LMTask
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnntool import config, modeldir
-from rnntool.config import Settings
+from rnntool import model_folder
 from rnntool.errors import DataError, ModelError
+from rnntool.tasks.specs import schema
+from rnntool.tasks.specs.schema import Settings
 
 FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name what is read, too
 
@@ -34,7 +35,7 @@ class Job:
     def begin(self) -> Job:
         """The job with the places of what its settings name; `ModelError` where there is no such model."""
         named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
-        places = {name: value if name in FILES else str(modeldir.find(value))
+        places = {name: value if name in FILES else str(model_folder.find(value))
                   for name, value in named.items() if value}
         return dataclasses.replace(self, places=places)
 
@@ -47,7 +48,7 @@ class Job:
         """Write as JSON, with absolute paths, and with what the content of its sources was."""
         places = {"train": list(map(_absolute, self.train)), "dev": list(map(_absolute, self.dev)),
                   "places": {name: _absolute(place) for name, place in self.places.items()}}
-        modeldir.write_json(path, dataclasses.asdict(self) | places | {"fingerprints": fingerprints})
+        model_folder.write_json(path, dataclasses.asdict(self) | places | {"fingerprints": fingerprints})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Job, dict[str, str]]:
@@ -58,11 +59,11 @@ class Job:
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
-            settings = config.from_json(data["task"], data.pop("settings"))
+            settings = schema.from_json(data["task"], data.pop("settings"))
             job = cls(**data, settings=settings)
         except FileNotFoundError:
             folder = path.parent.parent
-            if (folder / modeldir.CONFIG).exists():
+            if (folder / model_folder.CONFIG).exists():
                 raise ModelError(f"{folder}: its training has ended; give --force in place of --resume to "
                                  "train anew") from None
             raise ModelError(f"{folder}: no training to resume; leave --resume out to start one") from None

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnntool.config import Settings
-from rnntool.engines.torch import TorchEngine, to_tensors
+from rnntool.data.arrays import Arrays
 from rnntool.errors import RnntoolError, UsageError
+from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
-from rnntool.tasks import AnyTask
-from rnntool.tasks.base import Arrays
+from rnntool.tasks.registry import AnyTask
+from rnntool.tasks.specs.schema import Settings
 from rnntool.training.batching import Batches
-from rnntool.training.optim import (
+from rnntool.training.checkpoint import Checkpoint, Progress
+from rnntool.training.optimizers import (
     PLATEAU_FACTOR,
     Frozen,
     MovingAverage,
@@ -33,7 +34,6 @@ from rnntool.training.optim import (
     set_weights,
     weights_of,
 )
-from rnntool.training.resume import Checkpoint, Progress
 
 SAVE_EVERY_S = 60.0  # also saved when stopped
 _EVALUATION_SHARE = 1.1  # time kept back for the evaluation at the end of --max-time, and a little more
@@ -80,7 +80,7 @@ def _check_bf16(settings: Settings) -> None:
             layer, ended = Layer(settings.cell, 8, 8, bidirectional=False), torch.ones(1, dtype=torch.int32)
             layer(torch.zeros(1, 1, 8), ended)
     except RuntimeError:
-        raise UsageError(f"--precision bf16: want a processor on which torch has --cell {settings.cell} in "
+        raise UsageError(f"--precision bf16: expected a processor on which torch has --cell {settings.cell} in "
                          "bfloat16, found one on which it hasn't; leave it out") from None
 
 

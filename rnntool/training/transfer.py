@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from rnntool.errors import ModelError
-from rnntool.models.bands import BandedEmbedding
+from rnntool.models.adaptive_embedding import BandedEmbedding
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
-from rnntool.tasks import AnyTask, ClassifyTask, TagTask
-from rnntool.tasks.words import words_with_vectors
+from rnntool.tasks.registry import AnyTask, ClassifyTask, TagTask
+from rnntool.tasks.word_features import words_with_vectors
 from rnntool.tokenize import SPECIALS, UNK
-from rnntool.training.origin import Origin
+from rnntool.training.pretrained_model import Origin
 
 EMBEDDING = "input.embedding"
 CHARACTERS = "input.characters.embedding"

@@ -1,0 +1,114 @@
+"""Options as dataclass fields: each has its name, type, default, range and help in one place.
+
+The command line makes its options of these fields, a TOML file its keys, and the Python interface its
+parameters; all are checked by the same code. Knows nothing of what an option does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rnntool.errors import UsageError
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    panel: str | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    parse: Callable[[str], Any] | None = None,
+    check: Callable[[Any], Any] | None = None,
+    metavar: str | None = None,
+    flags: tuple[str, ...] = (),
+    switches: Mapping[str, str] | None = None,
+    variable: str | None = None,
+    shown_default: str | None = None,
+) -> Any:
+    """Declare a field of an options dataclass.
+
+    `low` and `high` are inclusive bounds of a number. `parse` turns the text that a user typed into the value,
+    `check` raises `UsageError` for a value that the bounds can't exclude. The rest is about the command line:
+    `panel` groups options in the help, `flags` replaces the flag that is made of the name, `switches` maps
+    flags without a value to the choice that each stands for, `variable` is an environment variable that the
+    value may come from, and `shown_default` describes a default that is worked out later.
+    """
+    metadata = {
+        "help": help, "panel": panel, "choices": choices, "low": low, "high": high, "parse": parse,
+        "check": check, "metavar": metavar, "flags": flags, "switches": switches or {}, "variable": variable,
+        "shown_default": shown_default,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Frozen options that check themselves; `UsageError` names the field that is wrong."""
+
+    def __post_init__(self) -> None:
+        kinds = value_types(type(self))
+        for field in dataclasses.fields(self):
+            value = checked(field, kinds[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+
+    def replace(self, **changes: Any) -> Self:
+        """Copy with some fields changed, and check again; `UsageError` for a field that doesn't exist."""
+        from rnntool.errors import suggestion
+
+        names = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise UsageError(f"{name} is not an option here", advice=suggestion(name, names))
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as JSON types."""
+        return dataclasses.asdict(self)
+
+
+def value_types(kind: type[Options]) -> dict[str, type]:
+    """Return the plain type of each field: `int` for `int | None`."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
+    """Return a value in the type of its field; `UsageError` says what was expected."""
+    if value is None and field.default is None:
+        return None
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind in _TYPE_NAMES and type(value) is not kind:
+        raise UsageError(setting=field.name, expected=_TYPE_NAMES[kind], found=repr(value))
+    choices, low, high, check = (field.metadata[key] for key in ("choices", "low", "high", "check"))
+    if choices and value not in choices:
+        raise UsageError(setting=field.name, expected=f"one of {', '.join(choices)}", found=repr(value))
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if (low is not None and value < low) or (high is not None and value > high) or infinite:
+        raise UsageError(setting=field.name, expected=number_range(kind, low, high), found=value)
+    return value if check is None else check(value)
+
+
+def number_range(kind: type, low: float | None, high: float | None) -> str:
+    """Describe the numbers that an option takes: `a whole number of at least 1`, `a number from 0 to 1`."""
+    name = _TYPE_NAMES.get(kind, "a value")
+    if low is not None and high is not None:
+        return f"{name} from {low:g} to {high:g}" if abs(high) < 1e6 else f"{name} from {low} to {high}"
+    if low is not None:
+        return f"{name} of at least {low:g}"
+    return name if high is None else f"{name} of at most {high:g}"
+
+
+def _without_none(hint: Any) -> type:
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return typing.cast(type, next(part for part in parts if part is not type(None)))

@@ -1,0 +1,1 @@
+"""Figures: metrics, their uncertainty, and calibration. Knows no network and no file."""

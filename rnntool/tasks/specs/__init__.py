@@ -1,0 +1,1 @@
+"""What is particular to each task and can be known without NumPy: settings, presets, names."""

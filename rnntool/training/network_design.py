@@ -1,0 +1,114 @@
+"""The network of a training: what settings and data call for, and what it is to learn. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnntool.errors import UsageError
+from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
+from rnntool.models.network import Network, NetworkConfig
+from rnntool.tasks.registry import AnyTask, ClassifyTask, TagTask
+from rnntool.tasks.specs.schema import (
+    ADAPTIVE_FROM,
+    ClassifySettings,
+    LMSettings,
+    Settings,
+    TagSettings,
+    WordSettings,
+)
+
+CUTOFFS = (8_000, 40_000)  # where the bands of rarer tokens begin
+
+
+def design(
+    task: AnyTask, settings: Settings, *, vector_size: int = 0,
+    context: tuple[EncoderConfig, bool] | None = None,
+) -> NetworkConfig:
+    """The network that settings and data call for; `context` is read beside words, see `EncoderConfig`."""
+    sizes = task.sizes()
+    word = None
+    if isinstance(settings, WordSettings) and "char_vocabulary" in sizes:
+        word = WordConfig(
+            chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
+            char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
+            affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
+            vector_size=vector_size if sizes["vector_rows"] else 0, dropout=settings.word_dropout,
+        )
+    encoder = EncoderConfig(
+        vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
+        hidden=settings.hidden, kind=settings.encoder, window=settings.window,
+        bidirectional=isinstance(settings, WordSettings) and settings.bidirectional
+        and settings.encoder != "bag",  # it has no direction
+        dropout=settings.dropout, dropout_between=settings.dropout_between,
+        token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout,
+        word=word, context=context[0] if context else None, context_both=bool(context and context[1]),
+        cutoffs=_cutoffs(settings, sizes["outputs"]) if isinstance(settings, LMSettings) else (),
+    )
+    head = HeadConfig(
+        kind=task.name, outputs=sizes["outputs"],
+        tied=isinstance(settings, LMSettings) and settings.tied,
+        pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
+        multi_label=isinstance(task, ClassifyTask) and task.multi_label,
+        columns=tuple(len(c.labels) for c in task.columns) if isinstance(task, TagTask) else (),
+        crf=isinstance(settings, TagSettings) and settings.head == "crf",
+        direction=settings.direction if isinstance(settings, LMSettings) else HeadConfig.direction,
+    )
+    return NetworkConfig(encoder=encoder, head=head)
+
+
+def _cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
+    """Where the bands of rarer tokens begin; nowhere where all are scored alike.
+
+    `UsageError` where bands are wanted and there is no token for them.
+    """
+    adaptive = settings.softmax == "adaptive" or (
+        settings.softmax == "auto" and outputs > ADAPTIVE_FROM
+        and settings.tokenizer != "bpe" and not settings.vectors)  # which can't have them, see LMSettings
+    cutoffs = tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
+    if settings.softmax == "adaptive" and not cutoffs:
+        raise UsageError(f"--softmax adaptive: expected a vocabulary of more than {CUTOFFS[0]:,} entries, found "
+                         f"{outputs:,}; leave it out")
+    return cutoffs
+
+
+def build(config: NetworkConfig, settings: Settings) -> Network:
+    """A new network, whose weights are the seed's, with the objectives that it is trained for."""
+    torch.manual_seed(settings.seed)
+    network = Network(config)
+    head = network.head
+    if isinstance(settings, LMSettings):
+        network.ar, network.tar = settings.ar, settings.tar
+    if isinstance(settings, WordSettings) and isinstance(head, ClassifierHead | TaggerHead):
+        head.label_smoothing = settings.label_smoothing
+        # A backward context would tell what comes next.
+        if config.encoder.kind == "rnn" and config.encoder.word and not config.encoder.context:
+            network.learn_neighbours(settings.neighbours)
+    if isinstance(settings, ClassifySettings) and isinstance(head, ClassifierHead):
+        head.consistency = settings.consistency
+    return network
+
+
+def balance(head: ClassifierHead | TaggerHead, task: AnyTask, examples: Sequence[Any]) -> None:
+    """Weigh each label's loss by how rare it is, the mean over the examples being 1."""
+    # Labels without an example, as a scheme may have, are none of those that the mean is over.
+    head.label_weights.copy_(torch.cat([
+        counts.sum() / (counts.count_nonzero() * counts.clamp(min=1))
+        for counts in _label_counts(task, examples)]))
+
+
+def _label_counts(task: Any, examples: Sequence[Any]) -> list[Tensor]:
+    """How often each label is in the examples, (L,): one set of labels, or one for each column of tags."""
+    if isinstance(task, TagTask):
+        columns = zip(task.columns, zip(*(example.tags for example in examples), strict=True), strict=True)
+        return [torch.bincount(torch.from_numpy(np.concatenate(tags)), minlength=len(column.labels)).float()
+                for column, tags in columns]
+    counts = torch.zeros(len(task.labels))
+    for example in examples:
+        counts[list(example.labels)] += 1
+    return [counts]
