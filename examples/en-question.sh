@@ -3,7 +3,7 @@
 # columns `coarse` and `text`.
 set -euo pipefail
 data=$1 out=${2:-models/en-question}
-# All questions are learned from: none are held out, so the card has no figures; docs/classifiers.md has those of five
+# All questions are learned from: none are held out, so the card has no figures; docs/experiments/classifiers.md has
 # folds. 128 units in place of 200 make it faster by two fifths.
 rnntool train classify "$data" --label-column coarse --text-column text --dev-fraction 0 -o "$out" --int8 --hidden 128 \
     --language en --license other \

@@ -1,43 +1,54 @@
-"""That the documents agree with the code: options, links, command lines, defaults, version."""
+"""The documents agree with the code: options, links, command lines, defaults, presets, version."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-import typer
 from conftest import ROOT
 
 from rnntool import __version__
-from rnntool.cli import app
 from rnntool.tasks.specs import schema
 
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ("docs", "examples", "benchmarks")
                                       for page in ROOT.glob(f"{folder}/**/*.md"))])
-COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
-TRAINING_PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")
-SHARED = "Options that several commands have"
+REFERENCE = ROOT / "docs" / "reference"
+TRAINING_PAGE = (ROOT / "docs" / "explanation" / "training.md").read_text("utf-8")
+TRAIN_GUIDE = (ROOT / "docs" / "how-to" / "train.md").read_text("utf-8")
 TEST_COMMAND = "pip install -c constraints.txt -e '.[dev]' && bash tests/check"
 CI = ROOT / ".ci" / "run"
+WORKFLOW = ROOT / ".github" / "workflows" / "check.yml"
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def commands(command: Any, path: tuple[str, ...] = ("rnntool",)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each command and group by the words that call it."""
-    yield path, command
-    for name, part in getattr(command, "commands", {}).items():
-        yield from commands(part, (*path, name))
+def load_generator() -> ModuleType:
+    """docs/generate.py as a module."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-COMMANDS = dict(commands(typer.main.get_command(app)))
+generate = load_generator()
+COMMANDS: dict[tuple[str, ...], Any] = generate.commands()
+
+
+def page_id(page: Path) -> str:
+    """A page's path as the name of a test."""
+    return page.relative_to(ROOT).as_posix()
 
 
 def options(command: Any) -> list[str]:
@@ -52,18 +63,24 @@ def prose(page: str) -> str:
 
 
 def sections(page: str) -> dict[str, str]:
-    """What stands between a heading and the next, by heading."""
+    """The text between a heading and the next, by heading."""
     _, *parts = _HEADING.split(prose(page))
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def slug(heading: str) -> str:
-    """The anchor that a heading gets where Markdown is shown."""
+    """The anchor of a heading, the same on the site and on a forge."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def examples(language: str) -> list[tuple[Path, str]]:
+    """The fenced code of a language with the page that it is on."""
+    return [(page, code) for page in PAGES for found, code in _FENCED.findall(page.read_text("utf-8"))
+            if found == language]
+
+
 def calls(code: str) -> Iterator[list[str]]:
-    """The words of each call of rnntool in shell code, `rnntool` itself left out."""
+    """The words of each call of rnntool in shell code, without `rnntool` itself."""
     for line in code.replace("\\\n", " ").split("\n"):
         if "rnntool " not in line:
             continue
@@ -83,26 +100,32 @@ CALLS = [(page.name, words) for page in PAGES for _, code in _FENCED.findall(pag
          for words in calls(code)]
 
 
-def test_the_documents_hold_commands_to_check() -> None:
+@pytest.mark.parametrize("page", generate.pages(), ids=page_id)
+def test_generated_pages_are_current(page: Path) -> None:
+    assert page.read_text("utf-8") == generate.pages()[page], "run `python docs/generate.py`"
+
+
+def test_the_documents_show_every_command() -> None:
     assert {words[0] for _, words in CALLS} == {path[1] for path in COMMANDS if len(path) > 1}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_and_option_is_documented(path: tuple[str, ...]) -> None:
-    found = sections(COMMANDS_PAGE)
-    own = [f"`{' '.join(path[:n])}`" for n in range(min(2, len(path)), len(path) + 1)]  # and its group's
-    text = "".join(found[heading] for heading in [SHARED, *own])
+    text = sections((REFERENCE / "commands.md").read_text("utf-8"))[f"`{' '.join(path)}`"]
+    if path[1:2] == ("train",):
+        text += settings_of(path[-1])
     missing = [flag for flag in options(COMMANDS[path])
                if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text)]
-    assert not missing, f"docs/commands.md: name {', '.join(missing)} under {own[-1]}"
+    assert not missing, f"docs/reference/commands.md: {' '.join(path)} lacks {', '.join(missing)}"
 
 
-def test_no_option_is_documented_that_there_is_not() -> None:
+def test_only_existing_options_are_named() -> None:
     known = {flag for command in COMMANDS.values() for flag in options(command)} | {"-h", "--help"}
-    named = {flag for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md")
+    named = {(page.name, flag) for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md")
              for span in re.findall(r"`([^`\n]+)`", prose(page.read_text("utf-8")))
+             if not span.startswith(("mkdocs ", "pip "))
              for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", span)}
-    assert named <= known
+    assert {(page, flag) for page, flag in named if flag not in known} == set()
 
 
 @pytest.mark.parametrize(("page", "words"), CALLS, ids=str)
@@ -111,11 +134,11 @@ def test_command_lines_parse(page: str, words: list[str]) -> None:
     while words and (*path, words[0]) in COMMANDS:
         path, words = (*path, words[0]), words[1:]
     command = COMMANDS[path]
-    assert not hasattr(command, "commands"), f"{page}: {' '.join(path)} is no whole command"
-    command.make_context(path[-1], list(words))  # raises for options and values that it doesn't know
+    assert not hasattr(command, "list_commands"), f"{page}: {' '.join(path)} is not a complete command"
+    command.make_context(path[-1], list(words))  # raises for unknown options and values
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_relative_links_lead_somewhere(page: Path) -> None:
     for link in _LINK.findall(prose(page.read_text("utf-8"))):
         if re.match(r"[a-z]+:", link):
@@ -128,24 +151,31 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors, f"{page}: {link}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/training.md"])
+@pytest.mark.parametrize("page", ["README.md", "first-models.md", "linguistics.md", "python.md",
+                                  "training.md"])
 def test_python_examples_compile(page: str) -> None:
-    examples = [code for language, code in _FENCED.findall((ROOT / page).read_text("utf-8"))
-                if language == "python"]
-    assert examples
-    for code in examples:
+    found = [code for path, code in examples("python") if path.name == page]
+    assert found
+    for code in found:
         compile(code, page, "exec")
 
 
+def test_json_examples_are_json() -> None:
+    found = [line for _, code in examples("json") for line in code.splitlines()]
+    assert found
+    for line in found:
+        json.loads(line)
+
+
 def test_padding_is_as_the_page_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = _FENCED.findall(TRAINING_PAGE[TRAINING_PAGE.index("### Padding and masks"):])
+    blocks = _FENCED.findall(TRAINING_PAGE[TRAINING_PAGE.index("## Padding and masks"):])
     (_, code), (_, output) = blocks[:2]
     exec(code, {})
     assert capsys.readouterr().out == output
 
 
-def test_settings_files_in_examples_are_taken(tmp_path: Path) -> None:
-    files = [code for language, code in _FENCED.findall(TRAINING_PAGE) if language == "toml"]
+def test_settings_files_in_examples_are_accepted(tmp_path: Path) -> None:
+    files = [code for path, code in examples("toml") if path.name == "train.md"]
     assert files
     for code in files:
         path = tmp_path / "settings.toml"
@@ -153,45 +183,45 @@ def test_settings_files_in_examples_are_taken(tmp_path: Path) -> None:
         schema.resolve("tag", {}, file=path)
 
 
-def default(task: str, name: str) -> str:
-    """A setting's default as docs/training.md writes it; a dash where the task has no such setting."""
-    fields = {field.name: field for field in dataclasses.fields(schema.SETTINGS[task])}
-    if name not in fields:
-        return "-"
-    value = fields[name].default
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+def settings_of(task: str) -> str:
+    """The rows of docs/reference/settings.md that concern a task."""
+    found = sections((REFERENCE / "settings.md").read_text("utf-8"))
+    return "".join(text for heading, text in found.items()
+                   if heading == "All tasks" or f"`train {task}`" in heading)
 
 
-def test_defaults_are_documented() -> None:
-    kinds = schema.SETTINGS.values()
-    names = dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind))
-    rows = [f"| `{schema.flag(name)}` | {' | '.join(default(task, name) for task in schema.SETTINGS)} |"
-            for name in names]
-    missing = [row for row in rows if row not in TRAINING_PAGE.split("\n")]
-    assert not missing, "docs/training.md: expected these rows under Defaults:\n" + "\n".join(missing)
-
-
-def spelled(name: str, value: Any) -> str:
-    """A setting with its value as it is typed."""
-    if isinstance(value, bool):
-        return schema.flag(name if value else f"no_{name}")
-    return f"{schema.flag(name)} {value}"
+@pytest.mark.parametrize("task", generate.SETTINGS)
+def test_defaults_are_documented(task: str) -> None:
+    rows = {row.split("`")[1]: row.rsplit(" | ", 1)[1] for row in settings_of(task).split("\n")
+            if row.startswith("| `--")}
+    for field in dataclasses.fields(generate.SETTINGS[task]):
+        value = "off" if field.default is False else "on" if field.default is True else field.default
+        written = str(value or "none") if value is None or isinstance(field.default, bool) else f"`{value}`"
+        row = rows[generate.flag(field.name)].removesuffix(" |")
+        assert written == row or f"{task} {written}" in row.split(", "), field.name
 
 
 def test_presets_are_documented() -> None:
-    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
-            for line in sections(TRAINING_PAGE)["Presets"].split("\n") if line.startswith("| ")]
-    found = {(task, name): settings.split("`, `") for task, name, _, settings in rows[1:]}
-    assert found == {(task, name): [spelled(*setting) for setting in settings.items()]
-                     for task, presets in schema.PRESETS.items() for name, settings in presets.items()}
+    page = (REFERENCE / "presets.md").read_text("utf-8")
+    found = {task: {name: chosen.split("`, `") for name, chosen in
+                    re.findall(r"^\| `(\w+)` \| `(.*)` \|$", sections(page)[f"`train {task}`"], re.MULTILINE)}
+             for task in generate.PRESETS}
+    assert found == {task: {name: [generate.spelled(*setting) for setting in settings.items()]
+                            for name, settings in presets.items()}
+                     for task, presets in generate.PRESETS.items()}
 
 
-def test_the_changelog_has_this_version() -> None:
+def test_the_guide_says_what_each_preset_is_for() -> None:
+    section = sections(TRAIN_GUIDE)["Choose a preset"]
+    found = re.findall(r"^\| `(\w+)` \| `(\w+)` \| \w", section, re.MULTILINE)
+    assert found == [(task, name) for task, presets in generate.PRESETS.items() for name in presets]
+
+
+def test_the_changelog_and_the_citation_have_this_version() -> None:
     newest = re.search(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest
     assert newest[1] == __version__
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 @pytest.mark.skipif(not CI.exists(), reason="the source distribution has no .ci")
@@ -199,16 +229,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert TEST_COMMAND in CI.read_text("utf-8").split("\n")
 
 
+@pytest.mark.skipif(not WORKFLOW.exists(), reason="the source distribution has no .github")
+def test_the_workflow_runs_the_test_command_of_the_readme() -> None:
+    assert f"run: {TEST_COMMAND}\n" in WORKFLOW.read_text("utf-8")
+
+
 def test_the_readme_has_the_test_command() -> None:
     assert TEST_COMMAND in (ROOT / "README.md").read_text("utf-8").split("\n")
 
 
-def test_the_map_of_the_house_has_every_module() -> None:
-    page = (ROOT / "docs" / "internals.md").read_text("utf-8")
-    floors = page.split("## Floors")[1].split("\n## ")[0]
-    rows = re.findall(r"^\|[^|]*\|([^|]*)\|", floors, re.MULTILINE)
-    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+def test_the_tree_of_the_readme_has_every_module() -> None:
+    tree = (ROOT / "README.md").read_text("utf-8").split(generate.TREE_BEGINS)[1].split(generate.TREE_ENDS)[0]
     package = ROOT / "rnntool"
-    modules = [path.stem for path in package.glob("[a-z]*.py")]
-    folders = [path.parent.name for path in package.glob("*/__init__.py")]
-    assert sorted(named) == sorted(modules + folders)
+    names = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    names += [path.name for path in package.glob("[a-z]*.py")]
+    assert sorted(re.findall(r"^  (\S+)  +\S", tree, re.MULTILINE)) == sorted(names)

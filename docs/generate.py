@@ -1,0 +1,329 @@
+"""Write the reference of commands, settings and presets, and the tree of the README, from the code.
+
+Run `python docs/generate.py` after a change to an option, a setting, a preset, or the first line of a module
+under `rnntool/`. A test compares the pages with the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rnntool.cli import app
+from rnntool.tasks.specs.schema import PRESETS, SETTINGS
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
+NOTICE = "<!-- Written by docs/generate.py. Change the code, then run `python docs/generate.py`. -->\n\n"
+TYPE_NAMES = {"int": "N", "int range": "N", "float": "NUMBER", "float range": "NUMBER"}
+TREE_BEGINS, TREE_ENDS = "<!-- written by docs/generate.py -->", "<!-- end of the tree -->"
+PANELS = ("Network", "Data", "Training", "Output")
+
+Words = tuple[str, ...]  # that call a command: ("rnntool", "train", "tag")
+
+
+# --- The code as data --------------------------------------------------------------------------------------
+
+
+def commands() -> dict[Words, Any]:
+    """Every command and group, by the words that call it. Subcommands may be loaded lazily."""
+    return dict(_walk(typer.main.get_command(app), ("rnntool",), None))
+
+
+def _walk(command: Any, path: Words, parent: Any) -> Iterator[tuple[Words, Any]]:
+    yield path, command
+    if not hasattr(command, "list_commands"):
+        return
+    context = command.context_class(command, info_name=path[-1], parent=parent)
+    for name in command.list_commands(context):
+        part = command.get_command(context, name)
+        if not part.hidden:
+            yield from _walk(part, (*path, name), context)
+
+
+def flag(name: str) -> str:
+    """Spell a setting as an option."""
+    return "--" + name.replace("_", "-")
+
+
+def settings() -> dict[str, dict[str, dataclasses.Field[Any]]]:
+    """The fields of each task's settings, by task and name."""
+    return {task: {field.name: field for field in dataclasses.fields(kind)}
+            for task, kind in SETTINGS.items()}
+
+
+def switches(field: dataclasses.Field[Any]) -> Mapping[str, str]:
+    """The flags without a value that are short for a value of a setting, with that value."""
+    found = field.metadata.get("switches", field.metadata.get("flags"))
+    return found if isinstance(found, Mapping) else {}
+
+
+def presets() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """The settings of each preset, by task and name."""
+    return PRESETS
+
+
+# --- Markdown ----------------------------------------------------------------------------------------------
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+def code(text: str) -> str:
+    """A code span that may stand in a table."""
+    return f"`{text}`".replace("|", "\\|")
+
+
+def prose(help_text: str) -> str:
+    """A help text as Markdown: options as code, and nothing that Markdown would take for markup."""
+    text = re.sub(r"\[/?(?:bold|dim|italic)\]", "", help_text)
+    text = " ".join(text.split())
+    parts = re.split(r"(`[^`]*`|(?<![\w-])--[a-z][\w-]*)", text)
+    escaped = [re.sub(r"([|<>*_\[\]])", r"\\\1", part) if i % 2 == 0 else code(part.strip("`"))
+               for i, part in enumerate(parts)]
+    return "".join(escaped)
+
+
+def sentence(text: str) -> str:
+    """Text that ends like a sentence."""
+    return text if not text or text.endswith((".", "!", "?")) else text + "."
+
+
+def shown(value: Any) -> str:
+    """A default as it is written on the pages."""
+    if value is None or value is False or value == "" or value == ():
+        return ""
+    if value is True:
+        return "on"
+    return str(value) if " " in str(value) else code(str(value))
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """The range of a number in words."""
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}" if abs(high) < 1e6 else f"{low:g} to {high}"
+    if low is not None:
+        return f"at least {low:g}"
+    return f"at most {high:g}" if high is not None else ""
+
+
+# --- Commands ----------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """The reference of all commands and their options."""
+    found = commands()
+    parts = [NOTICE, "# Commands\n\n"
+             "`rnntool COMMAND --help` shows the same options. [The command line](command-line.md) has "
+             "what all commands share: streams, exit codes and variables.\n\n"]
+    for path, command in found.items():
+        parts.append(_command_section(path, command))
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _command_section(path: Words, command: Any) -> str:
+    settings_of_task = settings().get(path[-1], {}) if path[1:2] == ("train",) else {}
+    parts = [f"{'#' * max(2, len(path))} `{' '.join(path)}`\n\n", f"{prose(command.help or '')}\n\n"]
+    examples = _examples(command.epilog or "")
+    if examples:
+        parts.append("```sh\n" + "".join(f"{line}\n" for line in examples) + "```\n\n")
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    if arguments:
+        parts.append(table(["Argument", "What it is"],
+                           [[code(parameter.metavar or parameter.name.upper()), prose(parameter.help or "")]
+                            for parameter in arguments]))
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"
+               and not parameter.hidden and parameter.name not in settings_of_task]
+    short = {switch for field in settings_of_task.values() for switch in switches(field)}
+    options = [parameter for parameter in options if not short & set(parameter.opts)]
+    if options:
+        parts.append(table(["Option", "What it does", "Default", "Variable"], map(_option_row, options)))
+    if settings_of_task:
+        parts.append(f"It also takes the [settings](settings.md) of `{path[-1]}` as options.\n\n")
+    return "".join(parts)
+
+
+def _examples(epilog: str) -> list[str]:
+    lines = re.sub(r"\[/?(?:bold|dim|italic)\]", "", epilog).split("\n")
+    return [line.removeprefix("$ ").replace("\\[", "[") for line in lines if line.startswith("$ ")]
+
+
+def _option_row(parameter: Any) -> list[str]:
+    value = _value_name(parameter)
+    spellings = [code(f"{name} {value}".strip()) for name in parameter.opts]
+    spellings += [code(name) for name in parameter.secondary_opts]
+    text = sentence(prose(parameter.help or ""))
+    limits = bounds(getattr(parameter.type, "min", None), getattr(parameter.type, "max", None))
+    if limits:
+        text += f" {limits[0].upper()}{limits[1:]}."
+    if parameter.multiple:
+        text += " May be given several times."
+    default = parameter.default if parameter.default is not None else parameter.show_default
+    default = None if callable(default) or isinstance(default, bool) else default
+    variable = parameter.envvar or ""
+    variable = variable if isinstance(variable, str) else " ".join(variable)
+    return [", ".join(spellings), text, shown(default), variable and code(variable)]
+
+
+def _value_name(parameter: Any) -> str:
+    if getattr(parameter, "is_flag", False) or parameter.count:
+        return ""
+    choices = getattr(parameter.type, "choices", None)
+    if parameter.metavar:
+        return str(parameter.metavar)
+    if choices:
+        return "|".join(map(str, choices))
+    return TYPE_NAMES.get(parameter.type.name, "TEXT")
+
+
+# --- Settings ----------------------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """The reference of all settings, grouped by the tasks that share them."""
+    groups: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}  # tasks -> (panel, row)
+    for name, fields in _by_name().items():
+        for tasks, row in _setting_rows(name, fields):
+            panel = fields[tasks[0]].metadata["panel"]
+            groups.setdefault(tasks, []).append((panel, row))
+    order = list(SETTINGS)
+    parts = [NOTICE, "# Settings\n\n"
+             "Every setting of `rnntool train` is an option (`--batch-size 16`), a variable "
+             "(`RNNTOOL_BATCH_SIZE=16`) and a key of the file that `--config` names (`batch-size = 16`). "
+             "[The command line](command-line.md#where-settings-come-from) says which of them "
+             "decides. [Presets](presets.md) are sets of settings.\n\n"]
+    for tasks in sorted(groups, key=lambda tasks: (-len(tasks), [*map(order.index, tasks)])):
+        parts.append(f"## {_heading(tasks)}\n\n")
+        rows = groups[tasks]
+        for panel in sorted({panel for panel, _ in rows}, key=PANELS.index):
+            parts.append(f"**{panel}**\n\n")
+            parts.append(table(["Setting", "What it does", "Values", "Default"],
+                               [row for found, row in rows if found == panel]))
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _heading(tasks: tuple[str, ...]) -> str:
+    if len(tasks) == len(SETTINGS):
+        return "All tasks"
+    return " and ".join(f"`train {task}`" for task in tasks)
+
+
+def _by_name() -> dict[str, dict[str, dataclasses.Field[Any]]]:
+    """The field of each task that has a setting, by setting and task."""
+    found: dict[str, dict[str, dataclasses.Field[Any]]] = {}
+    for task, fields in settings().items():
+        for name, field in fields.items():
+            found.setdefault(name, {})[task] = field
+    return found
+
+
+def _setting_rows(
+    name: str, fields: Mapping[str, dataclasses.Field[Any]],
+) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """A row for each group of tasks in which a setting means the same."""
+    groups: dict[tuple[str, str], list[str]] = {}  # what it does, values -> tasks
+    for task, field in fields.items():
+        groups.setdefault((field.metadata["help"], _values(task, field)), []).append(task)
+    for (help_text, values), tasks in groups.items():
+        default = _defaults({task: fields[task].default for task in tasks})
+        spellings = [code(flag(name))]
+        if isinstance(fields[tasks[0]].default, bool):
+            spellings.append(code(flag(f"no_{name}")))
+        short = [f"{code(switch)} is short for {code(f'{flag(name)} {value}')}."
+                 for switch, value in switches(fields[tasks[0]]).items()]
+        text = " ".join([sentence(prose(help_text)), *short])
+        yield tuple(tasks), [", ".join(spellings), text, values, default]
+
+
+def _values(task: str, field: dataclasses.Field[Any]) -> str:
+    meta = field.metadata
+    if meta.get("choices"):
+        return ", ".join(map(code, meta["choices"]))
+    hint = typing.get_type_hints(SETTINGS[task])[field.name]
+    kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
+    limits = bounds(meta.get("low"), meta.get("high")) if kind in (int, float) else ""
+    if meta.get("metavar"):
+        return code(meta["metavar"]) + (f", {limits}" if limits and kind is int else "")
+    if kind is bool:
+        return "on or off"
+    return (f"whole number, {limits}" if kind is int else f"number, {limits}").rstrip(", ")
+
+
+def _defaults(values: Mapping[str, Any]) -> str:
+    """One default, or that of each task where they differ."""
+    written = {task: "off" if value is False else shown(value) or "none" for task, value in values.items()}
+    if len(set(written.values())) == 1:
+        return next(iter(written.values()))
+    return ", ".join(f"{task} {value}" for task, value in written.items())
+
+
+# --- Presets -----------------------------------------------------------------------------------------------
+
+
+def presets_page() -> str:
+    """The settings of each preset."""
+    parts = [NOTICE, "# Presets\n\n"
+             "`rnntool train TASK --preset NAME` sets these. A setting that you give yourself goes before "
+             "the preset's. [Train a model](../how-to/train.md#choose-a-preset) says what each is for.\n\n"]
+    for task, named in presets().items():
+        parts.append(f"## `train {task}`\n\n")
+        parts.append(table(["Preset", "Settings"], [
+            [code(name), ", ".join(code(spelled(*setting)) for setting in chosen.items())]
+            for name, chosen in named.items()]))
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def spelled(name: str, value: Any) -> str:
+    """A setting with its value as it is typed."""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
+# --- The tree of the README --------------------------------------------------------------------------------
+
+
+def tree() -> dict[str, str]:
+    """The first sentence of each module's docstring, by the name directly under `rnntool/`."""
+    package = ROOT / "rnntool"
+    folders = sorted(path.parent for path in package.glob("*/__init__.py"))
+    modules = sorted(package.glob("[a-z]*.py"))
+    return {f"{path.name}/": _first_sentence(path / "__init__.py") for path in folders} | {
+        path.name: _first_sentence(path) for path in modules}
+
+
+def _first_sentence(path: Path) -> str:
+    line = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
+    return line.split(". ")[0].rstrip(".")
+
+
+def readme() -> str:
+    """The README with the tree between its two markers."""
+    names = tree()
+    width = max(map(len, names))
+    lines = "".join(f"  {name:{width}}  {text}\n" for name, text in names.items())
+    before, rest = (ROOT / "README.md").read_text("utf-8").split(TREE_BEGINS)
+    _, after = rest.split(TREE_ENDS)
+    return f"{before}{TREE_BEGINS}\n```text\nrnntool/\n{lines}```\n{TREE_ENDS}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """The text of each page that is generated, wholly or in part."""
+    return {FOLDER / "commands.md": commands_page(), FOLDER / "settings.md": settings_page(),
+            FOLDER / "presets.md": presets_page(), ROOT / "README.md": readme()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, "utf-8", newline="\n")
