@@ -140,6 +140,15 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     def example(self, record: Record, *, targets: bool = False) -> Example:
         """A record as numbers; with `targets`, what the network should answer comes with it."""
 
+    @property
+    def carries_state(self) -> bool:
+        """Whether the network carries its state from record to record."""
+        return False
+
+    @abstractmethod
+    def spans(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
+        """Return a record's text, and the (start, end) characters of each token that the network reads."""
+
     @abstractmethod
     def length(self, example: Example) -> int:
         """Time steps of an example."""

@@ -146,6 +146,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         if self.features:
             self.features.compute(engine, {})
 
+    def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
+        return record.text, [(token.start, token.end) for token in self.tokenizer.tokens(record.text)]
+
     def length(self, example: ClassifyExample) -> int:
         return len(example.tokens)
 

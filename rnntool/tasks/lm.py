@@ -274,6 +274,13 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
         """The examples of all records, in memory."""
         return Rows.of(self.blocks(records), self.dtype)
 
+    @property
+    def carries_state(self) -> bool:
+        return self.settings.context == "stream"
+
+    def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
+        return record.text, [(token.start, token.end) for token in self.tokenizer.tokens(record.text)]
+
     def length(self, example: NDArray[np.int32]) -> int:
         return len(example)
 

@@ -197,6 +197,14 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         others = self.context.collate([self.context.example([""])]) if self.context else {}
         self.features.compute(engine, others)
 
+    def spans(self, record: Sentence) -> tuple[str, list[tuple[int, int]]]:
+        """The words in their text, or joined by spaces where the text is not known."""
+        if record.text is not None and record.offsets is not None:
+            return record.text, list(record.offsets)
+        ends = np.cumsum([len(word) + 1 for word in record.words]).tolist()
+        return " ".join(record.words), [(end - len(word) - 1, end - 1)
+                                        for word, end in zip(record.words, ends, strict=True)]
+
     def length(self, example: TagExample) -> int:
         return len(example.rows)
 
