@@ -161,8 +161,8 @@ def _examples(epilog: str) -> list[str]:
 
 def _option_row(parameter: Any) -> list[str]:
     value = _value_name(parameter)
-    spellings = [code(f"{name} {value}".strip()) for name in parameter.opts]
-    spellings += [code(name) for name in parameter.secondary_opts]
+    *short, long = parameter.opts
+    spellings = [code(name) for name in (*short, f"{long} {value}".strip(), *parameter.secondary_opts)]
     text = sentence(prose(parameter.help or ""))
     limits = bounds(getattr(parameter.type, "min", None), getattr(parameter.type, "max", None))
     if limits:
