@@ -17,7 +17,7 @@ from timing import show
 from rnntool.data import corpus
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 
 
 def ignore(anything: object) -> None:

@@ -17,7 +17,8 @@ from timing import in_turn, show
 
 import rnntool.training  # noqa: F401  (says how torch's threads wait, before torch is imported)
 from rnntool.data.threads import cores
-from rnntool.tasks.specs.schema import CELL_NAMES, LMSettings
+from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.settings import CELL_NAMES
 
 
 def learner(cell: str, hidden: int, layers: int) -> Callable[[int, int], float]:

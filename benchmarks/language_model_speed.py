@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
+from rnntool.tasks import TASKS
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings, preset
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="of a round; %(default)s by default")
     options = parse_training(parser, repeats=5)
     settings = LMSettings(**{
-        **preset("lm", "word"), "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
+        **TASKS["lm"].presets["word"], "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
         "batch_size": 20, "bptt": 35, "epochs": 1})
     records = list(Inputs.of_task(LMTask, [options.file], settings, targets=True, format="text",

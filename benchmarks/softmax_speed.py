@@ -17,7 +17,7 @@ import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer

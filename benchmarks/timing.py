@@ -63,7 +63,7 @@ def parse_training(parser: argparse.ArgumentParser, *, repeats: int) -> argparse
     import torch  # where it is there anyway: see `run`
 
     from rnntool.commands.allocator import keep_freed
-    from rnntool.tasks.specs.schema import cores
+    from rnntool.data.threads import cores
 
     parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds; %(default)s by default")

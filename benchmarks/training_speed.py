@@ -22,7 +22,7 @@ from timing import in_turn, parse_training, ratio, show
 
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.registry import TagTask
-from rnntool.tasks.specs.schema import TagSettings
+from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.batching import Shuffled
 from rnntool.training.loop import Trainer
 from rnntool.training.network_design import build, design

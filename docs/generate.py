@@ -17,7 +17,10 @@ from typing import Any
 import typer
 
 from rnntool.cli import app
-from rnntool.tasks.specs.schema import PRESETS, SETTINGS
+from rnntool.tasks import TASKS
+
+SETTINGS = {name: spec.settings for name, spec in TASKS.items()}
+PRESETS = {name: spec.presets for name, spec in TASKS.items()}
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"

@@ -28,7 +28,7 @@ from rnntool.models.export import network_graph
 from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs import schema
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training import network_design as training
 from rnntool.training.dynamic_evaluation import cache_nats, dynamic_nats
 from rnntool.training.loop import Interrupted
@@ -363,13 +363,13 @@ def test_text_given_a_label(tmp_path: Path) -> None:
 def test_auto_takes_bands_where_there_are_many_tokens(
     settings: dict[str, Any], entries: int, bands: bool
 ) -> None:
-    found = training._cutoffs(schema.LMSettings(**settings), entries)
+    found = training._cutoffs(LMSettings(**settings), entries)
     assert found == ((8, 16) if bands else ())
 
 
 def test_bands_without_a_token_for_them_are_an_error() -> None:
     with pytest.raises(UsageError, match="expected a vocabulary of more than 8 entries, found 8"):
-        training._cutoffs(schema.LMSettings(softmax="adaptive"), 8)
+        training._cutoffs(LMSettings(softmax="adaptive"), 8)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -377,7 +377,7 @@ def test_bands_without_a_token_for_them_are_an_error() -> None:
     ({"vectors": "glove.txt"}, "--softmax adaptive: has vectors of several sizes, found --vectors")])
 def test_what_bands_do_not_go_with(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        schema.LMSettings(softmax="adaptive", **settings)
+        LMSettings(softmax="adaptive", **settings)
 
 
 def test_info_names_the_bands(banded: Path, run: Run) -> None:

@@ -27,7 +27,8 @@ from rnntool.models.cells import (
 from rnntool.models.encoder import EncoderConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig, activation_penalties
-from rnntool.tasks.specs import schema
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.resolve import resolve
 
 Array = NDArray[Any]
 OURS = ("mogrifier", "mingru")
@@ -276,7 +277,7 @@ def test_nothing_is_dropped_at_evaluation(name: str) -> None:
 
 def test_weight_dropout_wants_recurrent_weights() -> None:
     with pytest.raises(UsageError, match=r"--weight-dropout: goes with --cell .*, found --cell mingru"):
-        schema.resolve("tag", {"cell": "mingru", "weight_dropout": 0.2})
+        resolve(TASKS["tag"], {"cell": "mingru", "weight_dropout": 0.2})
     assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"
     assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())
 

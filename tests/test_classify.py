@@ -20,7 +20,8 @@ from rnntool.evaluation.calibration import fit_temperature
 from rnntool.evaluation.metrics import calibration_error
 from rnntool.inference import model
 from rnntool.tasks.registry import ClassifyTask, classify
-from rnntool.tasks.specs.schema import ClassifySettings, LMSettings
+from rnntool.tasks.specs.classify import ClassifySettings
+from rnntool.tasks.specs.lm import LMSettings
 
 QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?\n"
 

@@ -76,9 +76,9 @@ def test_train_settings_come_from_everywhere(
         (tmp_path / "c.toml").write_text(text)
         failed(train(*wrong, "--config", "c.toml"), 2, f"c.toml: {words}")
     failed(train(*wrong, "--config", "gone.toml"), 2, "gone.toml: can't be read")
-    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: expected a number of at least 1, found 0")
+    failed(train(*wrong, "--hidden", "0"), 2, "--hidden: expected a whole number of at least 1, found 0")
     failed(train(*wrong, "--max-time", "soon"), 2, "expected a duration such as 90s")
-    failed(train(*wrong, "--schedule", "one-cycle", "--warmup", "0.1"), 2, "--warmup: goes with --schedule")
+    failed(train(*wrong, "--schedule", "one-cycle", "--warmup", "0.1"), 2, "--warmup: needs --schedule")
     failed(train(*wrong, "--pooling", "min"), 2, "--pooling: expected last, mean", "found 'min'")
     failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: expected each name once, found 'mean+mean'")
     failed(train(*wrong, "--preset", "huge"), 2, "--preset: expected one of fast", "found 'huge'")
@@ -118,7 +118,7 @@ def test_train_says_which_variables_set_nothing(
 ) -> None:
     (tmp_path / "in.txt").write_text("a b\n" * 9)
     monkeypatch.setenv("RNNTOOL_HIDEN", "5")
-    said = "rnntool: RNNTOOL_HIDEN: stands for no setting and is passed over; did you mean RNNTOOL_HIDDEN?\n"
+    said = "rnntool: RNNTOOL_HIDEN: no setting has this name, so it is ignored; did you mean RNNTOOL_HIDDEN?\n"
     assert train("lm", "in.txt", "-o", "out", *small("lm")).err.startswith(said)
     assert train("lm", "in.txt", "-o", "out", *small("lm"), "--force", "-q").err == ""
 
@@ -153,7 +153,7 @@ def test_train_says_which_variables_set_nothing(
     ("lm", "in.txt", "text\n", ["--tokenizer", "bpe", "--vocab-size", "100"], 2,
      "--vocab-size: expected 261 or more"),
     ("lm", "in.txt", "text\n", ["--tokenizer", "byte", "--vocab-size", "300"], 2,
-     "--vocab-size: goes with --tokenizer"),
+     "--vocab-size: needs --tokenizer"),
     ("lm", "in.txt", "text\n" * 9, ["--dev-fraction", "0", "--evaluations", "4"], 2,
      "--evaluations: expected records for development to watch, found none"),
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n",

@@ -20,8 +20,9 @@ from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.inference.weights import load_network
+from rnntool.tasks import TASKS
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs import schema
+from rnntool.tasks.specs.resolve import resolve
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.job import Job
 from rnntool.training.training_data import Sources
@@ -121,7 +122,7 @@ def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
 def test_records_with_labels_are_held_out_at_random(
     label_column: str | None, labels: set[str], table: Path
 ) -> None:
-    settings = schema.resolve("lm", {"label_column": label_column})
+    settings = resolve(TASKS["lm"], {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
     sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
     records, held = sources.train, sources.dev
@@ -132,7 +133,7 @@ def test_records_with_labels_are_held_out_at_random(
 def test_a_text_whose_label_no_other_one_has_is_learned_from(tmp_path: Path) -> None:
     rows = [(f"text {i}", "ab"[i % 2]) for i in range(60)] + [(f"rare {i}", f"rare{i}") for i in range(40)]
     (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
-    settings = schema.resolve("lm", {"label_column": "label"})
+    settings = resolve(TASKS["lm"], {"label_column": "label"})
     job = Job(task="lm", train=[str(tmp_path / "in.tsv")], dev=[], settings=settings)
     sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
     assert {label for record in sources.dev for label in record.labels} == {"a", "b"}
@@ -234,8 +235,8 @@ def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) 
 
 
 def test_a_stream_has_no_labels() -> None:
-    with pytest.raises(UsageError, match="--label-column: expected --context line"):
-        schema.resolve("lm", {"label_column": "label"}, preset_name="char")
+    with pytest.raises(UsageError, match="label_column: expected context=line"):
+        resolve(TASKS["lm"], {"label_column": "label"}, preset="char")
 
 
 def test_foreign_labels_are_seen_when_a_model_is_loaded(cook: Path, copy: Callable[[Path], Path]) -> None:

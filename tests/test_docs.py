@@ -16,7 +16,8 @@ import pytest
 from conftest import ROOT
 
 from rnntool import __version__
-from rnntool.tasks.specs import schema
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.resolve import resolve
 
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ("docs", "examples", "benchmarks")
                                       for page in ROOT.glob(f"{folder}/**/*.md"))])
@@ -180,7 +181,7 @@ def test_settings_files_in_examples_are_accepted(tmp_path: Path) -> None:
     for code in files:
         path = tmp_path / "settings.toml"
         path.write_text(code, "utf-8")
-        schema.resolve("tag", {}, file=path)
+        resolve(TASKS["tag"], {}, file=path)
 
 
 def settings_of(task: str) -> str:

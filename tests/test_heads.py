@@ -18,7 +18,7 @@ from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.optimizers import make_optimizer
 

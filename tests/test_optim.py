@@ -13,7 +13,9 @@ from torch import nn
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.tasks.specs.schema import LMSettings, Settings, TagSettings
+from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.checkpoint import Checkpoint, Progress
 from rnntool.training.optimizers import (
     SCHEDULES,

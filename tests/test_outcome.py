@@ -43,7 +43,7 @@ def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", ["typer", "rnntool.tasks.specs.schema", "numpy"])
+@pytest.mark.parametrize("module", ["typer", "rnntool.tasks.specs.settings", "numpy"])
 def test_ctrl_c_while_a_command_starts(module: str, run: Run) -> None:
     interrupted = f"""
 import runpy, sys

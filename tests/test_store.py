@@ -26,7 +26,7 @@ from rnntool.data.progress import Stage
 from rnntool.data.tokenizers import subword
 from rnntool.errors import RnntoolError
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training.checkpoint import Progress
 from rnntool.training.loop import Interrupted, Step
 
@@ -309,7 +309,7 @@ MEASURED = """
 import sys
 from pathlib import Path
 from rnntool.data import corpus as store
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.data.formats import read_texts
 from rnntool.data.streams import open_lines
 from rnntool.tasks.registry import LMTask

@@ -21,7 +21,7 @@ from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.tasks.lm import Scored, Unit
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import (
     BOS,
     EOS,

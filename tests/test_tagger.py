@@ -16,7 +16,7 @@ from rnntool.inference import model
 from rnntool.models.heads import HeadConfig, TaggerHead
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.registry import TagTask
-from rnntool.tasks.specs.schema import TagSettings
+from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.network_design import balance
 
 

@@ -25,15 +25,13 @@ from rnntool.data.streams import Lines
 from rnntool.errors import DataError, ModelError
 from rnntool.evaluation import metrics
 from rnntool.inference import model
+from rnntool.tasks import TASKS
 from rnntool.tasks.base import Criterion, excerpt
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.registry import (
-    TASKS,
-    ClassifyTask,
-    LMTask,
-    TagTask,
-)
-from rnntool.tasks.specs.schema import ClassifySettings, LMSettings, TagSettings
+from rnntool.tasks.registry import ClassifyTask, LMTask, TagTask
+from rnntool.tasks.specs.classify import ClassifySettings
+from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.word_features import (
     AFFIXES,
     CHARACTERS_SEEN,

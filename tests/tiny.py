@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import model_folder
-from rnntool.tasks.specs import schema
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.resolve import resolve
 
 if TYPE_CHECKING:
     from rnntool.models.network import Network
@@ -205,7 +206,7 @@ def train(
     job = None
     if not resume:
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
-                  settings=schema.resolve(task, settings, inherit=lambda _: SETTINGS[task]))
+                  settings=resolve(TASKS[task], settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
                stopping=stopping, log=lambda message: None)
 

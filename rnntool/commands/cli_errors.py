@@ -13,6 +13,12 @@ from typer.core import TyperGroup
 from rnntool.errors import UsageError, suggestion
 
 
+def flag_of(name: str, value: str | None = None) -> str:
+    """A setting as it is typed."""
+    flag = "--" + name.replace("_", "-")
+    return flag if value is None else f"{flag} {value}"
+
+
 class Group(TyperGroup):
     """Commands, each found by its name."""
 

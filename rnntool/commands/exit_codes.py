@@ -57,7 +57,7 @@ def _outcome() -> Iterator[None]:
         console.message(cli_errors.sentence(error))
         raise typer.Exit(error.exit_code) from None
     except RnntoolError as error:
-        console.message(str(error))
+        console.message(error.describe(cli_errors.flag_of))
         try:
             _flush()
         except OSError:  # the error was that of standard output

@@ -8,7 +8,7 @@ from rnntool.commands.common import Common
 from rnntool.data.formats import read_texts
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.registry import AnyTask
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks.specs.settings import Settings
 
 
 def task_records(

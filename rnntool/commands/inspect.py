@@ -24,7 +24,7 @@ from rnntool.inspection import charts, clusters, gradient_texts, picture, states
 from rnntool.inspection.word_vectors import Agreement, Vectors, agreement
 from rnntool.tasks.base import excerpt
 from rnntool.tasks.inputs import Inputs, opened
-from rnntool.tasks.specs.schema import CELL_NAMES
+from rnntool.tasks.specs.settings import CELL_NAMES
 from rnntool.tokenize import SPECIALS, UNK
 
 FRESH = ("elman", "gru", "lstm")  # what is compared where no model is given

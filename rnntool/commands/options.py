@@ -11,6 +11,7 @@ import typer
 
 from rnntool.commands.cli_errors import by_variable
 from rnntool.commands.common import Common
+from rnntool.data.options import value_types
 from rnntool.errors import UsageError
 from rnntool.tasks.specs import schema
 
@@ -57,7 +58,7 @@ def sharing(*names: str) -> Callable[[Command], Command]:
 def setting_options(kind: type[schema.Settings]) -> list[inspect.Parameter]:
     """An option for each setting. None says that it was not given, so that files and presets can speak."""
     options = []
-    kinds = schema.value_types(kind)
+    kinds = value_types(kind)
     for field in dataclasses.fields(kind):
         meta = field.metadata
         value: Any = Literal[meta["choices"]] if meta["choices"] else kinds[field.name]
@@ -69,7 +70,7 @@ def setting_options(kind: type[schema.Settings]) -> list[inspect.Parameter]:
                 help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
                 metavar=meta["metavar"], parser=meta["parse"], envvar=schema.variable(field.name),
                 show_envvar=False)]))
-        for switch, choice in meta["flags"].items():
+        for switch, choice in meta["switches"].items():
             options.append(inspect.Parameter(
                 _switch(field.name, choice), inspect.Parameter.KEYWORD_ONLY, default=False,
                 annotation=Annotated[bool, typer.Option(
@@ -90,7 +91,7 @@ def fold_switches(kind: type[schema.Settings], given: dict[str, Any], call: type
     """
     typed = [name for name, value in given.items() if value is not None and not by_variable(call, name)]
     for field in dataclasses.fields(kind):
-        for choice in field.metadata["flags"].values():
+        for choice in field.metadata["switches"].values():
             if given.pop(_switch(field.name, choice)):
                 if field.name in typed and given[field.name] != choice:
                     raise UsageError(f"{schema.flag(field.name)}: expected one choice, found {given[field.name]} "

@@ -19,7 +19,7 @@ from rnntool.inference.model import Model
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import Scored
 from rnntool.tasks.registry import LMTask
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # BLiMP's key for what a pair tests

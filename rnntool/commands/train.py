@@ -19,7 +19,7 @@ from rnntool.data.labels import Labels
 from rnntool.errors import UsageError
 from rnntool.evaluation.metrics import figures
 from rnntool.tasks.specs import schema
-from rnntool.tasks.specs.schema import Settings, WordSettings
+from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted
 from rnntool.training.train import train

@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, suggestion
+
+# What an option needs another one to be: one of some values, given at all (True), or left out (False).
+Condition = tuple[str, ...] | range | bool
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -34,19 +37,23 @@ def option(
     switches: Mapping[str, str] | None = None,
     variable: str | None = None,
     shown_default: str | None = None,
+    requires: Mapping[str, Condition] | None = None,
 ) -> Any:
     """Declare a field of an options dataclass.
 
     `low` and `high` are inclusive bounds of a number. `parse` turns the text that a user typed into the value,
-    `check` raises `UsageError` for a value that the bounds can't exclude. The rest is about the command line:
-    `panel` groups options in the help, `flags` replaces the flag that is made of the name, `switches` maps
-    flags without a value to the choice that each stands for, `variable` is an environment variable that the
-    value may come from, and `shown_default` describes a default that is worked out later.
+    `check` raises `UsageError` for a value that the bounds can't exclude. `requires` says which values of
+    other options this one needs to have an effect.
+
+    The rest is about the command line: `panel` groups options in the help, `flags` replaces the flag that is
+    made of the name, `switches` maps flags without a value to the choice that each stands for, `variable` is
+    an environment variable that the value may come from, and `shown_default` describes a default that is
+    worked out later.
     """
     metadata = {
         "help": help, "panel": panel, "choices": choices, "low": low, "high": high, "parse": parse,
         "check": check, "metavar": metavar, "flags": flags, "switches": switches or {}, "variable": variable,
-        "shown_default": shown_default,
+        "shown_default": shown_default, "requires": requires or {},
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -63,8 +70,6 @@ class Options:
 
     def replace(self, **changes: Any) -> Self:
         """Copy with some fields changed, and check again; `UsageError` for a field that doesn't exist."""
-        from rnntool.errors import suggestion
-
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
@@ -74,6 +79,12 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON types."""
         return dataclasses.asdict(self)
+
+
+def with_default(kind: type[Options], name: str, default: Any, **changes: Any) -> Any:
+    """Declare the field that `kind` has under this name once more, with another default and metadata."""
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=default, metadata={**field.metadata, **changes})
 
 
 def value_types(kind: type[Options]) -> dict[str, type]:

@@ -21,17 +21,11 @@ from rnntool.data.labels import SCHEMES
 from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
 from rnntool.inference.pipeline import Flush, Pipeline
-from rnntool.tasks.base import Engine, Ready, always
+from rnntool.tasks import TASKS
+from rnntool.tasks.base import Engine, Ready, always, task_class
 from rnntool.tasks.classify import Classified
 from rnntool.tasks.lm import Scored
-from rnntool.tasks.registry import (
-    TASKS,
-    AnyTask,
-    ClassifyTask,
-    LMTask,
-    TagTask,
-)
-from rnntool.tasks.specs import schema
+from rnntool.tasks.registry import AnyTask, ClassifyTask, LMTask, TagTask
 from rnntool.tokenize import EOS, split_words
 
 if TYPE_CHECKING:
@@ -274,8 +268,8 @@ def read(model: str | Path) -> ModelFolder:
     folder = model_folder.find(model)
     content = model_folder.read_config(folder)
     try:
-        settings = schema.from_json(content["task"], content["settings"])
-        task = TASKS[content["task"]].load(folder, content["data"], settings)
+        settings = TASKS[content["task"]].settings.from_json(content["settings"])
+        task = task_class(content["task"]).load(folder, content["data"], settings)
         outputs = content["network"]["head"]["outputs"]
         vocabulary = content["network"]["encoder"]["vocabulary"]
     except (KeyError, TypeError, UsageError, OSError) as error:

@@ -18,8 +18,7 @@ from rnntool.data.progress import duration
 from rnntool.errors import ModelError
 from rnntool.inspection import charts, picture
 from rnntool.inspection.picture import Point
-from rnntool.tasks.base import Criterion
-from rnntool.tasks.registry import TASKS
+from rnntool.tasks.base import Criterion, task_class
 
 BESIDE = ("epoch", "step", "seconds", "tokens")  # of an evaluation, what no curve is drawn of
 TITLES = {"loss": "loss on the training data, nats", "lr": "learning rate"}
@@ -56,7 +55,7 @@ def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
     return picture.page(
         name,
         table(facts),
-        *(_learning(history, TASKS[config["task"]].criterion) if history
+        *(_learning(history, task_class(config["task"]).criterion) if history
           else [f"<p>There is no {model_folder.METRICS} to draw curves of.</p>\n"]),
         *_reported(report, "On the development data"),
         "<h2>Settings</h2>\n", table(settings),

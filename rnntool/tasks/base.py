@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
@@ -14,7 +15,9 @@ from rnntool.data.streams import Lines
 from rnntool.errors import UsageError
 from rnntool.evaluation.calibration import Calibration
 from rnntool.evaluation.significance import Counts, Figure
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tokenize import Tokenizer
 
 Ready = Callable[[], bool]  # whether another record can be had without waiting
@@ -95,6 +98,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     `save` and `load` keep it in a model folder.
     """
 
+    spec: ClassVar[TaskSpec]
     name: ClassVar[str]
     criterion: Criterion
     settings: Chosen
@@ -229,3 +233,10 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
 
 AnyTask = Task[Any, Any, Any, Any]
+
+
+def task_class(name: str) -> type[AnyTask]:
+    """Import the task of this name; `KeyError` for an unknown name."""
+    module, _, attribute = TASKS[name].implementation.partition(":")
+    found: type[AnyTask] = getattr(import_module(module), attribute)
+    return found

@@ -26,7 +26,7 @@ from rnntool.tasks.base import (
     Mistake,
     Task,
 )
-from rnntool.tasks.specs.schema import ClassifySettings
+from rnntool.tasks.specs.classify import SPEC, ClassifySettings
 from rnntool.tasks.word_features import WordFeatures, spelled
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
@@ -56,7 +56,8 @@ class Classified:
 class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     """Labels texts. Where training texts carry several labels each label is a decision of its own."""
 
-    name = "classify"
+    spec = SPEC
+    name = SPEC.name
     criterion = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 
     def __init__(

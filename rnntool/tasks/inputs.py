@@ -12,7 +12,8 @@ from rnntool.data.progress import Log, silent
 from rnntool.data.streams import Lines, may_wait, open_lines
 from rnntool.errors import UsageError
 from rnntool.tasks.base import AnyTask
-from rnntool.tasks.specs.schema import Settings, flag
+from rnntool.tasks.specs.schema import flag
+from rnntool.tasks.specs.settings import Settings
 
 TABLES = ("tsv", "csv", "jsonl")
 # settings that only some formats read

@@ -44,7 +44,7 @@ from rnntool.tasks.base import (
     Task,
     excerpt,
 )
-from rnntool.tasks.specs.schema import LMSettings
+from rnntool.tasks.specs.lm import SPEC, LMSettings
 from rnntool.tokenize import (
     BOS,
     EOS,
@@ -153,7 +153,8 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
     An example is the ids of a text behind BOS or its label's.
     """
 
-    name = "lm"
+    spec = SPEC
+    name = SPEC.name
     criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
 
     def __init__(

@@ -7,6 +7,4 @@ from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.tag import TagTask
 
-__all__ = ["TASKS", "AnyTask", "ClassifyTask", "LMTask", "TagTask", "Task"]
-
-TASKS: dict[str, type[AnyTask]] = {"lm": LMTask, "classify": ClassifyTask, "tag": TagTask}
+__all__ = ["AnyTask", "ClassifyTask", "LMTask", "TagTask", "Task"]

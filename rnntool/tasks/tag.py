@@ -41,7 +41,7 @@ from rnntool.tasks.document_context import (
     starts,
     where,
 )
-from rnntool.tasks.specs.schema import TagSettings
+from rnntool.tasks.specs.tag import SPEC, TagSettings
 from rnntool.tasks.tag_column import (
     JUDGED_SCHEME,
     WORDS,
@@ -79,7 +79,8 @@ class TagExample:
 class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     """Tags words, in one column or in several side by side, the first of which is the one that counts."""
 
-    name = "tag"
+    spec = SPEC
+    name = SPEC.name
     criterion = WORDS  # of plain tags; where the first column has spans, that of spans
 
     def __init__(

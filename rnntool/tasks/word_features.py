@@ -20,7 +20,7 @@ from rnntool.data.arrays import Arrays, pad
 from rnntool.data.escaping import read_names, write_names
 from rnntool.errors import ModelError
 from rnntool.tasks.base import Engine
-from rnntool.tasks.specs.schema import WordSettings
+from rnntool.tasks.specs.settings import WordSettings
 from rnntool.tokenize import UNK, WordTokenizer
 
 CHARACTERS_SEEN = 32  # of a longer word, as many from both ends together

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rnntool import model_folder
 from rnntool.errors import DataError, ModelError
-from rnntool.tasks.specs import schema
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.settings import Settings
 
 FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name what is read, too
 
@@ -59,7 +59,7 @@ class Job:
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
-            settings = schema.from_json(data["task"], data.pop("settings"))
+            settings = TASKS[data["task"]].settings.from_json(data.pop("settings"))
             job = cls(**data, settings=settings)
         except FileNotFoundError:
             folder = path.parent.parent

@@ -21,7 +21,7 @@ from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
 from rnntool.tasks.registry import AnyTask
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import Batches
 from rnntool.training.checkpoint import Checkpoint, Progress
 from rnntool.training.optimizers import (

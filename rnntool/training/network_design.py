@@ -14,14 +14,10 @@ from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig
 from rnntool.tasks.registry import AnyTask, ClassifyTask, TagTask
-from rnntool.tasks.specs.schema import (
-    ADAPTIVE_FROM,
-    ClassifySettings,
-    LMSettings,
-    Settings,
-    TagSettings,
-    WordSettings,
-)
+from rnntool.tasks.specs.classify import ClassifySettings
+from rnntool.tasks.specs.lm import ADAPTIVE_FROM, LMSettings
+from rnntool.tasks.specs.settings import Settings, WordSettings
+from rnntool.tasks.specs.tag import TagSettings
 
 CUTOFFS = (8_000, 40_000)  # where the bands of rarer tokens begin
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnntool.models.network import Network
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks.specs.settings import Settings
 
 PLATEAU_FACTOR = 0.5
 ONE_CYCLE_RISE = 0.3  # share of training in which the rate of one-cycle rises (Smith 2018)

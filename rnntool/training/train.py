@@ -26,19 +26,11 @@ from rnntool.errors import DataError, UsageError
 from rnntool.inference.torch_engine import pick_device
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks.registry import (
-    TASKS,
-    AnyTask,
-    ClassifyTask,
-    LMTask,
-    TagTask,
-)
-from rnntool.tasks.specs.schema import (
-    ClassifySettings,
-    LMSettings,
-    Settings,
-    WordSettings,
-)
+from rnntool.tasks.base import task_class
+from rnntool.tasks.registry import AnyTask, ClassifyTask, LMTask, TagTask
+from rnntool.tasks.specs.classify import ClassifySettings
+from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.training.batching import (
     PADDED_BUDGET,
     Batches,
@@ -93,7 +85,7 @@ def train(
         check_place(out, force=force)
         job = job.begin()
     torch.set_num_threads(thread_count(threads))
-    settings, kind = job.settings, TASKS[job.task]
+    settings, kind = job.settings, task_class(job.task)
     sources = Sources.read(job, log=log, watch=watch)
     log(str(sources))
     found = sources.fingerprints()

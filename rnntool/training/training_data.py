@@ -22,10 +22,13 @@ from rnntool.data.progress import Log, Stage
 from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
 from rnntool.models.network import Network
+from rnntool.tasks.base import task_class
 from rnntool.tasks.document_context import passages
 from rnntool.tasks.inputs import Inputs, check_formats
-from rnntool.tasks.registry import TASKS, AnyTask, LMTask
-from rnntool.tasks.specs.schema import LMSettings, Settings, TagSettings
+from rnntool.tasks.registry import AnyTask, LMTask
+from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.character_lm import place_context
 from rnntool.training.job import Job
 from rnntool.training.pretrained_model import Origin
@@ -60,7 +63,7 @@ class Sources:
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # in whatever format the file is
-            inputs = Inputs.of_task(TASKS[job.task], [places["raw"]], settings, targets=False, format=None,
+            inputs = Inputs.of_task(task_class(job.task), [places["raw"]], settings, targets=False, format=None,
                                     errors=job.encoding_errors, log=log)
             raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, usual in USUAL.items() if getattr(settings, name, usual) != usual]
@@ -125,7 +128,7 @@ def _records(
     job: Job, log: Log, watch: Callable[[Stage], None]
 ) -> tuple[Sequence[Any], Sequence[Any], set[str]]:
     """Training and dev records, and the formats of their files."""
-    kind = TASKS[job.task]
+    kind = task_class(job.task)
     formats: set[str] = set()
 
     def read(paths: list[str]) -> Sequence[Any]:

@@ -19,7 +19,7 @@ from rnntool.models.export import network_graph
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.registry import AnyTask, LMTask
-from rnntool.tasks.specs.schema import Settings
+from rnntool.tasks.specs.settings import Settings
 from rnntool.training import transfer
 from rnntool.training.model_card import model_card
 from rnntool.training.optimizers import weights_of

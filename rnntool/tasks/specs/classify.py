@@ -1,0 +1,82 @@
+"""The text classification task: settings, presets and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnntool.data.options import option, with_default
+from rnntool.errors import UsageError, setting
+from rnntool.tasks.specs.settings import DIRECTED, TOKENIZER_NAMES, WORDS, Settings, WordSettings
+from rnntool.tasks.specs.spec import TaskSpec
+
+ENCODER_NAMES = ("rnn", "bag", "window")
+POOLING_NAMES = ("last", "mean", "max", "attention")
+
+
+def check_pooling(text: str) -> str:
+    """Check a pooling such as `last` or `mean+max`; `UsageError` names the choices."""
+    names = text.split("+")
+    if not set(names) <= set(POOLING_NAMES):
+        raise UsageError(setting="pooling", expected=f"{', '.join(POOLING_NAMES)}, or several joined by +",
+                         found=repr(text))
+    if len(set(names)) < len(names):
+        raise UsageError(setting="pooling", expected="each name once", found=repr(text), advice="leave one out")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifySettings(WordSettings):
+    """Settings of `train classify`."""
+
+    usual_epochs = 8
+
+    tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
+    text_column: str | None = option(
+        None, "Column or key of the text: a name, or a number from 1.", panel="Data", metavar="COLUMN")
+    label_column: str | None = option(
+        None, "Column or key of the label.", panel="Data", metavar="COLUMN")
+    pooling: str = option(
+        "max", "How the states of a text become one vector: last, mean, max, attention, or several joined by +.",
+        panel="Network", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
+    consistency: float = option(
+        1.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et al. "
+             "2021). It doubles the training time; 0 turns it off.", panel="Training", low=0)
+    encoder: str = option(
+        "rnn", "What reads a text: a recurrent network, or a feed-forward network over the mean of the words "
+               "(bag, Iyyer et al. 2015) or over a window of them (Bengio et al. 2003).", panel="Network",
+        choices=ENCODER_NAMES)
+    layers: int = with_default(Settings, "layers", 1)
+    embed: int = with_default(Settings, "embed", 300)
+    affix_embed: int = with_default(WordSettings, "affix_embed", 120)
+    token_dropout: float = with_default(Settings, "token_dropout", 0.2)
+    min_count: int = with_default(WordSettings, "min_count", 2, requires=WORDS)
+    lower: bool = with_default(WordSettings, "lower", True)
+    ema: float = with_default(Settings, "ema", 0.99)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text_column is not None and self.text_column == self.label_column:
+            raise UsageError(setting="text_column", expected=f"another column than {setting('label_column')}",
+                             found=f"{self.text_column!r} in both", advice="leave one out")
+
+
+SPEC = TaskSpec(
+    name="classify",
+    title="a classifier",
+    summary="Train a classifier on labelled texts: TSV or CSV with a header, JSONL, or fastText lines.",
+    examples=(
+        "rnntool train classify train.tsv -o topics --text-column text --label-column label",
+        "rnntool train classify reviews.jsonl -o reviews --pooling mean+max --class-weights balanced",
+        "rnntool train classify few.tsv -o topics --raw questions.txt",
+    ),
+    settings=ClassifySettings,
+    presets={"fast": {"epochs": 5, "consistency": 0.0}},
+    reads="texts",
+    learns_from="labelled texts",
+    commands=("classify",),
+    usage=("echo 'A line of text.' | rnntool classify -m {model}",),
+    graph_outputs=("logits",),
+    pipeline_tag="text-classification",
+    higher_is_better=True,
+    implementation="rnntool.tasks.classify:ClassifyTask",
+)

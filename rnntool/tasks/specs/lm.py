@@ -1,0 +1,125 @@
+"""The language modelling task: settings, presets and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnntool.data.options import option, with_default
+from rnntool.errors import UsageError, setting
+from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings
+from rnntool.tasks.specs.spec import TaskSpec
+
+ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is the default
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMSettings(Settings):
+    """Settings of `train lm`."""
+
+    tokenizer: str = option("unigram", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
+    vocab_size: int | None = option(
+        None, "Largest vocabulary. By default 8000 for unigram and bpe, and no limit for the others.",
+        panel="Data", low=5, requires=LEARNED)
+    min_count: int = option(
+        1, "Leave out words or characters seen less often than this.", panel="Data", low=1, requires=LEARNED)
+    lower: bool = option(False, "Lower-case the text.", panel="Data")
+    text_column: str | None = option(
+        None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
+    label_column: str | None = option(
+        None, "Learn text given its label, which is in this column or key.", panel="Data", metavar="COLUMN")
+    unit: str = option(
+        "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
+        switches={"--paragraphs": "paragraph", "--documents": "document"})
+    context: str = option(
+        "line", "Start each record from an empty state, or carry the state from record to record.",
+        panel="Data", choices=("line", "stream"))
+    direction: str = option(
+        "forward", "Learn to predict the next token, or also the previous one from the same embedding, so that "
+                   "both directions can start another training.", panel="Network",
+        choices=("forward", "both"), requires=RECURRENT)
+    split: str = option(
+        "space", "Where words end with --tokenizer word: at white space, or where classifiers and taggers split "
+                 "raw text, so that they read the same words.", panel="Data", choices=("space", "words"),
+        requires=WORDS)
+    bptt: int = option(
+        70, "Time steps of truncated backpropagation through time over a stream.", panel="Training", low=1,
+        requires={"context": ("stream",)})
+    window: int = with_default(
+        Settings, "window", 4, help="Number of tokens before the current one that --encoder window sees.")
+    tied: bool = option(True, "Tie the softmax to the embedding (Inan et al. 2017).", panel="Network")
+    softmax: str = option(
+        "auto", "Give all tokens vectors of one size, or rarer tokens shorter ones: adaptive softmax and input "
+                "(Grave et al. 2017, Baevski and Auli 2019). auto is adaptive for more than "
+                f"{ADAPTIVE_FROM:,} entries.", panel="Network", choices=("auto", "full", "adaptive"))
+    hidden: int = with_default(Settings, "hidden", 400)
+    embed: int = with_default(Settings, "embed", 400)
+    dropout: float = with_default(Settings, "dropout", 0.3)
+    ar: float = option(
+        0.0, "Weight of activation regularization: the mean square of the last layer's states after dropout "
+             "(Merity et al. 2017).", panel="Training", low=0)
+    tar: float = option(
+        0.0, "Weight of temporal activation regularization: the mean square of the difference between the last "
+             "layer's states at neighboring tokens.", panel="Training", low=0)
+    lr: float = with_default(Settings, "lr", 0.003)
+    warmup: float = with_default(Settings, "warmup", 0.02)
+    ema: float = with_default(Settings, "ema", 0.998)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_column and self.context == "stream":
+            raise UsageError(
+                setting="label_column", expected=f"{setting('context', 'line')}, as each text starts from its "
+                "own label", found="a stream")
+        if self.softmax == "adaptive" and self.tokenizer == "bpe":
+            raise UsageError(
+                f"{setting('softmax', 'adaptive')} needs a vocabulary in order of frequency, but "
+                f"{setting('tokenizer', 'bpe')} orders its entries by merges",
+                advice=f"use {setting('tokenizer', 'unigram')} or {setting('tokenizer', 'word')}")
+        if self.softmax == "adaptive" and self.vectors:
+            raise UsageError(
+                f"{setting('softmax', 'adaptive')} has vectors of several sizes, but those of "
+                f"{setting('vectors')} have one", advice=f"give {setting('softmax', 'full')}")
+
+
+SPEC = TaskSpec(
+    name="lm",
+    title="a language model",
+    summary="Train a language model on text: words, subwords, characters or bytes.",
+    examples=(
+        "rnntool train lm poems.txt -o poet --tokenizer char --context stream",
+        "rnntool train lm train.txt --dev valid.txt -o words --tokenizer word --max-time 10m",
+        "rnntool train lm reviews.tsv -o reviewer --label-column label",
+    ),
+    settings=LMSettings,
+    presets={
+        "char": {
+            "tokenizer": "char", "context": "stream", "embed": 128, "hidden": 512, "dropout": 0.4,
+            "dropout_between": 0.3, "batch_size": 32, "bptt": 128, "epochs": 20,
+        },
+        # On words, plain SGD with a high rate does better than AdamW (Merity et al. 2018), and averaging the
+        # weights at a constant rate does better than a falling rate.
+        "word": {
+            "tokenizer": "word", "context": "stream", "embed": 352, "hidden": 352, "dropout": 0.3,
+            "dropout_between": 0.3, "weight_dropout": 0.2, "optimizer": "sgd", "lr": 20.0,
+            "schedule": "constant", "weight_decay": 0.0, "clip": 0.25, "warmup": 0.0, "ema": 0.9995,
+            "batch_size": 20, "bptt": 35, "epochs": 9,
+        },
+        # For hours of training: a network that is large enough to memorize its text, strong regularization,
+        # and a constant rate whose noise is averaged away, as in AWD-LSTM (Merity et al. 2018).
+        "best": {
+            "tokenizer": "word", "context": "stream", "embed": 650, "hidden": 650, "dropout": 0.5,
+            "dropout_between": 0.3, "weight_dropout": 0.4, "optimizer": "sgd", "lr": 20.0,
+            "schedule": "constant", "weight_decay": 1e-6, "clip": 0.25, "warmup": 0.0, "ema": 0.9998,
+            "batch_size": 20, "bptt": 35, "epochs": 55,
+        },
+    },
+    reads="texts",
+    learns_from="text",
+    commands=("generate", "score"),
+    usage=("rnntool generate -m {model}{label} -n 3",
+           "echo 'A line of text.' | rnntool score -m {model}{label}"),
+    graph_outputs=("logits", "probs", "log_probs"),
+    pipeline_tag="text-generation",
+    higher_is_better=False,
+    implementation="rnntool.tasks.lm:LMTask",
+)

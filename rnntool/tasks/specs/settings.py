@@ -1,0 +1,200 @@
+"""Settings that several trainings share: every choice that a user has, with its default, range and help.
+
+Command-line options, `RNNTOOL_…` variables, keys of a TOML file, presets and the settings in a model's
+config.json are all made from these dataclasses. Knows nothing of how a setting is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from rnntool.data.options import Condition, Options, option
+from rnntool.errors import UsageError, setting
+
+CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
+TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
+MAX_SEED = 2**32 - 1  # torch takes 64 bits, and the lower 32 number the training steps
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+RECURRENT: dict[str, Condition] = {"encoder": ("rnn",)}
+DIRECTED: dict[str, Condition] = {"encoder": ("rnn", "window")}
+LEARNED: dict[str, Condition] = {"tokenizer": tuple(name for name in TOKENIZER_NAMES if name != "byte")}
+WORDS: dict[str, Condition] = {"tokenizer": ("word",)}
+CHARACTERS: dict[str, Condition] = {**WORDS, "chars": ("lstm", "cnn")}
+AUXILIARY_LM: dict[str, Condition] = {**RECURRENT, **WORDS, "features": False}
+
+
+def duration_s(text: str) -> float:
+    """Read a duration such as `90`, `90s`, `10m` or `1.5h` as seconds; `UsageError` for anything else."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not float(match[1]):
+        raise UsageError(
+            setting="max_time", expected="a duration such as 90s, 10m or 1.5h", found=repr(text))
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """Settings of every training. Sizes are in units, rates per training step, times in seconds."""
+
+    usual_epochs: ClassVar[int] = 20
+    min_steps: ClassVar[int] = 800  # if `epochs` is left out
+
+    encoder: str = option(
+        "rnn", "What reads a text: a recurrent network, or a feed-forward network over a window of tokens "
+               "(Bengio et al. 2003).", panel="Network", choices=("rnn", "window"))
+    cell: str = option("lstm", "Recurrent cell.", panel="Network", choices=CELL_NAMES, requires=RECURRENT)
+    window: int = option(
+        2, "Number of tokens that --encoder window sees on each side of the current one. Language models and "
+           "--no-bidirectional see only those before it.", panel="Network", low=0,
+        requires={"encoder": ("window",)})
+    layers: int = option(2, "Number of layers.", panel="Network", low=1)
+    hidden: int = option(200, "Units of each layer, per direction.", panel="Network", low=1)
+    embed: int = option(100, "Size of the token embedding.", panel="Network", low=1)
+    dropout: float = option(
+        0.5, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
+    dropout_between: float = option(
+        0.3, "Variational dropout between layers: one mask for all time steps (Gal and Ghahramani 2016).",
+        panel="Network", low=0, high=0.95, requires={"layers": range(2, 2**31)})
+    token_dropout: float = option(
+        0.0, "Share of token types that each training step replaces by the unknown token.", panel="Network",
+        low=0, high=0.95)
+    weight_dropout: float = option(
+        0.0, "Share of each recurrent matrix that a training step leaves out: DropConnect, with one mask for "
+             "all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
+        requires={**RECURRENT, "cell": tuple(name for name in CELL_NAMES if name != "mingru")})
+    vectors: str | None = option(
+        None, "Pretrained word vectors in the text format of GloVe or word2vec.", panel="Network",
+        metavar="FILE", requires=WORDS)
+    vectors_limit: int = option(
+        200_000, "Read at most this many vectors, from the top of the file.", panel="Network", low=1,
+        requires={"vectors": True})
+    init: str | None = option(
+        None, "Start from the vocabulary and the encoder of this trained model.", panel="Network",
+        metavar="MODEL")
+    freeze: bool = option(
+        False, "Never change the weights that come from --init.", panel="Network", requires={"init": True})
+    unfreeze_every: int = option(
+        0, "Keep the weights that come from --init at first, and free one more layer from the top after each "
+           "this many epochs (gradual unfreezing, Howard and Ruder 2018). 0 trains all from the start.",
+        panel="Network", low=0, requires={"init": True})
+
+    epochs: int | None = option(
+        None, "Passes over the training data. By default 20 for lm and tag, 8 for classify, and more if the "
+              "data is so small that these make few training steps.", panel="Training", low=1)
+    max_time: float | None = option(
+        None, "Stop in time: 90s, 10m, 1.5h. The learning rate schedule then ends when the time does.",
+        panel="Training", low=1, parse=duration_s, metavar="TIME")
+    patience: int = option(
+        0, "Stop after this many evaluations without a better score on the development data. 0 never stops "
+           "early.", panel="Training", low=0)
+    batch_size: int = option(
+        32, "Records in a batch, or columns of a stream.", panel="Training", low=1)
+    lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
+    lr_decay_by_layer: float = option(
+        1.0, "Divide the learning rate by this for each layer down from the output (Howard and Ruder 2018 use "
+             "2.6).", panel="Training", low=1)
+    optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
+    schedule: str = option(
+        "linear", "How the learning rate changes over time.", panel="Training",
+        choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
+    warmup: float = option(
+        0.0, "Share of the training in which the learning rate rises to its maximum.", panel="Training",
+        low=0, high=0.9, requires={"schedule": ("constant", "linear", "cosine", "plateau")})
+    weight_decay: float = option(
+        0.01, "Weight decay of matrices. Embeddings and biases have none.", panel="Training", low=0)
+    momentum: float = option(
+        0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999, requires={"optimizer": ("sgd",)})
+    clip: float = option(
+        1.0, "Scale the gradient down to this norm if it is larger. 0 never does.", panel="Training", low=0)
+    precision: str = option(
+        "auto", "Arithmetic. auto takes bf16 if the processor supports it.", panel="Training",
+        choices=("auto", "fp32", "bf16"))
+    ema: float = option(
+        0.0, "Evaluate and keep an exponential moving average of the weights with this decay. 0 turns it off.",
+        panel="Training", low=0, high=0.99999)
+    evaluations: int = option(
+        1, "Evaluations on the development data in each epoch.", panel="Training", low=1)
+    dev_fraction: float = option(
+        0.1, "Share of the training records to keep for development if there is no --dev. 0 trains on all of "
+             "them, without evaluation.", panel="Data", low=0, high=0.9, requires={"dev": False})
+    int8: bool = option(
+        False, "Write the model's graph with 8-bit weights: smaller and faster.", panel="Output")
+    license: str | None = option(
+        None, "License that the model card names, as the Hugging Face Hub spells it.", panel="Output",
+        metavar="NAME")
+    language: str | None = option(
+        None, "Language that the model card names, such as en.", panel="Output", metavar="CODE")
+    about: str | None = option(
+        None, "First paragraph of the model card: what the model is and what it was trained on.",
+        panel="Output", metavar="TEXT")
+    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=MAX_SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.freeze and self.unfreeze_every:
+            raise UsageError(f"{setting('freeze')} lasts for the whole training, and "
+                             f"{setting('unfreeze_every')} ends it layer by layer", advice="leave one out")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_json` of any version wrote.
+
+        A setting that no longer exists is ignored, and one that is missing takes its default. Raises
+        `UsageError` for a value that is out of range.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+    def epochs_for(self, batches: int) -> int:
+        """Return the number of epochs over `batches`: as set, or the usual number and more on small data."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(self.usual_epochs, -(-self.min_steps // max(1, batches)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordSettings(Settings):
+    """Settings of networks that read words: how a word becomes a vector."""
+
+    chars: str = option(
+        "cnn", "Network over the characters of each word.", panel="Network", choices=("lstm", "cnn", "none"),
+        requires=WORDS)
+    char_embed: int = option(
+        32, "Size of the character embedding.", panel="Network", low=1, requires=CHARACTERS)
+    char_hidden: int = option(
+        64, "Output size of the character network.", panel="Network", low=2, requires=CHARACTERS)
+    affix_embed: int = option(
+        64, "Size of the embedding of hashed affixes and word shapes. 0 leaves it out.", panel="Network",
+        low=0, requires=WORDS)
+    affix_buckets: int = option(
+        8192, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16,
+        requires={**WORDS, "affix_embed": True})
+    word_dropout: float = option(
+        0.0, "Share of the words that a training step hides entirely, so that the network must rely on the "
+             "words around them.", panel="Network", low=0, high=0.95, requires=WORDS)
+    bidirectional: bool = option(
+        True, "Read in both directions.", panel="Network", requires=DIRECTED)
+    vocab_size: int | None = option(
+        None, "Largest vocabulary. No limit by default.", panel="Data", low=5, requires=LEARNED)
+    min_count: int = option(
+        2, "Words seen less often than this have no embedding of their own.", panel="Data", low=1,
+        requires=LEARNED)
+    lower: bool = option(False, "Lower-case words before their embedding is looked up.", panel="Data")
+    label_smoothing: float = option(
+        0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
+        panel="Training", low=0, high=0.9)
+    neighbours: float = option(
+        0.1, "Weight of an auxiliary language-model loss: each direction of the first layer also predicts the "
+             "word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
+    raw: str | None = option(
+        None, "Raw text, or records whose labels are ignored, for the auxiliary loss of --neighbours. It "
+              "helps most when there are few labelled records.", panel="Data", metavar="FILE",
+        requires={**AUXILIARY_LM, "neighbours": True})
+    class_weights: str = option(
+        "none", "Give rare labels more weight in the loss.", panel="Training", choices=("none", "balanced"))

@@ -1,0 +1,66 @@
+"""The sequence tagging task: settings, presets and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnntool.data.options import option, with_default
+from rnntool.tasks.specs.settings import Settings, WordSettings
+from rnntool.tasks.specs.spec import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagSettings(WordSettings):
+    """Settings of `train tag`."""
+
+    column: str | None = option(
+        None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key). "
+              "Several with commas between are tagged side by side; the first is the main one.",
+        panel="Data", metavar="COLUMN[,COLUMN…]")
+    features: str | None = option(
+        None, "Character language model whose states at the ends of each word are an additional input (Akbik et "
+              "al. 2018). It is not trained further and becomes part of the tagger.", panel="Network",
+        metavar="MODEL")
+    passage: int = option(
+        0, "Read the sentences of a document together, up to this many words, so that one sentence helps with "
+           "the next. 0 reads each sentence alone.", panel="Network", low=0, high=1000, metavar="WORDS",
+        requires={"features": False})
+    head: str = option(
+        "softmax", "Choose each tag by itself, or the best sequence of tags with a linear-chain CRF (Lafferty "
+                   "et al. 2001).", panel="Network", choices=("softmax", "crf"))
+    token_dropout: float = with_default(Settings, "token_dropout", 0.4)
+    word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
+    embed: int = with_default(Settings, "embed", 160)
+    char_hidden: int = with_default(WordSettings, "char_hidden", 160)
+    affix_embed: int = with_default(WordSettings, "affix_embed", 120)
+    label_smoothing: float = with_default(WordSettings, "label_smoothing", 0.1)
+    lower: bool = with_default(WordSettings, "lower", True)
+    lr: float = with_default(Settings, "lr", 0.003)
+    ema: float = with_default(Settings, "ema", 0.998)
+
+
+SPEC = TaskSpec(
+    name="tag",
+    title="a tagger",
+    summary="Train a tagger on sentences with a tag for each word: CoNLL columns, CoNLL-U or JSONL.",
+    examples=(
+        "rnntool train tag train.conllu --dev dev.conllu -o pos",
+        "rnntool train tag ner.conll -o ner --head crf --column 4",
+        "rnntool train tag few.conllu -o tagger --raw newspaper.txt",
+    ),
+    settings=TagSettings,
+    presets={
+        "fast": {"epochs": 9, "word_dropout": 0.1, "passage": 100},
+        "ner": {"head": "crf", "lower": False, "token_dropout": 0.3, "word_dropout": 0.1, "passage": 100},
+        "best": {"hidden": 400, "embed": 300, "dropout": 0.6, "affix_embed": 200, "char_hidden": 256,
+                 "word_dropout": 0.25, "passage": 100, "epochs": 32},
+    },
+    reads="sentences",
+    learns_from="tagged sentences",
+    commands=("tag",),
+    usage=("echo 'A line of text.' | rnntool tag -m {model}",),
+    graph_outputs=("emissions",),
+    pipeline_tag="token-classification",
+    higher_is_better=True,
+    implementation="rnntool.tasks.tag:TagTask",
+)
