@@ -16,7 +16,7 @@ from timing import show
 
 from rnntool.data import corpus
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 
 

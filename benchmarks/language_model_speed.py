@@ -23,7 +23,7 @@ from timing import in_turn, parse_training, ratio, show
 
 from rnntool.tasks import TASKS
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer

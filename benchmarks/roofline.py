@@ -28,7 +28,7 @@ from rnntool.data.formats import Sentence
 from rnntool.data.threads import cores
 from rnntool.inference import model
 from rnntool.inference.pipeline import BUDGET
-from rnntool.tasks.registry import TagTask
+from rnntool.tasks.tag import TagTask
 from rnntool.tasks.word_features import CHARACTERS_SEEN, TYPES_AT_ONCE
 from rnntool.training.batching import Shuffled
 

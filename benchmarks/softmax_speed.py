@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed

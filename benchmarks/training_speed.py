@@ -21,8 +21,8 @@ from typing import Any
 from timing import in_turn, parse_training, ratio, show
 
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.registry import TagTask
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 from rnntool.training.batching import Shuffled
 from rnntool.training.loop import Trainer
 from rnntool.training.network_design import build, design

@@ -20,7 +20,7 @@ from rnntool.evaluation.adaptation import Cache, Dynamic
 from rnntool.inference import model
 from rnntool.inference.weights import load_network
 from rnntool.models.network import Network
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.training import dynamic_evaluation
 from rnntool.training.dynamic_evaluation import cache_nats, dynamic_nats
 

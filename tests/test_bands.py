@@ -27,7 +27,7 @@ from rnntool.models.encoder import EncoderConfig
 from rnntool.models.export import network_graph
 from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training import network_design as training
 from rnntool.training.dynamic_evaluation import cache_nats, dynamic_nats

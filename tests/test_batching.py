@@ -10,7 +10,8 @@ import tiny
 
 from rnntool.data.arrays import Arrays
 from rnntool.data.formats import Text
-from rnntool.tasks.registry import ClassifyTask, LMTask
+from rnntool.tasks.classify import ClassifyTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training import batching

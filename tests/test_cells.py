@@ -276,7 +276,7 @@ def test_nothing_is_dropped_at_evaluation(name: str) -> None:
 
 
 def test_weight_dropout_wants_recurrent_weights() -> None:
-    with pytest.raises(UsageError, match=r"--weight-dropout: goes with --cell .*, found --cell mingru"):
+    with pytest.raises(UsageError, match=r"weight_dropout: needs cell=.*, found cell=mingru"):
         resolve(TASKS["tag"], {"cell": "mingru", "weight_dropout": 0.2})
     assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"
     assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())

@@ -19,7 +19,8 @@ from rnntool.errors import UsageError
 from rnntool.evaluation.calibration import fit_temperature
 from rnntool.evaluation.metrics import calibration_error
 from rnntool.inference import model
-from rnntool.tasks.registry import ClassifyTask, classify
+from rnntool.tasks import classify
+from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
 

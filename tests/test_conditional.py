@@ -21,7 +21,7 @@ from rnntool.inference.model import Model
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.inference.weights import load_network
 from rnntool.tasks import TASKS
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.resolve import resolve
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.job import Job

@@ -12,7 +12,7 @@ import pytest
 
 from rnntool.inference import model as models
 from rnntool.inference.generation import EngineStep, Generated
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tokenize import BOS
 
 

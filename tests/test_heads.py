@@ -17,7 +17,7 @@ from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig, count_parameters
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.optimizers import make_optimizer

@@ -22,8 +22,8 @@ from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.document_context import BREAK, passages
-from rnntool.tasks.registry import TagTask
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import split_words
 from rnntool.training.training_data import split
 

@@ -140,9 +140,9 @@ def test_texts_without_labels_do_not_count_in_the_loss(multi_label: bool) -> Non
 
 def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, raw = files
-    with pytest.raises(UsageError, match="--raw: goes with --neighbours, found none; leave it out"):
+    with pytest.raises(UsageError, match="raw: needs neighbours; leave it out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
-    with pytest.raises(UsageError, match="--raw: goes with --tokenizer word, found --tokenizer char"):
+    with pytest.raises(UsageError, match="raw: needs tokenizer=word, found tokenizer=char"):
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
     for nothing in ("", "\n \n"):
         (tmp_path / "empty.txt").write_text(nothing, "utf-8")

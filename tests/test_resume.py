@@ -29,7 +29,7 @@ from rnntool.errors import (
     RnntoolError,
     UsageError,
 )
-from rnntool.tasks.registry import ClassifyTask
+from rnntool.tasks.classify import ClassifyTask
 from rnntool.training.loop import Interrupted, Trainer
 from rnntool.training.pretrained_model import Origin
 

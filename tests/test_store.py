@@ -25,7 +25,7 @@ from rnntool.data.formats import Text
 from rnntool.data.progress import Stage
 from rnntool.data.tokenizers import subword
 from rnntool.errors import RnntoolError
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training.checkpoint import Progress
 from rnntool.training.loop import Interrupted, Step
@@ -312,7 +312,7 @@ from rnntool.data import corpus as store
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.data.formats import read_texts
 from rnntool.data.streams import open_lines
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.data.tokenizers import subword
 from rnntool.training.batching import Streamed
 corpus.LARGE = corpus.MAPPED = 1 << 20

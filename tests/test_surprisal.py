@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from rnntool.data.formats import Pair, Text
 from rnntool.inference import model
 from rnntool.inference.model import Model
-from rnntool.tasks.lm import Scored, Unit
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask, Scored, Unit
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import (
     BOS,

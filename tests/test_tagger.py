@@ -15,8 +15,8 @@ from rnntool.data.labels import convert
 from rnntool.inference import model
 from rnntool.models.heads import HeadConfig, TaggerHead
 from rnntool.tasks import tag as tagging
-from rnntool.tasks.registry import TagTask
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 from rnntool.training.network_design import balance
 
 

@@ -27,11 +27,12 @@ from rnntool.evaluation import metrics
 from rnntool.inference import model
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import Criterion, excerpt
-from rnntool.tasks.lm import Scored
-from rnntool.tasks.registry import ClassifyTask, LMTask, TagTask
+from rnntool.tasks.classify import ClassifyTask
+from rnntool.tasks.lm import LMTask, Scored
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 from rnntool.tasks.word_features import (
     AFFIXES,
     CHARACTERS_SEEN,

@@ -17,9 +17,8 @@ from rnntool.data.formats import (
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError
 from rnntool.inference import model as models
-from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified
+from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.registry import ClassifyTask
 
 Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
 ANSWER_FORMATS = ("text", "jsonl", "html")

@@ -25,8 +25,9 @@ from rnntool.inference import model as models
 from rnntool.inference.model import Model
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
 from rnntool.tasks.inputs import Inputs, check_formats
-from rnntool.tasks.registry import LMTask, TagTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.schema import flag
+from rnntool.tasks.tag import TagTask
 
 SEED = 0  # of resamples and swaps: the same data gives the same report
 SHOWN = 10  # rows of a table that may be long; JSON has all

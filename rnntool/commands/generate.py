@@ -15,7 +15,7 @@ from rnntool.evaluation.copied_ngrams import Copied, Source
 from rnntool.inference import model as models
 from rnntool.inference.generation import Generated
 from rnntool.inference.sampling import Sampling
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 
 BATCH_SIZE = 64  # samples drawn side by side
 COPIED_WORDS = 8  # in a row

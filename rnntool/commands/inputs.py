@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from rnntool.commands.common import Common
 from rnntool.data.formats import read_texts
+from rnntool.tasks.base import AnyTask
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.registry import AnyTask
 from rnntool.tasks.specs.settings import Settings
 
 

@@ -17,8 +17,7 @@ from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.inference.model import Model
 from rnntool.tasks.inputs import Inputs
-from rnntool.tasks.lm import Scored
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask, Scored
 from rnntool.tasks.specs.lm import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"

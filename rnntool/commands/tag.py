@@ -22,8 +22,8 @@ from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.tasks.inputs import opened
-from rnntool.tasks.registry import TagTask
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 
 NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in

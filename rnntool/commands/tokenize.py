@@ -9,7 +9,7 @@ from rnntool.commands.common import Common
 from rnntool.commands.inputs import plain_lines
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
-from rnntool.tasks.registry import TagTask
+from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import Tokenizer, load, split_words
 
 _DIGITS = 9  # of a number that may be that of an entry

@@ -19,8 +19,7 @@ from rnntool.inference import decoding
 from rnntool.inference.pipeline import windows
 from rnntool.inference.sampling import Sampling, Scores
 from rnntool.tasks.base import Engine, Ready
-from rnntool.tasks.lm import next_name
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask, next_name
 from rnntool.tokenize import (
     BOS,
     EOS,

@@ -22,10 +22,10 @@ from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
 from rnntool.inference.pipeline import Flush, Pipeline
 from rnntool.tasks import TASKS
-from rnntool.tasks.base import Engine, Ready, always, task_class
-from rnntool.tasks.classify import Classified
-from rnntool.tasks.lm import Scored
-from rnntool.tasks.registry import AnyTask, ClassifyTask, LMTask, TagTask
+from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
+from rnntool.tasks.classify import Classified, ClassifyTask
+from rnntool.tasks.lm import LMTask, Scored
+from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import EOS, split_words
 
 if TYPE_CHECKING:

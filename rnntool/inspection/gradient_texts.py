@@ -11,7 +11,7 @@ import numpy as np
 from rnntool.data.arrays import Arrays
 from rnntool.data.formats import Sentence, Text
 from rnntool.inspection.states import tokens
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 
 LEFT = 0.01  # of a gradient; where less is left, it counts as gone
 

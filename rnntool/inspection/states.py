@@ -22,8 +22,7 @@ from rnntool.errors import UsageError
 from rnntool.inference.model import ModelFolder
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inspection import onnx_internals
-from rnntool.tasks.lm import next_name
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask, next_name
 
 WINDOW = 512  # records read at a time
 BUDGET = 8192  # padded tokens that are run at once

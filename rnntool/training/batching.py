@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays
 from rnntool.data.corpus import Rows, Values
-from rnntool.tasks.registry import AnyTask, LMTask
+from rnntool.tasks.base import AnyTask
+from rnntool.tasks.lm import LMTask
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
 

@@ -26,7 +26,7 @@ from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
 from rnntool.models.cells import State
 from rnntool.models.network import Network
-from rnntool.tasks.registry import LMTask
+from rnntool.tasks.lm import LMTask
 
 SEGMENT = 20  # tokens between two updates of the weights
 CHUNK = 256  # tokens that look into the cache together

@@ -20,7 +20,7 @@ from rnntool.errors import RnntoolError, UsageError
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
-from rnntool.tasks.registry import AnyTask
+from rnntool.tasks.base import AnyTask
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import Batches
 from rnntool.training.checkpoint import Checkpoint, Progress

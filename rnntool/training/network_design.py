@@ -13,11 +13,13 @@ from rnntool.errors import UsageError
 from rnntool.models.encoder import EncoderConfig, WordConfig
 from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
 from rnntool.models.network import Network, NetworkConfig
-from rnntool.tasks.registry import AnyTask, ClassifyTask, TagTask
+from rnntool.tasks.base import AnyTask
+from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import ADAPTIVE_FROM, LMSettings
 from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.tasks.specs.tag import TagSettings
+from rnntool.tasks.tag import TagTask
 
 CUTOFFS = (8_000, 40_000)  # where the bands of rarer tokens begin
 

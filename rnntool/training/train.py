@@ -26,11 +26,13 @@ from rnntool.errors import DataError, UsageError
 from rnntool.inference.torch_engine import pick_device
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks.base import task_class
-from rnntool.tasks.registry import AnyTask, ClassifyTask, LMTask, TagTask
+from rnntool.tasks.base import AnyTask, task_class
+from rnntool.tasks.classify import ClassifyTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings, WordSettings
+from rnntool.tasks.tag import TagTask
 from rnntool.training.batching import (
     PADDED_BUDGET,
     Batches,

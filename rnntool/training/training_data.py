@@ -22,10 +22,10 @@ from rnntool.data.progress import Log, Stage
 from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
 from rnntool.models.network import Network
-from rnntool.tasks.base import task_class
+from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.document_context import passages
 from rnntool.tasks.inputs import Inputs, check_formats
-from rnntool.tasks.registry import AnyTask, LMTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.tag import TagSettings

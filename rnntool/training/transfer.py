@@ -22,7 +22,9 @@ from rnntool.errors import ModelError
 from rnntool.models.adaptive_embedding import BandedEmbedding
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
-from rnntool.tasks.registry import AnyTask, ClassifyTask, TagTask
+from rnntool.tasks.base import AnyTask
+from rnntool.tasks.classify import ClassifyTask
+from rnntool.tasks.tag import TagTask
 from rnntool.tasks.word_features import words_with_vectors
 from rnntool.tokenize import SPECIALS, UNK
 from rnntool.training.pretrained_model import Origin

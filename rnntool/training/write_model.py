@@ -18,7 +18,8 @@ from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.export import network_graph
 from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks.registry import AnyTask, LMTask
+from rnntool.tasks.base import AnyTask
+from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training import transfer
 from rnntool.training.model_card import model_card
