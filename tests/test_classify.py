@@ -308,7 +308,7 @@ def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run
 
 
 def test_a_language_model_is_no_bag() -> None:
-    with pytest.raises(UsageError, match="--encoder: expected one of rnn, window, found 'bag'"):
+    with pytest.raises(UsageError, match="encoder: expected one of rnn, window, found 'bag'"):
         LMSettings(encoder="bag")
 
 
