@@ -151,7 +151,7 @@ def _command_section(path: Words, command: Any) -> str:
     short = {switch for field in settings_of_task.values() for switch in switches(field)}
     options = [parameter for parameter in options if not short & set(parameter.opts)]
     if options:
-        parts.append(table(["Option", "What it does", "Default", "Variable"], map(_option_row, options)))
+        parts.append(table(["Option", "What it does"], map(_option_row, options)))
     if settings_of_task:
         parts.append(f"It also takes the [settings](settings.md) of `{path[-1]}` as options.\n\n")
     return "".join(parts)
@@ -174,9 +174,11 @@ def _option_row(parameter: Any) -> list[str]:
         text += " May be given several times."
     default = parameter.default if parameter.default is not None else parameter.show_default
     default = None if callable(default) or isinstance(default, bool) else default
-    variable = parameter.envvar or ""
-    variable = variable if isinstance(variable, str) else " ".join(variable)
-    return [", ".join(spellings), text, shown(default), variable and code(variable)]
+    if shown(default):
+        text += f" Default: {shown(default)}."
+    if parameter.envvar:
+        text += f" Variable: {code(parameter.envvar)}."
+    return [", ".join(spellings), text]
 
 
 def _value_name(parameter: Any) -> str:
