@@ -25,7 +25,8 @@ def learner(cell: str, hidden: int, layers: int) -> Callable[[int, int], float]:
     """Tokens a second of one pass over (T, B) random tokens."""
     import torch
 
-    from rnntool.models.encoder import Encoder, EncoderConfig
+    from rnntool.models.config import EncoderConfig
+    from rnntool.models.encoder import Encoder
     from rnntool.training.loop import pick_precision
 
     encoder = Encoder(EncoderConfig(vocabulary=1000, embed=hidden, cell=cell, layers=layers, hidden=hidden))

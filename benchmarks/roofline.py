@@ -184,7 +184,7 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     import torch
 
     from rnntool.inference.torch_engine import to_tensors
-    from rnntool.models.network import NetworkConfig
+    from rnntool.models.config import NetworkConfig
     from rnntool.training.network_design import build
     from rnntool.training.optimizers import clip, make_optimizer
 

@@ -23,10 +23,10 @@ from rnntool.inference import model
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.adaptive_embedding import SHRINK, BandedEmbedding
-from rnntool.models.encoder import EncoderConfig
+from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
 from rnntool.models.export import network_graph
-from rnntool.models.heads import BandedLMHead, HeadConfig, LMHead
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.heads import BandedLMHead, LMHead
+from rnntool.models.network import Network
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training import network_design as training
@@ -46,7 +46,7 @@ def shaken(module: nn.Module) -> None:
 
 def head(*, tied: bool = True, outputs: int = VOCABULARY, size: int = 16) -> BandedLMHead:
     torch.manual_seed(1)
-    made = BandedLMHead(HeadConfig(kind="lm", outputs=outputs, tied=tied), size,
+    made = BandedLMHead(LMHeadConfig(outputs=outputs, tied=tied), size,
                         BandedEmbedding(VOCABULARY, 16, CUTOFFS))
     shaken(made)
     return made
@@ -99,7 +99,7 @@ def test_equals_torchs_own_given_the_same_weights() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_single_band_is_the_full_softmax(tied: bool) -> None:
     torch.manual_seed(1)
-    settings = HeadConfig(kind="lm", outputs=VOCABULARY - 3, tied=tied)
+    settings = LMHeadConfig(outputs=VOCABULARY - 3, tied=tied)
     one = BandedLMHead(settings, 12, BandedEmbedding(VOCABULARY, 16, ()))
     full = LMHead(settings, 12, nn.Embedding(VOCABULARY, 16))
     shaken(one)
@@ -157,7 +157,7 @@ def test_the_graph_computes_what_torch_computes(
     what: dict[str, Any] = {"kind": "window", "window": 2} if kind == "window" else {"cell": kind}
     network = Network(NetworkConfig(
         encoder=EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=hidden, cutoffs=CUTOFFS, **what),
-        head=HeadConfig(kind="lm", outputs=outputs, tied=tied))).eval()
+        head=LMHeadConfig(outputs=outputs, tied=tied))).eval()
     shaken(network)
     network_graph.write(network, tmp_path / "m.onnx", int8=int8)
     onnx, learns = OnnxEngine(tmp_path / "m.onnx", threads=1), TorchEngine(network, CPU)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import rnntool
 from rnntool.errors import UsageError
-from rnntool.models.cells import (
+from rnntool.models.cells.cell import (
     CELLS,
     RECURRENT,
     Cell,
@@ -24,9 +24,8 @@ from rnntool.models.cells import (
     drop,
     linear_recurrence,
 )
-from rnntool.models.encoder import EncoderConfig
-from rnntool.models.heads import HeadConfig
-from rnntool.models.network import Network, NetworkConfig, activation_penalties
+from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
+from rnntool.models.network import Network, activation_penalties
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
 
@@ -298,7 +297,7 @@ def test_activation_penalties_by_hand() -> None:
 def test_activation_penalties_are_part_of_the_loss_and_of_nothing_else() -> None:
     torch.manual_seed(1)
     encoder = EncoderConfig(vocabulary=9, embed=4, hidden=4, layers=2)
-    net = Network(NetworkConfig(encoder=encoder, head=HeadConfig(kind="lm", outputs=9))).eval()
+    net = Network(NetworkConfig(encoder=encoder, head=LMHeadConfig(outputs=9))).eval()
     batch = {name: torch.from_numpy(array)
              for name, array in tiny.network_arrays(np.random.default_rng(0), [5, 3], targets=9).items()}
     batch["tokens"] %= 9

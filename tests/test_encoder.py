@@ -12,13 +12,13 @@ import tiny
 import torch
 from torch import Tensor
 
-from rnntool.models.cells import CELLS, Cell
+from rnntool.errors import UsageError
+from rnntool.models.cells.cell import CELLS, Cell
+from rnntool.models.config import EncoderConfig, WordConfig
 from rnntool.models.encoder import (
     CharacterCNN,
     Encoder,
-    EncoderConfig,
     VariationalDropout,
-    WordConfig,
     drop_tokens,
     last_states,
     reverse,
@@ -103,7 +103,7 @@ def test_a_bag_by_hand() -> None:
 
 
 def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="unknown encoder 'tree'; choose from rnn, window, bag"):
+    with pytest.raises(UsageError, match="kind: expected one of rnn, window, bag, found 'tree'"):
         encoder(kind="tree")
 
 

@@ -14,9 +14,16 @@ from torch import Tensor
 
 from rnntool.data.formats import Text
 from rnntool.inference.torch_engine import TorchEngine
-from rnntool.models.encoder import EncoderConfig, WordConfig
-from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
-from rnntool.models.network import Network, NetworkConfig, count_parameters
+from rnntool.models.config import (
+    ClassifierHeadConfig,
+    EncoderConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
+from rnntool.models.heads import ClassifierHead, TaggerHead
+from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import BOS, EOS
@@ -47,7 +54,7 @@ def pooled(name: str, rows: list[list[float]], head: ClassifierHead) -> list[flo
 @pytest.mark.parametrize("sign", [1, -1])  # where all states are negative, padding of 0 would win a maximum
 def test_poolings_see_no_padding(pooling: str, sign: int) -> None:
     torch.manual_seed(1)
-    head = ClassifierHead(HeadConfig(kind="classify", outputs=2, pooling=pooling), 2 * HIDDEN, HIDDEN, 0.0)
+    head = ClassifierHead(ClassifierHeadConfig(outputs=2, pooling=pooling), 2 * HIDDEN, HIDDEN, 0.0)
     states = sign * torch.rand(4, len(LENGTHS), 2 * HIDDEN)
     have = head.pool(states, torch.tensor(LENGTHS))
     for row, length in enumerate(LENGTHS):
@@ -58,7 +65,7 @@ def test_poolings_see_no_padding(pooling: str, sign: int) -> None:
 
 def test_multi_label_loss_counts_each_label_of_each_text() -> None:
     torch.manual_seed(1)
-    head = ClassifierHead(HeadConfig(kind="classify", outputs=2, multi_label=True), 4, 4, 0.0).eval()
+    head = ClassifierHead(ClassifierHeadConfig(outputs=2, multi_label=True), 4, 4, 0.0).eval()
     states, lengths = torch.rand(2, 2, 4), torch.tensor([2, 1])
     targets = torch.tensor([[1, 0], [1, 1]])
     logits = head(states, {"lengths": lengths})["logits"].tolist()
@@ -70,7 +77,7 @@ def test_multi_label_loss_counts_each_label_of_each_text() -> None:
 
 @pytest.mark.parametrize("crf", [False, True])
 def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
-    head = TaggerHead(HeadConfig(kind="tag", outputs=3, crf=crf), 4)
+    head = TaggerHead(TaggerHeadConfig(outputs=3, crf=crf), 4)
     loss = head.loss(torch.rand(1, 2, 4), {"targets": torch.full((1, 1, 2), -1), "lengths": torch.zeros(2)})
     assert loss.item() == 0
     loss.backward()
@@ -79,7 +86,7 @@ def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
 
 def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() -> None:
     torch.manual_seed(1)
-    head = TaggerHead(HeadConfig(kind="tag", outputs=7, columns=(2, 3, 2)), 4)
+    head = TaggerHead(TaggerHeadConfig(outputs=7, columns=(2, 3, 2)), 4)
     head.label_weights.copy_(torch.tensor([0.5, 2.0, 1.0, 1.0, 3.0, 1.5, 1.0]))
     head.label_smoothing = 0.3
     states = torch.rand(2, 2, 4)
@@ -101,7 +108,7 @@ def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() ->
 def test_neighbours_are_told_among_the_types_of_the_batch(bidirectional: bool) -> None:
     torch.manual_seed(1)
     config = EncoderConfig(vocabulary=9, embed=5, hidden=3, bidirectional=bidirectional, word=WordConfig())
-    net = Network(NetworkConfig(encoder=config, head=HeadConfig(kind="tag", outputs=2)))
+    net = Network(NetworkConfig(encoder=config, head=TaggerHeadConfig(outputs=2)))
     net.learn_neighbours(0.5)
     net.eval()
     words, lengths = torch.tensor([[0, 2], [1, 0], [2, 0]]), torch.tensor([3, 1])
@@ -137,7 +144,7 @@ def network(
     torch.manual_seed(2)
     made = Network(NetworkConfig(
         encoder=EncoderConfig(vocabulary=vocabulary, embed=embed, hidden=hidden, **encoder),
-        head=HeadConfig(kind="lm", outputs=vocabulary, tied=tied),
+        head=LMHeadConfig(outputs=vocabulary, tied=tied),
     )).eval()
     with torch.no_grad():
         for parameter in made.parameters():
@@ -256,7 +263,7 @@ def test_gradients_reach_every_weight() -> None:
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_consistency_pulls_two_readings_together(multi_label: bool) -> None:
     torch.manual_seed(1)
-    config = HeadConfig(kind="classify", outputs=3, pooling="mean", multi_label=multi_label)
+    config = ClassifierHeadConfig(outputs=3, pooling="mean", multi_label=multi_label)
     head = ClassifierHead(config, 4, 2, 0.0)
     states = torch.randn(5, 2, 4)
     target = torch.tensor([[1, 0, 1], [0, 1, 0]]) if multi_label else torch.tensor([2, 0])
@@ -284,7 +291,7 @@ def divergence(a: list[float], b: list[float]) -> float:
 
 
 def test_label_smoothing_leaves_a_share_to_the_others() -> None:
-    head = ClassifierHead(HeadConfig(kind="classify", outputs=4, pooling="max"), 4, 2, 0.0)
+    head = ClassifierHead(ClassifierHeadConfig(outputs=4, pooling="max"), 4, 2, 0.0)
     head.label_smoothing = 0.2
     states = torch.randn(3, 1, 4)
     arrays = {"lengths": torch.tensor([3]), "targets": torch.tensor([1])}

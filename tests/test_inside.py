@@ -27,10 +27,10 @@ from rnntool.inspection.gradients import (
     of_network,
     shrinking,
 )
-from rnntool.models.cells import CELLS
-from rnntool.models.encoder import EncoderConfig, Layer
+from rnntool.models.cells.cell import CELLS
+from rnntool.models.config import EncoderConfig, LMHeadConfig, TaggerHeadConfig
+from rnntool.models.encoder import Layer
 from rnntool.models.export import network_graph
-from rnntool.models.heads import HeadConfig
 from rnntool.models.network import Network
 
 LENGTHS = (5, 1, 7)
@@ -46,7 +46,7 @@ LENGTHS = (5, 1, 7)
 def test_the_states_of_each_layer_are_those_of_the_torch_network(
     cell: str, both: bool, kind: str, tmp_path: Path
 ) -> None:
-    head = HeadConfig(kind="lm", outputs=VOCABULARY) if kind == "lm" else HeadConfig(kind="tag", outputs=6)
+    head = LMHeadConfig(outputs=VOCABULARY) if kind == "lm" else TaggerHeadConfig(outputs=6)
     word = None if kind == "lm" else words(chars="lstm", **AFFIXES)
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, cell=cell, layers=2, hidden=4,
                                 bidirectional=both, word=word), head)
@@ -60,7 +60,7 @@ def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Pa
     net = network(EncoderConfig(
         vocabulary=VOCABULARY, embed=6, cell=cell, layers=2, hidden=4, bidirectional=True,
         word=words(chars="lstm", **AFFIXES), context=below, context_both=True,
-    ), HeadConfig(kind="tag", outputs=6))
+    ), TaggerHeadConfig(outputs=6))
     rng = np.random.default_rng(1)
     arrays = tiny.network_arrays(rng, LENGTHS, targets=6) | {
         "chars": rng.integers(0, 20, (30, 3)), "char_lengths": np.array([30, 10, 25], np.int32),
@@ -96,7 +96,7 @@ def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: 
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ...], tmp_path: Path) -> None:
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4, cutoffs=cutoffs),
-                  HeadConfig(kind="lm", outputs=VOCABULARY))
+                  LMHeadConfig(outputs=VOCABULARY))
     network_graph.write(net, tmp_path / "model.onnx", int8=int8)
     with torch.no_grad():
         want = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
@@ -107,7 +107,7 @@ def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ..
 def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     content = config_of(network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4),
-                                HeadConfig(kind="lm", outputs=VOCABULARY)))
+                                LMHeadConfig(outputs=VOCABULARY)))
     with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
         onnx_internals.embedding(tmp_path, content)
     with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
@@ -179,7 +179,7 @@ def test_an_lstm_keeps_more_of_a_gradient_than_an_elman_network() -> None:
 
 def test_a_window_ends_a_gradient() -> None:
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, hidden=4, kind="window", window=2),
-                  HeadConfig(kind="lm", outputs=VOCABULARY))
+                  LMHeadConfig(outputs=VOCABULARY))
     arrays = tiny.network_arrays(np.random.default_rng(1), (5,))
     left = of_network(net, [arrays])
     assert all(share > 1e-3 for share in left[:3])

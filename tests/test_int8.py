@@ -12,10 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from rnntool.inference.onnx_engine import OnnxEngine
-from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.config import (
+    ClassifierHeadConfig,
+    EncoderConfig,
+    HeadConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
 from rnntool.models.export import network_graph
-from rnntool.models.heads import HeadConfig
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.network import Network
 
 VOCABULARY = 30
 ENCODERS = {
@@ -28,7 +35,7 @@ ENCODERS = {
 
 def engines(encoder: EncoderConfig, folder: Path, *, tied: bool) -> tuple[OnnxEngine, OnnxEngine]:
     """The graph in float32 and in 8 bits of a network with weights far from their starting values."""
-    return both(encoder, HeadConfig(kind="lm", outputs=VOCABULARY, tied=tied), folder)
+    return both(encoder, LMHeadConfig(outputs=VOCABULARY, tied=tied), folder)
 
 
 def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEngine, OnnxEngine]:
@@ -102,8 +109,8 @@ SPELLED = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=
                      affix_embed=6, vector_rows=7, vector_size=3)
 CHARACTERS = WordConfig(chars="lstm", char_vocabulary=20, char_embed=5, char_hidden=8)
 CONTEXT = EncoderConfig(vocabulary=VOCABULARY, embed=7, hidden=11, layers=2)
-TAG = HeadConfig(kind="tag", outputs=6, crf=True)
-CLASSIFY = HeadConfig(kind="classify", outputs=6, pooling="last+mean+max+attention")
+TAG = TaggerHeadConfig(outputs=6, crf=True)
+CLASSIFY = ClassifierHeadConfig(outputs=6, pooling="last+mean+max+attention")
 READERS = {
     "tagger": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, layers=3)),
     "one-direction": (TAG, EncoderConfig(**SIZES, word=SPELLED, layers=2)),

@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rnntool.models.encoder import EncoderConfig, WordConfig
-from rnntool.models.heads import HeadConfig
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.config import EncoderConfig, NetworkConfig, TaggerHeadConfig, WordConfig
+from rnntool.models.network import Network
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.tag import TagSettings
@@ -70,7 +69,7 @@ def network() -> Network:
                       affix_embed=4, vector_rows=3, vector_size=2)
     torch.manual_seed(1)
     return Network(NetworkConfig(encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, word=word),
-                                 head=HeadConfig(kind="tag", outputs=3, crf=True)))
+                                 head=TaggerHeadConfig(outputs=3, crf=True)))
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

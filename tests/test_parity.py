@@ -14,11 +14,18 @@ import torch
 from rnntool.data.arrays import Arrays
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
-from rnntool.models.cells import CELLS
-from rnntool.models.encoder import EncoderConfig, WordConfig
+from rnntool.models.cells.cell import CELLS
+from rnntool.models.config import (
+    ClassifierHeadConfig,
+    EncoderConfig,
+    HeadConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
 from rnntool.models.export import network_graph
-from rnntool.models.heads import HeadConfig
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.network import Network
 
 VOCABULARY = 30
 POOLINGS = ("last", "mean", "max", "attention")
@@ -33,19 +40,19 @@ AFFIXES = {"affix_buckets": 32, "affix_embed": 6}
 VECTORS = {"vector_rows": 7, "vector_size": 3}
 
 LM_HEADS = {
-    "tied": (HeadConfig(kind="lm", outputs=VOCABULARY, tied=True), 12),
-    "projected": (HeadConfig(kind="lm", outputs=VOCABULARY, tied=True), 10),
-    "untied": (HeadConfig(kind="lm", outputs=VOCABULARY), 10),
+    "tied": (LMHeadConfig(outputs=VOCABULARY, tied=True), 12),
+    "projected": (LMHeadConfig(outputs=VOCABULARY, tied=True), 10),
+    "untied": (LMHeadConfig(outputs=VOCABULARY), 10),
 }
 OTHER_HEADS = {
-    **{pooling: (HeadConfig(kind="classify", outputs=6, pooling=pooling), None) for pooling in POOLINGS},
-    "all-poolings": (HeadConfig(kind="classify", outputs=6, pooling="+".join(POOLINGS)), None),
-    "classify-words": (HeadConfig(kind="classify", outputs=6, pooling="max"), words(chars="cnn", **AFFIXES)),
-    "tag-embedding": (HeadConfig(kind="tag", outputs=6), words()),
-    "tag-vectors": (HeadConfig(kind="tag", outputs=6), words(**VECTORS)),
-    "tag-cnn": (HeadConfig(kind="tag", outputs=6), words(chars="cnn", **AFFIXES, **VECTORS)),
-    "crf-lstm": (HeadConfig(kind="tag", outputs=6, crf=True), words(chars="lstm", **AFFIXES)),
-    "crf-affixes": (HeadConfig(kind="tag", outputs=6, crf=True), words(**AFFIXES)),
+    **{pooling: (ClassifierHeadConfig(outputs=6, pooling=pooling), None) for pooling in POOLINGS},
+    "all-poolings": (ClassifierHeadConfig(outputs=6, pooling="+".join(POOLINGS)), None),
+    "classify-words": (ClassifierHeadConfig(outputs=6, pooling="max"), words(chars="cnn", **AFFIXES)),
+    "tag-embedding": (TaggerHeadConfig(outputs=6), words()),
+    "tag-vectors": (TaggerHeadConfig(outputs=6), words(**VECTORS)),
+    "tag-cnn": (TaggerHeadConfig(outputs=6), words(chars="cnn", **AFFIXES, **VECTORS)),
+    "crf-lstm": (TaggerHeadConfig(outputs=6, crf=True), words(chars="lstm", **AFFIXES)),
+    "crf-affixes": (TaggerHeadConfig(outputs=6, crf=True), words(**AFFIXES)),
 }
 
 

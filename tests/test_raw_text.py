@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from rnntool.data.arrays import IGNORE
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model
-from rnntool.models.heads import ClassifierHead, HeadConfig
+from rnntool.models.config import ClassifierHeadConfig
+from rnntool.models.heads import ClassifierHead
 from rnntool.training.loop import Interrupted
 
 CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
@@ -124,7 +125,7 @@ def test_texts_of_words_without_a_label_in_training_are_told_too(tmp_path: Path)
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_texts_without_labels_do_not_count_in_the_loss(multi_label: bool) -> None:
     torch.manual_seed(0)
-    head = ClassifierHead(HeadConfig(kind="classify", outputs=3, multi_label=multi_label), 6, 6, 0.0)
+    head = ClassifierHead(ClassifierHeadConfig(outputs=3, multi_label=multi_label), 6, 6, 0.0)
     states, lengths = torch.randn(4, 8, 6, requires_grad=True), torch.full((8,), 4)
     real = torch.tensor([True, False, True, False] * 2)
     wanted = torch.randint(0, 2, (8, 3) if multi_label else (8,))

@@ -13,7 +13,8 @@ from rnntool import cli
 from rnntool.data.formats import Sentence
 from rnntool.data.labels import convert
 from rnntool.inference import model
-from rnntool.models.heads import HeadConfig, TaggerHead
+from rnntool.models.config import TaggerHeadConfig
+from rnntool.models.heads import TaggerHead
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
@@ -147,7 +148,7 @@ def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_wo
     settings = TagSettings(class_weights="balanced", column="1,2")
     task = TagTask.learn(records, settings)
     sizes = tuple(len(column.labels) for column in task.columns)
-    head = TaggerHead(HeadConfig(kind="tag", outputs=sum(sizes), columns=sizes), 4)
+    head = TaggerHead(TaggerHeadConfig(outputs=sum(sizes), columns=sizes), 4)
     examples = [task.example(record, targets=True) for record in records]
     balance(head, task, examples)
     for k, weights in enumerate(head.label_weights.split(sizes)):

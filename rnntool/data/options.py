@@ -101,7 +101,7 @@ def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
         value = float(value)
     if kind in _TYPE_NAMES and type(value) is not kind:
         raise UsageError(setting=field.name, expected=_TYPE_NAMES[kind], found=repr(value))
-    choices, low, high, check = (field.metadata[key] for key in ("choices", "low", "high", "check"))
+    choices, low, high, check = (field.metadata.get(key) for key in ("choices", "low", "high", "check"))
     if choices and value not in choices:
         raise UsageError(setting=field.name, expected=f"one of {', '.join(choices)}", found=repr(value))
     infinite = isinstance(value, float) and not math.isfinite(value)

@@ -12,16 +12,14 @@ from torch import Tensor
 
 from rnntool import model_folder
 from rnntool.errors import ModelError
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.config import NetworkConfig
+from rnntool.models.network import Network
 
 
 def load_network(folder: Path, config: dict[str, Any]) -> Network:
     """The torch network of a model folder, with weights; `ModelError` where they are missing or damaged."""
-    try:
-        network = Network(NetworkConfig.from_json(config["network"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder / model_folder.CONFIG}: is damaged ({error}); copy or train the model again") from None
+    place = folder / model_folder.CONFIG
+    network = Network(NetworkConfig.from_json(config["network"], place=place))
     weights = load_weights(folder)
     parameters = dict(network.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:

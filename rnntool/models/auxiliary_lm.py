@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.data.arrays import IGNORE
-from rnntool.models.cells import drop
+from rnntool.models.cells.cell import drop
 from rnntool.models.encoder import (
     Layer,
     Trace,

@@ -16,55 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.adaptive_embedding import BandedEmbedding
-from rnntool.models.cells import CELLS, Cell, State
+from rnntool.models.cells.cell import CELLS, Cell, State
+from rnntool.models.config import EncoderConfig, WordConfig
 from rnntool.models.row_padding import padding
 from rnntool.tokenize import UNK
 
 Tensors = Mapping[str, Tensor]  # by name, as the arrays of a task
-
-
-@dataclass(frozen=True, kw_only=True)
-class WordConfig:
-    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out.
-
-    `dropout` is the share of words that are hidden whole while training.
-    """
-
-    chars: str = "none"  # "lstm", "cnn" or "none"
-    char_vocabulary: int = 0
-    char_embed: int = 0
-    char_hidden: int = 0
-    affix_buckets: int = 0
-    affix_embed: int = 0
-    vector_rows: int = 0  # pretrained vectors, row 0 for words that have none
-    vector_size: int = 0
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """The architecture of an encoder. `word` is None where tokens are embedded as they are.
-
-    `kind` is one of `rnn`, which alone has a `cell`, `window`, which sees so many neighbours, and `bag`. With
-    `cutoffs` tokens have vectors in bands, see `BandedEmbedding`.
-    """
-
-    vocabulary: int
-    embed: int
-    cell: str = "lstm"
-    layers: int = 1
-    hidden: int = 200
-    bidirectional: bool = False
-    kind: str = "rnn"
-    window: int = 0
-    dropout: float = 0.0
-    dropout_between: float = 0.0
-    token_dropout: float = 0.0
-    weight_dropout: float = 0.0  # of recurrent matrices
-    word: WordConfig | None = None
-    context: EncoderConfig | None = None  # of the character language model that is read beside words
-    context_both: bool = False  # whether that has a backward direction, too
-    cutoffs: tuple[int, ...] = ()
 
 
 class VariationalDropout(nn.Module):

@@ -7,7 +7,6 @@ outputs, the same names that the ONNX graph gives.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,25 +14,12 @@ from torch.nn import functional
 
 from rnntool.data.arrays import IGNORE
 from rnntool.models.adaptive_embedding import BandedEmbedding, within
+from rnntool.models.config import ClassifierHeadConfig, LMHeadConfig, TaggerHeadConfig
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Tensors, last_states, time_mask
 from rnntool.models.linear_cross_entropy import linear_cross_entropy
 
 Outputs = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """The head's kind (`lm`, `classify`, `tag`), its outputs and its choices; a kind reads only its own."""
-
-    kind: str
-    outputs: int
-    tied: bool = False
-    pooling: str = "max"
-    multi_label: bool = False
-    columns: tuple[int, ...] = ()  # of a tagger: how many outputs each column of tags has; () is one column
-    crf: bool = False
-    direction: str = "forward"  # of a language model: "forward", or "both"
 
 
 class LMHead(nn.Module):
@@ -42,7 +28,7 @@ class LMHead(nn.Module):
     Rows of the embedding behind the outputs are of tokens that are read and never predicted.
     """
 
-    def __init__(self, config: HeadConfig, input_size: int, embedding: nn.Embedding) -> None:
+    def __init__(self, config: LMHeadConfig, input_size: int, embedding: nn.Embedding) -> None:
         super().__init__()
         size = embedding.embedding_dim if config.tied else input_size
         self.projection = nn.Linear(input_size, size, bias=False) if size != input_size else None
@@ -87,7 +73,7 @@ class BandedLMHead(nn.Module):
     its own in the same bands. Probabilities sum to one over the vocabulary, as those of a softmax.
     """
 
-    def __init__(self, config: HeadConfig, input_size: int, embedding: BandedEmbedding) -> None:
+    def __init__(self, config: LMHeadConfig, input_size: int, embedding: BandedEmbedding) -> None:
         super().__init__()
         size = embedding.embedding_dim if config.tied else input_size
         self.projection = nn.Linear(input_size, size, bias=False) if size != input_size else None
@@ -177,7 +163,7 @@ class ClassifierHead(nn.Module):
 
     label_weights: Tensor  # (L,)
 
-    def __init__(self, config: HeadConfig, input_size: int, hidden: int, dropout: float) -> None:
+    def __init__(self, config: ClassifierHeadConfig, input_size: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.pooling = config.pooling.split("+")
         self.hidden = hidden
@@ -255,7 +241,7 @@ class TaggerHead(nn.Module):
 
     label_weights: Tensor  # (L,) of all columns
 
-    def __init__(self, config: HeadConfig, input_size: int) -> None:
+    def __init__(self, config: TaggerHeadConfig, input_size: int) -> None:
         super().__init__()
         self.columns = list(config.columns or (config.outputs,))
         self.output = nn.Linear(input_size, config.outputs)

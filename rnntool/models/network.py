@@ -6,65 +6,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Collection
 
 from torch import Tensor, nn
 
 from rnntool.data.arrays import IGNORE
 from rnntool.models.adaptive_embedding import BandedEmbedding
 from rnntool.models.auxiliary_lm import Neighbours
-from rnntool.models.cells import State
+from rnntool.models.cells.cell import State
+from rnntool.models.config import (
+    ClassifierHeadConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+)
 from rnntool.models.encoder import (
     Encoder,
-    EncoderConfig,
     Layer,
     Tensors,
     TokenInput,
     Trace,
-    WordConfig,
     WordInput,
     reversed_steps,
     time_mask,
 )
-from rnntool.models.heads import (
-    BandedLMHead,
-    ClassifierHead,
-    Head,
-    HeadConfig,
-    LMHead,
-    Outputs,
-    TaggerHead,
-)
+from rnntool.models.heads import BandedLMHead, ClassifierHead, Head, LMHead, Outputs, TaggerHead
 from rnntool.tokenize import BOS, EOS
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """All that is needed to build a network, before its weights."""
-
-    encoder: EncoderConfig
-    head: HeadConfig
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The configuration that `to_json` wrote; `TypeError` where a key is unknown."""
-        encoder = dict(data["encoder"])
-        word, context = encoder.pop("word"), encoder.pop("context", None)
-        cutoffs = tuple(encoder.pop("cutoffs", ()))
-        if context:
-            context = EncoderConfig(**{**context, "cutoffs": tuple(context.get("cutoffs", ()))})
-        return cls(
-            encoder=EncoderConfig(**encoder, word=WordConfig(**word) if word else None, context=context,
-                                  cutoffs=cutoffs),
-            head=HeadConfig(**{**data["head"], "columns": tuple(data["head"]["columns"])}),
-        )
 
 
 class Network(nn.Module):
@@ -78,7 +45,7 @@ class Network(nn.Module):
         # a backward language model's, which learns beside the forward one, from the same embedding to the
         # same softmax; it is there to be carried over, and no output is computed from it
         self.back: Encoder | None = None
-        if config.head.direction == "both":
+        if isinstance(config.head, LMHeadConfig) and config.head.direction == "both":
             self.back = Encoder(config.encoder, self.encoder.input)
         self.stateful = config.head.kind == "lm"
         self.neighbours: Neighbours | None = None  # a second objective, of that weight, while training
@@ -183,17 +150,16 @@ def turn(arrays: Tensors, outputs: int) -> Tensors:
 
 
 def _head(config: NetworkConfig, encoder: Encoder) -> Head:
-    if config.head.kind == "lm":
+    if isinstance(config.head, LMHeadConfig):
         assert isinstance(encoder.input, TokenInput)
         embedding = encoder.input.embedding
         if isinstance(embedding, BandedEmbedding):
             return BandedLMHead(config.head, encoder.output_size, embedding)
         return LMHead(config.head, encoder.output_size, embedding)
-    if config.head.kind == "classify":
+    if isinstance(config.head, ClassifierHeadConfig):
         return ClassifierHead(config.head, encoder.output_size, config.encoder.hidden, config.encoder.dropout)
-    if config.head.kind == "tag":
-        return TaggerHead(config.head, encoder.output_size)
-    raise ValueError(f"unknown head {config.head.kind!r}; choose from lm, classify, tag")
+    assert isinstance(config.head, TaggerHeadConfig)
+    return TaggerHead(config.head, encoder.output_size)
 
 
 def count_parameters(network: Network) -> int:

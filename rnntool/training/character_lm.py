@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rnntool import model_folder
 from rnntool.errors import UsageError
-from rnntool.models.encoder import EncoderConfig, WordInput
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
+from rnntool.models.encoder import WordInput
+from rnntool.models.network import Network
 from rnntool.training.pretrained_model import Origin
 
 
@@ -13,8 +15,9 @@ def context_of(origin: Origin) -> tuple[EncoderConfig, bool]:
 
     `UsageError` where it is no recurrent language model.
     """
-    config = NetworkConfig.from_json(origin.config["network"])
-    if config.head.kind != "lm" or config.encoder.kind != "rnn":
+    config = NetworkConfig.from_json(
+        origin.config["network"], place=origin.folder / model_folder.CONFIG)
+    if not isinstance(config.head, LMHeadConfig) or config.encoder.kind != "rnn":
         raise UsageError(f"--features {origin.name}: expected a recurrent language model of characters, found "
                          f"--encoder {config.encoder.kind} of the task {config.head.kind}; train one by "
                          "rnntool train lm --tokenizer char")

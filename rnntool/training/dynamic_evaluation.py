@@ -24,7 +24,7 @@ from rnntool.evaluation.adaptation import Adapting, Cache, Dynamic
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
-from rnntool.models.cells import State
+from rnntool.models.cells.cell import State
 from rnntool.models.network import Network
 from rnntool.tasks.lm import LMTask
 

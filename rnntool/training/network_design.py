@@ -10,9 +10,17 @@ import torch
 from torch import Tensor
 
 from rnntool.errors import UsageError
-from rnntool.models.encoder import EncoderConfig, WordConfig
-from rnntool.models.heads import ClassifierHead, HeadConfig, TaggerHead
-from rnntool.models.network import Network, NetworkConfig
+from rnntool.models.config import (
+    ClassifierHeadConfig,
+    EncoderConfig,
+    HeadConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
+from rnntool.models.heads import ClassifierHead, TaggerHead
+from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.specs.classify import ClassifySettings
@@ -48,15 +56,16 @@ def design(
         word=word, context=context[0] if context else None, context_both=bool(context and context[1]),
         cutoffs=_cutoffs(settings, sizes["outputs"]) if isinstance(settings, LMSettings) else (),
     )
-    head = HeadConfig(
-        kind=task.name, outputs=sizes["outputs"],
-        tied=isinstance(settings, LMSettings) and settings.tied,
-        pooling=settings.pooling if isinstance(settings, ClassifySettings) else HeadConfig.pooling,
-        multi_label=isinstance(task, ClassifyTask) and task.multi_label,
-        columns=tuple(len(c.labels) for c in task.columns) if isinstance(task, TagTask) else (),
-        crf=isinstance(settings, TagSettings) and settings.head == "crf",
-        direction=settings.direction if isinstance(settings, LMSettings) else HeadConfig.direction,
-    )
+    head: HeadConfig
+    if isinstance(settings, LMSettings):
+        head = LMHeadConfig(outputs=sizes["outputs"], tied=settings.tied, direction=settings.direction)
+    elif isinstance(settings, ClassifySettings):
+        head = ClassifierHeadConfig(outputs=sizes["outputs"], pooling=settings.pooling,
+                                    multi_label=isinstance(task, ClassifyTask) and task.multi_label)
+    else:
+        assert isinstance(settings, TagSettings) and isinstance(task, TagTask)
+        head = TaggerHeadConfig(outputs=sizes["outputs"], crf=settings.head == "crf",
+                                columns=tuple(len(column.labels) for column in task.columns))
     return NetworkConfig(encoder=encoder, head=head)
 
 

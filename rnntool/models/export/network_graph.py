@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rnntool.models.adaptive_embedding import BandedEmbedding
-from rnntool.models.cells import (
+from rnntool.models.cells.cell import (
     CELLS,
     Cell,
     MinGRU,

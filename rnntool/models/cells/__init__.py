@@ -1,0 +1,43 @@
+"""The table of recurrent cells, one row each. Needs the standard library alone, so settings can list them.
+
+A new cell is a row here and a file beside this one, which holds its kernel and its ONNX nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellType:
+    """What is known of a cell before torch is loaded.
+
+    `states` names the tensors (1, B, H) that its state is made of. `keep_gate` is the gate that decides how
+    much of the old state a step keeps: its place among the gates of the kernel's matrices, and the bias that
+    it starts with. `has_recurrent_matrix` says whether weight dropout has recurrent weights to drop.
+    """
+
+    words: str  # "An LSTM network", for the model card
+    source: str  # the paper
+    states: tuple[str, ...] = ("h",)
+    keep_gate: tuple[int, float] | None = None
+    has_recurrent_matrix: bool = True
+
+
+CELLS: dict[str, CellType] = {
+    "elman": CellType(
+        words="An Elman network", source="Elman (1990)"),
+    "elman-relu": CellType(
+        words="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)"),
+    "gru": CellType(
+        words="A GRU network", source="Cho et al. (2014)", keep_gate=(1, 1.0)),
+    "lstm": CellType(
+        words="An LSTM network", source="Hochreiter and Schmidhuber (1997), Gers et al. (2000)",
+        states=("h", "c"), keep_gate=(1, 1.0)),
+    "mogrifier": CellType(
+        words="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
+        states=("h", "c"), keep_gate=(1, 1.0)),
+    "mingru": CellType(  # its gate lets new content in, so keeping means a negative bias
+        words="A minGRU network", source="Feng et al. (2024)", keep_gate=(0, -1.0),
+        has_recurrent_matrix=False),
+}

@@ -1,0 +1,261 @@
+"""The configuration of a network, as `config.json` holds it under `network`. Knows neither torch nor NumPy.
+
+Each part checks itself when it is made. `NetworkConfig.from_json` reads what this or an older version wrote:
+keys that an older version lacked take their defaults, keys in `removed` are dropped, and any other unknown
+key is an error, because a newer version must have written it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+from rnntool.data.options import Options, option, value_types
+from rnntool.errors import ModelError, UsageError
+from rnntool.models.cells import CELLS
+
+ENCODERS = {  # each kind, and how the model card describes it
+    "rnn": "A recurrent network",
+    "window": "A feed-forward network over a window",
+    "bag": "A feed-forward network over the mean of the words",
+}
+CELL_NAMES, ENCODER_NAMES = tuple(CELLS), tuple(ENCODERS)
+CHARACTER_NETWORKS = ("none", "lstm", "cnn")
+POOLINGS = ("last", "mean", "max", "attention")
+DIRECTIONS = ("forward", "both")
+_COPY = "copy or train the model again"
+_UPGRADE = "upgrade rnntool, or copy the model again"
+
+
+def check_pooling(text: str) -> str:
+    """Check a pooling such as `last` or `mean+max`; `UsageError` lists the choices."""
+    names = text.split("+")
+    if not set(names) <= set(POOLINGS):
+        raise UsageError(
+            setting="pooling", expected=f"{', '.join(POOLINGS)}, or several of them joined by +",
+            found=repr(text))
+    if len(set(names)) < len(names):
+        raise UsageError(setting="pooling", expected="each name once", found=repr(text))
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """A part of a network's configuration."""
+
+    removed: ClassVar[frozenset[str]] = frozenset()  # keys of older versions that mean nothing here any more
+
+    @classmethod
+    def from_json(cls, data: object, *, place: object = "config.json", key: str = "network") -> Self:
+        """Read what `to_json` wrote; `ModelError` names the `place` and the key that is wrong."""
+        if not isinstance(data, Mapping):
+            raise _damaged(f"{place}: {key}", "an object", data)
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        _refuse_unknown(data, {*fields, *cls.removed}, f"{place}: {key}")
+        values: dict[str, Any] = {}
+        for name, kind in value_types(cls).items():
+            if name in data:
+                values[name] = _value(kind, data[name], place=place, key=f"{key}.{name}")
+            elif fields[name].default is MISSING:
+                raise ModelError("is missing", place=f"{place}: {key}.{name}", advice=_COPY)
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise ModelError(
+                error.problem, place=f"{place}: {key}.{error.setting}", expected=error.expected,
+                found=error.found, advice=_COPY) from None
+
+
+def _value(kind: Any, value: object, *, place: object, key: str) -> Any:
+    """Turn a JSON value into what a field of type `kind` holds; plain values are checked by the field."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise _damaged(f"{place}: {key}", "a list of whole numbers", value)
+        return tuple(value)
+    if value is not None and isinstance(kind, type) and issubclass(kind, Config):
+        return kind.from_json(value, place=place, key=key)
+    return value
+
+
+def _refuse_unknown(data: Mapping[str, Any], keys: Collection[str], place: str) -> None:
+    for name in data:
+        if name not in keys:
+            raise ModelError(f"the key {name!r} is unknown, so a newer rnntool must have written this model",
+                             place=place, advice=_UPGRADE)
+
+
+def _damaged(place: str, expected: str, found: object) -> ModelError:
+    return ModelError(place=place, expected=expected, found=repr(found), advice=_COPY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordConfig(Config):
+    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out."""
+
+    chars: str = option("none", "What reads the characters of a word.", choices=CHARACTER_NETWORKS)
+    char_vocabulary: int = option(0, "Characters, padding and unknown ones included.", low=0)
+    char_embed: int = option(0, "Size of a character's vector.", low=0)
+    char_hidden: int = option(0, "Size of the vector that is made of a word's characters.", low=0)
+    affix_buckets: int = option(0, "Rows of the table that affixes are hashed into.", low=0)
+    affix_embed: int = option(0, "Size of an affix's vector.", low=0)
+    vector_rows: int = option(0, "Pretrained vectors, row 0 being that of words without one.", low=0)
+    vector_size: int = option(0, "Size of a pretrained vector.", low=0)
+    dropout: float = option(0.0, "Share of words hidden whole while training.", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = {"char_vocabulary": self.chars != "none", "char_embed": self.chars != "none",
+                  "char_hidden": self.chars != "none", "affix_buckets": self.affix_embed,
+                  "vector_rows": self.vector_size}
+        for name, is_needed in needed.items():
+            if is_needed and not getattr(self, name):
+                raise UsageError(setting=name, expected="a whole number of at least 1", found=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Config):
+    """The encoder. `word` is None where tokens are embedded as they are.
+
+    With `cutoffs`, tokens are embedded in clusters by frequency, see `AdaptiveEmbedding`. `context` is the
+    encoder of a character language model that is read beside words; with `context_both`, that model also
+    reads from right to left.
+    """
+
+    vocabulary: int = option(MISSING, "Tokens that are embedded.", low=1)
+    embed: int = option(MISSING, "Size of a token's vector.", low=1)
+    cell: str = option("lstm", "Recurrent cell of the kind rnn.", choices=CELL_NAMES)
+    layers: int = option(1, "Layers.", low=1)
+    hidden: int = option(200, "Units of a layer, per direction.", low=1)
+    bidirectional: bool = option(False, "Whether it also reads from right to left.")
+    kind: str = option("rnn", "What reads the tokens.", choices=ENCODER_NAMES)
+    window: int = option(0, "Tokens on each side that the kind window sees.", low=0)
+    dropout: float = option(0.0, "Dropout of inputs and outputs.", low=0, high=1)
+    dropout_between: float = option(0.0, "Dropout between layers.", low=0, high=1)
+    token_dropout: float = option(0.0, "Share of token types replaced by the unknown token.", low=0, high=1)
+    weight_dropout: float = option(0.0, "Share of recurrent weights dropped.", low=0, high=1)
+    word: WordConfig | None = None
+    context: EncoderConfig | None = None
+    context_both: bool = option(False, "Whether that model reads in both directions.")
+    cutoffs: tuple[int, ...] = option((), "First token of each cluster but the first.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(start >= end for start, end in pairwise((0, *self.cutoffs, self.vocabulary))):
+            raise UsageError(
+                setting="cutoffs", expected=f"rising numbers between 0 and {self.vocabulary}",
+                found=list(self.cutoffs))
+        if self.context and (self.context.word or self.context.context):
+            raise UsageError(
+                setting="context", expected="a language model of characters", found="one of words")
+        if self.context and not self.word:
+            raise UsageError("goes only with an encoder of words", setting="context")
+
+    @property
+    def words(self) -> str:
+        """What the network is, in words for the model card: `An LSTM network`."""
+        return CELLS[self.cell].words if self.kind == "rnn" else ENCODERS[self.kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig(Config):
+    """What a head of any kind has. `kind` is stored beside the fields and picks the class in `HEADS`."""
+
+    kind: ClassVar[str]
+    outputs: int = option(MISSING, "Scores that the head gives out, of all columns together.", low=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the kind and all fields as JSON types."""
+        return {"kind": self.kind, **super().to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMHeadConfig(HeadConfig):
+    """A language model. With `direction` both, a backward model is trained beside the forward one."""
+
+    kind = "lm"
+    removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # of other kinds; once written for all
+    tied: bool = option(False, "Whether the output layer is the embedding.")
+    direction: str = option("forward", "What is learned.", choices=DIRECTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierHeadConfig(HeadConfig):
+    """A classifier of texts."""
+
+    kind = "classify"
+    removed = frozenset({"tied", "columns", "crf", "direction"})
+    pooling: str = option("max", "How states become one vector.", check=check_pooling)
+    multi_label: bool = option(False, "Whether a text may have several labels.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggerHeadConfig(HeadConfig):
+    """A tagger of words, of one or several columns of tags. The CRF is of the first column."""
+
+    kind = "tag"
+    removed = frozenset({"tied", "pooling", "multi_label", "direction"})
+    columns: tuple[int, ...] = option((), "Tags of each column; empty stands for one column.")
+    crf: bool = option(False, "Whether the first column's tags are scored in pairs.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.columns and (sum(self.columns) != self.outputs or min(self.columns) < 1):
+            raise UsageError(setting="columns", expected=f"sizes that add up to {self.outputs}",
+                             found=list(self.columns))
+
+
+HEADS: dict[str, type[HeadConfig]] = {
+    kind.kind: kind for kind in (LMHeadConfig, ClassifierHeadConfig, TaggerHeadConfig)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """All that is needed to build a network: an encoder, and a head that reads its states."""
+
+    encoder: EncoderConfig
+    head: HeadConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return both parts as JSON types."""
+        return {"encoder": self.encoder.to_json(), "head": self.head.to_json()}
+
+    @classmethod
+    def from_json(cls, data: object, *, place: object = "config.json", key: str = "network") -> Self:
+        """Read what `to_json` wrote, here or in an older version; `ModelError` names what is wrong."""
+        parts = data if isinstance(data, Mapping) else {}
+        _refuse_unknown(parts, {"encoder", "head"}, f"{place}: {key}")
+        for name in ("encoder", "head"):
+            if not isinstance(parts.get(name), Mapping):
+                raise _damaged(f"{place}: {key}.{name}", "an object", parts.get(name))
+        head = dict(parts["head"])
+        kind = head.pop("kind", None)
+        if kind not in HEADS:
+            raise ModelError(place=f"{place}: {key}.head.kind", expected=f"one of {', '.join(HEADS)}",
+                             found=repr(kind), advice=_UPGRADE)
+        return cls(
+            encoder=EncoderConfig.from_json(parts["encoder"], place=place, key=f"{key}.encoder"),
+            head=HEADS[kind].from_json(head, place=place, key=f"{key}.head"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig(Options):
+    """What a training minimizes besides the head's plain loss. It is not part of a trained model.
+
+    A weight of 0 leaves a term out. `label_weights` are of all outputs, or empty where all weigh the same.
+    """
+
+    label_smoothing: float = option(0.0, "Share of a target's probability given to all labels alike.",
+                                    low=0, high=1)
+    label_weights: tuple[float, ...] = option((), "Weight of each label's loss.")
+    consistency: float = option(
+        0.0, "Weight of the divergence of two readings of a text (R-Drop, Wu et al. 2021).", low=0)
+    activation: float = option(
+        0.0, "Weight of the squared activations (AR, Merity et al. 2017).", low=0)
+    temporal_activation: float = option(
+        0.0, "Weight of the squared change of activations from step to step (TAR, the same).", low=0)
+    auxiliary_lm: float = option(
+        0.0, "Weight of the loss of predicting the next and the previous word (Rei 2017).", low=0)
