@@ -1,9 +1,10 @@
-"""What is read out of a graph, and gradients through time: against the torch network and against hand."""
+"""States and embeddings read from ONNX graphs, and gradients through time, against torch and by hand."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from rnntool.errors import ModelError
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inspection import onnx_internals, states
 from rnntool.inspection.gradients import (
+    cell_gradients,
     jacobian_norms,
-    of_cell,
-    of_network,
-    shrinking,
+    network_gradients,
+    remaining_shares,
+    text_batches,
+    vanishing_step,
 )
 from rnntool.models.cells.cell import CELLS
 from rnntool.models.config import EncoderConfig, LMHeadConfig, TaggerHeadConfig
@@ -36,7 +39,7 @@ from rnntool.models.network import Network
 LENGTHS = (5, 1, 7)
 
 
-# --- What a graph holds ------------------------------------------------------------------------------------
+# --- Weights and states of a graph -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("cell", "both", "kind"), [
@@ -55,7 +58,7 @@ def test_the_states_of_each_layer_are_those_of_the_torch_network(
 
 @pytest.mark.parametrize("cell", ["lstm", "mingru"])
 def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Path) -> None:
-    """Neither those of a word's characters nor a language model of characters, which are recurrent, too."""
+    """Neither the network of a word's characters nor a character language model counts as a layer."""
     below = EncoderConfig(vocabulary=20, embed=4, cell=cell, layers=2, hidden=3)
     net = network(EncoderConfig(
         vocabulary=VOCABULARY, embed=6, cell=cell, layers=2, hidden=4, bidirectional=True,
@@ -69,12 +72,12 @@ def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Pa
 
 
 def config_of(net: Network) -> dict[str, Any]:
-    """What config.json has of a network."""
+    """The part of config.json that describes a network."""
     return {"task": net.config.head.kind, "network": net.config.to_json()}
 
 
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
-    """What the graph gives out as each layer's states is what the torch network has there."""
+    """The states of each layer are the same in the graph and in the torch network."""
     network_graph.write(net, tmp_path / "model.onnx")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.no_grad():
@@ -99,27 +102,28 @@ def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ..
                   LMHeadConfig(outputs=VOCABULARY))
     network_graph.write(net, tmp_path / "model.onnx", int8=int8)
     with torch.no_grad():
-        want = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
-    error = 0.02 * float(np.ptp(want)) if int8 else 1e-6
-    np.testing.assert_allclose(onnx_internals.embedding(tmp_path, config_of(net)), want, rtol=0, atol=error)
+        expected = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
+    error = 0.02 * float(np.ptp(expected)) if int8 else 1e-6
+    embedding = onnx_internals.embedding(tmp_path, config_of(net))
+    np.testing.assert_allclose(embedding, expected, rtol=0, atol=error)
 
 
-def test_a_damaged_graph_is_said(tmp_path: Path) -> None:
+def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     content = config_of(network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4),
                                 LMHeadConfig(outputs=VOCABULARY)))
-    with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
+    with pytest.raises(ModelError, match=r"model\.onnx: (can't be read|doesn't fit)"):
         onnx_internals.embedding(tmp_path, content)
-    with pytest.raises(ModelError, match=r"can't be read|doesn't fit"):
+    with pytest.raises(ModelError, match=r"model\.onnx: (can't be read|doesn't fit)"):
         onnx_internals.states_graph(tmp_path, content, layer=0)
 
 
-def test_a_graph_of_another_model_is_said(tagger: Path, writer: Path, tmp_path: Path) -> None:
+def test_a_graph_of_another_model_is_an_error(tagger: Path, writer: Path, tmp_path: Path) -> None:
     content = model_folder.read_config(tagger)
     shutil.copy(writer / "model.onnx", tmp_path)
-    for look in (onnx_internals.embedding, partial(onnx_internals.states_graph, layer=0)):
+    for inspect in (onnx_internals.embedding, partial(onnx_internals.states_graph, layer=0)):
         with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):
-            look(tmp_path, content)
+            inspect(tmp_path, content)
 
 
 # --- Gradients ---------------------------------------------------------------------------------------------
@@ -136,12 +140,12 @@ def test_gradients_of_an_elman_network_are_products_of_its_matrices() -> None:
     for row in x[:, 0].double().numpy():
         h = np.tanh(u @ row + w @ h)
         slopes.append(np.diag(1 - h**2))
-    want, product = [], np.eye(4)
+    expected, product = [], np.eye(4)
     for slope in reversed(slopes):
-        want.append(np.linalg.norm(product @ slope @ u))
+        expected.append(np.linalg.norm(product @ slope @ u))
         product = product @ slope @ w
-    found = jacobian_norms(lambda rows: layer(rows, torch.full((rows.shape[1],), len(rows)))[0], x)
-    np.testing.assert_allclose(found, want, rtol=1e-4)
+    norms = jacobian_norms(lambda rows: layer(rows, torch.full((rows.shape[1],), len(rows)))[0], x)
+    np.testing.assert_allclose(norms, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -153,40 +157,58 @@ def test_gradients_agree_with_finite_differences(cell: str) -> None:
         return layer(x, torch.full((x.shape[1],), len(x)))[0]
 
     x, small = torch.randn(5, 1, 3), 1e-2
-    want = np.zeros(5)
+    expected = np.zeros(5)
     with torch.no_grad():
         for t, i in itertools.product(range(5), range(3)):
             nudge = torch.zeros_like(x)
             nudge[t, 0, i] = small
             slope = (states(x + nudge)[-1] - states(x - nudge)[-1]) / (2 * small)
-            want[4 - t] += float(slope.square().sum())
-    np.testing.assert_allclose(jacobian_norms(states, x), np.sqrt(want), rtol=1e-2, atol=1e-3)
+            expected[4 - t] += float(slope.square().sum())
+    np.testing.assert_allclose(jacobian_norms(states, x), np.sqrt(expected), rtol=1e-2, atol=1e-3)
 
 
-def test_what_is_left_is_a_geometric_mean_over_the_texts_that_are_long_enough() -> None:
-    assert shrinking([np.array([2.0, 1.0, 0.5]), np.array([1.0, 0.125])]) == pytest.approx([1, 0.25, 0.25])
-    assert shrinking([np.array([1.0, 0.0])]) == [1, 0]
-    assert shrinking([]) == []
+def test_shares_are_geometric_means_over_the_texts_that_are_long_enough() -> None:
+    shares = remaining_shares([np.array([2.0, 1.0, 0.5]), np.array([1.0, 0.125])])
+    assert shares == pytest.approx([1, 0.25, 0.25])
+    assert remaining_shares([np.array([1.0, 0.0])]) == [1, 0]
+    assert remaining_shares([]) == []
 
 
 def test_an_lstm_keeps_more_of_a_gradient_than_an_elman_network() -> None:
-    elman, lstm = (of_cell(cell, size=20, steps=20, texts=3, seed=1) for cell in ("elman", "lstm"))
+    elman, lstm = (cell_gradients(cell, size=20, steps=20, texts=3, seed=1) for cell in ("elman", "lstm"))
     assert elman[0] == lstm[0] == 1.0
     assert len(elman) == 21
     assert lstm[20] > 10 * elman[20]
-    assert of_cell("lstm", size=20, steps=20, texts=3, seed=1) == lstm, "the seed decides"
+    assert cell_gradients("lstm", size=20, steps=20, texts=3, seed=1) == lstm, "the seed decides"
 
 
 def test_a_window_ends_a_gradient() -> None:
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=6, hidden=4, kind="window", window=2),
                   LMHeadConfig(outputs=VOCABULARY))
     arrays = tiny.network_arrays(np.random.default_rng(1), (5,))
-    left = of_network(net, [arrays])
+    left = network_gradients(net, [arrays], steps=9)
     assert all(share > 1e-3 for share in left[:3])
-    assert left[3:] == [0] * len(left[3:])
+    assert left[3:] == [0, 0]
+    assert len(network_gradients(net, [arrays], steps=3)) == 4
+
+
+@pytest.mark.parametrize(("context", "lengths"), [("line", [6, 4]), ("stream", [6, 6, 6, 3])])
+def test_texts_for_gradients(context: str, lengths: list[int], writer: Path) -> None:
+    """Lines are read up to the limit and skipped if they are too short; a stream is cut into pieces."""
+    task = rnntool.load(writer, threads=1).task
+    task.settings = replace(task.settings, context=context)
+    texts = [Text("the baker sings"), Text(""), Text("the")]  # 16, 1 and 4 steps, BOS included
+    batches = list(text_batches(task, texts, steps=5, count=9))
+    assert [min(6, int(batch["lengths"][0])) for batch in batches] == lengths
+    assert len(list(text_batches(task, texts, steps=5, count=1))) == 1
+
+
+def test_the_vanishing_step() -> None:
+    assert vanishing_step([1.0, 0.5, 0.009, 0.5]) == 2
+    assert vanishing_step([1.0, 0.5]) is None
 
 
 def test_the_states_of_a_graph_in_8_bits_are_those_of_the_units_that_learned() -> None:
     model = rnntool.load("shakespeare")
-    (read,) = states.Reader(model, threads=1)([Text("To be")])
+    (read,) = states.StateReader(model, threads=1).read([Text("To be")])
     assert read.states.shape == (5, model.config["network"]["encoder"]["hidden"])

@@ -20,7 +20,7 @@ from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.inference.model import ModelFolder
-from rnntool.inspection import charts, clusters, gradient_texts, picture, states
+from rnntool.inspection import charts, clusters, states, svg
 from rnntool.inspection.word_vectors import Agreement, Vectors, agreement
 from rnntool.tasks.base import excerpt
 from rnntool.tasks.inputs import Inputs, opened
@@ -41,7 +41,7 @@ def run_gradients(
     seed: int, output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """How much of a gradient is left k steps back."""
-    picture.check(output)
+    svg.check_path(output)
     if files and not model:
         raise UsageError("expected a model to read the text, found none; give -m MODEL, or leave the files out")
     files = files or ["-"]
@@ -55,22 +55,28 @@ def run_gradients(
         raise UsageError("--hidden: is the size of new networks, found a trained one alone; give --cells, "
                          "or leave it out")
     from rnntool.inference.weights import load_network
-    from rnntool.inspection.gradients import of_cell, of_network
+    from rnntool.inspection.gradients import (
+        cell_gradients,
+        network_gradients,
+        text_batches,
+        vanishing_step,
+    )
 
     curves: dict[str, list[float]] = {}
     for name in model:
         loaded = models.read(name)
         records = _records(loaded, files, format, common)
         network = load_network(loaded.folder, loaded.config)
-        curve = of_network(network, gradient_texts.texts(loaded.task, records, steps=steps, count=texts))
+        batches = text_batches(loaded.task, records, steps=steps, count=texts)
+        curve = network_gradients(network, batches, steps=steps)
         if not curve:
             raise DataError(f"{called(files)}: expected texts of two tokens or more, found none; give "
                             "longer ones")
         curves[name if loaded.name in curves else loaded.name] = curve
     for name in fresh:
-        curve = of_cell(name, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed)
+        curve = cell_gradients(name, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed)
         curves[f"new {name}" if model else name] = curve
-    reaches = {name: gradient_texts.reach(curve) for name, curve in curves.items()}
+    reaches = {name: vanishing_step(curve) for name, curve in curves.items()}
     longest = max(map(len, curves.values()))
     shown = [k for k in range(longest) if k & (k - 1) == 0 or k == longest - 1]  # 0, powers of 2, the last
     rows = [(str(k), *(f"{curve[k]:.3g}" if k < len(curve) else "-" for curve in curves.values()))
@@ -81,7 +87,7 @@ def run_gradients(
          console.table([("steps back", *curves), *rows, gone], right=tuple(range(len(curves) + 1))))
     if output:
         drawn = {name: list(enumerate(map(float, curve))) for name, curve in curves.items()}
-        picture.write(charts.curves("What is left of a gradient", drawn, x_name="steps back",
+        svg.write(charts.curves("What is left of a gradient", drawn, x_name="steps back",
                                     y_name="share", log=True), output)
 
 
@@ -90,13 +96,13 @@ def run_clusters(
     output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """The tree of words by their mean states."""
-    picture.check(output)
+    svg.check_path(output)
     if words and top:
         raise UsageError("--top takes the most frequent words, --words those that it names; leave one out")
     loaded = models.read(model)
-    reader = states.Reader(loaded, layer=layer, threads=common.threads)
+    reader = states.StateReader(loaded, layer=layer, threads=common.threads)
     records = _records(loaded, files, format, common)
-    found = states.averages(reader(records), loaded.task)
+    found = states.mean_states(reader.read(records), loaded.task)
     names = list(found)[: top or FREQUENT]
     if words:
         names = _parts(words.lower() if loaded.task.tokenizer.lower else words)
@@ -107,22 +113,22 @@ def run_clusters(
     if len(names) < 2:
         raise DataError(f"{called(files)}: expected two words or more to cluster, found {len(names)}; give "
                         + ("--words more of them" if words else "more text"))
-    linkage = clusters.merges(np.stack([found[name][1] for name in names]))
+    linkage = clusters.average_linkage(np.stack([found[name][1] for name in names]))
     counts = [found[name][0] for name in names]
     show({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
-         "".join(f"{line}\n" for line in clusters.tree(
+         "".join(f"{line}\n" for line in clusters.text_tree(
              [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)], linkage)))
     if output:
-        picture.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
+        svg.write(charts.dendrogram(f"Words by their states in {loaded.name}", names, linkage), output)
 
 
 def run_neighbors(
     words: list[str], *, model: str | None, vectors: str | None, top: int, output: str | None, as_json: bool,
 ) -> None:
     """The words nearest to some words."""
-    picture.check(output)
+    svg.check_path(output)
     known = _vectors(model, vectors)
-    found = {word: known.neighbours(word, top) for word in words}
+    found = {word: known.neighbors(word, top) for word in words}
     rows = [(word, near.name, f"{near.cosine:.4f}") for word, nearest in found.items() for near in nearest]
     show({word: [{"word": near.name, "cosine": near.cosine} for near in nearest]
           for word, nearest in found.items()}, as_json,
@@ -136,7 +142,7 @@ def run_analogy(
     as_json: bool,
 ) -> None:
     """What is to `c` as `b` is to `a`."""
-    picture.check(output)
+    svg.check_path(output)
     known = _vectors(model, vectors)
     found = known.analogy(a, b, c, top)
     answers = [{"word": near.name, "cosine": near.cosine} for near in found]
@@ -152,7 +158,7 @@ def run_similarity(
     as_json: bool, common: Common,
 ) -> None:
     """How well likeness of vectors agrees with human judgement."""
-    picture.check(output)
+    svg.check_path(output)
     names = _parts(columns or "1,2,3")
     if len(names) != 3:
         raise UsageError(f"--columns: expected three names with commas between, found {columns!r}")
@@ -169,10 +175,10 @@ def run_similarity(
          _agreed(found, report))
     if output:
         points = np.array([(score, cosine) for _, _, score, cosine in rows])
-        picture.write(charts.scatter(
+        svg.write(charts.scatter(
             f"Spearman's correlation {found.spearman:.3f}, {known.source}",
             [f"{a}, {b}" for a, b, *_ in rows], points, x_name="human judgement", y_name="cosine",
-            labelled=len(rows) <= 30), output)
+            named=len(rows) <= 30), output)
 
 
 def _agreed(found: Agreement, report: dict[str, Any]) -> str:
@@ -189,14 +195,14 @@ def run_states(
     output: str | None, format: str | None, as_json: bool, common: Common,
 ) -> None:
     """The units that vary most along a text, and the text coloured by them."""
-    picture.check(output)
+    svg.check_path(output)
     if units and top:
         raise UsageError("--top takes the units that vary most, --units those that it names; leave one out")
     loaded = models.read(model)
-    reader = states.Reader(loaded, layer=layer, threads=common.threads)
+    reader = states.StateReader(loaded, layer=layer, threads=common.threads)
     records = _records(loaded, files, format, common)
     reads, size = [], 0
-    for read in reader(records):
+    for read in reader.read(records):
         if size + len(read.spans) > MOST_TOKENS:
             common.warn(f"looked at the first {MOST_TOKENS:,} tokens")
             reads.append(read.head(MOST_TOKENS - size))
@@ -205,7 +211,7 @@ def run_states(
         size += len(read.spans)
     if not any(len(read.spans) for read in reads):
         raise DataError(f"{called(files)}: expected a text, found none; give one that has words")
-    read = states.joined(reads)
+    read = states.concatenated(reads)
     chosen = _units(units, read.states.shape[1]) or states.most_varying(read.states, top or VARYING)
     heads = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
     rows: list[tuple[str, ...]] = [heads]
@@ -223,9 +229,9 @@ def run_states(
          as_json, console.table(rows, right=(0, 1, 2, 3, 4)), indent=None)
     if not as_json and sys.stdout.isatty():
         for name, row in shares.items():
-            console.coloured(name, read.text, read.spans, [charts.colour_of(share) for share in row])
+            console.coloured(name, read.text, read.spans, [charts.diverging_color(share) for share in row])
     if output:
-        picture.write(charts.coloured_texts(f"States of {loaded.name}", read.text, read.spans, shares),
+        svg.write(charts.colored_texts(f"States of {loaded.name}", read.text, read.spans, shares),
                       output)
 
 
@@ -286,9 +292,9 @@ def _draw_plane(
     if output is None:
         return
     drawn = list(dict.fromkeys(rows))
-    points, share = known.plane(drawn)
+    points, share = known.principal_plane(drawn)
     names = [known.names[row] for row in drawn]
-    picture.write(charts.scatter(
+    svg.write(charts.scatter(
         f"Words of {known.source}: {share:.0%} of their variance", names, points,
         x_name="first principal component", y_name="second", bold={known.names[row] for row in rows[:bold]},
         joined=[(drawn.index(rows[a]), drawn.index(rows[b])) for a, b in joined]), output)

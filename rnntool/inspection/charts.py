@@ -1,79 +1,77 @@
-"""Charts: curves, a dendrogram, words in the plane, and texts coloured by a number. Knows no model."""
+"""Charts: curves, words in a plane, a dendrogram, and texts colored by a number. Knows no model.
+
+Each chart names what was measured, its axes with their units, and in a caption how to read it. No chart
+depends on color alone: curves differ in their dashes, highlighted words are bold, and negative numbers are
+underlined.
+"""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.inspection.picture import (
-    COLOURS,
-    INK,
-    MONO,
-    PALE,
-    Box,
-    Dot,
-    Line,
-    Picture,
-    Point,
-    Words,
-)
+from rnntool.inspection import svg
+from rnntool.inspection.svg import LETTER_WIDTH, PALE, Picture, Point
 
-LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 40.0, 45.0  # around the field of a chart
-LETTER = 0.55  # of the size, about the width of a letter
-COLUMNS = 100  # letters in a line of coloured text
-RED, BLUE = (244, 135, 96), (96, 165, 220)  # above and below zero, told apart by all eyes, readable under ink
+LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 40.0, 45.0  # margins around the axes of a chart
+SIZE = 12.0  # of the font
+ROW = 18.0  # distance of lines of text
+COLUMNS = 100  # letters in a line of colored text
+# for up to seven curves: the palette of Okabe and Ito (2008), which color-blind readers can tell apart
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+DASHES = ("", "8 3", "2 2", "8 3 2 3", "12 4", "4 4", "1 4")  # so that grayscale tells them apart as well
+RED, BLUE = (244, 135, 96), (96, 165, 220)  # above and below zero; black text stays readable on both
 
 Curves = Mapping[str, Sequence[Point]]
 Span = tuple[int, int]
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-class Field:
-    """The field of a chart: from data to pixels, with axes that are labelled in round numbers."""
+class Axes:
+    """Labelled axes in a picture, and the map from data to pixels."""
 
     def __init__(
         self, picture: Picture, xs: Sequence[float], ys: Sequence[float], *, x_name: str, y_name: str,
         log: bool = False,
     ) -> None:
-        self.picture = picture
+        """Draw axes that enclose the data `xs` and `ys` and fill the picture; `log` scales y."""
         self.log = log
         self.x_ticks = ticks(min(xs), max(xs))
         self.y_ticks = decades(min(ys), max(ys)) if log else ticks(min(ys), max(ys))
-        self.x_range = self.x_ticks[0], self.x_ticks[-1]
-        self.y_range = self.y_ticks[0], self.y_ticks[-1]
-        right, bottom = picture.width - RIGHT, picture.height - BOTTOM
+        self.right, self.bottom = picture.width - RIGHT, picture.height - BOTTOM
         for tick in self.y_ticks:
-            y = self(self.x_range[0], tick)[1]
-            picture.shapes += [Line([(LEFT, y), (right, y)], PALE, 1),
-                               Words(LEFT - 6, y + 4, f"{tick:g}", "end")]
+            y = self(self.x_ticks[0], tick)[1]
+            picture.elements += [svg.line([(LEFT, y), (self.right, y)], PALE, 1),
+                                 svg.label(LEFT - 6, y + 4, f"{tick:g}", anchor="end")]
         for tick in self.x_ticks:
-            x = self(tick, self.y_range[0])[0]
-            picture.shapes += [Line([(x, bottom), (x, bottom + 4)], INK, 1),
-                               Words(x, bottom + 17, f"{tick:g}", "middle")]
-        picture.shapes += [
-            Line([(LEFT, TOP), (LEFT, bottom), (right, bottom)], INK, 1),
-            Words((LEFT + right) / 2, picture.height - 8, x_name, "middle"),
-            Words(8, TOP - 10, y_name),
-            Words(picture.width / 2, 18, picture.title, "middle", 14),
+            x = self(tick, self.y_ticks[0])[0]
+            picture.elements += [svg.line([(x, self.bottom), (x, self.bottom + 4)], width=1),
+                                 svg.label(x, self.bottom + 17, f"{tick:g}", anchor="middle")]
+        picture.elements += [
+            svg.line([(LEFT, TOP), (LEFT, self.bottom), (self.right, self.bottom)], width=1),
+            svg.label((LEFT + self.right) / 2, picture.height - 8, x_name, anchor="middle"),
+            svg.label(8, TOP - 10, y_name),
+            svg.label(picture.width / 2, 18, picture.title, anchor="middle", size=14),
         ]
 
     def __call__(self, x: float, y: float) -> Point:
-        """Where a point of the data is in the picture."""
-        low, high = self.y_range
+        """Map a point of the data to pixels."""
+        low, high = self.y_ticks[0], self.y_ticks[-1]
         if self.log:
             y, low, high = map(math.log10, (y, low, high))
-        left, right = self.x_range
-        return (LEFT + (x - left) / (right - left) * (self.picture.width - LEFT - RIGHT),
-                self.picture.height - BOTTOM
-                - (y - low) / (high - low) * (self.picture.height - TOP - BOTTOM))
+        left, right = self.x_ticks[0], self.x_ticks[-1]
+        return (LEFT + (x - left) / (right - left) * (self.right - LEFT),
+                self.bottom - (y - low) / (high - low) * (self.bottom - TOP))
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers, 4 to 9 of them, that enclose a range."""
-    if not high - low > 1e-7 * max(abs(low), abs(high)):  # as good as flat
+    """Return 2 to 9 round numbers that enclose a range."""
+    if not high - low > 1e-7 * max(abs(low), abs(high)):  # as good as a single number
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -82,127 +80,187 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten that enclose a range, at most ten: what is smaller is left out."""
+    """Return at most ten powers of ten that enclose a range, or its upper part."""
     top = math.ceil(math.log10(high)) if high > 0 else 0
     bottom = max(math.floor(math.log10(low)) if low > 0 else -math.inf, top - 9)
     return [10.0**i for i in range(int(min(bottom, top - 1)), top + 1)]
 
 
 def curves(
-    title: str, data: Curves, *, x_name: str, y_name: str, log: bool = False, width: float = 640,
-    height: float = 400, marked: Point | None = None,
+    title: str, data: Curves, *, x_name: str, y_name: str, caption: str = "", log: bool = False,
+    width: float = 640, height: float = 400, best: Point | None = None,
 ) -> Picture:
-    """Points joined by lines, a colour and a name for each curve; one point may be marked.
+    """Draw points (x, y) joined by lines, one color and one name per curve, and mark the `best` point.
 
-    A curve on a logarithmic axis ends where it leaves the picture.
+    On a logarithmic axis a curve stops where it falls below the lowest tick.
     """
     picture = Picture(width, height, title)
-    points = [point for curve in data.values() for point in curve]
-    xs, ys = zip(*points, strict=True)
-    place = Field(picture, xs, ys, x_name=x_name, y_name=y_name, log=log)
+    xs, ys = zip(*(point for curve in data.values() for point in curve), strict=True)
+    axes = Axes(picture, xs, ys, x_name=x_name, y_name=y_name, log=log)
     for i, (name, curve) in enumerate(data.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        shown = [point for point in curve if not log or point[1] >= place.y_range[0]]
-        picture.shapes.append(Line([place(*point) for point in shown], colour, 2))
-        if len(shown) <= 100:
-            picture.shapes += [Dot(*place(x, y), colour, f"{name}: {x:g}, {y:.5g}", 2.5) for x, y in shown]
-        if len(data) > 1:
-            y = TOP + 10 + 18 * i
-            picture.shapes += [Line([(width - 150, y), (width - 130, y)], colour, 3),
-                               Words(width - 124, y + 4, name)]
-    if marked is not None:
-        picture.shapes.append(Dot(*place(*marked), COLOURS[1], f"best: {marked[0]:g}, {marked[1]:.5g}", 4.5))
+        color, dashes = COLORS[i % len(COLORS)], DASHES[i % len(DASHES)]
+        visible = [point for point in curve if not log or point[1] >= axes.y_ticks[0]]
+        picture.elements.append(svg.line([axes(*point) for point in visible], color, 2, dashes=dashes))
+        if len(visible) <= 100:
+            picture.elements += [svg.dot(*axes(x, y), color, radius=2.5, tooltip=f"{name}: {x:g}, {y:.5g}")
+                                 for x, y in visible]
+        if len(data) > 1:  # the legend, to the right of the axes
+            y = TOP + 10 + ROW * i
+            picture.elements += [svg.line([(width - 5, y), (width + 30, y)], color, 2, dashes=dashes),
+                                 svg.label(width + 36, y + 4, name)]
+    if best is not None:
+        x, y = axes(*best)
+        tooltip = f"best: {best[0]:g}, {best[1]:.5g}"
+        picture.elements += [svg.dot(x, y, COLORS[1], radius=4.5, tooltip=tooltip),
+                             svg.label(x, y - 9 if y > TOP + 30 else y + 18, f"{best[1]:.4g}", bold=True,
+                                       anchor="end" if x > width - 60 else "middle", color=COLORS[1])]
+    if len(data) > 1:
+        picture.width += 50 + max(map(text_width, data))
+    add_caption(picture, caption)
     return picture
 
 
 def scatter(
     title: str, names: Sequence[str], points: NDArray[np.floating[Any]], *, x_name: str, y_name: str,
-    labelled: bool = True, bold: Collection[str] = (), joined: Sequence[tuple[int, int]] = (),
+    caption: str = "", named: bool = True, bold: Collection[str] = (), joined: Sequence[tuple[int, int]] = (),
 ) -> Picture:
-    """Named points (N, 2) in the plane, `bold` ones in another colour, some of them joined by lines."""
+    """Draw points (N, 2) with their names, some names bold, and lines between the points `joined`."""
     picture = Picture(640, 480, title)
-    place = Field(picture, points[:, 0].tolist(), points[:, 1].tolist(), x_name=x_name, y_name=y_name)
-    where = [place(*point) for point in points.tolist()]
-    picture.shapes += [Line([where[a], where[b]], COLOURS[1], 1.5) for a, b in joined]
-    for name, (x, y) in zip(names, where, strict=True):
-        colour = COLOURS[1] if name in bold else COLOURS[0]
-        picture.shapes.append(Dot(x, y, colour, name))
-        if labelled:
-            right = x > picture.width - 100
-            picture.shapes.append(Words(x - 6 if right else x + 6, y + 4, name, "end" if right else "start",
-                                        colour=colour))
+    axes = Axes(picture, points[:, 0].tolist(), points[:, 1].tolist(), x_name=x_name, y_name=y_name)
+    places = [axes(*point) for point in points.tolist()]
+    picture.elements += [svg.line([places[a], places[b]], COLORS[1], dashes="6 3") for a, b in joined]
+    colors = [COLORS[1] if name in bold else COLORS[0] for name in names]
+    picture.elements += [svg.dot(*place, color, radius=4 if name in bold else 3, tooltip=name)
+                         for name, place, color in zip(names, places, colors, strict=True)]
+    if named:
+        frame = (LEFT, TOP, picture.width, axes.bottom)
+        corners = label_places(places, [text_width(name) * (1.08 if name in bold else 1) for name in names],
+                               frame)
+        picture.elements += [svg.label(x, y, name, color=color, bold=name in bold)
+                             for name, (x, y), color in zip(names, corners, colors, strict=True)]
+    add_caption(picture, caption)
     return picture
 
 
-def dendrogram(title: str, names: Sequence[str], merges: NDArray[np.float64]) -> Picture:
-    """The tree of SciPy's `linkage`, names on the right, the distance of what is merged to the left."""
-    from scipy.cluster.hierarchy import dendrogram as plan
+def label_places(points: Sequence[Point], widths: Sequence[float], frame: Rectangle) -> list[Point]:
+    """Place a label of each width next to its point; return where its baseline starts.
 
-    found = plan(merges, no_plot=True)
-    row, right = 16.0, 12 * LETTER * max(map(len, names)) + 20
-    picture = Picture(max(640, right + 400), TOP + row * len(names) + BOTTOM, title)
-    far = ticks(0.0, float(merges[:, 2].max()) or 1.0)
-    field = picture.width - 20 - right
+    Greedy: a label takes the first of ten places around its point that overlaps least with the dots, with
+    the labels before it, and with what lies outside `frame`.
+    """
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    corners = []
+    for (x, y), width in zip(points, widths, strict=True):
+        places = [(x + dx, y + dy) for dx, dy in (
+            (6, 4), (-width - 6, 4), (-width / 2, -7), (-width / 2, 16), (4, -6), (4, 14), (-width - 4, -6),
+            (-width - 4, 14), (-width / 2, -20), (-width / 2, 29))]
+        boxes = [(left, base - SIZE * 0.8, left + width, base + SIZE * 0.2) for left, base in places]
+        costs = [sum(_overlap(box, other) for other in taken)
+                 + 2 * (width * SIZE - _overlap(box, frame)) for box in boxes]
+        best = costs.index(min(costs))
+        taken.append(boxes[best])
+        corners.append(places[best])
+    return corners
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    """Return the area that two rectangles share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def dendrogram(
+    title: str, names: Sequence[str], linkage: NDArray[np.float64], *, caption: str = ""
+) -> Picture:
+    """Draw the tree of SciPy's `linkage` (N-1, 4), names on the right, distances growing to the left."""
+    from scipy.cluster.hierarchy import dendrogram as layout
+
+    tree = layout(linkage, no_plot=True)
+    row, margin = 16.0, max(map(text_width, names)) + 20
+    bottom = TOP + row * len(names) + 8
+    picture = Picture(max(640, margin + 400), bottom + 37, title)
+    distances = ticks(0.0, float(linkage[:, 2].max()) or 1.0)
+    span = picture.width - 20 - margin
 
     def x(distance: float) -> float:
-        return 20 + field * (1 - distance / far[-1])
+        return 20 + span * (1 - distance / distances[-1])
 
-    for ys, distances in zip(found["icoord"], found["dcoord"], strict=True):  # leaf i is at 5 + 10 * i
-        picture.shapes.append(Line([(x(d), TOP + row * y / 10) for y, d in zip(ys, distances, strict=True)],
-                                   COLOURS[0]))
-    for i, leaf in enumerate(found["leaves"]):
-        picture.shapes.append(Words(picture.width - right + 6, TOP + row * (i + 0.5) + 4, names[leaf]))
-    bottom = TOP + row * len(names) + 8
-    picture.shapes += [
-        Line([(x(far[-1]), bottom), (x(0), bottom)], INK, 1),
-        *(Words(x(tick), bottom + 15, f"{tick:g}", "middle") for tick in far),
-        Words(20 + field / 2, bottom + 32, "distance", "middle"),
-        Words(picture.width / 2, 18, title, "middle", 14),
+    for heights, depths in zip(tree["icoord"], tree["dcoord"], strict=True):  # leaf i is at height 5 + 10 * i
+        picture.elements.append(svg.line(
+            [(x(depth), TOP + row * height / 10) for height, depth in zip(heights, depths, strict=True)],
+            COLORS[0]))
+    picture.elements += [
+        *(svg.label(picture.width - margin + 6, TOP + row * (i + 0.5) + 4, names[leaf])
+          for i, leaf in enumerate(tree["leaves"])),
+        svg.line([(x(distances[-1]), bottom), (x(0), bottom)], width=1),
+        *(svg.line([(x(tick), bottom), (x(tick), bottom + 4)], width=1) for tick in distances),
+        *(svg.label(x(tick), bottom + 17, f"{tick:g}", anchor="middle") for tick in distances),
+        svg.label(20 + span / 2, bottom + 33, "Euclidean distance", anchor="middle"),
+        svg.label(picture.width / 2, 18, title, anchor="middle", size=14),
     ]
+    add_caption(picture, caption)
     return picture
 
 
-def colour_of(share: float) -> tuple[int, int, int]:
-    """Red for 1, white for 0, blue for -1."""
+def diverging_color(share: float) -> tuple[int, int, int]:
+    """Return red for 1, white for 0, blue for -1, and shades between, as (red, green, blue)."""
     share = max(-1.0, min(1.0, share))
-    strong = RED if share > 0 else BLUE
-    red, green, blue = (round(255 + abs(share) * (part - 255)) for part in strong)
+    red, green, blue = (round(255 + abs(share) * (part - 255)) for part in (RED if share > 0 else BLUE))
     return red, green, blue
 
 
-def coloured_texts(
-    title: str, text: str, spans: Sequence[Span], rows: Mapping[str, Sequence[float]]
+def colored_texts(
+    title: str, text: str, spans: Sequence[Span], rows: Mapping[str, Sequence[float]], *, caption: str = ""
 ) -> Picture:
-    """The text once under each name, each token (start, end) in the colour of its share from -1 to 1."""
-    size, line, margin = 13.0, 18.0, 20.0
-    letter = size * MONO
-    placed = list(laid_out(text, spans))
-    block = line * (3 + max((row for _, _, row, _ in placed), default=0))
-    widest = max((column + len(piece) for _, column, _, piece in placed), default=0)
-    picture = Picture(max(300.0, 2 * margin + widest * letter), 40 + block * len(rows), title)
-    picture.shapes.append(Words(margin, 24, title, size=14))
-    for number, (name, shares) in enumerate(rows.items()):
-        top = 40 + number * block + line
-        picture.shapes.append(Words(margin, top, name, size=12))
-        for token, column, row, piece in placed:
-            x, y = margin + column * letter, top + (row + 1) * line
-            red, green, blue = colour_of(shares[token])
-            picture.shapes += [
-                Box(x, y - size, len(piece) * letter, line - 1, f"#{red:02x}{green:02x}{blue:02x}",
-                    f"{shares[token]:+.3f}"),
-                Words(x, y, piece, size=size, columns=len(piece))]
+    """Draw the text once under each name, each token (start, end) colored by its number from -1 to 1."""
+    size, margin = 13.0, 20.0
+    letter = size * svg.MONOSPACE_WIDTH
+    pieces = list(text_layout(text, spans))
+    height = ROW * (3 + max((row for _, _, row, _ in pieces), default=0))
+    widest = max((column + len(piece) for _, column, _, piece in pieces), default=0)
+    picture = Picture(max(480.0, 2 * margin + widest * letter), 30, title)
+    picture.elements.append(svg.label(margin, 24, title, size=14))
+    add_caption(picture, caption)
+    for name, shares in rows.items():
+        top = picture.height + ROW
+        picture.elements.append(svg.label(margin, top, name, bold=True))
+        for token, column, row, piece in pieces:
+            x, y, width = margin + column * letter, top + (row + 1) * ROW, len(piece) * letter
+            red, green, blue = diverging_color(shares[token])
+            picture.elements += [
+                svg.box(x, y - size, width, ROW - 1, f"#{red:02x}{green:02x}{blue:02x}",
+                        tooltip=f"{shares[token]:+.3f}"),
+                svg.label(x, y, piece, size=size, columns=len(piece))]
+            if shares[token] < 0:
+                thickness = round(-2 * shares[token], 2)
+                picture.elements.append(svg.line([(x, y + 3), (x + width, y + 3)], width=thickness))
+        picture.height += height
     return picture
 
 
-def laid_out(text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, int, str]]:
-    """Each token's number, column, row and text on lines of `COLUMNS` letters; its line breaks end a line."""
+def text_layout(text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, int, str]]:
+    """Yield the number, column, row and text of each token on lines of `COLUMNS` letters.
+
+    A line break in the text ends a line; a token that contains one is yielded in pieces.
+    """
     column = row = done = 0
     for token, (start, end) in enumerate(spans):
-        for own, part in ((False, text[done:start]), (True, text[start:end])):
+        for in_token, part in ((False, text[done:start]), (True, text[start:end])):
             for i, piece in enumerate(part.split("\n")):
                 if i or column + len(piece) > COLUMNS:
                     column, row = 0, row + 1
-                if own and piece:
+                if in_token and piece:
                     yield token, column, row, piece
                 column += len(piece)
         done = end
+
+
+def add_caption(picture: Picture, caption: str) -> None:
+    """Write a caption under a picture, in as many lines as it needs."""
+    for text in textwrap.wrap(caption, int((picture.width - 40) / (SIZE * LETTER_WIDTH))):
+        picture.height += ROW
+        picture.elements.append(svg.label(20, picture.height - 8, text))
+
+
+def text_width(text: str) -> float:
+    """Estimate the width of a label."""
+    return SIZE * LETTER_WIDTH * len(text)

@@ -1,4 +1,4 @@
-"""Hierarchical clustering of words by vectors (Elman 1990), and the tree as text. Knows no model."""
+"""Hierarchical clustering of words by their vectors (Elman 1990), and its tree as text. Knows no model."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def merges(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """SciPy's linkage (N-1, 4) of vectors (N, D): average linkage of Euclidean distances."""
+def average_linkage(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Cluster vectors (N, D) by the mean Euclidean distance of clusters; return SciPy's linkage (N-1, 4)."""
     from scipy.cluster.hierarchy import linkage
 
-    found: NDArray[np.float64] = linkage(vectors, method="average", metric="euclidean")
-    return found
+    merges: NDArray[np.float64] = linkage(vectors, method="average", metric="euclidean")
+    return merges
 
 
-def tree(names: Sequence[str], linkage: NDArray[np.float64]) -> list[str]:
-    """A line for each name, in the order of the leaves, behind what joins it to the others."""
-    lines = [[f"─ {name}"] for name in names]
+def text_tree(names: Sequence[str], linkage: NDArray[np.float64]) -> list[str]:
+    """Draw the tree as text: one line per name, each after the branches that join it to the others."""
+    clusters = [[f"─ {name}"] for name in names]  # lines of each cluster, numbered as in `linkage`
     for first, second in linkage[:, :2].astype(int).tolist():
-        (top, *rest), (middle, *below) = lines[first], lines[second]
-        lines.append([f"┬{top}", *(f"│{line}" for line in rest),
-                      f"└{middle}", *(f" {line}" for line in below)])
-    return lines[-1]
+        (top, *above), (middle, *below) = clusters[first], clusters[second]
+        clusters.append([f"┬{top}", *(f"│{line}" for line in above),
+                         f"└{middle}", *(f" {line}" for line in below)])
+    return clusters[-1]

@@ -1,13 +1,15 @@
-"""How much of a gradient is left k steps back: the vanishing gradient, measured by exact Jacobians.
+"""The vanishing gradient, measured: how much of a gradient is left k steps back, by exact Jacobians.
 
-The gradient that reaches step t-k is that of the last state h_t by the input x_(t-k). By the input and not
-by a state, because a cell may have two ways into the past (h and c of an LSTM), and the gradient of the input
-comes by both.
+The gradient that reaches step t-k is the Jacobian of the last state h_t by the input x_(t-k) (Pascanu et al.
+2013). It is taken by the input and not by a state, because the past may reach a cell in two ways (an LSTM has
+h and c), and the gradient of the input contains both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,59 +20,92 @@ from rnntool.data.arrays import Arrays
 from rnntool.inference.torch_engine import to_tensors
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
+from rnntool.tasks.base import AnyTask
 
-States = Callable[[Tensor], Tensor]  # (T, B, I) to (T, B, D), each row of the batch for itself
+VANISHED = 0.01  # a gradient counts as vanished where less than this share of it is left
+
+States = Callable[[Tensor], Tensor]  # (T, B, I) to (T, B, D), the rows of the batch independent of each other
 
 
 def jacobian_norms(states: States, x: Tensor) -> NDArray[np.float64]:
-    """The Frobenius norm of dh_t / dx_(t-k) for k = 0 … T-1, (T,), of one text `x` (T, 1, I).
+    """Return the Frobenius norm of dh_t / dx_(t-k) for k = 0 … T-1, (T,), of one text `x` (T, 1, I).
 
-    The D gradients of the last state are had in one pass: of D equal rows, row i is asked for number i.
+    One backward pass gives all D rows of each Jacobian: the text is copied D times, and copy i is
+    differentiated for element i of the last state.
     """
     with torch.no_grad():
         size = states(x[:1]).shape[-1]
-    rows = x.detach().expand(-1, size, -1).contiguous().requires_grad_()  # (T, D, I)
-    last = states(rows)[-1]  # (D, D)
-    (jacobian,) = torch.autograd.grad(last.diagonal().sum(), rows)  # (T, D, I)
+    copies = x.detach().expand(-1, size, -1).contiguous().requires_grad_()  # (T, D, I)
+    last = states(copies)[-1]  # (D, D)
+    (jacobian,) = torch.autograd.grad(last.diagonal().sum(), copies)  # (T, D, I)
     norms: NDArray[np.float64] = jacobian.flatten(1).double().norm(dim=1).flip(0).numpy()
     return norms
 
 
-def shrinking(norms: Iterable[NDArray[np.float64]]) -> list[float]:
-    """What is left after k steps of a gradient that is 1 at k = 0: the geometric mean over texts.
+def remaining_shares(norms: Iterable[NDArray[np.float64]]) -> list[float]:
+    """Return the share of the gradient at k = 0 that is left at each k: the geometric mean over texts.
 
-    Texts may differ in length; those that are too short for a k don't count there.
+    Texts may differ in length; at each k the mean is over those that are long enough.
     """
-    with np.errstate(divide="ignore"):  # of a gradient that is gone nothing is left: exp(-inf)
+    with np.errstate(divide="ignore"):  # log(0) is -inf, and exp(-inf) is 0 again
         curves = [np.log(row / row[0]) for row in norms if row[0] > 0]
     longest = max(map(len, curves), default=0)
     return [float(np.exp(np.mean([curve[k] for curve in curves if len(curve) > k]))) for k in range(longest)]
 
 
-def of_cell(name: str, *, size: int, steps: int, texts: int, seed: int) -> list[float]:
-    """`shrinking` of a layer of `size` units as training begins with it, over normal noise of that size."""
+def vanishing_step(shares: Sequence[float]) -> int | None:
+    """Return the first k at which less than 1 % of the gradient is left; None if more is left at every k."""
+    return next((k for k, share in enumerate(shares) if share < VANISHED), None)
+
+
+def cell_gradients(cell: str, *, size: int, steps: int, texts: int, seed: int) -> list[float]:
+    """Return `remaining_shares` of a newly initialized layer of `size` units that reads normal noise."""
     norms = []
     with torch.random.fork_rng(devices=[]):
         for text in range(texts):
             torch.manual_seed((seed << 32) + text)
-            layer = Layer(name, size, size, bidirectional=False)
+            layer = Layer(cell, size, size, bidirectional=False)
             norms.append(jacobian_norms(_through([layer]), torch.randn(steps + 1, 1, size)))
-    return shrinking(norms)
+    return remaining_shares(norms)
 
 
-def of_network(network: Network, texts: Iterable[Arrays]) -> list[float]:
-    """`shrinking` of a whole encoder, from its last layer to what it reads, over texts that are a batch each.
+def network_gradients(network: Network, batches: Iterable[Arrays], *, steps: int) -> list[float]:
+    """Return `remaining_shares` of an encoder, from the input of its first layer to its last layer's states.
 
-    Of a layer of two directions, both are asked, at the last word.
+    Each batch is one text, of which the network reads at most `steps` + 1 time steps. In a bidirectional
+    layer the states of both directions at the last step count.
     """
     encoder = network.encoder.eval()
-    states = _through(encoder.layers)
-    return shrinking(
-        jacobian_norms(states, encoder.input(to_tensors(arrays, torch.device("cpu")))) for arrays in texts)
+    states, device = _through(encoder.layers), torch.device("cpu")
+    return remaining_shares(
+        jacobian_norms(states, encoder.input(to_tensors(arrays, device))[: steps + 1]) for arrays in batches)
+
+
+def text_batches(task: AnyTask, records: Iterable[Any], *, steps: int, count: int) -> Iterator[Arrays]:
+    """Yield the first `count` texts of at least 2 time steps, each as a batch of its own.
+
+    If the task carries the state from record to record, the texts are pieces of the stream, `steps` + 1 long.
+    """
+    examples: Iterator[Any] = map(task.example, records)
+    if task.carries_state:
+        examples = _pieces(examples, steps + 1)
+    for example in islice((example for example in examples if task.length(example) > 1), count):
+        yield task.collate([example])
+
+
+def _pieces(examples: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """Cut a stream of examples (n,) into pieces of one size; only the last one may be shorter."""
+    rest: NDArray[Any] = np.zeros(0, np.int32)
+    for example in examples:
+        rest = np.concatenate([rest, example])
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+    yield rest
 
 
 def _through(layers: Iterable[nn.Module]) -> States:
-    """The last layer's states."""
+    """Return the function from a network's input to the states of its last layer."""
 
     def states(x: Tensor) -> Tensor:
         lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32)

@@ -1,7 +1,6 @@
-"""What a graph holds besides its answers: its embedding, and the states of its recurrent layers.
+"""Weights and intermediate outputs of a model's ONNX graph: its embedding and the states of its layers.
 
-Reads ONNX graphs in float32 and in 8 bits, so models that ship without float weights can be looked into, and
-knows no torch.
+Works on float32 and 8-bit graphs without torch, so that models without float weights can be inspected.
 """
 
 from __future__ import annotations
@@ -19,15 +18,16 @@ from onnx import helper, numpy_helper
 from rnntool import model_folder
 from rnntool.errors import ModelError
 
-EMBEDDING = "embedding"  # the weight's name; in 8 bits with `_quantized`, `_scale`, `_zero_point` behind it
-OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # a whole layer each; a scan is one direction
+EMBEDDING = "embedding"  # name of the weight; in 8 bits `_quantized`, `_scale` or `_zero_point` is appended
+OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # run all directions of a layer; a Scan runs one
 
 
 def embedding(folder: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
-    """The embedding (V, E) of the graph in a model folder; bands come as they are after projection.
+    """Return the embedding (V, E) of the graph in a model folder that has this `config`.
 
-    `config` is the folder's. In 8 bits matrices may have more rows and columns, which say nothing of a word
-    (see `int8`). `ModelError` where the graph is damaged or another model's.
+    The clusters of an adaptive embedding are projected to E and put one below the other. Matrices in 8 bits
+    may be padded with rows and columns that belong to no word. `ModelError` if the graph is damaged or
+    belongs to another model.
     """
     weights = {weight.name: weight for weight in _load(folder, config).graph.initializer}
 
@@ -38,47 +38,44 @@ def embedding(folder: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
         if name in weights:
             return array(name)
         if f"{name}_quantized" in weights:
-            steps = array(f"{name}_quantized") - array(f"{name}_zero_point")
-            scaled: NDArray[np.float32] = steps * array(f"{name}_scale")  # one, or one for each column
+            levels = array(f"{name}_quantized") - array(f"{name}_zero_point")
+            scaled: NDArray[np.float32] = levels * array(f"{name}_scale")  # one scale, or one per column
             return scaled
         return None
 
     whole = matrix(EMBEDDING)
     if whole is not None:
         return whole[:, : config["network"]["encoder"]["embed"]]
-    bands: list[NDArray[np.float32]] = []
-    while (rows := matrix(f"{EMBEDDING}.{len(bands)}")) is not None:
-        projection = matrix(f"{EMBEDDING}.{len(bands)}.projection.weight")
-        bands.append(rows if projection is None else rows @ projection[: rows.shape[1]])
-    if not bands:
-        raise ModelError(f"{folder / model_folder.GRAPH}: has no embedding; copy or train the model again")
-    return np.concatenate(bands)
+    clusters: list[NDArray[np.float32]] = []
+    while (rows := matrix(f"{EMBEDDING}.{len(clusters)}")) is not None:
+        projection = matrix(f"{EMBEDDING}.{len(clusters)}.projection.weight")
+        clusters.append(rows if projection is None else rows @ projection[: rows.shape[1]])
+    if not clusters:
+        raise _damaged(folder, "has no embedding")
+    return np.concatenate(clusters)
 
 
 def states_graph(folder: Path, config: Mapping[str, Any], *, layer: int) -> tuple[bytes, list[str]]:
-    """A graph that gives out the states of one layer (from 0), and the names that it gives them by.
+    """Make a graph that outputs the states of one layer (from 0); return it and the names of these outputs.
 
-    It is made of the graph in a model folder, whose content of config.json `config` is.
-
-    They are one array (T, directions, B, H), or one (T, B, H) for each direction; in 8 bits there may be more
-    units behind the layer's own, which say nothing (see `int8`). Of its other outputs it has those that go on
-    to a next batch; what only the head needs is not computed. `ModelError` where the graph is damaged or
-    another model's.
+    It is made of the graph in a model folder that has this `config`. The states are one array
+    (T, directions, B, H), or one array (T, B, H) per direction. In 8 bits, H may be padded with units that
+    are not the layer's. The graph also outputs the states to continue from, but not the model's answers, so
+    the head is not computed. `ModelError` if the graph is damaged or belongs to another model.
     """
     model = _load(folder, config)
     layers, bidirectional = (config["network"]["encoder"][key] for key in ("layers", "bidirectional"))
     nodes = [node for node in model.graph.node if node.op_type in (*OPERATORS, "Scan")]
-    found: list[list[onnx.NodeProto]] = []  # from the top down: networks of characters stand below the layers
-    while nodes and len(found) < layers:
+    by_layer: list[list[onnx.NodeProto]] = []  # from the last layer; networks that read characters come first
+    while nodes and len(by_layer) < layers:
         count = 2 if bidirectional and nodes[-1].op_type == "Scan" else 1
-        found.append(sorted(nodes[-count:], key=_backwards))
+        by_layer.append(sorted(nodes[-count:], key=_runs_backward))
         del nodes[-count:]
-    if len(found) < layers:
-        raise ModelError(f"{folder / model_folder.GRAPH}: expected {layers} recurrent layers, found "
-                         f"{len(found)}; copy or train the model again")
+    if len(by_layer) < layers:
+        raise _damaged(folder, expected=f"{layers} recurrent layers", found=len(by_layer))
     outputs = [output for output in model.graph.output if output.name.startswith("next.")]
     names = []
-    for node in found[layers - 1 - layer]:
+    for node in by_layer[layers - 1 - layer]:
         whole = node.op_type in OPERATORS
         names.append(node.output[0] if whole else node.output[-1])
         shape = ["time", "directions", "batch", "hidden"] if whole else ["time", "batch", "hidden"]
@@ -88,19 +85,23 @@ def states_graph(folder: Path, config: Mapping[str, Any], *, layer: int) -> tupl
     return model.SerializeToString(), names
 
 
-def _backwards(node: onnx.NodeProto) -> bool:
-    """Whether it is a scan from the end on."""
+def _runs_backward(node: onnx.NodeProto) -> bool:
+    """Whether a node is a scan from the last time step to the first."""
     return any(attribute.name == "scan_output_directions" and any(attribute.ints)
                for attribute in node.attribute)
 
 
 def _load(folder: Path, config: Mapping[str, Any]) -> onnx.ModelProto:
-    path = folder / model_folder.GRAPH
     try:
-        model = onnx.load(path)
+        model = onnx.load(folder / model_folder.GRAPH)
     except (OSError, DecodeError) as error:
-        raise ModelError(f"{path}: can't be read ({error}); copy or train the model again") from None
+        raise _damaged(folder, f"can't be read ({error})") from None
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.output}
     widths = {name: shape[-1].dim_value if shape else 0 for name, shape in shapes.items()}
     model_folder.check_graph(folder, config, [value.name for value in model.graph.input], widths)
     return model
+
+
+def _damaged(folder: Path, problem: str = "", **parts: Any) -> ModelError:
+    return ModelError(problem, place=folder / model_folder.GRAPH, advice="copy or train the model again",
+                      **parts)

@@ -1,6 +1,6 @@
-"""Words by their vectors: neighbours, analogies, and how well likeness agrees with human judgement.
+"""Word vectors: nearest neighbors, analogies, and agreement with human judgments of similarity.
 
-Knows no model: names, numbers, and a way to find a word's row.
+Knows no model, only names, numbers and a function that finds the row of a word.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rnntool.data.formats import Judgement
 from rnntool.errors import DataError
 
-MOST_PERMUTED = 9  # pairs whose orders are counted one by one; of more the distribution is near enough to t
+MOST_PERMUTED = 9  # pairs; more have too many orders to count, and the t distribution is close enough
 
 
-class Near(NamedTuple):
-    """A word near another one: its row, its name, and the cosine."""
+class Neighbor(NamedTuple):
+    """A word near another word or a point: its row, its name, and the cosine."""
 
     row: int
     name: str
@@ -28,13 +28,13 @@ class Near(NamedTuple):
 
 
 class Vectors:
-    """Words and their vectors, scaled to length 1, so that a product is a cosine."""
+    """Words and their vectors, scaled to length 1, so that a dot product is a cosine."""
 
     def __init__(
         self, source: str, names: Sequence[str], vectors: NDArray[np.floating[Any]],
         find: Callable[[str], int | None],
     ) -> None:
-        """`vectors` (V, D) by `names`; `find` gives the row of a word, None where it has none."""
+        """Take `vectors` (V, D) and their `names`; `find` returns the row of a word, or None."""
         self.source = source
         self.names = names
         self.find = find
@@ -42,40 +42,46 @@ class Vectors:
         self.rows = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
 
     def row(self, word: str) -> int:
-        """The row of a word; `DataError` names those spelled like it where it has none."""
+        """Return the row of a word; `DataError` if it has none."""
         row = self.find(word)
         if row is None:
-            near = ", ".join(map(repr, get_close_matches(word, self.names, n=3)))
-            raise DataError(f"{self.source}: expected a word that it has a vector for, found {word!r}; "
-                            + (f"spelled like it: {near}" if near else "try another word"))
+            similar = ", ".join(map(repr, get_close_matches(word, self.names, n=3)))
+            raise DataError(place=self.source, expected="a word that has a vector", found=repr(word),
+                            advice=f"similar words: {similar}" if similar else "try another word")
         return row
 
     def nearest(
-        self, vector: NDArray[np.float32], count: int, *, without: Sequence[int] = ()
-    ) -> list[Near]:
-        """The words of largest cosine with a vector (D,)."""
+        self, vector: NDArray[np.float32], count: int, *, excluded: Sequence[int] = ()
+    ) -> list[Neighbor]:
+        """Return the words whose cosines with a vector (D,) are largest, in descending order."""
         cosines = self.rows @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
-        cosines[list(without)] = -np.inf
-        best = np.argsort(-cosines, kind="stable")[: min(count, len(cosines) - len(set(without)))]
-        return [Near(int(i), self.names[i], float(cosines[i])) for i in best]
+        cosines[list(excluded)] = -np.inf
+        best = np.argsort(-cosines, kind="stable")[: min(count, len(cosines) - len(set(excluded)))]
+        return [Neighbor(int(i), self.names[i], float(cosines[i])) for i in best]
 
-    def neighbours(self, word: str, count: int) -> list[Near]:
-        """The words nearest to a word."""
+    def neighbors(self, word: str, count: int) -> list[Neighbor]:
+        """Return the words nearest to a word."""
         row = self.row(word)
-        return self.nearest(self.rows[row], count, without=[row])
+        return self.nearest(self.rows[row], count, excluded=[row])
 
-    def analogy(self, a: str, b: str, c: str, count: int) -> list[Near]:
-        """What is to `c` as `b` to `a`: nearest to b - a + c, these three left out (Mikolov et al. 2013)."""
+    def analogy(self, a: str, b: str, c: str, count: int) -> list[Neighbor]:
+        """Answer what is to `c` as `b` is to `a`: the words nearest to b - a + c (Mikolov et al. 2013).
+
+        The three words themselves are excluded.
+        """
         rows = [self.row(word) for word in (a, b, c)]
         first, second, third = self.rows[rows]
-        return self.nearest(second - first + third, count, without=rows)
+        return self.nearest(second - first + third, count, excluded=rows)
 
-    def plane(self, places: Sequence[int]) -> tuple[NDArray[np.float32], float]:
-        """Where rows lie in the plane in which they differ most (N, 2), and its share of their variance."""
-        rows = self.rows[list(places)]
+    def principal_plane(self, indices: Sequence[int]) -> tuple[NDArray[np.float32], float]:
+        """Project N rows on their first two principal components.
+
+        Returns the points (N, 2) and the share of the variance that the plane shows.
+        """
+        rows = self.rows[list(indices)]
         rows = rows - rows.mean(axis=0)
         left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
-        points = np.zeros((len(places), 2), np.float32)
+        points = np.zeros((len(rows), 2), np.float32)
         points[:, : len(sizes[:2])] = (left * sizes)[:, :2]
         total = float(np.square(sizes).sum())
         return points.round(6), float(np.square(sizes[:2]).sum()) / total if total else 1.0
@@ -83,43 +89,44 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Spearman's correlation of cosines with judgements, and what it was taken over."""
+    """Spearman's rank correlation of cosines with judgments, and the pairs that it is computed from."""
 
     spearman: float
     p_value: float
     used: list[Judgement]
     cosines: list[float]
-    missing: list[str]  # words without a vector; their pairs don't count
+    missing: list[str]  # words without a vector, whose pairs are left out
 
 
 def agreement(vectors: Vectors, pairs: Sequence[Judgement]) -> Agreement:
-    """How well the vectors' cosines rank pairs of words as people do.
+    """Measure how well the vectors' cosines rank pairs of words as people do.
 
-    `DataError` where fewer than 3 pairs have vectors, or all of them are alike, to people or by cosine.
+    `DataError` if fewer than 3 pairs have vectors, or if all their judgments or all their cosines are equal.
     """
     from scipy.stats import spearmanr
 
     missing = dict.fromkeys(word for pair in pairs for word in pair[:2] if vectors.find(word) is None)
     used = [pair for pair in pairs if not missing.keys() & set(pair[:2])]
     if len(used) < 3:
-        raise DataError(f"{vectors.source}: expected 3 pairs or more of words that it has vectors for, found "
-                        f"{len(used)} of {len(pairs)}; give more pairs or another model")
+        raise DataError(place=vectors.source, expected="at least 3 pairs of words that have vectors",
+                        found=f"{len(used)} of {len(pairs)}", advice="give more pairs or another model")
     scores = [pair.score for pair in used]
     cosines = [float(vectors.rows[vectors.row(a)] @ vectors.rows[vectors.row(b)]) for a, b, _ in used]
-    for name, values in (("judgements", scores), ("cosines", cosines)):
+    for name, values in (("judgments", scores), ("cosines", cosines)):
         if len(set(values)) < 2:
-            raise DataError(f"{vectors.source}: expected {name} that differ, found {values[0]:g} for each of the "
-                            f"{len(used)} pairs; give other pairs")
-    found = spearmanr(scores, cosines)
-    p_value = found.pvalue if len(used) > MOST_PERMUTED else _exact_p_value(scores, cosines)
-    return Agreement(float(found.statistic), float(p_value), used, cosines, list(missing))
+            raise DataError(place=vectors.source, expected=f"{name} that differ",
+                            found=f"{values[0]:g} for each of the {len(used)} pairs",
+                            advice="give other pairs")
+    result = spearmanr(scores, cosines)
+    p_value = result.pvalue if len(used) > MOST_PERMUTED else _exact_p_value(scores, cosines)
+    return Agreement(float(result.statistic), float(p_value), used, cosines, list(missing))
 
 
 def _exact_p_value(scores: Sequence[float], cosines: Sequence[float]) -> float:
-    """How often chance would bring a rank correlation as far from 0, over all ways to pair the two up."""
+    """Return the two-sided p-value of a rank correlation, by counting over all orders."""
     from scipy.stats import permutation_test, rankdata
 
-    ours, theirs = (rankdata(values) - (len(values) + 1) / 2 for values in (scores, cosines))
-    found = permutation_test((ours,), lambda x, axis: (x * theirs).sum(axis), permutation_type="pairings",
-                             n_resamples=np.inf)
-    return float(found.pvalue)
+    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (scores, cosines))
+    result = permutation_test((x,), lambda ranks, axis: (ranks * y).sum(axis), permutation_type="pairings",
+                              n_resamples=np.inf)
+    return float(result.pvalue)
