@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from rnntool.data.progress import duration
 from rnntool.errors import ModelError
 from rnntool.inspection import charts, svg
 from rnntool.inspection.svg import Point
-from rnntool.tasks.base import Criterion, task_class
+from rnntool.tasks import TASKS
 
 NO_CURVE = ("epoch", "step", "seconds", "tokens")  # the figures of an evaluation that no curve shows
 # title, unit and caption of the curves that do not show a score on the development data
@@ -64,15 +63,15 @@ def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
     return svg.page(
         name,
         table(facts),
-        *(_learning_curves(history, task_class(config["task"]).criterion) if history
+        *(_learning_curves(history, TASKS[config["task"]].higher_is_better) if history
           else [f"<p>This model has no {model_folder.METRICS}, so no curves can be drawn.</p>\n"]),
         *_report(report, "On the development data"),
         "<h2>Settings</h2>\n", table(settings),
     )
 
 
-def _learning_curves(history: Sequence[Entry], criterion: Criterion) -> Iterator[str]:
-    """Draw a curve over epochs for each figure, and list all figures; `criterion` finds the best entry."""
+def _learning_curves(history: Sequence[Entry], higher_is_better: bool) -> Iterator[str]:
+    """Draw a curve over epochs for each figure, and list all figures, the best entry in bold."""
     names = [name for name, value in history[0].items() if name not in NO_CURVE and _is_number(value)]
     score = next((name for name in names if name not in CURVES), None)  # the figure that picked the weights
     best: Point | None = None
@@ -82,7 +81,7 @@ def _learning_curves(history: Sequence[Entry], criterion: Criterion) -> Iterator
                   if math.isfinite(entry.get(name, math.nan))]
         title, unit, caption = CURVES.get(name, (f"{name} on the development data", "", ""))
         if name == score and points:
-            best = _best(points, criterion)
+            best = (max if higher_is_better else min)(points, key=lambda point: point[1])
             caption = "The model has the weights of the best evaluation, whose score is shown."
         if points:
             yield charts.curves(
@@ -93,11 +92,6 @@ def _learning_curves(history: Sequence[Entry], criterion: Criterion) -> Iterator
     yield table([[entry.get(name) for name in columns] for entry in history], head=columns,
                 best=next((i for i, entry in enumerate(history) if best and entry["epoch"] == best[0]), None))
     yield "</details>\n"
-
-
-def _best(points: Sequence[Point], criterion: Criterion) -> Point:
-    """Return the best point, the first of several equal ones, as training does."""
-    return reduce(lambda best, point: point if criterion.better(point[1], best[1]) else best, points)
 
 
 def _report(report: Mapping[str, Any], heading: str) -> Iterator[str]:
