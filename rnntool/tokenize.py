@@ -43,7 +43,7 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "load",
-    "of_characters",
+    "from_characters",
     "split_words",
     "train",
 ]
@@ -95,7 +95,7 @@ def train(
     return KINDS[kind].learn(texts, settings)
 
 
-def of_characters(characters: Sequence[str], *, lower: bool) -> Tokenizer:
+def from_characters(characters: Sequence[str], *, lower: bool) -> Tokenizer:
     """A tokenizer of these characters, in the order of their ids."""
     return CharTokenizer(list(characters), lower=lower)
 

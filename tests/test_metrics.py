@@ -20,12 +20,12 @@ from rnntool.evaluation.metrics import (
     calibration_error,
     classification_report,
     f1,
-    known_report,
     lm_report,
     signature,
     span_counts,
     tagging_report,
     unseen_labels,
+    vocabulary_report,
 )
 
 IOB2 = ["O", "B-X", "I-X", "B-Y", "I-Y"]
@@ -238,14 +238,15 @@ def test_no_span_anywhere(sentences: list[list[str]]) -> None:
     assert report["per_label"] == {} and span_f1(sentences, sentences, "iob2") == 0.0
 
 
-def test_only_reports_of_spans_load_seqeval() -> None:
+def test_only_span_metrics_load_seqeval_and_only_reports_its_dependencies() -> None:
     code = (
         "import sys; from rnntool.evaluation.metrics import *; tagging_report([['N']], [['N']], None);"
-        "classification_report(['a'], ['a']); span_counts(['B-X'], ['B-X'], 'iob2');"
-        "print([name for name in ('seqeval', 'sklearn', 'torch') if name in sys.modules])"
+        "classification_report(['a'], ['a']);"
+        "heavy = lambda: print([name for name in ('seqeval', 'sklearn', 'torch') if name in sys.modules]);"
+        "heavy(); span_counts(['B-X'], ['B-X'], 'iob2'); heavy()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n" and done.stderr == ""
+    assert done.stdout == "[]\n['seqeval']\n" and done.stderr == ""
 
 
 # --- known words, unseen labels, calibration --------------------------------------------------------------
@@ -253,13 +254,13 @@ def test_only_reports_of_spans_load_seqeval() -> None:
 
 def test_accuracy_by_what_is_known() -> None:
     right, known = np.array([True, False, True, True]), np.array([True, True, False, True])
-    report = known_report(right, known)
+    report = vocabulary_report(right, known)
     assert report == {"accuracy_known": pytest.approx(2 / 3), "accuracy_unknown": 1.0, "unknown": 0.25}
     assert plain(report)
-    assert known_report(right, known | True) == {
+    assert vocabulary_report(right, known | True) == {
         "accuracy_known": 0.75, "accuracy_unknown": None, "unknown": 0.0}
     nothing = np.array([], bool)
-    assert known_report(nothing, nothing) == {
+    assert vocabulary_report(nothing, nothing) == {
         "accuracy_known": None, "accuracy_unknown": None, "unknown": 0.0}
 
 

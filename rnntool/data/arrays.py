@@ -1,4 +1,4 @@
-"""Arithmetic with log-probabilities, where -inf is a number and makes no nan: softmax, the K largest."""
+"""NumPy helpers: softmax and top-k over log-probabilities that may be -inf, padding, batches by length."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ IGNORE = -1  # target of a padded position
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Log-probabilities over the last axis. A row of -inf only, which has no distribution, stays -inf."""
-    shifted = logits - finite(logits.max(axis=-1, keepdims=True))
+    """Return log-probabilities over the last axis. A row that is all -inf stays -inf."""
+    shifted = logits - finite_maximum(logits.max(axis=-1, keepdims=True))
     total = np.exp(shifted).sum(axis=-1, keepdims=True)
     total[total == 0] = 1
     log_probs: Floats = shifted - np.log(total)
@@ -24,25 +24,28 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities over the last axis. A row of -inf only gives zeros."""
+    """Return probabilities over the last axis. A row that is all -inf becomes zeros."""
     return np.exp(log_softmax(logits))
 
 
-def finite(peak: Floats) -> Floats:
-    """What to subtract from a row with this maximum: -inf - -inf would be nan."""
-    return np.where(np.isneginf(peak), np.zeros_like(peak), peak)
+def finite_maximum(maximum: Floats) -> Floats:
+    """Replace a maximum of -inf by 0, so that subtracting it from its row gives -inf and not nan."""
+    return np.where(np.isneginf(maximum), np.zeros_like(maximum), maximum)
 
 
-def top(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The `k` largest along the last axis, or all if fewer, largest first: places and values (…, k)."""
-    places = np.argpartition(-scores, min(k, scores.shape[-1]) - 1, axis=-1)[..., :k]
-    values = np.take_along_axis(scores, places, axis=-1)
-    falling = np.argsort(-values, axis=-1, kind="stable")
-    return np.take_along_axis(places, falling, axis=-1), np.take_along_axis(values, falling, axis=-1)
+def top_k(scores: Floats, k: int) -> tuple[Ints, Floats]:
+    """Return the indices and values of the `k` largest scores along the last axis, largest first, (..., k).
+
+    If the axis is shorter than `k`, all of it is returned.
+    """
+    indices = np.argpartition(-scores, min(k, scores.shape[-1]) - 1, axis=-1)[..., :k]
+    values = np.take_along_axis(scores, indices, axis=-1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    return np.take_along_axis(indices, order, axis=-1), np.take_along_axis(values, order, axis=-1)
 
 
 def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Rows of ids side by side, (T, B) int64 filled up with `value`, and their lengths (B,) int32; T >= 1."""
+    """Stack rows of ids into (T, B) int64, filled up with `value`, T >= 1; also return their lengths (B,)."""
     lengths = np.fromiter(map(len, rows), np.int32, len(rows))
     steps = max(1, int(lengths.max(initial=0)))
     padded = np.full((len(rows), steps), value, np.int64)  # (B, T)
@@ -51,7 +54,10 @@ def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[NDArray[np.int64], ND
 
 
 def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of records in batches of like length: at most `budget` padded positions, or a single record."""
+    """Group records of similar length into batches, and yield the indices of each batch.
+
+    A padded batch has at most `budget` positions, unless it is a single record.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batch: list[int] = []
     for i in order:

@@ -1,7 +1,6 @@
-"""Label names, their ids, and the tagging schemes (IOB1, IOB2, IOBES and its dialects).
+"""Labels with their ids, and the tagging schemes that write spans as tags: IOB1, IOB2, IOBES and variants.
 
-A label is any text, a tag is "O" or LETTER-label, a span is a stretch of tokens under one label. Nothing here
-knows a model, a file format or a score.
+A label is any text. A tag is "O" or LETTER-label. A span is a run of tokens with one label.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
@@ -17,17 +17,27 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rnntool.data.escaping import read_names, write_names
-from rnntool.errors import ModelError
+from rnntool.data.escaping import damaged, read_escaped, write_escaped
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 
 OUTSIDE = "O"
 
-# the letters that begin, continue and end a span of several tokens, and the letter of a span of one token
+
+class Role(IntEnum):
+    """What a tag says about its token."""
+
+    BEGIN = 0  # the first token of a longer span
+    INSIDE = 1
+    END = 2  # the last token of a longer span
+    SINGLE = 3  # a span of one token
+    OUTSIDE = 4
+
+
+# The letter of each role in each scheme. A letter with several roles is read as the first of them.
 _LETTERS = {
-    "iob1": "BIIB",  # Ramshaw and Marcus (1995): B only where a span touches one of its label before it
+    "iob1": "BIIB",  # Ramshaw and Marcus (1995): B only directly after another span with the same label
     "iob2": "BIIB",
     "iobes": "BIES",
     "bilou": "BILU",
@@ -35,12 +45,11 @@ _LETTERS = {
     "bmes": "BMES",
 }
 SCHEMES = tuple(_LETTERS)
-_CLOSED = {scheme for scheme, letters in _LETTERS.items() if len(set(letters)) == 4}  # these mark the ends
-_BEGIN, _INSIDE, _END, _SINGLE, _OUTSIDE = range(5)  # places in a string of _LETTERS, and what is in none
+SCHEMES_WITH_ENDS = frozenset(scheme for scheme, letters in _LETTERS.items() if len(set(letters)) == 4)
 
 
 class Span(NamedTuple):
-    """One labelled stretch of tokens: `start` counts from 0, `end` is the token after its last."""
+    """A labeled run of tokens, from `start`, counted from 0, up to but without `end`."""
 
     start: int
     end: int
@@ -48,34 +57,34 @@ class Span(NamedTuple):
 
 
 class Labels:
-    """Ordered label names, each once, and their ids 0, 1, 2, …
+    """Ordered label names without duplicates; their ids are 0, 1, 2, …
 
-    Raises ValueError where a name comes twice.
+    Raises ValueError for a duplicate.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names: tuple[str, ...] = tuple(names)
         self._ids = {name: index for index, name in enumerate(self.names)}
         if len(self._ids) != len(self.names):
-            twice = next(name for name, count in Counter(self.names).items() if count > 1)
-            raise ValueError(f"label {twice!r} comes twice")
+            duplicate = next(name for name, count in Counter(self.names).items() if count > 1)
+            raise ValueError(f"label {duplicate!r} comes twice")
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Labels:
-        """The names of `counts`, most frequent first; equally frequent ones in alphabetical order."""
+        """Order the names by falling count, and names with equal counts alphabetically."""
         return cls(sorted(counts, key=lambda name: (-counts[name], name)))
 
     @classmethod
     def collect(cls, names: Iterable[str]) -> Labels:
-        """Count the names and order them as `from_counts` does, whatever the order they came in."""
+        """Count the names, and order them as `from_counts` does."""
         return cls.from_counts(Counter(names))
 
     def id(self, name: str) -> int:
-        """The id of `name`; KeyError where it is no label."""
+        """Return the id of a label; KeyError if it doesn't exist."""
         return self._ids[name]
 
     def get(self, name: str, default: int) -> int:
-        """The id of `name`, or `default` where it is no label."""
+        """Return the id of a label, or `default` if it doesn't exist."""
         return self._ids.get(name, default)
 
     def __len__(self) -> int:
@@ -99,178 +108,177 @@ class Labels:
 
     @classmethod
     def load(cls, folder: Path) -> Labels:
-        """Read what `save` wrote; ModelError where it is missing or damaged."""
+        """Read what `save` wrote; `ModelError` if the file is missing or damaged."""
         return load_labels(folder, [None])[0]
 
 
 def save_labels(sets: Sequence[Labels], folder: Path) -> None:
-    """Write labels.txt: the names of all sets in id order, which is that of a network's outputs."""
-    write_names(folder / "labels.txt", chain.from_iterable(labels.names for labels in sets))
+    """Write labels.txt with the names of all sets, in the order of a network's outputs."""
+    write_escaped(folder / "labels.txt", chain.from_iterable(labels.names for labels in sets))
 
 
 def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
-    """The sets that `save_labels` wrote, by their sizes; None takes the rest.
+    """Read the sets that `save_labels` wrote, given their sizes; None takes the remaining names.
 
-    ModelError where the file is missing or damaged.
+    Raises `ModelError` if the file is missing or damaged.
     """
     path = folder / "labels.txt"
-    names = iter(read_names(path))
+    lines = read_escaped(path)
+    names = iter(lines)
     try:
         sets = [Labels(islice(names, size)) for size in sizes]
     except ValueError as error:
-        raise ModelError(f"{path}: {error}, expected each label once; copy the model again") from error
+        raise damaged(path, str(error)) from error
     if any(size not in (None, len(labels)) for size, labels in zip(sizes, sets, strict=True)) or any(names):
-        wanted = sum(filter(None, sizes))
-        raise ModelError(f"{path}: expected {wanted} labels, found more or fewer; copy the model again")
+        raise damaged(path, expected=f"{sum(filter(None, sizes))} labels", found=len(lines))
     return sets
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> str | None:
-    """The scheme that the tags are written in, or None for plain tags such as parts of speech.
+    """Return the scheme of the tags, or None for plain tags such as parts of speech.
 
-    A scheme needs every tag to be "O" or LETTER-label, and one span at least. Letters beyond B and I name the
-    scheme: the first of iobes, bilou, bmewo, bmes that has them all, None where none has. With B and I alone,
-    a span that starts with I speaks for IOB1, and one that starts with a B that IOB1 has no use for (after no
-    token of its label) for IOB2. The majority decides, so that one slip of an annotator does not turn a whole
-    file, and a tie is IOB2.
+    In a scheme, every tag is "O" or LETTER-label, and there is at least one span. With letters other than B
+    and I, the answer is the first of iobes, bilou, bmewo and bmes that has all letters, or None. With B and I
+    alone, a span that starts with I is evidence for IOB1, and a B where IOB1 would write I is evidence for
+    IOB2. The majority decides, so that one annotation error does not change the result; a tie means IOB2.
     """
     letters: set[str] = set()
-    iob1 = iob2 = 0  # spans that begin as only this scheme writes them
+    iob1_spans = iob2_spans = 0  # whose first tag only this scheme would write
     for tags in sequences:
-        before = ""
+        previous_label = ""
         for tag in tags:
             if tag == OUTSIDE:
-                before = ""
+                previous_label = ""
                 continue
-            letter, dash, label = tag[:1], tag[1:2], tag[2:]
-            if dash != "-" or not label:
+            letter, hyphen, label = tag[:1], tag[1:2], tag[2:]
+            if hyphen != "-" or not label:
                 return None
             letters.add(letter)
-            if label != before:
-                iob1 += letter == "I"
-                iob2 += letter == "B"
-            before = label
+            if label != previous_label:
+                iob1_spans += letter == "I"
+                iob2_spans += letter == "B"
+            previous_label = label
     if not letters:
         return None
     if letters <= {"B", "I"}:
-        return "iob1" if iob1 > iob2 else "iob2"
-    return next((scheme for scheme, known in _LETTERS.items() if letters <= set(known)), None)
+        return "iob1" if iob1_spans > iob2_spans else "iob2"
+    return next((scheme for scheme, allowed in _LETTERS.items() if letters <= set(allowed)), None)
 
 
-def spans(tags: Sequence[str], scheme: str, *, strict: bool = False) -> list[Span]:
-    """The spans of one sequence, in order; a tag that `scheme` does not know is outside of every span.
+@lru_cache(maxsize=10_000)
+def parse_tag(tag: str, scheme: str) -> tuple[Role, str]:
+    """Return the role and the label of a tag; a tag that the scheme doesn't have is outside every span."""
+    index = _LETTERS[scheme].find(tag[0]) if tag[1:2] == "-" else -1
+    return (Role(index), tag[2:]) if index >= 0 else (Role.OUTSIDE, "")
 
-    Tags that break the scheme are read as conlleval (Tjong Kim Sang, 2000) reads them: a tag continues the
-    span of the tag before it where it may and begins one where it may not, and an end that nothing marks is
-    an end. `strict` leaves out spans that do not begin and end with the letters of the scheme; IOB1 has no
-    broken spans.
+
+def spans(tags: Sequence[str], scheme: str) -> list[Span]:
+    """Return the spans of a sequence of tags, in order.
+
+    Tags that break the scheme are read as conlleval reads them (Tjong Kim Sang and Buchholz, 2000): a tag
+    continues the span before it if it can, and begins a new one if not. A span may end without an end tag.
     """
-    lenient = not strict or scheme == "iob1"
-    unmarked_end = lenient or scheme not in _CLOSED
-    found: list[Span] = []
-    start, label, begun = -1, "", False  # of the span under way: none where start < 0; begun = by the rules
+    complete: list[Span] = []
+    start, label = -1, ""  # of the open span; start < 0 if none is open
     for i, tag in enumerate(tags):
-        role, name = _read(tag, scheme)
-        if start < 0 or name != label or role not in (_INSIDE, _END):
-            if start >= 0 and begun and unmarked_end:
-                found.append(Span(start, i, label))
-            start, label = (-1 if role == _OUTSIDE else i), name
-            begun = lenient or role in (_BEGIN, _SINGLE)
-        if role in (_END, _SINGLE):
-            if begun:
-                found.append(Span(start, i + 1, label))
+        role, tag_label = parse_tag(tag, scheme)
+        if start < 0 or tag_label != label or role not in (Role.INSIDE, Role.END):
+            if start >= 0:
+                complete.append(Span(start, i, label))
+            start, label = (-1 if role == Role.OUTSIDE else i), tag_label
+        if role in (Role.END, Role.SINGLE):
+            complete.append(Span(start, i + 1, label))
             start = -1
-    if start >= 0 and begun and unmarked_end:
-        found.append(Span(start, len(tags), label))
-    return found
+    if start >= 0:
+        complete.append(Span(start, len(tags), label))
+    return complete
 
 
 def tags_from_spans(spans: Iterable[Span], n: int, scheme: str) -> list[str]:
-    """The tags of `n` tokens with these spans; ValueError where spans overlap, are empty or lie outside."""
+    """Return the tags of `n` tokens with these spans; ValueError if spans overlap, are empty or don't fit."""
     begin, inside, end, single = (f"{letter}-" for letter in _LETTERS[scheme])
     tags = [OUTSIDE] * n
-    last = Span(-1, 0, "")
+    previous = Span(-1, 0, "")
     for span in sorted(spans):
         start, stop, label = span
-        if not last.end <= start < stop <= n:
-            raise ValueError(f"{span} is empty, overlaps {last} or leaves a sequence of {n} tokens")
+        if not previous.end <= start < stop <= n:
+            raise ValueError(f"{span} is empty, overlaps {previous} or leaves a sequence of {n} tokens")
         if stop - start == 1:
             tags[start] = single + label
         else:
             tags[start:stop] = [begin + label, *[inside + label] * (stop - start - 2), end + label]
-        if scheme == "iob1" and (start, label) != (last.end, last.label):
+        if scheme == "iob1" and (start, label) != (previous.end, previous.label):
             tags[start] = f"I-{label}"
-        last = span
+        previous = span
     return tags
 
 
 def convert(tags: Sequence[str], source: str, target: str) -> list[str]:
-    """The same spans in another scheme, lossless for valid tags; broken ones change as `spans` reads them."""
+    """Write the same spans in another scheme. Nothing is lost; broken tags are read as `spans` reads them."""
     return tags_from_spans(spans(tags, source), len(tags), target)
 
 
 def transition_mask(names: Sequence[str], scheme: str | None) -> tuple[Mask, Mask, Mask]:
-    """Which tags may begin a sequence (L,), follow one another (L, L) as [from, to], and end a sequence (L,).
+    """Return which tags may be first (L,), follow one another (L, L) as [from, to], and be last (L,).
 
-    True = allowed. Names that the scheme does not know go as "O" does; scheme None allows everything.
+    True = allowed. A tag that the scheme doesn't have counts as "O". Without a scheme everything is allowed.
     """
     size = len(names)
     if scheme is None:
         return np.ones(size, np.bool_), np.ones((size, size), np.bool_), np.ones(size, np.bool_)
-    read = [_read(name, scheme) for name in names]
-    roles = np.array([role for role, _ in read], dtype=np.intp)
-    same = np.array([[a == b for _, b in read] for _, a in read], dtype=np.bool_).reshape(size, size)
-    within = np.isin(roles, (_BEGIN, _INSIDE))  # (L,) a span is under way after this tag
+    parsed = [parse_tag(name, scheme) for name in names]
+    roles = np.array([role for role, _ in parsed], dtype=np.intp)
+    same_label = np.array([[a == b for _, b in parsed] for _, a in parsed], np.bool_).reshape(size, size)
+    leaves_open = np.isin(roles, (Role.BEGIN, Role.INSIDE))  # (L,) a span may go on after this tag
     if scheme == "iob1":
-        fresh = roles != _BEGIN  # (L,) may stand where no span of its label is under way
-        return fresh, fresh[None, :] | (within[:, None] & same), np.ones(size, np.bool_)
-    fresh = ~np.isin(roles, (_INSIDE, _END))
-    onward = within[:, None] & same & ~fresh[None, :]
-    if scheme in _CLOSED:
-        return fresh, np.where(within[:, None], onward, fresh[None, :]), ~within
-    return fresh, fresh[None, :] | onward, np.ones(size, np.bool_)
+        independent = roles != Role.BEGIN  # (L,) allowed whatever the tag before it
+        allowed = independent[None, :] | (leaves_open[:, None] & same_label)
+        return independent, allowed, np.ones(size, np.bool_)
+    starts = ~np.isin(roles, (Role.INSIDE, Role.END))  # (L,) continues no span
+    continues = leaves_open[:, None] & same_label & ~starts[None, :]
+    if scheme in SCHEMES_WITH_ENDS:
+        return starts, np.where(leaves_open[:, None], continues, starts[None, :]), ~leaves_open
+    return starts, starts[None, :] | continues, np.ones(size, np.bool_)
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How tags of one scheme are written in another: a chain of K states, each of which writes one tag.
+class Transducer:
+    """A finite-state transducer of K states that rewrites tags: each state reads one tag and writes one tag.
 
-    A state stands for one of the L tags; for two states where what is written hangs on the tag before.
+    A tag has one state, or two if its output depends on the tag before it.
     """
 
-    written: Labels  # all tags that are written
-    tags: Ints  # (K,) which of the L tags a state stands for
-    ids: Ints  # (K,) which of `written` it is written as
-    first: Mask  # (K,) True = may begin a sequence, as far as writing goes
-    onward: Mask  # (K, K) may follow one another, as [from, to]
+    outputs: Labels  # every tag that it can write
+    input_ids: Ints  # (K,) the tag that a state reads
+    output_ids: Ints  # (K,) the tag that a state writes, as an id of `outputs`
+    initial: Mask  # (K,) True = may come first
+    transitions: Mask  # (K, K) True = may follow one another, as [from, to]
 
 
-def spelling(names: Sequence[str], source: str, target: str) -> Spelling:
-    """How the tags `names` of `source`, which marks the ends of spans, are written in `target`."""
-    read = [_read(name, source) for name in names]
-    roles = np.array([role for role, _ in read], np.intp)
-    types = np.array([label for _, label in read], object)
-    begins = np.isin(roles, (_BEGIN, _SINGLE))
-    # IOB1 writes B right behind a span of the label, which is a state of its own, and elsewhere I
-    again = np.flatnonzero(begins) if target == "iob1" else np.empty(0, np.intp)
-    tags = np.concatenate([np.arange(len(names)), again])
-    touching = np.arange(len(tags)) >= len(names)  # (K,)
-    ends = np.isin(roles, (_END, _SINGLE))
-    behind = ends[:, None] & np.isin(np.arange(len(names)), again) & (types[:, None] == types)  # (from, to)
+def scheme_transducer(names: Sequence[str], source: str, target: str) -> Transducer:
+    """Return the transducer that rewrites the tags `names` of the scheme `source` in the scheme `target`.
 
-    def write(tag: int, touching: bool) -> str:
-        role, label = read[tag]
-        if role == _OUTSIDE:
+    `source` is one of `SCHEMES_WITH_ENDS`. The transducer forbids only what can't be written in `target`;
+    `transition_mask` has the rules of `source`.
+    """
+    parsed = [parse_tag(name, source) for name in names]
+    roles = np.array([role for role, _ in parsed], np.intp)
+    labels = np.array([label for _, label in parsed], object)
+    # IOB1 writes B for the first token of a span directly after one with the same label, and I elsewhere.
+    begins = np.isin(roles, (Role.BEGIN, Role.SINGLE)) & (target == "iob1")  # (L,) needs a second state
+    input_ids = np.concatenate([np.arange(len(names)), np.flatnonzero(begins)])
+    adjacent = np.arange(len(input_ids)) >= len(names)  # (K,) the second states
+    ends = np.isin(roles, (Role.END, Role.SINGLE))
+    touching = ends[:, None] & begins & (labels[:, None] == labels)  # (L, L) as [from, to]
+
+    def write(input_id: int, is_adjacent: bool) -> str:
+        role, label = parsed[input_id]
+        if role == Role.OUTSIDE:
             return OUTSIDE
-        return f"{_LETTERS[target][_INSIDE if target == 'iob1' and not touching else role]}-{label}"
+        return f"{_LETTERS[target][Role.INSIDE if target == 'iob1' and not is_adjacent else role]}-{label}"
 
-    spelt = [write(*state) for state in zip(tags.tolist(), touching.tolist(), strict=True)]
-    written = Labels(dict.fromkeys(spelt))
-    ids = np.array([written.id(tag) for tag in spelt], np.intp)
-    return Spelling(written, tags, ids, ~touching, behind[np.ix_(tags, tags)] == touching)
-
-
-@lru_cache(maxsize=10_000)
-def _read(tag: str, scheme: str) -> tuple[int, str]:
-    role = _LETTERS[scheme].find(tag[0]) if tag[1:2] == "-" else -1
-    return (role, tag[2:]) if role >= 0 else (_OUTSIDE, "")
+    written = [write(*state) for state in zip(input_ids.tolist(), adjacent.tolist(), strict=True)]
+    outputs = Labels(dict.fromkeys(written))
+    output_ids = np.array([outputs.id(tag) for tag in written], np.intp)
+    return Transducer(
+        outputs, input_ids, output_ids, ~adjacent, touching[np.ix_(input_ids, input_ids)] == adjacent)

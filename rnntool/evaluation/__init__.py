@@ -1,1 +1,1 @@
-"""Figures: metrics, their uncertainty, and calibration. Knows no network and no file."""
+"""Metrics, their confidence intervals, and calibration. Knows no network and no file."""

@@ -1,6 +1,6 @@
-"""Probabilities that mean what they say: one temperature for all scores, fitted on held-out records.
+"""Temperature scaling: divide all scores by one number, so that probabilities match how often they are right.
 
-Knows scores and which of them were right, and no task and no network.
+Knows scores and the correct labels, no task and no network.
 """
 
 from __future__ import annotations
@@ -14,74 +14,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOWEST, HIGHEST = 0.01, 100.0
-ACCURACY = 1e-3  # of the temperature's logarithm
-IMPOSSIBLE = math.exp(-50)  # what a scheme forbids must not decide alone
-_GOLDEN = (math.sqrt(5) - 1) / 2
+ACCURACY = 1e-3  # of the logarithm of the temperature
+LEAST_PROBABILITY = math.exp(-50)  # one tag that the scheme forbids must not decide everything
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scores of each set of labels are to be divided by, and the first set's error before."""
+    """The temperature of each set of labels, and the calibration error of the first set before scaling."""
 
     temperatures: tuple[float, ...]
     error_before: float | None
 
     def report(self) -> dict[str, Any]:
-        """As a report has it."""
+        """Return the entries of a training report."""
         return {"temperature": self.temperatures[0], "ece_uncalibrated": self.error_before}
 
 
 def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
-    """The T that makes the softmax of `logits / T` (N, L) likeliest for `targets` (N,) (Guo et al. 2017).
+    """Return the T that maximizes the likelihood of `targets` (N,) under softmax(logits / T), logits (N, L).
 
-    Targets are smoothed as by two records more (Platt 1999): where all are right, T stays above zero.
+    From Guo et al. (2017). Targets are smoothed as if there were two more records (Platt, 1999), so that T
+    stays above zero if every prediction is correct. Without targets, T is 1.
     """
     if not len(targets):
         return 1.0
     logits = logits.astype(np.float64)
     smoothing = 1 / (len(targets) + 2)
-    wanted = (1 - smoothing) * logits[np.arange(len(targets)), targets] + smoothing * logits.mean(axis=1)
+    correct = logits[np.arange(len(targets)), targets]
+    target_logits = (1 - smoothing) * correct + smoothing * logits.mean(axis=1)  # (N,)
 
     def nll(log_temperature: float) -> float:
-        """Convex in 1 / T, so it has one valley."""
-        scale = math.exp(-log_temperature)
-        return float((np.logaddexp.reduce(logits * scale, axis=1) - wanted * scale).mean())
+        scale = math.exp(-log_temperature)  # convex in the scale, so there is one minimum
+        return float((np.logaddexp.reduce(logits * scale, axis=1) - target_logits * scale).mean())
 
     return _best_temperature(nll)
 
 
 def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
-    """As `fit_temperature` where the probabilities of a word's labels depend on the whole sentence.
+    """As `fit_temperature`, if the probabilities of a token's labels depend on the whole sentence.
 
-    `probs` gives them, (N, L), for a temperature.
+    `probs` takes a temperature and returns them, (N, L).
     """
     if not len(targets):
         return 1.0
     smoothing = 1 / (len(targets) + 2)
 
     def nll(log_temperature: float) -> float:
-        found = np.log(probs(math.exp(log_temperature)).clip(min=IMPOSSIBLE))
-        right = found[np.arange(len(targets)), targets]
-        return float(-((1 - smoothing) * right + smoothing * found.mean(axis=1)).mean())
+        log_probs = np.log(probs(math.exp(log_temperature)).clip(min=LEAST_PROBABILITY))
+        correct = log_probs[np.arange(len(targets)), targets]
+        return float(-((1 - smoothing) * correct + smoothing * log_probs.mean(axis=1)).mean())
 
     return _best_temperature(nll)
 
 
-def _best_temperature(function: Callable[[float], float]) -> float:
-    """Where a function of a temperature's logarithm, of one valley, is lowest, by golden-section search.
+def _best_temperature(nll: Callable[[float], float]) -> float:
+    """Minimize a function of the temperature's logarithm by Brent's method (1973)."""
+    from scipy.optimize import minimize_scalar
 
-    Kiefer (1953).
-    """
-    low, high = math.log(LOWEST), math.log(HIGHEST)
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > ACCURACY:
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = function(right)
-    return math.exp((low + high) / 2)
+    bounds = math.log(LOWEST), math.log(HIGHEST)
+    minimum = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": ACCURACY / 2})
+    return math.exp(minimum.x)

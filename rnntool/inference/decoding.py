@@ -15,7 +15,7 @@ from rnntool.data.arrays import (
     Floats,
     Ints,
     log_softmax,
-    top,
+    top_k,
 )
 from rnntool.errors import UsageError
 from rnntool.inference.sampling import (
@@ -227,7 +227,7 @@ def beam_search(
             for row, ids in zip(totals, live, strict=True):
                 row[_Ngrams(rules.no_repeat_ngram, [*prompt, *ids]).repeats()] = -np.inf
 
-        places, scores = top(totals.ravel(), beam)
+        places, scores = top_k(totals.ravel(), beam)
         places, scores = places[scores > -np.inf], scores[scores > -np.inf]
         parents, tokens = np.divmod(places, totals.shape[1])
         steps = zip(parents.tolist(), tokens.tolist(), strict=True)

@@ -30,7 +30,7 @@ class CharacterText:
         (self.space,) = tokenizer.encode(" ")
 
     def config(self) -> dict[str, Any]:
-        """What `tokenize.of_characters` wants."""
+        """What `tokenize.from_characters` wants."""
         return {"characters": "".join(self.tokenizer.entries), "lower": self.tokenizer.lower}
 
     def example(self, words: Sequence[str]) -> Spelled:

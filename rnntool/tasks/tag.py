@@ -154,7 +154,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         labels = load_labels(folder, [column["labels"] for column in config["columns"]])
         schemes = [column["scheme"] for column in config["columns"]]
         context = config.get("context")
-        characters = tokenize.of_characters(**context) if context else None
+        characters = tokenize.from_characters(**context) if context else None
         return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters)
 
     def sizes(self) -> dict[str, int]:

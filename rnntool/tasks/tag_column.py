@@ -19,11 +19,11 @@ from rnntool.data.arrays import IGNORE, Floats, Ints, pad, softmax
 from rnntool.data.labels import (
     OUTSIDE,
     Labels,
-    Spelling,
+    Transducer,
     convert,
     detect_scheme,
+    scheme_transducer,
     spans,
-    spelling,
     tags_from_spans,
     transition_mask,
 )
@@ -53,7 +53,7 @@ class TagColumn:
         masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
         start, transitions, end = (np.where(mask, 0.0, -np.inf).astype(np.float32) for mask in masks)
         self._allowed: Chain = start, transitions, end
-        self._spellings: dict[str, Spelling] = {}  # by scheme
+        self._transducers: dict[str, Transducer] = {}  # by scheme
 
     @classmethod
     def learn(cls, sequences: Sequence[Sequence[str]], name: str) -> Self:
@@ -98,7 +98,7 @@ class TagColumn:
         scheme: str,
     ) -> list[list[float]]:
         """The probability of each tag of each sentence, written in `scheme`; see `marginals`."""
-        names = self._spelling(scheme).written if self.scheme else self.labels
+        names = self._transducer(scheme).outputs if self.scheme else self.labels
         ids, _ = pad([np.array([names.id(tag) for tag in row], np.intp) for row in tags], 0)  # (T, B)
         found = self.marginals(emissions, lengths, learned, scheme)[: len(ids)]
         values = np.take_along_axis(found, ids[..., None], -1)[..., 0].T  # (B, T)
@@ -116,18 +116,19 @@ class TagColumn:
         emissions = emissions / temperature
         if not self.scheme:
             return np.exp(linear_chain.marginals(emissions, lengths, start, transitions, end))
-        spelt = self._spelling(scheme)
-        tags = spelt.tags
+        transducer = self._transducer(scheme)
+        tags = transducer.input_ids
+        initial = np.where(transducer.initial, start[tags], -np.inf)
+        transitions = np.where(transducer.transitions, transitions[np.ix_(tags, tags)], -np.inf)
         found = np.exp(linear_chain.marginals(
-            emissions[..., tags], lengths, np.where(spelt.first, start[tags], -np.inf),
-            np.where(spelt.onward, transitions[np.ix_(tags, tags)], -np.inf), end[tags]))  # (T, B, K)
-        written: Floats = found @ np.eye(len(spelt.written), dtype=found.dtype)[spelt.ids]
+            emissions[..., tags], lengths, initial, transitions, end[tags]))  # (T, B, K)
+        written: Floats = found @ np.eye(len(transducer.outputs), dtype=found.dtype)[transducer.output_ids]
         return written.clip(max=1)  # a sum, rounded, may come out above it
 
-    def _spelling(self, scheme: str) -> Spelling:
-        if scheme not in self._spellings:
-            self._spellings[scheme] = spelling(self.labels.names, INNER_SCHEME, scheme)
-        return self._spellings[scheme]
+    def _transducer(self, scheme: str) -> Transducer:
+        if scheme not in self._transducers:
+            self._transducers[scheme] = scheme_transducer(self.labels.names, INNER_SCHEME, scheme)
+        return self._transducers[scheme]
 
     def temperature(self, batches: Sequence[ScoredBatch], learned: Chain | None) -> float:
         """What the scores of some batches want to be divided by, for the tags as they are judged."""
@@ -143,7 +144,7 @@ class TagColumn:
                 for (emissions, lengths, _), mask in zip(batches, real, strict=True)])
 
         if self.scheme:
-            targets = self._spelling(JUDGED_SCHEME).ids[targets]
+            targets = self._transducer(JUDGED_SCHEME).output_ids[targets]
         return fit_chain_temperature(probs, targets)
 
     def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
@@ -235,7 +236,7 @@ class Judged:
         """Every figure of the column; `known_words` (words,) are those with an embedding of their own."""
         return {
             **metrics.tagging_report(self.gold, self.predicted, self.scheme),
-            **metrics.known_report(self.right(), known_words),
+            **metrics.vocabulary_report(self.right(), known_words),
             "unseen_labels": metrics.unseen_labels(self.labels, self.known),
         }
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays, pad
-from rnntool.data.escaping import read_names, write_names
+from rnntool.data.escaping import read_escaped, write_escaped
 from rnntool.errors import ModelError
 from rnntool.tasks.base import Engine
 from rnntool.tasks.specs.settings import WordSettings
@@ -37,7 +37,7 @@ def words_with_vectors(folder: Path, count: int) -> list[str]:
     if not count:
         return []
     path = folder / "vectors.txt"
-    words = read_names(path)
+    words = read_escaped(path)
     if len(words) != count:
         raise ModelError(f"{path}: expected {count:,} words, found {len(words):,}; copy or train the model again")
     return words
@@ -119,7 +119,7 @@ class WordFeatures:
     def save(self, folder: Path) -> None:
         """Write the words that have a pretrained vector."""
         if self.vectors:
-            write_names(folder / "vectors.txt", self.vectors)
+            write_escaped(folder / "vectors.txt", self.vectors)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], tokenizer: WordTokenizer) -> Self:

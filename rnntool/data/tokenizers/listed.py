@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from rnntool.data.escaping import read_names, write_names
+from rnntool.data.escaping import read_escaped, write_escaped
 from rnntool.data.pretokenizer import split_words, surfaces
 from rnntool.data.tokenizers.base import (
     REPLACEMENT,
@@ -41,7 +41,7 @@ class Listed(Tokenizer):
         return self._entries[id]
 
     def save(self, folder: Path) -> None:
-        write_names(folder / "vocab.txt", self.entries)
+        write_escaped(folder / "vocab.txt", self.entries)
 
     @classmethod
     def _frequent(cls, counts: Counter[str], settings: TokenizerSettings) -> list[str]:
@@ -58,7 +58,7 @@ class Listed(Tokenizer):
     @classmethod
     def _listed(cls, folder: Path) -> list[str]:
         path = folder / "vocab.txt"
-        entries = read_names(path)
+        entries = read_escaped(path)
         if len(set(entries)) != len(entries):
             raise damaged(path, f"expected each {cls.unit} once, found one twice")
         return entries
