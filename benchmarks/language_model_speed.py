@@ -105,7 +105,7 @@ def main() -> None:
     task = LMTask.learn(records, settings)
     stream = np.concatenate([task.example(record, targets=True) for record in records])
     tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)
-    windows = Streamed(task, stream[:tokens], columns=settings.batch_size, steps=settings.bptt)
+    windows = Streamed(task.windows, stream[:tokens], columns=settings.batch_size, time_steps=settings.bptt)
     with tempfile.TemporaryDirectory() as folder:
         loops: dict[str, Callable[[], float]] = {
             "rnntool": partial(ours, task, windows, "auto", Path(folder)),

@@ -186,7 +186,7 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     from rnntool.inference.torch_engine import to_tensors
     from rnntool.models.config import NetworkConfig
     from rnntool.training.network_design import build
-    from rnntool.training.optimizers import clip, make_optimizer
+    from rnntool.training.optimizers import clip_gradient, make_optimizer
 
     network = build(NetworkConfig.from_json(tagger.config["network"]), tagger.task.settings).train()
     optimizer = make_optimizer(network, tagger.task.settings)
@@ -199,7 +199,7 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
             loss, _ = network.loss(tensors)
         optimizer.zero_grad()
         loss.backward()
-        clip(network, tagger.task.settings.clip)
+        clip_gradient(network, tagger.task.settings.clip)
         optimizer.step()
         words += int(tensors["lengths"].sum())
     return words / (time.perf_counter() - began)

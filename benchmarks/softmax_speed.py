@@ -32,7 +32,7 @@ def speed(words: list[str], settings: LMSettings, steps: int) -> float:
     shares = 1 / np.arange(1, len(words) + 1)
     tokens = (steps + 1) * settings.batch_size * settings.bptt
     stream = np.random.default_rng(1).choice(len(words), tokens, p=shares / shares.sum()) + len(SPECIALS)
-    windows = Streamed(task, stream, columns=settings.batch_size, steps=settings.bptt)
+    windows = Streamed(task.windows, stream, columns=settings.batch_size, time_steps=settings.bptt)
     speeds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=Path(folder),

@@ -50,7 +50,7 @@ def bare(task: TagTask, rounds: Iterator[Shuffled]) -> float:
 
     from rnntool.inference.torch_engine import to_tensors
     from rnntool.training.loop import pick_precision
-    from rnntool.training.optimizers import clip, make_optimizer
+    from rnntool.training.optimizers import clip_gradient, make_optimizer
 
     device = torch.device("cpu")
     precision = pick_precision(task.settings, device)
@@ -63,7 +63,7 @@ def bare(task: TagTask, rounds: Iterator[Shuffled]) -> float:
             loss, _ = learner.loss(tensors)
         optimizer.zero_grad()
         loss.backward()
-        clip(learner, task.settings.clip)
+        clip_gradient(learner, task.settings.clip)
         optimizer.step()
     return time.perf_counter() - began
 

@@ -1,4 +1,4 @@
-"""The order of training data: every record once an epoch, decided by the seed and the epoch alone."""
+"""The order of training data: every record once per epoch, in an order that the seed and the epoch decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnntool.training.batching import Shuffled, Streamed
 
 
 def shuffled(n: int = 53, *, seed: int = 1, batch_size: int = 8) -> tuple[Shuffled, list[str]]:
-    """Batches of texts of many lengths, each with characters of its own."""
+    """Batches of texts of many lengths, and the texts, which all differ."""
     texts = [f"{'x' * (i % 7)}{i:03}" for i in range(n)]
     records = [Text(text, ("a" if i % 2 else "b",)) for i, text in enumerate(texts)]
     task = ClassifyTask.learn(records, ClassifySettings(tokenizer="char"))
@@ -39,32 +39,32 @@ def epoch(batches: Shuffled, number: int, start: int = 0) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(53, 8), (1, 8), (8, 8), (5, 1)])
-def test_every_record_comes_once_an_epoch(n: int, batch_size: int) -> None:
+def test_every_record_comes_once_per_epoch(n: int, batch_size: int) -> None:
     batches, texts = shuffled(max(n, 2), batch_size=batch_size)
     for number in range(3):
-        got = epoch(batches, number)
-        assert Counter(text for batch in got for text in batch) == Counter(texts)
-        assert len(got) == len(batches)
-        assert max(map(len, got)) <= batch_size
+        read = epoch(batches, number)
+        assert Counter(text for batch in read for text in batch) == Counter(texts)
+        assert len(read) == len(batches)
+        assert max(map(len, read)) <= batch_size
 
 
-def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+def test_the_order_depends_only_on_the_seed_and_the_epoch() -> None:
     batches, _ = shuffled()
     first, second = epoch(batches, 0), epoch(batches, 1)
-    assert epoch(shuffled()[0], 1) == second, "it does not matter which epochs were read before"
+    assert epoch(shuffled()[0], 1) == second, "earlier epochs make no difference"
     assert epoch(batches, 0) == first
     assert first != second
     assert epoch(shuffled(seed=2)[0], 0) != first
 
 
-def test_an_epoch_can_be_entered_anywhere() -> None:
+def test_an_epoch_can_start_at_any_batch() -> None:
     batches, _ = shuffled()
     whole = epoch(batches, 4)
     for start in range(len(whole) + 1):
         assert epoch(batches, 4, start) == whole[start:]
 
 
-def test_a_batch_holds_like_lengths() -> None:
+def test_a_batch_holds_similar_lengths() -> None:
     batches, _ = shuffled(200, batch_size=20)
     for arrays in batches.epoch(0):
         assert np.ptp(arrays["lengths"]) <= 1
@@ -78,22 +78,23 @@ def test_long_records_make_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> N
     assert Counter(t for batch in epoch(batches, 0) for t in batch) == Counter(texts)
 
 
-def streamed(columns: int, steps: int, lines: int = 30) -> tuple[Streamed, list[int]]:
+def streamed(columns: int, time_steps: int, lines: int = 30) -> tuple[Streamed, list[int]]:
     records = [Text(line) for line in tiny.lines_of_text(lines)]
     task = LMTask.learn(records, LMSettings(tokenizer="char"))
     examples = [task.example(record) for record in records]
     targets = [i for ids in examples for i in (*ids.tolist()[1:], 3)]
-    return Streamed(task, np.concatenate(examples), columns=columns, steps=steps), targets
+    stream = np.concatenate(examples)
+    return Streamed(task.windows, stream, columns=columns, time_steps=time_steps), targets
 
 
-@pytest.mark.parametrize(("columns", "steps"), [(4, 10), (1, 7), (7, 13), (1000, 20)])
-def test_a_stream_covers_each_token_once(columns: int, steps: int) -> None:
-    batches, targets = streamed(columns, steps)
+@pytest.mark.parametrize(("columns", "time_steps"), [(4, 10), (1, 7), (7, 13), (1000, 20)])
+def test_a_stream_covers_each_token_once(columns: int, time_steps: int) -> None:
+    batches, targets = streamed(columns, time_steps)
     windows = list(batches.epoch(0))
     assert len(windows) == len(batches)
     assert batches.columns <= columns
     read = np.concatenate([window["targets"] for window in windows])
-    assert read.T[read.T >= 0].tolist() == targets, "the remainder is kept, column after column"
+    assert read.T[read.T >= 0].tolist() == targets, "column after column, up to the last token"
     for a, b in zip(windows, batches.epoch(5), strict=True):
         np.testing.assert_array_equal(a["tokens"], b["tokens"])
     for a, b in zip(windows[2:], batches.epoch(0, start=2), strict=True):
@@ -107,7 +108,7 @@ def test_a_text_shorter_than_a_window_is_one_window() -> None:
     assert window["targets"][:, 0].tolist() == targets
 
 
-def test_copies_stand_one_behind_the_other() -> None:
+def test_copies_follow_all_examples_of_a_batch() -> None:
     once, _ = shuffled(11, batch_size=4)
     twice = Shuffled(once.task, once.examples, batch_size=4, seed=1, copies=2)
     assert len(twice) == len(once)

@@ -300,7 +300,7 @@ def test_work_before_a_training_is_shown_as_lines(
 def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
     with console.training_progress(quiet=False) as watch:
         for step in range(1, 101):
-            watch(Step(progress=Progress(step=step), steps=100, loss=1.0, tokens_per_s=1.0, left_s=1.0,
+            watch(Step(progress=Progress(step=step), total_steps=100, loss=1.0, tokens_per_s=1.0, left_s=1.0,
                        evaluation={"epoch": step} if step % 2 == 0 else None))
     assert capsys.readouterr().err == "epoch 2\nepoch 100\n"
 
@@ -320,7 +320,7 @@ with open_lines(sys.argv[1]) as lines:
     texts = corpus.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
 task = LMTask.learn(texts, LMSettings(tokenizer="byte"))
 rows = corpus.keep(task.blocks(texts), task.dtype, key=str(len(texts)), tell=lambda sentence: None)
-windows = sum(1 for window in Streamed(task, rows.values, columns=8, steps=1000).epoch(0))
+windows = sum(1 for window in Streamed(task.windows, rows.values, columns=8, time_steps=1000).epoch(0))
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]  # not that of the parent
 print(len(texts), len(rows.values), windows, peak)
 """

@@ -54,7 +54,7 @@ class _Evaluations:
 
     def line(self, step: Step) -> str | None:
         now = time.monotonic()
-        last = step.progress.step == step.steps
+        last = step.progress.step == step.total_steps
         if step.evaluation is None or not (last or now - self._said >= EVALUATION_EVERY_S):
             return None
         self._said = now
@@ -125,7 +125,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
                 progress = step.progress
                 best = "" if progress.best is None else f"  best {progress.best:.4g}"
                 bar.update(
-                    shown, total=step.steps, completed=progress.step,
+                    shown, total=step.total_steps, completed=progress.step,
                     description=f"epoch {progress.epoch + 1}",
                     figures=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
                             f"{duration(step.left_s)} left",

@@ -85,6 +85,16 @@ class Evaluation:
     known: Sequence[str] = ()  # labels that training saw
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowNames:
+    """What the rows of a network's embeddings stand for, after the special rows at the top."""
+
+    tokens: Sequence[str]
+    characters: str = ""  # that words are spelled with
+    vectors: Sequence[str] = ()  # words that have a pretrained vector
+    context: Mapping[str, Any] | None = None  # the characters of a language model that is read beside words
+
+
 def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
     """The characters around a place, in one line, the place itself in brackets."""
     before, after = text[max(0, start - width) : start], text[end : end + width]
@@ -139,6 +149,10 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     @abstractmethod
     def sizes(self) -> dict[str, int]:
         """Sizes that the network takes from the data: `vocabulary`, `outputs`, and those of word features."""
+
+    def row_names(self) -> RowNames:
+        """Say what the rows of the network's embeddings stand for, so that other models' rows can be matched."""
+        return RowNames(tokens=self.tokenizer.entries)
 
     @abstractmethod
     def example(self, record: Record, *, targets: bool = False) -> Example:

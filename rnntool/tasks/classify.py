@@ -24,6 +24,7 @@ from rnntool.tasks.base import (
     Engine,
     Evaluation,
     Mistake,
+    RowNames,
     Task,
 )
 from rnntool.tasks.specs.classify import SPEC, ClassifySettings
@@ -127,6 +128,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     def sizes(self) -> dict[str, int]:
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
         return inputs | {"outputs": len(self.labels)}
+
+    def row_names(self) -> RowNames:
+        return self.features.row_names() if self.features else super().row_names()
 
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
         if self.features:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from rnntool.tasks.base import (
     Evaluation,
     Mistake,
     Ready,
+    RowNames,
     Task,
     always,
     excerpt,
@@ -159,6 +160,9 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
 
     def sizes(self) -> dict[str, int]:
         return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
+
+    def row_names(self) -> RowNames:
+        return replace(self.features.row_names(), context=self.context.config() if self.context else None)
 
     def example(self, record: Sentence, *, targets: bool = False) -> TagExample:
         tags = None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rnntool.data.arrays import Arrays, pad
 from rnntool.data.escaping import read_escaped, write_escaped
 from rnntool.errors import ModelError
-from rnntool.tasks.base import Engine
+from rnntool.tasks.base import Engine, RowNames
 from rnntool.tasks.specs.settings import WordSettings
 from rnntool.tokenize import UNK, WordTokenizer
 
@@ -136,6 +136,10 @@ class WordFeatures:
             "affix_buckets": self.affix_buckets,
             "vector_rows": len(self.vectors) + 1 if self.vectors else 0,
         }
+
+    def row_names(self) -> RowNames:
+        """Say what the rows of these tables stand for."""
+        return RowNames(tokens=self.tokenizer.entries, characters=self.characters, vectors=self.vectors)
 
     def rows(self, words: Iterable[str]) -> NDArray[np.int32]:
         """The row of each word, (n,) int32. Valid until the table starts anew; see `trim`."""

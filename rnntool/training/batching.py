@@ -1,8 +1,8 @@
-"""The order in which training data is seen. The n-th batch of epoch e depends on the seed, e and n alone."""
+"""The order of the training data. Batch n of epoch e depends on the seed, e and n alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,29 +11,29 @@ from numpy.typing import NDArray
 from rnntool.data.arrays import Arrays
 from rnntool.data.corpus import Rows, Values
 from rnntool.tasks.base import AnyTask
-from rnntool.tasks.lm import LMTask
 
-PADDED_BUDGET = 1 << 15  # padded positions in a batch; a single longer record is a batch of its own
+PADDED_BUDGET = 1 << 15  # padded positions in a batch; a record that is longer is a batch of its own
 
 
 class Batches(Protocol):
     """The training data of every epoch, batch by batch."""
 
-    carries_state: bool  # whether a batch goes on where the one before it ended
+    carries_state: bool  # whether a batch starts from the recurrent states after the batch before it
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Count the batches of an epoch."""
         ...
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """The batches of an epoch, from the `start`-th on."""
+        """Give the batches of an epoch, from batch `start` on."""
         ...
 
 
 class Shuffled:
-    """Records in random order, but in batches of like length, so that little of a batch is padding.
+    """Examples in random order, batched by similar length so that little of a batch is padding.
 
-    With `copies`, a batch holds its records that many times over, each time all of them in the same order.
+    With `copies` > 1 a batch repeats its examples that many times: all of them, then all again in the same
+    order.
     """
 
     carries_state = False
@@ -50,65 +50,69 @@ class Shuffled:
             lengths = examples.lengths
         else:
             lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
-        self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # short numbers sort faster
-        # Batches hold the same lengths in each epoch, so their number is known; the records in them change.
-        self.cuts = _cuts(np.sort(self.lengths), batch_size, PADDED_BUDGET)
+        self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # small types sort faster
+        # Every epoch has batches of the same lengths, so their number is known; their records change.
+        self.bounds = _batch_bounds(np.sort(self.lengths), batch_size, PADDED_BUDGET)
 
     def __len__(self) -> int:
-        return len(self.cuts) - 1
+        return len(self.bounds) - 1
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """The batches of an epoch."""
+        """Give the batches of an epoch, from batch `start` on."""
         rng = np.random.default_rng([self.seed, number])
         shuffled = rng.permutation(np.arange(len(self.examples), dtype=np.uint32))
-        order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # ties stay shuffled
+        order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # equal lengths stay shuffled
         for i in rng.permutation(len(self))[start:]:
-            first, last = self.cuts[i : i + 2]
-            yield self.task.collate([self.examples[k] for k in order[first:last]] * self.copies)
+            first, end = self.bounds[i : i + 2]
+            yield self.task.collate([self.examples[k] for k in order[first:end]] * self.copies)
 
 
 class Streamed:
-    """A language model's records as one stream, in order, the state carried from window to window."""
+    """One long text in order, read in windows, with the recurrent states carried from window to window.
+
+    The text is cut into `columns` of equal length, which are read side by side, `time_steps` tokens of each
+    in a window. `windows` cuts them, see `LMTask.windows`.
+    """
 
     carries_state = True
 
-    def __init__(self, task: LMTask, stream: Values, *, columns: int, steps: int) -> None:
-        """`stream` (N,) has all examples one behind the other."""
-        self.task = task
+    def __init__(
+        self, windows: Callable[..., Iterator[Arrays]], stream: Values, *, columns: int, time_steps: int
+    ) -> None:
+        """`stream` (N,) holds the tokens of all records."""
+        self.windows = windows
         self.stream = stream
-        tokens = len(stream)
-        self.columns = max(1, min(columns, tokens // steps))  # a short text has no room for many columns
-        self.steps = steps
-        height = -(-tokens // self.columns)  # rounded up, as the windows are
-        self.windows = -(-height // steps)
+        self.columns = max(1, min(columns, len(stream) // time_steps))  # a column fills a window or more
+        self.time_steps = time_steps
 
     def __len__(self) -> int:
-        return self.windows
+        column_length = -(-len(self.stream) // self.columns)  # rounded up
+        return -(-column_length // self.time_steps)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """The windows of the stream, the same in each epoch."""
-        return self.task.windows(self.stream, columns=self.columns, steps=self.steps, start=start)
+        """Give the windows from window `start` on; they are the same in each epoch."""
+        return self.windows(self.stream, columns=self.columns, steps=self.time_steps, start=start)
 
 
-def mixed(labelled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
-    """Examples with targets and such without, the former so often that they are a seventh of all or more.
+def mix(labelled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
+    """Mix labelled with raw examples, repeating the labelled ones so that they are about a seventh of all.
 
-    A pass over much raw text is then several over the few records that have labels; with more of them, these
-    would be learned by heart before the text has been read often enough.
+    An epoch over much raw text then holds each labelled example several times. If they had a larger share, the
+    network would memorize them before it has read the raw text often enough.
     """
     return [*labelled] * max(1, round(len(raw) / (6 * len(labelled)))) + [*raw]
 
 
-def _cuts(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
-    """Where batches begin among records sorted by length, and where the last one ends.
+def _batch_bounds(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
+    """Cut examples sorted by length into batches: the index where each begins, and the end of the last.
 
-    A batch has up to `batch_size` records and `budget` padded positions, or a single record.
+    A batch has up to `batch_size` examples and `budget` padded positions, or a single example.
     """
-    short = int(np.searchsorted(lengths, budget // batch_size, "right"))  # any `batch_size` of them have room
-    cuts = list(range(0, short - batch_size + 1, batch_size))
-    first = len(cuts) * batch_size
+    short = int(np.searchsorted(lengths, budget // batch_size, "right"))  # any `batch_size` of these fit
+    bounds = list(range(0, short - batch_size + 1, batch_size))
+    first = len(bounds) * batch_size
     while first < len(lengths):
-        cuts.append(first)
+        bounds.append(first)
         padded = lengths[first : first + batch_size] * np.arange(1, batch_size + 1)[: len(lengths) - first]
         first += max(1, int(np.searchsorted(padded, budget, "right")))
-    return np.array([*cuts, len(lengths)], np.int64)
+    return np.array([*bounds, len(lengths)], np.int64)

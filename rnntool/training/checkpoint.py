@@ -1,13 +1,15 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped.
+"""Checkpoints: all that a training needs to continue as if it had never stopped.
 
-One file of tensors and one of JSON, which names it; the JSON is replaced last, so there is always one whole
-checkpoint. No random state is kept, because the noise of step n depends on the seed and n alone.
+A checkpoint is a file of tensors and a JSON file that names it. The JSON file is replaced last, so the folder
+always holds one complete checkpoint. No random state is kept, because all randomness of training step n
+depends on the seed and n alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rnntool.errors import ModelError, RnntoolError
+from rnntool.errors import ModelError, RnntoolError, setting
 from rnntool.model_folder import write_json
 from rnntool.models.cells.cell import State
 from rnntool.training.optimizers import MovingAverage, set_weights
@@ -28,64 +30,67 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """Where a training stands. `step` counts all steps, `batch` those of this epoch."""
+    """How far a training has come. The field names are the keys of state.json."""
 
-    step: int = 0
+    step: int = 0  # training steps in all
     epoch: int = 0
-    batch: int = 0
+    batch: int = 0  # training steps in this epoch
     elapsed_s: float = 0.0
-    tokens: int = 0  # seen so far, repeats included
-    best: float | None = None
+    tokens: int = 0  # read so far, repetitions included
+    best: float | None = None  # best dev score
     best_step: int = 0
-    stale: int = 0  # evaluations since the best
-    plateau: float = 1.0  # what the plateau schedule has made of the rate
-    loss_sum: float = 0.0  # of the steps since the last evaluation
+    stale: int = 0  # evaluations since the best one
+    plateau: float = 1.0  # factor that the plateau schedule applies to the learning rate
+    loss_sum: float = 0.0  # nats, of the steps since the last evaluation
     loss_steps: int = 0
-    evaluation_s: float = 0.0  # how long the last evaluation took
-    history: list[dict[str, Any]] = field(default_factory=list)  # one entry an evaluation
+    evaluation_s: float = 0.0  # duration of the last evaluation
+    history: list[dict[str, Any]] = field(default_factory=list)  # an entry for each evaluation
 
 
 @dataclass
 class Checkpoint:
-    """What is saved: progress, the network, its optimizer, and what hangs on them."""
+    """The state of a training: its progress, network and optimizer, and what depends on them."""
 
     progress: Progress
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
     best_weights: dict[str, Tensor] | None = None
-    stream: list[State] | None = None  # state that the next window goes on from
+    stream_states: list[State] | None = None  # of each layer, from which the next window of a stream starts
 
     def save(self, folder: Path) -> None:
-        """Write to `folder`, replacing the checkpoint there; `RnntoolError` where there is no room."""
-        tensors: dict[str, Tensor] = {
-            f"weights/{name}": tensor for name, tensor in self.network.named_parameters()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{key}": t for key, t in values.items() if t is not None}
-        if self.average:
-            tensors |= {f"average/{name}": tensor for name, tensor in self.average.weights.items()}
-        if self.best_weights:
-            tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
-        for layer, state in enumerate(self.stream or []):
-            tensors |= {f"stream/{layer}/{part}": tensor for part, tensor in enumerate(state)}
+        """Replace the checkpoint in `folder`; `RnntoolError` if it can't be written."""
         path = folder / f"step-{self.progress.step}.safetensors"
-        neighbour = path.with_suffix(".writing")
+        temporary = path.with_suffix(".writing")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, neighbour)
-            neighbour.replace(path)
+            save_file({name: t.detach().contiguous().cpu() for name, t in self._tensors().items()}, temporary)
+            temporary.replace(path)
             write_json(folder / STATE, {"tensors": path.name, **dataclasses.asdict(self.progress)})
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
-                neighbour.unlink()
+                temporary.unlink()
             raise RnntoolError(
-                f"{folder}: writing failed ({error}); make room and go on with --resume") from None
+                f"the checkpoint can't be written ({error})", place=folder,
+                advice=f"make room or fix the permissions, then continue with {setting('resume')}") from None
         for old in folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()
 
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {
+            f"weights/{name}": tensor for name, tensor in self.network.named_parameters()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{key}": t for key, t in values.items() if t is not None}
+        averages = self.average.weights if self.average else {}
+        tensors |= {f"average/{name}": tensor for name, tensor in averages.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in (self.best_weights or {}).items()}
+        for layer, state in enumerate(self.stream_states or []):
+            tensors |= {f"stream/{layer}/{part}": tensor for part, tensor in enumerate(state)}
+        return tensors
+
     def load(self, folder: Path) -> None:
-        """Go back to the checkpoint in `folder`; `ModelError` where it is damaged."""
+        """Restore the checkpoint in `folder`; `ModelError` if it is damaged."""
         try:
             state = json.loads((folder / STATE).read_text("utf-8"))
             tensors = load_file(folder / state.pop("tensors"))
@@ -93,26 +98,28 @@ class Checkpoint:
             self._restore(tensors)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelError(
-                f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
+                f"the checkpoint is damaged ({error})", place=folder,
+                advice=f"start again with {setting('force')}") from None
 
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        def group(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix):]: t for name, t in tensors.items() if name.startswith(prefix)}
 
-        set_weights(self.network, part("weights/"))
-        states: dict[int, dict[str, Any]] = {}
-        for name, tensor in part("optimizer/").items():
+        set_weights(self.network, group("weights/"))
+        optimizer_state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in group("optimizer/").items():
             index, key = name.split("/")
-            states.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+            optimizer_state.setdefault(int(index), {})[key] = tensor
+        param_groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": param_groups})
         if self.average:
-            averages = part("average/")
+            averages = group("average/")
             for name, weight in self.average.weights.items():
                 weight.copy_(averages[name])
-        self.best_weights = part("best/") or None
+        self.best_weights = group("best/") or None
         layers: dict[int, dict[int, Tensor]] = {}
-        for name, tensor in part("stream/").items():
-            layer, place = map(int, name.split("/"))
-            layers.setdefault(layer, {})[place] = tensor
-        self.stream = [tuple(layers[i][k] for k in sorted(layers[i])) for i in sorted(layers)] or None
+        for name, tensor in group("stream/").items():
+            layer, part = map(int, name.split("/"))
+            layers.setdefault(layer, {})[part] = tensor
+        self.stream_states = [
+            tuple(layers[i][k] for k in sorted(layers[i])) for i in sorted(layers)] or None

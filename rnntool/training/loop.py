@@ -1,10 +1,11 @@
-"""The training loop, one for all tasks: steps, evaluations, the best weights, and stopping in time.
+"""The training loop: training steps, evaluations, the best weights, checkpoints, and stopping in time.
 
-Knows arrays and losses; which task it trains and where its files lie is not its business.
+Knows arrays and losses, and neither the task that it trains nor the files of the data.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rnntool.data.arrays import Arrays
-from rnntool.errors import RnntoolError, UsageError
+from rnntool.errors import RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.encoder import Layer
 from rnntool.models.network import Network
@@ -28,19 +28,19 @@ from rnntool.training.optimizers import (
     PLATEAU_FACTOR,
     Frozen,
     MovingAverage,
-    clip,
+    clip_gradient,
+    learning_rate_factor,
     make_optimizer,
-    rate,
     set_weights,
     weights_of,
 )
 
-SAVE_EVERY_S = 60.0  # also saved when stopped
-_EVALUATION_SHARE = 1.1  # time kept back for the evaluation at the end of --max-time, and a little more
+CHECKPOINT_EVERY_S = 60.0
+_EVALUATION_MARGIN = 1.1  # the last evaluation may take a little longer than the one before it
 
 
 class Interrupted(RnntoolError):
-    """Training was stopped by a signal and saved its state."""
+    """A signal stopped the training after it saved its state."""
 
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
@@ -49,24 +49,27 @@ class Interrupted(RnntoolError):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step tells whoever watches."""
+    """One training step, as reported to whoever watches the training."""
 
     progress: Progress
-    steps: int  # of the whole training
-    loss: float
+    total_steps: int
+    loss: float  # nats
     tokens_per_s: float
-    left_s: float
-    evaluation: dict[str, Any] | None = None  # the entry of metrics.jsonl, after an evaluation
+    left_s: float  # estimate
+    evaluation: dict[str, Any] | None = None  # the entry of metrics.jsonl, if this step ended with one
 
 
 def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
-    """bfloat16 where it is asked for, or where the processor multiplies in it; float32 otherwise."""
+    """Pick float32 or bfloat16; `auto` takes bfloat16 on hardware that multiplies in it.
+
+    `UsageError` if bfloat16 was requested and torch can't compute the cell in it on this processor.
+    """
     if settings.precision == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-            fast = bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+            capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+            fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
         return torch.bfloat16 if fast else torch.float32
     if settings.precision == "bf16" and device.type == "cpu":
         _check_bf16(settings)
@@ -74,21 +77,22 @@ def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def _check_bf16(settings: Settings) -> None:
-    """`UsageError` where torch has no layers in bfloat16 for this processor, as for LSTMs without AVX-512."""
+    """Run a layer in bfloat16, which fails for an LSTM on processors without AVX-512, for example."""
     try:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            layer, ended = Layer(settings.cell, 8, 8, bidirectional=False), torch.ones(1, dtype=torch.int32)
-            layer(torch.zeros(1, 1, 8), ended)
+            layer = Layer(settings.cell, 8, 8, bidirectional=False)
+            layer(torch.zeros(1, 1, 8), torch.ones(1, dtype=torch.int32))
     except RuntimeError:
-        raise UsageError(f"--precision bf16: expected a processor on which torch has --cell {settings.cell} in "
-                         "bfloat16, found one on which it hasn't; leave it out") from None
+        raise UsageError(
+            f"torch can't compute {setting('cell', settings.cell)} in bfloat16 on this processor",
+            setting="precision", advice=f"leave out {setting('precision', 'bf16')}") from None
 
 
 class Trainer:
-    """Trains a network on batches and keeps the weights that do best on `dev` records.
+    """Trains a network on batches and keeps the weights that score best on the `dev` records.
 
-    `folder` takes the checkpoints. `watch` is told of each step; `stopping` gives the number of a signal that
-    arrived, or None. What is `frozen` learns later or not at all.
+    Checkpoints go to `folder`. `watch` receives each step. `stopping` returns the number of a signal that has
+    arrived, or None. `frozen` parameters learn later or never.
     """
 
     def __init__(
@@ -117,171 +121,177 @@ class Trainer:
         self.frozen = frozen
         self.precision = pick_precision(settings, device)
         self.epochs = settings.epochs_for(len(batches))
-        self.steps = self.epochs * len(batches)
+        self.total_steps = self.epochs * len(batches)
         self.state = Checkpoint(
             Progress(), self.network, make_optimizer(self.network, settings, frozen),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
         )
-        shares = range(1, settings.evaluations + 1)
-        self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in shares}
+        evaluations = range(1, settings.evaluations + 1)
+        self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in evaluations}
 
     def resume(self) -> None:
-        """Go on from the checkpoint in the folder."""
+        """Continue from the checkpoint in the folder."""
         self.state.load(self.folder)
-        self.state.stream = self._to_device(self.state.stream)
+        if self.state.stream_states is not None:
+            self.state.stream_states = [
+                tuple(tensor.to(self.device) for tensor in state) for state in self.state.stream_states]
 
     def run(self) -> Progress:
         """Train to the end; the network then holds the best weights.
 
-        Raises `Interrupted` after a signal, when there is a checkpoint to go on from.
+        Raises `Interrupted` after a signal, once there is a checkpoint to continue from.
         """
         progress = self.state.progress
-        self._leave_if_asked()
-        started = time.monotonic() - progress.elapsed_s
+        self._stop_if_signaled()
+        start = time.monotonic() - progress.elapsed_s
         saved_at = time.monotonic()
         self.network.train()
-        for arrays in self._remaining():
-            began = time.monotonic()
+        for arrays in self._remaining_batches():
+            step_start = time.monotonic()
             loss = self._step(arrays)
-            progress.elapsed_s = time.monotonic() - started
+            progress.elapsed_s = time.monotonic() - start
             tokens = int(arrays["lengths"].sum())
             progress.tokens += tokens
-            speed = tokens / max(1e-9, time.monotonic() - began)
-            entry = None
-            if progress.batch in self.evaluate_at or self._ended():
-                entry = self._evaluate()
-                progress.elapsed_s = time.monotonic() - started  # there may be none left for another step
-            self.watch(Step(progress=progress, steps=self.steps, loss=loss, tokens_per_s=speed,
-                            left_s=self._left_s(), evaluation=entry))
+            tokens_per_s = tokens / max(1e-9, time.monotonic() - step_start)
+            evaluation = None
+            if progress.batch in self.evaluate_at or self._all_done():
+                evaluation = self._evaluate()
+                progress.elapsed_s = time.monotonic() - start  # may leave no time for another step
+            self.watch(Step(progress=progress, total_steps=self.total_steps, loss=loss,
+                            tokens_per_s=tokens_per_s, left_s=self._left_s(), evaluation=evaluation))
             if progress.batch == len(self.batches):
-                progress.epoch, progress.batch, self.state.stream = progress.epoch + 1, 0, None
-            if self._done():
+                progress.epoch, progress.batch, self.state.stream_states = progress.epoch + 1, 0, None
+            if self._finished():
                 break
-            if time.monotonic() - saved_at > SAVE_EVERY_S:
+            if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 self.state.save(self.folder)
                 saved_at = time.monotonic()
-            self._leave_if_asked(save=True)
+            self._stop_if_signaled(save=True)
         self._check_weights()
-        self.state.save(self.folder)  # the model is yet to be written
-        self._leave_if_asked()
+        self.state.save(self.folder)  # writing the model may still be interrupted
+        self._stop_if_signaled()
         if self.state.best_weights:
             set_weights(self.network, self.state.best_weights)
         elif self.state.average:
             self.state.average.swap(self.network)
         return progress
 
-    def _leave_if_asked(self, *, save: bool = False) -> None:
-        """Raise `Interrupted` where a signal came."""
+    def _stop_if_signaled(self, *, save: bool = False) -> None:
+        """Raise `Interrupted` if a signal arrived; with `save` write a checkpoint first."""
         signal = self.stopping()
         if signal is None:
             return
         if save:
             self.state.save(self.folder)
-        raise Interrupted(signal, f"stopped after step {self.state.progress.step} of {self.steps}; saved")
+        raise Interrupted(signal, f"stopped after step {self.state.progress.step} of {self.total_steps}; saved")
 
-    def _done(self) -> bool:
-        """Whether no step is left, no time, or no patience."""
+    def _finished(self) -> bool:
+        """Whether the steps, the time or the patience ran out."""
         patience = self.settings.patience
-        return self._ended() or bool(patience and self.state.progress.stale >= patience)
+        return self._all_done() or bool(patience and self.state.progress.stale >= patience)
 
-    def _remaining(self) -> Iterator[Arrays]:
+    def _remaining_batches(self) -> Iterator[Arrays]:
         progress = self.state.progress
-        while progress.epoch < self.epochs and not self._done():
+        while progress.epoch < self.epochs and not self._finished():
             yield from self.batches.epoch(progress.epoch, start=progress.batch)
 
     def _step(self, arrays: Arrays) -> float:
-        """One step of learning; its loss in nats."""
+        """Make one training step and return its loss in nats."""
         progress, settings, optimizer = self.state.progress, self.settings, self.state.optimizer
-        # Dropout depends on the seed and the step alone, so nothing random has to be kept in a checkpoint.
+        # Dropout depends on the seed and the step alone, so a checkpoint needs no random state.
         torch.manual_seed((settings.seed << 32) + progress.step)
-        lr = self._rate()
+        lr = self._learning_rate()
         for group in optimizer.param_groups:
-            group["lr"] = lr * group["share"]
-        with self.frozen.hold(progress.epoch) if self.frozen else nullcontext():
+            group["lr"] = lr * group["lr_share"]
+        with self.frozen.without_gradient(progress.epoch) if self.frozen else nullcontext():
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                loss, ends = self.network.loss(to_tensors(arrays, self.device), self.state.stream)
-            value = loss.item()
-            if value != value or value in (float("inf"), float("-inf")):
-                raise RnntoolError(
-                    f"the loss became {value} at step {progress.step + 1}; lower --lr or --clip")
+                loss, final_states = self.network.loss(
+                    to_tensors(arrays, self.device), self.state.stream_states)
+            loss_nats = loss.item()
+            if not math.isfinite(loss_nats):
+                raise self._diverged(f"the loss became {loss_nats} at step {progress.step + 1}")
             optimizer.zero_grad()
             loss.backward()
         if settings.clip:
-            clip(self.network, settings.clip)
+            clip_gradient(self.network, settings.clip)
         optimizer.step()
         if self.batches.carries_state:
-            self.state.stream = [tuple(part.detach() for part in state) for state in ends]
+            self.state.stream_states = [tuple(part.detach() for part in state) for state in final_states]
         progress.step += 1
         progress.batch += 1
-        progress.loss_sum += value
+        progress.loss_sum += loss_nats
         progress.loss_steps += 1
         if self.state.average:
             self.state.average.update(self.network, progress.step)
-        return value
+        return loss_nats
 
-    def _rate(self) -> float:
-        """The learning rate of the next step: what the schedule has in the middle of it."""
-        return self.settings.lr * rate(self.settings, self._share(0.5)) * self.state.progress.plateau
+    def _learning_rate(self) -> float:
+        """The learning rate of the next step, which the schedule gives for the middle of that step."""
+        factor = learning_rate_factor(self.settings, self._share_done(steps_ahead=0.5))
+        return self.settings.lr * factor * self.state.progress.plateau
 
-    def _share(self, ahead: float = 0.0) -> float:
-        """How much of the training is done `ahead` steps from now: by steps or by time, the larger one."""
+    def _share_done(self, steps_ahead: float = 0.0) -> float:
+        """The share of the training that is done, in steps or in time, whichever is larger."""
         progress = self.state.progress
-        share = (progress.step + ahead) / self.steps
-        return max(share, progress.elapsed_s / self._time_s()) if self.settings.max_time else share
+        share = (progress.step + steps_ahead) / self.total_steps
+        if self.settings.max_time:
+            # Leave time for the evaluation at the end.
+            time_s = self.settings.max_time - _EVALUATION_MARGIN * progress.evaluation_s
+            share = max(share, progress.elapsed_s / max(1.0, time_s))
+        return share
 
-    def _time_s(self) -> float:
-        """Seconds of --max-time that are for steps, at least one."""
-        assert self.settings.max_time is not None
-        return max(1.0, self.settings.max_time - _EVALUATION_SHARE * self.state.progress.evaluation_s)
-
-    def _ended(self) -> bool:
-        return self._share() >= 1.0
+    def _all_done(self) -> bool:
+        return self._share_done() >= 1.0
 
     def _left_s(self) -> float:
         progress = self.state.progress
-        left = progress.elapsed_s * (self.steps - progress.step) / max(1, progress.step)
+        left_s = progress.elapsed_s * (self.total_steps - progress.step) / max(1, progress.step)
         if self.settings.max_time:
-            left = min(left, self.settings.max_time - progress.elapsed_s)
-        return max(0.0, left)
+            left_s = min(left_s, self.settings.max_time - progress.elapsed_s)
+        return max(0.0, left_s)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Score the dev records, keep the weights if they are the best, and note the figures."""
+        """Score the dev records, keep the weights if they are the best, and record the figures."""
         self._check_weights()
-        progress, settings = self.state.progress, self.settings
-        began = time.monotonic()
+        progress = self.state.progress
+        start = time.monotonic()
         entry: dict[str, Any] = {
             "epoch": round(progress.epoch + progress.batch / len(self.batches), 3),
             "step": progress.step,
             "loss": progress.loss_sum / max(1, progress.loss_steps),
-            "lr": self._rate(),
+            "lr": self._learning_rate(),
         }
         if self.dev:
-            criterion = self.task.criterion
-            if self.state.average:
-                self.state.average.swap(self.network)
-            scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
-            entry |= scores
-            score = next(iter(scores.values()))
-            if criterion.better(score, progress.best):
-                progress.best, progress.best_step, progress.stale = score, progress.step, 0
-                self.state.best_weights = weights_of(self.network)
-            else:
-                progress.stale += 1
-                if settings.schedule == "plateau":
-                    progress.plateau *= PLATEAU_FACTOR
-            if self.state.average:
-                self.state.average.swap(self.network)
-        progress.evaluation_s = time.monotonic() - began
+            entry |= self._score_dev()
+        progress.evaluation_s = time.monotonic() - start
         entry |= {"seconds": round(progress.elapsed_s + progress.evaluation_s, 3), "tokens": progress.tokens}
         progress.loss_sum, progress.loss_steps = 0.0, 0
         progress.history.append(entry)
         return entry
 
-    def _check_weights(self) -> None:
-        """Refuse weights that the last step has spoiled, as its own loss can't tell."""
-        if not all(bool(weights.isfinite().all()) for weights in self.network.parameters()):
-            raise RnntoolError(
-                f"the weights became infinite at step {self.state.progress.step}; lower --lr or --clip")
+    def _score_dev(self) -> dict[str, float]:
+        """Score the dev records with the averaged weights if there are any, and compare with the best."""
+        progress, average = self.state.progress, self.state.average
+        if average:
+            average.swap(self.network)
+        scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
+        score = next(iter(scores.values()))
+        if self.task.criterion.better(score, progress.best):
+            progress.best, progress.best_step, progress.stale = score, progress.step, 0
+            self.state.best_weights = weights_of(self.network)
+        else:
+            progress.stale += 1
+            if self.settings.schedule == "plateau":
+                progress.plateau *= PLATEAU_FACTOR
+        if average:
+            average.swap(self.network)
+        return scores
 
-    def _to_device(self, stream: list[tuple[Tensor, ...]] | None) -> list[tuple[Tensor, ...]] | None:
-        return stream and [tuple(part.to(self.device) for part in state) for state in stream]
+    def _check_weights(self) -> None:
+        """Refuse weights that the last step spoiled, because the loss was computed before it."""
+        if not all(bool(weights.isfinite().all()) for weights in self.network.parameters()):
+            raise self._diverged(f"the weights became infinite at step {self.state.progress.step}")
+
+    def _diverged(self, problem: str) -> RnntoolError:
+        clipping = f"lower {setting('clip')}" if self.settings.clip else f"turn on {setting('clip', 1)}"
+        return RnntoolError(problem, advice=f"lower {setting('lr')} or {clipping}")

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates over time and by layer, weights that wait, and the moving average of weights."""
+"""Optimizers, learning-rate schedules, frozen parameters, and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from rnntool.models.network import Network
 from rnntool.tasks.specs.settings import Settings
 
-PLATEAU_FACTOR = 0.5
-ONE_CYCLE_RISE = 0.3  # share of training in which the rate of one-cycle rises (Smith 2018)
+PLATEAU_FACTOR = 0.5  # applied to the learning rate after an evaluation without a better dev score
+ONE_CYCLE_RISE = 0.3  # share of training in which the one-cycle schedule rises (Smith 2018)
 ONE_CYCLE_START = 1 / 25
 
 
-def depth(network: Network, name: str) -> int:
-    """How far below the output a parameter is: 0 in the head, 1 in the top layer, and most in the input."""
+def depth_below_output(network: Network, name: str) -> int:
+    """Count the layers from the output down to a parameter: 0 in the head, 1 in the top layer."""
     if not name.startswith(("encoder.", "back.")):
         return 0
     _, part, index, *_ = name.split(".")
@@ -30,39 +30,42 @@ def depth(network: Network, name: str) -> int:
 def make_optimizer(
     network: Network, settings: Settings, frozen: Frozen | None = None
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD. Biases and embeddings don't decay: most rows of an embedding get no gradient a step.
-    Neither does what is partly frozen.
+    """Make AdamW or SGD, whose parameter groups carry `lr_share`, their factor of the learning rate.
 
-    A group of parameters has its share of the learning rate as `share`.
+    Weight decay applies to matrices only. It would pull at embedding rows that get no gradient in most steps,
+    and at partly frozen parameters, which have to stay as they are.
     """
-    still = {m.weight for m in network.modules() if isinstance(m, nn.Embedding)}
-    still |= {parameter for parameter, which, _ in frozen.until if not which.all()} if frozen else set()
+    no_decay = {m.weight for m in network.modules() if isinstance(m, nn.Embedding)}
+    if frozen:
+        no_decay |= {parameter for parameter, mask, _ in frozen.schedule if not mask.all()}
     members: defaultdict[tuple[int, bool], list[Tensor]] = defaultdict(list)
-    for name, parameter in _learned(network):  # tied weights come once
-        kept = parameter.dim() < 2 or parameter in still
-        down = depth(network, name) if settings.lr_decay_by_layer != 1 else 0
-        members[down, kept].append(parameter)
-    groups = [{"params": parameters, "weight_decay": 0.0 if kept else settings.weight_decay,
-               "share": settings.lr_decay_by_layer ** -down}
-              for (down, kept), parameters in sorted(members.items(), key=lambda group: group[0])]
+    for name, parameter in _trainable(network):  # tied weights come once
+        depth = depth_below_output(network, name) if settings.lr_decay_by_layer != 1 else 0
+        members[depth, parameter.dim() < 2 or parameter in no_decay].append(parameter)
+    groups = [{"params": parameters, "weight_decay": 0.0 if exempt else settings.weight_decay,
+               "lr_share": settings.lr_decay_by_layer ** -depth}
+              for (depth, exempt), parameters in sorted(members.items(), key=lambda group: group[0])]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
 
-def clip(network: nn.Module, norm: float) -> None:
-    """Scale the gradient to a norm where it is larger; most often it isn't, and then nothing is written."""
+def clip_gradient(network: nn.Module, max_norm: float) -> None:
+    """Scale the gradient of all parameters down to `max_norm` if its norm is larger.
+
+    torch's own function multiplies by 1 in the usual case that it isn't larger, which takes time.
+    """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    found = nn.utils.get_total_norm(gradients)
-    if found > norm:
-        nn.utils.clip_grads_with_norm_(network.parameters(), norm, found)
+    norm = nn.utils.get_total_norm(gradients)
+    if norm > max_norm:
+        nn.utils.clip_grads_with_norm_(network.parameters(), max_norm, norm)
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "plateau": lambda progress: 1.0,  # lowered by the loop when the dev score stays
+    "plateau": lambda progress: 1.0,  # the loop multiplies it by PLATEAU_FACTOR when the dev score stalls
     "one-cycle": lambda progress: (
         ONE_CYCLE_START + (1 - ONE_CYCLE_START) * progress / ONE_CYCLE_RISE
         if progress < ONE_CYCLE_RISE
@@ -71,10 +74,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def rate(settings: Settings, progress: float) -> float:
-    """Learning rate at a progress of 0 to 1, in units of the highest rate."""
+def learning_rate_factor(settings: Settings, progress: float) -> float:
+    """Give the factor from 0 to 1 that scales the highest learning rate at a `progress` from 0 to 1."""
     progress = min(1.0, progress)
-    if settings.schedule == "one-cycle":  # which has a rise of its own
+    if settings.schedule == "one-cycle":  # it has its own warm-up
         return SCHEDULES["one-cycle"](progress)
     if progress < settings.warmup:
         return progress / settings.warmup
@@ -82,28 +85,30 @@ def rate(settings: Settings, progress: float) -> float:
 
 
 class Frozen:
-    """Weights that stay as they were carried over: for the whole training, or until it is their layer's turn.
+    """Parameters that don't learn: never, or not until gradual unfreezing reaches their layer.
 
-    `kept` says of a parameter which of its numbers that holds for, by a bool that broadcasts to its shape;
-    the others learn.
+    `masks` has a bool tensor for some parameters, by name, that broadcasts to the parameter's shape: its True
+    elements are frozen, the others learn. Gradual unfreezing (Howard and Ruder 2018) frees the top layer
+    first, then one layer more every `settings.unfreeze_every` epochs.
     """
 
-    def __init__(self, network: Network, kept: Mapping[str, Tensor], settings: Settings) -> None:
-        self.until: list[tuple[nn.Parameter, Tensor, float]] = []  # and the epoch in which they are free
+    def __init__(self, network: Network, masks: Mapping[str, Tensor], settings: Settings) -> None:
+        self.schedule: list[tuple[nn.Parameter, Tensor, float]] = []  # with the epoch that ends the freezing
         for name, parameter in network.named_parameters():
-            if name in kept:
-                until = math.inf if settings.freeze else settings.unfreeze_every * depth(network, name)
-                self.until.append((parameter, kept[name], until))
+            if name in masks:
+                depth = depth_below_output(network, name)
+                epoch = math.inf if settings.freeze else settings.unfreeze_every * depth
+                self.schedule.append((parameter, masks[name], epoch))
 
     @contextmanager
-    def hold(self, epoch: int) -> Iterator[None]:
-        """Let no gradient of a step, which is computed inside, reach what isn't free in this epoch (from 0).
+    def without_gradient(self, epoch: int) -> Iterator[None]:
+        """Compute gradients inside this context so that none reaches what is frozen in `epoch` (from 0).
 
-        A parameter without gradient is passed over by optimizers. Of one that is partly frozen that part has
-        one of zero, which moves nothing as long as it doesn't decay.
+        Optimizers pass over a parameter that has no gradient. If only a part of a parameter is frozen, that
+        part gets a gradient of 0, which changes nothing as long as the parameter has no weight decay.
         """
-        held = [(parameter, which) for parameter, which, until in self.until if epoch < until]
-        whole = [parameter for parameter, which in held if which.all()]
+        frozen = [(parameter, mask) for parameter, mask, end in self.schedule if epoch < end]
+        whole = [parameter for parameter, mask in frozen if mask.all()]
         for parameter in whole:
             parameter.requires_grad_(False)
         try:
@@ -111,13 +116,16 @@ class Frozen:
         finally:
             for parameter in whole:
                 parameter.requires_grad_(True)
-        for parameter, which in held:
+        for parameter, mask in frozen:
             if parameter.grad is not None:
-                parameter.grad.masked_fill_(which.to(parameter.device), 0)
+                parameter.grad.masked_fill_(mask.to(parameter.device), 0)
 
 
 class MovingAverage:
-    """Exponential moving average of weights; early on it forgets faster, to leave the start behind."""
+    """Exponential moving average of the trainable weights.
+
+    The decay starts low and rises to `decay`, so that the random initial weights soon have no influence.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -125,33 +133,33 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take the weights after step `step` (from 1) in."""
-        keep = min(self.decay, step / (10 + step))
-        for name, parameter in _learned(network):
-            self.weights[name].lerp_(parameter, 1 - keep)
+        """Average in the weights after training step `step` (from 1)."""
+        decay = min(self.decay, step / (10 + step))
+        for name, parameter in _trainable(network):
+            self.weights[name].lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:
         """Exchange the network's weights and the averaged ones."""
-        for name, parameter in _learned(network):
-            learned = parameter.clone()
+        for name, parameter in _trainable(network):
+            current = parameter.clone()
             parameter.copy_(self.weights[name])
-            self.weights[name].copy_(learned)
+            self.weights[name].copy_(current)
 
 
 def weights_of(network: nn.Module, *, frozen: bool = False) -> dict[str, Tensor]:
-    """A copy of the learned weights by name, tied ones once; with `frozen` of those that stay too."""
-    parameters = network.named_parameters() if frozen else _learned(network)
+    """Copy the trainable weights by name, tied ones once; with `frozen` copy the others as well."""
+    parameters = network.named_parameters() if frozen else _trainable(network)
     return {name: parameter.detach().clone() for name, parameter in parameters}
 
 
 @torch.no_grad()
-def set_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights by name into the network; those that are not learned may be missing."""
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put weights by name into the network; only weights that aren't trainable may be missing."""
     for name, parameter in network.named_parameters():
         if parameter.requires_grad or name in weights:
             parameter.copy_(weights[name])
 
 
-def _learned(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)

@@ -1,4 +1,4 @@
-"""A trained model that a training begins with: read here, whatever it is then used for."""
+"""A trained model that a new training builds on, as its starting point or as a reader of characters."""
 
 from __future__ import annotations
 
@@ -8,40 +8,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rnntool import model_folder, tokenize
-from rnntool.errors import UsageError
+from rnntool import model_folder
+from rnntool.errors import UsageError, setting
+from rnntool.inference import model
 from rnntool.inference.weights import load_network
 from rnntool.models.network import Network
+from rnntool.tasks.base import AnyTask
 from rnntool.tokenize import Tokenizer
+
+CONTENT = (model_folder.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """A model as it was given, where it lies, what its config.json says, and what it reads text by."""
+class PretrainedModel:
+    """A model under the `name` that the user gave, with its folder, its config.json and its task."""
 
     name: str
     folder: Path
     config: dict[str, Any]
-    tokenizer: Tokenizer
+    task: AnyTask
 
     @classmethod
-    def read(cls, name: str, folder: str, *, tokens: str, option: str) -> Self:
-        """The model `name` of an `option`; `UsageError` where it has other than such `tokens`."""
-        config = model_folder.read_config(Path(folder))
-        tokenizer = tokenize.load(Path(folder), config["data"]["tokenizer"])
-        if tokenizer.kind != tokens:
-            raise UsageError(f"{option} {name}: expected a model of --tokenizer {tokens}, found one of "
-                             f"{tokenizer.kind}; give one that reads what is read here")
-        return cls(name=name, folder=Path(folder), config=config, tokenizer=tokenizer)
+    def read(cls, name: str, folder: str, *, used_as: str, tokenizer: str) -> Self:
+        """Read a model that the setting `used_as` names.
+
+        `UsageError` unless its tokenizer is of the kind `tokenizer`; `ModelError` if the folder is damaged.
+        """
+        pretrained = model.read(folder)
+        kind = pretrained.task.tokenizer.kind
+        if kind != tokenizer:
+            raise UsageError(setting=used_as, expected=f"a model with {setting('tokenizer', tokenizer)}",
+                             found=f"{name}, whose tokenizer is {kind}")
+        return cls(name=name, folder=pretrained.folder, config=pretrained.config, task=pretrained.task)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of its task."""
+        return self.task.tokenizer
 
     def network(self) -> Network:
-        """Its network, with its weights."""
+        """Load the network with its weights."""
         return load_network(self.folder, self.config)
 
-    def content(self) -> bytes:
-        """A digest of all that is read of it: weights, vocabulary, and what config.json says of both."""
+    def digest(self) -> bytes:
+        """Hash all that a training takes from the model: weights, vocabularies and their configuration."""
         digest = hashlib.blake2b(json.dumps([self.config["data"], self.config["network"]]).encode())
-        for name in (model_folder.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt"):
+        for name in CONTENT:
             if (self.folder / name).exists():
                 digest.update((self.folder / name).read_bytes())
         return digest.digest()

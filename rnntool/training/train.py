@@ -38,15 +38,15 @@ from rnntool.training.batching import (
     Batches,
     Shuffled,
     Streamed,
-    mixed,
+    mix,
 )
-from rnntool.training.character_lm import context_of
+from rnntool.training.character_lm import context_config
 from rnntool.training.job import Job
 from rnntool.training.loop import Step, Trainer
 from rnntool.training.network_design import balance, build, design
 from rnntool.training.optimizers import Frozen
 from rnntool.training.training_data import Sources
-from rnntool.training.transfer import Carried
+from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import (
     check_place,
     load_task,
@@ -102,7 +102,7 @@ def train(
         learner.check(sources.dev)  # before the training, and not when it is first evaluated
 
     network = build(design(learner, settings, vector_size=sources.vector_size,
-                           context=context_of(sources.reader) if sources.reader else None), settings)
+                           context=context_config(sources.reader) if sources.reader else None), settings)
     carried = sources.place(network, learner, log=log, warn=warn)
     if carried and before is None:
         warn(str(carried))
@@ -151,11 +151,11 @@ def _whole_or_gone(resume: Path) -> Iterator[None]:
         raise
 
 
-def _frozen(network: Network, carried: Carried | None, settings: Settings) -> Frozen | None:
+def _frozen(network: Network, carried: Transfer | None, settings: Settings) -> Frozen | None:
     """What waits of that which was carried over, if anything does."""
     if carried is None or not (settings.freeze or settings.unfreeze_every):
         return None
-    return Frozen(network, carried.kept, settings)
+    return Frozen(network, carried.masks, settings)
 
 
 def _check_unfreezing(settings: Settings, epochs: int) -> None:
@@ -237,13 +237,13 @@ def _mixture(
     raw = task.unlabelled(records)
     if not raw:
         raise DataError(f"{job.places['raw']}: expected raw text, found no word; give --raw a file that has some")
-    return mixed(examples, raw)
+    return mix(examples, raw)
 
 
 def _batches(task: AnyTask, examples: Sequence[Any], settings: Settings) -> Batches:
     if isinstance(task, LMTask) and isinstance(settings, LMSettings) and settings.context == "stream":
         assert isinstance(examples, Rows)
-        return Streamed(task, examples.values, columns=settings.batch_size, steps=settings.bptt)
+        return Streamed(task.windows, examples.values, columns=settings.batch_size, time_steps=settings.bptt)
     copies = 2 if isinstance(settings, ClassifySettings) and settings.consistency else 1
     size = settings.batch_size
     if not isinstance(examples, Rows):  # as many examples as are made of that many records

@@ -31,9 +31,9 @@ from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.character_lm import place_context
 from rnntool.training.job import Job
-from rnntool.training.pretrained_model import Origin
+from rnntool.training.pretrained_model import PretrainedModel
 from rnntool.training.pretrained_vectors import place_vectors
-from rnntool.training.transfer import Carried, RowNames, carry_over
+from rnntool.training.transfer import Transfer, transfer_weights
 
 WANTED = {"lm": "text", "classify": "labelled texts", "tag": "tagged sentences"}
 # settings that only some formats read, as they are where nobody chose
@@ -49,8 +49,8 @@ class Sources:
     raw: Sequence[Any]  # records to learn from without targets
     words: list[str]  # that have one of the pretrained `vectors` (N, D), in their order
     vectors: NDArray[np.float32] | None
-    base: Origin | None  # the model of --init
-    reader: Origin | None  # the language model of --features
+    base: PretrainedModel | None  # the model of --init
+    reader: PretrainedModel | None  # the language model of --features
 
     @classmethod
     def read(cls, job: Job, *, log: Log, watch: Callable[[Stage], None]) -> Self:
@@ -70,10 +70,11 @@ class Sources:
         check_formats(formats, chosen, job.task)
         base = reader = None
         if settings.init:  # a network of words has no choice of tokens
-            base = Origin.read(settings.init, places["init"], option="--init",
-                               tokens=getattr(settings, "tokenizer", "word"))
+            base = PretrainedModel.read(settings.init, places["init"], used_as="init",
+                                        tokenizer=getattr(settings, "tokenizer", "word"))
         if isinstance(settings, TagSettings) and settings.features:
-            reader = Origin.read(settings.features, places["features"], option="--features", tokens="char")
+            reader = PretrainedModel.read(settings.features, places["features"], used_as="features",
+                                          tokenizer="char")
         words: list[str] = []
         vectors = None
         if settings.vectors:
@@ -87,7 +88,7 @@ class Sources:
         return {
             "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
             "vectors": _digest(vectors),
-            **{name: _digest([model.content()] if model else []) for name, model in models.items()},
+            **{name: _digest([model.digest()] if model else []) for name, model in models.items()},
         }
 
     def learn(
@@ -102,7 +103,7 @@ class Sources:
             base=self.base.tokenizer if self.base else None,
             characters=self.reader.tokenizer if self.reader else None)
 
-    def place(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Carried | None:
+    def place(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Transfer | None:
         """Put vectors and other models into a new network; tells what of --init was carried over."""
         if self.reader:
             place_context(self.reader, network)
@@ -111,7 +112,7 @@ class Sources:
             aloud = log if known else warn  # vectors of another language, say, are no error, and no help
             aloud(f"{known:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
                   f"pretrained vectors of {self.vector_size}")
-        return carry_over(self.base, network, RowNames.of(task)) if self.base else None
+        return transfer_weights(self.base, network, task.row_names()) if self.base else None
 
     @property
     def vector_size(self) -> int:

@@ -1,277 +1,260 @@
-"""Starting from another model: what of its encoder fits is carried over, and what was and was not is told.
+"""Transfer: initialize the encoder of a new network from a pretrained model, as far as the two agree.
 
-Tensors that only make sense together, those of a recurrent layer's direction, go together or not at all.
-Embeddings go row by row, to the entry or character that the row stands for. The weights of the first layer
-go as far as what they weigh is what it was: it was carried over too, or was given and is the same, as the
-vectors of one file are and the states of one language model. The others are zero at first, as are those of
-what a layer didn't read in the other model, say characters, so it begins as what it was. Knows no files but a
-model's.
+1. The parameters of one module are transferred together or not at all; all shapes have to be the same.
+2. Embeddings are the exception: they go row by row, to the token or character that each row stands for.
+3. A recurrent layer's input weights are the other exception: they are transferred for each of its inputs
+   (embedding, characters, vectors, …) that both networks have and that means the same in both.
+4. An input means the same if it was transferred itself, or if it doesn't learn and is equal in both models.
+5. Input weights that aren't transferred start at zero, so that the layer begins as the one it came from.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rnntool.errors import ModelError
+from rnntool.errors import ModelError, setting
 from rnntool.models.adaptive_embedding import BandedEmbedding
-from rnntool.models.encoder import WordInput
+from rnntool.models.encoder import TokenInput, WordInput
 from rnntool.models.network import Network
-from rnntool.tasks.base import AnyTask
-from rnntool.tasks.classify import ClassifyTask
-from rnntool.tasks.tag import TagTask
-from rnntool.tasks.word_features import words_with_vectors
+from rnntool.tasks.base import RowNames
 from rnntool.tokenize import SPECIALS, UNK
-from rnntool.training.pretrained_model import Origin
+from rnntool.training.pretrained_model import PretrainedModel
 
 EMBEDDING = "input.embedding"
 CHARACTERS = "input.characters.embedding"
-GIVEN = ("vectors", "context")  # inputs that come from --vectors, a row being another word, and --features
-READS = "weight_ih_l0"  # of a direction: what reads the layer's input, (G * H, I)
+INPUTS = ("embedding", "characters", "affixes", "vectors", "context")  # in the order that layers read them
+FIXED = ("vectors", "context")  # inputs that don't learn
+INPUT_WEIGHT = "weight_ih_l0"  # (G * H, I), of one direction of a recurrent layer
+MOGRIFIER_WEIGHT = "mogrify_x"  # reads the same input, so that a layer with it is transferred whole
 
-MIXES = "mogrify_x"  # of a direction whose other weights read the input as well
-Part = dict[str, nn.Parameter]  # by their names within the part
-Came = dict[str, Tensor]
+Masks = dict[str, Tensor]  # by parameter: True where its numbers were transferred; broadcasts to its shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
-    """Which parts of the encoder of `model` were carried over, and which of the new one start afresh.
-
-    `kept` says of each parameter that was carried over which of its numbers were: bool, of a shape that
-    broadcasts to the parameter's.
-    """
+class Transfer:
+    """Which parts of a new encoder were transferred from `model`, and which were left at random."""
 
     model: str
-    parts: list[str]
-    left: list[str]
-    kept: dict[str, Tensor]
+    transferred: list[str]
+    left_out: list[str]
+    masks: Masks
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types, the numbers left out."""
-        return {"model": self.model, "parts": self.parts, "left": self.left}
+        """Return all but the masks, for config.json."""
+        return {"model": self.model, "parts": self.transferred, "left": self.left_out}
 
     def __str__(self) -> str:
-        """As a sentence."""
-        return (f"carried over from {self.model}: {', '.join(self.parts)}; "
-                f"not carried over: {', '.join(self.left) or 'nothing'}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowNames:
-    """What the rows of a network's tables stand for: those behind the ones that stand for nothing."""
-
-    entries: Sequence[str]  # of the vocabulary
-    characters: str  # that words are spelled with
-    vectors: Sequence[str]  # words that have one that was given
-    context: Mapping[str, Any] | None  # the characters of the language model that is read beside words
-
-    @classmethod
-    def of(cls, task: AnyTask) -> Self:
-        """Those of a task's network."""
-        features = task.features if isinstance(task, ClassifyTask | TagTask) else None
-        context = task.context if isinstance(task, TagTask) else None
-        return cls(
-            entries=task.tokenizer.entries, characters=features.characters if features else "",
-            vectors=features.vectors if features else (), context=context.config() if context else None)
-
-    @classmethod
-    def of_origin(cls, origin: Origin) -> Self:
-        """Those of a model that was read."""
-        data = origin.config["data"]
-        features = data.get("features") or {"characters": "", "vectors": 0}
-        return cls(
-            entries=origin.tokenizer.entries, characters=features["characters"],
-            vectors=words_with_vectors(origin.folder, features["vectors"]), context=data.get("context"))
+        return (f"transferred from {self.model}: {', '.join(self.transferred)}; "
+                f"not transferred: {', '.join(self.left_out) or 'nothing'}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What the rows of an embedding stand for here and in the other model, from the row `first` on."""
+    """What each row of an embedding stands for: a token or character, or a number for a special row."""
 
-    mine: Sequence[str]
-    theirs: Sequence[str]
-    first: int
-    unit: str
+    rows: Sequence[str | int]
+    unit: str  # what the strings are
 
 
-def carry_over(origin: Origin, network: Network, mine: RowNames) -> Carried:
-    """Put what fits of a model into `network`, whose rows are `mine`. `ModelError` where nothing fits."""
-    source, rows = origin.network(), RowNames.of_origin(origin)
-    theirs, tables = _parts(source), _tables(network, mine, rows)
-    before = source.encoder.input.embedding
-    if isinstance(before, BandedEmbedding):
-        theirs[EMBEDDING] = {"weight": nn.Parameter(before.full())}
-    size = network.encoder.input.embedding.embedding_dim
-    for band in range(len(_spans(network))):
-        theirs[f"{EMBEDDING}.tables.{band}"] = _shortened(before, size, band)
-    names = {parameter: name for name, parameter in network.named_parameters()}
-    alike = _given_alike(network, source, mine, rows)
-    other = {name for name in GIVEN if name not in alike}  # inputs that are not what they were
-    carried: list[str] = []
-    left: list[str] = []
-    kept: dict[str, Tensor] = {}
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The parameters of one module of an encoder, by their names within the module."""
+
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    table: Table | None = None  # of an embedding
+    inputs: dict[str, int] = field(default_factory=dict)  # of a layer: the widths of what it reads, in order
+
+
+def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) -> Transfer:
+    """Transfer what fits of a model into `network`, whose tables have rows for `names`.
+
+    `ModelError` if nothing fits.
+    """
+    source, source_names = model.network(), model.task.row_names()
+    parts, source_parts = _parts(network, names), _parts(source, source_names)
+    source_parts |= _token_tables(source, source_names, like=network)
+    parameter_names: dict[Tensor, str] = {
+        parameter: name for name, parameter in network.named_parameters()}
+    same = _same_fixed_inputs(network, source, names, source_names)
+    changed = {name for name in FIXED if name not in same}
+    transferred: list[str] = []
+    left_out: list[str] = []
+    masks: Masks = {}
     with torch.no_grad():
-        for name, part in _parts(network).items():  # inputs before layers
-            if name in tables:
-                came, told = _carry_rows(part, theirs.get(name, {}), tables[name])
+        for name, part in parts.items():  # inputs before layers
+            source_part = source_parts.get(name, Part())
+            if part.table:
+                part_masks, detail = _copy_rows(part, part.table, source_part)
             else:
-                sides = _reads(network, name), _reads(source, name)
-                came, told = _carry(part, theirs.get(name, {}), *sides, other)
-            (carried if came else left).append(name + told)
-            if not came and name.startswith("input."):
-                other.add(name.split(".")[1])
-            kept |= {names[part[key]]: which for key, which in came.items()}
-    if not carried:
-        raise ModelError(f"{origin.folder}: nothing of its encoder fits this network; give the same "
-                         "--cell, --hidden and --embed as it was trained with")
-    both = _reads(network, "layers.0.ahead").keys() & _reads(source, "layers.0.ahead").keys()
-    left += [f"what layers.0 reads of input.{name}, which is another" for name in GIVEN
-             if name in both and name not in alike]
-    return Carried(model=origin.name, parts=carried, left=left, kept=kept)
+                part_masks, detail = _copy_part(part, source_part, changed)
+            (transferred if part_masks else left_out).append(name + detail)
+            if not part_masks and name.startswith("input."):
+                changed.add(name.split(".")[1])
+            masks |= {parameter_names[part.parameters[key]]: mask for key, mask in part_masks.items()}
+    if not transferred:
+        raise ModelError(
+            "nothing of its encoder fits this network", place=model.folder,
+            advice=f"choose the {setting('cell')}, {setting('hidden')} and {setting('embed')} that it was "
+                   "trained with")
+    both = _input_widths(network).keys() & _input_widths(source).keys()
+    left_out += [f"the weights of layers.0 for input.{name}, which differs" for name in FIXED
+                 if name in both and name not in same]
+    return Transfer(model=model.name, transferred=transferred, left_out=left_out, masks=masks)
 
 
-def _spans(network: Network) -> list[tuple[int, int]]:
-    """Where the bands of the embedding begin and end; none where it is one table."""
-    embedding = network.encoder.input.embedding
-    return embedding.spans if isinstance(embedding, BandedEmbedding) else []
+def _parts(network: Network, names: RowNames) -> dict[str, Part]:
+    """Group the parameters of an encoder by module, leaving out the inputs that don't learn.
+
+    The layers of a backward language model get the names that they would have in a bidirectional encoder.
+    """
+    modules: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, parameter in network.named_parameters():
+        path, _, key = name.rpartition(".")
+        side, _, module = path.removesuffix(".kernel").partition(".")
+        if side == "back":
+            module = module.replace(".ahead", ".back")
+        if side in ("encoder", "back") and not module.startswith(tuple(f"input.{name}" for name in FIXED)):
+            modules[module][key] = parameter
+    tables = _tables(network, names)
+    return {name: Part(parameters=parameters, table=tables.get(name), inputs=_layer_inputs(network, name))
+            for name, parameters in modules.items()}
 
 
-def _tables(network: Network, mine: RowNames, theirs: RowNames) -> dict[str, Table]:
-    """What the rows of each table of embeddings stand for, by the part's name."""
-    first = len(SPECIALS)
+def _tables(network: Network, names: RowNames) -> dict[str, Table]:
+    """Say what the rows of each embedding stand for; an adaptive one has a table for each cluster."""
+    tokens = [*range(len(SPECIALS)), *names.tokens]
     tables = {
-        EMBEDDING: Table(mine=mine.entries, theirs=theirs.entries, first=first, unit="entries"),
-        CHARACTERS: Table(mine=mine.characters, theirs=theirs.characters, first=UNK + 1, unit="characters"),
+        EMBEDDING: Table(rows=tokens, unit="entries"),
+        CHARACTERS: Table(rows=[*range(UNK + 1), *names.characters], unit="characters"),
     }
-    for band, (start, end) in enumerate(_spans(network)):
-        tables[f"{EMBEDDING}.tables.{band}"] = Table(
-            mine=mine.entries[max(0, start - first) : end - first], theirs=theirs.entries,
-            first=0 if band else first, unit="entries")
+    embedding = network.encoder.input.embedding
+    if isinstance(embedding, BandedEmbedding):
+        tables |= {f"{EMBEDDING}.tables.{i}": Table(rows=tokens[start:end], unit="entries")
+                   for i, (start, end) in enumerate(embedding.spans)}
     return tables
 
 
-def _given_alike(network: Network, source: Network, mine: RowNames, theirs: RowNames) -> set[str]:
-    """Which of the inputs that are given, and not learned, mean the same in both networks."""
-    alike: set[str] = set()
-    ours, others = network.encoder.input, source.encoder.input
-    if not isinstance(ours, WordInput) or not isinstance(others, WordInput):
-        return alike
-    if ours.vectors is not None and others.vectors is not None:
-        places = {word: row for row, word in enumerate(theirs.vectors, 1)}
-        shared = [(row, places[word]) for row, word in enumerate(mine.vectors, 1) if word in places]
-        if shared:
-            here, there = (torch.tensor(side) for side in zip(*shared, strict=True))
-            if torch.equal(ours.vectors.weight[here], others.vectors.weight[there]):
-                alike.add("vectors")
-    if ours.context is not None and others.context is not None and mine.context == theirs.context:
-        a, b = ours.context.state_dict(), others.context.state_dict()
-        if a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a):
-            alike.add("context")
-    return alike
+def _token_tables(source: Network, names: RowNames, *, like: Network) -> dict[str, Part]:
+    """Give the token embeddings of `source` in the form that those of another network have.
 
-
-def _parts(network: Network) -> dict[str, Part]:
-    """The encoder's parameters by name, those together that belong to one module.
-
-    The layers of a backward language model go by the names that they would have in a bidirectional encoder.
+    A token may be in another cluster there. So each cluster of an adaptive embedding gets the vectors of all
+    tokens, as close as the source's projection comes to them; the first cluster has no projection.
     """
-    parts: dict[str, Part] = defaultdict(dict)
-    for name, parameter in network.named_parameters():
-        place, _, key = name.rpartition(".")
-        side, _, part = place.removesuffix(".kernel").partition(".")
-        if side == "back":
-            part = part.replace(".ahead", ".back")
-        if side in ("encoder", "back") and not part.startswith(tuple(f"input.{name}" for name in GIVEN)):
-            parts[part][key] = parameter
-    return parts
+    embedding, form = source.encoder.input.embedding, like.encoder.input.embedding
+    full = embedding.full() if isinstance(embedding, BandedEmbedding) else embedding.weight
+    table = _tables(source, names)[EMBEDDING]
+    if not isinstance(form, BandedEmbedding):
+        return {EMBEDDING: Part(parameters={"weight": full}, table=table)}
+    tables = [f"{EMBEDDING}.tables.{i}" for i in range(len(form.spans))]
+    vectors: list[Tensor] = []
+    if form.embedding_dim == embedding.embedding_dim:
+        vectors.append(full)
+        if isinstance(embedding, BandedEmbedding):
+            projections = (embedding.projection(i).weight for i in range(1, len(embedding.spans)))
+            vectors += [full @ torch.linalg.pinv(projection).T for projection in projections]
+    parts = [Part(parameters={"weight": weight}, table=table) for weight in vectors]
+    return {name: part or Part() for name, part in zip_longest(tables, parts[: len(tables)])}
 
 
-def _reads(network: Network, part: str) -> dict[str, int]:
-    """What a direction of a layer reads, side by side, and how wide each is; nothing for other parts."""
-    where, *rest = part.split(".")
-    if where != "layers":
+def _layer_inputs(network: Network, part: str) -> dict[str, int]:
+    """Say what a part of a layer reads side by side, and how wide each input is; nothing for other parts."""
+    kind, *rest = part.split(".")
+    if kind != "layers":
         return {}
-    index, side, *_ = rest
-    encoder, source = network.encoder, network.encoder.input
-    if index != "0":
-        two = encoder.config.bidirectional and encoder.config.kind == "rnn"
-        sides = [side] if network.back is not None else ["ahead", "back"][: 1 + two]
-        return dict.fromkeys(sides, encoder.config.hidden)
-    blocks = {"embedding": source.embedding.embedding_dim}
-    if isinstance(source, WordInput):
-        blocks |= {name: getattr(module, "output_size", 0) or module.embedding_dim
-                   for name in ("characters", "affixes", "vectors", "context")
-                   if (module := getattr(source, name)) is not None}
-    return blocks
+    index, direction, *_ = rest
+    if index == "0":
+        return _input_widths(network)
+    config = network.encoder.config
+    if network.back is not None:  # the two directions of a language model don't read each other
+        return {direction: config.hidden}
+    two = config.bidirectional and config.kind == "rnn"
+    return dict.fromkeys(("ahead", "back") if two else ("ahead",), config.hidden)
 
 
-def _shortened(embedding: nn.Embedding | BandedEmbedding, size: int, band: int) -> Part:
-    """The vectors of all entries in a band, as near as its projection gets to what they are in theirs.
-
-    So an entry is carried over into whichever band it is now in. The first band's are whole, and those of
-    special entries come first. There are none where the other model has no such band, or another `size`.
-    """
-    if embedding.embedding_dim != size:
-        return {}
-    if not isinstance(embedding, BandedEmbedding):
-        return {} if band else {"weight": nn.Parameter(embedding.weight)}
-    if band >= len(embedding.spans):
-        return {}
-    vectors = embedding.full()
-    if band:
-        vectors = vectors[len(SPECIALS) :] @ torch.linalg.pinv(embedding.projection(band).weight).T
-    return {"weight": nn.Parameter(vectors)}
+def _input_widths(network: Network) -> dict[str, int]:
+    """Say how wide each input of the first layer is, in order."""
+    source: TokenInput | WordInput = network.encoder.input
+    modules = {name: getattr(source, name, None) for name in INPUTS}
+    return {name: module.embedding_dim if hasattr(module, "embedding_dim") else module.output_size
+            for name, module in modules.items() if module is not None}
 
 
-def _carry_rows(part: Part, source: Part, table: Table) -> tuple[Came, str]:
-    """Copy the rows of what both sides have, and the first ones with them; which, and this in words."""
-    ((key, weight),) = part.items()
-    if key not in source or source[key].shape[1] != weight.shape[1]:
+def _same_fixed_inputs(
+    network: Network, source: Network, names: RowNames, source_names: RowNames
+) -> set[str]:
+    """Find the inputs that don't learn and mean the same in both networks."""
+    same: set[str] = set()
+    new, old = network.encoder.input, source.encoder.input
+    if not isinstance(new, WordInput) or not isinstance(old, WordInput):
+        return same
+    if new.vectors is not None and old.vectors is not None:
+        rows, source_rows = _shared_rows(["", *names.vectors], ["", *source_names.vectors])
+        if len(rows) > 1 and torch.equal(new.vectors.weight[rows], old.vectors.weight[source_rows]):
+            same.add("vectors")
+    if new.context is not None and old.context is not None and names.context == source_names.context:
+        weights, source_weights = new.context.state_dict(), old.context.state_dict()
+        if weights.keys() == source_weights.keys() and all(
+                torch.equal(weight, source_weights[name]) for name, weight in weights.items()):
+            same.add("context")
+    return same
+
+
+def _shared_rows(rows: Sequence[str | int], source_rows: Sequence[str | int]) -> tuple[Tensor, Tensor]:
+    """Find the rows that stand for the same in two tables: (N,) indices in each."""
+    source_index = {row: i for i, row in enumerate(source_rows)}
+    pairs = [(i, source_index[row]) for i, row in enumerate(rows) if row in source_index]
+    both = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _copy_rows(part: Part, table: Table, source: Part) -> tuple[Masks, str]:
+    """Copy the rows of an embedding that both models have; return their mask and a note on their number."""
+    ((key, weight),) = part.parameters.items()
+    source_weight = source.parameters.get(key)
+    if source.table is None or source_weight is None or source_weight.shape[1] != weight.shape[1]:
         return {}, ""
-    places = {entry: i for i, entry in enumerate(table.theirs, table.first)}
-    shared = [(i, places[entry]) for i, entry in enumerate(table.mine, table.first) if entry in places]
-    if not shared:
+    rows, source_rows = _shared_rows(table.rows, source.table.rows)
+    count = sum(isinstance(table.rows[i], str) for i in rows.tolist())
+    if not count:
         return {}, ""
-    to, of = (torch.tensor([*range(table.first), *side]) for side in zip(*shared, strict=True))
-    weight[to] = source[key][of]
-    which = torch.zeros(len(weight), 1, dtype=torch.bool)
-    which[to] = True
-    return {key: which}, f" ({len(shared)} of {len(table.mine)} {table.unit})"
+    weight[rows] = source_weight[source_rows]
+    mask = torch.zeros(len(weight), 1, dtype=torch.bool)
+    mask[rows] = True
+    named = sum(isinstance(row, str) for row in table.rows)
+    return {key: mask}, f" ({count} of {named} {table.unit})"
 
 
-def _carry(
-    part: Part, source: Part, mine: dict[str, int], theirs: dict[str, int], other: Set[str]
-) -> tuple[Came, str]:
-    """Copy a part, of what reads inputs as far as both read them, `other` ones apart.
-
-    `mine` and `theirs` are these inputs and how wide they are. Which numbers came, and this in words.
-    """
-    shared = {name for name, size in mine.items() if theirs.get(name) == size} - other
-    whole = shared == mine.keys() == theirs.keys()
-    partly = shared and READS in part and MIXES not in part
-    if not (whole or partly) or any(
-            key not in source or (source[key].shape != parameter.shape and (whole or key != READS))
-            for key, parameter in part.items()):
+def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]:
+    """Copy a module, without the input weights for `changed` inputs; return masks and a note on the inputs."""
+    parameters = part.parameters
+    shared = {name for name, width in part.inputs.items() if source.inputs.get(name) == width} - changed
+    by_input = INPUT_WEIGHT in parameters and MOGRIFIER_WEIGHT not in parameters
+    fits = bool(shared) if by_input else shared == part.inputs.keys() == source.inputs.keys()
+    if not fits or parameters.keys() != source.parameters.keys() or any(
+            weight.shape != source.parameters[key].shape
+            for key, weight in parameters.items() if not (by_input and key == INPUT_WEIGHT)):
         return {}, ""
-    came = {key: torch.ones(1, dtype=torch.bool) for key in part}
-    for key, parameter in part.items():
-        if whole or key != READS:
-            parameter.copy_(source[key])
+    masks = {key: torch.ones(1, dtype=torch.bool) for key in parameters}
+    for key, weight in parameters.items():
+        if not (by_input and key == INPUT_WEIGHT):
+            weight.copy_(source.parameters[key])
             continue
-        came[key] = _columns(mine, shared)
-        parameter.zero_()
-        parameter[:, came[key][0]] = source[key][:, _columns(theirs, shared)[0]]
-    if shared == mine.keys():
-        return came, ""
-    return came, f" ({sum(mine[name] for name in shared)} of {sum(mine.values())} inputs)"
+        columns, source_columns = (_columns(each.inputs, shared) for each in (part, source))
+        weight.zero_()
+        weight[:, columns] = source.parameters[key][:, source_columns]
+        masks[key] = columns[None]
+    if shared == part.inputs.keys():
+        return masks, ""
+    return masks, f" ({sum(part.inputs[name] for name in shared)} of {sum(part.inputs.values())} inputs)"
 
 
 def _columns(widths: dict[str, int], chosen: Set[str]) -> Tensor:
-    """(1, I) bool: which columns are of the chosen inputs."""
-    return torch.cat([torch.full((1, size), name in chosen) for name, size in widths.items()], dim=1)
+    """Mark the columns of the chosen inputs: (I,) bool."""
+    return torch.cat([torch.full((width,), name in chosen) for name, width in widths.items()])

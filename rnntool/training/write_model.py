@@ -68,7 +68,7 @@ def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
 
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]], carried: transfer.Carried | None = None, threads: int = 0,
+    history: list[dict[str, Any]], carried: transfer.Transfer | None = None, threads: int = 0,
 ) -> dict[str, Any]:
     """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report.
 

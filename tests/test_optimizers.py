@@ -1,4 +1,4 @@
-"""Learning rates at their landmarks, which weights decay, and the moving average."""
+"""Optimizers, learning-rate schedules, frozen parameters, and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from rnntool.training.optimizers import (
     SCHEDULES,
     Frozen,
     MovingAverage,
-    clip,
-    depth,
+    clip_gradient,
+    depth_below_output,
+    learning_rate_factor,
     make_optimizer,
-    rate,
     set_weights,
     weights_of,
 )
 
 
-def rates(at: list[float], **settings: Any) -> list[float]:
-    return [rate(Settings(**settings), progress) for progress in at]
+def factors(at: list[float], **settings: Any) -> list[float]:
+    return [learning_rate_factor(Settings(**settings), progress) for progress in at]
 
 
-@pytest.mark.parametrize(("schedule", "want"), [
+@pytest.mark.parametrize(("schedule", "expected"), [
     ("constant", [1, 1, 1, 1, 1]),
     ("plateau", [1, 1, 1, 1, 1]),
     ("linear", [1, 0.75, 0.5, 0.25, 0]),
     ("cosine", [1, 0.853553, 0.5, 0.146447, 0]),
 ])
-def test_schedules_at_quarters(schedule: str, want: list[float]) -> None:
-    assert rates([0, 0.25, 0.5, 0.75, 1], schedule=schedule) == pytest.approx(want, abs=1e-6)
+def test_schedules_at_quarters(schedule: str, expected: list[float]) -> None:
+    assert factors([0, 0.25, 0.5, 0.75, 1], schedule=schedule) == pytest.approx(expected, abs=1e-6)
 
 
-def test_one_cycle_rises_to_its_height_and_ends_at_nothing() -> None:
-    want = [0.04, 0.52, 1, 0.5, 0]
-    assert rates([0, 0.15, 0.3, 0.65, 1], schedule="one-cycle") == pytest.approx(want, abs=1e-6)
+def test_one_cycle_rises_to_the_highest_rate_and_falls_to_zero() -> None:
+    expected = [0.04, 0.52, 1, 0.5, 0]
+    assert factors([0, 0.15, 0.3, 0.65, 1], schedule="one-cycle") == pytest.approx(expected, abs=1e-6)
     warm = LMSettings(schedule="one-cycle")
-    assert warm.warmup, "which is not for a schedule that has a rise of its own"
-    assert [rate(warm, progress) for progress in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx(want, abs=1e-6)
+    assert warm.warmup, "one-cycle ignores it, as it has its own warm-up"
+    assert [learning_rate_factor(warm, progress) for progress in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_no_schedule_leaves_its_range_or_goes_on_past_the_end(schedule: str) -> None:
-    values = rates([i / 100 for i in range(101)], schedule=schedule)
+def test_every_schedule_stays_between_0_and_1_and_is_constant_after_the_end(schedule: str) -> None:
+    values = factors([i / 100 for i in range(101)], schedule=schedule)
     assert all(-1e-9 <= value <= 1 + 1e-9 for value in values)
     assert max(values) == pytest.approx(1, abs=1e-3)
-    assert rates([1.7], schedule=schedule) == rates([1.0], schedule=schedule)
+    assert factors([1.7], schedule=schedule) == factors([1.0], schedule=schedule)
 
 
-def test_warmup_comes_first_and_the_schedule_fills_the_rest() -> None:
-    want = [0, 0.5, 1, 0.5, 0]
-    assert rates([0, 0.1, 0.2, 0.6, 1], schedule="linear", warmup=0.2) == pytest.approx(want)
+def test_the_schedule_starts_after_the_warmup() -> None:
+    expected = [0, 0.5, 1, 0.5, 0]
+    assert factors([0, 0.1, 0.2, 0.6, 1], schedule="linear", warmup=0.2) == pytest.approx(expected)
 
 
 def network() -> Network:
@@ -73,7 +73,7 @@ def network() -> Network:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_matrices_decay_and_biases_embeddings_and_fixed_vectors_do_not(name: str) -> None:
+def test_weight_decay_applies_to_matrices_only(name: str) -> None:
     net = network()
     names = {id(p): key for key, p in net.named_parameters()}
     optimizer = make_optimizer(net, Settings(optimizer=name, weight_decay=0.3))
@@ -87,40 +87,40 @@ def test_matrices_decay_and_biases_embeddings_and_fixed_vectors_do_not(name: str
     assert groups[0.3] | groups[0.0] == set(names.values()) - {"encoder.input.vectors.weight"}
 
 
-def test_rates_fall_from_the_head_to_the_input() -> None:
+def test_learning_rates_fall_from_the_head_to_the_input() -> None:
     net = network()
-    assert {depth(net, name) for name, _ in net.named_parameters() if name.startswith("head.")} == {0}
-    assert depth(net, "encoder.layers.0.ahead.kernel.weight_ih_l0") == 1
-    assert depth(net, "encoder.input.characters.convolution.weight") == 2
+    assert {depth_below_output(net, name) for name, _ in net.named_parameters() if name.startswith("head.")} == {0}
+    assert depth_below_output(net, "encoder.layers.0.ahead.kernel.weight_ih_l0") == 1
+    assert depth_below_output(net, "encoder.input.characters.convolution.weight") == 2
     optimizer = make_optimizer(net, TagSettings(lr_decay_by_layer=2.6))
-    shares = {id(p): group["share"] for group in optimizer.param_groups for p in group["params"]}
-    assert shares == {id(p): pytest.approx(2.6 ** -depth(net, name))
+    shares = {id(p): group["lr_share"] for group in optimizer.param_groups for p in group["params"]}
+    assert shares == {id(p): pytest.approx(2.6 ** -depth_below_output(net, name))
                       for name, p in net.named_parameters() if p.requires_grad}
-    assert [group["share"] for group in make_optimizer(net, TagSettings()).param_groups] == [1, 1]
+    assert [group["lr_share"] for group in make_optimizer(net, TagSettings()).param_groups] == [1, 1]
 
 
-def test_frozen_weights_get_no_gradient_until_their_turn() -> None:
+def test_frozen_weights_get_no_gradient_until_they_are_unfrozen() -> None:
     net = network()
     embedding, cell = "encoder.input.embedding.weight", "encoder.layers.0.ahead.kernel.weight_hh_l0"
     parameters = dict(net.named_parameters())
-    some = torch.tensor([True, False, True] * 3)
-    kept = {embedding: some[:, None], cell: torch.ones(1, dtype=torch.bool)}
-    frozen = Frozen(net, kept, TagSettings(init="m", unfreeze_every=2))
+    rows = torch.tensor([True, False, True] * 3)
+    masks = {embedding: rows[:, None], cell: torch.ones(1, dtype=torch.bool)}
+    frozen = Frozen(net, masks, TagSettings(init="m", unfreeze_every=2))
     for epoch in range(5):
         net.zero_grad()
-        with frozen.hold(epoch):
-            learned = [parameters[name].sum() for name in (embedding, cell, "head.output.bias")]
-            torch.stack(learned).sum().backward()
-        found = parameters[embedding].grad
-        assert found is not None
-        assert found[some].any() == (epoch >= 4)
-        assert found[~some].all()
+        with frozen.without_gradient(epoch):
+            sums = [parameters[name].sum() for name in (embedding, cell, "head.output.bias")]
+            torch.stack(sums).sum().backward()
+        gradient = parameters[embedding].grad
+        assert gradient is not None
+        assert gradient[rows].any() == (epoch >= 4)
+        assert gradient[~rows].all()
         assert (parameters[cell].grad is None) == (epoch < 2)
         assert parameters["head.output.bias"].grad is not None
         assert all(p.requires_grad for name, p in parameters.items() if "vectors" not in name)
-    for_good = Frozen(net, kept, TagSettings(init="m", freeze=True))
+    for_good = Frozen(net, masks, TagSettings(init="m", freeze=True))
     net.zero_grad()
-    with for_good.hold(1000):
+    with for_good.without_gradient(1000):
         (parameters[embedding].sum() + parameters[cell].sum()).backward()
     assert parameters[cell].grad is None
 
@@ -130,59 +130,59 @@ def test_momentum_reaches_sgd() -> None:
     assert sgd.param_groups[0]["momentum"] == 0.9
 
 
-def step_to(net: nn.Linear, value: float) -> None:
+def set_weight(net: nn.Linear, value: float) -> None:
     with torch.no_grad():
         net.weight.fill_(value)
 
 
 @pytest.mark.parametrize("norm", [0.5, 5.0, 50.0])
-def test_a_gradient_is_clipped_to_its_norm_where_it_is_larger(norm: float) -> None:
-    made = nn.Linear(2, 1)
-    made.weight.grad, made.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])  # of norm 5
-    clip(made, norm)
-    share = min(1.0, norm / 5)
-    torch.testing.assert_close(made.weight.grad, torch.tensor([[3 * share, 0.0]]))
-    torch.testing.assert_close(made.bias.grad, torch.tensor([4 * share]))
+def test_a_gradient_with_a_larger_norm_is_clipped(norm: float) -> None:
+    linear = nn.Linear(2, 1)
+    linear.weight.grad, linear.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])  # norm 5
+    clip_gradient(linear, norm)
+    factor = min(1.0, norm / 5)
+    torch.testing.assert_close(linear.weight.grad, torch.tensor([[3 * factor, 0.0]]))
+    torch.testing.assert_close(linear.bias.grad, torch.tensor([4 * factor]))
 
 
 def test_moving_average_by_hand() -> None:
     net = nn.Linear(1, 1, bias=False)
-    step_to(net, 1.0)
+    set_weight(net, 1.0)
     average = MovingAverage(net, decay=0.5)
-    want = 1.0
+    expected = 1.0
     for step, value in enumerate([2.0, -1.0, 4.0, 4.0], 1):
-        step_to(net, value)
+        set_weight(net, value)
         average.update(net, step)
-        keep = min(0.5, step / (10 + step))  # it forgets fast at first
-        want = keep * want + (1 - keep) * value
-        assert average.weights["weight"].item() == pytest.approx(want)
+        decay = min(0.5, step / (10 + step))  # low at first
+        expected = decay * expected + (1 - decay) * value
+        assert average.weights["weight"].item() == pytest.approx(expected)
     average.swap(net)
-    assert net.weight.item() == pytest.approx(want)
+    assert net.weight.item() == pytest.approx(expected)
     average.swap(net)
     assert net.weight.item() == 4.0
-    assert average.weights["weight"].item() == pytest.approx(want)
+    assert average.weights["weight"].item() == pytest.approx(expected)
 
 
 def test_moving_average_reaches_its_decay() -> None:
     net = nn.Linear(1, 1, bias=False)
-    step_to(net, 0.0)
+    set_weight(net, 0.0)
     average = MovingAverage(net, decay=0.9)
-    step_to(net, 1.0)
+    set_weight(net, 1.0)
     average.update(net, 10_000)
     assert average.weights["weight"].item() == pytest.approx(0.1)
 
 
 def test_weights_are_copies() -> None:
     net = network()
-    kept = weights_of(net)
+    copied = weights_of(net)
     with torch.no_grad():
         net.head.output.bias.add_(1)
-    assert not torch.equal(kept["head.output.bias"], net.head.output.bias)
-    set_weights(net, kept)
-    assert torch.equal(kept["head.output.bias"], net.head.output.bias)
+    assert not torch.equal(copied["head.output.bias"], net.head.output.bias)
+    set_weights(net, copied)
+    assert torch.equal(copied["head.output.bias"], net.head.output.bias)
 
 
-def test_frozen_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
+def test_pretrained_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
     vectors = "encoder.input.vectors.weight"
     net = network()
     assert vectors in dict(net.named_parameters())
@@ -198,18 +198,18 @@ def test_frozen_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
     Checkpoint(Progress(), net, optimizer, average, best).save(tmp_path)
     (saved,) = tmp_path.glob("*.safetensors")
     assert [name for name in load_file(saved) if name.endswith(vectors)] == ["weights/" + vectors]
-    want = weights_of(net, frozen=True)
+    expected = weights_of(net, frozen=True)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()
     state = Checkpoint(Progress(), net, optimizer, average)
     state.load(tmp_path)
-    assert all(torch.equal(want[name], p) for name, p in net.named_parameters())
+    assert all(torch.equal(expected[name], p) for name, p in net.named_parameters())
     assert state.best_weights is not None
     assert state.best_weights.keys() == best.keys()
 
 
-def test_small_data_is_read_more_often_where_nobody_says_how_often() -> None:
+def test_small_data_gets_more_epochs_by_default() -> None:
     assert TagSettings().epochs_for(1000) == 20
     assert TagSettings().epochs_for(4) == 200, "at least 800 steps"
     assert TagSettings(epochs=3).epochs_for(4) == 3
