@@ -257,12 +257,12 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
                  & set((writer / "vocab.txt").read_text("utf-8").splitlines()))
     parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.ahead", "layers.1.ahead"]
-    said = f"carried over from {writer}: {', '.join(parts)}; not carried over: nothing"
-    assert f"rnntool: {said}\n" in done.err
+    message = f"transferred from {writer}: {', '.join(parts)}; not transferred: nothing"
+    assert f"rnntool: {message}\n" in done.err
     kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]
     assert kept == {"model": str(writer), "parts": parts, "left": []}
     done = train("classify", "in.tsv", "-o", "plain", *base, "--init", writer)
-    assert f"rnntool: {said}\n" in done.err
+    assert f"rnntool: {message}\n" in done.err
     done = train("classify", "in.tsv", "-o", "quiet", *base, "--init", writer, "-q")
     assert (done.code, done.err) == (0, "")
 
@@ -288,8 +288,8 @@ def test_train_from_another_model_carries_a_layer_whole_or_not(
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     base = [*small("classify", tokenizer="char", embed=10, hidden=16, layers=2), "--no-bidirectional"]
     done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer)
-    assert "carried over from" in done.err
-    assert ": layers.1.ahead; not carried over: input.embedding, layers.0.ahead\n" in done.err
+    assert "transferred from" in done.err
+    assert ": layers.1.ahead; not transferred: input.embedding, layers.0.ahead\n" in done.err
     failed(train("classify", "in.tsv", "-o", "odd", *base, "--hidden=10", "--init", writer), 4,
            "nothing of its encoder fits")
 

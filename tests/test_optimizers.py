@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from rnntool.errors import RnntoolError
 from rnntool.models.config import EncoderConfig, NetworkConfig, TaggerHeadConfig, WordConfig
 from rnntool.models.network import Network
 from rnntool.tasks.specs.lm import LMSettings
@@ -48,7 +50,8 @@ def test_one_cycle_rises_to_the_highest_rate_and_falls_to_zero() -> None:
     assert factors([0, 0.15, 0.3, 0.65, 1], schedule="one-cycle") == pytest.approx(expected, abs=1e-6)
     warm = LMSettings(schedule="one-cycle")
     assert warm.warmup, "one-cycle ignores it, as it has its own warm-up"
-    assert [learning_rate_factor(warm, progress) for progress in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx(expected, abs=1e-6)
+    warmed_up = [learning_rate_factor(warm, progress) for progress in (0, 0.15, 0.3, 0.65, 1)]
+    assert warmed_up == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -89,7 +92,8 @@ def test_weight_decay_applies_to_matrices_only(name: str) -> None:
 
 def test_learning_rates_fall_from_the_head_to_the_input() -> None:
     net = network()
-    assert {depth_below_output(net, name) for name, _ in net.named_parameters() if name.startswith("head.")} == {0}
+    head = [name for name, _ in net.named_parameters() if name.startswith("head.")]
+    assert {depth_below_output(net, name) for name in head} == {0}
     assert depth_below_output(net, "encoder.layers.0.ahead.kernel.weight_ih_l0") == 1
     assert depth_below_output(net, "encoder.input.characters.convolution.weight") == 2
     optimizer = make_optimizer(net, TagSettings(lr_decay_by_layer=2.6))
@@ -213,3 +217,13 @@ def test_small_data_gets_more_epochs_by_default() -> None:
     assert TagSettings().epochs_for(1000) == 20
     assert TagSettings().epochs_for(4) == 200, "at least 800 steps"
     assert TagSettings(epochs=3).epochs_for(4) == 3
+
+
+@pytest.mark.parametrize(("clip", "advice"), [
+    (1.0, "lower lr or clip"), (0.0, "lower lr or clip gradients with clip=1")])
+def test_the_advice_for_a_diverged_training_fits_its_settings(
+    clip: float, advice: str, tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)), "utf-8")
+    with pytest.raises(RnntoolError, match=rf"^the (loss|weights) became \w+ at step \d+; {advice}$"):
+        tiny.train("lm", tmp_path / "out", [tmp_path / "train.txt"], optimizer="sgd", lr=1e38, clip=clip)

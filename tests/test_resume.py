@@ -1,4 +1,4 @@
-"""A training stopped and resumed, wherever and however, ends with the weights of one that never stopped."""
+"""A training that is stopped anywhere and resumed ends with the same weights as one that never stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rnntool.errors import (
 )
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.training.loop import Interrupted, Trainer
-from rnntool.training.pretrained_model import Origin
+from rnntool.training.pretrained_model import PretrainedModel
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lm-stream-adamw-ema": ("lm", {
@@ -61,7 +61,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes a task's training file."""
+    """Write the training file of a task."""
     made = {
         "lm": ("train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(40))),
         "lm-labels": ("texts.tsv", tiny.tsv(tiny.labelled_texts(40))),
@@ -78,13 +78,13 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def stop_after(steps: int) -> Callable[[], int | None]:
-    """Gives SIGTERM after so many steps: it is asked before the first one and after each."""
+    """Give SIGTERM after a number of training steps. It is asked before the first step and after each."""
     asked = iter(range(1_000_000))
     return lambda: signal.SIGTERM if next(asked) == steps else None
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """What must be equal to the byte: all but the times in metrics.jsonl."""
+    """Read the files that must be equal to the byte: all but metrics.jsonl, which has times."""
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("metrics.jsonl", "README.md")}
 
 
@@ -93,7 +93,7 @@ def figures_of(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(entry).items() if k != "seconds"} for entry in entries]
 
 
-def test_what_was_carried_over_stays_and_is_freed_again_in_resumed_trainings_too(
+def test_transferred_weights_stay_frozen_and_unfreeze_in_resumed_trainings(
     data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, file = tmp_path / "base", data("classify")
@@ -115,7 +115,7 @@ def test_what_was_carried_over_stays_and_is_freed_again_in_resumed_trainings_too
     assert not torch.equal(after["head.output.weight"], before["head.output.weight"])
 
     settings |= {"init": str(base), "unfreeze_every": 1, "lr_decay_by_layer": 2.6, "epochs": 5,
-                 "dev_fraction": 0.0}  # which keeps the last weights
+                 "dev_fraction": 0.0}  # keep the last weights
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     tiny.train("classify", whole, [more], **settings)
     assert not any(torch.equal(weight, before[name])
@@ -134,7 +134,7 @@ def test_what_was_carried_over_stays_and_is_freed_again_in_resumed_trainings_too
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_anywhere_and_resumed_gives_the_same_bytes(
+def test_a_stopped_and_resumed_training_gives_the_same_bytes(
     kind: str, data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     task, settings = KINDS[kind]
@@ -168,14 +168,14 @@ def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: 
     settings: dict[str, Any] = {"epochs": 2, "ema": 0.9}
     tiny.train("classify", tmp_path / "whole", [file], **settings)
     for step in range(figures_of(tmp_path / "whole")[-1]["step"]):
-        with pytest.raises(Interrupted, match=f"stopped after step {step + 1} of"):  # the last one, too
+        with pytest.raises(Interrupted, match=f"stopped after step {step + 1} of"):  # even the last one
             tiny.train("classify", tmp_path / "stopped", [file] if not step else [], resume=step > 0,
                        stopping=stop_after(1), **({} if step else settings))
     tiny.train("classify", tmp_path / "stopped", resume=True)
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
-def test_an_interrupted_training_is_no_model_yet(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_interrupted_training_is_not_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
@@ -190,7 +190,7 @@ def test_an_interrupted_training_is_no_model_yet(data: Callable[[str], Path], tm
         tiny.train("lm", out, resume=True)
 
 
-def test_an_older_model_stays_whole_while_another_is_trained_over_it(
+def test_an_older_model_stays_complete_until_the_new_one_replaces_it(
     data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     out, file = tmp_path / "out", data("classify")
@@ -214,24 +214,24 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
     with pytest.raises(DataError, match=r"train\.tsv: the data has changed .* start anew with --force"):
         tiny.train("classify", out, resume=True)
     file.write_text(text, "utf-8")
-    os.utime(file, (1, 1))  # what counts is the content
+    os.utime(file, (1, 1))  # only the content counts
     tiny.train("classify", out, resume=True)
 
 
-def test_a_models_content_is_all_that_is_read_of_it(writer: Path, tmp_path: Path) -> None:
-    def content(**changes: Any) -> bytes:
+def test_a_model_is_identified_by_what_a_training_takes_from_it(writer: Path, tmp_path: Path) -> None:
+    def digest(**changes: Any) -> bytes:
         model_folder.write_json(copy / "config.json", config | changes)
-        return Origin.read("copy", str(copy), tokens="char", option="--init").content()
+        return PretrainedModel.read("copy", str(copy), tokenizer="char", used_as="init").digest()
 
     copy = tmp_path / "copy"
     shutil.copytree(writer, copy)
     config = model_folder.read_config(writer)
     lowered = config["data"] | {"tokenizer": config["data"]["tokenizer"] | {"lower": True}}
-    assert content() == content(report={}, version="another") != content(data=lowered)
+    assert digest() == digest(report={}, version="another") != digest(data=lowered)
 
 
-# what a training may read, by the option that names it, and a change of it
-READ: dict[str, tuple[str, str]] = {
+# what a training may read, by the option that names it: a file and its content, if it is made here
+SOURCES: dict[str, tuple[str, str]] = {
     "--dev": ("dev.conllu", tiny.conllu(tiny.pos_sentences(8, seed=1))),
     "--raw": ("raw.txt", "the baker sings .\n" * 20),
     "--vectors": ("words.vec", "the 1 2\nbaker 3 4\n"),
@@ -242,7 +242,7 @@ READ: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("options", "settings"), [
     (("--dev", "--raw", "--vectors", "--init"), {"neighbours": 0.1}), (("--features",), {})])
-def test_resumed_from_another_folder(
+def test_resuming_from_another_folder(
     options: tuple[str, ...], settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
@@ -250,13 +250,13 @@ def test_resumed_from_another_folder(
         folder.mkdir()
     monkeypatch.chdir(here)
     Path("train.conllu").write_text(tiny.conllu(tiny.pos_sentences(40)))
-    for name, text in READ.values():
+    for name, text in SOURCES.values():
         if text:
             Path(name).write_text(text)
     Path("lines.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)))
     tiny.train("tag", Path("base"), [Path("train.conllu")], epochs=1)
     tiny.train("lm", Path("chars"), [Path("lines.txt")], epochs=1)
-    named = {option.removeprefix("--"): READ[option][0].partition("/")[0] for option in options}
+    named = {option.removeprefix("--"): SOURCES[option][0].partition("/")[0] for option in options}
     dev = [Path(named.pop("dev"))] if "dev" in named else []
     settings = settings | {"epochs": 2} | named
     tiny.train("tag", Path("whole"), [Path("train.conllu")], dev=dev, **settings)
@@ -265,8 +265,8 @@ def test_resumed_from_another_folder(
 
     monkeypatch.chdir(elsewhere)
     for option in options:
-        file = here / READ[option][0]
-        source = here / READ[option][0].partition("/")[0]
+        file = here / SOURCES[option][0]
+        source = here / SOURCES[option][0].partition("/")[0]
         source.rename(tmp_path / "aside")
         with pytest.raises(RnntoolError) as caught:
             tiny.train("tag", here / "m", resume=True)
@@ -284,14 +284,14 @@ def test_resumed_from_another_folder(
     tiny.train("tag", here / "m", resume=True)
     assert files_of(here / "m") == files_of(here / "whole")
     content = json.loads((here / "m" / "config.json").read_text("utf-8"))
-    assert str(here) not in json.dumps(content), "what ships tells nothing of where it was made"
+    assert str(here) not in json.dumps(content), "a model doesn't say where it was made"
 
 
 @pytest.mark.parametrize(("name", "content"), [
     ("state.json", b""), ("state.json", b'{"tensors": "gone.safetensors"}'), ("job.json", b"{}"),
     ("task/data.json", b"["), ("task/labels.txt", b"x"),
 ])
-def test_a_damaged_checkpoint_is_one_sentence(
+def test_a_damaged_checkpoint_gives_one_sentence(
     name: str, content: bytes, data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -307,12 +307,12 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
-def test_the_time_of_an_evaluation_counts_towards_max_time(
+def test_evaluations_count_towards_max_time(
     data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
 
-    def passes(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+    def slowed(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
         def slow(*arguments: Any) -> Any:
             nonlocal now
             now += seconds
@@ -320,8 +320,8 @@ def test_the_time_of_an_evaluation_counts_towards_max_time(
         return slow
 
     monkeypatch.setattr("rnntool.training.loop.time.monotonic", lambda: now)
-    monkeypatch.setattr(Trainer, "_step", passes(1, Trainer._step))
-    monkeypatch.setattr(ClassifyTask, "score", passes(60, ClassifyTask.score))
+    monkeypatch.setattr(Trainer, "_step", slowed(1, Trainer._step))
+    monkeypatch.setattr(ClassifyTask, "score", slowed(60, ClassifyTask.score))
     for max_time in range(240, 330, 9):
         now, out = 0.0, tmp_path / str(max_time)
         tiny.train("classify", out, [data("classify")], epochs=1000, evaluations=2, dev_fraction=0.2,
@@ -329,20 +329,20 @@ def test_the_time_of_an_evaluation_counts_towards_max_time(
         assert now <= max_time + 1
 
 
-def test_a_second_signal_leaves_at_once() -> None:
+def test_a_second_signal_exits_at_once() -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         before = signal.getsignal(number)
-        with signals() as noted:
-            assert noted.stopping() is None
+        with signals() as received:
+            assert received.stopping() is None
             os.kill(os.getpid(), number)
-            assert noted.stopping() == number
+            assert received.stopping() == number
             with pytest.raises(SystemExit) as left:
                 os.kill(os.getpid(), number)
             assert left.value.code == code
         assert signal.getsignal(number) is before
 
 
-def test_before_the_first_step_a_signal_leaves_at_once() -> None:
+def test_a_signal_before_the_first_step_exits_at_once() -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with signals(), pytest.raises(Interrupted, match="stopped before the first step") as left:
             os.kill(os.getpid(), number)
@@ -380,7 +380,7 @@ def test_a_training_that_cannot_begin_leaves_nothing(
         tiny.train("classify", out, [file], stopping=stop_after(2))
     with pytest.raises(DataError, match="no such file"):
         tiny.train("classify", out, [tmp_path / "gone.tsv"], force=True)
-    tiny.train("classify", out, resume=True, stopping=stop_after(10_000))  # the checkpoint is there yet
+    tiny.train("classify", out, resume=True, stopping=stop_after(10_000))  # the checkpoint is still there
 
 
 def test_a_checkpoint_that_cannot_be_written(
@@ -390,7 +390,7 @@ def test_a_checkpoint_that_cannot_be_written(
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr("rnntool.training.checkpoint.save_file", full)
-    with pytest.raises(RnntoolError, match=r"resume: writing failed \(No space left .*; make room"):
+    with pytest.raises(RnntoolError, match=r"resume: the checkpoint can't be written \(No space left .*; make room"):
         tiny.train("classify", tmp_path / "out", [data("classify")])
 
 
@@ -399,7 +399,7 @@ def test_a_checkpoint_that_cannot_be_written(
 
 @contextmanager
 def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-    """A training that has come to its first evaluation."""
+    """Start a training and wait for its first evaluation."""
     command = [sys.executable, "-m", "rnntool", "train", "classify", *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=environment()) as process:
@@ -435,14 +435,14 @@ def test_real_signals(data: Callable[[str], Path], tmp_path: Path) -> None:
         started = [file, *flags] if number == signal.SIGINT else ["--resume"]
         with training(*started, "-o", out) as (process, errors):
             process.send_signal(number)
-            said = [line for line in errors if not line.startswith("epoch ")]
+            messages = [line for line in errors if not line.startswith("epoch ")]
             assert process.wait(30) == code
             assert process.stdout is not None
             assert process.stdout.read() == ""
         if number == signal.SIGKILL:
-            assert said == []
+            assert messages == []
         else:
-            (sentence,) = said
+            (sentence,) = messages
             assert sentence.startswith("rnntool: stopped after step ")
             assert sentence.endswith(f"; saved; go on with: rnntool train classify -o {out} --resume\n")
         assert not (out / "config.json").exists()

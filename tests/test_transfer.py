@@ -1,4 +1,4 @@
-"""What one model gives another: two directions of a language model, its vocabulary, its layers."""
+"""Transfer from a pretrained model: both directions of a language model, its vocabulary and its layers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from rnntool.tokenize import BOS, EOS, PAD
 from rnntool.training.loop import Interrupted
 
 WORDS: dict[str, Any] = {"tokenizer": "word", "embed": 12, "hidden": 12}
-AS_IT_CAME: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
+UNTRAINED: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model of words and of both directions, two layers each."""
+    """A language model of words that reads both ways, with two layers for each direction."""
     folder = tmp_path_factory.mktemp("both")
     (folder / "raw.txt").write_text("\n".join(tiny.lines_of_text(60)) + "\n", "utf-8")
     tiny.train("lm", folder / "lm", [folder / "raw.txt"], direction="both", epochs=3, **WORDS)
@@ -39,7 +39,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tagged(both: Path) -> Path:
-    """Few tagged sentences of the same language, one of their words in no raw text."""
+    """A few tagged sentences of the same language, with a word that the raw text lacks."""
     path = both.parent / "few.conllu"
     sentences = [*tiny.pos_sentences(6, seed=3), [("Zebra", "NOUN"), (".", "PUNCT")]]
     path.write_text(tiny.conllu(sentences), "utf-8")
@@ -49,48 +49,48 @@ def tagged(both: Path) -> Path:
 # --- Both directions ---------------------------------------------------------------------------------------
 
 
-def test_a_batch_turned_round() -> None:
+def test_reversing_a_batch() -> None:
     def arrays(tokens: list[list[int]], targets: list[list[int]], lengths: list[int]) -> dict[str, Tensor]:
         return {"tokens": torch.tensor(tokens).T, "targets": torch.tensor(targets).T,
                 "lengths": torch.tensor(lengths)}
 
     records = arrays([[BOS, 7, 8], [BOS, PAD, PAD], [11, 9, PAD]], [[7, 8, EOS], [EOS, -1, -1], [9, EOS, -1]],
-                     [3, 1, 2])  # the last one begins with its label, which is no output
-    found = turn(records, 10)
-    wanted = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]], [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]],
+                     [3, 1, 2])  # the last one starts with its label, which is never predicted
+    reversed_records = turn(records, 10)
+    expected = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]], [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]],
                     [3, 1, 2])
     for name in ("tokens", "targets"):
-        real = found["targets"] != -1 if name == "tokens" else torch.ones_like(found["targets"]) > 0
-        assert torch.equal(found[name][real], wanted[name][real]), name
-    window = turn(arrays([[5, EOS, BOS, 6]], [[EOS, BOS, 6, -1]], [4]), 10)  # of a stream, filled up
+        targets = reversed_records["targets"]
+        real = targets != -1 if name == "tokens" else torch.ones_like(targets) > 0
+        assert torch.equal(reversed_records[name][real], expected[name][real]), name
+    window = turn(arrays([[5, EOS, BOS, 6]], [[EOS, BOS, 6, -1]], [4]), 10)  # the padded end of a stream
     assert window["targets"].T.tolist() == [[-1, EOS, EOS, 5]]
 
 
-def test_the_backward_direction_is_a_language_model_of_the_turned_text(both: Path) -> None:
+def test_the_backward_direction_is_a_language_model_of_the_reversed_text(both: Path) -> None:
     network = tiny.network_of(both)
     task = model.load(both, threads=1).task
     records = list(map(model.Text, tiny.lines_of_text(3, seed=5)))
     arrays = to_tensors(task.encode(records), torch.device("cpu"))
     outputs = network.config.head.outputs
-    turned = turn(arrays, outputs)
+    backward = turn(arrays, outputs)
     assert network.back is not None
     with torch.inference_mode():
-        states, _ = network.back(turned)
-        logits = network.head(states, turned)["logits"]
-        every = [network.head(states, {"targets": torch.full_like(turned["targets"], i)})["log_probs"].exp()
+        states, _ = network.back(backward)
+        logits = network.head(states, backward)["logits"]
+        probs = [network.head(states, {"targets": torch.full_like(backward["targets"], i)})["log_probs"].exp()
                  for i in range(outputs)]
-        torch.testing.assert_close(torch.stack(every).sum(0), torch.ones(turned["targets"].shape))
-        # word by word, from the last one on, with nothing but the words behind it
+        torch.testing.assert_close(torch.stack(probs).sum(0), torch.ones(backward["targets"].shape))
+        # read word by word, from the last to the first
         for i, record in enumerate(records):
             ids = [*task.tokenizer.encode(record.text)][::-1]
-            for n, wanted in enumerate([*ids, EOS]):
-                read = {"tokens": torch.tensor([BOS, *ids[:n]])[:, None], "lengths": torch.tensor([n + 1])}
-                alone, _ = network.back(read)
-                torch.testing.assert_close(network.head.logits(alone)[-1, 0], logits[n, i])
-                assert turned["targets"][n, i] == wanted
-        ahead = network.head.loss(network.encoder(arrays)[0], arrays)
-        back = network.head.loss(states, turned)
-        torch.testing.assert_close(network.loss(arrays)[0], (ahead + back) / 2)
+            for n, target in enumerate([*ids, EOS]):
+                prefix = {"tokens": torch.tensor([BOS, *ids[:n]])[:, None], "lengths": torch.tensor([n + 1])}
+                prefix_states, _ = network.back(prefix)
+                torch.testing.assert_close(network.head.logits(prefix_states)[-1, 0], logits[n, i])
+                assert backward["targets"][n, i] == target
+        losses = [network.head.loss(network.encoder(arrays)[0], arrays), network.head.loss(states, backward)]
+        torch.testing.assert_close(network.loss(arrays)[0], sum(losses) / 2)
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
@@ -106,28 +106,28 @@ def test_both_directions_learn_and_the_forward_one_runs(context: str, both: Path
     assert {"state.0.h", "state.1.h"} <= set(inputs) and not any("back" in name for name in inputs)
 
 
-# --- Carried over ------------------------------------------------------------------------------------------
+# --- Transfer ----------------------------------------------------------------------------------------------
 
 
-def test_a_bidirectional_encoder_begins_as_the_two_language_models(
+def test_a_bidirectional_encoder_starts_as_the_two_language_models(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), layers=2, **AS_IT_CAME)
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), layers=2, **UNTRAINED)
     content = model_folder.read_config(tmp_path / "t")
     entries = len((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
-    known = len((both / "vocab.txt").read_text("utf-8").splitlines())
+    transferred = len((both / "vocab.txt").read_text("utf-8").splitlines())
     assert content["init"] == {
         "model": str(both),
-        "parts": [f"input.embedding ({known} of {entries} entries)",
+        "parts": [f"input.embedding ({transferred} of {entries} entries)",
                   *(f"layers.{i}.{side} (12 of {28 if i == 0 else 24} inputs)"
                     for i in range(2) for side in ("ahead", "back"))],
         "left": ["input.characters.embedding", "input.characters.convolution", "input.affixes"],
     }
     lm, tagger = tiny.network_of(both), tiny.network_of(tmp_path / "t")
-    theirs, mine = (model.load(folder, threads=1).task for folder in (both, tmp_path / "t"))
+    lm_task, tag_task = (model.load(folder, threads=1).task for folder in (both, tmp_path / "t"))
     words = "the workful baker dances .".split()
-    arrays = to_tensors(mine.encode([model.Sentence(words)]), torch.device("cpu"))
-    ids = theirs.tokenizer.lookup(words)
+    arrays = to_tensors(tag_task.encode([model.Sentence(words)]), torch.device("cpu"))
+    ids = lm_task.tokenizer.lookup(words)
     assert lm.back is not None
     with torch.inference_mode():
         states, _ = tagger.encoder(arrays)
@@ -137,26 +137,25 @@ def test_a_bidirectional_encoder_begins_as_the_two_language_models(
     torch.testing.assert_close(states, torch.cat([ahead, back.flip(0)], dim=-1))
 
 
-def test_a_words_vocabulary_comes_along(both: Path, tagged: Path, tmp_path: Path) -> None:
-    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), **AS_IT_CAME)
-    theirs = set((both / "vocab.txt").read_text("utf-8").splitlines())
-    mine = set((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
-    assert theirs - mine == set()
-    # from one language model to the next, in both directions
+def test_the_vocabulary_of_words_is_transferred(both: Path, tagged: Path, tmp_path: Path) -> None:
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(both), **UNTRAINED)
+    source = set((both / "vocab.txt").read_text("utf-8").splitlines())
+    assert source <= set((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
+    # from one language model to another, in both directions
     more = tmp_path / "more.txt"
     more.write_text("a zebra sings .\n" * 20, "utf-8")
-    tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **AS_IT_CAME)
+    tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **UNTRAINED)
     content = model_folder.read_config(tmp_path / "lm")
     assert content["init"]["parts"][1:] == [
         "layers.0.ahead", "layers.1.ahead", "layers.0.back", "layers.1.back"]
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "lm")
     assert before.back is not None and after.back is not None
-    for ours, others in ((before.encoder, after.encoder), (before.back, after.back)):
-        for name, weight in ours.layers.named_parameters():
-            assert torch.equal(weight, others.layers.get_parameter(name)), name
+    for source_encoder, encoder in ((before.encoder, after.encoder), (before.back, after.back)):
+        for name, weight in source_encoder.layers.named_parameters():
+            assert torch.equal(weight, encoder.layers.get_parameter(name)), name
 
 
-def test_subwords_come_as_they_are(tmp_path: Path) -> None:
+def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
     raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
     raw.write_text("".join(text + "\n" for text, _ in tiny.questions(80)), "utf-8")
     few.write_text(tiny.tsv(tiny.questions(20, seed=4)), "utf-8")
@@ -167,85 +166,86 @@ def test_subwords_come_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--min-count: .* of --init are taken as they are, found 2"):
         tiny.train("lm", tmp_path / "x", [raw], init=str(tmp_path / "lm"), **same | {"min_count": 2})
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
-               **AS_IT_CAME)
-    mine, theirs = ((tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm"))
-    assert mine == theirs
+               **UNTRAINED)
+    tokenizers = {(tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm")}
+    assert len(tokenizers) == 1
     assert model_folder.read_config(tmp_path / "c")["init"]["left"] == []
 
 
-def test_what_a_layer_did_not_read_learns_while_the_rest_is_frozen(
+def test_weights_of_new_inputs_learn_while_the_rest_is_frozen(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
     tiny.train("tag", tmp_path / "t", [tagged], init=str(both), freeze=True, epochs=3, weight_decay=0.1,
                dev_fraction=0.0)
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "t")
-    was, now = ({n: p.detach() for n, p in n.named_parameters()} for n in (before, after))
+    old, new = ({n: p.detach() for n, p in n.named_parameters()} for n in (before, after))
     cell = "encoder.layers.0.ahead.kernel."
-    assert torch.equal(was[cell + "weight_hh_l0"], now[cell + "weight_hh_l0"])
-    assert torch.equal(was[cell + "weight_ih_l0"], now[cell + "weight_ih_l0"][:, :12])
-    assert now[cell + "weight_ih_l0"][:, 12:].abs().max() > 0
-    assert torch.equal(was["back.layers.0.ahead.kernel.bias_ih_l0"],
-                       now["encoder.layers.0.back.kernel.bias_ih_l0"])
+    assert torch.equal(old[cell + "weight_hh_l0"], new[cell + "weight_hh_l0"])
+    assert torch.equal(old[cell + "weight_ih_l0"], new[cell + "weight_ih_l0"][:, :12])
+    assert new[cell + "weight_ih_l0"][:, 12:].abs().max() > 0
+    assert torch.equal(old["back.layers.0.ahead.kernel.bias_ih_l0"],
+                       new["encoder.layers.0.back.kernel.bias_ih_l0"])
 
 
 def first_layer(folder: Path) -> Tensor:
-    """What the first layer's forward direction reads words by, (G * H, I)."""
+    """The input weights of the first layer's forward direction, (G * H, I)."""
     weights = dict(tiny.network_of(folder).named_parameters())
     return weights["encoder.layers.0.ahead.kernel.weight_ih_l0"].detach()
 
 
-def test_weights_of_given_vectors_go_with_the_vectors(tagged: Path, tmp_path: Path) -> None:
+def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path, tmp_path: Path) -> None:
     for name, shift in (("a", 0), ("b", 1)):
         rows = [f"{word} {i + shift} {i * i} 1\n" for i, word in enumerate("the of s baker sings".split())]
         (tmp_path / f"{name}.vec").write_text("".join(rows), "utf-8")
     vectors = {name: str(tmp_path / f"{name}.vec") for name in "ab"}
     tiny.train("tag", tmp_path / "base", [tagged], vectors=vectors["a"], epochs=1)
-    was = first_layer(tmp_path / "base")
-    wide = was.shape[1]
+    base = first_layer(tmp_path / "base")
+    inputs = base.shape[1]
 
-    def left(name: str, **settings: Any) -> list[str]:
-        tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **AS_IT_CAME)
-        told = model_folder.read_config(tmp_path / name)["init"]
-        assert ("layers.0.ahead" in told["parts"]) == (name in ("same", "without")), told
-        return list(told["left"])
+    def left_out(name: str, **settings: Any) -> list[str]:
+        tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **UNTRAINED)
+        init = model_folder.read_config(tmp_path / name)["init"]
+        assert ("layers.0.ahead" in init["parts"]) == (name in ("same", "without")), init
+        return list(init["left"])
 
-    assert left("same", vectors=vectors["a"], vectors_limit=4) == []
-    assert torch.equal(first_layer(tmp_path / "same"), was)
-    assert left("other", vectors=vectors["b"]) == ["what layers.0 reads of input.vectors, which is another"]
-    told = model_folder.read_config(tmp_path / "other")["init"]["parts"]
-    assert f"layers.0.ahead ({wide - 3} of {wide} inputs)" in told
-    now = first_layer(tmp_path / "other")
-    assert torch.equal(now[:, :-3], was[:, :-3]) and not now[:, -3:].any()
-    assert left("without") == []
-    assert torch.equal(first_layer(tmp_path / "without"), was[:, :-3])
-    # what starts afresh is no more what it was than another file is
-    assert left("letters", vectors=vectors["a"], chars="lstm") == [
+    assert left_out("same", vectors=vectors["a"], vectors_limit=4) == []
+    assert torch.equal(first_layer(tmp_path / "same"), base)
+    assert left_out("other", vectors=vectors["b"]) == [
+        "the weights of layers.0 for input.vectors, which differs"]
+    parts = model_folder.read_config(tmp_path / "other")["init"]["parts"]
+    assert f"layers.0.ahead ({inputs - 3} of {inputs} inputs)" in parts
+    weight = first_layer(tmp_path / "other")
+    assert torch.equal(weight[:, :-3], base[:, :-3]) and not weight[:, -3:].any()
+    assert left_out("without") == []
+    assert torch.equal(first_layer(tmp_path / "without"), base[:, :-3])
+    # an input that wasn't transferred itself differs as much as one from another file
+    assert left_out("letters", vectors=vectors["a"], chars="lstm") == [
         "input.characters.layer.ahead", "input.characters.layer.back"]
-    now = first_layer(tmp_path / "letters")
-    zeros = (now == 0).all(dim=0)
-    assert zeros.sum() == 8 and torch.equal(now[:, ~zeros], was[:, ~zeros])
+    weight = first_layer(tmp_path / "letters")
+    zeros = (weight == 0).all(dim=0)
+    assert zeros.sum() == 8 and torch.equal(weight[:, ~zeros], base[:, ~zeros])
 
 
 @pytest.mark.parametrize("embed", [2, 12])
-def test_embeddings_start_from_given_vectors_as_far_as_they_have_room(
+def test_embeddings_start_from_the_numbers_of_pretrained_vectors_that_fit(
     embed: int, tagged: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "given.vec").write_text("the 7 8 9\nzebra 4 5 6\nunheard 1 2 3\n", "utf-8")
-    tiny.train("tag", tmp_path / "model", [tagged], vectors=str(tmp_path / "given.vec"), embed=embed,
-               lower=False, min_count=1, **AS_IT_CAME)
+    (tmp_path / "pretrained.vec").write_text("the 7 8 9\nzebra 4 5 6\nunheard 1 2 3\n", "utf-8")
+    tiny.train("tag", tmp_path / "model", [tagged], vectors=str(tmp_path / "pretrained.vec"), embed=embed,
+               lower=False, min_count=1, **UNTRAINED)
     source = tiny.network_of(tmp_path / "model").encoder.input
     assert isinstance(source, WordInput) and source.vectors is not None
     assert source.vectors.weight.tolist() == [[0, 0, 0], [7, 8, 9], [4, 5, 6], [1, 2, 3]]
     tokenizer = model.load(tmp_path / "model").task.tokenizer
-    room = min(3, embed)
+    width = min(3, embed)
     for word, vector in (("the", [7, 8, 9]), ("Zebra", [4, 5, 6])):  # as written, else in lower case
         (row,) = tokenizer.encode(word)
-        assert source.embedding.weight[row, :room].tolist() == vector[:room]
+        assert source.embedding.weight[row, :width].tolist() == vector[:width]
     assert source.embedding.weight[tokenizer.encode(".")[0]].abs().max() <= 0.1
 
 
-def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected a model of --tokenizer word, found one of char"):
+def test_models_with_another_tokenizer_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^init: expected a model with tokenizer=word, found \S+, whose tokenizer is char$"):
         tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))
     assert not (tmp_path / "t").exists()
 
@@ -255,7 +255,7 @@ def test_models_of_other_tokens_are_refused(both: Path, writer: Path, tagged: Pa
 
 @pytest.fixture(scope="module")
 def speller(both: Path) -> Path:
-    """A character language model of both directions."""
+    """A character language model that reads both ways."""
     out = both.parent / "speller"
     tiny.train("lm", out, [both.parent / "raw.txt"], direction="both", epochs=2)
     return out
@@ -263,13 +263,13 @@ def speller(both: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def reader(speller: Path, tagged: Path) -> Path:
-    """A tagger that reads characters in context."""
+    """A tagger that reads words with the states of a character language model."""
     out = speller.parent / "reader"
     tiny.train("tag", out, [tagged], features=str(speller), epochs=8)
     return out
 
 
-def test_each_word_comes_with_the_states_at_its_ends(speller: Path, reader: Path) -> None:
+def test_each_word_has_the_states_at_its_ends(speller: Path, reader: Path) -> None:
     lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
     text = "the workful baker dances ."
     arrays = to_tensors(model.load(reader).task.encode([model.Sentence(text.split())]), torch.device("cpu"))
@@ -290,17 +290,17 @@ def test_each_word_comes_with_the_states_at_its_ends(speller: Path, reader: Path
 def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) -> None:
     lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
     assert isinstance(tagger.encoder.input, WordInput) and tagger.encoder.input.context is not None
-    inside = dict(tagger.encoder.input.context.named_parameters())
+    context = dict(tagger.encoder.input.context.named_parameters())
     assert lm.back is not None
     for side, encoder in (("ahead", lm.encoder), ("back", lm.back)):
         for name, weight in encoder.named_parameters():
-            place = f"{side}.{name}".replace("back.input", "ahead.input")  # they share it
-            assert torch.equal(inside[place], weight), name
+            key = f"{side}.{name}".replace("back.input", "ahead.input")  # they share it
+            assert torch.equal(context[key], weight), name
 
 
 @pytest.mark.parametrize(("cell", "direction"), [
     ("lstm", "both"), ("gru", "forward"), ("mogrifier", "both"), ("mingru", "both")])
-def test_a_tagger_with_context_runs_alone_and_alike_on_both_engines(
+def test_a_tagger_with_context_needs_no_language_model_and_runs_alike_on_both_engines(
     cell: str, direction: str, speller: Path, tagged: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
@@ -321,7 +321,7 @@ def test_a_tagger_with_context_runs_alone_and_alike_on_both_engines(
         alone = loaded.engine.run(loaded.task.encode([records[i]]))["emissions"][:n, 0]
         np.testing.assert_allclose(onnx["emissions"][:n, i], alone, atol=1e-5)
     tags = [result.tags for result in loaded.tag(sentences)]
-    assert [len(found) for found in tags] == [len(words) for words in sentences]
+    assert list(map(len, tags)) == [len(words) for words in sentences]
 
 
 def test_long_sentences_are_read_in_pieces(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_long_sentences_are_read_in_pieces(reader: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(pieces, whole, atol=0.05)
 
 
-def test_a_tagger_with_context_goes_on_where_it_stopped(
+def test_training_a_tagger_with_context_resumes_exactly(
     speller: Path, reader: Path, tagged: Path, tmp_path: Path
 ) -> None:
     signals = iter([None] * 3 + [2] * 99)
@@ -347,75 +347,75 @@ def test_a_tagger_with_context_goes_on_where_it_stopped(
     assert (tmp_path / "t" / "model.onnx").read_bytes() == (reader / "model.onnx").read_bytes()
 
 
-def test_weights_of_characters_in_context_go_with_their_model(
+def test_input_weights_of_characters_in_context_need_the_same_language_model(
     speller: Path, reader: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    was = first_layer(reader)
-    wide, size = was.shape[1], 32
+    base, size = first_layer(reader), 32
+    inputs = base.shape[1]
     tiny.train("lm", tmp_path / "other", [speller.parent / "raw.txt"], direction="both", epochs=1, seed=2)
-    for features, named, shown in ((speller, "same", ""), (tmp_path / "other", "not", f" ({wide - size} of "
-                                                                                      f"{wide} inputs)")):
-        out = tmp_path / named
-        tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **AS_IT_CAME)
-        told = model_folder.read_config(out)["init"]
-        assert f"layers.0.ahead{shown}" in told["parts"]
-        now = first_layer(out)
-        assert torch.equal(now[:, :-size], was[:, :-size])
+    for features, name, note in (
+            (speller, "same", ""), (tmp_path / "other", "not", f" ({inputs - size} of {inputs} inputs)")):
+        out = tmp_path / name
+        tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **UNTRAINED)
+        init = model_folder.read_config(out)["init"]
+        assert f"layers.0.ahead{note}" in init["parts"]
+        weight = first_layer(out)
+        assert torch.equal(weight[:, :-size], base[:, :-size])
         if features == speller:
-            assert torch.equal(now, was) and told["left"] == []
+            assert torch.equal(weight, base) and init["left"] == []
         else:
-            assert not now[:, -size:].any()
-            assert told["left"] == ["what layers.0 reads of input.context, which is another"]
+            assert not weight[:, -size:].any()
+            assert init["left"] == ["the weights of layers.0 for input.context, which differs"]
 
 
-def test_parameters_are_the_numbers_that_the_graph_computes_by(
+def test_the_parameter_count_is_that_of_the_graph(
     both: Path, speller: Path, reader: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    def told(folder: Path) -> int:
+    def reported(folder: Path) -> int:
         count = model_folder.read_config(folder)["parameters"]
         assert f"{count:,} parameters, made by" in (folder / "README.md").read_text("utf-8")
         return int(count)
 
-    def numbers(folder: Path) -> dict[str, int]:
+    def counted(folder: Path) -> dict[str, int]:
         return {name: weight.numel() for name, weight in tiny.network_of(folder).named_parameters()}
 
-    assert told(both) == sum(n for name, n in numbers(both).items() if not name.startswith("back."))
-    inside = numbers(reader)
-    language_model = sum(n for name, n in inside.items() if ".context." in name)
-    head = sum(n for name, n in numbers(speller).items() if name.startswith("head."))
-    assert language_model == sum(numbers(speller).values()) - head
-    assert told(reader) == sum(inside.values())
+    assert reported(both) == sum(n for name, n in counted(both).items() if not name.startswith("back."))
+    counts = counted(reader)
+    language_model = sum(n for name, n in counts.items() if ".context." in name)
+    head = sum(n for name, n in counted(speller).items() if name.startswith("head."))
+    assert language_model == sum(counted(speller).values()) - head
+    assert reported(reader) == sum(counts.values())
     (tmp_path / "a.vec").write_text("the 1 2\nof 3 4\n", "utf-8")
     sizes = {name: {} if name == "plain" else {"vectors": str(tmp_path / "a.vec")} for name in ("plain", "v")}
     for name, settings in sizes.items():
         tiny.train("tag", tmp_path / name, [tagged], epochs=1, hidden=7, cell="mingru", **settings)
-    read = 2 * 2 * 7 * 2  # directions, gates, units, numbers of a vector
-    assert told(tmp_path / "v") == told(tmp_path / "plain") + 3 * 2 + read
+    read = 2 * 2 * 7 * 2  # directions, gates, units, size of a vector
+    assert reported(tmp_path / "v") == reported(tmp_path / "plain") + 3 * 2 + read
 
 
-def test_features_want_a_recurrent_character_language_model(
+def test_features_need_a_recurrent_character_language_model(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="expected a model of --tokenizer char, found one of word"):
+    with pytest.raises(UsageError, match=r"^features: expected a model with tokenizer=char, found \S+, whose tokenizer is word$"):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(both))
     tiny.train("lm", tmp_path / "w", [both.parent / "raw.txt"], encoder="window", epochs=1)
-    with pytest.raises(UsageError, match="found --encoder window of the task lm; train one by"):
+    with pytest.raises(UsageError, match=r"^features: expected a recurrent .* found \S+, a window encoder of the task lm; train one"):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(tmp_path / "w"))
 
 
-def test_words_are_split_as_classifiers_split_them(tmp_path: Path) -> None:
+def test_language_models_can_split_words_as_classifiers_do(tmp_path: Path) -> None:
     raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
     raw.write_text("Who doesn't bake? I don't.\n" * 30, "utf-8")
     few.write_text("text\tlabel\n" + "Who baked?\ta\nI did.\tb\n" * 5, "utf-8")
     sizes: dict[str, Any] = {"embed": 12, "hidden": 12, "layers": 1}
     tiny.train("lm", tmp_path / "lm", [raw], tokenizer="word", split="words", epochs=1, **sizes)
-    theirs = set((tmp_path / "lm" / "vocab.txt").read_text("utf-8").splitlines())
-    assert theirs == {"Who", "does", "n't", "bake", "?", "I", "do", "."}
+    vocabulary = set((tmp_path / "lm" / "vocab.txt").read_text("utf-8").splitlines())
+    assert vocabulary == {"Who", "does", "n't", "bake", "?", "I", "do", "."}
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), lower=False, epochs=1, **sizes)
-    assert theirs < set((tmp_path / "c" / "vocab.txt").read_text("utf-8").splitlines())
+    assert vocabulary < set((tmp_path / "c" / "vocab.txt").read_text("utf-8").splitlines())
 
 
-def test_a_resumed_training_minds_the_model_that_it_reads_characters_by(tmp_path: Path) -> None:
+def test_resuming_checks_the_character_language_model(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)), "utf-8")
     (tmp_path / "tags.conllu").write_text(tiny.conllu(tiny.pos_sentences(60)), "utf-8")
     tiny.train("lm", tmp_path / "chars", [tmp_path / "lines.txt"], epochs=1)

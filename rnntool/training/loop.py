@@ -293,5 +293,6 @@ class Trainer:
             raise self._diverged(f"the weights became infinite at step {self.state.progress.step}")
 
     def _diverged(self, problem: str) -> RnntoolError:
-        clipping = f"lower {setting('clip')}" if self.settings.clip else f"turn on {setting('clip', 1)}"
-        return RnntoolError(problem, advice=f"lower {setting('lr')} or {clipping}")
+        """Make the error of a training that diverged; the advice depends on whether gradients are clipped."""
+        clipping = f"or {setting('clip')}" if self.settings.clip else f"or clip gradients with {setting('clip', 1)}"
+        return RnntoolError(problem, advice=f"lower {setting('lr')} {clipping}")
