@@ -390,7 +390,7 @@ def test_a_checkpoint_that_cannot_be_written(
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr("rnntool.training.checkpoint.save_file", full)
-    with pytest.raises(RnntoolError, match=r"resume: the checkpoint can't be written \(No space left .*; make room"):
+    with pytest.raises(RnntoolError, match=r"resume: .* can't be written \(No space left .*; make room"):
         tiny.train("classify", tmp_path / "out", [data("classify")])
 
 

@@ -57,8 +57,8 @@ def test_reversing_a_batch() -> None:
     records = arrays([[BOS, 7, 8], [BOS, PAD, PAD], [11, 9, PAD]], [[7, 8, EOS], [EOS, -1, -1], [9, EOS, -1]],
                      [3, 1, 2])  # the last one starts with its label, which is never predicted
     reversed_records = turn(records, 10)
-    expected = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]], [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]],
-                    [3, 1, 2])
+    expected = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]],
+                      [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]], [3, 1, 2])
     for name in ("tokens", "targets"):
         targets = reversed_records["targets"]
         real = targets != -1 if name == "tokens" else torch.ones_like(targets) > 0
@@ -244,8 +244,11 @@ def test_embeddings_start_from_the_numbers_of_pretrained_vectors_that_fit(
     assert source.embedding.weight[tokenizer.encode(".")[0]].abs().max() <= 0.1
 
 
-def test_models_with_another_tokenizer_are_refused(both: Path, writer: Path, tagged: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^init: expected a model with tokenizer=word, found \S+, whose tokenizer is char$"):
+def test_models_with_another_tokenizer_are_refused(
+    both: Path, writer: Path, tagged: Path, tmp_path: Path
+) -> None:
+    sentence = r"^init: expected a model with tokenizer=word, found \S+, whose tokenizer is char$"
+    with pytest.raises(UsageError, match=sentence):
         tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))
     assert not (tmp_path / "t").exists()
 
@@ -396,10 +399,12 @@ def test_the_parameter_count_is_that_of_the_graph(
 def test_features_need_a_recurrent_character_language_model(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"^features: expected a model with tokenizer=char, found \S+, whose tokenizer is word$"):
+    sentence = r"^features: expected a model with tokenizer=char, found \S+, whose tokenizer is word$"
+    with pytest.raises(UsageError, match=sentence):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(both))
     tiny.train("lm", tmp_path / "w", [both.parent / "raw.txt"], encoder="window", epochs=1)
-    with pytest.raises(UsageError, match=r"^features: expected a recurrent .* found \S+, a window encoder of the task lm; train one"):
+    sentence = r"^features: expected a recurrent .* found \S+, a window encoder of the task lm; train one"
+    with pytest.raises(UsageError, match=sentence):
         tiny.train("tag", tmp_path / "t", [tagged], features=str(tmp_path / "w"))
 
 

@@ -151,7 +151,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         """Sizes that the network takes from the data: `vocabulary`, `outputs`, and those of word features."""
 
     def row_names(self) -> RowNames:
-        """Say what the rows of the network's embeddings stand for, so that other models' rows can be matched."""
+        """Say what the rows of the network's embeddings stand for, to find the same ones in another model."""
         return RowNames(tokens=self.tokenizer.entries)
 
     @abstractmethod

@@ -97,7 +97,7 @@ class Streamed:
 def mix(labelled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
     """Mix labelled with raw examples, repeating the labelled ones so that they are about a seventh of all.
 
-    An epoch over much raw text then holds each labelled example several times. If they had a larger share, the
+    An epoch over much raw text then has each labelled example several times. If their share were larger, the
     network would memorize them before it has read the raw text often enough.
     """
     return [*labelled] * max(1, round(len(raw) / (6 * len(labelled)))) + [*raw]

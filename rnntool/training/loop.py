@@ -183,7 +183,8 @@ class Trainer:
             return
         if save:
             self.state.save(self.folder)
-        raise Interrupted(signal, f"stopped after step {self.state.progress.step} of {self.total_steps}; saved")
+        step = self.state.progress.step
+        raise Interrupted(signal, f"stopped after step {step} of {self.total_steps}; saved")
 
     def _finished(self) -> bool:
         """Whether the steps, the time or the patience ran out."""
@@ -294,5 +295,5 @@ class Trainer:
 
     def _diverged(self, problem: str) -> RnntoolError:
         """Make the error of a training that diverged; the advice depends on whether gradients are clipped."""
-        clipping = f"or {setting('clip')}" if self.settings.clip else f"or clip gradients with {setting('clip', 1)}"
-        return RnntoolError(problem, advice=f"lower {setting('lr')} {clipping}")
+        clipping = setting("clip") if self.settings.clip else f"clip gradients with {setting('clip', 1)}"
+        return RnntoolError(problem, advice=f"lower {setting('lr')} or {clipping}")

@@ -232,7 +232,7 @@ def _copy_rows(part: Part, table: Table, source: Part) -> tuple[Masks, str]:
 
 
 def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]:
-    """Copy a module, without the input weights for `changed` inputs; return masks and a note on the inputs."""
+    """Copy a module, without the input weights for `changed` inputs; return masks and a note on inputs."""
     parameters = part.parameters
     shared = {name for name, width in part.inputs.items() if source.inputs.get(name) == width} - changed
     by_input = INPUT_WEIGHT in parameters and MOGRIFIER_WEIGHT not in parameters
