@@ -1,1 +1,1 @@
-"""What runs a network: named NumPy arrays in, named NumPy arrays out, whichever engine it is."""
+"""Running trained models: engines, pipelines, sampling, beam search, and the Python interface."""

@@ -1,6 +1,6 @@
-"""New text from a language model: prompts become ids, ids text, and a text ends where it is told to stop.
+"""Text generation: from prompts to ids, from sampled ids back to text, and where a text stops.
 
-Which token comes next is for `rnntool.inference.decoding` to say.
+Which token comes next is decided in `rnntool.inference.decoding`.
 """
 
 from __future__ import annotations
@@ -14,220 +14,233 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays, by_length, pad
-from rnntool.errors import DataError
-from rnntool.inference import decoding
+from rnntool.errors import DataError, UsageError, setting
+from rnntool.inference.decoding import beam_search, sample_tokens
+from rnntool.inference.options import BATCH_SIZE, GenerateOptions
 from rnntool.inference.pipeline import windows
-from rnntool.inference.sampling import Sampling, Scores
+from rnntool.inference.sampling import Scores
 from rnntool.tasks.base import Engine, Ready
 from rnntool.tasks.lm import LMTask, next_name
-from rnntool.tokenize import (
-    BOS,
-    EOS,
-    PAD,
-    UNK,
-    StreamDecoder,
-)
+from rnntool.tokenize import BOS, EOS, PAD, UNK, StreamDecoder
 
-BANNED = (PAD, BOS, UNK)  # never written
+NEVER_GENERATED = (PAD, BOS, UNK)
 
+Watch = Callable[[str], None]  # receives pieces of text
 Prompt = tuple[str, list[int]]  # a prompt and its ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """One sample: its number, its prompt, and the text behind it with the log-probabilities of its tokens."""
+    """A generated text: its number in the run, its prompt, and the text that follows the prompt.
+
+    `log_probs` are those of its tokens, in nats, and of EOS if `finished`. Beam search gives a single one, that
+    of the whole text.
+    """
 
     index: int
     prompt: str
     text: str
     tokens: list[str]
-    log_probs: list[float]  # nats; the last one is EOS's where `finished`
-    finished: bool
+    log_probs: list[float]
+    finished: bool  # EOS was generated
 
 
-@dataclass(frozen=True, kw_only=True)
-class Writer:
-    """Writes texts after prompts; `rnntool.inference.model.Model.generate` says what the settings mean."""
+def generate(
+    task: LMTask, engine: Engine, prompts: Iterable[str], options: GenerateOptions, *, ready: Ready,
+    watch: Watch | None = None,
+) -> Iterator[Generated]:
+    """Continue prompts as `rnntool.inference.model.Model.generate` describes it."""
+    if watch and (options.beam or (options.batch_size or 1) > 1):
+        name = "beam" if options.beam else "batch_size"
+        raise UsageError("texts can only be watched while they are sampled one at a time", setting=name,
+                         advice=f"leave out {setting(name)}")
+    model = EngineModel(engine, start_token=task.begin(options.label), budget=task.budget)
+    encoded = ((prompt, _encode(task, prompt, options)) for prompt in prompts)
+    if options.beam:
+        for i, prompt in enumerate(encoded):
+            yield from _search(task, model, prompt, options, first_index=i * options.n)
+        return
+    samples_left = 0  # of the prompt that was read last
 
-    task: LMTask
-    engine: Engine
-    rules: decoding.Rules
-    seed: int
-    sampling: Sampling
-    stop: str | None
-    allow_unknown: bool
-    watch: Callable[[str], None] | None
+    def repeated() -> Iterator[Prompt]:
+        nonlocal samples_left
+        for prompt in encoded:
+            samples_left = options.n
+            while samples_left:
+                samples_left -= 1
+                yield prompt
 
-    def write(
-        self, prompts: Iterable[str], *, n: int, beam: int, batch_size: int, ready: Ready
-    ) -> Iterator[Generated]:
-        """`n` texts for each prompt: samples, `batch_size` side by side, or what beam search finds."""
-        step = EngineStep(self.engine, budget=self.task.budget)
-        read = ((prompt, self._ids(prompt)) for prompt in prompts)
-        if beam:
-            for i, prompt in enumerate(read):
-                yield from self._search(step, prompt, beam=beam, n=n, first=i * n)
-            return
-        to_come = 0  # samples of the last prompt that was read
-
-        def wanted() -> Iterator[Prompt]:
-            nonlocal to_come
-            for prompt in read:
-                to_come = n
-                while to_come:
-                    to_come -= 1
-                    yield prompt
-
-        first = 0
-        for batch in windows(wanted(), most=batch_size, ready=lambda: to_come > 0 or ready()):
-            yield from self._sample(step, batch, first)
-            first += len(batch)
-
-    def _ids(self, prompt: str) -> list[int]:
-        """A prompt's ids; `DataError` where it has something the model never saw."""
-        tokenizer = self.task.tokenizer
-        unknown = [] if self.allow_unknown else tokenizer.unknown(prompt)
-        if unknown:
-            surface, start = unknown[0]
-            raise DataError(f"prompt {prompt!r}: the model does not know {surface!r} "
-                            f"(character {start + 1}); leave it out or give --allow-unknown")
-        return tokenizer.encode(prompt)
-
-    def _sample(self, step: EngineStep, batch: list[Prompt], first: int) -> Iterator[Generated]:
-        """One sample for each prompt of a batch, the first of which is number `first` of the run."""
-        drawn: list[list[int]] = [[] for _ in batch]
-        log_probs: list[list[float]] = [[] for _ in batch]
-        finished = [False] * len(batch)
-        shows = [_Show(self.watch, prompt, self._decoder(ids), self.stop)
-                 for prompt, ids in batch] if self.watch else []
-        events = decoding.generate(
-            step, [ids for _, ids in batch], self.rules, first_index=first, seed=self.seed,
-            sampling=self.sampling, stop=self._stops(batch, self.stop) if self.stop else None)
-        for event in events:
-            log_probs[event.row].append(event.log_prob)
-            if event.token == EOS:
-                finished[event.row] = True
-            else:
-                drawn[event.row].append(event.token)
-            if shows:
-                shows[event.row].push(event.token, last=event.last)
-        for row, (prompt, ids) in enumerate(batch):
-            text, kept = self._cut(ids, drawn[row])
-            if kept < len(drawn[row]):
-                del log_probs[row][kept:]
-            yield self._generated(first + row, prompt, text, drawn[row][:kept], log_probs[row], finished[row])
-
-    def _search(
-        self, step: EngineStep, prompt: Prompt, *, beam: int, n: int, first: int
-    ) -> Iterator[Generated]:
-        """The `n` best texts after a prompt; their log-probability is one number for the whole text."""
-        prompt_text, ids = prompt
-        found = decoding.beam_search(step, ids, self.rules, beam=max(beam, n))
-        for i, hypothesis in enumerate(found[:n]):
-            text, kept = self._cut(ids, hypothesis.ids)
-            yield self._generated(first + i, prompt_text, text, hypothesis.ids[:kept], [hypothesis.log_prob],
-                                  hypothesis.finished and kept == len(hypothesis.ids))
-
-    def _generated(
-        self, index: int, prompt: str, text: str, ids: list[int], log_probs: list[float], finished: bool
-    ) -> Generated:
-        return Generated(index=index, prompt=prompt, text=text, log_probs=log_probs, finished=finished,
-                         tokens=list(map(self.task.tokenizer.piece, ids)))
-
-    def _cut(self, prompt: list[int], ids: list[int]) -> tuple[str, int]:
-        """What `ids` add to the text of the prompt, up to `stop`, and how many of them begin in that."""
-        decoder = self._decoder(prompt)
-        parts = list(map(decoder.push, ids))
-        text = "".join(parts) + decoder.flush()
-        end = text.find(self.stop) if self.stop else -1
-        if end < 0:
-            return text, len(ids)
-        starts = accumulate(map(len, parts[:-1]), initial=0)
-        return text[:end], sum(start < end for start in starts)
-
-    def _stops(self, batch: list[Prompt], stop: str) -> Callable[[int, list[int]], bool]:
-        """Tells whether a row of the batch has `stop` in its text with the last of its ids."""
-        decoders = [self._decoder(ids) for _, ids in batch]
-        room = len(stop) - 1
-        ends = [""] * len(batch)  # what is there of each text and may be the beginning of `stop`
-
-        def stops(row: int, ids: list[int]) -> bool:
-            text = ends[row] + decoders[row].push(ids[-1])
-            ends[row] = text[-room:] if room else ""
-            return stop in text
-
-        return stops
-
-    def _decoder(self, prompt: list[int]) -> StreamDecoder:
-        return self.task.tokenizer.stream_decoder(prompt)
+    batch_size = 1 if watch else options.batch_size or BATCH_SIZE
+    first_index = 0
+    for batch in windows(repeated(), most=batch_size, ready=lambda: samples_left > 0 or ready()):
+        yield from _sample(task, model, batch, options, first_index=first_index, watch=watch)
+        first_index += len(batch)
 
 
-class _Show:
-    """Passes a text on as it comes, its prompt first, and holds back what may be the beginning of `stop`."""
+def _encode(task: LMTask, prompt: str, options: GenerateOptions) -> list[int]:
+    """Return the ids of a prompt. DataError if it contains something that the model never saw."""
+    unknown = [] if options.allow_unknown else task.tokenizer.unknown(prompt)
+    if unknown:
+        surface, start = unknown[0]
+        raise DataError(f"the model does not know {surface!r} (character {start + 1})",
+                        place=f"prompt {prompt!r}", advice=f"leave it out or set {setting('allow_unknown')}")
+    return task.tokenizer.encode(prompt)
+
+
+def _sample(
+    task: LMTask, model: EngineModel, batch: list[Prompt], options: GenerateOptions, *, first_index: int,
+    watch: Watch | None,
+) -> Iterator[Generated]:
+    """Draw one sample for each prompt of a batch; the first is number `first_index` of the run."""
+    texts = [_Continuation(task, *prompt, options.stop, watch) for prompt in batch]
+    log_probs: list[list[float]] = [[] for _ in batch]
+    sampled = sample_tokens(
+        model, [ids for _, ids in batch], options, eos=EOS, seed=options.seed or 0, first_index=first_index,
+        stop=lambda row, token: texts[row].add(token))
+    for row, token, log_prob, last in sampled:
+        log_probs[row].append(log_prob)
+        if last:
+            texts[row].end(finished=token == EOS)
+        texts[row].show()
+    for row, text in enumerate(texts):
+        yield text.result(first_index + row, log_probs[row])
+
+
+def _search(
+    task: LMTask, model: EngineModel, prompt: Prompt, options: GenerateOptions, *, first_index: int
+) -> Iterator[Generated]:
+    """Return the `n` best texts after a prompt that beam search finds."""
+    for i, hypothesis in enumerate(beam_search(model, prompt[1], options, eos=EOS)[: options.n]):
+        text = _Continuation(task, *prompt, options.stop)
+        for token in hypothesis.ids:
+            text.add(token)
+        text.end(finished=hypothesis.finished)
+        yield text.result(first_index + i, [hypothesis.log_prob])
+
+
+class _Continuation:
+    """The text after a prompt, which grows token by token and is cut before the first `stop`.
+
+    With `watch`, text is passed on as soon as it cannot be part of `stop` any more, the prompt first.
+    """
 
     def __init__(
-        self, watch: Callable[[str], None], prompt: str, decoder: StreamDecoder, stop: str | None
+        self, task: LMTask, prompt: str, prompt_ids: list[int], stop: str | None, watch: Watch | None = None
     ) -> None:
-        self.watch = watch
-        self.decoder = decoder
-        self.stop = stop
-        self.held = ""
-        watch(prompt)
+        self._task = task
+        self._prompt = prompt
+        self._decoder: StreamDecoder = task.tokenizer.stream_decoder(prompt_ids)
+        self._stop = stop
+        self._watch = watch
+        self._ids: list[int] = []
+        self._parts: list[str] = []  # the text that each token completes
+        self._pending = ""  # text not passed on yet, or that may be the beginning of `stop`
+        self._finished = False
+        self._ended = False
+        if watch:
+            watch(prompt)
 
-    def push(self, token: int, *, last: bool) -> None:
-        """The text goes on with a token."""
-        self.held += "" if token == EOS else self.decoder.push(token)
-        if last:
-            self.held += self.decoder.flush()
-        end = len(self.held)
-        if self.stop:
-            found = self.held.find(self.stop)
-            end = found if found >= 0 else max(0, end - (0 if last else len(self.stop) - 1))
-        self.watch(self.held[:end])
-        self.held = self.held[end:]
+    def add(self, token: int) -> bool:
+        """Append a token; return whether the text contains `stop` now."""
+        part = self._decoder.push(token)
+        self._ids.append(token)
+        self._parts.append(part)
+        self._pending += part
+        return self._stop is not None and self._stop in self._pending
+
+    def end(self, *, finished: bool) -> None:
+        """Complete the text; `finished` tells whether the model ended it itself."""
+        rest = self._decoder.flush()
+        self._parts.append(rest)
+        self._pending += rest
+        self._ended, self._finished = True, finished
+
+    def show(self) -> None:
+        """Pass on the text that is certain, and forget it."""
+        certain = len(self._pending)
+        if self._stop:
+            place = self._pending.find(self._stop)
+            if place >= 0:
+                certain = place
+            elif not self._ended:
+                certain = max(0, certain - (len(self._stop) - 1))
+        if self._watch:
+            self._watch(self._pending[:certain])
+        self._pending = self._pending[certain:]
+
+    def result(self, index: int, log_probs: list[float]) -> Generated:
+        """Return the text up to `stop` with the tokens that begin in it.
+
+        `log_probs` are those of all tokens, and of EOS if it came, or a single one of the whole text.
+        """
+        text, kept = "".join(self._parts), len(self._ids)
+        place = text.find(self._stop) if self._stop else -1
+        if place >= 0:
+            starts = accumulate(map(len, self._parts[: kept - 1]), initial=0)
+            text, kept = text[:place], sum(start < place for start in starts)
+        whole = kept == len(self._ids)
+        return Generated(
+            index=index, prompt=self._prompt, text=text, finished=self._finished and whole,
+            tokens=list(map(self._task.tokenizer.piece, self._ids[:kept])),
+            log_probs=log_probs if whole or len(log_probs) == 1 else log_probs[:kept])
 
 
-class EngineStep:
-    """A language model as decoding needs it: reads tokens, returns scores, carries its state."""
+class EngineModel:
+    """A `rnntool.inference.decoding.LanguageModel` that an engine runs. Its states are named arrays (1, B, H)."""
 
-    def __init__(self, engine: Engine, *, budget: int) -> None:
-        self.engine = engine
-        self.budget = budget  # padded tokens read at once
+    def __init__(self, engine: Engine, *, start_token: int = BOS, budget: int) -> None:
+        """`start_token` is read before each prompt, and at most `budget` padded tokens are read at once."""
+        self._engine = engine
+        self._start_token = start_token
+        self._budget = budget
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, Arrays]:
-        """Read prompts (B of them, of any lengths): scores (B, V) of what follows, and the states."""
-        places: dict[tuple[int, ...], int] = {}  # samples of one prompt read it once
-        which = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        rows = [np.array(prompt, np.int32) for prompt in places]
-        parts = []
-        for batch in by_length([len(row) for row in rows], self.budget):
+        """Read prompts of any lengths: the scores of the next token (B, V), and the states.
+
+        Prompts that occur several times are read once.
+        """
+        unique: dict[tuple[int, ...], int] = {}
+        indices = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
+        rows = [np.array([self._start_token, *prompt], np.int32) for prompt in unique]
+        order: list[int] = []
+        scores_of_batches: list[Scores] = []
+        states_of_batches: list[Arrays] = []
+        for batch in by_length(list(map(len, rows)), self._budget):
             tokens, lengths = pad([rows[i] for i in batch], PAD)
-            state = self.engine.initial_state(len(batch))
-            # Only a row alone can be beyond the budget; it is read in pieces, for its logits are many.
-            for start in range(0, len(tokens), self.budget):
-                piece = tokens[start : start + self.budget]
-                ends = np.minimum(lengths - start, len(piece))
-                scores, state = self._read(piece, ends, state)
-            last = Scores(*(values[ends - 1, np.arange(len(batch))] for values in scores))
-            parts.append((batch, last, state))
-        order = np.argsort(np.concatenate([batch for batch, _, _ in parts]))[which]
-        state = {name: np.concatenate([state[name] for _, _, state in parts], axis=1) for name in parts[0][2]}
-        both = zip(*(scores for _, scores, _ in parts), strict=True)
-        return Scores(*(np.concatenate(values)[order] for values in both)), self.select(state, order)
+            state = self._engine.initial_state(len(batch))
+            # Only a single prompt can exceed the budget. It is read in pieces, since its logits would be many.
+            for first in range(0, len(tokens), self._budget):
+                piece = tokens[first : first + self._budget]
+                steps = np.minimum(lengths - first, len(piece))
+                scores, state = self._read(piece, steps, state)
+            order += batch
+            scores_of_batches.append(
+                Scores(*(values[steps - 1, np.arange(len(batch))] for values in scores)))
+            states_of_batches.append(state)
+        places = np.argsort(order)[indices]  # of each prompt among the rows that were read
+        logits, probs = (np.concatenate(values)[places] for values in zip(*scores_of_batches, strict=True))
+        state = {name: np.concatenate([state[name] for state in states_of_batches], axis=1)
+                 for name in states_of_batches[0]}
+        return self._scores(logits, probs), self.select(state, places)
 
     def advance(self, tokens: NDArray[Any], state: Arrays) -> tuple[Scores, Arrays]:
-        """Read one token a row."""
+        """Read one token per row (B,): the scores of the next one (B, V), and the new states."""
         scores, state = self._read(tokens[None].astype(np.int64), np.ones(len(tokens), np.int32), state)
-        return Scores(*(values[0] for values in scores)), state
+        return self._scores(scores.logits[0], scores.probs[0]), state
 
     def select(self, state: Arrays, rows: NDArray[Any]) -> Arrays:
-        """The states of some rows."""
+        """Return the states of some rows."""
         return {name: np.ascontiguousarray(values[:, rows]) for name, values in state.items()}
+
+    def _scores(self, logits: NDArray[Any], probs: NDArray[Any]) -> Scores:
+        scores = Scores(logits, probs)
+        scores.ban(NEVER_GENERATED)
+        return scores
 
     def _read(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
     ) -> tuple[Scores, Arrays]:
-        """Scores (T, B, V) of what follows each of `tokens` (T, B), and the new states."""
-        arrays: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
-        outputs = self.engine.run(arrays | state, ["logits", "probs", *map(next_name, state)])
+        """Return the scores (T, B, V) of what follows each of `tokens` (T, B), and the new states."""
+        inputs: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
+        outputs = self._engine.run(inputs | state, ["logits", "probs", *map(next_name, state)])
         return Scores(outputs["logits"], outputs["probs"]), {name: outputs[next_name(name)] for name in state}

@@ -1,49 +1,40 @@
-"""A trained model, ready to run: iterators in, iterators out. Commands and `rnntool.load` are made of it."""
+"""A trained model that is ready to run: iterators in, iterators out. Commands and `rnntool.load` use it."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rnntool import model_folder
-from rnntool.data.formats import (
-    Pair,
-    Sentence,
-    Tagged,
-    Text,
-    Weighed,
-)
-from rnntool.data.labels import SCHEMES
+from rnntool.data.arrays import Arrays
+from rnntool.data.formats import Pair, Sentence, Tagged, Text, Weighed
+from rnntool.data.options import Options
 from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
-from rnntool.inference.pipeline import Flush, Pipeline
+from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
+from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_flush
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
-from rnntool.tasks.classify import Classified, ClassifyTask
+from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.lm import LMTask, Scored
+from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tasks.tag import TagTask
-from rnntool.tokenize import EOS, split_words
+from rnntool.tokenize import split_words
 
 if TYPE_CHECKING:
-    from rnntool.inference.generation import Generated
-    from rnntool.inference.sampling import Sampling
-
-COMMANDS = {"lm": "`generate` or `score`", "classify": "`classify`", "tag": "`tag`"}
+    from rnntool.inference.generation import Generated, Watch
 
 Item = TypeVar("Item")
+SomeOptions = TypeVar("SomeOptions", bound=Options)
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
 
-def _never() -> None:
-    pass
-
-
 class ModelFolder:
-    """A model folder that was read: its configuration and its task, and nothing that runs it."""
+    """A model folder that was read: its configuration and its task, but nothing to run it with."""
 
     def __init__(self, folder: Path, config: dict[str, Any], task: AnyTask) -> None:
         """`config` is the checked content of config.json."""
@@ -58,212 +49,204 @@ class ModelFolder:
 
     @property
     def tokenizer_name(self) -> str:
-        """The kind of its tokenizer."""
+        """The kind of the tokenizer."""
         return str(self.config["data"]["tokenizer"]["kind"])
 
     def require(self, kind: type[SomeTask]) -> SomeTask:
-        """The task, where it is of this kind; `ModelError` otherwise."""
+        """Return the task if it is of this kind; `ModelError` otherwise."""
         if not isinstance(self.task, kind):
-            raise ModelError(f"{self.folder}: is a model for {COMMANDS[self.task.name]}, expected one for "
-                             f"{COMMANDS[kind.name]}; see rnntool models")
+            raise ModelError(place=self.folder, expected=f"a model for {_commands(kind.spec)}",
+                             found=f"one for {_commands(self.task.spec)}",
+                             advice="`rnntool models` lists the models by task")
         return self.task
 
 
 class Model(ModelFolder):
-    """A model folder with the engine that runs it; `workers` batches of a pipeline run side by side."""
+    """A model folder with the engine that runs it.
+
+    Each method takes an iterable and returns an iterator, so that endless streams can be processed. Options
+    are an object of the method's options class, or its fields by keyword, or both; keywords win. A name that is
+    not a field raises `UsageError`.
+
+    The methods with a past participle (`tagged`) are for streams: they take records instead of texts and return
+    each record with its result. `ready` says whether another record can be read without waiting. Before the
+    method waits, it returns all results and calls `flush`.
+    """
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], task: AnyTask, engine: Engine, *,
-        workers: int = 1,
+        self, folder: Path, config: dict[str, Any], task: AnyTask, engine: Engine, *, workers: int = 1
     ) -> None:
+        """`workers` batches are run in parallel."""
         super().__init__(folder, config, task)
         self.engine = engine
         self.pipeline = Pipeline(task, engine, workers=workers)
 
     def tag(
-        self,
-        sentences: Iterable[str | Sequence[str] | Sentence],
-        *,
-        probs: bool = False,
-        nbest: int = 0,
-        scheme: str | None = None,
-        threshold: float = 0.0,
+        self, sentences: Iterable[str | Sequence[str] | Sentence], options: TagOptions | None = None,
+        **changes: Any,
     ) -> Iterator[Tagged]:
-        """Tags of each sentence: a text that is split into words, or a sequence of words.
-
-        With `probs` each tag has its probability, with `nbest` the best sequences come along. `scheme` writes
-        spans as `iob1`, `iob2` (the default) or `iobes`. Tags less probable than `threshold` are left out:
-        `_` stands for them, `O` where spans are tagged.
-        """
-        records = map(_sentence, _several(sentences))
-        for _, result in self.tagged(records, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold):
-            yield result
+        """Tag sentences: texts, which are split into words, or sequences of words."""
+        options = _resolve(TagOptions, options, changes)
+        return (result for _, result in self.tagged(map(_sentence, _not_a_text(sentences)), options))
 
     def tagged(
-        self,
-        records: Iterable[Sentence],
-        *,
-        probs: bool = False,
-        nbest: int = 0,
-        scheme: str | None = None,
-        threshold: float = 0.0,
-        ready: Ready = always,
-        flush: Flush = _never,
+        self, records: Iterable[Sentence], options: TagOptions | None = None, *, ready: Ready = always,
+        flush: Flush = no_flush,
     ) -> Iterator[tuple[Sentence, Tagged]]:
-        """Each sentence with its tags; see `tag`."""
-        task = self.require(TagTask)
-        if scheme is not None and scheme not in SCHEMES:
-            raise UsageError(f"scheme: expected one of {', '.join(SCHEMES)}, found {scheme!r}")
-        if nbest < 0 or not 0 <= threshold <= 1:
-            raise UsageError("nbest and threshold: expected a number of at least 0 and one from 0 to 1, found "
-                             f"{nbest} and {threshold}")
-        decode = partial(task.decode, probs=probs, nbest=nbest, scheme=scheme, threshold=threshold)
+        """Tag a stream of sentences."""
+        options = options or TagOptions()
+        decode = partial(self.require(TagTask).decode, probs=options.probs, nbest=options.nbest,
+                         scheme=options.scheme, threshold=options.threshold)
         return self.pipeline.run(records, decode, ready=ready, flush=flush)
 
-    def classify(self, texts: Iterable[str | Text]) -> Iterator[Classified]:
-        """Labels of each text, ranked by probability."""
-        return (result for _, result in self.classified(map(_text, _several(texts))))
+    def classify(
+        self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any
+    ) -> Iterator[Classified]:
+        """Rank the labels of each text by probability, and choose among them."""
+        options = _resolve(ClassifyOptions, options, changes)
+        return (result for _, result in self.classified(map(_text, _not_a_text(texts)), options))
 
     def classified(
-        self, records: Iterable[Text], *, top: int | None = None, ready: Ready = always,
-        flush: Flush = _never,
+        self, records: Iterable[Text], options: ClassifyOptions | None = None, *, ready: Ready = always,
+        flush: Flush = no_flush,
     ) -> Iterator[tuple[Text, Classified]]:
-        """Each text with its labels, of which `top` are ranked, all by default."""
+        """Classify a stream of texts."""
+        options = options or ClassifyOptions()
         task = self.require(ClassifyTask)
-        return self.pipeline.run(records, partial(task.decode, top=top), ready=ready, flush=flush)
 
-    def explain(self, texts: Iterable[str | Text]) -> Iterator[tuple[Classified, list[Weighed]]]:
-        """Labels of each text, and its words with what each does for the most probable label."""
-        return ((result, words) for _, result, words in self.explained(map(_text, _several(texts))))
+        def decode(batch: Sequence[Text], outputs: Arrays) -> list[Classified]:
+            return _chosen(task, task.decode(batch, outputs, top=options.top), options)
+
+        return self.pipeline.run(records, decode, ready=ready, flush=flush)
+
+    def explain(
+        self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any
+    ) -> Iterator[tuple[Classified, list[Weighed]]]:
+        """Classify texts and weigh their words by what each contributes to the most probable label."""
+        options = _resolve(ClassifyOptions, options, changes)
+        explained = self.explained(map(_text, _not_a_text(texts)), options)
+        return ((result, words) for _, result, words in explained)
 
     def explained(
-        self, records: Iterable[Text], *, ready: Ready = always, flush: Flush = _never
+        self, records: Iterable[Text], options: ClassifyOptions | None = None, *, ready: Ready = always,
+        flush: Flush = no_flush,
     ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
-        """Each text with its labels and its words; see `explain`.
+        """Classify and explain a stream of texts.
 
-        A text is read whole, and once without each of its words: the weight of a word is how far the label's
-        probability falls without it (leave-one-out; Li et al. 2016).
+        Each text is classified whole, and once without each of its words. The weight of a word is the
+        probability that the most probable label loses without it (leave-one-out; Li et al., 2016).
         """
-        task = self.require(ClassifyTask)
-        kept: deque[tuple[Text, list[tuple[int, int]]]] = deque()
-        to_come = 0  # readings of the last text that was taken
+        return self._explained(self.require(ClassifyTask), records, options or ClassifyOptions(), ready, flush)
 
-        def readings() -> Iterator[Text]:
-            nonlocal to_come
+    def _explained(
+        self, task: ClassifyTask, records: Iterable[Text], options: ClassifyOptions, ready: Ready, flush: Flush
+    ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
+        read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
+        variants_left = 0  # of the text that was read last
+
+        def variants() -> Iterator[Text]:
+            nonlocal variants_left
             for record in records:
                 spans = split_words(record.text)
-                kept.append((record, spans))
-                to_come = len(spans)
+                read.append((record, spans))
+                variants_left = len(spans)
                 yield Text(record.text, place=record.place)
                 for start, end in spans:
-                    to_come -= 1
+                    variants_left -= 1
                     yield Text(_without(record.text, start, end), place=record.place)
 
-        def probabilities(batch: Sequence[Text], outputs: Any) -> list[Any]:
+        def probabilities(batch: Sequence[Text], outputs: Arrays) -> list[Any]:
             return list(task.probabilities(outputs))
 
-        read = self.pipeline.run(readings(), probabilities, ready=lambda: to_come > 0 or ready(), flush=flush)
-        for _, probs in read:
-            record, spans = kept.popleft()
+        classified = self.pipeline.run(variants(), probabilities, flush=flush,
+                                       ready=lambda: variants_left > 0 or ready())
+        for _, probs in classified:
+            record, spans = read.popleft()
             label = probs.argmax()
-            words = [Weighed(record.text[start:end], start, end, float(probs[label] - next(read)[1][label]))
-                     for start, end in spans]
-            yield record, task.rank(probs[None])[0], words
+            words = [Weighed(record.text[start:end], start, end,
+                             float(probs[label] - next(classified)[1][label])) for start, end in spans]
+            (result,) = _chosen(task, task.rank(probs[None], top=options.top), options)
+            yield record, result, words
 
     def score(
-        self, texts: Iterable[str | Text], *, stream: bool = False, label: str | None = None
+        self, texts: Iterable[str | Text], options: ScoreOptions | None = None, **changes: Any
     ) -> Iterator[Scored]:
-        """Log-probabilities of the tokens of each text, in nats.
+        """Compute the log-probabilities of the tokens of each text, in nats.
 
-        With `stream` the state is carried from one text to the next; otherwise each starts from BOS, or where
-        the model learned text given a label from that of the text, or from `label` in its place.
+        With the `context` `stream` the state is carried from one text to the next. A model that was trained on
+        labelled text needs the label of each text, or the option `label` for all.
         """
-        return (result for _, result in self.scored(map(_text, _several(texts)), stream=stream, label=label))
+        options = _resolve(ScoreOptions, options, changes)
+        return (result for _, result in self.scored(map(_text, _not_a_text(texts)), options))
 
     def scored(
-        self, records: Iterable[Text], *, stream: bool = False, label: str | None = None,
-        ready: Ready = always, flush: Flush = _never,
+        self, records: Iterable[Text], options: ScoreOptions | None = None, *, ready: Ready = always,
+        flush: Flush = no_flush,
     ) -> Iterator[tuple[Text, Scored]]:
-        """Each text with its log-probabilities; see `score`."""
+        """Score a stream of texts."""
+        options = options or ScoreOptions()
         task = self.require(LMTask)
+        stream = options.context == "stream"
         if stream and task.labels is not None:
-            raise UsageError(f"--context stream: {self.name} reads each text from its own label on; leave it "
-                             "out")
-        if label is not None:
-            task.begin(label)  # an error, where it can't
-            given = (label,)
-            records = (replace(record, labels=given) for record in records)
+            raise UsageError(setting="context", expected=f"line, because {self.name} reads each text after its "
+                             "label", found="stream")
+        if options.label is not None:
+            task.begin(options.label)  # checks the label
+            labels = (options.label,)
+            records = (replace(record, labels=labels) for record in records)
         if stream:
-            return _flushed(task.score_stream(self.engine, records), ready, flush)
+            return flush_when_waiting(task.score_stream(self.engine, records), ready, flush)
         return self.pipeline.run(records, task.decode, ready=ready, flush=flush)
 
     def compare(
-        self, pairs: Iterable[Pair], *, label: str | None = None, ready: Ready = always,
-        flush: Flush = _never,
+        self, pairs: Iterable[Pair], options: ScoreOptions | None = None, *, ready: Ready = always,
+        flush: Flush = no_flush, **changes: Any,
     ) -> Iterator[tuple[Pair, Scored, Scored]]:
-        """Each minimal pair with the scores of its two sentences, given `label` if the model wants one."""
-        self.require(LMTask).begin(label)  # an error, where it can't
-        kept: deque[Pair] = deque()
+        """Score the two sentences of each minimal pair; return the pair with both scores."""
+        options = _resolve(ScoreOptions, options, changes)
+        self.require(LMTask).begin(options.label)  # checks the label
+        if options.context != "line":
+            raise UsageError(setting="context", expected="line, because pairs are scored one by one",
+                             found=options.context)
+        return self._compared(pairs, options, ready, flush)
+
+    def _compared(
+        self, pairs: Iterable[Pair], options: ScoreOptions, ready: Ready, flush: Flush
+    ) -> Iterator[tuple[Pair, Scored, Scored]]:
+        read: deque[Pair] = deque()
 
         def sentences() -> Iterator[Text]:
             for pair in pairs:
-                kept.append(pair)
+                read.append(pair)
                 yield from map(Text, pair.texts())
 
-        scored = self.scored(sentences(), label=label, ready=ready, flush=flush)
+        scored = self.scored(sentences(), options, ready=ready, flush=flush)
         for _, good in scored:
             _, bad = next(scored)
-            yield kept.popleft(), good, bad
+            yield read.popleft(), good, bad
 
     def generate(
-        self,
-        prompts: Iterable[str] = ("",),
-        *,
-        label: str | None = None,
-        n: int = 1,
-        seed: int = 0,
-        max_tokens: int = 500,
-        min_tokens: int = 0,
-        sampling: Sampling | None = None,
-        no_repeat_ngram: int = 0,
-        beam: int = 0,
-        stop: str | None = None,
-        batch_size: int = 64,
-        allow_unknown: bool = False,
-        watch: Callable[[str], None] | None = None,
-        ready: Ready = always,
+        self, prompts: Iterable[str] = ("",), options: GenerateOptions | None = None, *,
+        watch: Watch | None = None, ready: Ready = always, **changes: Any,
     ) -> Iterator[Generated]:
-        """`n` samples for each prompt, or with `beam` the `n` best that beam search finds.
+        """Continue each prompt with `n` samples, or with the `n` best texts that beam search finds.
 
-        `label` is what all are written given, where the model learned text given labels; it has to have one.
-        Sample i of a run depends on `seed` and i alone. A text ends at EOS, after `max_tokens` tokens, or
-        before `stop`. With `no_repeat_ngram` no run of that many tokens comes twice in a text, its prompt
-        included. `watch` is told of the prompt and of each piece of text as it comes, with `batch_size`
-        1. `ready` says whether another prompt can be had without waiting. `DataError` names a prompt's
-        characters or words that the model does not know.
+        Sample i of a run depends on `seed` and i alone; without a seed, the seed is 0. `watch` receives each
+        prompt and then its text piece by piece as it is sampled, one text after the other. `ready` says whether
+        another prompt can be read without waiting. `DataError` names the part of a prompt that the model does
+        not know.
         """
-        if n < 1 or batch_size < 1:
-            raise UsageError(f"n and batch_size: expected numbers of at least 1, found {n} and {batch_size}")
-        if seed < 0 or stop == "":
-            raise UsageError("seed and stop: expected a number of at least 0 and a text, found "
-                             f"{seed} and {stop!r}")
-        from rnntool.inference.decoding import Rules
-        from rnntool.inference.generation import BANNED, Writer
-        from rnntool.inference.sampling import Sampling
+        from rnntool.inference.generation import generate
 
-        task = self.require(LMTask)
-        rules = Rules(bos=task.begin(label), eos=EOS, banned=BANNED, max_tokens=max_tokens,
-                      min_tokens=min_tokens, no_repeat_ngram=no_repeat_ngram)
-        writer = Writer(task=task, engine=self.engine, rules=rules, seed=seed, stop=stop,
-                        sampling=sampling or Sampling(), allow_unknown=allow_unknown, watch=watch)
-        yield from writer.write(_several(prompts), n=n, beam=beam, batch_size=batch_size, ready=ready)
+        options = _resolve(GenerateOptions, options, changes)
+        return generate(self.require(LMTask), self.engine, _not_a_text(prompts), options, watch=watch,
+                        ready=ready)
 
 
 def read(model: str | Path) -> ModelFolder:
-    """Read a model by its folder or by its name, to look into it.
+    """Read a model by its folder or by its name, without its graph and its weights.
 
-    Raises `ModelError` where there is no such model, or its files are damaged or don't belong together. Its
-    graph and its weights are not read.
+    Raises `ModelError` if the model does not exist, is damaged, or has files of different models.
     """
     folder = model_folder.find(model)
     content = model_folder.read_config(folder)
@@ -273,13 +256,14 @@ def read(model: str | Path) -> ModelFolder:
         outputs = content["network"]["head"]["outputs"]
         vocabulary = content["network"]["encoder"]["vocabulary"]
     except (KeyError, TypeError, UsageError, OSError) as error:
-        raise ModelError(
-            f"{folder / model_folder.CONFIG}: is damaged ({error}); copy or train the model again") from None
+        raise ModelError(f"is damaged ({error})", place=folder / model_folder.CONFIG,
+                         advice="copy or train the model again") from None
     sizes = task.sizes()
     if (sizes["vocabulary"], sizes["outputs"]) != (vocabulary, outputs):
-        raise ModelError(f"{folder}: its files don't belong together (vocabulary {sizes['vocabulary']} and "
-                         f"{sizes['outputs']} outputs, {model_folder.CONFIG} has {vocabulary} and "
-                         f"{outputs}); copy the model again")
+        raise ModelError(
+            "its files don't belong together", place=folder, advice="copy the model again",
+            expected=f"vocabulary {vocabulary} and {outputs} outputs, as in {model_folder.CONFIG}",
+            found=f"vocabulary {sizes['vocabulary']} and {sizes['outputs']} outputs")
     return ModelFolder(folder, content, task)
 
 
@@ -288,42 +272,52 @@ def load(
 ) -> Model:
     """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
 
-    Taggers and classifiers run batches side by side, a thread each; without `side_by_side` one batch after
-    the other has all threads, as whoever calls the engine itself wants it.
-    Raises `ModelError` where there is no such model, or its files are damaged or don't belong together. Runs
-    no code from the folder.
+    Tasks with many small batches run them in parallel, each in one thread. Without `side_by_side`, batches run
+    one after the other, each with all threads; choose this if you call the engine yourself. Raises `ModelError`
+    if the model does not exist, is damaged, or has files of different models. Runs no code from the folder.
     """
-    found = read(model)
-    task = found.task
-    if isinstance(task, LMTask):
-        task.tokenizer.threads = threads
+    loaded = read(model)
+    loaded.task.tokenizer.threads = threads
     workers = thread_count(threads)
-    # Sentences and short texts are many small batches, which run best side by side, a thread each. A language
-    # model has large products to share among its threads.
-    side_by_side &= task.name != "lm"
-    engine = _engine(found, device, 1 if side_by_side else workers)
-    return Model(found.folder, found.config, task, engine,
-                 workers=workers if side_by_side and device in ("auto", "cpu") else 1)
+    parallel = side_by_side and loaded.task.small_batches
+    engine = _engine(loaded, device, 1 if parallel else workers)
+    on_processor = device in ("auto", "cpu")
+    return Model(loaded.folder, loaded.config, loaded.task, engine,
+                 workers=workers if parallel and on_processor else 1)
 
 
-def _engine(found: ModelFolder, device: str, threads: int) -> Engine:
+def _engine(loaded: ModelFolder, device: str, threads: int) -> Engine:
     if device in ("auto", "cpu"):
         from rnntool.inference.onnx_engine import OnnxEngine
 
-        engine = OnnxEngine(found.folder / model_folder.GRAPH, threads=threads)
-        model_folder.check_graph(found.folder, found.config, engine.inputs, engine.widths)
+        engine = OnnxEngine(loaded.folder / model_folder.GRAPH, threads=threads)
+        model_folder.check_graph(loaded.folder, loaded.config, engine.inputs, engine.widths)
         return engine
     from rnntool.inference.torch_engine import TorchEngine, pick_device
     from rnntool.inference.weights import load_network
 
-    there = pick_device(device)
-    return TorchEngine(load_network(found.folder, found.config), there)
+    torch_device = pick_device(device)
+    return TorchEngine(load_network(loaded.folder, loaded.config), torch_device)
 
 
-def _several(items: Iterable[Item]) -> Iterable[Item]:
-    """The items, where they are not one text, whose characters would be taken for texts."""
+def _commands(spec: TaskSpec) -> str:
+    return " or ".join(f"`{name}`" for name in spec.commands)
+
+
+def _resolve(kind: type[SomeOptions], options: SomeOptions | None, changes: dict[str, Any]) -> SomeOptions:
+    """Return the options of a call: an object, or the defaults, with the fields that were given by keyword."""
+    if options is None:
+        options = kind()
+    elif not isinstance(options, kind):
+        raise UsageError(setting="options", expected=f"{kind.__name__}", found=repr(options))
+    return options.replace(**changes) if changes else options
+
+
+def _not_a_text(items: Iterable[Item]) -> Iterable[Item]:
+    """Return the items. `UsageError` for a single text, whose characters would be taken for texts."""
     if isinstance(items, str):
-        raise UsageError(f"expected texts, found one text, {items!r}; put it into a list")
+        raise UsageError(expected="a list or another iterable of texts", found=f"one text, {items!r}",
+                         advice="put it into a list")
     return items
 
 
@@ -332,7 +326,7 @@ def _sentence(sentence: str | Sequence[str] | Sentence) -> Sentence:
         return sentence
     if isinstance(sentence, str):
         offsets = split_words(sentence)
-        return Sentence([sentence[a:b] for a, b in offsets], text=sentence, offsets=offsets)
+        return Sentence([sentence[start:end] for start, end in offsets], text=sentence, offsets=offsets)
     return Sentence(list(sentence))
 
 
@@ -340,17 +334,33 @@ def _text(text: str | Text) -> Text:
     return text if isinstance(text, Text) else Text(text)
 
 
+def _chosen(task: ClassifyTask, results: list[Classified], options: ClassifyOptions) -> list[Classified]:
+    """Apply the options to the labels that are chosen; see `choose`."""
+    if options.top is not None or options.threshold is not None:
+        for result in results:
+            result.chosen = [label for label, _ in choose(result.ranked, options, multi_label=task.multi_label)]
+    return results
+
+
+def choose(
+    ranked: list[tuple[str, float]], options: ClassifyOptions, *, multi_label: bool
+) -> list[tuple[str, float]]:
+    """Choose among labels that are ranked by probability; the result may be empty.
+
+    Without `top`, a model with several labels per text gives all labels that reach the threshold, by default
+    0.5, and any other model the most probable one.
+    """
+    threshold = options.threshold
+    if threshold is None:
+        threshold = MULTI_LABEL_THRESHOLD if multi_label and options.top is None else 0.0
+    top = options.top or (None if multi_label else 1)
+    return [(label, p) for label, p in ranked[:top] if p >= threshold]
+
+
 def _without(text: str, start: int, end: int) -> str:
-    """The text without a word and the space before it, or where it is the first the space behind it."""
+    """Remove a word and the space before it, or the space after it if it is the first word."""
     before, after = text[:start], text[end:]
     space = len(before) - len(before.rstrip())
     if space and (not after or after[0].isspace()):
         before = before[: start - space]
     return before + after if before else after.lstrip()
-
-
-def _flushed(results: Iterable[Item], ready: Ready, flush: Flush) -> Iterator[Item]:
-    for result in results:
-        yield result
-        if not ready():
-            flush()

@@ -1,43 +1,41 @@
-"""ONNX Runtime: the engine of every command that runs a model. Starts fast and needs no torch."""
+"""ONNX Runtime: the engine of every command that runs a model. Starts fast and does not need torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays
 from rnntool.errors import ModelError
 
 
 class OnnxEngine:
-    """Runs the graph of a model folder on the processor, or `graph`, which was made of it."""
+    """Runs the graph of a model folder on the processor. A `rnntool.tasks.base.Engine`."""
 
     def __init__(self, path: Path, *, threads: int = 0, graph: bytes | None = None) -> None:
+        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` are one for each core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A plan of memory is kept for each shape of a batch, and a stream of ragged batches has many.
+        # ONNX Runtime keeps a memory plan for each shape of a batch, and a stream of ragged batches has many.
         options.enable_mem_pattern = False
         try:
             self.session = onnxruntime.InferenceSession(
                 graph or str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a family of its own exceptions, none of them public
-            reason = str(error).split("\n")[0]
-            raise ModelError(f"{path}: is no graph that ONNX Runtime can load ({reason}); train or copy the "
-                             "model again") from None
+        except Exception as error:  # onnxruntime raises its own family of exceptions, and none is public
+            raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=path,
+                             advice="train or copy the model again") from None
         self.path = path
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
         self.word_vectors: int = self.widths.get("word_vectors", 0)
         self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
 
-    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
-        """The named outputs of a batch; by default all but `word_vectors`, which no task decodes."""
+    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
+        """Return the named outputs of a batch; by default all but `word_vectors`, which no task decodes."""
         if outputs is None:
             names = [name for name in self.widths if name != "word_vectors"]
         else:
@@ -50,11 +48,14 @@ class OnnxEngine:
         except Exception as error:
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
-            reason = str(error).split("\n")[0]
-            raise ModelError(f"{self.path}: can't be run on this input ({reason}); give it more memory, or "
-                             "copy the model again") from error
+            raise ModelError(f"the graph can't be run on this input ({_first_line(error)})", place=self.path,
+                             advice="give it more memory, or copy the model again") from error
         return dict(zip(names, values, strict=True))
 
-    def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:
-        """Zero states `state.<layer>.<h|c>` (1, B, H)."""
+    def initial_state(self, batch: int) -> Arrays:
+        """Return zero states `state.<layer>.<h|c>` (1, B, H)."""
         return {name: np.zeros((1, batch, shape[2]), np.float32) for name, shape in self.states.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

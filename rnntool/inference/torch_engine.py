@@ -1,50 +1,48 @@
-"""torch: the engine that evaluates during training and runs on a GPU."""
+"""torch: the engine that evaluates during training and runs models on a GPU."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.data.arrays import Arrays
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, setting
 from rnntool.models.network import Network, state_sizes
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
-    """NumPy arrays as tensors on `device`."""
+    """Move NumPy arrays to a device as tensors."""
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by name, `auto` the best there is; `UsageError` where it isn't there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return a device by name, for `auto` the best available; `UsageError` if it is not available."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, found in there.items() if found)
-    if not there.get(name):
-        raise UsageError(f"--device {name}: torch finds no such device here; leave --device out")
+        name = next(device for device, is_available in available.items() if is_available)
+    if not available.get(name):
+        raise UsageError(f"torch finds no {name} device on this machine", setting="device",
+                         advice=f"leave out {setting('device')}")
     return torch.device(name)
 
 
 def flush_denormals() -> None:
-    """Round denormal numbers to zero in this whole process: they would slow a training down a hundredfold."""
+    """Round denormal numbers to zero in the whole process: they would slow training down a hundredfold."""
     torch.set_flush_denormal(True)
 
 
 class TorchEngine:
-    """Runs a network as it is, in evaluation mode and float32."""
+    """Runs a network in evaluation mode and float32. A `rnntool.tasks.base.Engine`."""
 
-    word_vectors = 0  # it keeps none: a table of them would have to be moved to the device with each batch
+    word_vectors = 0  # keeps none: a table of them would have to be moved to the device with each batch
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network.to(device)
         self.device = device
 
-    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
-        """The named outputs (all by default) of a batch."""
+    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
+        """Return the named outputs of a batch, by default all."""
         training = self.network.training
         self.network.eval()
         with torch.inference_mode():
@@ -53,8 +51,8 @@ class TorchEngine:
         names = values if outputs is None else [name for name in outputs if name in values]
         return {name: values[name].detach().cpu().numpy() for name in names}
 
-    def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:
-        """Zero states as the network names them, (1, B, size)."""
+    def initial_state(self, batch: int) -> Arrays:
+        """Return zero states (1, B, H) by the names that the network gives them."""
         if not self.network.stateful:
             return {}
         return {name: np.zeros((1, batch, size), np.float32)

@@ -155,6 +155,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
 
     spec = SPEC
     name = SPEC.name
+    small_batches = False  # large products share all threads
     criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
 
     def __init__(
