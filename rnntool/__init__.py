@@ -1,30 +1,49 @@
-"""rnntool: text generation and sequence tagging with recurrent networks. `load(model)` is the way in."""
+"""rnntool: language models, text classifiers and sequence taggers with recurrent networks.
+
+`load` loads a trained model. Importing the package is instant: NumPy and ONNX Runtime are imported by `load`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnntool.inference.model import Model
+    from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
 
+__all__ = ["ClassifyOptions", "GenerateOptions", "ScoreOptions", "TagOptions", "load"]
 __version__ = "0.1.0"
 
 
 def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
-    """Load a trained model, by the path of its folder or by a name that `rnntool models` lists.
+    """Load a trained model by the path of its folder, or by a name that `rnntool models` lists.
 
-    The model tags, classifies, scores or generates, as it was trained to: each method takes an iterable and
-    gives an iterator, so that streams without end can be read.
+    The model tags, classifies, scores or generates, depending on what it was trained for. Each method takes an
+    iterable and returns an iterator, so that endless streams can be processed:
 
         tagger = rnntool.load("en-pos")
         for result in tagger.tag(["The keys on the table are mine."]):
             print(result.tags)
 
-    It runs on the processor with `threads` threads (0 takes all cores), or with torch on the `device` `cuda`
-    or `mps`. Raises `rnntool.errors.ModelError` where there is no such model or it is damaged; no code from
-    its folder is run.
+    It runs on the processor with `threads` threads (0 uses all cores), or with torch on the `device` `cuda` or
+    `mps`. Raises `rnntool.errors.ModelError` if the model does not exist or is damaged. Runs no code from the
+    folder.
     """
     from rnntool.inference import model as models
 
     return models.load(model, device=device, threads=threads)
+
+
+def __getattr__(name: str) -> Any:
+    """Import an options class when it is first used."""
+    if name in __all__:
+        from rnntool.inference import options
+
+        return getattr(options, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the lazily imported classes as well."""
+    return sorted({*globals(), *__all__})

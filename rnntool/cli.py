@@ -313,15 +313,16 @@ def generate(
 ) -> None:
     """Write text with a language model."""
     from rnntool.commands.generate import run
-    from rnntool.inference.sampling import Sampling
+    from rnntool.inference.options import GenerateOptions
 
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                        typical=typical, repetition_penalty=repetition_penalty)
-    run(prompts or [], model=model, label=label, output=output, prompt_file=prompt_file, n=n,
-        sampling=sampling, no_repeat_ngram=no_repeat_ngram, copied=copied, copied_words=copied_words,
-        beam=beam, min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, stream=stream,
-        batch_size=batch_size, allow_unknown=allow_unknown, as_jsonl=as_jsonl or with_log_probs,
-        with_log_probs=with_log_probs, seed=seed, common=common)
+    options = GenerateOptions(
+        label=label, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical=typical,
+        repetition_penalty=repetition_penalty, no_repeat_ngram=no_repeat_ngram, beam=beam,
+        min_tokens=min_tokens, max_tokens=max_tokens, stop=stop, batch_size=batch_size,
+        allow_unknown=allow_unknown, seed=seed)
+    run(prompts or [], options, model=model, output=output, prompt_file=prompt_file, copied=copied,
+        copied_words=copied_words, stream=stream, as_jsonl=as_jsonl or with_log_probs,
+        with_log_probs=with_log_probs, common=common)
 
 
 @app.command(epilog=_examples(

@@ -74,13 +74,13 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--typical", "0"], "--typical: expected"), (["--beam", "2", "--typical", "0.9"], "--typical"),
-    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: expected"),
+    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: every next token would repeat 1 token;"),
     (["--temperature", "-1"], "--temperature: expected"), (["--top-p", "0"], "--top-p: expected"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
-    (["--copied-words", "3"], "give --copied FILE too"),
+    (["--copied-words", "3"], "give --copied as well"),
     (["--beam", "2", "--batch-size", "2"], "--batch-size"),
-    (["--temperature", "0", "--top-p", "0.9"], "--temperature 0: takes the likeliest token"),
+    (["--temperature", "0", "--top-p", "0.9"], "--temperature 0 always takes the most likely token; leave out --top-p"),
 ])  # fmt: skip
 def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
     failed(run("generate", "-m", writer, *options), 2, words)

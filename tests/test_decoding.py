@@ -14,25 +14,27 @@ from test_sampling import cut
 
 from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
-from rnntool.inference.decoding import (
-    Event,
-    Rules,
-    beam_search,
-    generate,
-)
-from rnntool.inference.sampling import Sampling, Scores
+from rnntool.inference.decoding import Hypothesis, SampledToken, beam_search, sample_tokens
+from rnntool.inference.options import GenerateOptions
+from rnntool.inference.sampling import Scores
 
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3
 BANNED = (0, 1, BOS)
 
 
-def rules(**more: Any) -> Rules:
-    return Rules(bos=BOS, eos=EOS, banned=BANNED, **more)
+def sampled(
+    model: Markov, prompts: Sequence[Sequence[int]], options: GenerateOptions, **more: Any
+) -> Iterator[SampledToken]:
+    return sample_tokens(model, prompts, options, eos=EOS, **more)
+
+
+def searched(model: Markov, prompt: Sequence[int], options: GenerateOptions) -> list[Hypothesis]:
+    return beam_search(model, prompt, options, eos=EOS)
 
 
 class Markov:
-    """A language model whose next token depends on the last two. Its state is the row's whole past."""
+    """A language model whose next token depends on the last two. Its state is all tokens of a row."""
 
     def __init__(self, size: int, seed: int = 0, *, eos: float = 0.0) -> None:
         self.table = np.random.default_rng(seed).normal(size=(size, size, size)) * 1.5
@@ -41,7 +43,7 @@ class Markov:
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, list[list[int]]]:
         """Read the prompts."""
-        return self._scores([list(prompt) for prompt in prompts])
+        return self._scores([[BOS, *prompt] for prompt in prompts])
 
     def advance(self, tokens: Array, state: list[list[int]]) -> tuple[Scores, list[list[int]]]:
         """Read a token a row."""
@@ -56,6 +58,7 @@ class Markov:
         self.batches.append(len(pasts))
         logits = np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts])
         with np.errstate(invalid="ignore"):  # -inf in all places
+            logits[:, BANNED] = -np.inf
             probs = np.exp(logits - logits.max(axis=-1, keepdims=True))
             return Scores(logits, probs / probs.sum(axis=-1, keepdims=True)), pasts
 
@@ -91,26 +94,26 @@ def continuations(
 def test_wide_beam_is_exhaustive_search(seed: int, min_tokens: int, eos: float) -> None:
     model = Markov(7, seed, eos=eos)
     everything = sorted(continuations(model, [5], min_tokens, 4), key=lambda h: -h[2])
-    lengths = rules(min_tokens=min_tokens, max_tokens=4)
-    found = beam_search(model, [5], lengths, beam=500)
+    options = GenerateOptions(min_tokens=min_tokens, max_tokens=4, beam=500)
+    found = searched(model, [5], options)
     assert [(tuple(h.ids), h.finished) for h in found] == [h[:2] for h in everything]
     np.testing.assert_allclose([h.log_prob for h in found], [h[2] for h in everything])
-    # the beam that is as wide as one step of the whole search finds the best ones, stopping early or not
-    assert beam_search(model, [5], lengths, beam=81) == found[:81]
+    # a beam as wide as one step of the whole search finds the best ones, whether or not it stops early
+    assert searched(model, [5], options.replace(beam=81)) == found[:81]
 
 
 def test_beam_of_one_is_never_worse_than_greedy() -> None:
     for seed in range(5):
         model = Markov(8, seed, eos=2.0)
-        lengths = rules(min_tokens=2, max_tokens=30)
-        [best] = beam_search(model, [], lengths, beam=1)
-        greedy = generate(model, [[]], lengths, seed=0, sampling=Sampling(temperature=0))
+        options = GenerateOptions(min_tokens=2, max_tokens=30)
+        [best] = searched(model, [], options.replace(beam=1))
+        greedy = sampled(model, [[]], options.replace(temperature=0))
         assert len(best.ids) >= 2 and best.log_prob >= sum(event.log_prob for event in greedy) - 1e-9
 
 
 def test_beam_search_stops_when_nothing_better_can_come() -> None:
     model = Markov(8, 5, eos=4.0)
-    found = beam_search(model, [], rules(max_tokens=1000), beam=3)
+    found = searched(model, [], GenerateOptions(max_tokens=1000, beam=3))
     assert len(found) == 3 and all(h.finished for h in found) and len(model.batches) < 20
 
 
@@ -118,16 +121,16 @@ def test_beam_search_with_no_way_on_raises() -> None:
     model = Markov(5)
     model.table[:] = -np.inf
     with pytest.raises(ValueError, match="no token can follow"):
-        beam_search(model, [], rules(max_tokens=3), beam=2)
+        searched(model, [], GenerateOptions(max_tokens=3, beam=2))
     dead_end = Markov(6)
     dead_end.table[:, 4, :] = -np.inf  # after 4 nothing, not even EOS
-    found = beam_search(dead_end, [], rules(max_tokens=3), beam=9)
+    found = searched(dead_end, [], GenerateOptions(max_tokens=3, beam=9))
     assert found and all(math.isfinite(h.log_prob) and 4 not in h.ids[:-1] for h in found)
 
 
 def test_samples_follow_the_model() -> None:
     n, model = 6000, Markov(6, 4)
-    events = list(generate(model, [[4]] * n, rules(max_tokens=3), seed=1))
+    events = list(sampled(model, [[4]] * n, GenerateOptions(max_tokens=3, seed=1)))
     drawn, log_probs = collect(events, n)
     want = {(*ids, EOS) if ended else ids: p for ids, ended, p in continuations(model, [4], 0, 3)}
     counts = Counter(drawn)
@@ -139,14 +142,12 @@ def test_samples_follow_the_model() -> None:
         assert log_prob == pytest.approx(want[ids])
 
 
-@pytest.mark.parametrize(
-    ("sampling", "no_repeat_ngram"),
-    [(Sampling(), 1), (Sampling(top_p=0.8), 2), (Sampling(temperature=0.8, typical=0.7), 0)],
-)
-def test_samples_follow_the_model_through_cuts(sampling: Sampling, no_repeat_ngram: int) -> None:
+@pytest.mark.parametrize(("cuts", "no_repeat_ngram"), [
+    (GenerateOptions(), 1), (GenerateOptions(top_p=0.8), 2), (GenerateOptions(temperature=0.8, typical=0.7), 0)])
+def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_ngram: int) -> None:
     n, model = 4000, Markov(6, 4)
-    limits = rules(max_tokens=3, no_repeat_ngram=no_repeat_ngram)
-    events = generate(model, [[4]] * n, limits, seed=1, sampling=sampling)
+    options = cuts.replace(max_tokens=3, no_repeat_ngram=no_repeat_ngram, seed=1)
+    events = sampled(model, [[4]] * n, options)
     counts = Counter(collect(list(events), n)[0])
     want: dict[tuple[int, ...], float] = {}
 
@@ -161,7 +162,7 @@ def test_samples_follow_the_model_through_cuts(sampling: Sampling, no_repeat_ngr
         for token in (4, 5):
             if no_repeat_ngram and repeats([*ids, token], no_repeat_ngram):
                 probs[token] = 0
-        for token, p in enumerate(cut(probs / probs.sum(), sampling)):
+        for token, p in enumerate(cut(probs / probs.sum(), cuts)):
             enumerate_all((*ids, token), share * p)
 
     enumerate_all((4,), 1.0)
@@ -180,14 +181,14 @@ def repeats(ids: Sequence[int], n: int) -> bool:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_no_ngram_comes_twice(n: int) -> None:
     model, prompts = Markov(9, 6, eos=-2.0), [[4, 5, 6][:i] for i in range(4)] * 5
-    events = list(generate(model, prompts, rules(max_tokens=25, no_repeat_ngram=n), seed=3))
+    events = list(sampled(model, prompts, GenerateOptions(max_tokens=25, no_repeat_ngram=n, seed=3)))
     for prompt, ids in zip(prompts, collect(events, len(prompts))[0], strict=True):
         assert not repeats([*prompt, *ids], n)
-    free = generate(model, prompts, rules(max_tokens=25), seed=3)
+    free = sampled(model, prompts, GenerateOptions(max_tokens=25, seed=3))
     assert any(repeats(ids, n) for ids in collect(list(free), 20)[0])
     for event in events:  # the model's own, whatever is forbidden
         assert event.log_prob < 0
-    found = beam_search(model, [4, 5], rules(max_tokens=4, no_repeat_ngram=n), beam=500)
+    found = searched(model, [4, 5], GenerateOptions(max_tokens=4, no_repeat_ngram=n, beam=500))
     everything = continuations(model, [4, 5], 0, 4)
     want = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
     have = {(tuple(h.ids), h.finished): h.log_prob for h in found}
@@ -196,14 +197,14 @@ def test_no_ngram_comes_twice(n: int) -> None:
 
 
 def test_nothing_but_repetition_is_left() -> None:
-    each_once = rules(max_tokens=9, min_tokens=9, no_repeat_ngram=1)
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: expected .* second run of 1 tokens"):
-        list(generate(Markov(6), [[]], each_once, seed=0))
-    with pytest.raises(UsageError, match=r"--no-repeat-ngram: expected .* second run of 1 tokens"):
-        beam_search(Markov(6), [], each_once, beam=2)
+    each_once = GenerateOptions(max_tokens=9, min_tokens=9, no_repeat_ngram=1)
+    with pytest.raises(UsageError, match="no_repeat_ngram: every next token would repeat 1 token; choose .* lower min_tokens"):
+        list(sampled(Markov(6), [[]], each_once))
+    with pytest.raises(UsageError, match="no_repeat_ngram: every next token would repeat 1 token; choose .* lower min_tokens"):
+        searched(Markov(6), [], each_once.replace(beam=2))
 
 
-def collect(events: Sequence[Event], n: int) -> tuple[list[tuple[int, ...]], list[float]]:
+def collect(events: Sequence[SampledToken], n: int) -> tuple[list[tuple[int, ...]], list[float]]:
     """The tokens of each row, EOS included, and the sum of their log-probabilities."""
     drawn: list[tuple[int, ...]] = [()] * n
     log_probs, ended = [0.0] * n, set()
@@ -217,33 +218,28 @@ def collect(events: Sequence[Event], n: int) -> tuple[list[tuple[int, ...]], lis
     return drawn, log_probs
 
 
-@pytest.mark.parametrize(
-    "sampling",
-    [
-        Sampling(),
-        Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.2),
-        Sampling(top_k=5, typical=0.8),
-    ],
-)
-def test_sample_i_depends_on_seed_and_i_alone(sampling: Sampling) -> None:
+@pytest.mark.parametrize("options", [
+    GenerateOptions(), GenerateOptions(temperature=0.7, top_p=0.9, repetition_penalty=1.2),
+    GenerateOptions(top_k=5, typical=0.8)])
+def test_sample_i_depends_on_seed_and_i_alone(options: GenerateOptions) -> None:
     model = Markov(9, 2, eos=0.5)
     prompts = [[4 + i % 5] * (i % 3) for i in range(12)]
 
     def run(first: int, count: int, seed: int = 7) -> list[tuple[int, ...]]:
-        events = generate(model, prompts[first : first + count], rules(max_tokens=15), seed=seed,
-                          first_index=first, sampling=sampling)
+        events = sampled(model, prompts[first : first + count], options.replace(max_tokens=15, seed=seed),
+                         first_index=first)
         return collect(list(events), count)[0]
 
     together = run(0, 12)
     assert [run(i, 1)[0] for i in range(12)] == together
     assert run(0, 5) + run(5, 7) == together
-    assert run(0, 12, seed=8) != together and run(0, 12, seed=-1) == run(0, 12, seed=2**64 - 1)
+    assert run(0, 12, seed=8) != together and run(0, 12, seed=3) == run(0, 12, seed=2**64 + 3)
     assert len(set(together)) > 6
 
 
 def test_rows_that_end_leave_the_batch_and_tokens_come_at_once() -> None:
     model = Markov(6, 3, eos=1.0)
-    events = generate(model, [[]] * 40, rules(max_tokens=50), seed=0)
+    events = sampled(model, [[]] * 40, GenerateOptions(max_tokens=50, seed=0))
     first = next(events)
     assert first.row == 0 and model.batches == [40]  # the first token is out before the second step
     rest = list(events)
@@ -256,34 +252,31 @@ def test_lengths_and_stop() -> None:
     model = Markov(6, 3, eos=2.0)
 
     def run(*, stop: Any = None, **lengths: int) -> list[tuple[int, ...]]:
-        return collect(list(generate(model, [[]] * 50, rules(**lengths), seed=0, stop=stop)), 50)[0]
+        return collect(list(sampled(model, [[]] * 50, GenerateOptions(**lengths), stop=stop)), 50)[0]
 
     assert all(len(ids) == 3 and EOS not in ids for ids in run(min_tokens=3, max_tokens=3))
     assert {len(ids) for ids in run(min_tokens=2, max_tokens=4)} == {3, 4}
     assert max(map(len, run(max_tokens=4))) <= 4
-    calls: list[tuple[int, list[int]]] = []
+    calls: list[list[int]] = [[] for _ in range(50)]
 
-    def stop(row: int, ids: list[int]) -> bool:
-        calls.append((row, list(ids)))
-        return ids[-1] == 5
+    def stop(row: int, token: int) -> bool:
+        calls[row].append(token)
+        return token == 5
 
-    for ids in run(max_tokens=20, stop=stop):
+    for row, ids in enumerate(run(max_tokens=20, stop=stop)):
         assert 5 not in ids[:-1] and (ids[-1] in (5, EOS) or len(ids) == 20)
-    assert all(EOS not in ids for _, ids in calls) and {len(ids) for _, ids in calls} >= {1, 2}
-    assert list(generate(model, [], rules(max_tokens=1), seed=0)) == []
+        assert [token for token in ids if token != EOS] == calls[row]
+    assert {len(ids) for ids in calls} >= {1, 2}
+    assert list(sampled(model, [], GenerateOptions(max_tokens=1, seed=0))) == []
 
 
 @pytest.mark.parametrize(("lengths", "message"), [
-    ({"min_tokens": 0, "max_tokens": 0}, "--max-tokens: expected .* found 0"),
-    ({"min_tokens": -1, "max_tokens": 3}, "--min-tokens: expected .* found -1"),
-    ({"min_tokens": 4, "max_tokens": 3}, "--min-tokens: expected 0 to 3 .* found 4"),
-    ({"max_tokens": 3, "no_repeat_ngram": -1}, "--no-repeat-ngram: expected .* found -1"),
+    ({"min_tokens": 0, "max_tokens": 0}, "max_tokens: expected a whole number of at least 1, found 0"),
+    ({"min_tokens": -1, "max_tokens": 3}, "min_tokens: expected a whole number of at least 0, found -1"),
+    ({"min_tokens": 4, "max_tokens": 3}, "min_tokens: expected at most 3, the value of max_tokens, found 4"),
+    ({"max_tokens": 3, "no_repeat_ngram": -1}, "no_repeat_ngram: expected a whole number of at least 0, found -1"),
+    ({"beam": -1}, "beam: expected a whole number of at least 0, found -1"),
 ])
 def test_impossible_lengths(lengths: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        rules(**lengths)
-
-
-def test_a_beam_of_nothing() -> None:
-    with pytest.raises(UsageError, match="--beam: expected"):
-        beam_search(Markov(5), [], rules(max_tokens=3), beam=0)
+        GenerateOptions(**lengths)

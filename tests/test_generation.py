@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from rnntool.inference import model as models
-from rnntool.inference.generation import EngineStep, Generated
+from rnntool.inference.generation import EngineModel, Generated
 from rnntool.tasks.lm import LMTask
-from rnntool.tokenize import BOS
 
 
 def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
     loaded = models.load(writer, threads=1)
     task = loaded.require(LMTask)
-    prompts = [[BOS, *task.tokenizer.encode(text)] for text in ("the baker sings .", "the", "a teacher")]
-    want, states = EngineStep(loaded.engine, budget=8192).start(prompts)
+    prompts = [task.tokenizer.encode(text) for text in ("the baker sings .", "the", "a teacher")]
+    want, states = EngineModel(loaded.engine, budget=8192).start(prompts)
     seen: list[int] = []
 
     class Watched:
@@ -30,10 +29,10 @@ def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
             seen.append(arrays["tokens"].size)
             return loaded.engine.run(arrays, outputs)
 
-    have, others = EngineStep(Watched(), budget=5).start(prompts)
+    have, others = EngineModel(Watched(), budget=5).start(prompts)
     assert max(seen) <= 5
     read = sum(seen)
-    again, _ = EngineStep(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
+    again, _ = EngineModel(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
     np.testing.assert_allclose(again.logits, want.logits[[2, 0, 2, 2]], atol=1e-5)
     assert sum(seen) - read < read, "what comes twice is read once"
     for mine, theirs in zip(have, want, strict=True):

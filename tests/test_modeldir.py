@@ -146,7 +146,7 @@ def test_a_graph_that_fails(tagger: Path) -> None:
     loaded = model.load(tagger, threads=1)
     arrays = loaded.task.encode([Sentence(["the"])])
     arrays["type_tokens"][:] = 10_000  # as of a model that knows more words
-    with pytest.raises(ModelError, match=r"model\.onnx: can't be run on this input"):
+    with pytest.raises(ModelError, match=r"model\.onnx: the graph can't be run on this input"):
         loaded.engine.run(arrays)
 
 

@@ -17,8 +17,7 @@ from rnntool.errors import (
     RnntoolError,
     UsageError,
 )
-from rnntool.inference.pipeline import AHEAD, WINDOW
-from rnntool.inference.sampling import Sampling
+from rnntool.inference.pipeline import WINDOW, WINDOWS_IN_PROGRESS
 
 
 class Endless:
@@ -99,8 +98,8 @@ def test_generate(writer: Path) -> None:
 
 def test_generate_the_likeliest(writer: Path) -> None:
     loaded = rnntool.load(writer, threads=1)
-    (greedy,) = loaded.generate(sampling=Sampling(temperature=0), max_tokens=60)
-    (again,) = loaded.generate(sampling=Sampling(temperature=0), max_tokens=60, seed=99)
+    (greedy,) = loaded.generate(temperature=0, max_tokens=60)
+    (again,) = loaded.generate(temperature=0, max_tokens=60, seed=99)
     assert greedy.text == again.text
     found = list(loaded.generate(beam=4, n=3, max_tokens=60))
     scores = [sample.log_probs[0] for sample in found]
@@ -122,7 +121,7 @@ def test_generate_stops_before_a_text(writer: Path) -> None:
         assert (len(sample.tokens), len(sample.log_probs)) == (len(sample.text), 1)
         assert " " not in sample.text
         assert not sample.finished, "it was cut"
-    with pytest.raises(UsageError, match="expected numbers of at least 1, found 0 and 64"):
+    with pytest.raises(UsageError, match="n: expected a whole number of at least 1, found 0"):
         list(loaded.generate(n=0))
 
 
@@ -141,9 +140,9 @@ def test_iterators_are_lazy(name: str, request: pytest.FixtureRequest) -> None:
     results = getattr(rnntool.load(folder, threads=1), name)(endless)
     assert endless.taken == 0
     next(results)
-    assert 0 < endless.taken <= (AHEAD + 1) * WINDOW
+    assert 0 < endless.taken <= (WINDOWS_IN_PROGRESS + 1) * WINDOW
     list(itertools.islice(results, WINDOW))
-    assert endless.taken <= (AHEAD + 2) * WINDOW
+    assert endless.taken <= (WINDOWS_IN_PROGRESS + 2) * WINDOW
 
 
 def test_generate_is_lazy(writer: Path) -> None:
@@ -155,7 +154,7 @@ def test_generate_is_lazy(writer: Path) -> None:
 
 def test_a_stream_is_scored_text_by_text(writer: Path) -> None:
     endless = Endless("the")
-    results = rnntool.load(writer, threads=1).score(endless, stream=True)
+    results = rnntool.load(writer, threads=1).score(endless, context="stream")
     next(results)
     assert endless.taken == 1
 
@@ -163,7 +162,7 @@ def test_a_stream_is_scored_text_by_text(writer: Path) -> None:
 def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         rnntool.load(tmp_path)
-    with pytest.raises(ModelError, match="is a model for `tag`, expected one for `classify`;"):
+    with pytest.raises(ModelError, match="expected a model for `classify`, found one for `tag`;"):
         list(rnntool.load(tagger).classify(["x"]))
     assert issubclass(ModelError, rnntool.errors.RnntoolError)
 

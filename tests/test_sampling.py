@@ -1,4 +1,4 @@
-"""One token drawn: from the distribution that the settings say, and the same in any batch."""
+"""Drawing a token: from the distribution that the options define, and the same in any batch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pytest
 
 from rnntool.data.arrays import log_softmax
 from rnntool.errors import UsageError
-from rnntool.inference.sampling import (
-    DRAWS,
-    Sampling,
-    Scores,
-    sample,
-)
+from rnntool.inference.options import GenerateOptions
+from rnntool.inference.sampling import DRAWS, Scores, sample
 
 Array = npt.NDArray[Any]
 
 
-def draw(logits: Array, uniforms: Array, sampling: Sampling, **more: Any) -> tuple[Array, Array]:
-    """Sample where all numbers of a token are the same, or with as many as there are."""
+def draw(
+    logits: Array, uniforms: Array, options: GenerateOptions, *, banned: Sequence[int] = (), **more: Any
+) -> tuple[Array, Array]:
+    """Sample with `uniforms` (B, DRAWS), or (B,) to use one number for all draws of a row."""
     if uniforms.ndim == 1:
         uniforms = np.repeat(uniforms[:, None], DRAWS, axis=1)
-    return sample(Scores.of(np.array(logits)), uniforms, sampling, **more)
+    scores = Scores.of(np.array(logits))
+    scores.ban(banned)
+    return sample(scores, uniforms, options, **more)
 
 
 @pytest.mark.parametrize(
@@ -50,37 +50,36 @@ def draw(logits: Array, uniforms: Array, sampling: Sampling, **more: Any) -> tup
         ("temperature", 1e39),
     ],
 )
-def test_settings_out_of_range(name: str, value: float) -> None:
-    message = f"--{name.replace('_', '-')}: expected .* found {re.escape(str(value))}"
-    with pytest.raises(UsageError, match=message):
-        Sampling(**{name: value})  # type: ignore[arg-type]
+def test_options_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"^{name}: expected a .*number .*, found {re.escape(str(value))}(\\.0)?$"):
+        GenerateOptions(**{name: value})  # type: ignore[arg-type]
 
 
 LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.15, 0.3]], dtype=np.float32))  # ranks: 1, 4, 3, 2, 0
 
 
 @pytest.mark.parametrize(
-    ("sampling", "want"),
+    ("options", "want"),
     [
-        (Sampling(), [0.05, 0.4, 0.1, 0.15, 0.3]),
-        (Sampling(temperature=0), [0, 1, 0, 0, 0]),
-        (Sampling(temperature=1e-30), [0, 1, 0, 0, 0]),
-        (Sampling(temperature=0.5), np.square([0.05, 0.4, 0.1, 0.15, 0.3]) / 0.285),
-        (Sampling(top_k=2), [0, 4 / 7, 0, 0, 3 / 7]),
-        (Sampling(top_k=1), [0, 1, 0, 0, 0]),
-        (Sampling(top_k=9), [0.05, 0.4, 0.1, 0.15, 0.3]),
-        (Sampling(top_p=0.6), [0, 4 / 7, 0, 0, 3 / 7]),
-        (Sampling(top_p=1e-9), [0, 1, 0, 0, 0]),
-        (Sampling(top_k=3, top_p=0.8), [0, 4 / 7, 0, 0, 3 / 7]),  # 0.7 of the 0.85 that top_k leaves
-        (Sampling(min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
-        (Sampling(min_p=1), [0, 1, 0, 0, 0]),
-        (Sampling(top_p=0.9, min_p=0.5), [0, 4 / 7, 0, 0, 3 / 7]),
-        (Sampling(top_k=4, min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
+        (GenerateOptions(), [0.05, 0.4, 0.1, 0.15, 0.3]),
+        (GenerateOptions(temperature=0), [0, 1, 0, 0, 0]),
+        (GenerateOptions(temperature=1e-30), [0, 1, 0, 0, 0]),
+        (GenerateOptions(temperature=0.5), np.square([0.05, 0.4, 0.1, 0.15, 0.3]) / 0.285),
+        (GenerateOptions(top_k=2), [0, 4 / 7, 0, 0, 3 / 7]),
+        (GenerateOptions(top_k=1), [0, 1, 0, 0, 0]),
+        (GenerateOptions(top_k=9), [0.05, 0.4, 0.1, 0.15, 0.3]),
+        (GenerateOptions(top_p=0.6), [0, 4 / 7, 0, 0, 3 / 7]),
+        (GenerateOptions(top_p=1e-9), [0, 1, 0, 0, 0]),
+        (GenerateOptions(top_k=3, top_p=0.8), [0, 4 / 7, 0, 0, 3 / 7]),  # 0.7 of the 0.85 that top_k leaves
+        (GenerateOptions(min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
+        (GenerateOptions(min_p=1), [0, 1, 0, 0, 0]),
+        (GenerateOptions(top_p=0.9, min_p=0.5), [0, 4 / 7, 0, 0, 3 / 7]),
+        (GenerateOptions(top_k=4, min_p=0.3), [0, 0.4 / 0.85, 0, 0.15 / 0.85, 0.3 / 0.85]),
     ],
 )
-def test_sampling_draws_from_the_distribution_it_should(sampling: Sampling, want: Sequence[float]) -> None:
+def test_sampling_draws_from_the_distribution_it_should(options: GenerateOptions, want: Sequence[float]) -> None:
     n = 20_000
-    ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), numbers(n), sampling)
+    ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), numbers(n), options)
     np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, want, atol=5 * math.sqrt(0.25 / n))
     assert set(ids.tolist()) == set(np.flatnonzero(want).tolist())
     np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
@@ -93,15 +92,15 @@ def numbers(n: int, seed: int = 0) -> Array:
     return uniforms
 
 
-def expected(probs: Array, sampling: Sampling, uniforms: Array) -> Array:
-    """What each row of numbers draws: that of the first one which the cuts keep, or one of what they leave.
+def expected(probs: Array, options: GenerateOptions, uniforms: Array) -> Array:
+    """Return what each row of numbers draws: the first draw that the cuts keep, else the last number's.
 
-    So it is where one cut sorts the vocabulary; where several hang together, the last number draws.
+    Rejection sampling is used for a single cut that sorts the vocabulary; otherwise the last number draws.
     """
-    before = cut(probs, replace(sampling, top_p=1, min_p=0, typical=1))
-    left = cut(probs, sampling)
+    before = cut(probs, replace(options, top_p=1, min_p=0, typical=1))
+    left = cut(probs, options)
     drawn = np.searchsorted(np.cumsum(left), uniforms[:, -1])
-    if (sampling.top_p < 1) != (sampling.typical < 1) and sampling.min_p == 0:
+    if (options.top_p < 1) != (options.typical < 1) and options.min_p == 0:
         tried = np.searchsorted(np.cumsum(before), uniforms[:, :-1])  # (n, tries)
         kept = left[np.minimum(tried, len(left) - 1)] > 0
         first = tried[np.arange(len(tried)), kept.argmax(axis=1)]
@@ -109,10 +108,10 @@ def expected(probs: Array, sampling: Sampling, uniforms: Array) -> Array:
     return drawn
 
 
-def cut(probs: Array, sampling: Sampling) -> Array:
-    """What is drawn from, of one distribution (V,): each cut as its authors say it, one token at a time."""
+def cut(probs: Array, options: GenerateOptions) -> Array:
+    """Truncate one distribution (V,) with each cut as its authors define it, one token at a time."""
     with np.errstate(divide="ignore"):
-        warped = np.exp(np.log(probs) / sampling.temperature)
+        warped = np.exp(np.log(probs) / options.temperature)
     warped /= warped.sum()
 
     def keep(order: Sequence[int], share: float) -> Array:
@@ -124,20 +123,20 @@ def cut(probs: Array, sampling: Sampling) -> Array:
         return kept
 
     falling = np.argsort(-warped, kind="stable").tolist()
-    if sampling.top_k:
-        warped[falling[sampling.top_k :]] = 0
-    warped = keep(falling, sampling.top_p)
-    warped[warped < sampling.min_p * warped.max()] = 0
+    if options.top_k:
+        warped[falling[options.top_k :]] = 0
+    warped = keep(falling, options.top_p)
+    warped[warped < options.min_p * warped.max()] = 0
     warped /= warped.sum()
-    if sampling.typical < 1:
+    if options.typical < 1:
         surprisal = -np.log(np.where(warped > 0, warped, 1e-300))
         odd = np.abs(surprisal - (warped * surprisal).sum())
-        warped = keep(np.argsort(odd, kind="stable").tolist(), sampling.typical)
+        warped = keep(np.argsort(odd, kind="stable").tolist(), options.typical)
     return warped / warped.sum()
 
 
-def settings(rng: np.random.Generator) -> Sampling:
-    """Some cuts, others left out."""
+def some_cuts(rng: np.random.Generator) -> GenerateOptions:
+    """Combine some cuts and leave others out."""
     drawn = {
         "temperature": rng.uniform(0.3, 2),
         "top_k": int(rng.integers(1, 9)),
@@ -145,51 +144,51 @@ def settings(rng: np.random.Generator) -> Sampling:
         "min_p": rng.uniform(0, 0.5),
         "typical": rng.uniform(0.1, 1),
     }
-    return Sampling(**{name: value for name, value in drawn.items() if rng.random() < 0.5})
+    return GenerateOptions(**{name: value for name, value in drawn.items() if rng.random() < 0.5})
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.full(int(rng.integers(2, 12)), 0.7))
-    sampling, n = settings(rng), 4000
+    options, n = some_cuts(rng), 4000
     uniforms = numbers(n, seed)
-    ids, _ = draw(np.log(np.repeat(probs[None], n, axis=0)), uniforms, sampling)
-    want = cut(probs, sampling)
+    ids, _ = draw(np.log(np.repeat(probs[None], n, axis=0)), uniforms, options)
+    want = cut(probs, options)
     np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want,
                                atol=5 * math.sqrt(0.25 / n))
     assert (want[ids] > 0).all()
-    if sampling.top_p < 1 or sampling.typical < 1:
-        assert (ids != expected(probs, sampling, uniforms)).sum() <= 1  # rounding
+    if options.top_p < 1 or options.typical < 1:
+        assert (ids != expected(probs, options, uniforms)).sum() <= 1  # rounding
 
 
-@pytest.mark.parametrize("sampling", [
-    Sampling(), Sampling(temperature=0.6), Sampling(top_k=40), Sampling(top_k=700), Sampling(top_p=0.8),
-    Sampling(min_p=0.05), Sampling(typical=0.7), Sampling(top_p=0.02), Sampling(typical=0.02),
-    Sampling(top_k=300, top_p=0.9, typical=0.8)])
+@pytest.mark.parametrize("options", [
+    GenerateOptions(), GenerateOptions(temperature=0.6), GenerateOptions(top_k=40), GenerateOptions(top_k=700), GenerateOptions(top_p=0.8),
+    GenerateOptions(min_p=0.05), GenerateOptions(typical=0.7), GenerateOptions(top_p=0.02), GenerateOptions(typical=0.02),
+    GenerateOptions(top_k=300, top_p=0.9, typical=0.8)])
 @pytest.mark.parametrize("size", [513, 2048, 3001])
-def test_large_vocabularies_are_as_exact(size: int, sampling: Sampling) -> None:
+def test_large_vocabularies_are_as_exact(size: int, options: GenerateOptions) -> None:
     rng = np.random.default_rng(size)
     probs = rng.dirichlet(np.full(size, 0.3))
     uniforms = np.repeat(numbers(1000), 2, axis=0)[:1000]
     uniforms[:, 0] = uniforms[:, -1] = (np.arange(1000) + 0.5) / 1000
-    ids, _ = draw(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), uniforms, sampling)
-    want = cut(probs + 1e-30, sampling)
+    ids, _ = draw(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), uniforms, options)
+    want = cut(probs + 1e-30, options)
     assert (want[ids] > 0).all()
-    assert (ids != expected(probs + 1e-30, sampling, uniforms)).sum() <= 1  # rounding
+    assert (ids != expected(probs + 1e-30, options, uniforms)).sum() <= 1  # rounding
 
 
 def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
     probs = np.array([[0.4, *[0.6 / 40] * 40]])  # 2.9 nats of entropy: 0.9 nats are further off than 4.2
     logits = np.repeat(np.log(probs), 400, axis=0)
-    ids, _ = draw(logits, numbers(400), Sampling(typical=0.4))
-    assert set(ids.tolist()) == set(range(1, 28)), "of equal ones the lower ids stay"
-    assert 0 in draw(logits, numbers(400), Sampling(typical=0.7))[0]
+    ids, _ = draw(logits, numbers(400), GenerateOptions(typical=0.4))
+    assert set(ids.tolist()) == set(range(1, 28)), "of equal ones, lower ids stay"
+    assert 0 in draw(logits, numbers(400), GenerateOptions(typical=0.7))[0]
 
 
 def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
     grid = np.linspace(0, 1, 1000, endpoint=False)
-    ids, log_probs = draw(np.repeat(LOGITS, 1000, axis=0), grid, Sampling(), banned=[0, 1])
+    ids, log_probs = draw(np.repeat(LOGITS, 1000, axis=0), grid, GenerateOptions(), banned=[0, 1])
     assert set(ids.tolist()) == {2, 3, 4}
     np.testing.assert_allclose(np.exp(log_probs), np.array([0, 0, 0.1, 0.15, 0.3])[ids] / 0.55, rtol=1e-5)
 
@@ -203,13 +202,13 @@ def marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
 
 
 def test_equal_tokens_are_cut_to_top_k() -> None:
-    ids, _ = draw(np.zeros((100, 8)), np.linspace(0, 1, 100, endpoint=False), Sampling(top_k=3))
+    ids, _ = draw(np.zeros((100, 8)), np.linspace(0, 1, 100, endpoint=False), GenerateOptions(top_k=3))
     assert set(ids.tolist()) == {0, 1, 2}
 
 
 def test_repetition_penalty() -> None:
     logits = np.array([[2.0, 1.5, -1.0, -1.2]])
-    greedy = Sampling(temperature=0, repetition_penalty=2.0)
+    greedy = GenerateOptions(temperature=0, repetition_penalty=2.0)
     assert draw(logits, np.zeros(1), greedy, seen=marked([[]], 4))[0] == [0]
     ids, log_probs = draw(logits, np.zeros(1), greedy, seen=marked([[0, 0]], 4))  # 2.0 / 2, once
     assert ids == [1] and log_probs[0] == pytest.approx(log_softmax(logits)[0, 1])
@@ -219,59 +218,59 @@ def test_repetition_penalty() -> None:
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
 def test_the_ends_of_the_distribution(uniform: float) -> None:
     logits = np.array([[-np.inf, 0.0, -200.0, 0.0, -np.inf]], dtype=np.float32)
-    for sampling in (
-        Sampling(),
-        Sampling(top_k=5),
-        Sampling(top_k=4),
-        Sampling(top_p=0.99),
-        Sampling(min_p=0.1),
+    for options in (
+        GenerateOptions(),
+        GenerateOptions(top_k=5),
+        GenerateOptions(top_k=4),
+        GenerateOptions(top_p=0.99),
+        GenerateOptions(min_p=0.1),
     ):
-        assert draw(logits, np.array([uniform]), sampling)[0] == [1 if uniform == 0 else 3]
+        assert draw(logits, np.array([uniform]), options)[0] == [1 if uniform == 0 else 3]
 
 
 @pytest.mark.parametrize("row", [[-np.inf, -np.inf], [0.0, np.nan], [0.0, np.inf]])
 def test_nothing_to_draw_raises(row: list[float]) -> None:
-    for sampling in (Sampling(), Sampling(temperature=0), Sampling(top_k=1)):
+    for options in (GenerateOptions(), GenerateOptions(temperature=0), GenerateOptions(top_k=1)):
         with pytest.raises(ValueError, match="no token can be drawn"):
-            draw(np.array([[0.0, 0.0], row]), np.zeros(2), sampling)
+            draw(np.array([[0.0, 0.0], row]), np.zeros(2), options)
     with pytest.raises(ValueError, match="no token can be drawn"):
-        draw(np.zeros((1, 2)), np.zeros(1), Sampling(), banned=[0, 1])
+        draw(np.zeros((1, 2)), np.zeros(1), GenerateOptions(), banned=[0, 1])
 
 
 @pytest.mark.parametrize("size", [3, 257, 20_011])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "sampling",
+    "options",
     [
-        Sampling(),
-        Sampling(temperature=0.7, top_k=40),
-        Sampling(top_p=0.8, min_p=0.01, repetition_penalty=1.3),
-        Sampling(typical=0.8),
+        GenerateOptions(),
+        GenerateOptions(temperature=0.7, top_k=40),
+        GenerateOptions(top_p=0.8, min_p=0.01, repetition_penalty=1.3),
+        GenerateOptions(typical=0.8),
     ],
 )
-def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, sampling: Sampling) -> None:
+def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, options: GenerateOptions) -> None:
     rng = np.random.default_rng(size)
     logits: Array = (rng.normal(size=(9, size)) * 3).astype(dtype)
     uniforms = rng.random((9, DRAWS))
     seen = marked(rng.integers(0, size, (9, 4)).tolist(), size)
-    ids, log_probs = draw(logits, uniforms, sampling, banned=[1], seen=seen)
+    ids, log_probs = draw(logits, uniforms, options, banned=[1], seen=seen)
     for rows in ([0], [8, 3], [5, 4, 7, 2, 1]):
-        some, their_log_probs = draw(
-            logits[rows], uniforms[rows], sampling, banned=[1], seen=seen[rows]
+        other_ids, other_log_probs = draw(
+            logits[rows], uniforms[rows], options, banned=[1], seen=seen[rows]
         )
-        assert some.tolist() == ids[rows].tolist()
-        assert their_log_probs.tobytes() == log_probs[rows].tobytes()
+        assert other_ids.tolist() == ids[rows].tolist()
+        assert other_log_probs.tobytes() == log_probs[rows].tobytes()
 
 
 def test_a_token_whose_probability_is_too_small_for_float32_has_its_log_probability() -> None:
     logits = np.array([[0.0, -300.0, -301.0]], dtype=np.float32)
-    hot = Sampling(temperature=1e6)
+    hot = GenerateOptions(temperature=1e6)
     ids, log_probs = draw(np.repeat(logits, 50, axis=0), numbers(50), hot)
     assert set(ids.tolist()) == {0, 1, 2}
     np.testing.assert_allclose(log_probs, logits[0, ids], atol=1e-5)
 
 
-@pytest.mark.parametrize("taken", ["banned", "forbidden", "penalised"])
+@pytest.mark.parametrize("taken", ["banned", "forbidden", "penalized"])
 def test_a_row_that_loses_nearly_all_changes_no_other(taken: str) -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(2, 2000)).astype(np.float32)
@@ -279,19 +278,22 @@ def test_a_row_that_loses_nearly_all_changes_no_other(taken: str) -> None:
     logits[1, 7] = 0.0  # all that float32 has of this row's probability
     exact = Scores.of(logits)
     scores = Scores(logits, exact.probs * np.float32(1.0001))  # another engine's, which need not be the same
-    more = {"banned": {"banned": [7]}, "forbidden": {"forbidden": [[1], [7]]},
-            "penalised": {"seen": marked([[], [7]], 2000)}}[taken]
-    sampling = Sampling(repetition_penalty=100.0 if taken == "penalised" else 1.0)
-    scores.logits[1, 7] = -2.0 if taken == "penalised" else 0.0
+    more = {"banned": {}, "forbidden": {"forbidden": [[1], [7]]},
+            "penalized": {"seen": marked([[], [7]], 2000)}}[taken]
+    options = GenerateOptions(repetition_penalty=100.0 if taken == "penalized" else 1.0)
+    scores.logits[1, 7] = -2.0 if taken == "penalized" else 0.0
+
+    if taken == "banned":
+        scores.ban([7])
 
     def alone(row: int) -> dict[str, Any]:
-        return {name: some if name == "banned" else some[row : row + 1] for name, some in more.items()}
+        return {name: values[row : row + 1] for name, values in more.items()}
 
     for seed in range(50):
         uniforms = numbers(2, seed)
-        ids, log_probs = sample(Scores(*map(np.array, scores)), uniforms, sampling, **more)
+        ids, log_probs = sample(Scores(*map(np.array, scores)), uniforms, options, **more)
         for row in range(2):
             one = Scores(*(np.array(values[row : row + 1]) for values in scores))
-            some, theirs = sample(one, uniforms[row : row + 1], sampling, **alone(row))
-            assert some[0] == ids[row] and theirs[0] == log_probs[row]
+            other_ids, other = sample(one, uniforms[row : row + 1], options, **alone(row))
+            assert other_ids[0] == ids[row] and other[0] == log_probs[row]
         assert ids[1] != 7

@@ -163,7 +163,7 @@ def test_words_and_the_end_sum_to_the_text(
     name: str, stream: bool, request: pytest.FixtureRequest
 ) -> None:
     loaded = model.load(request.getfixturevalue(name), threads=1)
-    for text, scored in zip(TEXTS, loaded.score(TEXTS, stream=stream), strict=True):
+    for text, scored in zip(TEXTS, loaded.score(TEXTS, context="stream" if stream else "line"), strict=True):
         words = scored.words(text)
         assert [word.text for word in words] == [*text.split(), "</s>"]
         total = sum(word.surprisal_bits for word in words) * math.log(2)

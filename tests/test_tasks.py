@@ -696,7 +696,7 @@ def test_units_of_text(unit: str, texts: list[str]) -> None:
 def test_a_stream_of_texts_carries_its_state(writer: Path) -> None:
     loaded = model.load(writer, threads=1)
     texts = ["the baker sings .", "the teacher works ."]
-    apart, together = list(loaded.score(texts)), list(loaded.score(texts, stream=True))
+    apart, together = list(loaded.score(texts)), list(loaded.score(texts, context="stream"))
     assert together[0].log_probs == pytest.approx(apart[0].log_probs, abs=1e-5)
     assert together[1].log_probs != pytest.approx(apart[1].log_probs, abs=1e-3)
 

@@ -17,6 +17,7 @@ from rnntool.data.formats import (
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError
 from rnntool.inference import model as models
+from rnntool.inference.options import ClassifyOptions
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.inputs import Inputs
 
@@ -65,7 +66,7 @@ def _answers(
         return
     task = classifier.require(ClassifyTask)
     limit = top if top or task.multi_label else 1
-    for record, result in classifier.classified(inputs, top=limit, ready=inputs.ready, flush=flush):
+    for record, result in classifier.classified(inputs, ClassifyOptions(top=limit), ready=inputs.ready, flush=flush):
         yield record, result, None
 
 

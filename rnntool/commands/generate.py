@@ -5,59 +5,43 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import plain_lines
 from rnntool.data.streams import open_lines, open_output
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, setting
 from rnntool.evaluation.copied_ngrams import Copied, Source
 from rnntool.inference import model as models
 from rnntool.inference.generation import Generated
-from rnntool.inference.sampling import Sampling
+from rnntool.inference.options import GenerateOptions
 from rnntool.tasks.lm import LMTask
 
-BATCH_SIZE = 64  # samples drawn side by side
 COPIED_WORDS = 8  # in a row
 
 
 def run(
-    prompts: list[str], *, model: str, label: str | None, output: str | None, prompt_file: str | None, n: int,
-    sampling: Sampling, no_repeat_ngram: int, copied: str | None, copied_words: int | None, beam: int,
-    min_tokens: int, max_tokens: int, stop: str | None, stream: bool, batch_size: int | None,
-    allow_unknown: bool, as_jsonl: bool, with_log_probs: bool, seed: int | None, common: Common,
+    prompts: list[str], options: GenerateOptions, *, model: str, output: str | None, prompt_file: str | None,
+    copied: str | None, copied_words: int | None, stream: bool, as_jsonl: bool, with_log_probs: bool,
+    common: Common,
 ) -> None:
-    """Write `n` samples for each prompt."""
+    """Write samples for each prompt."""
     if prompts and prompt_file:
-        raise UsageError("prompts are given twice, as arguments and with --prompts; leave one out")
+        raise UsageError("prompts are given twice, as arguments and in a file",
+                         advice=f"leave out the arguments or {setting('prompts')}")
     if not stream:
         as_jsonl = as_jsonl or common.writes_json(output)
-    if stream and (beam or as_jsonl):
-        whole = "--beam" if beam else "--jsonl"
-        raise UsageError(f"--stream: {whole} writes whole texts only; leave one out")
-    if stream and batch_size:
-        raise UsageError("--stream: writes one text after the other, none side by side; leave it or "
-                         "--batch-size out")
+    for name in ("beam", "batch_size", "jsonl"):
+        if stream and (as_jsonl if name == "jsonl" else getattr(options, name)):
+            raise UsageError("a stream shows one text after the other, token by token", setting="stream",
+                             advice=f"leave out {setting('stream')} or {setting(name)}")
     if copied_words and not copied:
-        raise UsageError("--copied-words: expected --copied beside it, found it alone; give --copied FILE too")
-    if stop == "":
-        raise UsageError("--stop: expected a text, found none; leave it out, or give what texts stop before")
-    if beam and sampling != Sampling():
-        raise UsageError("--beam searches and draws nothing; leave --temperature, --top-k, --top-p, --min-p, "
-                         "--typical and --repetition-penalty out")
-    if beam and batch_size:
-        raise UsageError("--beam: searches one text after the other; leave it or --batch-size out")
-    cuts = replace(sampling, temperature=1.0, repetition_penalty=1.0)
-    if sampling.temperature == 0 and cuts != Sampling():
-        raise UsageError("--temperature 0: takes the likeliest token each time and draws none; leave it, or "
-                         "--top-k, --top-p, --min-p and --typical out")
+        raise UsageError("counts the words in a row that were copied from a file", setting="copied_words",
+                         advice=f"give {setting('copied')} as well")
     writer = models.load(model, device=common.device, threads=common.threads)
     task = writer.require(LMTask)
-    if seed is None and beam:
-        seed = 0  # a search draws nothing
-    if seed is None:
-        seed = secrets.randbelow(1 << 32)
-        common.log(f"--seed {seed}")
+    if options.seed is None and not options.beam:
+        options = options.replace(seed=secrets.randbelow(1 << 32))
+        common.log(f"--seed {options.seed}")
     source = None
     if copied:
         with open_lines(copied, errors=common.encoding_errors) as lines:
@@ -72,18 +56,13 @@ def run(
 
         inputs = plain_lines([prompt_file or "-"], common)
         wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
-        samples = writer.generate(
-            wanted, label=label, n=n, seed=seed, max_tokens=max_tokens, min_tokens=min_tokens,
-            sampling=sampling, no_repeat_ngram=no_repeat_ngram, beam=beam, stop=stop,
-            batch_size=1 if stream else batch_size or BATCH_SIZE, allow_unknown=allow_unknown,
-            watch=show if stream else None, ready=inputs.ready,
-        )
+        samples = writer.generate(wanted, options, watch=show if stream else None, ready=inputs.ready)
         for sample in samples:
             copy = source.copied(sample.prompt, sample.text) if source else None
             if copy:
                 copies, runs = copies + copy.found, runs + copy.runs
             if as_jsonl:
-                show(_json(sample, seed, label, copy, with_log_probs=with_log_probs))
+                show(_json(sample, options, copy, with_log_probs=with_log_probs))
             elif stream:
                 show(between)
             else:
@@ -94,10 +73,11 @@ def run(
 
 
 def _json(
-    sample: Generated, seed: int, label: str | None, copy: Copied | None, *, with_log_probs: bool
+    sample: Generated, options: GenerateOptions, copy: Copied | None, *, with_log_probs: bool
 ) -> str:
-    fields = {"index": sample.index, "seed": seed, **({"label": label} if label is not None else {}),
-              "prompt": sample.prompt, "text": sample.text, "finished": sample.finished}
+    label = {"label": options.label} if options.label is not None else {}
+    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt, "text": sample.text,
+              "finished": sample.finished}
     if with_log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if copy:

@@ -16,6 +16,7 @@ from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.inference.model import Model
+from rnntool.inference.options import ScoreOptions
 from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import LMTask, Scored
 from rnntool.tasks.specs.lm import LMSettings
@@ -98,7 +99,8 @@ def _score_texts(
     """Write a line for each text, or rows; how many tokens the model never saw, and how many there are."""
     if per and not as_jsonl:
         out.write(HEADER)
-    scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
+    scored = scorer.scored(inputs, ScoreOptions(label=label, context="stream" if stream else "line"),
+                           ready=inputs.ready, flush=out.flush)
     unknown = tokens = 0
     for number, (record, result) in enumerate(scored, 1):
         unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)

@@ -21,6 +21,7 @@ from rnntool.data.progress import silent
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
+from rnntool.inference.options import TagOptions
 from rnntool.tasks.inputs import opened
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
@@ -51,8 +52,8 @@ def run(
         first = list(islice(records, 1))  # tells the format
         came_in = inputs.formats[0]
         scored = task.scheme is not None and (to or came_in) == "jsonl"  # entities have a score
-        tagged = tagger.tagged(chain(first, records), probs=probs or scored, nbest=nbest, scheme=scheme,
-                               threshold=threshold, ready=inputs.ready, flush=out.flush)
+        options = TagOptions(probs=probs or scored, nbest=nbest, scheme=scheme, threshold=threshold)
+        tagged = tagger.tagged(chain(first, records), options, ready=inputs.ready, flush=out.flush)
         write = _writer(task, to, came_in, column, probs, nbest)
         out.write(write.header)
         for sentence, result in tagged:

@@ -83,20 +83,19 @@ def sample_tokens(
     options: GenerateOptions,
     *,
     eos: int,
-    seed: int,
     first_index: int = 0,
     stop: Callable[[int, int], bool] | None = None,
 ) -> Iterator[SampledToken]:
     """Continue each prompt by sampling; yield each token as it is drawn, row after row.
 
-    Row r is sample number `first_index` + r: its random numbers depend on `seed` and that number alone. It ends
-    with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True for a token that was drawn. A
-    row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves no token.
+    Row r is sample number `first_index` + r: its random numbers depend on the seed (0 if there is none) and
+    that number alone. It ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True for
+    a token that was drawn. A row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves no token.
     """
     if not prompts:
         return
     rows = list(range(len(prompts)))  # that have not ended
-    generators = [_generator(seed, first_index + row) for row in rows]
+    generators = [_generator(options.seed or 0, first_index + row) for row in rows]
     ngrams = [_Ngrams(options.no_repeat_ngram, prompt) for prompt in prompts] if options.no_repeat_ngram else None
     scores, state = model.start(prompts)
     seen = _marked(prompts, scores.logits.shape[1]) if options.repetition_penalty != 1 else None
@@ -201,6 +200,7 @@ def _dead_end(error: ValueError, options: GenerateOptions) -> Exception:
     """Choose what to raise if no token is left: the user can only act if repetitions are excluded."""
     if not options.no_repeat_ngram:
         return error
-    return UsageError(f"every next token would repeat {options.no_repeat_ngram} tokens in a row",
-                      setting="no_repeat_ngram",
+    length = options.no_repeat_ngram
+    repeated = "1 token" if length == 1 else f"{length} tokens in a row"
+    return UsageError(f"every next token would repeat {repeated}", setting="no_repeat_ngram",
                       advice=f"choose a larger number, or lower {setting('min_tokens')}")

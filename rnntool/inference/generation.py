@@ -52,29 +52,13 @@ def generate(
     """Continue prompts as `rnntool.inference.model.Model.generate` describes it."""
     if watch and (options.beam or (options.batch_size or 1) > 1):
         name = "beam" if options.beam else "batch_size"
-        raise UsageError("texts can only be watched while they are sampled one at a time", setting=name,
+        raise UsageError("texts can only be watched while they are sampled one after the other", setting=name,
                          advice=f"leave out {setting(name)}")
     model = EngineModel(engine, start_token=task.begin(options.label), budget=task.budget)
     encoded = ((prompt, _encode(task, prompt, options)) for prompt in prompts)
     if options.beam:
-        for i, prompt in enumerate(encoded):
-            yield from _search(task, model, prompt, options, first_index=i * options.n)
-        return
-    samples_left = 0  # of the prompt that was read last
-
-    def repeated() -> Iterator[Prompt]:
-        nonlocal samples_left
-        for prompt in encoded:
-            samples_left = options.n
-            while samples_left:
-                samples_left -= 1
-                yield prompt
-
-    batch_size = 1 if watch else options.batch_size or BATCH_SIZE
-    first_index = 0
-    for batch in windows(repeated(), most=batch_size, ready=lambda: samples_left > 0 or ready()):
-        yield from _sample(task, model, batch, options, first_index=first_index, watch=watch)
-        first_index += len(batch)
+        return _search(task, model, encoded, options)
+    return _sample(task, model, encoded, options, ready=ready, watch=watch)
 
 
 def _encode(task: LMTask, prompt: str, options: GenerateOptions) -> list[int]:
@@ -88,6 +72,28 @@ def _encode(task: LMTask, prompt: str, options: GenerateOptions) -> list[int]:
 
 
 def _sample(
+    task: LMTask, model: EngineModel, prompts: Iterable[Prompt], options: GenerateOptions, *, ready: Ready,
+    watch: Watch | None,
+) -> Iterator[Generated]:
+    """Draw `n` samples for each prompt, many side by side."""
+    samples_left = 0  # of the prompt that was read last
+
+    def repeated() -> Iterator[Prompt]:
+        nonlocal samples_left
+        for prompt in prompts:
+            samples_left = options.n
+            while samples_left:
+                samples_left -= 1
+                yield prompt
+
+    batch_size = 1 if watch else options.batch_size or BATCH_SIZE
+    first_index = 0
+    for batch in windows(repeated(), most=batch_size, ready=lambda: samples_left > 0 or ready()):
+        yield from _sample_batch(task, model, batch, options, first_index=first_index, watch=watch)
+        first_index += len(batch)
+
+
+def _sample_batch(
     task: LMTask, model: EngineModel, batch: list[Prompt], options: GenerateOptions, *, first_index: int,
     watch: Watch | None,
 ) -> Iterator[Generated]:
@@ -95,7 +101,7 @@ def _sample(
     texts = [_Continuation(task, *prompt, options.stop, watch) for prompt in batch]
     log_probs: list[list[float]] = [[] for _ in batch]
     sampled = sample_tokens(
-        model, [ids for _, ids in batch], options, eos=EOS, seed=options.seed or 0, first_index=first_index,
+        model, [ids for _, ids in batch], options, eos=EOS, first_index=first_index,
         stop=lambda row, token: texts[row].add(token))
     for row, token, log_prob, last in sampled:
         log_probs[row].append(log_prob)
@@ -103,19 +109,23 @@ def _sample(
             texts[row].end(finished=token == EOS)
         texts[row].show()
     for row, text in enumerate(texts):
-        yield text.result(first_index + row, log_probs[row])
+        result = text.result(first_index + row, log_probs[row])
+        del log_probs[row][len(result.tokens) + result.finished :]  # those of tokens behind `stop`
+        yield result
 
 
 def _search(
-    task: LMTask, model: EngineModel, prompt: Prompt, options: GenerateOptions, *, first_index: int
+    task: LMTask, model: EngineModel, prompts: Iterable[Prompt], options: GenerateOptions
 ) -> Iterator[Generated]:
-    """Return the `n` best texts after a prompt that beam search finds."""
-    for i, hypothesis in enumerate(beam_search(model, prompt[1], options, eos=EOS)[: options.n]):
-        text = _Continuation(task, *prompt, options.stop)
-        for token in hypothesis.ids:
-            text.add(token)
-        text.end(finished=hypothesis.finished)
-        yield text.result(first_index + i, [hypothesis.log_prob])
+    """Find the `n` best texts after each prompt by beam search, one prompt after the other."""
+    for i, prompt in enumerate(prompts):
+        hypotheses = beam_search(model, prompt[1], options, eos=EOS)[: options.n]
+        for index, hypothesis in enumerate(hypotheses, i * options.n):
+            text = _Continuation(task, *prompt, options.stop)
+            for token in hypothesis.ids:
+                text.add(token)
+            text.end(finished=hypothesis.finished)
+            yield text.result(index, [hypothesis.log_prob])
 
 
 class _Continuation:
@@ -169,20 +179,16 @@ class _Continuation:
         self._pending = self._pending[certain:]
 
     def result(self, index: int, log_probs: list[float]) -> Generated:
-        """Return the text up to `stop` with the tokens that begin in it.
-
-        `log_probs` are those of all tokens, and of EOS if it came, or a single one of the whole text.
-        """
+        """Return the text up to `stop`, with the tokens that begin in it."""
         text, kept = "".join(self._parts), len(self._ids)
         place = text.find(self._stop) if self._stop else -1
         if place >= 0:
-            starts = accumulate(map(len, self._parts[: kept - 1]), initial=0)
-            text, kept = text[:place], sum(start < place for start in starts)
-        whole = kept == len(self._ids)
+            starts = accumulate(map(len, self._parts), initial=0)
+            text = text[:place]
+            kept = sum(start < place for start, _ in zip(starts, self._ids, strict=False))
         return Generated(
-            index=index, prompt=self._prompt, text=text, finished=self._finished and whole,
-            tokens=list(map(self._task.tokenizer.piece, self._ids[:kept])),
-            log_probs=log_probs if whole or len(log_probs) == 1 else log_probs[:kept])
+            index=index, prompt=self._prompt, text=text, tokens=list(map(self._task.tokenizer.piece, self._ids[:kept])),
+            log_probs=log_probs, finished=self._finished and kept == len(self._ids))
 
 
 class EngineModel:

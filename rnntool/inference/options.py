@@ -1,0 +1,144 @@
+"""Options of running a model: generating, tagging, classifying and scoring.
+
+The command line and the Python interface share these classes. Only the standard library is imported here, so
+that `--help` starts at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rnntool.data.options import Options, option
+from rnntool.errors import UsageError, setting
+
+SAMPLING = "Sampling"
+BATCH_SIZE = 64  # samples drawn side by side unless another number is given
+HIGHEST_TEMPERATURE = 1_000_000  # the distribution is uniform long before
+SCHEMES = ("iob1", "iob2", "iobes")
+
+
+def _share(name: str, value: float) -> float:
+    """Check a share of the probability, which can't be 0."""
+    if not 0 < value <= 1:
+        raise UsageError(setting=name, expected="a number above 0 and up to 1", found=value)
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(Options):
+    """How a language model generates text.
+
+    The cuts (`top_k`, `top_p`, `min_p`, `typical`) apply in this order, after the repetition penalty and the
+    temperature.
+    """
+
+    label: str | None = option(
+        None, "Generate text with this label. For models that were trained on labelled text.",
+        metavar="LABEL")
+    n: int = option(1, "Samples per prompt.", low=1, flags=("-n", "--samples"), metavar="N")
+    min_tokens: int = option(0, "Do not end a text before this many tokens.", low=0, metavar="N")
+    max_tokens: int = option(500, "End each text after this many tokens.", low=1, metavar="N")
+    stop: str | None = option(
+        None, "End each text before the first occurrence of TEXT.", metavar="TEXT")
+    batch_size: int | None = option(
+        None, "Samples drawn side by side. Changes the speed, never the result.", low=1, metavar="N",
+        shown_default=str(BATCH_SIZE))
+    allow_unknown: bool = option(
+        False, "Read characters or words that the model has never seen as the unknown token, instead of "
+               "stopping with an error.")
+    seed: int | None = option(
+        None, "Seed of the random numbers. The same seed gives the same text.", low=0,
+        metavar="N", variable="RNNTOOL_SEED", shown_default="a new one for each run")
+
+    temperature: float = option(
+        1.0, "Below 1 favors likely tokens, above 1 unlikely ones; 0 always takes the most likely token.",
+        panel=SAMPLING, low=0, high=HIGHEST_TEMPERATURE, metavar="T")
+    top_k: int = option(
+        0, "Draw only from the K most likely tokens; 0 draws from all.", panel=SAMPLING, low=0, metavar="K")
+    top_p: float = option(
+        1.0, "Draw only from the smallest set of most likely tokens with a total probability of at least P "
+             "(nucleus sampling).", panel=SAMPLING, check=lambda value: _share("top_p", value), metavar="P")
+    min_p: float = option(
+        0.0, "Draw only from tokens that are at least P times as likely as the most likely one.",
+        panel=SAMPLING, low=0, high=1, metavar="P")
+    typical: float = option(
+        1.0, "Draw only from the tokens whose surprisal is closest to the entropy, with a total probability "
+             "of at least P (locally typical sampling).", panel=SAMPLING,
+        check=lambda value: _share("typical", value), metavar="P")
+    repetition_penalty: float = option(
+        1.0, "Make tokens that the text already contains less likely. Values above 1 penalize, 1 changes "
+             "nothing.", panel=SAMPLING, low=0.01, high=100, metavar="X")
+    no_repeat_ngram: int = option(
+        0, "Never repeat N tokens in a row that the text, prompt included, already contains; 0 allows "
+           "repetition.", panel=SAMPLING, low=0, metavar="N")
+    beam: int = option(
+        0, "Search for the most likely texts with K hypotheses instead of sampling; 0 samples.",
+        panel=SAMPLING, low=0, metavar="K")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stop == "":
+            raise UsageError(setting="stop", expected="at least one character", found="an empty text")
+        if self.min_tokens > self.max_tokens:
+            raise UsageError(setting="min_tokens", found=self.min_tokens, expected=(
+                f"at most {self.max_tokens}, the value of {setting('max_tokens')}"))
+        changed = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical",
+                                     "repetition_penalty") if getattr(self, name) != _default(self, name)]
+        if self.beam and changed:
+            raise UsageError("beam search does not sample", setting="beam", advice=_leave_out(*changed))
+        if self.beam and self.batch_size:
+            raise UsageError("beam search processes one text at a time", setting="beam",
+                             advice=_leave_out("batch_size"))
+        cuts = [name for name in changed if name not in ("temperature", "repetition_penalty")]
+        if self.temperature == 0 and cuts:
+            raise UsageError(f"{setting('temperature', 0)} always takes the most likely token",
+                             advice=_leave_out(*cuts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagOptions(Options):
+    """How a tagger's predictions are written."""
+
+    scheme: str | None = option(
+        None, "Scheme of the span tags that are written.", choices=SCHEMES,
+        shown_default="the scheme of the input's tags, or iob2")
+    probs: bool = option(False, "Add the probability of each tag.")
+    nbest: int = option(0, "Add the K best tag sequences. For JSONL.", low=0, metavar="K")
+    threshold: float = option(
+        0.0, "Leave out tags that are less probable than P: write O for spans, _ for other tags.", low=0,
+        high=1, metavar="P")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(Options):
+    """Which of a classifier's labels are given."""
+
+    top: int | None = option(
+        None, "Give the K most probable labels.", low=1, metavar="K",
+        shown_default="1, or with several labels per text all above the threshold")
+    threshold: float | None = option(
+        None, "Leave out labels that are less probable than P.", low=0, high=1, metavar="P",
+        shown_default="0.5 for models with several labels per text, otherwise 0")
+    none_label: str = option("none", "Write this where no label is probable enough.", metavar="LABEL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Options):
+    """What a language model reads before the text that it scores."""
+
+    label: str | None = option(
+        None, "Score all texts given this label instead of their own. For models that were trained on "
+              "labelled text.", metavar="LABEL")
+    context: str = option(
+        "line", "What precedes each line: nothing, or the lines before it.", choices=("line", "stream"))
+
+
+def _default(options: Options, name: str) -> Any:
+    return next(field.default for field in fields(options) if field.name == name)
+
+
+def _leave_out(*names: str) -> str:
+    """Advise to leave options out: `leave out a, b and c`."""
+    *first, last = map(setting, names)
+    return f"leave out {', '.join(first)} and {last}" if first else f"leave out {last}"
