@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Time of drawing a token with each sampling option, compared with a step of the network.
 
-Both use the model's scores after some tokens that it generated itself. Ratios compare times of the same round.
+Both use the model's scores after some tokens that it generated itself. Ratios compare times of the same
+round.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ WARM, STEPS = 24, 8
 
 
 def measure(model: rnntool.inference.model.Model, texts: int, repeats: int) -> dict[str, list[float]]:
-    """Measure the milliseconds of a step of so many texts: of the network, and of drawing with each option."""
+    """Measure the milliseconds of a step of so many texts, and of drawing with each option."""
     network = EngineModel(model.engine, budget=model.task.budget)
     rng = np.random.default_rng(1)
     scores, state = network.start([[]] * texts)

@@ -19,16 +19,16 @@ __version__ = "0.1.0"
 def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
     """Load a trained model by the path of its folder, or by a name that `rnntool models` lists.
 
-    The model tags, classifies, scores or generates, depending on what it was trained for. Each method takes an
-    iterable and returns an iterator, so that endless streams can be processed:
+    The model tags, classifies, scores or generates, depending on what it was trained for. Each method takes
+    an iterable and returns an iterator, so that endless streams can be processed:
 
         tagger = rnntool.load("en-pos")
         for result in tagger.tag(["The keys on the table are mine."]):
             print(result.tags)
 
-    It runs on the processor with `threads` threads (0 uses all cores), or with torch on the `device` `cuda` or
-    `mps`. Raises `rnntool.errors.ModelError` if the model does not exist or is damaged. Runs no code from the
-    folder.
+    It runs on the processor with `threads` threads (0 uses all cores), or with torch on the `device` `cuda`
+    or `mps`. Raises `rnntool.errors.ModelError` if the model does not exist or is damaged. Runs no code from
+    the folder.
     """
     from rnntool.inference import model as models
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,9 +58,78 @@ def test_values_that_make_no_sense(ner: Path, writer: Path) -> None:
     tagger, other = rnntool.load(ner, threads=1), rnntool.load(writer, threads=1)
     for call in (lambda: tagger.tag(["a"], nbest=-1), lambda: tagger.tag(["a"], threshold=5.0),
                  lambda: other.generate(stop=""), lambda: other.generate(seed=-1),
-                 lambda: iter([rnntool.load(ner, threads=-1)])):
+                 lambda: rnntool.load(ner, threads=-1)):
         with pytest.raises(RnntoolError, match="expected"):
-            list(call())
+            call()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: rnntool.GenerateOptions(max_tokens=0),
+     "max_tokens: expected a whole number of at least 1, found 0"),
+    (lambda: rnntool.GenerateOptions(temperature=0, top_p=0.5),
+     "temperature=0 always takes the most likely token; leave out top_p"),
+    (lambda: rnntool.TagOptions(threshold=1.5), "threshold: expected a number from 0 to 1, found 1.5"),
+    (lambda: rnntool.ClassifyOptions(top=0), "top: expected a whole number of at least 1, found 0"),
+    (lambda: rnntool.ScoreOptions(context="page"), "context: expected one of line, stream, found 'page'"),
+])
+def test_options_check_themselves_and_name_the_field(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_options_come_as_an_object_or_by_keyword(tagger: Path, classifier: Path, writer: Path) -> None:
+    tag = rnntool.load(tagger, threads=1).tag
+    options = rnntool.TagOptions(probs=True, threshold=1.0)
+    assert next(tag(["the baker"], options)) == next(tag(["the baker"], probs=True, threshold=1.0))
+    assert next(tag(["the baker"], options)).tags == ["_", "_"]
+    assert next(tag(["the baker"], options, threshold=0.0)).tags == ["DET", "NOUN"], "keywords win"
+    model = rnntool.load(writer, threads=1)
+    few = rnntool.GenerateOptions(max_tokens=5, seed=3)
+    assert list(model.generate(["the"], few, n=2)) == list(model.generate(["the"], max_tokens=5, seed=3, n=2))
+    stream = rnntool.ScoreOptions(context="stream")
+    assert list(model.score(["the", "a"], stream)) == list(model.score(["the", "a"], context="stream"))
+    assert list(model.score(["the", "a"], stream)) != list(model.score(["the", "a"]))
+    with pytest.raises(UsageError, match="^context: expected line, because pairs are scored one by one, found"):
+        model.compare([Pair("the", "a")], stream)
+    both = rnntool.load(classifier, threads=1)
+    for classify in (both.classify, lambda *args, **more: (r for r, _ in both.explain(*args, **more))):
+        (two,) = classify(["who sang ?"], rnntool.ClassifyOptions(top=2))
+        assert len(two.ranked) == len(two.chosen) == 2
+        (unsure,) = classify(["who sang ?"], threshold=1.0)
+        assert (len(unsure.ranked), unsure.chosen) == (3, [])
+
+
+def test_an_option_that_does_not_exist(tagger: Path, classifier: Path, writer: Path) -> None:
+    lm, pos = rnntool.load(writer, threads=1), rnntool.load(tagger, threads=1)
+    questions = rnntool.load(classifier, threads=1)
+    for method in (pos.tag, questions.classify, questions.explain, lm.score, lm.compare, lm.generate):
+        with pytest.raises(UsageError, match=r"^max_token is not an option here; (did you mean|choose one of)"):
+            method(["the"], max_token=5)
+    with pytest.raises(UsageError, match="did you mean max_tokens?"):
+        lm.generate(["the"], max_token=5)
+    with pytest.raises(UsageError, match=r"^options: expected GenerateOptions, found TagOptions\("):
+        lm.generate(["the"], rnntool.TagOptions())
+
+
+def test_generated_text_can_be_watched(writer: Path) -> None:
+    model = rnntool.load(writer, threads=1)
+    pieces: list[str] = []
+    watched = list(model.generate(["the ", "a "], n=2, seed=7, max_tokens=20, stop="e ", watch=pieces.append))
+    assert watched == list(model.generate(["the ", "a "], n=2, seed=7, max_tokens=20, stop="e "))
+    assert "".join(pieces) == "".join(sample.prompt + sample.text for sample in watched)
+    for name, value in (("beam", 2), ("batch_size", 8)):
+        with pytest.raises(UsageError, match=f"^{name}: texts can only be watched .*; leave out {name}$"):
+            model.generate(["the"], watch=pieces.append, **{name: value})
+
+
+def test_the_package_is_instant_and_lists_what_it_offers() -> None:
+    code = ("import sys, rnntool; assert 'numpy' not in sys.modules and 'onnxruntime' not in sys.modules; "
+            "rnntool.GenerateOptions(n=2); assert 'numpy' not in sys.modules; print(*dir(rnntool))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"load", "GenerateOptions", "TagOptions", "ClassifyOptions", "ScoreOptions"} < set(done.stdout.split())
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rnntool.nothing
 
 
 def test_classify(classifier: Path) -> None:

@@ -66,7 +66,8 @@ def _answers(
         return
     task = classifier.require(ClassifyTask)
     limit = top if top or task.multi_label else 1
-    for record, result in classifier.classified(inputs, ClassifyOptions(top=limit), ready=inputs.ready, flush=flush):
+    options = ClassifyOptions(top=limit)
+    for record, result in classifier.classified(inputs, options, ready=inputs.ready, flush=flush):
         yield record, result, None
 
 

@@ -76,8 +76,8 @@ def _json(
     sample: Generated, options: GenerateOptions, copy: Copied | None, *, with_log_probs: bool
 ) -> str:
     label = {"label": options.label} if options.label is not None else {}
-    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt, "text": sample.text,
-              "finished": sample.finished}
+    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
+              "text": sample.text, "finished": sample.finished}
     if with_log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if copy:

@@ -89,14 +89,16 @@ def sample_tokens(
     """Continue each prompt by sampling; yield each token as it is drawn, row after row.
 
     Row r is sample number `first_index` + r: its random numbers depend on the seed (0 if there is none) and
-    that number alone. It ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True for
-    a token that was drawn. A row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves no token.
+    that number alone. It ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True
+    for a token that was drawn. A row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves
+    no token.
     """
     if not prompts:
         return
     rows = list(range(len(prompts)))  # that have not ended
     generators = [_generator(options.seed or 0, first_index + row) for row in rows]
-    ngrams = [_Ngrams(options.no_repeat_ngram, prompt) for prompt in prompts] if options.no_repeat_ngram else None
+    length = options.no_repeat_ngram
+    ngrams = [_Ngrams(length, prompt) for prompt in prompts] if length else None
     scores, state = model.start(prompts)
     seen = _marked(prompts, scores.logits.shape[1]) if options.repetition_penalty != 1 else None
     uniforms = np.empty((len(rows), 0, DRAWS))
@@ -141,9 +143,10 @@ def beam_search(
 ) -> list[Hypothesis]:
     """Search the most likely continuations of a prompt; return them ranked by log-probability, best first.
 
-    The width of the beam is `beam`, or `n` if that is larger; at most so many hypotheses come back. Hypotheses
-    of `max_tokens` tokens are cut there, unfinished. The search is exact if the beam is as wide as the whole
-    search space. UsageError if `no_repeat_ngram` leaves no token; ValueError if the model itself leaves none.
+    The width of the beam is `beam`, or `n` if that is larger; at most so many hypotheses come back.
+    Hypotheses of `max_tokens` tokens are cut there, unfinished. The search is exact if the beam is as wide as
+    the whole search space. UsageError if `no_repeat_ngram` leaves no token; ValueError if the model itself
+    leaves none.
     """
     width = max(options.beam, options.n)
     rank = attrgetter("log_prob")
@@ -192,7 +195,7 @@ def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:
-    """Return the random numbers of one sample. Philox (Salmon et al., 2011) is designed to be keyed like this."""
+    """Return the random numbers of one sample, from a generator with keys: Philox (Salmon et al., 2011)."""
     return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, index], dtype=np.uint64)))
 
 

@@ -33,8 +33,8 @@ Prompt = tuple[str, list[int]]  # a prompt and its ids
 class Generated:
     """A generated text: its number in the run, its prompt, and the text that follows the prompt.
 
-    `log_probs` are those of its tokens, in nats, and of EOS if `finished`. Beam search gives a single one, that
-    of the whole text.
+    `log_probs` are those of its tokens, in nats, and of EOS if `finished`. Beam search gives a single one,
+    that of the whole text.
     """
 
     index: int
@@ -187,12 +187,13 @@ class _Continuation:
             text = text[:place]
             kept = sum(start < place for start, _ in zip(starts, self._ids, strict=False))
         return Generated(
-            index=index, prompt=self._prompt, text=text, tokens=list(map(self._task.tokenizer.piece, self._ids[:kept])),
-            log_probs=log_probs, finished=self._finished and kept == len(self._ids))
+            index=index, prompt=self._prompt, text=text, log_probs=log_probs,
+            tokens=list(map(self._task.tokenizer.piece, self._ids[:kept])),
+            finished=self._finished and kept == len(self._ids))
 
 
 class EngineModel:
-    """A `rnntool.inference.decoding.LanguageModel` that an engine runs. Its states are named arrays (1, B, H)."""
+    """A `LanguageModel` for decoding that an engine runs. Its states are named arrays (1, B, H)."""
 
     def __init__(self, engine: Engine, *, start_token: int = BOS, budget: int) -> None:
         """`start_token` is read before each prompt, and at most `budget` padded tokens are read at once."""
@@ -214,7 +215,7 @@ class EngineModel:
         for batch in by_length(list(map(len, rows)), self._budget):
             tokens, lengths = pad([rows[i] for i in batch], PAD)
             state = self._engine.initial_state(len(batch))
-            # Only a single prompt can exceed the budget. It is read in pieces, since its logits would be many.
+            # Only a single prompt can exceed the budget; it is read in pieces, as its logits would be many.
             for first in range(0, len(tokens), self._budget):
                 piece = tokens[first : first + self._budget]
                 steps = np.minimum(lengths - first, len(piece))

@@ -65,12 +65,12 @@ class Model(ModelFolder):
     """A model folder with the engine that runs it.
 
     Each method takes an iterable and returns an iterator, so that endless streams can be processed. Options
-    are an object of the method's options class, or its fields by keyword, or both; keywords win. A name that is
-    not a field raises `UsageError`.
+    are an object of the method's options class, or its fields by keyword, or both; keywords win. A name that
+    is not a field raises `UsageError`.
 
-    The methods with a past participle (`tagged`) are for streams: they take records instead of texts and return
-    each record with its result. `ready` says whether another record can be read without waiting. Before the
-    method waits, it returns all results and calls `flush`.
+    The methods with a past participle (`tagged`) are for streams: they take records instead of texts and
+    return each record with its result. `ready` says whether another record can be read without waiting.
+    Before the method waits, it returns all results and calls `flush`.
     """
 
     def __init__(
@@ -136,10 +136,12 @@ class Model(ModelFolder):
         Each text is classified whole, and once without each of its words. The weight of a word is the
         probability that the most probable label loses without it (leave-one-out; Li et al., 2016).
         """
-        return self._explained(self.require(ClassifyTask), records, options or ClassifyOptions(), ready, flush)
+        task = self.require(ClassifyTask)
+        return self._explained(task, records, options or ClassifyOptions(), ready, flush)
 
     def _explained(
-        self, task: ClassifyTask, records: Iterable[Text], options: ClassifyOptions, ready: Ready, flush: Flush
+        self, task: ClassifyTask, records: Iterable[Text], options: ClassifyOptions, ready: Ready,
+        flush: Flush,
     ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
         read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
         variants_left = 0  # of the text that was read last
@@ -173,8 +175,8 @@ class Model(ModelFolder):
     ) -> Iterator[Scored]:
         """Compute the log-probabilities of the tokens of each text, in nats.
 
-        With the `context` `stream` the state is carried from one text to the next. A model that was trained on
-        labelled text needs the label of each text, or the option `label` for all.
+        With the `context` `stream` the state is carried from one text to the next. A model that was trained
+        on labelled text needs the label of each text, or the option `label` for all.
         """
         options = _resolve(ScoreOptions, options, changes)
         return (result for _, result in self.scored(map(_text, _not_a_text(texts)), options))
@@ -188,8 +190,8 @@ class Model(ModelFolder):
         task = self.require(LMTask)
         stream = options.context == "stream"
         if stream and task.labels is not None:
-            raise UsageError(setting="context", expected=f"line, because {self.name} reads each text after its "
-                             "label", found="stream")
+            raise UsageError(setting="context", found="stream",
+                             expected=f"line, because {self.name} reads each text after its label")
         if options.label is not None:
             task.begin(options.label)  # checks the label
             labels = (options.label,)
@@ -232,9 +234,9 @@ class Model(ModelFolder):
         """Continue each prompt with `n` samples, or with the `n` best texts that beam search finds.
 
         Sample i of a run depends on `seed` and i alone; without a seed, the seed is 0. `watch` receives each
-        prompt and then its text piece by piece as it is sampled, one text after the other. `ready` says whether
-        another prompt can be read without waiting. `DataError` names the part of a prompt that the model does
-        not know.
+        prompt and then its text piece by piece as it is sampled, one text after the other. `ready` says
+        whether another prompt can be read without waiting. `DataError` names the part of a prompt that the
+        model does not know.
         """
         from rnntool.inference.generation import generate
 
@@ -272,9 +274,10 @@ def load(
 ) -> Model:
     """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
 
-    Tasks with many small batches run them in parallel, each in one thread. Without `side_by_side`, batches run
-    one after the other, each with all threads; choose this if you call the engine yourself. Raises `ModelError`
-    if the model does not exist, is damaged, or has files of different models. Runs no code from the folder.
+    Tasks with many small batches run them in parallel, each in one thread. Without `side_by_side`, batches
+    run one after the other, each with all threads; choose this if you call the engine yourself. Raises
+    `ModelError` if the model does not exist, is damaged, or has files of different models. Runs no code from
+    the folder.
     """
     loaded = read(model)
     loaded.task.tokenizer.threads = threads
@@ -305,7 +308,7 @@ def _commands(spec: TaskSpec) -> str:
 
 
 def _resolve(kind: type[SomeOptions], options: SomeOptions | None, changes: dict[str, Any]) -> SomeOptions:
-    """Return the options of a call: an object, or the defaults, with the fields that were given by keyword."""
+    """Return the options of a call: the object or the defaults, with the fields given by keyword."""
     if options is None:
         options = kind()
     elif not isinstance(options, kind):
@@ -338,7 +341,8 @@ def _chosen(task: ClassifyTask, results: list[Classified], options: ClassifyOpti
     """Apply the options to the labels that are chosen; see `choose`."""
     if options.top is not None or options.threshold is not None:
         for result in results:
-            result.chosen = [label for label, _ in choose(result.ranked, options, multi_label=task.multi_label)]
+            chosen = choose(result.ranked, options, multi_label=task.multi_label)
+            result.chosen = [label for label, _ in chosen]
     return results
 
 

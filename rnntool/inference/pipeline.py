@@ -1,7 +1,7 @@
 """Streams of records through a task and an engine: windows, batches of similar length, results in order.
 
-Records are read in windows, sorted by length into batches, run, and returned in their order. Memory stays flat
-over any stream. When reading on would block, everything that was read is answered first.
+Records are read in windows, sorted by length into batches, run, and returned in their order. Memory stays
+flat over any stream. When reading on would block, everything that was read is answered first.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Pipeline:
     ) -> Iterator[tuple[Record, Result]]:
         """Return each record with its result, in order.
 
-        While one window is computed, the next one is read and the previous one is decoded and returned. Before
-        `ready` lets it wait for input, everything that was read is answered and `flush` is called.
+        While one window is computed, the next one is read and the previous one is decoded and returned.
+        Before `ready` lets it wait for input, everything that was read is answered and `flush` is called.
         """
         pending: deque[Iterator[tuple[Record, Result]]] = deque()
         with _Workers(self.workers) as workers:

@@ -70,10 +70,10 @@ def sample(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw a token for each row of scores (B, V) with its random numbers `uniforms` (B, DRAWS) in [0, 1).
 
-    Of the `options` those of sampling apply, in this order: `repetition_penalty` (Keskar et al., 2019) for the
-    tokens that `seen` (B, V) marks, `temperature`, `top_k`, `top_p` (Holtzman et al., 2020), `min_p`, `typical`
-    (Meister et al., 2023). `forbidden` lists ids that a row must not get. A row's token does not depend on the
-    other rows.
+    Of the `options` those of sampling apply, in this order: `repetition_penalty` (Keskar et al., 2019) for
+    the tokens that `seen` (B, V) marks, `temperature`, `top_k`, `top_p` (Holtzman et al., 2020), `min_p`,
+    `typical` (Meister et al., 2023). `forbidden` lists ids that a row must not get. A row's token does not
+    depend on the other rows.
 
     Returns the tokens (B,) and the log-probabilities (B,) that the model itself gives them, in nats: from
     `scores` as they are, before any option applies. ValueError if a row has no token to draw.
@@ -194,8 +194,8 @@ def _draw(mass: Floats, logs: Floats, uniforms: Floats, options: GenerateOptions
 def _is_kept(keys: Floats, mass: Floats, ids: Ints, share: Floats) -> npt.NDArray[np.bool_]:
     """Tell for each row whether a truncation to the mass `share` (B,) keeps its id (B,).
 
-    A truncation takes entries by falling key (B, V), equal ones by rising id, until they hold the share of the
-    mass (B, V). So it keeps an entry if those before it hold less.
+    A truncation takes entries by falling key (B, V), equal ones by rising id, until they hold the share of
+    the mass (B, V). So it keeps an entry if those before it hold less.
     """
     rows = np.arange(len(ids))
     own_keys = keys[rows, ids]
