@@ -113,7 +113,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     criterion: Criterion
     settings: Chosen
     tokenizer: Tokenizer
-    small_batches: ClassVar[bool] = True  # whether batches run fastest in parallel, each in a thread of its own
+    small_batches: ClassVar[bool] = True  # batches run fastest in parallel, each in a thread of its own
     budget: int = 8192  # padded tokens in a batch, at most: what a network makes of them has to fit in memory
 
     @classmethod
