@@ -1,9 +1,9 @@
-"""Text to ids and back: subwords (SentencePiece unigram and BPE), characters, bytes, words.
+"""Tokenizers: text to ids and back, in subwords (SentencePiece unigram and BPE), characters, bytes or words.
 
-Knows no records, no models and no files but its own. Every kind has ids 0 to 3 for PAD, UNK, BOS and EOS,
-gives offsets into the text as it was handed in, and decodes only to text that can be written. Subwords and
-bytes lose nothing: `decode(encode(text)) == text` for every text but lone surrogates, which no file can
-hold and which are read as U+FFFD. The kinds themselves are in `rnntool.data.tokenizers`.
+Knows no records and no models. Every tokenizer reserves ids 0 to 3 for PAD, UNK, BOS and EOS, gives offsets
+into the original text, and decodes to text that can be written as UTF-8. Subword and byte tokenizers are
+lossless: `decode(encode(text)) == text`, except that lone surrogates become U+FFFD. The implementations are
+in `rnntool.data.tokenizers`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnntool.data.escaping import damaged
 from rnntool.data.pretokenizer import split_words
 from rnntool.data.tokenizers.base import (
     BOS,
@@ -24,11 +25,10 @@ from rnntool.data.tokenizers.base import (
     Token,
     Tokenizer,
     TokenizerSettings,
-    damaged,
 )
-from rnntool.data.tokenizers.listed import CharTokenizer, WordTokenizer, entries_of
+from rnntool.data.tokenizers.closed_vocabulary import CharTokenizer, WordTokenizer, entries_of
 from rnntool.data.tokenizers.subword import ByteTokenizer, SubwordTokenizer
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, setting
 
 __all__ = [
     "BOS",
@@ -42,8 +42,8 @@ __all__ = [
     "Token",
     "Tokenizer",
     "WordTokenizer",
-    "load",
     "from_characters",
+    "load",
     "split_words",
     "train",
 ]
@@ -65,51 +65,54 @@ def train(
     lower: bool = False,
     min_count: int = 1,
     split: str = "space",
-    bare: bool = False,
+    allow_empty: bool = False,
     base: Tokenizer | None = None,
 ) -> Tokenizer:
-    """Learn a tokenizer of one of `KINDS` from `texts` alone.
+    """Train a tokenizer of one of the `KINDS`. The same texts give the same tokenizer.
 
-    `vocab_size` is the most ids there may be, the special ones included: by default 8000 for subwords and no
-    limit for characters and words. Subwords are learned from a random sample where there is much text, and
-    take 261 at least, since 256 are bytes; a small corpus gives fewer than asked. `min_count` is how often a
-    word or character must be seen to have an id. `split`, for words, is one of `SPLITS`: at white space, or
-    as `split_words` does. With `bare` the special ids will do where no word is seen often enough. Equal texts
-    give equal tokenizers. Raises UsageError for a setting out of range, DataError where the texts hold
-    nothing to learn from.
+    `vocab_size` is the largest number of ids, including the special ones. The default is 8000 for subwords,
+    and no limit for characters and words. Subwords need at least 261, because they include all bytes; a small
+    corpus gives fewer than requested, and a large one is sampled. A word or character has an id if it occurs
+    at least `min_count` times; if none does, that is an error unless `allow_empty` is set. `split` is one of
+    `SPLITS` and says where words end: at white space, or as `split_words` does.
 
-    With a `base` of the same kind its subwords are taken as they are; its words or characters come behind
-    those learned, whatever `vocab_size` and `min_count`.
+    If `base` is of the same kind, its subwords are used unchanged. Its words or characters are added after
+    the trained ones, and `vocab_size` and `min_count` do not limit them.
+
+    Raises `UsageError` for a setting out of range, and `DataError` if there is nothing to learn from.
     """
     if kind not in KINDS:
-        raise UsageError(f"tokenizer: expected one of {', '.join(KINDS)}, found {kind!r}")
+        raise UsageError(setting="tokenizer", expected=f"one of {', '.join(KINDS)}", found=repr(kind))
     settings = TokenizerSettings(
-        kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split, bare=bare,
-        more=entries_of(base, kind))
+        kind=kind, vocab_size=vocab_size, lower=lower, min_count=min_count, split=split,
+        allow_empty=allow_empty, base_entries=entries_of(base, kind))
     if isinstance(base, SubwordTokenizer) and (base.kind, base.lower) == (kind, lower):
-        for option, value, usual in (("--vocab-size", vocab_size, None), ("--min-count", min_count, 1)):
-            if value != usual:
-                raise UsageError(f"{option}: expected none, as the {base.size:,} subwords of --init are taken as "
-                                 f"they are, found {value}; leave it out")
+        for name, value, default in (("vocab_size", vocab_size, None), ("min_count", min_count, 1)):
+            if value != default:
+                raise UsageError(
+                    setting=name, found=value, advice="leave it out",
+                    expected=f"no value, because the {base.size:,} subwords of {setting('init')} are used as "
+                             "they are")
         return base
     return KINDS[kind].learn(texts, settings)
 
 
 def from_characters(characters: Sequence[str], *, lower: bool) -> Tokenizer:
-    """A tokenizer of these characters, in the order of their ids."""
+    """Return a character tokenizer; the ids follow the order of `characters`."""
     return CharTokenizer(list(characters), lower=lower)
 
 
 def load(folder: Path, config: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that `save` wrote into `folder` and whose `config()` is `config`.
+    """Load the tokenizer that `save` wrote into `folder`; `config` is what its `config()` returned.
 
-    Raises ModelError where the file is missing, damaged, foreign, or of another size than `config` says.
+    Raises `ModelError` if the file is missing or damaged, or if its size differs from `config`.
     """
     try:
         tokenizer = KINDS[config["kind"]].load(folder, config)
         size = config["size"]
     except KeyError as error:
-        raise damaged(folder / "config.json", f"the tokenizer's settings lack or misname {error}") from None
+        raise damaged(
+            folder / "config.json", f"the settings of the tokenizer lack or misname {error}") from None
     if tokenizer.size != size:
-        raise damaged(folder, f"expected a tokenizer with {size} ids, found {tokenizer.size}")
+        raise damaged(folder, expected=f"a tokenizer with {size} ids", found=tokenizer.size)
     return tokenizer

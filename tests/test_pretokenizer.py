@@ -1,22 +1,25 @@
-"""Raw text to words and on to CoNLL-U: nothing is lost, and the laws of the official scripts are kept.
+"""Raw text to words, and to valid CoNLL-U: nothing is lost, and the rules of the official scripts are kept.
 
-The laws are those of the validation of Universal Dependencies at level 1, what level 2 asks of comments and
+The rules are those of the validation of Universal Dependencies at level 1, those of level 2 on comments and
 spaces, and those of the evaluation of the CoNLL 2018 shared task.
 """
+
+# ruff: noqa: RUF001 (the texts are in many scripts)
 
 from __future__ import annotations
 
 import io
 import re
+import time
 import unicodedata
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rnntool.data.formats import Tagged, read_sentences, sentence_writer
-from rnntool.data.pretokenizer import contractions, split_words, surfaces
+from rnntool.data.pretokenizer import contractions, split_words, surface_forms
 from rnntool.data.streams import Lines
 
 PIECES = [
@@ -27,6 +30,11 @@ PIECES = [
 ]
 # U+FFFD stands for what could not be decoded, and is never valid
 LETTERS = st.characters(exclude_characters="\n\ufffd", exclude_categories=["Cs", "Cn"])
+PARTS = ["a", "A.", "Mr.", "n't", "'s", "-", ".", "..", "!", "1", "12/", ",", "http://", "www.", "@", "x@y.z"]
+PARTS += [":)", "<3", "_", " ", "中", "\u0301", "\u200d", "\U0001f600"]
+NASTY = " \t\n\r\0ab.'-\\<>s▁▅İıΣé\u0301\u200d👨中\u2028\x85\ufeff\ud800\udfff"
+RAW_TEXTS = st.text(max_size=40) | st.text(NASTY, max_size=40) | st.sampled_from(
+    ["Ein Bär saß da: \\ 中文\n", "the dog\tsat", "a <unk> b <s> <0x41>", "<pad>", "</s>"])
 TEXTS = st.lists(st.sampled_from(PIECES) | LETTERS, max_size=12).map("".join)
 
 
@@ -137,7 +145,7 @@ OPEN = [
 @given(st.lists(TEXTS | st.sampled_from(OPEN)))
 def test_remembered_pieces_are_the_words_of_the_whole_text(parts: list[str]) -> None:
     text = " ".join(parts)
-    assert surfaces(text) == [text[start:end] for start, end in split_words(text)]
+    assert surface_forms(text) == [text[start:end] for start, end in split_words(text)]
 
 
 @given(TEXTS)
@@ -149,3 +157,67 @@ def test_contractions_are_groups_of_words_that_touch(text: str) -> None:
         assert after - first > 1
         assert all(words[i][1] == words[i + 1][0] for i in range(first, after - 1))
     assert all(a[1] <= b[0] for a, b in pairwise(groups))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I do|n't think he|'s here|.",
+        "They|'ll say I|'m wo|n't|,| you|'d|,| we|'ve|,| you|'re|.",
+        "It is|n’t John|’s|.",
+        "DO|N'T|!",
+        "Can|not you see what I|'m gon|na do|?",
+        "y'all at five o'clock in the '90s with O'Connell",
+        "Mr. Smith of the U.S. met Dr. J. Doe at 5|p.m. e.g. on Jan. 3|.",
+        "That is it|.",
+        "at Acme Inc|.",
+        "see p. 5|,| No. 7|;| no|.",
+        "1,000.50 or 3.5|%| or $|5,000 or US$|20",
+        "on 10/12/2004 at 5:30|pm in the 1990s and on the 21st",
+        "(|713|)| 853-3989 or 713-853-3989",
+        "see http://a.org/b?c=d,e|.",
+        "(|www.example.com/x|)| or me@example.com|,| Example.com and notes.txt",
+        "good :-) bad :( wink|;) love <3",
+        "the following|:|(|a|)| and 3|:|b",
+        "wait|...| what|?!| no|!!!",
+        "well|-|known e-mail non-stop co-workers 2|-|3 yes|--|no",
+        "and|/|or w/o R&D",
+        "\"|Quoted|,|\"| he|(|she|)| [|said|]| “|so|”",
+        "''|quoted|'' `|one|'",
+        "a <unk> b|<br>",
+        "@|user #|tag x_y 50|%",
+        "中|文|字|，|a|中",
+        "カタカナ|は|ひ iPhone|ケース 5|メートル",
+        "5|บาท|iPhone|ครับ col·lecció צה\"ל צה״ל \"|שלום|\"",
+        "สวัสดี हिन्दी e\u0301te\u0301 שָׁלוֹם می\u200cخواهم",
+        "👨\u200d👩\u200d👧|❤\ufe0f|🇩🇪|🇫🇷|👍🏽|1\ufe0f\u20e3",
+        "٣٫٥ ١٢",
+        "",
+        "a\u2028b\x85c\u3000d\xa0e",
+    ],
+)
+def test_words_of_raw_text(words: str) -> None:
+    """`|` cuts where the text has no space."""
+    text = words.replace("|", "")
+    assert [text[start:end] for start, end in split_words(text)] == words.replace("|", " ").split()
+
+
+@given(text=RAW_TEXTS | st.lists(st.sampled_from(PARTS)).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_words_hold_all_but_white_space(text: str) -> None:
+    spans = split_words(text)
+    assert "".join(text[start:end] for start, end in spans) == "".join(text.split())
+    assert all(start < end for start, end in spans)
+    assert not any(any(map(str.isspace, text[start:end])) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", ".", "!", "a.", "a-", "a'", "'", "a@", "http://", "www.", "1,", "1-", "non-", "n't", "Mr. ", "Mr.)",
+     "its  ", "a.com/", "\u0301", "👨\u200d", "中", "\0", "((", "^_", "</a"],
+)
+def test_hostile_text_takes_linear_time(unit: str) -> None:
+    text = unit * (200_000 // len(unit))
+    began = time.process_time()
+    split_words(text)
+    assert time.process_time() - began < 3  # tenths where time is linear, minutes where it is not

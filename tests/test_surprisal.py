@@ -39,7 +39,7 @@ class Pieces(Tokenizer):
     learn = load = save = None  # type: ignore[assignment]  # it is never learned or kept
 
     def __init__(self) -> None:
-        super().__init__(SURFACES, lower=False, spaced=True)
+        super().__init__(SURFACES, lower=False, starts_with_space=True)
 
     def encode(self, text: str) -> list[int]:
         pieces = re.findall(r" ab| ?[ab]", f" {text}" if text else "")
@@ -70,10 +70,10 @@ def bigrams(tokenizer: Tokenizer, *, spaces: bool) -> Model:
     """A model of random bigrams in which most words are short; `spaces`: the space is a token of its own."""
     table = np.random.default_rng(3).normal(size=(tokenizer.size, tokenizer.size))
     table[:, [0, 1, BOS]] = -50  # special ids are no part of a text
-    enders = [*tokenizer.openers, EOS]
+    enders = [*tokenizer.leading_space_ids, EOS]
     table[:, enders] += 2.5
     if spaces:  # one at a time, and none at the ends, so that each text is one way of writing its words
-        table[np.ix_([BOS, *tokenizer.openers], enders)] = -50
+        table[np.ix_([BOS, *tokenizer.leading_space_ids], enders)] = -50
     else:
         others = [i for i in range(4, tokenizer.size) if i not in enders]
         table[BOS, others] = -50
@@ -113,10 +113,10 @@ def other_spellings(loaded: Model, before: str) -> float:
     task = loaded.require(LMTask)
     table = loaded.engine.table.astype(np.float64)  # type: ignore[attr-defined]
     probs = np.exp(table) / np.exp(table).sum(axis=-1, keepdims=True)
-    enders = [*task.tokenizer.openers, EOS]
+    enders = [*task.tokenizer.leading_space_ids, EOS]
     last = task.tokenizer.encode(before)[-1]
     total = 0.0
-    ways = [([i], probs[last, i]) for i in task.tokenizer.openers]
+    ways = [([i], probs[last, i]) for i in task.tokenizer.leading_space_ids]
     for _ in range(9):
         onward = []
         for ids, p in ways:
@@ -191,12 +191,12 @@ def test_tokens_that_are_words_need_no_end() -> None:
     assert [unit.surprisal_bits for unit in scored.words("a b")] == pytest.approx([math.log2(6)] * 3)
 
 
-def test_openers(tmp_path: Path) -> None:
+def test_ids_with_a_leading_space(tmp_path: Path) -> None:
     char = train("char", ["a \tb\u00a0"])
-    assert sorted(char.piece(i) for i in char.openers) == ["\t", " ", "\u00a0"]
+    assert sorted(char.piece(i) for i in char.leading_space_ids) == ["\t", " ", "\u00a0"]
     byte = load(tmp_path, train("byte", ["a"]).config())
-    assert [byte.piece(i) for i in byte.openers][:2] == ["<0x09>", "<0x0A>"]
-    assert [SURFACES[i] for i in Pieces().openers] == [b" a", b" b", b" ab"]
+    assert [byte.piece(i) for i in byte.leading_space_ids][:2] == ["<0x09>", "<0x0A>"]
+    assert [SURFACES[i] for i in Pieces().leading_space_ids] == [b" a", b" b", b" ab"]
 
 
 def test_space_behind_the_last_word() -> None:

@@ -161,9 +161,9 @@ def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
     few.write_text(tiny.tsv(tiny.questions(20, seed=4)), "utf-8")
     same: dict[str, Any] = {"tokenizer": "unigram", "embed": 12, "hidden": 12, "lower": False}
     tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, vocab_size=300, **same)
-    with pytest.raises(UsageError, match=r"--vocab-size: .* of --init are taken as they are, found 300"):
+    with pytest.raises(UsageError, match=r"^vocab_size: .* of init are used as they are, found 300"):
         tiny.train("classify", tmp_path / "x", [few], init=str(tmp_path / "lm"), vocab_size=300, **same)
-    with pytest.raises(UsageError, match=r"--min-count: .* of --init are taken as they are, found 2"):
+    with pytest.raises(UsageError, match=r"^min_count: .* of init are used as they are, found 2"):
         tiny.train("lm", tmp_path / "x", [raw], init=str(tmp_path / "lm"), **same | {"min_count": 2})
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
                **UNTRAINED)

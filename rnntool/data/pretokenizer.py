@@ -1,10 +1,10 @@
-"""Raw text to words with character offsets, by rule: English as its treebanks cut it, other scripts too.
+"""Pretokenizer: splits raw text into words with character offsets, by rules for English and other scripts.
 
-Knows no vocabulary and no labels. The rules read a copy of the text, as long as the text, in which what
-they don't tell apart looks alike (marks, ideographs, apostrophes, digits); the spans found there hold for
-the text. A rule that reads far begins only where a run of its characters begins, so no text takes more than
-linear time. The conventions are those of the Penn Treebank as the English Web Treebank applies them (Bies
-et al., 2012; Silveira et al., 2014).
+Knows no vocabulary and no labels. The conventions are those of the Penn Treebank as applied in the English
+Web Treebank (Bies et al., 2012; Silveira et al., 2014). The rules match a simplified copy of the text, of the
+same length, in which characters that they don't distinguish look alike (marks, ideographs, apostrophes,
+digits). A rule that can match long runs starts only at the beginning of a run, so the time is linear in the
+length of any text.
 """
 
 from __future__ import annotations
@@ -16,101 +16,102 @@ from functools import cache
 from itertools import chain, pairwise
 from typing import cast
 
-# these stand for their like; to `re`, all are letters
+# Stand-ins in the simplified copy; to `re`, all of them are letters.
 MARK, JOINER, IDEOGRAPH, UNSPACED = "\u02d0", "\u02d1", "\u4e00", "\u30a2"
-IDEOGRAPHS = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "HIRAGANA LETTER")
-UNSPACEDS = ("KATAKANA", "HALFWIDTH KATAKANA", "THAI CHARACTER", "LAO", "KHMER", "MYANMAR")
+IDEOGRAPHIC_NAMES = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "HIRAGANA LETTER")
+UNSPACED_NAMES = ("KATAKANA", "HALFWIDTH KATAKANA", "THAI CHARACTER", "LAO", "KHMER", "MYANMAR")
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
-    """Spans (start, end) of the words of `text`, in characters of the untouched text.
+    """Return the spans (start, end) of the words, in characters of the original text.
 
-    The spans are in order, don't overlap, and hold every character but white space. `don't` is `do` and
-    `n't`, a final period stands alone, `Mr.` keeps its own, an ideograph is a word.
+    The spans are in order, do not overlap, and cover everything but white space. `don't` becomes `do` and
+    `n't`, the final period is a word, `Mr.` keeps its period, and each ideograph is a word.
     """
-    shape = text if text.isascii() else text.translate(_SHAPES)
-    return [found.span() for found in _words().finditer(shape)]
+    simplified = text if text.isascii() else text.translate(_SIMPLIFIED)
+    return [match.span() for match in _word_pattern().finditer(simplified)]
 
 
-def surfaces(text: str) -> list[str]:
-    """The words of `text`, those that `split_words` finds, faster where its pieces come again.
+def surface_forms(text: str) -> list[str]:
+    """Return the words that `split_words` finds, as text. Faster if the text repeats words.
 
-    What stands between white space is cut the same whatever stands around it, unless it ends in a letter and
-    a period, which may end an abbreviation or the text, or has `its` in it; so each such piece is cut once.
+    A stretch without white space is split the same way in any context, so the result is cached. Exceptions
+    are a stretch that ends in a letter and a period, which may be an abbreviation or the end of the text, and
+    one that contains `its`.
     """
-    found = list(map(_PIECES.__getitem__, text.split()))
-    if None in found:
+    words = list(map(_CHUNKS.__getitem__, text.split()))
+    if None in words:
         return [text[start:end] for start, end in split_words(text)]
-    return list(chain.from_iterable(cast("list[tuple[str, ...]]", found)))
+    return list(chain.from_iterable(cast("list[tuple[str, ...]]", words)))
 
 
-class _Pieces(dict[str, "tuple[str, ...] | None"]):
-    """The words of what stands between white space, None where they depend on more; filled as it is met."""
+class _ChunkCache(dict[str, "tuple[str, ...] | None"]):
+    """Maps text without white space to its words, or to None if they depend on the context."""
 
-    KEPT = 1 << 16  # then it starts anew: memory stays flat over any stream
+    MAX_SIZE = 1 << 16  # the cache is cleared then, so that memory stays constant
 
-    def __missing__(self, piece: str) -> tuple[str, ...] | None:
-        if len(self) >= self.KEPT:
+    def __missing__(self, chunk: str) -> tuple[str, ...] | None:
+        if len(self) >= self.MAX_SIZE:
             self.clear()
-        shape = piece.translate(_SHAPES)
-        words = None if _OPEN.search(shape) else tuple(piece[start:end] for start, end in split_words(piece))
-        self[piece] = words
+        depends_on_context = _CONTEXT_DEPENDENT.search(chunk.translate(_SIMPLIFIED))
+        words = None if depends_on_context else tuple(chunk[start:end] for start, end in split_words(chunk))
+        self[chunk] = words
         return words
 
 
-_PIECES = _Pieces()
-# A piece to be cut with an eye to what follows: the rules that look beyond white space begin so.
-_OPEN = re.compile(r"[^\W\d_]\.[)\]\"'”]*+\Z|(?i:its)")
+_CHUNKS = _ChunkCache()
+# Only rules that start with one of these look beyond white space.
+_CONTEXT_DEPENDENT = re.compile(r"[^\W\d_]\.[)\]\"'”]*+\Z|(?i:its)")
 
 
 def contractions(text: str, words: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Which of the words are one token where a treebank counts tokens: (first, after the last) of each group.
+    """Return the groups of words that treebanks write as one token, as indices (first, last + 1).
 
-    `do` and `n't` are, as are `he` and `'s`; `5` and `pm` aren't, though no space is between them.
+    `do` and `n't` are a group, and `he` and `'s`; `5` and `pm` are not, although no space is between them.
     """
-    found: list[tuple[int, int]] = []
-    for i, ((begin, middle), (start, end)) in enumerate(pairwise(words)):
-        if middle == start and _contracted(text[begin:middle], text[start:end]):
-            first = found.pop()[0] if found and found[-1][1] == i + 1 else i
-            found.append((first, i + 2))
-    return found
+    groups: list[tuple[int, int]] = []
+    for i, ((start, end), (next_start, next_end)) in enumerate(pairwise(words)):
+        if end == next_start and _is_contraction(text[start:end], text[next_start:next_end]):
+            first = groups.pop()[0] if groups and groups[-1][1] == i + 1 else i
+            groups.append((first, i + 2))
+    return groups
 
 
-def _contracted(word: str, tail: str) -> bool:
-    """Whether two words that touch are a contraction."""
-    word, tail = word.lower(), tail.lower().translate(_APOSTROPHES)
-    if tail[:1] == "'":
-        return tail[1:] in _MARKED and word[-1:].isalpha()
-    return tail == "n't" or (word, tail) in _UNMARKED
+def _is_contraction(host: str, clitic: str) -> bool:
+    """Whether two adjacent words are a contraction."""
+    host, clitic = host.lower(), clitic.lower().translate(_APOSTROPHES)
+    if clitic[:1] == "'":
+        return clitic[1:] in _CLITICS and host[-1:].isalpha()
+    return clitic == "n't" or (host, clitic) in _CONTRACTIONS
 
 
-class _Shapes(dict[int, str]):
-    """Code point to the character that the rules see in its place; filled as characters are met."""
+class _Simplified(dict[int, str]):
+    """Maps a code point to its stand-in in the simplified copy; filled as characters occur."""
 
-    def __missing__(self, code: int) -> str:
-        shape = self[code] = _shape(chr(code))
-        return shape
+    def __missing__(self, code_point: int) -> str:
+        stand_in = self[code_point] = _stand_in(chr(code_point))
+        return stand_in
 
 
-def _shape(char: str) -> str:
+def _stand_in(char: str) -> str:
     category, name = unicodedata.category(char), unicodedata.name(char, "")
     if category == "Nd":
         return str(unicodedata.decimal(char))
-    if name.startswith(IDEOGRAPHS):
+    if name.startswith(IDEOGRAPHIC_NAMES):
         return IDEOGRAPH
     if category[0] == "M" or name.startswith("EMOJI MODIFIER") or (category == "Cf" and char != "\u200b"):
         return MARK
-    return UNSPACED if category[0] == "L" and name.startswith(UNSPACEDS) else char
+    return UNSPACED if category[0] == "L" and name.startswith(UNSPACED_NAMES) else char
 
 
-# curly quotes, the Arabic decimal point and thousands' comma, the joiner of emoji
-_SHAPES = _Shapes({0x2018: "`", 0x2019: "'", 0x066B: ".", 0x066C: ",", 0x200D: JOINER})
+# Curly quotes, Arabic decimal and thousands separators, and the joiner of emoji.
+_SIMPLIFIED = _Simplified({0x2018: "`", 0x2019: "'", 0x066B: ".", 0x066C: ",", 0x200D: JOINER})
 
 ABBREVIATIONS = """adm al approx apr arrv asst attn aug ave bldg blvd bros capt cf cmdr co col conf corp
     ct dec dept det dr eg esp esq est etc ext feb fig figs fri ft gen gov hon hrs ie inc jan jr jul jun lt
     ltd maj messrs mr mrs ms mt mts mx nov oct oz para ph pl prof pvt rd reps rev sec sen sens sept sgt sr
     st ste tel thur thurs tue tues univ viz vol vols vs wed yr yrs"""
-BEFORE_NUMBERS = "art ch eq ex mar mon no nos p pg pp sat sun"  # abbreviations where a number follows
+BEFORE_NUMBERS = "art ch eq ex mar mon no nos p pg pp sat sun"  # abbreviations before a number only
 PREFIXES = """anti co counter cyber e ex extra infra inter intra macro mega meta micro mid mini mis mono
     multi neo non over para post pre pro proto pseudo psycho quasi re semi socio sub super trans tri ultra
     un under uni"""
@@ -119,8 +120,8 @@ EXTENSIONS = "doc docx xls xlsx ppt pptx pdf txt rtf csv html htm xml jpg jpeg g
 UNITS = """a.m am b bn cc cm day days fps ft g gb ghz hh hr hrs hz inch inches k kb kg khz km kw kwh lb
     lbs m mb mg mhz mi mile miles min mins minute minutes ml mm mph mw mwh oz p.m percent persons pm sec
     secs sqft t tb v watt watts x yr yrs years"""
-CLITICS = "d ll m ma re s ve"  # behind an apostrophe; `I'ma` has two
-UNMARKED = {
+CLITICS = "d ll m ma re s ve"  # after an apostrophe; `I'ma` has two of them
+BARE_CLITICS = {
     "nt": "ai are ca could did do does had has have is should was were wo would",
     "s": "he here how let she that there what where who",
     "m": "i",
@@ -131,13 +132,13 @@ UNMARKED = {
     "ta": "got out",
     "me": "gim lem",
     "lot": "a",
-}  # clitics written without one: what they are, and what they follow
-AFTER_ITS = "a all also an been definitely just like not really simply so still the very"  # then `it is`
+}  # clitics without an apostrophe, and the words that they follow
+AFTER_ITS = "a all also an been definitely just like not really simply so still the very"  # means `it is`
 
 _APOSTROPHES = {ord("`"): "'", ord("\u2019"): "'"}
-_MARKED = frozenset(CLITICS.split())
-_UNMARKED = {(host, tail) for tail, hosts in UNMARKED.items() for host in hosts.split()}
-_UNMARKED = (_UNMARKED - {("a", "lot")}) | {("it", "s")}  # `alot` is two words that lack a space
+_CLITICS = frozenset(CLITICS.split())
+_BARE = [(host, clitic) for clitic, hosts in BARE_CLITICS.items() for host in hosts.split()]
+_CONTRACTIONS = (set(_BARE) - {("a", "lot")}) | {("it", "s")}  # `alot` is two words without a space
 
 
 def _any(words: str) -> str:
@@ -145,58 +146,59 @@ def _any(words: str) -> str:
 
 
 @cache
-def _words() -> re.Pattern[str]:
-    of_word = rf"[^\W{IDEOGRAPH}{UNSPACED}]"
+def _word_pattern() -> re.Pattern[str]:
+    word_char = rf"[^\W{IDEOGRAPH}{UNSPACED}]"
     letter = rf"[^\W\d_{IDEOGRAPH}{UNSPACED}]"
-    begin, end = f"(?<!{of_word})", f"(?!{of_word})"
-    more = r"(?![\s)\]\"'”]*+\Z)"  # a period that ends the text is no abbreviation's
-    clitic = f"{_any(CLITICS)}{end}"
+    begin, end = f"(?<!{word_char})", f"(?!{word_char})"
+    not_last = r"(?![\s)\]\"'”]*+\Z)"  # the last period of a text does not belong to an abbreviation
+    marked_clitic = f"{_any(CLITICS)}{end}"
     number = r"\d++(?:[.,:]\d++)*+"
-    unmarked = [
-        *(f"{_any(hosts)}(?={_any(tail)}{end})" for tail, hosts in UNMARKED.items()),
+    bare_clitic_hosts = [
+        *(f"{_any(hosts)}(?={_any(clitic)}{end})" for clitic, hosts in BARE_CLITICS.items()),
         rf"(?i:it)(?=(?i:s)\s++{_any(AFTER_ITS)}{end})",
     ]
-    whole = [host + tail for tail, hosts in UNMARKED.items() for host in hosts.split()] + ["its"]
-    cased = "|".join(case(word) for word in whole for case in (str.lower, str.capitalize, str.upper))
-    plain = rf"{begin}(?!(?:{cased}){end})[A-Za-z]++(?=\s|\Z)"  # as most words are
+    contracted = [host + clitic for host, clitic in _BARE] + ["its"]
+    cased = "|".join(case(word) for word in contracted for case in (str.lower, str.capitalize, str.upper))
+    plain = rf"{begin}(?!(?:{cased}){end})[A-Za-z]++(?=\s|\Z)"  # most words
     extension = rf"\.(?:{_any(EXTENSIONS)}|{_any(DOMAINS)}){end}"
-    letters_first = [
-        # addresses and files
+    letter_rules = [
+        # URLs, e-mail addresses and files
         r"(?i:(?:https?|ftp|file)://|mailto:|www\.)\S*[^\s.,;:!?'\"”)\]}>]",
         r"(?<![\w.+%-])\w[\w.+%-]*+@[\w-]++(?:\.[\w-]++)*+",
         rf"(?<![\w.#&~/-])\w[\w.#&~-]*{extension}(?:/[\w./?&=%#~-]*[\w/])?",
         rf"(?<![\w.])[a-z]++(?:\.[a-z]++){{2,}}+{end}",
         # abbreviations
-        rf"(?<!{letter})(?:(?:{letter}\.){{2,}}+{more}(?:{letter}{end})?|{letter}(?:\.{letter})+{end})",
-        rf"{begin}(?:{_any(ABBREVIATIONS)}|[A-HJ-Z])\.(?!\.){more}|{begin}{_any(BEFORE_NUMBERS)}\.(?=\s?\d)",
-        # telephones, dates, post codes
+        rf"(?<!{letter})(?:(?:{letter}\.){{2,}}+{not_last}(?:{letter}{end})?|{letter}(?:\.{letter})+{end})",
+        rf"{begin}(?:{_any(ABBREVIATIONS)}|[A-HJ-Z])\.(?!\.){not_last}",
+        rf"{begin}{_any(BEFORE_NUMBERS)}\.(?=\s?\d)",
+        # telephone numbers, dates, postal codes
         rf"{begin}(?:1-)?(?:\d{{3}}[-/.])?\d{{3}}[-.]\d{{4}}{end}|{begin}\d{{5}}-\d{{4}}{end}",
         rf"{begin}\d{{1,2}}(?P<sep>[-/])\d{{1,2}}(?P=sep)\d{{2,4}}{end}|{begin}\d{{1,2}}/\d\d{end}",
-        # numbers, without their units and currencies
+        # numbers without units, currencies
         rf"{begin}{number}(?={_any(UNITS)}{end})|{begin}{number}(?:st|nd|rd|th|s|'s)?{end}",
         rf"{begin}(?:A|AU|C|HK|NZ|R|S|US|U)\$",
-        # clitics and what they follow
-        rf"{begin}(?:{'|'.join(unmarked)})",
+        # words before clitics, and n't
+        rf"{begin}(?:{'|'.join(bare_clitic_hosts)})",
         rf"{letter}+?(?=(?i:n't){end})|(?i:n't){end}",
-        # words with signs in them, and any other
-        rf"{begin}{_any(PREFIXES)}-{of_word}{{2,}}+(?:-{letter}++)*+",
+        # words that contain symbols, and all other words
+        rf"{begin}{_any(PREFIXES)}-{word_char}{{2,}}+(?:-{letter}++)*+",
         rf"{begin}(?:(?i:w/o(?:ut)?|w/|[il]/c|b/[ct])|[A-Z]{{1,4}}&[A-Z]{{1,3}}){end}",
-        rf"{of_word}++(?:(?:'(?!{clitic})|[·‧״]|\"(?<=[א-ת].)(?=[א-ת])){letter}++)*+",
+        rf"{word_char}++(?:(?:'(?!{marked_clitic})|[·‧״]|\"(?<=[א-ת].)(?=[א-ת])){letter}++)*+",
     ]
-    signs_first = [
-        # emoticons, those that a text could hold otherwise only behind white space; tags
+    symbol_rules = [
+        # emoticons, the ambiguous ones only after white space; tags
         rf"[:;]['`]?[-^o]?[)(]++{end}|[:;=](?<!\S.)['`]?[-^o]?[][)(|*DPpOo3/\\]{end}|\([:;=]{end}|<3{end}",
         r"\^_*+\^|</?[A-Za-z]++>",
         # files, numbers
-        rf"[#&~-](?<![\w.#&~/-].)[\w.#&~-]*{extension}|[.,+](?<!{of_word}.)\d++{end}|'\d\ds?{end}",
+        rf"[#&~-](?<![\w.#&~/-].)[\w.#&~-]*{extension}|[.,+](?<!{word_char}.)\d++{end}|'\d\ds?{end}",
         # clitics
-        rf"['`](?<={of_word}.)(?:(?i:m)(?=(?i:a){end})|{clitic})|'(?<!\S.){clitic}(?!\S)",
+        rf"['`](?<={word_char}.)(?:(?i:m)(?=(?i:a){end})|{marked_clitic})|'(?<!\S.){marked_clitic}(?!\S)",
         rf"'(?i:em|n|til|cause|tis|twas|bout){end}",
-        # runs of signs, and any sign
-        r"[-=+*~|<>_]{4,}+|<-++|[-=]++>|(?P<sign>[-*=+#~<>$'`])(?P=sign)++|`'",
+        # runs of symbols, and single symbols
+        r"[-=+*~|<>_]{4,}+|<-++|[-=]++>|(?P<symbol>[-*=+#~<>$'`])(?P=symbol)++|`'",
         r"\.{2,}+|…\.*+|\.?[!?]++(?:\.(?!\.))?",
         rf"[\U0001f1e6-\U0001f1ff]{{2}}|\S{MARK}*+(?:{JOINER}[^\w\s]{MARK}*+)*+",
     ]
-    others = [IDEOGRAPH, rf"{UNSPACED}[{UNSPACED}{MARK}{JOINER}]*+"]
-    rules = [plain, *others, rf"(?=\w)(?:{'|'.join(letters_first)})", *signs_first]
+    other_rules = [IDEOGRAPH, rf"{UNSPACED}[{UNSPACED}{MARK}{JOINER}]*+"]
+    rules = [plain, *other_rules, rf"(?=\w)(?:{'|'.join(letter_rules)})", *symbol_rules]
     return re.compile(rf"(?:{'|'.join(rules)})[{MARK}{JOINER}]*+")

@@ -1,7 +1,7 @@
-"""How much of a text stands word for word in another one: runs of words that both have.
+"""How much of a generated text is copied: the share of its word n-grams that occur in a source text.
 
-Knows no model and no file. A language model that has learned its training text by heart writes runs of it;
-the share of such runs is the simplest measure of that (McCoy et al., 2023).
+Knows no model and no file. A language model that has memorized its training text writes long n-grams of it
+(McCoy et al., 2023).
 """
 
 from __future__ import annotations
@@ -17,36 +17,38 @@ _WORD = re.compile(r"\S+")
 
 
 class Copied(NamedTuple):
-    """How many of a text's runs of words were found in the source, of how many."""
+    """How many n-grams of a text occur in the source, and how many n-grams the text has."""
 
     found: int
     runs: int
 
 
 class Source:
-    """A text that others may have copied from: all its runs of `n` words, 8 bytes each."""
+    """The n-grams of a source text, as hashes of 8 bytes each."""
 
     def __init__(self, lines: Iterable[str], *, n: int) -> None:
-        """Runs go on over line ends, which the other text may have elsewhere."""
+        """N-grams extend over line ends, because another text may break its lines elsewhere."""
         self.n = n
         words = (word for line in lines for word in line.split())
-        runs: NDArray[np.int64] = np.fromiter(map(hash, _runs(words, n)), np.int64)
-        self._runs = np.unique(runs)
+        self._hashes = np.unique(_ngram_hashes(words, n))
 
     def copied(self, prompt: str, text: str) -> Copied:
-        """How many runs of `prompt` + `text` that end in `text` the source has."""
-        whole = prompt + text
-        words = [(match[0], match.end()) for match in _WORD.finditer(whole)]
-        new = sum(end > len(prompt) for _, end in words)
-        last = [word for word, _ in words][max(0, len(words) - new - self.n + 1) :]
-        runs = np.fromiter(map(hash, _runs(last, self.n)), np.int64)
-        # Two runs in 2 ** 64 have one hash.
-        return Copied(int(np.isin(runs, self._runs).sum()), len(runs))
+        """Count the n-grams of prompt + text that end in `text`."""
+        words = [(match[0], match.end()) for match in _WORD.finditer(prompt + text)]
+        generated = sum(end > len(prompt) for _, end in words)
+        context = [word for word, _ in words][max(0, len(words) - generated - self.n + 1) :]
+        hashes = _ngram_hashes(context, self.n)
+        return Copied(int(np.isin(hashes, self._hashes).sum()), len(hashes))
 
 
-def _runs(words: Iterable[str], n: int) -> Iterator[tuple[str, ...]]:
-    run: tuple[str, ...] = ()
+def _ngram_hashes(words: Iterable[str], n: int) -> NDArray[np.int64]:
+    """Two different n-grams have the same hash with a probability of 2 ** -64."""
+    return np.fromiter(map(hash, _ngrams(words, n)), np.int64)
+
+
+def _ngrams(words: Iterable[str], n: int) -> Iterator[tuple[str, ...]]:
+    ngram: tuple[str, ...] = ()
     for word in words:
-        run = (*run, word)[-n:]
-        if len(run) == n:
-            yield run
+        ngram = (*ngram, word)[-n:]
+        if len(ngram) == n:
+            yield ngram

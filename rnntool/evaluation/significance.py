@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap intervals, and a test of two models on the same records.
+"""Bootstrap confidence intervals of a metric, and a significance test of two models on the same records.
 
-Knows counts, and no task and no model. Counts are (N, K), a row for each record; a figure is a function of
-their sum, (..., K) to (...). Whole records are drawn and swapped, as the words of one depend on each other.
+Knows no task and no model. Counts are (N, K), one row per record. A metric is a function of their sum, from
+(..., K) to (...). Whole records are resampled and swapped, because words of one record are not independent.
 """
 
 from __future__ import annotations
@@ -13,67 +13,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.float64]
-Figure = Callable[[Counts], NDArray[Any]]
+Figure = Callable[[Counts], NDArray[Any]]  # a metric
 
 LEVEL = 0.95
 RESAMPLES = 1000
 ROUNDS = 10_000
-SWAPS_AT_ONCE = 1 << 22  # flips of a coin that are in memory together
-ROUNDING = 1e-12  # of a figure: differences this close are the same one, summed in another order
+SWAPS_AT_ONCE = 1 << 22  # coin flips that are in memory together
+ROUNDING = 1e-12  # relative; the order of a sum changes a metric by less
 
 
 def interval(
-    counts: Counts, figure: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES,
+    counts: Counts, metric: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """The bootstrap interval of a figure, by the percentile method (Efron, 1979); wants a record or more.
+    """Return the bootstrap confidence interval of a metric by the percentile method (Efron, 1979).
 
-    As many records as there are are drawn with replacement, `resamples` times.
+    Draws as many records as there are, with replacement, `resamples` times. Needs at least one record.
     """
     n = len(counts)
     sums = np.empty((resamples, counts.shape[1]))
     for total in sums:
-        drawn = np.bincount(rng.integers(n, size=n), minlength=n)  # (N,) how often each record came
-        total[:] = drawn @ counts
-    low, high = np.quantile(figure(sums), [(1 - level) / 2, (1 + level) / 2])
+        frequencies = np.bincount(rng.integers(n, size=n), minlength=n)  # (N,)
+        total[:] = frequencies @ counts
+    low, high = np.quantile(metric(sums), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def difference_interval(
-    ours: Counts, theirs: Counts, figure: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    counts: Counts, baseline: Counts, metric: Figure, rng: np.random.Generator, *,
+    resamples: int = RESAMPLES, level: float = LEVEL,
 ) -> tuple[float, float]:
-    """The bootstrap interval of our figure less theirs; both sides have the same records drawn."""
-    k = ours.shape[1]
+    """Return the bootstrap confidence interval of a model's metric minus the baseline's.
+
+    Each resample has the same records on both sides.
+    """
+    k = counts.shape[1]
 
     def difference(sums: Counts) -> NDArray[Any]:
-        return figure(sums[..., :k]) - figure(sums[..., k:])
+        return metric(sums[..., :k]) - metric(sums[..., k:])
 
-    return interval(np.hstack([ours, theirs]), difference, rng, resamples=resamples, level=level)
+    return interval(np.hstack([counts, baseline]), difference, rng, resamples=resamples, level=level)
 
 
 def p_value(
-    ours: Counts, theirs: Counts, figure: Figure, rng: np.random.Generator, *, rounds: int = ROUNDS
+    counts: Counts, baseline: Counts, metric: Figure, rng: np.random.Generator, *, rounds: int = ROUNDS
 ) -> float:
-    """How often chance alone makes two figures differ as much: a paired, two-sided randomisation test.
+    """Return the p-value of a paired, two-sided approximate randomization test.
 
-    Were the models equal, each record's rows could as well change sides. In each round a coin for each record
-    says whether they do; p is (hits + 1) / (rounds + 1) (Noreen, 1989; Yeh, 2000).
+    If the models were equally good, swapping the results of a record would make no difference. Each round
+    swaps each record with probability 1/2, and is a hit if the difference is as large as the observed one;
+    p = (hits + 1) / (rounds + 1) (Noreen, 1989; Yeh, 2000).
     """
-    change = theirs - ours  # (N, K) what our sum gains, and theirs loses, by a swap
-    change = change[change.any(axis=1)]  # where both are the same a swap changes nothing
-    n = len(change)
+    gains = baseline - counts  # (N, K) what a swap adds to the model's sum, and takes from the baseline's
+    gains = gains[gains.any(axis=1)]  # swapping equal results changes nothing
+    n = len(gains)
     if not n:
         return 1.0
-    our_sum, their_sum = ours.sum(axis=0), theirs.sum(axis=0)
-    ours_now = figure(our_sum)
-    observed = abs(ours_now - figure(their_sum)) - ROUNDING * abs(ours_now)
+    model_sum, baseline_sum = counts.sum(axis=0), baseline.sum(axis=0)
+    model_metric = metric(model_sum)
+    observed = abs(model_metric - metric(baseline_sum)) - ROUNDING * abs(model_metric)
     hits = 0
     at_once = max(1, SWAPS_AT_ONCE // n)
     for start in range(0, rounds, at_once):
         count = min(at_once, rounds - start)
-        coins = rng.integers(256, size=(count, -(-n // 8)), dtype=np.uint8)  # eight of them in each
-        swapped = np.unpackbits(coins, axis=1, count=n)  # (rounds, N)
-        gain = swapped @ change
-        hits += int((abs(figure(our_sum + gain) - figure(their_sum - gain)) >= observed).sum())
+        coins = rng.integers(256, size=(count, -(-n // 8)), dtype=np.uint8)  # eight coins per byte
+        swaps = np.unpackbits(coins, axis=1, count=n)  # (rounds, N)
+        gain = swaps @ gains
+        hits += int((abs(metric(model_sum + gain) - metric(baseline_sum - gain)) >= observed).sum())
     return (hits + 1) / (rounds + 1)

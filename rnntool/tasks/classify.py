@@ -97,11 +97,11 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
-            split="words", bare=spelled(settings), base=base,
+            split="words", allow_empty=spelled(settings), base=base,
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):
-            counts = Counter(word for text in texts for word in tokenizer.surfaces(text))
+            counts = Counter(word for text in texts for word in tokenizer.surface_forms(text))
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         return cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
@@ -135,7 +135,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
         if self.features:
             assert isinstance(self.tokenizer, WordTokenizer)
-            tokens = self.features.rows(self.tokenizer.surfaces(record.text))
+            tokens = self.features.rows(self.tokenizer.surface_forms(record.text))
         else:
             tokens = np.array(self.tokenizer.encode(record.text), np.int32)
         labels = None

@@ -166,7 +166,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
         self.labels = labels
         self.budget = max(64, min(self.budget, LOGITS_BUDGET // tokenizer.size))  # logits are most of a batch
         self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1 for what ends the word before it
-        self.ends_word[[*tokenizer.openers, EOS]] = 1
+        self.ends_word[[*tokenizer.leading_space_ids, EOS]] = 1
         self.of_words = isinstance(tokenizer, WordTokenizer)
 
     @classmethod

@@ -134,7 +134,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
             for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
-            bare=spelled(settings), base=base)
+            allow_empty=spelled(settings), base=base)
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         return cls(features, columns, settings=settings, characters=characters)
 

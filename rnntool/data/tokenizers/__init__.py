@@ -1,1 +1,1 @@
-"""The kinds of tokenizers. `rnntool.tokenize` learns and loads them."""
+"""The kinds of tokenizers. `rnntool.tokenize` trains and loads them."""

@@ -1,4 +1,4 @@
-"""What every tokenizer is: ids and spans of a text, text of ids; and how one is kept in a model folder."""
+"""The interface of every tokenizer: text to ids and offsets, ids to text, and files in a model folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from rnntool.errors import ModelError, UsageError
+from rnntool.errors import DataError, UsageError
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -22,7 +22,7 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Token(NamedTuple):
-    """One token: its id, and its span in characters of the untouched text."""
+    """One token: its id, and its span in characters of the original text."""
 
     id: int
     start: int
@@ -31,162 +31,161 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """What a tokenizer is learned by; `rnntool.tokenize.train` says what it means."""
+    """Settings for training a tokenizer; `rnntool.tokenize.train` documents them."""
 
     kind: str
     vocab_size: int | None
     lower: bool
     min_count: int
     split: str
-    bare: bool = False
-    more: Sequence[str] = ()  # entries that come behind those learned
+    allow_empty: bool = False
+    base_entries: Sequence[str] = ()  # added after the trained entries
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise UsageError(f"split: expected one of {', '.join(SPLITS)}, found {self.split!r}")
+            raise UsageError(setting="split", expected=f"one of {', '.join(SPLITS)}", found=repr(self.split))
         if self.vocab_size is not None and self.vocab_size <= len(SPECIALS):
-            raise UsageError(f"vocab_size: expected {len(SPECIALS) + 1} or more, found {self.vocab_size}")
+            raise UsageError(
+                setting="vocab_size", expected=f"{len(SPECIALS) + 1} or more", found=self.vocab_size)
 
 
 class StreamDecoder:
-    """Turns ids into text one at a time, and holds back what is not a whole character yet."""
+    """Decodes ids one at a time. Holds back bytes until they form a whole character."""
 
-    def __init__(self, surfaces: Sequence[bytes], *, spaced: bool) -> None:
-        """`surfaces` and `spaced` are the tokenizer's."""
-        self._surfaces = surfaces
+    def __init__(self, texts: Sequence[bytes], *, drop_first_space: bool) -> None:
+        """`texts[id]` is the text of an id in UTF-8."""
+        self._texts = texts
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._spaced = spaced
+        self._drop_space = drop_first_space
 
     def push(self, id: int) -> str:
-        """The text that `id` completes; often, but not always, its own."""
-        return self._text(self._utf8.decode(self._surfaces[id]))
+        """Return the text that is complete with `id`, which may be empty."""
+        return self._without_first_space(self._utf8.decode(self._texts[id]))
 
     def flush(self) -> str:
-        """What was held back: bytes that never became a character come out as U+FFFD."""
-        return self._text(self._utf8.decode(b"", final=True))
+        """Return what was held back: U+FFFD for bytes that do not form a character."""
+        return self._without_first_space(self._utf8.decode(b"", final=True))
 
-    def _text(self, text: str) -> str:
-        if self._spaced and text:
-            self._spaced = False
+    def _without_first_space(self, text: str) -> str:
+        if self._drop_space and text:
+            self._drop_space = False
             return text.removeprefix(" ")
         return text
 
 
 class Tokenizer(ABC):
-    """Text to ids and back. `train` and `load` make one."""
+    """Converts text to ids and back. `train` and `load` in `rnntool.tokenize` make one."""
 
     kind: str
-    threads = 0  # that `encode_batch` may use; 0 for all cores
+    threads = 0  # that `encode_batch` may use; 0 means all cores
 
-    def __init__(self, surfaces: Sequence[bytes], *, lower: bool, spaced: bool = False) -> None:
-        """`surfaces[id]` is what `id` stands for in a text, in UTF-8.
+    def __init__(self, texts: Sequence[bytes], *, lower: bool, starts_with_space: bool = False) -> None:
+        """`texts[id]` is the text of an id in UTF-8.
 
-        `spaced`: a text opens with one space that is not its own, so that its first word looks like every
-        other.
+        With `starts_with_space`, each text gets a space before it, so that its first word is like any other.
         """
         self.lower = lower
-        self._surfaces = surfaces
-        self._spaced = spaced
+        self._texts = texts
+        self._starts_with_space = starts_with_space
 
     @classmethod
     @abstractmethod
     def learn(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
-        """As `rnntool.tokenize.train` does."""
+        """Train a tokenizer; see `rnntool.tokenize.train`."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> Self:
-        """As `rnntool.tokenize.load` does, without its checks of `config`."""
+        """Load a tokenizer without checking `config`; see `rnntool.tokenize.load`."""
 
     @property
     def size(self) -> int:
-        """How many ids there are, the four special ones included."""
-        return len(self._surfaces)
+        """The number of ids, including the four special ones."""
+        return len(self._texts)
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without BOS and EOS."""
+        """Return the ids of a text, without BOS and EOS."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; subwords are found by as many `threads`."""
+        """Return the ids of each text, without BOS and EOS. Subword tokenizers use `threads`."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`. PAD, BOS and EOS are passed over; UNK is `<unk>` among words, U+FFFD elsewhere."""
-        text = b"".join(map(self._surfaces.__getitem__, ids)).decode("utf-8", "replace")
-        return text.removeprefix(" ") if self._spaced else text
+        """Return the text of ids, without PAD, BOS and EOS. UNK is `<unk>` for words, otherwise U+FFFD."""
+        text = b"".join(map(self._texts.__getitem__, ids)).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._starts_with_space else text
 
     def stream_decoder(self, after: Iterable[int] = ()) -> StreamDecoder:
-        """A decoder for ids that come one by one, going on where the text of the ids in `after` ends."""
-        decoder = StreamDecoder(self._surfaces, spaced=self._spaced)
+        """Return a decoder for single ids that continues the text of the ids in `after`."""
+        decoder = StreamDecoder(self._texts, drop_first_space=self._starts_with_space)
         for id in after:
             decoder.push(id)
         return decoder
 
     def tokens(self, text: str) -> list[Token]:
-        """The ids of `encode(text)`, each with its span.
+        """Return the ids of `encode(text)` with their spans.
 
-        Each span begins where the last one ended, and together they cover the text; only words leave out
-        the space between. Where several tokens spell one character, the first has its span and the others
-        an empty one behind it.
+        Each span starts at the end of the one before, and together they cover the text. Only spans of words
+        leave out the space between. If several tokens make up one character, the first has its span, and the
+        others have empty spans after it.
         """
-        ends, starts = self._ends(text), self._starts
-        tokens, seen, start = [], 0, 0
+        end_offsets, character_counts = self._end_offsets(text), self._character_counts
+        tokens, characters, start = [], 0, 0
         for id in self.encode(text):
-            seen += starts[id]
-            tokens.append(Token(id, start, ends[seen]))
-            start = ends[seen]
+            characters += character_counts[id]
+            tokens.append(Token(id, start, end_offsets[characters]))
+            start = end_offsets[characters]
         return tokens
 
     def unknown(self, text: str) -> list[tuple[str, int]]:
-        """Surface and offset of what maps to UNK without being written `<unk>`: words and characters only."""
+        """Return text and offset of each word or character that becomes UNK, except a literal `<unk>`."""
         return []
 
     @abstractmethod
     def piece(self, id: int) -> str:
-        """How the vocabulary writes `id`, for people to read."""
+        """Return the vocabulary entry of an id, for people to read."""
 
     @property
     def entries(self) -> list[str]:
-        """The pieces behind the special ones, in the order of their ids, from 4 up."""
+        """The pieces of all ids from 4 up, which leaves out the special ones."""
         return list(map(self.piece, range(len(SPECIALS), self.size)))
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write this kind's vocabulary file, where it has one, into `folder`."""
+        """Write the vocabulary file into `folder`, if this kind of tokenizer has one."""
 
     def config(self) -> dict[str, Any]:
-        """What `load` wants besides the file, in plain JSON values."""
+        """Return what `load` needs besides the file, as plain JSON values."""
         return {"kind": self.kind, "size": self.size, "lower": self.lower}
 
-    def _seen(self, text: str) -> str:
-        """What the model sees of `text`."""
+    def _normalize(self, text: str) -> str:
         return text.lower() if self.lower else text
 
-    def _ends(self, text: str) -> Sequence[int]:
-        """ends[k]: where, in the untouched text, the first k characters of what the model sees end."""
-        ends: Sequence[int] = range(len(text) + 1)
-        if len(self._seen(text)) != len(text):  # "İ".lower() is two characters
-            ends = [0, *(end for end, char in enumerate(text, 1) for _ in char.lower())]
-        return [0, *ends] if self._spaced else ends
+    def _end_offsets(self, text: str) -> Sequence[int]:
+        """Return for each k where the first k characters of the normalized text end in the original text."""
+        offsets: Sequence[int] = range(len(text) + 1)
+        if len(self._normalize(text)) != len(text):  # "İ".lower() is two characters
+            offsets = [0, *(end for end, char in enumerate(text, 1) for _ in char.lower())]
+        return [0, *offsets] if self._starts_with_space else offsets
 
     @cached_property
-    def openers(self) -> list[int]:
-        """The ids whose text begins with white space: after a word, one of them (or EOS) ends it.
+    def leading_space_ids(self) -> list[int]:
+        """The ids whose text starts with white space. One of them, or EOS, ends the word before it.
 
-        White space of several bytes is no opener where each byte is an id, for its first byte doesn't tell.
+        White space of several bytes is left out if each byte is an id, because its first byte is ambiguous.
         """
-        heads = (surface.decode("utf-8", "ignore")[:1] for surface in self._surfaces)
-        return [id for id, head in enumerate(heads) if head.isspace()]
+        first_characters = (text.decode("utf-8", "ignore")[:1] for text in self._texts)
+        return [id for id, character in enumerate(first_characters) if character.isspace()]
 
     @cached_property
-    def _starts(self) -> list[int]:
-        """How many characters begin in each id: its bytes that don't continue one."""
-        return [sum(byte & 0xC0 != 0x80 for byte in surface) for surface in self._surfaces]
+    def _character_counts(self) -> list[int]:
+        """How many characters start in each id: the bytes that are not UTF-8 continuation bytes."""
+        return [sum(byte & 0xC0 != 0x80 for byte in text) for text in self._texts]
 
 
 def count_characters(texts: Iterable[str], settings: TokenizerSettings) -> Counter[str]:
-    """How often each character is seen."""
+    """Count the characters of the texts, in lower case if the settings say so."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text.lower() if settings.lower else text)
@@ -194,27 +193,16 @@ def count_characters(texts: Iterable[str], settings: TokenizerSettings) -> Count
 
 
 def by_frequency(counts: Counter[str], min_count: int) -> list[str]:
-    """The most frequent first, ties by code point; nothing that no file can hold."""
+    """Sort entries by falling count, then by code point. Leaves out rare ones and lone surrogates."""
     kept = [entry for entry, n in counts.items() if n >= min_count and not _LONE_SURROGATE.search(entry)]
     return sorted(kept, key=lambda entry: (-counts[entry], entry))
 
 
-def writable(text: str) -> str:
-    """`text` with each lone surrogate replaced by U+FFFD."""
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 can't write, by U+FFFD."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
-def read_file(path: Path) -> bytes:
-    """What is in a vocabulary's file; `ModelError` where there is none."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise damaged(path, f"expected the tokenizer's vocabulary, found: {error.strerror}") from None
-    if not data:
-        raise damaged(path, "expected the tokenizer's vocabulary, found an empty file")
-    return data
-
-
-def damaged(path: Path, found: str) -> ModelError:
-    """What to raise of a file that is not what it should be."""
-    return ModelError(f"{path}: {found}; copy the model again")
+def no_text(unit: str) -> DataError:
+    """Return the error for training data without any text."""
+    return DataError(place="training data", expected=f"text to learn {unit}s from", found="none")
