@@ -1,4 +1,4 @@
-"""Language models that adapt to the text they read, against plain loops that do the same."""
+"""Dynamic evaluation and the neural cache, compared with plain loops over the tokens."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ TEXTS = [Text(line) for line in tiny.lines_of_text(12, seed=5)] + [Text("")]
 
 
 def loaded(folder: Path, context: str) -> tuple[Network, LMTask, float]:
-    """Network and task of a model, and the nats of `TEXTS` without adapting."""
-    found = model.load(folder, threads=1)
-    given = found.require(LMTask)
-    task = LMTask(given.tokenizer, settings=given.settings.replace(context=context))
-    nats = float(task.evaluate(found.engine, TEXTS).counts[:, 0].sum())
-    return load_network(folder, found.config), task, nats
+    """Load a model's network and task, and score `TEXTS` in nats without adaptation."""
+    static = model.load(folder, threads=1)
+    task = static.require(LMTask)
+    task = LMTask(task.tokenizer, settings=task.settings.replace(context=context))
+    nats = float(task.evaluate(static.engine, TEXTS).counts[:, 0].sum())
+    return load_network(folder, static.config), task, nats
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
-def test_what_learns_nothing_is_the_model_itself(context: str, writer: Path) -> None:
-    network, task, want = loaded(writer, context)
-    assert dynamic_nats(network, task, TEXTS, Dynamic(lr=0, decay=0), CPU) == pytest.approx(want, rel=1e-4)
-    assert cache_nats(network, task, TEXTS, Cache(weight=0), CPU) == pytest.approx(want, rel=1e-4)
+def test_without_any_adaptation_it_is_the_model_itself(context: str, writer: Path) -> None:
+    network, task, static = loaded(writer, context)
+    assert dynamic_nats(network, task, TEXTS, Dynamic(lr=0, decay=0), CPU) == pytest.approx(static, rel=1e-4)
+    assert cache_nats(network, task, TEXTS, Cache(weight=0), CPU) == pytest.approx(static, rel=1e-4)
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
@@ -52,8 +52,8 @@ def test_cache(
     monkeypatch.setattr(dynamic_evaluation, "CHUNK", 5)
     network, task, _ = loaded(writer, context)
     keys: list[np.ndarray] = []
-    words: list[int] = []
-    want = 0.0
+    followers: list[int] = []
+    expected = 0.0
     streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
     for texts in streams:
         stream = np.concatenate([task.example(text) for text in texts])
@@ -67,23 +67,24 @@ def test_cache(
             p = math.exp(log_prob)
             counts = [math.exp(theta * float(h @ key)) for key in keys[-window:]]
             if counts:
-                again = sum(c for c, word in zip(counts, words[-window:], strict=True) if word == target)
-                p = 0.7 * p + 0.3 * again / sum(counts)
-            want -= math.log(p)
+                pairs = zip(counts, followers[-window:], strict=True)
+                same = sum(count for count, follower in pairs if follower == target)
+                p = 0.7 * p + 0.3 * same / sum(counts)
+            expected -= math.log(p)
             keys.append(h)
-            words.append(int(target))
-    found = cache_nats(network, task, TEXTS, Cache(theta=theta, weight=0.3, window=window), CPU)
-    assert found == pytest.approx(want, rel=1e-4)
+            followers.append(int(target))
+    nats = cache_nats(network, task, TEXTS, Cache(theta=theta, weight=0.3, window=window), CPU)
+    assert nats == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
 def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamic_evaluation, "SEGMENT", 7)
-    network, task, plain = loaded(writer, context)
+    network, task, static = loaded(writer, context)
     other, _, _ = loaded(writer, context)
-    first = [p.detach().clone() for p in other.parameters()]
+    trained = [p.detach().clone() for p in other.parameters()]
     optimizer = torch.optim.SGD(other.parameters(), lr=0.5)
-    want, states = 0.0, None
+    expected, states = 0.0, None
     streams: Sequence[Sequence[Text]] = [TEXTS] if context == "stream" else [[text] for text in TEXTS]
     for texts in streams:
         states = None
@@ -91,23 +92,23 @@ def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.Monk
         for arrays in task.windows(stream, columns=1, steps=7):
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             loss, ends = other.eval().loss(tensors, states)
-            want += loss.item() * len(arrays["targets"])
+            expected += loss.item() * len(arrays["targets"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                for weight, start in zip(other.parameters(), first, strict=True):
+                for weight, start in zip(other.parameters(), trained, strict=True):
                     weight += 0.01 * (start - weight)
             states = [tuple(part.detach() for part in state) for state in ends]
-    found = dynamic_nats(network, task, TEXTS, Dynamic(lr=0.5, decay=0.01), CPU)
-    assert found == pytest.approx(want, rel=1e-4)
-    assert found != pytest.approx(plain, rel=1e-3)
+    nats = dynamic_nats(network, task, TEXTS, Dynamic(lr=0.5, decay=0.01), CPU)
+    assert nats == pytest.approx(expected, rel=1e-4)
+    assert nats != pytest.approx(static, rel=1e-3)
 
 
 def test_dynamic_evaluation_that_diverges_is_an_error(writer: Path) -> None:
     network, task, _ = loaded(writer, "stream")
-    with pytest.raises(UsageError, match="lower --dynamic-lr"):
-        dynamic_nats(network, task, TEXTS, Dynamic(lr=math.inf), CPU)
+    with pytest.raises(UsageError, match=r"^dynamic: expected a finite loss, found \w+; lower dynamic_lr$"):
+        dynamic_nats(network, task, TEXTS, Dynamic(lr=3e38), CPU)
 
 
 def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
@@ -119,24 +120,24 @@ def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
     assert done.err.endswith("; lower --dynamic-lr\n") and done.err.count("\n") == 1
 
 
-def test_evaluate_reports_them_under_their_own_names(writer: Path, text_file: Path, run: Run) -> None:
+def test_evaluate_reports_them_under_separate_keys(writer: Path, text_file: Path, run: Run) -> None:
     base = ["evaluate", text_file, "-m", writer, "--json"]
-    plain = json.loads(run(*base).out)
-    still = ["--dynamic", "--dynamic-lr", "0", "--dynamic-decay", "0"]
-    done = run(*base, *still, "--cache", "--cache-lambda", "0.2", "--cache-window", "50",
+    static = json.loads(run(*base).out)
+    unchanged = ["--dynamic", "--dynamic-lr", "0", "--dynamic-decay", "0"]
+    done = run(*base, *unchanged, "--cache", "--cache-lambda", "0.2", "--cache-window", "50",
                "--cache-theta", "0.5")  # fmt: skip
     assert done.code == 0, done.err
     report = json.loads(done.out)
-    assert report["perplexity_dynamic"] == pytest.approx(plain["perplexity"], rel=1e-4)
-    assert report["perplexity_cache"] != pytest.approx(plain["perplexity"], rel=1e-3)
+    assert report["perplexity_dynamic"] == pytest.approx(static["perplexity"], rel=1e-4)
+    assert report["perplexity_cache"] != pytest.approx(static["perplexity"], rel=1e-3)
     assert report["dynamic"] == {"lr": 0.0, "decay": 0.0}
     assert report["cache"] == {"theta": 0.5, "weight": 0.2, "window": 50}
-    assert {key: report[key] for key in plain} == plain
+    assert {key: report[key] for key in static} == static
     text = run(*base[:-1], "--cache").out
     assert "perplexity_cache" in text and "perplexity_dynamic" not in text
 
 
-def test_what_cannot_adapt(
+def test_only_language_models_with_weights_can_adapt(
     writer: Path, tagger: Path, text_file: Path, pos_file: Path, run: Run, tmp_path: Path
 ) -> None:
     done = run("evaluate", pos_file, "-m", tagger, "--dynamic")
