@@ -152,11 +152,11 @@ def label_places(points: Sequence[Point], widths: Sequence[float], frame: Rectan
     corners = []
     for (x, y), width in zip(points, widths, strict=True):
         places = [(x + dx, y + dy) for dx, dy in (
-            (6, 4), (-width - 6, 4), (-width / 2, -7), (-width / 2, 16), (4, -6), (4, 14), (-width - 4, -6),
+            (7, 4), (-width - 7, 4), (-width / 2, -7), (-width / 2, 16), (4, -6), (4, 14), (-width - 4, -6),
             (-width - 4, 14), (-width / 2, -20), (-width / 2, 29))]
         boxes = [(left, base - SIZE * 0.8, left + width, base + SIZE * 0.2) for left, base in places]
-        costs = [sum(_overlap(box, other) for other in taken)
-                 + 2 * (width * SIZE - _overlap(box, frame)) for box in boxes]
+        costs = [round(sum(_overlap(box, other) for other in taken)
+                       + 2 * (width * SIZE - _overlap(box, frame))) for box in boxes]
         best = costs.index(min(costs))
         taken.append(boxes[best])
         corners.append(places[best])

@@ -90,12 +90,12 @@ def write(picture: Picture, path: str) -> None:
 
 
 def page(title: str, *parts: str) -> str:
-    """Make an HTML page of pieces of HTML, one below the other, under a title."""
+    """Make an HTML page of pieces of HTML, one below the other; `title` is that of the window."""
     body = "".join(parts)
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-            f"<h1>{_escape(title)}</h1>\n{body}</body>\n</html>\n")
+            f"{body}</body>\n</html>\n")
 
 
 _STYLE = """
@@ -106,8 +106,9 @@ table { border-collapse: collapse; margin: 1rem 0; }
 td, th { padding: .1rem .8rem .1rem 0; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.best { font-weight: bold; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
-.wide { overflow-x: auto; }
+.charts { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem; }
+.confusion { overflow-x: auto; font-size: .8rem; }
+.confusion td, .confusion th { padding: .1rem .35rem; }
 """
 
 # characters that XML does not allow, or that reverse the direction of the text that follows

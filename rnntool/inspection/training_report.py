@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,14 @@ def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
         ("made by", f"rnntool {config['version']}"),
     ]
     if history:
-        facts.append(("time", duration(history[-1]["seconds"])))
+        facts.append(("training time", duration(history[-1]["seconds"])))
     settings = [(key, value) for key, value in config["settings"].items() if value is not None]
     return svg.page(
         name,
-        table(facts),
+        f"<h1>{escape(name)}</h1>\n", table(facts),
         *(_learning_curves(history, TASKS[config["task"]].higher_is_better) if history
           else [f"<p>This model has no {model_folder.METRICS}, so no curves can be drawn.</p>\n"]),
-        *_report(report, "On the development data"),
+        *_report(report, "Scores on the development data"),
         "<h2>Settings</h2>\n", table(settings),
     )
 
@@ -125,25 +125,22 @@ def _confusion_matrix(confusion: Mapping[str, Mapping[str, int]]) -> str:
             cells.append(f'<td class="number" style="background:{color}">{count or ""}</td>')
         rows.append(f"<tr><th>{escape(gold)}</th>{''.join(cells)}</tr>\n")
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
-    return f'<div class="wide"><table>\n<tr><th></th>{head}</tr>\n{"".join(rows)}</table></div>\n'
+    return f'<div class="confusion"><table>\n<tr><th></th>{head}</tr>\n{"".join(rows)}</table></div>\n'
 
 
 def table(rows: Sequence[Sequence[Any]], *, head: Sequence[str] = (), best: int | None = None) -> str:
-    """Make an HTML table with numbers aligned to the right; row `best` is bold."""
-    lines = ["<table>\n"]
-    if head:
-        numbers = [_is_number(cell) for cell in rows[0]]
-        cells = "".join(_cell("th", *pair) for pair in zip(head, numbers, strict=True))
-        lines.append(f"<tr>{cells}</tr>\n")
-    for i, row in enumerate(rows):
-        cells = "".join(_cell("td", _shown(cell), _is_number(cell)) for cell in row)
-        lines.append(f'<tr class="best">{cells}</tr>\n' if i == best else f"<tr>{cells}</tr>\n")
-    return "".join([*lines, "</table>\n"])
+    """Make an HTML table; columns of numbers are aligned to the right, row `best` is bold."""
+    kinds = [' class="number"' if all(cell is None or _is_number(cell) for cell in column) else ""
+             for column in zip(*rows, strict=True)]
 
+    def row_of(tag: str, cells: Iterable[str], attributes: str = "") -> str:
+        joined = "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>"
+                         for cell, kind in zip(cells, kinds, strict=True))
+        return f"<tr{attributes}>{joined}</tr>\n"
 
-def _cell(tag: str, text: str, number: bool) -> str:
-    kind = ' class="number"' if number else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+    lines = [row_of("td", map(_shown, row), ' class="best"' if i == best else "")
+             for i, row in enumerate(rows)]
+    return "".join(["<table>\n", row_of("th", head) if head else "", *lines, "</table>\n"])
 
 
 def _is_number(value: Any) -> bool:
