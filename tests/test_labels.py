@@ -1,4 +1,4 @@
-"""Labels and tagging schemes: round trips, detection, repairs against conlleval, masks against all tags."""
+"""Labels and tagging schemes: round trips, detection, broken tags as in conlleval, and transition masks."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ LABELS = ["PER", "LOC", "B-x", "é"]
 
 @st.composite
 def span_lists(draw: st.DrawFn) -> tuple[list[Span], int]:
-    """Spans that do not overlap, and the length of their sequence."""
-    found, n = [], 0
+    """Spans without overlap, and the length of their sequence."""
+    drawn, n = [], 0
     for gap, size, label in draw(
         st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4), st.sampled_from(LABELS)), max_size=5)
     ):
-        found.append(Span(n + gap, n + gap + size, label))
+        drawn.append(Span(n + gap, n + gap + size, label))
         n += gap + size
-    return found, n + draw(st.integers(0, 2))
+    return drawn, n + draw(st.integers(0, 2))
 
 
 def broken_tags(scheme: str) -> st.SearchStrategy[list[str]]:
-    """Any tags of a scheme in any order."""
+    """Random tags of a scheme."""
     tags = ["O", *(f"{letter}-{label}" for letter in LETTERS[scheme] for label in "XY")]
     return st.lists(st.sampled_from(tags), max_size=8)
 
 
 def conlleval_spans(tags: list[str]) -> list[Span]:
-    """The rules of the conlleval script (startOfChunk, endOfChunk), written out as it has them."""
-    found: list[Span] = []
-    start, before, kind = 0, "O", ""
+    """Spans by the rules of the conlleval script (startOfChunk, endOfChunk)."""
+    chunks: list[Span] = []
+    start, previous, previous_label = 0, "O", ""
     for i, tag in enumerate([*tags, "O"]):
         letter, label = tag[0], tag[2:]
-        ends = before in "ES" or (before in "BI" and letter in "BSO") or (before != "O" and kind != label)
-        begins = letter in "BS" or (before in "ESO" and letter in "EI") or (letter != "O" and kind != label)
-        if ends and before != "O":
-            found.append(Span(start, i, kind))
-        if begins:
+        differs = previous_label != label
+        end = previous in "ES" or (previous in "BI" and letter in "BSO") or (previous != "O" and differs)
+        begin = letter in "BS" or (previous in "ESO" and letter in "EI") or (letter != "O" and differs)
+        if end and previous != "O":
+            chunks.append(Span(start, i, previous_label))
+        if begin:
             start = i
-        before, kind = letter, label
-    return found
+        previous, previous_label = letter, label
+    return chunks
 
 
 # --- names and ids ---------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
 
 
 @pytest.mark.parametrize(
-    ("content", "want"),
+    ("content", "message"),
     [
         (None, "can't read the file: no such file"),
         (b"", "cut short"),
@@ -109,12 +110,12 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
         (b"a\\\n", "no escape"),
     ],
 )
-def test_damaged_file_is_a_model_error(tmp_path: Path, content: bytes | None, want: str) -> None:
+def test_damaged_file_is_a_model_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "labels.txt").write_bytes(content)
     with pytest.raises(ModelError) as caught:
         Labels.load(tmp_path)
-    assert "labels.txt: " in str(caught.value) and want in str(caught.value).lower()
+    assert "labels.txt: " in str(caught.value) and message in str(caught.value).lower()
 
 
 # --- schemes ---------------------------------------------------------------------------------------------
@@ -154,9 +155,9 @@ def test_detection_does_not_look_across_sentences() -> None:
     assert detect_scheme([["I-A"], ["I-A"], ["B-B"]]) == "iob1"
 
 
-def test_known_spellings() -> None:
-    want = [Span(0, 2, "A"), Span(2, 3, "A"), Span(3, 6, "B")]
-    spellings = {
+def test_tags_of_each_scheme_by_hand() -> None:
+    expected = [Span(0, 2, "A"), Span(2, 3, "A"), Span(3, 6, "B")]
+    tags_by_scheme = {
         "iob1": "I-A I-A B-A I-B I-B I-B O",
         "iob2": "B-A I-A B-A B-B I-B I-B O",
         "iobes": "B-A E-A S-A B-B I-B E-B O",
@@ -164,20 +165,20 @@ def test_known_spellings() -> None:
         "bmewo": "B-A E-A W-A B-B M-B E-B O",
         "bmes": "B-A E-A S-A B-B M-B E-B O",
     }
-    assert spellings.keys() == set(SCHEMES)
-    for scheme, text in spellings.items():
-        assert tags_from_spans(want, 7, scheme) == text.split()
-        assert spans(text.split(), scheme) == want
+    assert tags_by_scheme.keys() == set(SCHEMES)
+    for scheme, text in tags_by_scheme.items():
+        assert tags_from_spans(expected, 7, scheme) == text.split()
+        assert spans(text.split(), scheme) == expected
         assert detect_scheme([text.split()]) == scheme
 
 
 @settings(deadline=None)
 @given(span_lists(), st.sampled_from(SCHEMES), st.sampled_from(SCHEMES))
 def test_valid_tags_convert_there_and_back(case: tuple[list[Span], int], source: str, target: str) -> None:
-    want, n = case
-    tags = tags_from_spans(want, n, source)
-    assert spans(tags, source) == want and strict_spans(tags, source) == set(want)
-    assert convert(tags, source, target) == tags_from_spans(want, n, target)
+    expected, n = case
+    tags = tags_from_spans(expected, n, source)
+    assert spans(tags, source) == expected and strict_spans(tags, source) == set(expected)
+    assert convert(tags, source, target) == tags_from_spans(expected, n, target)
     assert convert(convert(tags, source, target), target, source) == tags
 
 
@@ -203,12 +204,12 @@ def test_a_repair_is_valid_and_keeps_the_spans(scheme: str, data: st.DataObject)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @settings(deadline=None)
 @given(data=st.data())
-def test_strict_spans_are_those_whose_own_tags_are_well_formed(scheme: str, data: st.DataObject) -> None:
+def test_strict_spans_have_well_formed_tags(scheme: str, data: st.DataObject) -> None:
     tags = data.draw(broken_tags(scheme))
-    loose = spans(tags, scheme)
+    lenient = spans(tags, scheme)
     well_formed = [
         span
-        for span in loose
+        for span in lenient
         if scheme == "iob1"
         or tags[span.start : span.end]
         == tags_from_spans([Span(0, span.end - span.start, span.label)], span.end - span.start, scheme)
@@ -216,7 +217,7 @@ def test_strict_spans_are_those_whose_own_tags_are_well_formed(scheme: str, data
     assert strict_spans(tags, scheme) == set(well_formed)
 
 
-def test_tags_of_another_scheme_are_outside() -> None:
+def test_tags_that_a_scheme_lacks_are_outside() -> None:
     assert spans(["S-A", "B-A", "X-A", "I-A", "B", ""], "iob2") == [Span(1, 2, "A"), Span(3, 4, "A")]
 
 

@@ -1,4 +1,4 @@
-"""Linear chains against enumeration of all paths."""
+"""Linear-chain decoding against an enumeration of all paths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_softmax_is_stable() -> None:
 
 
 def chain(seed: int, steps: int, batch: int, size: int, *, forbid: float = 0.0) -> tuple[Array, ...]:
-    """Random emissions, lengths (0 and `steps` among them), start, transitions, end."""
+    """Random emissions, lengths (including 0 and `steps`), start, transitions and end."""
     rng = np.random.default_rng(seed)
     parts = [rng.normal(size=shape).astype(np.float32) for shape in (size, (size, size), size)]
     for part in parts:
@@ -50,7 +50,7 @@ def all_paths(
     transitions: Array,
     end: Array,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Every path of a row with its score, best first."""
+    """All paths of a sequence with their scores, best first."""
     n = int(lengths[row])
     scored = []
     for path in itertools.product(range(len(start)), repeat=n):
@@ -65,7 +65,7 @@ CASES = [(seed, size, forbid) for seed in range(4) for size in (1, 2, 4) for for
 
 
 @pytest.mark.parametrize(("seed", "size", "forbid"), CASES)
-def test_chains_against_all_paths(seed: int, size: int, forbid: float) -> None:
+def test_decoding_against_all_paths(seed: int, size: int, forbid: float) -> None:
     case = chain(seed, 5, 6, size, forbid=forbid)
     lengths = case[1]
     paths, scores = viterbi(*case)
@@ -97,7 +97,7 @@ def test_nbest_lists_every_path_once() -> None:
     assert math.fsum(math.exp(p) for _, p in lists[1]) == pytest.approx(1.0)
 
 
-def test_rows_do_not_see_each_other_or_padding() -> None:
+def test_sequences_do_not_depend_on_the_batch_or_on_padding() -> None:
     emissions, lengths, *rest = chain(1, 40, 7, 5)
     paths, scores = viterbi(emissions, lengths, *rest)
     log_probs = marginals(emissions, lengths, *rest)
@@ -108,7 +108,7 @@ def test_rows_do_not_see_each_other_or_padding() -> None:
         np.testing.assert_allclose(marginals(*alone)[:, 0], log_probs[:n, row], atol=1e-6)
 
 
-def test_a_very_long_row() -> None:
+def test_a_very_long_sequence() -> None:
     case = chain(2, 5_000, 2, 3)
     paths, scores = viterbi(*case)
     [(path, log_prob)] = nbest(*case, k=1)[1]
@@ -117,7 +117,7 @@ def test_a_very_long_row() -> None:
     np.testing.assert_allclose(np.exp(marginals(*case)[:, 1]).sum(axis=-1), 1, rtol=1e-5)
 
 
-def test_chains_of_nothing() -> None:
+def test_empty_batches_and_empty_sequences() -> None:
     for steps, batch in ((0, 2), (3, 0), (3, 2)):
         case = (
             np.zeros((steps, batch, 2), np.float32),

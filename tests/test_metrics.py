@@ -1,4 +1,4 @@
-"""Reports against sums done by hand, and span scores against seqeval."""
+"""Reports against sums by hand, and span metrics against seqeval."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BILOU = {"E": "L", "S": "U"}
 
 @pytest.fixture(autouse=True)
 def no_warning() -> Any:
-    """Fail on any warning, division by zero first of all."""
+    """Fail on any warning, such as a division by zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -43,7 +43,7 @@ def no_warning() -> Any:
 
 
 def sides(tags: list[str]) -> st.SearchStrategy[list[tuple[list[str], list[str]]]]:
-    """Sentences as (gold, predicted), any tags in any order."""
+    """Sentences as (gold, predicted) with random tags."""
     pair = st.lists(st.tuples(st.sampled_from(tags), st.sampled_from(tags)), max_size=8)
     return st.lists(
         pair.map(lambda rows: ([g for g, _ in rows], [p for _, p in rows])), min_size=1, max_size=4
@@ -51,13 +51,13 @@ def sides(tags: list[str]) -> st.SearchStrategy[list[tuple[list[str], list[str]]
 
 
 def span_f1(gold: list[list[str]], predicted: list[list[str]], scheme: str) -> float:
-    """F1 from the counts of each sentence."""
+    """F1 from the counts of all sentences."""
     counts = [span_counts(g, p, scheme) for g, p in zip(gold, predicted, strict=True)]
     return float(f1(np.array([(0, 0, 0), *counts], float).sum(axis=0)))
 
 
 def plain(value: Any) -> bool:
-    """Whether all of it is Python's own, not NumPy's (whose float64 is a float by inheritance)."""
+    """Whether all values are of Python's own types. NumPy's float64 would pass `isinstance`."""
     if isinstance(value, dict):
         return all(type(key) is str and plain(item) for key, item in value.items())
     return type(value) in (int, float)
@@ -187,7 +187,7 @@ def test_iob2_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list[
     report = tagging_report(gold, predicted, "iob2")
     strict = {"mode": "strict", "scheme": STRICT, "zero_division": 0}
     if all(tag == "O" for pair in sentences for side in pair for tag in side if tag[0] != "I"):
-        assert report["f1"] == 0.0  # seqeval can't average over no label
+        assert report["f1"] == 0.0  # seqeval can't average without labels
     else:
         assert report["precision"] == pytest.approx(precision_score(gold, predicted, **strict))
         assert report["recall"] == pytest.approx(recall_score(gold, predicted, **strict))
@@ -204,8 +204,8 @@ def test_iobes_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list
 
     gold, predicted = [g for g, _ in sentences], [p for _, p in sentences]
     report = tagging_report(gold, predicted, "iobes")
-    want = f1_score([*gold, ["S-Z"]], [*predicted, ["O"]], mode="strict", scheme=STRICT, zero_division=0)
-    assert tagging_report([*gold, ["S-Z"]], [*predicted, ["O"]], "iobes")["f1"] == pytest.approx(want)
+    expected = f1_score([*gold, ["S-Z"]], [*predicted, ["O"]], mode="strict", scheme=STRICT, zero_division=0)
+    assert tagging_report([*gold, ["S-Z"]], [*predicted, ["O"]], "iobes")["f1"] == pytest.approx(expected)
     assert span_f1(gold, predicted, "iobes") == pytest.approx(report["f1"])
 
     def bilou(side: list[list[str]]) -> list[list[str]]:
@@ -249,15 +249,15 @@ def test_only_span_metrics_load_seqeval_and_only_reports_its_dependencies() -> N
     assert done.stdout == "[]\n['seqeval']\n" and done.stderr == ""
 
 
-# --- known words, unseen labels, calibration --------------------------------------------------------------
+# --- unknown words, unseen labels, calibration-------------------------------------------------------------
 
 
-def test_accuracy_by_what_is_known() -> None:
-    right, known = np.array([True, False, True, True]), np.array([True, True, False, True])
-    report = vocabulary_report(right, known)
+def test_accuracy_of_known_and_unknown_words() -> None:
+    correct, in_vocabulary = np.array([True, False, True, True]), np.array([True, True, False, True])
+    report = vocabulary_report(correct, in_vocabulary)
     assert report == {"accuracy_known": pytest.approx(2 / 3), "accuracy_unknown": 1.0, "unknown": 0.25}
     assert plain(report)
-    assert vocabulary_report(right, known | True) == {
+    assert vocabulary_report(correct, in_vocabulary | True) == {
         "accuracy_known": 0.75, "accuracy_unknown": None, "unknown": 0.0}
     nothing = np.array([], bool)
     assert vocabulary_report(nothing, nothing) == {
@@ -273,9 +273,9 @@ def test_unseen_labels_come_most_frequent_first() -> None:
 def test_calibration_by_hand() -> None:
     # bins of a fifteenth: 0.95 and 0.99 share the last one; 1/15 still belongs to the first
     confidence = [0.95, 0.99, 0.5, 1 / 15, 0.01]
-    right = [True, False, True, False, False]
+    correct = [True, False, True, False, False]
     last, middle, first = abs(1 - (0.95 + 0.99)), 0.5, 1 / 15 + 0.01
-    assert calibration_error(confidence, right) == pytest.approx((last + middle + first) / 5)
+    assert calibration_error(confidence, correct) == pytest.approx((last + middle + first) / 5)
     assert calibration_error([1.0, 0.0], [True, False]) == 0.0
     assert calibration_error([1.0, 1.0], [True, False]) == 0.5
     assert calibration_error([], []) == 0.0
@@ -285,12 +285,12 @@ def test_calibration_by_hand() -> None:
 def test_calibration_is_that_of_a_loop_over_bins() -> None:
     rng = np.random.default_rng(3)
     confidence = rng.uniform(size=500)
-    right = rng.uniform(size=500) < confidence**2
+    correct = rng.uniform(size=500) < confidence**2
     error = 0.0
     for i in range(15):
-        here = (confidence > i / 15) & (confidence <= (i + 1) / 15)
-        error += here.sum() / 500 * abs(right[here].mean() - confidence[here].mean())
-    assert calibration_error(confidence.tolist(), right.tolist()) == pytest.approx(error)
+        in_bin = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        error += in_bin.sum() / 500 * abs(correct[in_bin].mean() - confidence[in_bin].mean())
+    assert calibration_error(confidence.tolist(), correct.tolist()) == pytest.approx(error)
 
 
 # --- signature -------------------------------------------------------------------------------------------

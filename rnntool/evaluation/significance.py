@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Counts = NDArray[np.float64]
 Figure = Callable[[Counts], NDArray[Any]]  # a metric
 
-LEVEL = 0.95
+LEVEL = 0.95  # of confidence
 RESAMPLES = 1000
 ROUNDS = 10_000
 SWAPS_AT_ONCE = 1 << 22  # coin flips that are in memory together
@@ -23,8 +23,7 @@ ROUNDING = 1e-12  # relative; the order of a sum changes a metric by less
 
 
 def interval(
-    counts: Counts, metric: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    counts: Counts, metric: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Return the bootstrap confidence interval of a metric by the percentile method (Efron, 1979).
 
@@ -35,13 +34,13 @@ def interval(
     for total in sums:
         frequencies = np.bincount(rng.integers(n, size=n), minlength=n)  # (N,)
         total[:] = frequencies @ counts
-    low, high = np.quantile(metric(sums), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(metric(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def difference_interval(
     counts: Counts, baseline: Counts, metric: Figure, rng: np.random.Generator, *,
-    resamples: int = RESAMPLES, level: float = LEVEL,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """Return the bootstrap confidence interval of a model's metric minus the baseline's.
 
@@ -52,7 +51,7 @@ def difference_interval(
     def difference(sums: Counts) -> NDArray[Any]:
         return metric(sums[..., :k]) - metric(sums[..., k:])
 
-    return interval(np.hstack([counts, baseline]), difference, rng, resamples=resamples, level=level)
+    return interval(np.hstack([counts, baseline]), difference, rng, resamples=resamples)
 
 
 def p_value(
