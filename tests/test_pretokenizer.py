@@ -28,7 +28,7 @@ PIECES = [
     "1.1", "1-2", "e\u0301", "\u0338", "か\u3099", "\u1100\u1161", "\u212b", "ก็", "中", "👨\u200d👩",
     "\u200d", "🇩🇪",
 ]
-# U+FFFD stands for what could not be decoded, and is never valid
+# U+FFFD replaces what could not be decoded, and is never valid
 LETTERS = st.characters(exclude_characters="\n\ufffd", exclude_categories=["Cs", "Cn"])
 PARTS = ["a", "A.", "Mr.", "n't", "'s", "-", ".", "..", "!", "1", "12/", ",", "http://", "www.", "@", "x@y.z"]
 PARTS += [":)", "<3", "_", " ", "中", "\u0301", "\u200d", "\U0001f600"]
@@ -39,7 +39,7 @@ TEXTS = st.lists(st.sampled_from(PIECES) | LETTERS, max_size=12).map("".join)
 
 
 def conllu(texts: list[str], **options: bool) -> str:
-    """What the words of some lines are written as, all with one tag."""
+    """The words of some lines as CoNLL-U, all with the same tag."""
     lines = Lines(io.BytesIO("".join(f"{text}\n" for text in texts).encode()), name="x")
     write = sentence_writer("conllu", **options)
     return "".join(
@@ -49,7 +49,7 @@ def conllu(texts: list[str], **options: bool) -> str:
 
 
 def check(block: str) -> tuple[str, list[str]]:
-    """The `# text` of a sentence and its tokens, after all laws for it were checked."""
+    """Check all rules for a sentence, and return its `# text` and its tokens."""
     lines = block.split("\n")
     comments = [line for line in lines if line.startswith("#")]
     rows = [line.split("\t") for line in lines[len(comments) :]]
@@ -78,7 +78,7 @@ def check(block: str) -> tuple[str, list[str]]:
             assert [int(each[0]) for each in inside] == list(range(int(first), after + 1))
             assert "".join(each[1] for each in inside) == row[1]
         elif int(first) <= after:
-            assert "SpaceAfter" not in row[9], "the range has it"
+            assert "SpaceAfter" not in row[9], "the range says it"
             continue
         assert left.startswith(row[1])
         left, tight = left[len(row[1]) :], "SpaceAfter=No" in row[9].split("|")
@@ -94,14 +94,14 @@ def check(block: str) -> tuple[str, list[str]]:
 @example(["\u2adc\u200d\u1100\u1161"])
 @example(["====\u0338 !\u0301 'tis <b>\u0301"])
 def test_raw_text_becomes_valid_conllu(texts: list[str]) -> None:
-    made = conllu(texts)
-    assert not made or made.endswith("\n\n")
-    assert "\r" not in made
-    assert made == unicodedata.normalize("NFC", made)
-    blocks = made.split("\n\n")[:-1]
-    wanted = [(i, text) for i, text in enumerate(texts, 1) if text.split()]
-    assert [re.search("sent_id = (.*)", block)[1] for block in blocks] == [str(i) for i, _ in wanted]  # type: ignore[index]
-    for block, (i, text) in zip(blocks, wanted, strict=True):
+    output = conllu(texts)
+    assert not output or output.endswith("\n\n")
+    assert "\r" not in output
+    assert output == unicodedata.normalize("NFC", output)
+    blocks = output.split("\n\n")[:-1]
+    records = [(i, text) for i, text in enumerate(texts, 1) if text.split()]
+    assert [re.search("sent_id = (.*)", block)[1] for block in blocks] == [str(i) for i, _ in records]  # type: ignore[index]
+    for block, (i, text) in zip(blocks, records, strict=True):
         shown, tokens = check(block)
         assert shown.split() == unicodedata.normalize("NFC", text).split()
         assert "".join(tokens) == "".join(shown.split()), "what the evaluation compares"
@@ -128,7 +128,7 @@ def test_a_contraction_is_one_token_of_several_words(text: str, tokens: str) -> 
 
 
 @given(TEXTS)
-def test_no_word_begins_with_a_mark_of_the_word_before(text: str) -> None:
+def test_no_word_starts_with_a_combining_mark_of_the_word_before(text: str) -> None:
     spans = split_words(text)
     for (_, end), (start, _) in pairwise(spans):
         if start == end:
@@ -136,20 +136,20 @@ def test_no_word_begins_with_a_mark_of_the_word_before(text: str) -> None:
             assert text[start] != "\u200d"
 
 
-# what is cut with an eye to what follows, and what may follow
-OPEN = [
+# words whose split depends on what follows, and what may follow
+CONTEXT_DEPENDENT = [
     "its", "(its", "It\u017f", "a", "Mr.", "no.", "U.S.", "etc.)", ".", "5", "\u0663", "'s", "\u00a0", "\x1c",
 ]
 
 
-@given(st.lists(TEXTS | st.sampled_from(OPEN)))
-def test_remembered_pieces_are_the_words_of_the_whole_text(parts: list[str]) -> None:
+@given(st.lists(TEXTS | st.sampled_from(CONTEXT_DEPENDENT)))
+def test_cached_words_are_those_of_the_whole_text(parts: list[str]) -> None:
     text = " ".join(parts)
     assert surface_forms(text) == [text[start:end] for start, end in split_words(text)]
 
 
 @given(TEXTS)
-def test_contractions_are_groups_of_words_that_touch(text: str) -> None:
+def test_contractions_are_groups_of_adjacent_words(text: str) -> None:
     words = split_words(text)
     groups = contractions(text, words)
     assert sorted(groups) == groups
@@ -197,14 +197,14 @@ def test_contractions_are_groups_of_words_that_touch(text: str) -> None:
     ],
 )
 def test_words_of_raw_text(words: str) -> None:
-    """`|` cuts where the text has no space."""
+    """`|` marks a word boundary without a space."""
     text = words.replace("|", "")
     assert [text[start:end] for start, end in split_words(text)] == words.replace("|", " ").split()
 
 
 @given(text=RAW_TEXTS | st.lists(st.sampled_from(PARTS)).map("".join))
 @settings(max_examples=300, deadline=None)
-def test_words_hold_all_but_white_space(text: str) -> None:
+def test_words_cover_everything_but_white_space(text: str) -> None:
     spans = split_words(text)
     assert "".join(text[start:end] for start, end in spans) == "".join(text.split())
     assert all(start < end for start, end in spans)
@@ -218,6 +218,6 @@ def test_words_hold_all_but_white_space(text: str) -> None:
 )
 def test_hostile_text_takes_linear_time(unit: str) -> None:
     text = unit * (200_000 // len(unit))
-    began = time.process_time()
+    start = time.process_time()
     split_words(text)
-    assert time.process_time() - began < 3  # tenths where time is linear, minutes where it is not
+    assert time.process_time() - start < 3  # tenths if the time is linear, minutes if it is quadratic

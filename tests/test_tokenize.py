@@ -47,7 +47,7 @@ def trained(kind: str, lower: bool = False) -> Tokenizer:
 
 
 def readable(text: str) -> str:
-    """`text` as a file could hold it."""
+    """`text` as UTF-8 can hold it."""
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
@@ -55,7 +55,7 @@ def pieces(tokenizer: Tokenizer) -> list[str]:
     return [tokenizer.piece(id) for id in range(tokenizer.size)]
 
 
-# what every kind promises
+# --- what every kind promises ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +106,7 @@ def test_subwords_and_bytes_lose_nothing(kind: str, text: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @given(texts=st.lists(TEXTS, max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_a_batch_is_its_texts_one_by_one(kind: str, texts: list[str]) -> None:
+def test_a_batch_equals_its_texts_one_by_one(kind: str, texts: list[str]) -> None:
     tokenizer = trained(kind)
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
 
@@ -122,10 +122,10 @@ def test_decoding_one_by_one_gives_the_same_text(kind: str, data: st.DataObject)
     assert text == tokenizer.decode(ids)
     text.encode()  # it can be written
 
-    before = tokenizer.encode("the mat")
-    decoder = tokenizer.stream_decoder(after=before)
-    went_on = "".join(map(decoder.push, ids)) + decoder.flush()
-    assert tokenizer.decode(before) + went_on == tokenizer.decode(before + ids)
+    prompt = tokenizer.encode("the mat")
+    decoder = tokenizer.stream_decoder(after=prompt)
+    continuation = "".join(map(decoder.push, ids)) + decoder.flush()
+    assert tokenizer.decode(prompt) + continuation == tokenizer.decode(prompt + ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,13 +139,13 @@ def test_specials_have_fixed_ids_and_no_text(kind: str) -> None:
     assert tokenizer.encode("") == [] and tokenizer.tokens("") == []
 
 
-def test_nothing_in_a_text_is_taken_for_a_control_id() -> None:
+def test_no_text_is_encoded_as_a_control_id() -> None:
     for kind in KINDS:
         ids = trained(kind).encode("<pad> <s> </s> <0x0A>")
         assert not {PAD, BOS, EOS} & set(ids)
 
 
-# training
+# --- training ---
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -162,7 +162,7 @@ def test_tiny_corpora_train(kind: str, corpus: list[str], capfd: pytest.CaptureF
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("vocab_size", [261, 262, 270, 300])
-def test_a_small_vocabulary_is_bytes_and_what_else_fits(kind: str, vocab_size: int) -> None:
+def test_a_small_vocabulary_has_all_bytes(kind: str, vocab_size: int) -> None:
     tokenizer = train(kind, CORPUS, vocab_size=vocab_size)
     assert 261 <= tokenizer.size <= vocab_size
     assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in CORPUS)
@@ -182,7 +182,7 @@ def test_the_same_texts_give_the_same_tokenizer(kind: str, tmp_path: Path) -> No
     assert files[0] == files[1]
 
 
-def test_the_vocabulary_is_ordered_and_cut_by_frequency() -> None:
+def test_the_vocabulary_is_sorted_and_truncated_by_frequency() -> None:
     corpus = ["b b b a a c c d", "<unk> <unk> <unk> <unk>"]
     words = train("word", corpus)
     assert pieces(words) == [*SPECIALS, "b", "a", "c", "d"]
@@ -192,7 +192,7 @@ def test_the_vocabulary_is_ordered_and_cut_by_frequency() -> None:
     assert pieces(chars)[4:] == ["y", "z", "\n"]
 
 
-def test_training_errors_are_the_users() -> None:
+def test_errors_of_training() -> None:
     with pytest.raises(UsageError, match="expected one of unigram, bpe, char, byte, word, found 'wordpiece'"):
         train("wordpiece", CORPUS)
     with pytest.raises(UsageError, match="split: expected one of space, words"):
@@ -210,7 +210,7 @@ def test_training_errors_are_the_users() -> None:
         train("word", [""], allow_empty=True)
 
 
-def test_special_tokens_alone(tmp_path: Path) -> None:
+def test_a_vocabulary_of_special_tokens_alone(tmp_path: Path) -> None:
     tokenizer = train("word", CORPUS, min_count=9, allow_empty=True)
     assert tokenizer.size == 4
     assert WordTokenizer.from_counts({"a": 1}, min_count=2, allow_empty=True).size == 4
@@ -218,10 +218,10 @@ def test_special_tokens_alone(tmp_path: Path) -> None:
     assert load(tmp_path, tokenizer.config()).encode("a b") == [UNK, UNK]
 
 
-# characters and words
+# --- characters and words ---
 
 
-def test_unknown_names_what_the_vocabulary_lacks() -> None:
+def test_unknown_lists_what_is_not_in_the_vocabulary() -> None:
     chars = train("char", ["abc\n"])
     assert chars.encode("a?\nü") == [chars.encode("a")[0], UNK, chars.encode("\n")[0], UNK]
     assert chars.unknown("a?\nü") == [("?", 1), ("ü", 3)]
@@ -232,14 +232,14 @@ def test_unknown_names_what_the_vocabulary_lacks() -> None:
     assert words.decode(words.encode("the  dog\tsat")) == "the <unk> sat"
 
 
-def test_offsets_index_the_untouched_text_though_lowercasing_makes_it_longer() -> None:
+def test_offsets_index_the_original_text_if_lowercasing_makes_it_longer() -> None:
     chars = train("char", ["i\u0307x"], lower=True)
     assert [(token.start, token.end) for token in chars.tokens("İX")] == [(0, 1), (1, 1), (1, 2)]
     words = train("word", ["istanbul"], lower=True)
     assert words.unknown("İstanbul ISTANBUL Ankara") == [("İstanbul", 0), ("Ankara", 18)]
 
 
-def test_a_character_in_several_bytes_has_one_span_and_empty_ones() -> None:
+def test_a_character_of_several_bytes_has_one_span_and_empty_ones() -> None:
     spans = [(token.start, token.end) for token in trained("byte").tokens("aé\n")]
     assert spans == [(0, 1), (1, 2), (2, 2), (2, 3)]
     for kind in ("unigram", "bpe"):
@@ -266,24 +266,24 @@ def test_words_split_by_rule() -> None:
     assert words.unknown("Do <unk>") == [("Do", 0)]
 
 
-def test_words_that_come_split_already() -> None:
+def test_words_that_are_split_already() -> None:
     words = WordTokenizer.from_counts({"The": 1, "the": 2, "10 000": 1, "<unk>": 9, "cat": 1}, lower=True)
     assert pieces(words)[4:] == ["the", "10 000", "cat"]
     assert words.lookup(["THE", "10 000", "dog", "<unk>"]) == [4, 5, UNK, UNK]
 
 
-# files
+# --- files ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lower", [False, True])
-def test_saved_and_loaded_is_the_same(kind: str, lower: bool, tmp_path: Path) -> None:
+def test_a_loaded_tokenizer_equals_the_saved_one(kind: str, lower: bool, tmp_path: Path) -> None:
     tokenizer = trained(kind, lower)
     tokenizer.save(tmp_path)
-    again = load(tmp_path, json.loads(json.dumps(tokenizer.config())))
-    assert again.config() == tokenizer.config()
-    assert pieces(again) == pieces(tokenizer)
-    assert all(again.tokens(text) == tokenizer.tokens(text) for text in [*CORPUS, NASTY])
+    loaded = load(tmp_path, json.loads(json.dumps(tokenizer.config())))
+    assert loaded.config() == tokenizer.config()
+    assert pieces(loaded) == pieces(tokenizer)
+    assert all(loaded.tokens(text) == tokenizer.tokens(text) for text in [*CORPUS, NASTY])
 
 
 @given(corpus=st.lists(TEXTS, min_size=1))
@@ -325,7 +325,7 @@ def test_a_damaged_file_is_one_clear_sentence(
     assert capfd.readouterr().err == ""
 
 
-def test_sentencepiece_is_imported_only_where_it_is_needed() -> None:
+def test_sentencepiece_is_imported_only_for_subwords() -> None:
     code = (
         "import sys; from rnntool.tokenize import train; train('char', ['a']); train('word', ['a']);"
         "sys.exit(bool({'sentencepiece', 'torch', 'numpy'} & set(sys.modules)))"
@@ -333,22 +333,22 @@ def test_sentencepiece_is_imported_only_where_it_is_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_subwords_are_found_by_as_many_threads_as_were_asked_for(
+def test_subwords_use_the_requested_number_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(40)), "utf-8")
-    asked: list[int] = []
+    thread_counts: list[int] = []
     encode = SentencePieceProcessor.encode
 
-    def noted(self: Any, *texts: Any, num_threads: int | None = None) -> Any:
+    def record(self: Any, *texts: Any, num_threads: int | None = None) -> Any:
         if num_threads is not None:
-            asked.append(num_threads)
+            thread_counts.append(num_threads)
         return encode(self, *texts, num_threads=num_threads)
 
-    monkeypatch.setattr(SentencePieceProcessor, "encode", noted)
+    monkeypatch.setattr(SentencePieceProcessor, "encode", record)
     tiny.train("lm", tmp_path / "m", [tmp_path / "text.txt"], tokenizer="bpe", vocab_size=300, epochs=1)
-    assert set(asked) == {1}
+    assert set(thread_counts) == {1}
     monkeypatch.setattr("rnntool.data.threads.cores", lambda: 3)
     loaded = model.load(tmp_path / "m", threads=3)
     loaded.task.evaluate(loaded.engine, [model.Text("the baker sings")])
-    assert asked[-1] == 3
+    assert thread_counts[-1] == 3
