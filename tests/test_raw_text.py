@@ -1,4 +1,4 @@
-"""Raw text beside labelled records: what taggers and classifiers learn from it, and what they must not."""
+"""Raw text beside labelled records: what taggers and classifiers learn from it and what they must ignore."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
 
 
 def sentences(n: int, seed: int, *, each: int | None = None) -> list[list[tuple[str, str]]]:
-    """DET NOUN VERB DET NOUN of words that don't look like it; the first `each` words of every class."""
+    """Make ends of DET NOUN VERB DET NOUN from one-letter words, the first `each` of every class."""
     rng = random.Random(seed)
     return [[(rng.choice(CLASSES[tag][:each]), tag) for tag in ("DET", "NOUN", "VERB", "DET", "NOUN")[at:]]
             for at in (rng.randint(0, 3) for _ in range(n))]
@@ -30,14 +30,14 @@ def sentences(n: int, seed: int, *, each: int | None = None) -> list[list[tuple[
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """Thirty tagged sentences of few words, and many of all words without tags."""
+    """Write thirty tagged sentences with few different words, and many untagged ones with all words."""
     tagged, raw = tmp_path / "tagged.conllu", tmp_path / "raw.txt"
     tagged.write_text(tiny.conllu(sentences(30, 0, each=2)), "utf-8")
     raw.write_text("".join(" ".join(w for w, _ in s) + "\n" for s in sentences(600, 1)), "utf-8")
     return tagged, raw
 
 
-def test_words_without_a_tag_in_training_are_told_by_the_company_they_keep(
+def test_words_that_only_raw_text_has_get_their_tags_from_the_words_around_them(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     tagged, raw = files
@@ -45,34 +45,34 @@ def test_words_without_a_tag_in_training_are_told_by_the_company_they_keep(
                 "word_dropout": 0.0, "min_count": 1}
     tiny.train("tag", tmp_path / "without", [tagged], **settings)
     tiny.train("tag", tmp_path / "with", [tagged], raw=str(raw), **settings)
-    new = {w for letters in CLASSES.values() for w in letters[2:]}
-    right = {}
+    untagged = {w for letters in CLASSES.values() for w in letters[2:]}
+    accuracy = {}
     for name in ("without", "with"):
         loaded = model.load(tmp_path / name, threads=1)
         gold = sentences(100, 2)
         answers = loaded.tag([[w for w, _ in sentence] for sentence in gold])
-        pairs = [(want, have) for sentence, answer in zip(gold, answers, strict=True)
-                 for (w, want), have in zip(sentence, answer.tags, strict=True) if w in new]
-        right[name] = sum(want == have for want, have in pairs) / len(pairs)
-    assert right["with"] >= 0.98 > right["without"] + 0.02
+        correct = [tag == predicted for sentence, answer in zip(gold, answers, strict=True)
+                   for (w, tag), predicted in zip(sentence, answer.tags, strict=True) if w in untagged]
+        accuracy[name] = sum(correct) / len(correct)
+    assert accuracy["with"] >= 0.98 > accuracy["without"] + 0.02
 
 
-def test_tags_in_raw_sentences_do_not_count(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_tags_of_raw_sentences_are_ignored(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, _ = files
-    made = sentences(40, 3)
-    wrong = [[(w, "X" if tag == "NOUN" else tag) for w, tag in sentence] for sentence in made]
-    for name, text in (("right.conllu", tiny.conllu(made)), ("wrong.conllu", tiny.conllu(wrong)),
-                       ("raw.txt", "".join(" ".join(w for w, _ in s) + "\n" for s in made))):
+    correct = sentences(40, 3)
+    wrong = [[(w, "X" if tag == "NOUN" else tag) for w, tag in sentence] for sentence in correct]
+    for name, text in (("correct.conllu", tiny.conllu(correct)), ("wrong.conllu", tiny.conllu(wrong)),
+                       ("raw.txt", "".join(" ".join(w for w, _ in s) + "\n" for s in correct))):
         (tmp_path / name).write_text(text, "utf-8")
         tiny.train("tag", tmp_path / f"{name}.model", [tagged], raw=str(tmp_path / name), epochs=2,
                    neighbours=0.1)
     one, two, three = (load_file(tmp_path / f"{name}.model" / "model.safetensors")
-                       for name in ("right.conllu", "wrong.conllu", "raw.txt"))
+                       for name in ("correct.conllu", "wrong.conllu", "raw.txt"))
     assert all((one[name] == two[name]).all() and (one[name] == three[name]).all() for name in one)
     assert len(model.load(tmp_path / "wrong.conllu.model").task.labels) == 3
 
 
-def test_with_a_crf_and_a_line_of_a_whole_book(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_raw_text_with_a_crf_and_a_whole_book_on_one_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, _ = files
     book = [w for sentence in sentences(3000, 4) for w, _ in sentence]
     (tmp_path / "book.txt").write_text(" ".join(book) + "\n\n", "utf-8")
@@ -81,7 +81,7 @@ def test_with_a_crf_and_a_line_of_a_whole_book(files: tuple[Path, Path], tmp_pat
     assert report["accuracy"] > 0.9
 
 
-def test_a_training_with_raw_text_resumes_and_minds_its_content(
+def test_a_training_with_raw_text_resumes_and_checks_its_content(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     tagged, raw = files
@@ -106,46 +106,47 @@ KINDS = {"food": ("bread", "soup", "rice", "beans", "salt", "leek", "plum"),
 
 
 def texts(n: int, seed: int, *, first: int = 0, last: int | None = None) -> list[tuple[str, str]]:
-    """Texts of one kind of words each, of those from the `first` to before the `last`."""
+    """Make texts that each have words of one kind, from word `first` to before word `last`."""
     rng = random.Random(seed)
     return [(" ".join(rng.choices(KINDS[kind][first:last], k=5)), kind)
             for kind in (rng.choice(sorted(KINDS)) for _ in range(n))]
 
 
-def test_texts_of_words_without_a_label_in_training_are_told_too(tmp_path: Path) -> None:
+def test_classifiers_learn_words_that_only_raw_text_has(tmp_path: Path) -> None:
     (tmp_path / "few.tsv").write_text(tiny.tsv(texts(20, 0, last=2)), "utf-8")
     (tmp_path / "raw.txt").write_text("".join(f"{text}\n" for text, _ in texts(400, 1)), "utf-8")
     settings = {"epochs": 12, "dev_fraction": 0.0, "chars": "none", "affix_embed": 0, "neighbours": 1.0}
     tiny.train("classify", tmp_path / "m", [tmp_path / "few.tsv"], raw=str(tmp_path / "raw.txt"), **settings)
-    new = texts(100, 2, first=2)
-    answers = model.load(tmp_path / "m", threads=1).classify([text for text, _ in new])
-    assert sum(answer.chosen == [kind] for answer, (_, kind) in zip(answers, new, strict=True)) >= 95
+    unlabelled = texts(100, 2, first=2)
+    answers = model.load(tmp_path / "m", threads=1).classify([text for text, _ in unlabelled])
+    assert sum(answer.chosen == [kind] for answer, (_, kind) in zip(answers, unlabelled, strict=True)) >= 95
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_texts_without_labels_do_not_count_in_the_loss(multi_label: bool) -> None:
+def test_texts_without_labels_have_no_loss(multi_label: bool) -> None:
     torch.manual_seed(0)
     head = ClassifierHead(ClassifierHeadConfig(outputs=3, multi_label=multi_label), 6, 6, 0.0)
     states, lengths = torch.randn(4, 8, 6, requires_grad=True), torch.full((8,), 4)
     real = torch.tensor([True, False, True, False] * 2)
-    wanted = torch.randint(0, 2, (8, 3) if multi_label else (8,))
-    wanted[~real] = IGNORE
+    targets = torch.randint(0, 2, (8, 3) if multi_label else (8,))
+    targets[~real] = IGNORE
     for head.consistency in (0.0, 1.0):
-        whole = head.loss(states, {"lengths": lengths, "targets": wanted})
-        part = head.loss(states[:, real], {"lengths": lengths[real], "targets": wanted[real]})
+        whole = head.loss(states, {"lengths": lengths, "targets": targets})
+        part = head.loss(states[:, real], {"lengths": lengths[real], "targets": targets[real]})
         assert torch.allclose(whole, part)
-    nothing = head.loss(states, {"lengths": lengths, "targets": torch.full_like(wanted, IGNORE)})
-    nothing.backward()
-    assert nothing == 0 and states.grad is not None and not states.grad.any()
+    empty = head.loss(states, {"lengths": lengths, "targets": torch.full_like(targets, IGNORE)})
+    empty.backward()
+    assert empty == 0 and states.grad is not None and not states.grad.any()
 
 
-def test_raw_text_that_can_teach_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_raw_text_that_nothing_can_be_learned_from(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, raw = files
     with pytest.raises(UsageError, match="raw: needs neighbours; leave it out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
     with pytest.raises(UsageError, match="raw: needs tokenizer=word, found tokenizer=char"):
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
-    for nothing in ("", "\n \n"):
-        (tmp_path / "empty.txt").write_text(nothing, "utf-8")
-        with pytest.raises(DataError, match=r"empty\.txt: expected raw text, found no word; give --raw a file"):
+    for text in ("", "\n \n"):
+        (tmp_path / "empty.txt").write_text(text, "utf-8")
+        sentence = r"empty\.txt: expected raw text, found no word; give --raw a file"
+        with pytest.raises(DataError, match=sentence):
             tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)

@@ -38,9 +38,8 @@ class Progress:
     elapsed_s: float = 0.0
     tokens: int = 0  # read so far, repetitions included
     best: float | None = None  # best dev score
-    best_step: int = 0
-    stale: int = 0  # evaluations since the best one
-    plateau: float = 1.0  # factor that the plateau schedule applies to the learning rate
+    stale_evaluations: int = 0  # since the best one
+    plateau_factor: float = 1.0  # of the learning rate, from the plateau schedule
     loss_sum: float = 0.0  # nats, of the steps since the last evaluation
     loss_steps: int = 0
     evaluation_s: float = 0.0  # duration of the last evaluation

@@ -189,7 +189,7 @@ class Trainer:
     def _finished(self) -> bool:
         """Whether the steps, the time or the patience ran out."""
         patience = self.settings.patience
-        return self._all_done() or bool(patience and self.state.progress.stale >= patience)
+        return self._all_done() or bool(patience and self.state.progress.stale_evaluations >= patience)
 
     def _remaining_batches(self) -> Iterator[Arrays]:
         progress = self.state.progress
@@ -229,7 +229,7 @@ class Trainer:
     def _learning_rate(self) -> float:
         """The learning rate of the next step, which the schedule gives for the middle of that step."""
         factor = learning_rate_factor(self.settings, self._share_done(steps_ahead=0.5))
-        return self.settings.lr * factor * self.state.progress.plateau
+        return self.settings.lr * factor * self.state.progress.plateau_factor
 
     def _share_done(self, steps_ahead: float = 0.0) -> float:
         """The share of the training that is done, in steps or in time, whichever is larger."""
@@ -278,12 +278,12 @@ class Trainer:
         scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
         score = next(iter(scores.values()))
         if self.task.criterion.better(score, progress.best):
-            progress.best, progress.best_step, progress.stale = score, progress.step, 0
+            progress.best, progress.stale_evaluations = score, 0
             self.state.best_weights = weights_of(self.network)
         else:
-            progress.stale += 1
+            progress.stale_evaluations += 1
             if self.settings.schedule == "plateau":
-                progress.plateau *= PLATEAU_FACTOR
+                progress.plateau_factor *= PLATEAU_FACTOR
         if average:
             average.swap(self.network)
         return scores

@@ -1,4 +1,4 @@
-"""Sentences of a document that a tagger reads together."""
+"""Document context: sentences of one document that a tagger reads together."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import split_words
 from rnntool.training.training_data import split
 
-WORDS = 12  # of a passage
+WORDS = 12  # read together
 SMALL = ("--epochs", "1", "--hidden", "8", "--char-hidden", "8", "--affix-buckets", "64")
 
 
 def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
-    """Sentences whose only noun is a town in a document that begins with `abroad`, else a team."""
+    """Make documents whose nouns are towns if they start with `abroad`, and teams if with `afield`."""
     rng = random.Random(seed)
     made = []
     for _ in range(n):
@@ -43,13 +43,13 @@ def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
 
 
 def columns(made: list[list[tiny.Tags]]) -> str:
-    """CoNLL with the documents' marks."""
+    """Write CoNLL columns with a -DOCSTART- line before each document."""
     return "".join("-DOCSTART- O\n\n" + tiny.conll(document) for document in made)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tagger with a CRF that has read passages, the data it is judged by, and one that hasn't."""
+    """Train a tagger with document context (`together`) and one without (`alone`), both with a CRF."""
     path = tmp_path_factory.mktemp("passages")
     for name, n, seed in (("train.conll", 150, 0), ("dev.conll", 40, 1)):
         (path / name).write_text(columns(documents(n, seed)), "utf-8")
@@ -61,45 +61,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def together(folder: Path) -> Model:
-    """The one that reads passages."""
+    """Load the tagger with document context."""
     return model.load(folder / "together", threads=1)
 
 
 def read(path: Path) -> list[Sentence]:
-    """The sentences of a file of columns."""
+    """Read the sentences of a CoNLL file."""
     with open_lines(str(path)) as lines:
         return list(read_sentences(lines, format="conll", split=split_words))
 
 
-def test_what_one_sentence_says_tells_the_tags_of_the_next(folder: Path) -> None:
+def test_tags_depend_on_an_earlier_sentence_of_the_document(folder: Path) -> None:
     accuracy = {name: model.load(folder / name, threads=1).config["report"]["accuracy"]
                 for name in ("together", "alone")}
     assert accuracy["together"] > 0.99
-    assert accuracy["alone"] < 0.93  # 3 of 11 words are by chance
+    assert accuracy["alone"] < 0.93  # 3 of 11 words are guesses
 
 
-def test_the_states_of_a_sentence_are_those_at_its_words_in_the_passage(together: Model) -> None:
+def test_the_scores_of_a_sentence_are_those_of_its_words_in_the_passage(together: Model) -> None:
     task = together.require(TagTask)
     sentences = [Sentence(words) for words in (["abroad", "."], [], ["then", "bak", "wins"], ["x"])]
     one = task.join(list(map(task.example, sentences)))
     other = task.join([task.example(Sentence(["afield"]))])
-    found = task.run(together.engine, task.collate([one, other]))["emissions"]
+    emissions = task.run(together.engine, task.collate([one, other]))["emissions"]
     words = [word for sentence in sentences if sentence.words for word in (*sentence.words, BREAK)][:-1]
     whole = task.run(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
-    for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty one has no mark
-        np.testing.assert_allclose(found[:size, i], whole[start : start + size, 0], atol=1e-5)
+    for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty sentence has no separator
+        np.testing.assert_allclose(emissions[:size, i], whole[start : start + size, 0], atol=1e-5)
     alone = task.run(together.engine, task.collate([other]))["emissions"]
-    np.testing.assert_allclose(found[:1, 4], alone[:1, 0], atol=1e-5)
+    np.testing.assert_allclose(emissions[:1, 4], alone[:1, 0], atol=1e-5)
 
 
 def test_evaluating_tagging_and_tagging_a_slow_pipe_agree(folder: Path, run: Run) -> None:
     text = (folder / "dev.conll").read_text("utf-8")
     tagged = run("tag", folder / "dev.conll", "-m", folder / "together", "--to", "tokens").out.splitlines()
     gold = [[tag for _, tag in sentence] for document in documents(40, 1) for sentence in document]
-    right = [a == b for line, tags in zip(filter(None, tagged), gold, strict=True)
-             for a, b in zip(line.split(), tags, strict=True)]
+    correct = [a == b for line, tags in zip(filter(None, tagged), gold, strict=True)
+               for a, b in zip(line.split(), tags, strict=True)]
     report = run("evaluate", folder / "dev.conll", "-m", folder / "together", "--json")
-    assert f'"accuracy": {sum(right) / len(right)}' in report.out
+    assert f'"accuracy": {sum(correct) / len(correct)}' in report.out
     with live("tag", "--from", "conll", "--to", "tokens", "-m", str(folder / "together")) as process:
         assert process.stdin is not None
         for start in range(0, len(text), 97):
@@ -124,7 +124,7 @@ def test_blank_records_and_bad_lines_between_sentences(folder: Path, run: Run) -
     assert "<stdin>:5: expected 10 columns" in bad.err
 
 
-def test_passages_that_are_whole_do_not_wait_for_the_next(folder: Path) -> None:
+def test_a_complete_passage_is_tagged_at_once(folder: Path) -> None:
     first, second = (columns([document]) for document in documents(2, 3))
     with live("tag", "--from", "conll", "-m", str(folder / "together")) as process:
         assert process.stdin is not None
@@ -137,34 +137,36 @@ def test_passages_that_are_whole_do_not_wait_for_the_next(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["states", "clusters", "gradients"])
-def test_a_look_inside(command: str, folder: Path, run: Run) -> None:
+def test_inspecting(command: str, folder: Path, run: Run) -> None:
     out = ["-o", folder / f"{command}.svg"]
     ran = run("inspect", command, folder / "dev.conll", "-m", folder / "together", *out)
     assert (ran.code, ran.err) == (0, "")
 
 
-def test_a_file_begins_a_document_the_same_one_once_more_too(folder: Path, run: Run) -> None:
+def test_every_file_starts_a_document_even_the_same_file_again(folder: Path, run: Run) -> None:
     (folder / "x.conll").write_text(tiny.conll(documents(1, 6)[0][1:]), "utf-8")
     once = run("tag", folder / "x.conll", "-m", folder / "together").out
     assert run("tag", folder / "x.conll", folder / "x.conll", "-m", folder / "together").out == 2 * once
 
 
-def test_the_first_window_looks_words_up_too(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[bool] = []
+def test_the_first_window_uses_computed_word_vectors(
+    together: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[bool] = []
     run = together.engine.run
 
     def watched(arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         if outputs is None:
-            given.append("known_vectors" in arrays)
+            computed.append("known_vectors" in arrays)
         return run(arrays, outputs)
 
     monkeypatch.setattr(together.engine, "run", watched)
     list(together.tag([Sentence([word], document="d") for word in ("never", "seen")]))
-    assert given == [True]
+    assert computed == [True]
 
 
-def test_settings_that_go_with_passages(folder: Path, tmp_path: Path) -> None:
-    """Several columns, weights for labels, raw text, and a row in pieces."""
+def test_document_context_works_with_other_settings(folder: Path, tmp_path: Path) -> None:
+    """Several columns, class weights and raw text."""
     made = [[[(word, f"{tag}\tX{tag}") for word, tag in sentence] for sentence in document]
             for document in documents(60, 0)]
     texts = (tiny.conll(document).replace(" ", "\t") for document in made)
@@ -177,7 +179,7 @@ def test_settings_that_go_with_passages(folder: Path, tmp_path: Path) -> None:
     assert report["columns"]["3"]["accuracy"] > 0.8
 
 
-def test_a_passage_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_passage_is_read_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     task = together.require(TagTask)
     sentences = [Sentence([word for word, _ in made]) for document in documents(9, 4) for made in document]
     arrays = task.collate([task.join(list(map(task.example, sentences)))])
@@ -192,7 +194,8 @@ def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path
     ran = invoke("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", *SMALL)
     assert ran.code == 0
     assert "--passage: has no effect, as no training file has documents" in ran.err
-    with live("tag", "--from", "conll", "-m", str(tmp_path / "m")) as process:  # no network for passages
+    # this network has learned no document context, so it needn't wait for more sentences
+    with live("tag", "--from", "conll", "-m", str(tmp_path / "m")) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("a\n\nb")
@@ -200,7 +203,7 @@ def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path
         assert process.stdout.readline().startswith("a\t")
 
 
-def test_lines_of_text_are_answered_one_by_one(folder: Path) -> None:
+def test_lines_of_text_are_tagged_one_by_one(folder: Path) -> None:
     with live("tag", "--from", "text", "--to", "tokens", "-m", str(folder / "together")) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -210,51 +213,51 @@ def test_lines_of_text_are_answered_one_by_one(folder: Path) -> None:
             assert process.stdout.readline().startswith("ADV T")
 
 
-def test_where_documents_begin(tmp_path: Path) -> None:
+def test_where_documents_start(tmp_path: Path) -> None:
     conll = "-DOCSTART- O\n\na X\n\nb X\n\n-DOCSTART- O\n\nc X\n-DOCSTART- O\n\nd X\n\ne X\n"
     row = "1\t{}" + "\t_" * 8 + "\n\n"
     conllu = "# newdoc id = 1\n" + row + row + "# newpar\n" + row + "#newdoc\n# sent_id = 4\n" + row + row
     plain = "a X\n\nb X\n\n"
-    for format, text, want in (("conll", conll, "AABCC"), ("conllu", conllu.format(*"abcde"), "AAABB"),
+    for format, text, expected in (("conll", conll, "AABCC"), ("conllu", conllu.format(*"abcde"), "AAABB"),
                                ("conll", plain, "AA"), ("tokens", "a\nb\n", "")):
         (tmp_path / "f").write_text(text, "utf-8")
         with open_lines(str(tmp_path / "f")) as lines:
-            found = read_sentences(lines, format=format, split=split_words)
-            seen = [sentence.document for sentence in found]
-        letters = dict(zip(dict.fromkeys(filter(None, seen)), "ABC", strict=False))
-        assert "".join(letters[document] for document in seen if document) == want
+            sentences = read_sentences(lines, format=format, split=split_words)
+            ids = [sentence.document for sentence in sentences]
+        letters = dict(zip(dict.fromkeys(filter(None, ids)), "ABC", strict=False))
+        assert "".join(letters[document] for document in ids if document) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b"]))), st.integers(1, 15))
-def test_passages_are_the_longest_that_documents_and_their_length_allow(
+def test_passages_are_as_long_as_documents_and_the_limit_allow(
     made: list[tuple[int, str | None]], words: int
 ) -> None:
     sentences = [Sentence(["w"] * size, document=document) for size, document in made]
-    found = list(passages(sentences, words))
-    assert [sentence for passage in found for sentence in passage] == sentences
-    sizes = [sum(len(sentence.words) for sentence in passage) for passage in found]
-    for passage, size in zip(found, sizes, strict=True):
+    grouped = list(passages(sentences, words))
+    assert [sentence for passage in grouped for sentence in passage] == sentences
+    sizes = [sum(len(sentence.words) for sentence in passage) for passage in grouped]
+    for passage, size in zip(grouped, sizes, strict=True):
         assert len({sentence.document for sentence in passage}) == 1
         assert len(passage) == 1 or (passage[0].document and size <= words)
-    for one, other, size in zip(found, found[1:], sizes, strict=False):
+    for one, other, size in zip(grouped, grouped[1:], sizes, strict=False):
         first = other[0]
         assert (not first.document or first.document != one[-1].document or size + len(first.words) > words
                 or len(one) == words)
     assert list(passages(sentences, 0)) == [[sentence] for sentence in sentences]
 
 
-def test_sentences_before_a_bad_one_are_given() -> None:
+def test_sentences_before_an_error_are_still_read() -> None:
     def sentences() -> Iterator[Sentence]:
         yield Sentence(["a"], document="d")
         raise DataError("bad")
 
-    found = passages(sentences(), 10)
-    assert next(found) == [Sentence(["a"], document="d")]
+    grouped = passages(sentences(), 10)
+    assert next(grouped) == [Sentence(["a"], document="d")]
     with pytest.raises(DataError):
-        next(found)
+        next(grouped)
 
 
-def test_those_kept_for_development_are_read_with_the_same_ones(folder: Path) -> None:
+def test_development_sentences_keep_their_context(folder: Path) -> None:
     settings = TagSettings(passage=WORDS, dev_fraction=0.3)
     sentences = read(folder / "dev.conll")
     before = [[s.words for s in passage] for passage in passages(sentences, WORDS)]
@@ -264,7 +267,7 @@ def test_those_kept_for_development_are_read_with_the_same_ones(folder: Path) ->
     assert len(parts[1]) == pytest.approx(0.3 * len(sentences), abs=5)
 
 
-def test_features_of_a_language_model_and_passages_exclude_each_other(
+def test_document_context_and_a_character_language_model_exclude_each_other(
     folder: Path, writer: Path, run: Run, tmp_path: Path
 ) -> None:
     ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--passage", "50",
@@ -272,6 +275,6 @@ def test_features_of_a_language_model_and_passages_exclude_each_other(
     assert ran.code == 2
     assert "--passage: has no effect beside --features; leave one out" in ran.err
     ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", *SMALL,
-                 "-q", "--features", writer, "--init", folder / "together")  # a preset's gives way
+                 "-q", "--features", writer, "--init", folder / "together")  # that of a preset is dropped
     assert (ran.code, ran.err) == (0, "")
     assert len(run("tag", folder / "dev.conll", "-m", tmp_path / "m").out.splitlines()) > 100
