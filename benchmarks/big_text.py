@@ -15,7 +15,6 @@ from pathlib import Path
 from timing import show
 
 from rnntool.data import corpus
-from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 
@@ -37,8 +36,8 @@ def main() -> None:
         corpus.cache = lambda: Path(folder)
         began = time.perf_counter()
         texts = corpus.Texts.collect(
-            Inputs.of_task(LMTask, [options.file], LMSettings(), targets=True, format="text",
-                           errors="strict", log=ignore), watch=ignore)
+            LMTask.inputs([options.file], LMSettings(), targets=True, format="text",
+                          errors="strict", log=ignore), watch=ignore)
         print(f"{len(texts):,} lines, {size / 1e6 / (time.perf_counter() - began):,.0f} MB/s read")
         rows = [("tokenizer", "seconds to learn", "tokens", "tokens/s")]
         for name in options.tokenizers:

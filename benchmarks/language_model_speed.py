@@ -22,7 +22,6 @@ import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
 from rnntool.tasks import TASKS
-from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.training.batching import Streamed
@@ -100,8 +99,8 @@ def main() -> None:
         **TASKS["lm"].presets["word"], "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
         "batch_size": 20, "bptt": 35, "epochs": 1})
-    records = list(Inputs.of_task(LMTask, [options.file], settings, targets=True, format="text",
-                                  errors="strict", log=lambda message: None))
+    records = list(LMTask.inputs([options.file], settings, targets=True, format="text",
+                                 errors="strict", log=lambda message: None))
     task = LMTask.learn(records, settings)
     stream = np.concatenate([task.example(record, targets=True) for record in records])
     tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)

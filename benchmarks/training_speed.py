@@ -20,7 +20,6 @@ from typing import Any
 
 from timing import in_turn, parse_training, ratio, show
 
-from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
 from rnntool.training.batching import Shuffled
@@ -77,7 +76,7 @@ def main() -> None:
                         help="of that objective; %(default)s, training's own, by default, 0 leaves it out")
     options = parse_training(parser, repeats=3)
     settings = TagSettings(epochs=1, neighbours=options.neighbours)
-    inputs = Inputs.of_task(TagTask, [options.file], settings, targets=True, format="conllu", errors="strict",
+    inputs = TagTask.inputs([options.file], settings, targets=True, format="conllu", errors="strict",
                             log=lambda message: None)
     records = list(inputs)[: options.sentences]
     task = TagTask.learn(records, settings, vectors=[])

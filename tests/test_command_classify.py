@@ -60,7 +60,7 @@ def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> No
 def test_a_column_of_what_has_none_is_an_error(lines: str, classifier: Path, run: Run) -> None:
     done = run("classify", "-m", classifier, "--text-column", "body", input=lines)
     found = "text" if lines.startswith("id") else "fasttext"
-    failed(done, 2, "<stdin>: --text-column: goes with files in tsv or csv or jsonl, "
-                    f"found {found}; leave it out, or see --from")
+    failed(done, 2, "<stdin>: --text-column: expected files in jsonl, tsv or csv, "
+                    f"found {found}; leave it out, or name the format with --from")
     assert done.out == ""
     assert ok(run("classify", "-m", classifier, "--text-column", "body", input="")) == ""

@@ -222,5 +222,5 @@ def test_evaluate_knows_no_columns_in_fasttext_lines(
 ) -> None:
     (tmp_path / "in.ft").write_text("__label__person who sings ?\n__label__time when ?\n")
     failed(run("evaluate", "in.ft", "-m", classifier, option, "body"), 2,
-           f"{option}: goes with files in tsv or csv or jsonl, found fasttext")
+           f"{option}: expected files in jsonl, tsv or csv, found fasttext")
     ok(run("evaluate", "in.ft", "-m", classifier))

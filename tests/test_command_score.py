@@ -71,6 +71,6 @@ def test_score_pairs(writer: Path, run: Run) -> None:
 
 def test_options_that_would_be_passed_over_are_errors(writer: Path, run: Run) -> None:
     failed(run("score", "-m", writer, "--text-column", "body", input="id\tbody\n1\tthe baker\n"), 2,
-           "<stdin>: --text-column: goes with files in tsv or csv or jsonl, found text")
+           "<stdin>: --text-column: expected files in jsonl, tsv or csv, found text")
     failed(run("score", "-m", writer, "--pairs", "--json", "--jsonl", input="the\ta\n"), 2,
            "--json is one report and --jsonl an object for each pair; leave one out")

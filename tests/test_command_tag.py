@@ -149,7 +149,7 @@ def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -
     (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
     done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")
     assert (done.code, len(done.out.splitlines())) == (3, 1)
-    assert "a.jsonl:2: expected one JSON object a line, found 'Expecting value' at column 10" in done.err
+    assert "a.jsonl:2: expected one JSON object on each line, found 'Expecting value' at column 10" in done.err
 
 
 def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:

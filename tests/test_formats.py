@@ -8,33 +8,32 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rnntool.data.formats import (
-    PAIR_FORMATS,
-    SENTENCE_FORMATS,
-    TEXT_FORMATS,
+    FORMATS,
     WRITE_FORMATS,
-    Pair,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
+    format_named_by,
     guess_format,
+    output_format,
+    read_judgements,
     read_pairs,
     read_sentences,
     read_texts,
+    readable_formats,
     sentence_writer,
-    whole_record,
 )
+from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError
 from rnntool.tokenize import split_words
 
+KINDS = get_args(Kind)
+TEXT_FORMATS, PAIR_FORMATS, SENTENCE_FORMATS = map(readable_formats, ("texts", "pairs", "sentences"))
 BOM = "\ufeff"
 ODD = "a\u2028b\u0085c\x0cd\x1ce\u00a0f\x0bg"  # nothing in it ends a line or parts two words
 
@@ -145,14 +144,14 @@ def test_the_other_column_is_the_text() -> None:
 
 def test_the_column_that_training_took_labels_from_is_no_text() -> None:
     table = "review\tsentiment\ngood\tpos\n"
-    assert texts(table, "tsv", usual_label="sentiment")[0].text == "good"
-    assert texts("review\ngood\n", "tsv", usual_label="sentiment")[0].text == "good"
+    assert texts(table, "tsv", default_label_column="sentiment")[0].text == "good"
+    assert texts("review\ngood\n", "tsv", default_label_column="sentiment")[0].text == "good"
     with pytest.raises(DataError, match="expected a column 'text'"):
         texts(table, "tsv")
 
 
 def test_text_and_label_are_two_columns() -> None:
-    with pytest.raises(DataError, match="expected the text and the label in two columns, found 'text' for both"):
+    with pytest.raises(DataError, match="two columns, found 'text' for both; choose"):
         texts("text\tx\na\tb\n", "tsv", label_column="text")
 
 
@@ -169,7 +168,7 @@ def test_columns_of_one_name_are_all_kept() -> None:
     ("csv", ["\n", 'a,"b"\n'], True),
 ])  # fmt: skip
 def test_rows_of_tables_tell_whether_they_are_whole(format: str, lines: list[str], whole: bool) -> None:
-    assert whole_record(format)(lines) is whole
+    assert FORMATS[format].holds_record(lines) is whole
 
 
 @pytest.mark.parametrize("format", ["tsv", "csv"])
@@ -182,16 +181,16 @@ def test_tables_without_rows(format: str) -> None:
     [
         ("text\tlabel\na\tb\tc\n", {}, r"x:2: expected 2 columns .* found 3"),
         ("text\tlabel\na\tb\nc\n", {}, r"x:3: expected 2 columns .* found 1"),
-        ("a\tb\n1\t2\n", {}, r"x:1: expected a column 'text', found 'a', 'b'; see --text-column"),
+        ("a\tb\n1\t2\n", {}, r"x:1: expected a column 'text', found 'a', 'b'; choose one with text_column"),
         (
             "a\ttext\n1\t2\n",
             {"label_column": "label"},
-            r"x:1: expected a column 'label' .* 'a', 'text'; see --label",
+            r"x:1: expected a column 'label' .* 'a', 'text'; choose one with label_column",
         ),
         ("a\ttext\n1\t2\n", {"label_column": "3"}, r"expected a column '3'"),
         ("a\ttext\n1\t2\n", {"label_column": "0"}, r"expected a column '0'"),
         ("text\ttext\n1\t2\n", {"text_column": "text"}, r"found several"),
-        ("\t".join(map(str, range(99))), {"text_column": "x" * 9}, r"'19', …; see"),
+        ("\t".join(map(str, range(99))), {"text_column": "x" * 9}, r"'19', …; choose"),
     ],
 )
 def test_table_errors_name_place_want_and_found(source: str, options: dict[str, str], message: str) -> None:
@@ -200,14 +199,14 @@ def test_table_errors_name_place_want_and_found(source: str, options: dict[str, 
 
 
 @pytest.mark.parametrize(("source", "format", "message"), [
-    ("text;label\na;b\n", "csv", "commas between them, found semicolons; save the table with commas or tabs"),
-    ("text\tlabel\na\tb\n", "csv", "commas between them, found tabs; give --from tsv"),
-    ("id,body\n1,b\n", "tsv", "tabs between them, found commas; give --from csv"),
+    ("text;label\na;b\n", "csv", "separated by commas, found semicolons; save the table with commas or tabs"),
+    ("text\tlabel\na\tb\n", "csv", "separated by commas, found tabs; set format=tsv"),
+    ("id,body\n1,b\n", "tsv", "separated by tabs, found commas; set format=csv"),
 ])
 def test_another_separator_is_called_by_its_name(source: str, format: str, message: str) -> None:
-    with pytest.raises(DataError, match=f"^x:1: expected columns with {message}$"):
+    with pytest.raises(DataError, match=f"^x:1: expected columns {message}$"):
         texts(source, format, text_column="body" if "body" in source else None)
-    with pytest.raises(DataError, match=r"^x:1: expected columns with"):
+    with pytest.raises(DataError, match=r"^x:1: expected columns separated"):
         pairs(source, format, columns=("text", "label"), prefix="body")
 
 
@@ -217,28 +216,28 @@ def test_a_header_that_could_be_cut_elsewhere_is_one_cell() -> None:
 
 def test_tags_are_no_text() -> None:
     with pytest.raises(DataError, match=r"^a.conllu.gz: expected text, .*, found the name of a conllu file"):
-        guess_format("a.conllu.gz", "1\ta\n", "lm")
-    assert guess_format("a.conllu", "1\ta\n", "tag") == "conllu"
-    assert guess_format("a.csv", "some words\n", "tag") == "text"
+        guess_format("a.conllu.gz", "1\ta\n", "texts")
+    assert guess_format("a.conllu", "1\ta\n", "sentences") == "conllu"
+    assert guess_format("a.csv", "some words\n", "sentences") == "text"
 
 
 @pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
 def test_a_header_row_is_no_pair(names: str) -> None:
-    with pytest.raises(DataError, match=r"^x:1: expected two sentences, found names of .* --columns .*good,"):
+    with pytest.raises(DataError, match=r"^x:1: expected two sentences, found names .*; set columns=.*good,"):
         pairs(f"{names}\na\tb\n")
     assert [pair.good for pair in pairs(f"{names}\na\tb\n", columns=tuple(names.split("\t")))] == ["a"]
 
 
 def test_a_word_with_a_space_is_no_word_with_its_tag() -> None:
     rows = "in O\nNew York B-LOC\n\n"
-    with pytest.raises(DataError, match=r"^x:2: expected 2 columns as in line 1, found 3; .* --column"):
+    with pytest.raises(DataError, match=r"^x:2: expected 2 columns as in line 1, found 3; .* column to"):
         sentences(rows, "conll", need_tags=True)
     assert sentences(rows, "conll", need_tags=True, column="2")[0].tags == ["O", "York"]
     assert sentences(rows, "conll")[0].words == ["in", "New"]
 
 
 def test_an_old_mac_file() -> None:
-    with pytest.raises(DataError, match=r"^x:1: expected CSV, found a carriage return that ends no line; quote"):
+    with pytest.raises(DataError, match=r"^x:1: expected CSV, found a carriage return in the middle"):
         texts("text,label\ra,b\r", "csv")
 
 
@@ -286,7 +285,7 @@ def test_jsonl_texts() -> None:
     [
         (
             '{"text": "a", "label": "b"}\n{"text": }',
-            r"^x:2: expected one JSON object a line, found 'Expecting value' at column 10",
+            r"^x:2: expected one JSON object on each line, found 'Expecting value' at column 10",
         ),
         ("[1]", r"^x:1: expected a JSON object, found a list; put it into braces"),
         ('[{"text": "a"}, {"text": "b"}]', r"^x:1: .* list; put each .* with jq -c '\.\[\]'$"),
@@ -295,13 +294,13 @@ def test_jsonl_texts() -> None:
         ('"a"', "found a string"),
         ("7", "found a number"),
         ("null", "found null"),
-        ('{"a": 1, "b": 2}', "^x:1: expected a key 'text', found 'a', 'b'; see --text-column"),
+        ('{"a": 1, "b": 2}', "^x:1: expected a key 'text', found 'a', 'b'; choose a key with text_column"),
         ('{"sentence_good": "a", "sentence_bad": "b"}',
-         "expected a key 'text', found a pair of sentences, 'sentence_good', .*; see rnntool score --pairs$"),
+         "a key 'text', found a pair of sentences, 'sentence_good', .*; pairs are read by score with pairs$"),
         ("{}", "found none"),
         ('{"text": null, "label": "a"}', "expected a string in 'text', found null"),
         ('{"text": "a"}', "expected a key 'label'"),
-        ('{"text": "a", "label": {}}', "found an object; see --label-column"),
+        ('{"text": "a", "label": {}}', "found an object; choose a key with label_column"),
         ('{"text": "a", "label": [null]}', "found a list"),
         ("[" * 100_000, "x:1: expected one JSON object"),
         ("9" * 5000, "x:1: expected"),
@@ -377,7 +376,7 @@ def test_tokens_one_record_a_line(text: str) -> None:
 
 @pytest.mark.parametrize("format", ["text", "tokens"])
 def test_words_alone_cannot_train(format: str) -> None:
-    with pytest.raises(DataError, match="--from conll"):
+    with pytest.raises(DataError, match="name its format with format"):
         sentences("a", format, need_tags=True)
 
 
@@ -394,7 +393,7 @@ def test_conll_tells_whether_a_record_can_be_had() -> None:
     with os.fdopen(read_end, "rb") as pipe, os.fdopen(write_end, "wb", 0) as to:
         lines = Lines(pipe, name="x")
         records = read_sentences(lines, format="conll", split=split_words)
-        ready = whole_record("conll")
+        ready = FORMATS["conll"].holds_record
         steps = [  # what arrives, and the words of the records that can be had then
             ("EU X\n", []), ("-DOCSTART- O\n", [["EU"]]), ("\n", []), ("a X\n", []), ("\n", [["a"]]),
             ("-DOCSTART- O\n\n", []), ("\n", [[]]), ("b X\n\n-DOCSTART-\n", [["b"]]),
@@ -439,7 +438,7 @@ def test_conll_words_alone() -> None:
     got = sentences("a\nb\n\nc", "conll")
     assert [(s.words, s.tags) for s in got] == [(["a", "b"], None), (["c"], None)]
     assert written(sentence_writer("conll"), got, "T") == "a\tT\nb\tT\n\nc\tT"
-    with pytest.raises(DataError, match=r"^x:1: expected at least 2 columns, found 1; see --column"):
+    with pytest.raises(DataError, match=r"^x:1: expected at least 2 columns, found 1; choose another"):
         sentences("a\nb\n", "conll", need_tags=True)
 
 
@@ -460,7 +459,7 @@ def test_conll_columns(column: str | None, tags: list[str]) -> None:
 
 
 def test_conll_column_errors() -> None:
-    with pytest.raises(DataError, match=r"^x:2: expected at least 3 columns, found 2; see --column"):
+    with pytest.raises(DataError, match=r"^x:2: expected at least 3 columns, found 2; choose another"):
         sentences("a b c\nd e\n", "conll", column="3", need_tags=True)
     assert sentences("a b c\nd e\n", "conll", column="3")[0].tags is None
     with pytest.raises(DataError, match=r"^x:2: .*'ner'; this line has 3 columns"):
@@ -469,7 +468,7 @@ def test_conll_column_errors() -> None:
         sentences("a\tX\n\nb\t\n", "conll", need_tags=True)
     with pytest.raises(DataError, match=r"expected at least 4 columns"):  # the word is no tag by accident
         sentences("a b c\n", "conll", column="-3", need_tags=True)
-    with pytest.raises(UsageError, match="from 1 on"):
+    with pytest.raises(UsageError, match="a number from 1, or from -1 backward"):
         sentences("a b", "conll", column="0")
 
 
@@ -706,7 +705,7 @@ def test_jsonl_offsets_that_do_not_fit_are_not_used(offsets: Any) -> None:
     ("source", "message"),
     [
         ('{"words": []}', "x:1: expected 'tokens' or 'text', found 'words'"),
-        ('{"tokens": ["a"]}', "expected a key 'ner', found 'tokens'; see --column"),
+        ('{"tokens": ["a"]}', "expected a key 'ner', found 'tokens'; choose a key with column"),
         ('{"tokens": ["a"], "ner": []}', "found 1 words and 0 tags in 'ner'"),
         ('{"tokens": "a", "ner": []}', "expected a list of strings in 'tokens', found a string"),
         ('{"tokens": [1], "ner": ["a"]}', "expected a list of strings in 'tokens'"),
@@ -851,7 +850,7 @@ def test_hostile_texts_give_records_or_one_clear_error(text: str, format: str) -
     try:
         got = texts(text, format)
     except DataError as e:
-        assert str(e).startswith("x:") and "want" in str(e) and "\n" not in str(e)
+        assert str(e).startswith("x:") and "expected" in str(e) and "\n" not in str(e)
     else:
         assert all(t.place.startswith("x:") for t in got)
 
@@ -863,7 +862,7 @@ def test_hostile_sentences_give_one_record_each_or_one_clear_error(
     try:
         got = sentences(text, source)
     except DataError as e:
-        assert str(e).startswith("x:") and "want" in str(e) and "\n" not in str(e)
+        assert str(e).startswith("x:") and "expected" in str(e) and "\n" not in str(e)
         return
     out = written(sentence_writer(target), got, "T")
     if target in ("text", "tokens", "inline"):
@@ -874,16 +873,16 @@ def test_hostile_sentences_give_one_record_each_or_one_clear_error(
 
 @pytest.mark.parametrize("format", ["text", "tokens", "inline"])
 def test_probabilities_need_a_place(format: str) -> None:
-    with pytest.raises(UsageError, match="--to conll"):
+    with pytest.raises(UsageError, match=r"^probs: .* set to to html, jsonl, conllu or conll$"):
         sentence_writer(format, probs=True)
 
 
 def test_unknown_formats_are_refused_with_the_choices() -> None:
     calls: list[tuple[Callable[[], object], str, tuple[str, ...]]] = [
-        (lambda: texts("", "html"), "--from", TEXT_FORMATS),
-        (lambda: pairs("", "text"), "--from", PAIR_FORMATS),
-        (lambda: sentences("", "inline"), "--from", SENTENCE_FORMATS),
-        (lambda: sentence_writer("tsv"), "--to", WRITE_FORMATS),
+        (lambda: texts("", "html"), "format", TEXT_FORMATS),
+        (lambda: pairs("", "text"), "format", PAIR_FORMATS),
+        (lambda: sentences("", "inline"), "format", SENTENCE_FORMATS),
+        (lambda: sentence_writer("tsv"), "to", WRITE_FORMATS),
     ]
     for call, option, known in calls:
         with pytest.raises(UsageError, match=f"^{option}: expected one of {', '.join(known)}, found"):
@@ -899,61 +898,131 @@ def test_a_very_long_line_in_every_format() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "head", "task", "want"),
+    ("path", "head", "kind", "expected"),
     [
-        ("a.jsonl", "", "lm", "jsonl"),
-        ("a.CSV.gz", "", "classify", "csv"),
-        ("dir.tsv/a.tab", "", "lm", "tsv"),
-        ("a.conllu.bz2", "", "tag", "conllu"),
-        ("a.iob2", "", "tag", "conll"),
-        ("a.tok", "", "tag", "tokens"),
-        ("a.tsv", "w\tO\n", "tag", "conll"),
+        ("a.jsonl", "", "texts", "jsonl"),
+        ("a.CSV.gz", "", "texts", "csv"),
+        ("dir.tsv/a.tab", "", "texts", "tsv"),
+        ("a.conllu.bz2", "", "sentences", "conllu"),
+        ("a.iob2", "", "sentences", "conll"),
+        ("a.tok", "", "sentences", "tokens"),
+        ("a.tsv", "w\tO\n", "sentences", "conll"),
         ("a.tsv", "", "pairs", "tsv"),
         ("a", "", "pairs", "tsv"),
         ("a", '{"sentence_good": ', "pairs", "jsonl"),
-        ("a.txt", "some text", "lm", "text"),
-        ("-", BOM + '{"text": "', "lm", "jsonl"),
-        ("-", "{ sic } said he", "lm", "text"),
-        ("a.txt", "__label__x good\n", "classify", "fasttext"),
-        ("a", "label\ttext\nx\ty\n", "classify", "tsv"),
-        ("a", 'id,"text"\n1,a\n', "lm", "csv"),
-        ("a", "one, two\nthree, four\n", "classify", "text"),
-        ("-", "", "tag", "text"),
-        ("-", "Hello world\n", "tag", "text"),
-        ("-", "HELLO WORLD\nGOOD BYE\nSO LONG\n", "tag", "text"),
-        ("-", "a b c\nd e f\ng h i\n", "tag", "text"),
-        ("eng.train", "-DOCSTART- -X- O O\n\nEU", "tag", "conll"),
-        ("eng.train", "EU NNP I-NP I-ORG\r\nsays VBZ I-VP O\r\n\r\n", "tag", "conll"),
-        ("a.train", "The DT\ncat NN\n\nsat VBD\n", "tag", "conll"),
-        ("a.txt", "The\tdet\ncat\tnoun\nsa", "tag", "conll"),
-        ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "tag", "text"),
-        ("-", "Hà Nội\tNp\n", "tag", "conll"),
-        ("-", "Hà Nội\tnp\nlà\tv\n", "tag", "conll"),
-        ("-", "I saw you\tyesterday\n", "tag", "text"),
-        ("-", "I saw you\tyesterday\nand him\ttoday\n", "tag", "text"),
-        ("-", "a\t1\nb\t2.5\n", "tag", "text"),
-        ("-", ".\t.\n", "tag", "conll"),
-        ("-", "dog\tnoun\nsees\tverb\n", "tag", "conll"),
-        ("-", "send an E-mail\n", "tag", "text"),
-        ("-", "blood type O\n", "tag", "text"),
-        ("a.txt", "Drive along I-95\nThen take I-80\n", "tag", "text"),
-        ("-", "-DOCSTART- is here\n", "tag", "text"),
-        ("-", "-DOCSTART-\n\n", "tag", "conll"),
-        ("-", "Anna B-PER\nsings O\n", "tag", "conll"),
-        ("a", "text, he said\nhello, she said\n", "lm", "text"),
-        ("a", "text,label\nhello,x\n", "lm", "csv"),
-        ("a", "# sent_id = 1\n1\ta" + "\t_" * 8 + "\n", "tag", "conllu"),
+        ("a.txt", "some text", "texts", "text"),
+        ("-", BOM + '{"text": "', "texts", "jsonl"),
+        ("-", "{ sic } said he", "texts", "text"),
+        ("a.txt", "__label__x good\n", "texts", "fasttext"),
+        ("a", "label\ttext\nx\ty\n", "texts", "tsv"),
+        ("a", 'id,"text"\n1,a\n', "texts", "csv"),
+        ("a", "one, two\nthree, four\n", "texts", "text"),
+        ("-", "", "sentences", "text"),
+        ("-", "Hello world\n", "sentences", "text"),
+        ("-", "HELLO WORLD\nGOOD BYE\nSO LONG\n", "sentences", "text"),
+        ("-", "a b c\nd e f\ng h i\n", "sentences", "text"),
+        ("eng.train", "-DOCSTART- -X- O O\n\nEU", "sentences", "conll"),
+        ("eng.train", "EU NNP I-NP I-ORG\r\nsays VBZ I-VP O\r\n\r\n", "sentences", "conll"),
+        ("a.train", "The DT\ncat NN\n\nsat VBD\n", "sentences", "conll"),
+        ("a.txt", "The\tdet\ncat\tnoun\nsa", "sentences", "conll"),
+        ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "sentences", "text"),
+        ("-", "Hà Nội\tNp\n", "sentences", "conll"),
+        ("-", "Hà Nội\tnp\nlà\tv\n", "sentences", "conll"),
+        ("-", "I saw you\tyesterday\n", "sentences", "text"),
+        ("-", "I saw you\tyesterday\nand him\ttoday\n", "sentences", "text"),
+        ("-", "a\t1\nb\t2.5\n", "sentences", "text"),
+        ("-", ".\t.\n", "sentences", "conll"),
+        ("-", "dog\tnoun\nsees\tverb\n", "sentences", "conll"),
+        ("-", "send an E-mail\n", "sentences", "text"),
+        ("-", "blood type O\n", "sentences", "text"),
+        ("a.txt", "Drive along I-95\nThen take I-80\n", "sentences", "text"),
+        ("-", "-DOCSTART- is here\n", "sentences", "text"),
+        ("-", "-DOCSTART-\n\n", "sentences", "conll"),
+        ("-", "Anna B-PER\nsings O\n", "sentences", "conll"),
+        ("a", "text, he said\nhello, she said\n", "texts", "text"),
+        ("a", "text,label\nhello,x\n", "texts", "csv"),
+        ("a", "# sent_id = 1\n1\ta" + "\t_" * 8 + "\n", "sentences", "conllu"),
     ],
 )
-def test_guess_format(path: str, head: str, task: str, want: str) -> None:
-    assert guess_format(path, head, task) == want
+def test_guess_format(path: str, head: str, kind: Kind, expected: str) -> None:
+    assert guess_format(path, head, kind) == expected
 
 
-@given(st.text(), st.sampled_from(["lm", "classify", "tag", "pairs"]))
-def test_guess_format_never_fails(head: str, task: str) -> None:
-    assert guess_format("-", head, task) in {*TEXT_FORMATS, *SENTENCE_FORMATS}
+@given(st.text(), st.sampled_from(KINDS))
+def test_guess_format_never_fails(head: str, kind: Kind) -> None:
+    assert FORMATS[guess_format("-", head, kind)].reads(kind)
 
 
-def test_guess_format_knows_its_tasks() -> None:
-    with pytest.raises(UsageError, match="classify"):
-        guess_format("a", "", "parse")
+def test_guess_format_checks_the_kind() -> None:
+    with pytest.raises(UsageError, match=r"^kind: expected one of texts, pairs, judgements, sentences,"):
+        guess_format("a", "", "parses")  # type: ignore[arg-type]
+
+
+# the registry
+
+
+def records(text: str, format: str, kind: Kind) -> list[Any]:
+    read: dict[str, Callable[..., Iterable[Any]]] = {
+        "texts": read_texts, "pairs": read_pairs, "judgements": read_judgements, "sentences": sentences_of}
+    return list(read[kind](lines_of(text), format=format))
+
+
+def sentences_of(lines: Lines, *, format: str) -> Iterable[Sentence]:
+    return read_sentences(lines, format=format, split=split)
+
+
+def test_names_and_extensions_are_unique() -> None:
+    assert [format.name for format in FORMATS.values()] == list(FORMATS)
+    extensions = [extension for format in FORMATS.values() for extension in format.extensions]
+    assert len(set(extensions)) == len(extensions)
+    for format in FORMATS.values():
+        for extension in format.extensions:
+            assert extension == extension.lower() and extension.startswith(".")
+            assert format_named_by(f"dir.x/a{extension}.gz") == format.name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_row_of_the_registry_is_complete(name: str) -> None:
+    format = FORMATS[name]
+    kinds = {kind for kind in KINDS if format.reads(kind)}
+    assert kinds or format.sentence_writer, "a format is good for something"
+    assert format.examples.keys() == kinds
+    assert not format.recognizes or kinds
+    assert (not format.settings and not format.has_labels) or "texts" in kinds
+    assert not (format.has_tags or format.raw) or "sentences" in kinds
+    if format.has_tags or format.writes_probs or format.writes_nbest or format.named_columns:
+        assert format.sentence_writer
+    if "sentences" in kinds:
+        assert output_format(name, probs=True) in WRITE_FORMATS
+        assert FORMATS[output_format(name, probs=True)].writes_probs
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_examples_of_a_format_are_whole_records_that_it_recognizes(name: str) -> None:
+    format = FORMATS[name]
+    for kind, content in format.examples.items():
+        got = records(content, name, kind)
+        assert got and all(getattr(record, "place", "x:").startswith("x:") for record in got)
+        assert format.holds_record(content.splitlines(keepends=True))
+        if format.recognizes and kind in ("texts", "sentences"):
+            assert guess_format("-", content, kind) == name
+        if kind == "texts":
+            assert any(record.labels for record in got) == format.has_labels
+        if kind == "sentences":
+            assert any(record.tags for record in got) == format.has_tags
+        if kind == "judgements":
+            assert got == [Judgement("cat", "dog", 7.5), Judgement("cat", "rice", 0.3)]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITE_FORMATS if FORMATS[name].has_tags])
+def test_tagged_examples_come_back_from_what_is_written(name: str) -> None:
+    got = records(FORMATS[name].examples["sentences"], name, "sentences")
+    writer = sentence_writer(name)
+    again = records(writer.header + written(writer, got) + writer.footer, name, "sentences")
+    assert [(s.words, s.tags) for s in again] == [(s.words, s.tags) for s in got]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITE_FORMATS if FORMATS[name].writes_probs])
+def test_a_format_that_writes_probabilities_shows_them(name: str) -> None:
+    out = sentence_writer(name, probs=True)(Sentence(["a"]), Tagged(["X"], [0.625]))
+    assert "0.625" in out and "0.625" not in sentence_writer(name)(Sentence(["a"]), Tagged(["X"], [0.625]))

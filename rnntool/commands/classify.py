@@ -14,12 +14,12 @@ from rnntool.data.formats import (
     explained_page,
     one_line,
 )
+from rnntool.data.inputs import Inputs
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError
 from rnntool.inference import model as models
 from rnntool.inference.options import ClassifyOptions
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
-from rnntool.tasks.inputs import Inputs
 
 Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
 ANSWER_FORMATS = ("text", "jsonl", "html")

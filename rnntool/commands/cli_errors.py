@@ -15,7 +15,7 @@ from rnntool.errors import UsageError, suggestion
 
 def flag_of(name: str, value: str | None = None) -> str:
     """A setting as it is typed."""
-    flag = "--" + name.replace("_", "-")
+    flag = "--from" if name == "format" else "--" + name.replace("_", "-")
     return flag if value is None else f"{flag} {value}"
 
 

@@ -28,9 +28,9 @@ class Common:
 
     def output_format(self, output: str | None, formats: Collection[str]) -> str | None:
         """That of `formats` which the extension of the output names, said aloud; None where it names none."""
-        from rnntool.data.formats import named_format  # the commands' options alone shall start at once
+        from rnntool.data.formats import format_named_by  # the commands' options alone shall start at once
 
-        found = named_format(output) if output else None
+        found = format_named_by(output) if output else None
         if found not in formats:
             return None
         self.log(f"{output}: is written as {found}")

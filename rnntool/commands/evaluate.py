@@ -15,6 +15,7 @@ from rnntool import __version__
 from rnntool.commands import console
 from rnntool.commands.common import Common
 from rnntool.data.formats import split_columns
+from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log
 from rnntool.data.streams import called, open_output
 from rnntool.errors import DataError, UsageError
@@ -24,7 +25,6 @@ from rnntool.evaluation.metrics import signature
 from rnntool.inference import model as models
 from rnntool.inference.model import Model
 from rnntool.tasks.base import Criterion, Evaluation, Mistake
-from rnntool.tasks.inputs import Inputs, check_formats
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.schema import flag
 from rnntool.tasks.tag import TagTask
@@ -50,13 +50,13 @@ def run(
         raise UsageError(f"--{adapting[0].name}: expected a language model, found {loaded.name} "
                          f"({task.name}); leave it out")
     chosen = _columns(loaded, columns)
-    inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
-                            errors=common.encoding_errors, log=common.log, warn=common.warn)
+    inputs = type(task).inputs(files, task.settings.replace(**chosen), targets=True, format=format,
+                               errors=common.encoding_errors, log=common.log, warn=common.warn)
     records = list(inputs)
     if not records:
         raise DataError(f"{called(files)}: expected records to evaluate on, found none; "
                         "give files that have some")
-    check_formats(inputs.formats, chosen, task.name)
+    check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
     if isinstance(task, TagTask) and task.scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
         aloud = common.log if scheme == task.scheme else common.warn

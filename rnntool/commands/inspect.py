@@ -15,6 +15,7 @@ from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.commands.outputs import show
 from rnntool.data.formats import read_judgements
+from rnntool.data.inputs import Inputs, opened
 from rnntool.data.progress import silent
 from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
@@ -23,7 +24,6 @@ from rnntool.inference.model import ModelFolder
 from rnntool.inspection import charts, clusters, states, svg
 from rnntool.inspection.word_vectors import Agreement, Vectors, agreement
 from rnntool.tasks.base import excerpt
-from rnntool.tasks.inputs import Inputs, opened
 from rnntool.tasks.specs.settings import CELL_NAMES
 from rnntool.tokenize import SPECIALS, UNK
 
@@ -163,8 +163,9 @@ def run_similarity(
     if len(names) != 3:
         raise UsageError(f"--columns: expected three names with commas between, found {columns!r}")
     known = _vectors(model, vectors)
-    with opened(file, "pairs", format=None, errors=common.encoding_errors, log=silent) as (lines, form):
-        pairs = list(read_judgements(lines, "csv" if form == "csv" else "tsv", names))
+    source = opened(file, "judgements", format=None, errors=common.encoding_errors, log=silent)
+    with source as (lines, format):
+        pairs = list(read_judgements(lines, format=format, columns=names))
     found = agreement(known, pairs)
     rows = [(pair.first, pair.second, pair.score, cosine)
             for pair, cosine in zip(found.used, found.cosines, strict=True)]

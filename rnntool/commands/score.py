@@ -12,12 +12,12 @@ from typing import Any, TextIO
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.data.formats import Pair, Text, read_pairs
+from rnntool.data.inputs import Inputs
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.inference.model import Model
 from rnntool.inference.options import ScoreOptions
-from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.lm import LMTask, Scored
 from rnntool.tasks.specs.lm import LMSettings
 

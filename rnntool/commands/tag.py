@@ -10,23 +10,24 @@ from pathlib import Path
 from rnntool.commands.common import Common
 from rnntool.commands.inputs import task_records
 from rnntool.data.formats import (
+    FORMATS,
     WRITE_FORMATS,
     Sentence,
     SentenceWriter,
+    output_format,
     sentence_writer,
     split_columns,
 )
+from rnntool.data.inputs import opened
 from rnntool.data.labels import detect_scheme
 from rnntool.data.progress import silent
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model as models
 from rnntool.inference.options import TagOptions
-from rnntool.tasks.inputs import opened
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
 
-NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
 
 
@@ -51,7 +52,7 @@ def run(
         records = iter(inputs)
         first = list(islice(records, 1))  # tells the format
         came_in = inputs.formats[0]
-        scored = task.scheme is not None and (to or came_in) == "jsonl"  # entities have a score
+        scored = task.scheme is not None and FORMATS[to or came_in].writes_entity_scores
         options = TagOptions(probs=probs or scored, nbest=nbest, scheme=scheme, threshold=threshold)
         tagged = tagger.tagged(chain(first, records), options, ready=inputs.ready, flush=out.flush)
         write = _writer(task, to, came_in, column, probs, nbest)
@@ -66,10 +67,10 @@ def _writer(
 ) -> SentenceWriter:
     """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
     if to is None:
-        to = "conll" if came_in == "text" or (came_in == "tokens" and probs) else came_in
-    if nbest and to != "jsonl":
+        to = output_format(came_in, probs=probs)
+    if nbest and not FORMATS[to].writes_nbest:
         raise UsageError(f"--nbest: {to} has no place for several sequences; give --jsonl")
-    if column and to not in NAMED:
+    if column and not FORMATS[to].named_columns:
         raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
                          "jsonl")
     if column and len(split_columns(column)) != len(task.columns):
@@ -87,7 +88,7 @@ def _written_column(task: TagTask, to: str) -> str | None:
     """
     first, *more = split_columns(task.settings.column)
     if not _is_name(first):
-        first = "NER" if task.scheme and to == "conllu" else None
+        first = FORMATS[to].span_column if task.scheme else None
     names = [first or "", *(str(name) if _is_name(name) else f"Column{name}" for name in more)]
     return ",".join(names) or None
 
@@ -103,11 +104,11 @@ def _own_scheme(
     """The scheme of a file's own tags, which others replace or stand beside, to be compared."""
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = opened(file, "tag", format=format, errors=common.encoding_errors, log=silent)
+    source = opened(file, "sentences", format=format, errors=common.encoding_errors, log=silent)
     with source as (lines, found):
-        if found in ("text", "tokens"):
+        if not FORMATS[found].has_tags:
             return None
-        if found in NAMED:
+        if FORMATS[found].named_columns:
             names = split_columns(column or _written_column(task, found))
             spans = next(i for i, one in enumerate(task.columns) if one.scheme)
             settings = settings.replace(column=names[spans] if spans < len(names) else None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["texts", "pairs", "judgements", "sentences"]  # what the records of a file are
 
 _BREAKS = str.maketrans("\t\r\n", "   ")
 _BEGINS = frozenset("BSUW")  # tags that open an entity whatever stands before them

@@ -50,6 +50,11 @@ def chomp(line: str) -> str:
     return line
 
 
+def is_blank(line: str) -> bool:
+    """Whether a line holds nothing but spaces and tabs before its ending."""
+    return line[0] in " \t\r\n" and not line.strip(" \t\r\n")
+
+
 def called(paths: Iterable[str | Path]) -> str:
     """What messages call inputs, "-" being standard input."""
     return ", ".join("<stdin>" if str(path) == "-" else str(path) for path in paths)
@@ -93,8 +98,8 @@ class Lines:
                 return
             self._fill()
 
-    def back(self, line: str) -> None:
-        """Take the line last returned back: it comes again."""
+    def push_back(self, line: str) -> None:
+        """Take back the line that was returned last, so that it is returned again."""
         self.number -= 1
         self._pending.appendleft(line)
 

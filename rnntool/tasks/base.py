@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.inputs import Inputs
+from rnntool.data.progress import Log, silent
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError
 from rnntool.evaluation.calibration import Calibration
@@ -120,6 +122,17 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     @abstractmethod
     def read(cls, lines: Lines, format: str, settings: Chosen, *, targets: bool) -> Iterator[Record]:
         """The records of a file; with `targets`, those that have none are errors."""
+
+    @classmethod
+    def inputs(
+        cls, paths: Sequence[str], settings: Chosen, *, targets: bool, format: str | None, errors: str,
+        log: Log, warn: Log = silent, chosen: Collection[str] = (),
+    ) -> Inputs:
+        """Records of files as `read` yields them; see `Inputs` for the other parameters."""
+        return Inputs(
+            paths, cls.spec.reads, lambda lines, name: cls.read(lines, name, settings, targets=targets),
+            format=format, errors=errors, log=log, warn=warn, chosen=chosen,
+            needs_labels=cls.spec.needs_labels)
 
     @classmethod
     @abstractmethod

@@ -77,7 +77,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         label_column = settings.label_column or "label" if targets else None
         records = read_texts(
             lines, format=format, text_column=settings.text_column, label_column=label_column,
-            usual_label=settings.label_column or "label")
+            default_label_column=settings.label_column or "label")
         return (_labelled(record, label_column) for record in records) if label_column else records
 
     @classmethod

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from rnntool.data.corpus import Texts
 from rnntool.data.formats import Sentence
 from rnntool.data.formats.vectors import read_vectors
+from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage
 from rnntool.data.streams import called
 from rnntool.errors import DataError, UsageError
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.document_context import passages
-from rnntool.tasks.inputs import Inputs, check_formats
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings
@@ -63,11 +63,11 @@ class Sources:
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # in whatever format the file is
-            inputs = Inputs.of_task(task_class(job.task), [places["raw"]], settings, targets=False, format=None,
-                                    errors=job.encoding_errors, log=log)
+            inputs = task_class(job.task).inputs([places["raw"]], settings, targets=False, format=None,
+                                            errors=job.encoding_errors, log=log)
             raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, usual in USUAL.items() if getattr(settings, name, usual) != usual]
-        check_formats(formats, chosen, job.task)
+        check_formats(formats, chosen, needs_labels=task_class(job.task).spec.needs_labels)
         base = reader = None
         if settings.init:  # a network of words has no choice of tokens
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
@@ -133,8 +133,8 @@ def _records(
     formats: set[str] = set()
 
     def read(paths: list[str]) -> Sequence[Any]:
-        inputs = Inputs.of_task(kind, paths, job.settings, targets=True, format=job.format,
-                                errors=job.encoding_errors, log=log)
+        inputs = kind.inputs(paths, job.settings, targets=True, format=job.format,
+                             errors=job.encoding_errors, log=log)
         records = Texts.collect(inputs, watch=watch) if kind is LMTask else list(inputs)
         formats.update(inputs.formats)
         return records

@@ -1,16 +1,33 @@
-"""Readers and writers by name: which formats there are, and which one a file is in. Knows no model."""
+"""All file formats: which there are, which one a file is in, and reading and writing by name.
+
+To add a format, write its `Format` in a module of this package and add a row to `FORMATS`.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
-from rnntool.data.formats import conll, conllu, jsonl, tables, text
-from rnntool.data.formats.tables import read_judgements
-from rnntool.data.formats.text import explained_page
+from rnntool.data.formats.base import (
+    Columns,
+    Format,
+    Offsets,
+    PairOptions,
+    SentenceOptions,
+    TextOptions,
+    WriterOptions,
+)
+from rnntool.data.formats.conll import CONLL
+from rnntool.data.formats.conllu import CONLLU
+from rnntool.data.formats.fasttext import FASTTEXT
+from rnntool.data.formats.html import HTML, explained_page
+from rnntool.data.formats.jsonl import JSONL
+from rnntool.data.formats.tables import CSV, TSV
+from rnntool.data.formats.text import INLINE, TEXT, TOKENS
 from rnntool.data.records import (
     Judgement,
+    Kind,
     Pair,
     Sentence,
     SentenceWriter,
@@ -20,256 +37,191 @@ from rnntool.data.records import (
     one_line,
 )
 from rnntool.data.streams import COMPRESSED, Lines
-from rnntool.errors import DataError, UsageError
+from rnntool.errors import DataError, UsageError, setting
 
 __all__ = [
-    "PAIR_FORMATS",
-    "SENTENCE_FORMATS",
-    "TEXT_FORMATS",
+    "FORMATS",
     "WRITE_FORMATS",
+    "Format",
     "Judgement",
+    "Kind",
     "Pair",
     "Sentence",
     "SentenceWriter",
     "Tagged",
     "Text",
     "Weighed",
+    "either",
     "explained_page",
+    "format_named_by",
     "guess_format",
     "one_line",
+    "output_format",
     "read_judgements",
     "read_pairs",
     "read_sentences",
     "read_texts",
+    "readable_formats",
     "sentence_writer",
     "split_columns",
-    "whole_record",
 ]
 
-TEXT_FORMATS = ("text", "tsv", "csv", "jsonl", "fasttext")
-PAIR_FORMATS = ("tsv", "csv", "jsonl")
-SENTENCE_FORMATS = ("text", "tokens", "conll", "conllu", "jsonl")
-WRITE_FORMATS = ("text", "tokens", "inline", "conll", "conllu", "jsonl", "html")
+# The first format that recognizes a file wins.
+FORMATS = {
+    format.name: format
+    for format in (TEXT, TOKENS, INLINE, HTML, JSONL, FASTTEXT, CONLLU, CONLL, TSV, CSV)
+}
+WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
+_FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgements": TSV}
+_BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
+
+
+def readable_formats(kind: Kind) -> tuple[str, ...]:
+    """Return the names of all formats that can hold records of a kind."""
+    return tuple(format.name for format in FORMATS.values() if format.reads(kind))
 
 
 def read_texts(
-    lines: Lines,
-    *,
-    format: str,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    usual_label: str = "label",
-    unit: str = "line",
+    lines: Lines, *, format: str, text_column: str | None = None, label_column: str | None = None,
+    default_label_column: str = "label", unit: str = "line",
 ) -> Iterator[Text]:
-    """Texts and their labels, one record after the other, from one of TEXT_FORMATS.
+    """Read texts and their labels from a format by name; see `TextOptions`.
 
-    `unit` ("line", "paragraph", "document") counts for "text" only. The columns are names or numbers from 1,
-    keys in JSONL; the defaults are "text" and "label". Where `label_column` is None, labels need not be
-    there; those of a table are in `usual_label`, if that is. Raises UsageError on unknown names at once,
-    DataError on bad lines as they are read.
+    Raises UsageError for an unknown name at once, DataError for a bad line when it is reached.
     """
-    _known(format, TEXT_FORMATS, "--from")
-    if format == "text":
-        return text.read(lines, unit)
-    if format == "fasttext":
-        return tables.read_fasttext(lines)
-    if format == "jsonl":
-        return jsonl.read(lines, text_column, label_column)
-    return tables.read(lines, format, text_column, label_column, usual_label)
+    read = _format(format, "texts").read_texts
+    assert read is not None
+    return read(lines, TextOptions(
+        unit=unit, text_column=text_column, label_column=label_column,
+        default_label_column=default_label_column))
 
 
 def read_pairs(
     lines: Lines, *, format: str, columns: tuple[str, str] | None = None, prefix: str | None = None
 ) -> Iterator[Pair]:
-    """Minimal pairs from one of PAIR_FORMATS; `columns` are names in a header row, numbers, or keys.
+    """Read minimal pairs from a format by name; see `PairOptions`."""
+    read = _format(format, "pairs").read_pairs
+    assert read is not None
+    return read(lines, PairOptions(columns=columns, prefix=prefix))
 
-    `prefix` is the column of what stands before both.
-    """
-    _known(format, PAIR_FORMATS, "--from")
-    if format == "jsonl":
-        return jsonl.read_pairs(lines, columns, prefix)
-    return tables.read_pairs(lines, format, columns, prefix)
+
+def read_judgements(
+    lines: Lines, *, format: str, columns: Sequence[str] = ("1", "2", "3")
+) -> Iterator[Judgement]:
+    """Read two words and how similar people find them from three columns of a format by name."""
+    read = _format(format, "judgements").read_judgements
+    assert read is not None
+    return read(lines, columns)
 
 
 def read_sentences(
-    lines: Lines,
-    *,
-    format: str,
-    column: str | None = None,
-    split: Callable[[str], list[tuple[int, int]]],
+    lines: Lines, *, format: str, column: str | None = None, split: Callable[[str], Offsets],
     need_tags: bool = False,
 ) -> Iterator[Sentence]:
-    """Sentences from one of SENTENCE_FORMATS; blank records have no words.
+    """Read sentences from a format by name; a blank record has no words.
 
-    `column` says where the tags are, each format in its own way; several columns have commas between them.
-    `split` gives the (start, end) characters of the words of a raw text. With `need_tags`, a format or a
-    sentence without tags raises DataError.
+    `column` says where the tags are, in terms of the format, with commas between several columns. `split`
+    returns the (start, end) characters of the words of raw text. With `need_tags`, a format without tags and
+    a sentence without tags raise DataError.
     """
-    _known(format, SENTENCE_FORMATS, "--from")
-    columns = split_columns(column)
-    if format == "conll":
-        return conll.read(lines, columns, need_tags=need_tags)
-    if format == "conllu":
-        return conllu.read(lines, columns, need_tags=need_tags)
-    if format == "jsonl":
-        return jsonl.read_sentences(lines, columns, split, need_tags=need_tags)
-    if need_tags:
-        found = format if lines.head() else "an empty file"
+    source = _format(format, "sentences")
+    if need_tags and not source.has_tags:
+        tagged = [name for name in readable_formats("sentences") if FORMATS[name].has_tags]
         raise DataError(
-            f"{lines.name}: expected words with tags, found {found}; see --from conll, conllu or jsonl"
-        )
-    return text.read_raw(lines, split) if format == "text" else text.read_tokens(lines)
+            place=lines.name, expected="words with tags",
+            found=f"the format {format}" if lines.head() else "an empty file",
+            advice=f"give a file in {either(tagged)}, and name its format with {setting('format')}")
+    assert source.read_sentences is not None
+    return source.read_sentences(
+        lines, SentenceOptions(columns=split_columns(column), split=split, need_tags=need_tags))
 
 
 def sentence_writer(
-    format: str, *, column: str | None = None, probs: bool = False, spans: bool = True
+    to: str, *, column: str | None = None, probs: bool = False, spans: bool = True
 ) -> SentenceWriter:
-    """A function of a Sentence and its Tagged that returns the exact text to write, in one of WRITE_FORMATS.
+    """Return a function of a Sentence and its Tagged that returns the exact text to write.
 
-    `column` is where CoNLL-U and JSONL put the tags, as `read_sentences` takes it; CoNLL adds as many, and
-    the other formats join the tags of a word. JSONL has entities where tags are `spans`. The writer's
-    `header` comes before the first record and its `footer` after the last. One writer serves one output,
-    whatever the number of inputs. Raises UsageError.
+    `to` is the name of a format. `column` is where formats with named columns put the tags; CoNLL adds as
+    many columns, and the other formats join the tags of a word. `spans` says that the tags mark spans of
+    words. A writer keeps track of one output, whatever the number of inputs.
     """
-    _known(format, WRITE_FORMATS, "--to")
-    if format == "conll":
-        return conll.Writer(len(split_columns(column)), probs=probs)
-    if format == "conllu":
-        return conllu.Writer(split_columns(column), probs=probs)
-    if format == "jsonl":
-        return jsonl.Writer(split_columns(column), probs=probs, spans=spans)
-    if format == "html":
-        return text.HtmlWriter(probs=probs)
-    if probs:
-        raise UsageError(
-            f"--probs: {format} has no place for probabilities; see --to conll, conllu, jsonl or html"
-        )
-    return text.InlineWriter() if format == "inline" else text.TagsWriter()
+    make = FORMATS[to].sentence_writer if to in FORMATS else None
+    if make is None:
+        raise UsageError(setting="to", expected=f"one of {', '.join(WRITE_FORMATS)}", found=repr(to))
+    if probs and not FORMATS[to].writes_probs:
+        others = [name for name in WRITE_FORMATS if FORMATS[name].writes_probs]
+        raise UsageError(f"the format {to} has no place for probabilities", setting="probs",
+                         advice=f"set {setting('to')} to {either(others)}")
+    return make(WriterOptions(columns=split_columns(column), probs=probs, spans=spans))
 
 
-def split_columns(column: str | None) -> tuple[str | None, ...]:
-    """The names in `upos,xpos`, None for the format's own column where one is empty or all is None.
+def output_format(source: str, *, probs: bool) -> str:
+    """Return the format in which tagged sentences are written unless the user chooses one.
 
-    UsageError where a name comes twice.
+    It is the format of the input, except for raw text, where tags alone would not show which word they belong
+    to, and where probabilities have no place.
+    """
+    format = FORMATS[source]
+    return CONLL.name if format.raw or (probs and not format.writes_probs) else source
+
+
+def split_columns(column: str | None) -> Columns:
+    """Split names such as `upos,xpos`; None stands for the format's own column where a name is empty.
+
+    Raises UsageError if a name comes twice.
     """
     names = tuple(name.strip() or None for name in (column or "").split(","))
     if len(set(names)) < len(names):
-        raise UsageError(f"--column: expected names or numbers, each once, with commas between, found {column!r}")
+        raise UsageError(setting="column", expected="different names or numbers separated by commas",
+                         found=repr(column))
     return names
 
 
-def whole_record(format: str) -> Callable[[Iterable[str]], bool]:
-    """A function that says whether lines of a format hold a whole record; see `Lines.ready`."""
-    return {"conll": conll.whole, "conllu": conllu.whole, "jsonl": jsonl.whole, "tsv": jsonl.whole,
-            "csv": tables.whole_csv}.get(format, any)
+def guess_format(path: str | Path, head: str, kind: Kind) -> str:
+    """Guess the format of a file from its extension, or else from its first lines.
 
-
-def _known(format: str, formats: tuple[str, ...], option: str) -> None:
-    if format not in formats:
-        raise UsageError(f"{option}: expected one of {', '.join(formats)}, found {format!r}")
-
-
-_EXTENSIONS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".csv": "csv",
-    ".ft": "fasttext",
-    ".fasttext": "fasttext",
-    ".conllu": "conllu",
-    ".conll": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".bio": "conll",
-    ".iobes": "conll",
-    ".bioes": "conll",
-    ".tok": "tokens",
-    ".tokens": "tokens",
-    ".html": "html",
-    ".htm": "html",
-}
-# the formats that a task reads, and the one it takes where nothing tells otherwise
-_BY_TASK = {
-    "lm": (TEXT_FORMATS, "text"),
-    "classify": (TEXT_FORMATS, "text"),
-    "tag": (SENTENCE_FORMATS, "text"),
-    "pairs": (PAIR_FORMATS, "tsv"),
-}
-_IOB = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # no I-95
-_DOCSTART = re.compile(r"-DOCSTART-[^a-z]*")  # with what stands in its columns
-
-
-def guess_format(path: str | Path, head: str, task: str) -> str:
-    """The format of a file: its extension says, else its first lines.
-
-    `head` is the beginning of the text, as much as there is; `task` is "lm", "classify", "tag" or "pairs".
-    ".txt" and unknown extensions say nothing. Raises UsageError for an unknown task, DataError for a file of
-    tags that the task doesn't read.
+    `head` is the beginning of the text, at least one line unless the file is empty. Raises DataError if the
+    extension names a format of tagged sentences and other records are to be read.
     """
-    if task not in _BY_TASK:
-        raise UsageError(f"task: expected one of {', '.join(_BY_TASK)}, found {task!r}")
-    formats, default = _BY_TASK[task]
-    by_name = named_format(path)
-    if by_name in formats:
-        return by_name
-    if by_name in ("conll", "conllu"):
-        raise DataError(f"{path}: expected {', '.join(formats)}, found the name of a {by_name} file; give --from "
-                        "to read it as one of these")
-    by_look = _look(head.removeprefix("\ufeff"), formats)
-    return by_look if by_look in formats else default
+    if kind not in get_args(Kind):
+        raise UsageError(setting="kind", expected=f"one of {', '.join(get_args(Kind))}", found=repr(kind))
+    by_name = format_named_by(path)
+    if by_name in readable_formats(kind):
+        return str(by_name)
+    if by_name is not None and FORMATS[by_name].has_tags:
+        raise DataError(
+            place=path, expected=either(readable_formats(kind)), found=f"the name of a {by_name} file",
+            advice=f"name its format with {setting('format')} if it is one of these")
+    rows = _complete_rows(head.removeprefix("\ufeff"))
+    for format in FORMATS.values():
+        if rows and format.reads(kind) and format.recognizes and format.recognizes(rows):
+            return format.name
+    return _FALLBACK[kind].name
 
 
-def named_format(path: str | Path) -> str | None:
-    """The format that a file's extension names, not counting that of a compression; None if it names none."""
+def format_named_by(path: str | Path) -> str | None:
+    """Return the format that a file's extension names, apart from a compression; None if it names none."""
     suffixes = [suffix for suffix in Path(path).suffixes if suffix.lower() not in COMPRESSED]
-    return _EXTENSIONS.get(suffixes[-1].lower()) if suffixes else None
+    format = _BY_EXTENSION.get(suffixes[-1].lower()) if suffixes else None
+    return format.name if format else None
 
 
-def _look(head: str, formats: tuple[str, ...]) -> str | None:
-    """What the first lines look like, among `formats`; None where they could be any text."""
+def _complete_rows(head: str) -> list[str]:
+    """Return the lines that aren't blank, without the last one if it may be cut off."""
     rows = [row.removesuffix("\r") for row in head.split("\n")]
     if not head.endswith("\n") and len(rows) > 2:
-        rows.pop()  # it may be cut off
-    rows = [row for row in rows if row.strip(" \t")]
-    if not rows:
-        return None
-    if re.match(r'\s*\{\s*["}]', rows[0]):
-        return "jsonl"
-    if "fasttext" in formats and rows[0].startswith("__label__"):
-        return "fasttext"
-    if "conllu" in formats:
-        words = [row.split("\t") for row in rows if not row.startswith("#")]
-        if words and all(len(cells) == 10 and cells[0][:1].isdigit() for cells in words):
-            return "conllu"
-    if "conll" in formats and _has_columns(rows):
-        return "conll"
-    for name, separator in (("tsv", "\t"), ("csv", ",")):
-        header = [cell.strip('"') for cell in rows[0].split(separator)]
-        names = all(cell and cell == cell.strip() for cell in header)  # a text has spaces behind its commas
-        if name in formats and len(header) > 1 and names and {"text", "label"} & set(header):
-            return name
-    return None
+        rows.pop()
+    return [row for row in rows if row.strip(" \t")]
 
 
-def _has_columns(rows: list[str]) -> bool:
-    """Whether the lines have as many columns each as CoNLL files have, and end in tags, not in words."""
-    if _DOCSTART.fullmatch(rows[0]):
-        return True
-    separator = "\t" if "\t" in rows[0] else " "
-    cells = [[cell for cell in row.split(separator) if cell] for row in rows if not _DOCSTART.fullmatch(row)]
-    width = len(cells[0])
-    if width < 2 or any(len(row) != width for row in cells):
-        return False
-    if separator == "\t":  # behind which a line of a table may have a sentence, but no tag is of two words
-        last = [row[-1].strip(" ") for row in cells]
-        if any(" " in tag for tag in last) or all(re.fullmatch(r"[\d.,]*\d", tag) for tag in last):
-            return False
-        several = len(cells) > 1 and not all(" " in row[0].strip(" ") for row in cells)
-        return several or all(tag[:1] == tag[:1].upper() for tag in last)
-    if len(cells) > 1 and all(_IOB.fullmatch(row[-1]) for row in cells):  # one line may end in an E-mail
-        return True
-    # three lines or more, words in small letters, tags in capitals: nobody writes a text like that
-    words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])
-    return len(cells) > 2 and words != words.upper() and tags == tags.upper()
+def _format(name: str, kind: Kind) -> Format:
+    names = readable_formats(kind)
+    if name not in names:
+        raise UsageError(setting="format", expected=f"one of {', '.join(names)}", found=repr(name))
+    return FORMATS[name]
+
+
+def either(names: Iterable[str]) -> str:
+    """Join names into `a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

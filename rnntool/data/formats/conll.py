@@ -1,25 +1,25 @@
-"""CoNLL columns: one word a line, blank lines between sentences, a column for each tag more on the way out.
+"""CoNLL columns: a word on each line, blank lines between sentences. Each tag is written as a new column.
 
-Everything that was read is written back byte for byte; `-DOCSTART-` lines are no sentence and pass through. A
-document begins with such a line, and where a file does.
+Everything that was read is written back byte for byte. `-DOCSTART-` lines belong to no sentence and pass
+through. A document begins at such a line and at the beginning of a file.
 """
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rnntool.data.records import (
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    one_line,
-)
-from rnntool.data.streams import Lines, chomp
-from rnntool.errors import DataError, UsageError
+from rnntool.data.formats.base import Columns, Format, SentenceOptions, WriterOptions
+from rnntool.data.records import Sentence, SentenceWriter, Tagged, one_line
+from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.errors import DataError, UsageError, setting
 
 _DOCSTART = "-DOCSTART-"
+_DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*")  # with other columns, but no words of a sentence
+_IOB_TAG = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # not I-95
+_NAMED_INDEXES = {None: -1, "last": -1, "word": 0}
 
 
 @dataclass(slots=True)
@@ -27,43 +27,39 @@ class _Block:
     """The lines of one sentence as they were in the file, each with its ending."""
 
     separator: str = ""  # "\t", " ", or "" while no line had one
-    before: list[str] = field(default_factory=list)  # -DOCSTART- lines and the blank ones after them
-    rows: list[str] = field(default_factory=list)  # one line a word
-    after: str = ""  # the blank line; "" where the file ended or a document began without one
+    before: list[str] = field(default_factory=list)  # -DOCSTART- lines and the blank lines after them
+    rows: list[str] = field(default_factory=list)  # one line for each word
+    after: str = ""  # the blank line; "" if the file ended or a document began without one
     start: int = 0  # number of the first line
     cut: bool = False  # the file ended before the blank line
 
 
-def is_blank(line: str) -> bool:
-    """Whether nothing but spaces and tabs stands before the line's ending."""
-    return line[0] in " \t\r\n" and not line.strip(" \t\r\n")
+def _holds_record(lines: Iterable[str]) -> bool:
+    """Whether lines hold the end of a record.
 
-
-def whole(lines: Iterable[str]) -> bool:
-    """Whether lines hold the end of a record: a blank one, but the one behind a -DOCSTART- line; or that."""
-    words = outside = False
+    That is a -DOCSTART- line after words, or a blank line unless it directly follows a -DOCSTART- line.
+    """
+    words = after_docstart = False
     for line in lines:
         if line.startswith(_DOCSTART):
             if words:
                 return True
         elif not is_blank(line):
             words = True
-        elif not outside:
+        elif not after_docstart:
             return True
-        outside = line.startswith(_DOCSTART)
+        after_docstart = line.startswith(_DOCSTART)
     return False
 
 
-def read(
-    lines: Lines, columns: Sequence[str | None] = (None,), *, need_tags: bool = False
-) -> Iterator[Sentence]:
-    """Words from the first column, tags from `columns`: numbers from 1, from -1 backwards, "word" or "last".
+def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
+    """Read words from the first column, and tags from numbered columns, "word" or "last" (the default).
 
-    Columns are separated by tabs if the first line with a separator has a tab, else by runs of spaces. Each
-    blank line more than needed is a record without words. A sentence that doesn't reach a column has no tags;
-    with `need_tags` it raises DataError.
+    Columns are counted from 1, or backward from -1. Tabs separate columns if the first line that has a
+    separator has a tab; otherwise runs of spaces do. Each blank line beyond the first is a record without
+    words. A sentence that doesn't have the column has no tags; `DataError` if tags are needed.
     """
-    places = [(column, _index(column)) for column in columns]
+    indexes = [(column, _index(column)) for column in options.columns]
     block = _Block()
     document = object()
     for line in lines:
@@ -72,7 +68,7 @@ def read(
                 block.before.append(line)
                 document = object()
                 continue
-            lines.back(line)  # it is of what follows, which `whole` is to see from its beginning
+            lines.push_back(line)  # it belongs to the next record, which `_holds_record` must see whole
         elif not is_blank(line):
             block.start = block.start or lines.number
             block.rows.append(line)
@@ -82,20 +78,20 @@ def read(
             continue
         else:
             block.after = line
-        yield _sentence(block, lines, places, need_tags, document)
+        yield _sentence(block, lines, indexes, options.need_tags, document)
         block = _Block(block.separator)
     if block.rows or block.before:
         block.cut = True
-        yield _sentence(block, lines, places, need_tags, document)
+        yield _sentence(block, lines, indexes, options.need_tags, document)
 
 
 def _sentence(
-    block: _Block, lines: Lines, places: Sequence[tuple[str | None, int | None]], need_tags: bool,
+    block: _Block, lines: Lines, indexes: Sequence[tuple[str | None, int | None]], need_tags: bool,
     document: object,
 ) -> Sentence:
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
-        return Sentence([], [], source=block, place=f"{name}:{start}", more=[[] for _ in places[1:]],
+        return Sentence([], [], source=block, place=f"{name}:{start}", more=[[] for _ in indexes[1:]],
                         document=document)
     block.separator = block.separator or _separator(rows)
     if block.separator == "\t":
@@ -103,47 +99,52 @@ def _sentence(
     else:
         cells = [list(filter(None, chomp(row).replace("\t", " ").split(" "))) for row in rows]
     width = min(map(len, cells))
-    found: list[list[str]] = []
-    for column, index in places:
+    columns: list[list[str]] = []
+    for column, index in indexes:
         if index is None:
-            raise DataError(
-                f"{name}:{start}: expected --column to be a number, 'word' or 'last', found {column!r}; "
-                f"this line has {len(cells[0])} columns"
-            )
-        needed = index + 1 if index >= 0 else 1 - index  # counted from the end, never the word itself
+            raise DataError(place=f"{name}:{start}", setting="column", expected="a number, 'word' or 'last'",
+                            found=repr(column), advice=f"this line has {len(cells[0])} columns")
+        needed = index + 1 if index >= 0 else 1 - index  # counted from the end, it is never the word itself
         if width >= needed:
-            found.append([row[index] for row in cells])
-        elif need_tags:
-            number, have = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
-            raise DataError(f"{name}:{number}: expected at least {needed} columns, found {have}; see --column")
-        if need_tags and index < 0 and max(map(len, cells)) > width:  # a word with a space in it, say
-            want = len(cells[0])
-            number, have = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) != want)
-            raise DataError(f"{name}:{number}: expected {want} columns as in line {start}, found {have}; correct "
-                            "it, or give --column a number from 1")
-        if need_tags and "" in found[-1]:
-            number = start + found[-1].index("")
-            raise DataError(f"{name}:{number}: expected a tag, found an empty cell; see --column")
+            columns.append([row[index] for row in cells])
+        if need_tags:
+            _check_tags(cells, columns, index, needed, name, start)
     words, place = [row[0] for row in cells], f"{name}:{start}"
-    if len(found) < len(places):
+    if len(columns) < len(indexes):
         return Sentence(words, source=block, place=place, document=document)
-    return Sentence(words, found[0], source=block, place=place, more=found[1:], document=document)
+    return Sentence(words, columns[0], source=block, place=place, more=columns[1:], document=document)
+
+
+def _check_tags(
+    cells: list[list[str]], columns: list[list[str]], index: int, needed: int, name: str, start: int
+) -> None:
+    """Raise `DataError` unless each row of a sentence has a tag in the column `index`."""
+    choose = f"choose another column with {setting('column')}"
+    if min(map(len, cells)) < needed:
+        number, width = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
+        raise DataError(place=f"{name}:{number}", expected=f"at least {needed} columns", found=width,
+                        advice=choose)
+    if index < 0 and len(set(map(len, cells))) > 1:  # a word with a space in it, for example
+        first = len(cells[0])
+        number, width = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) != first)
+        raise DataError(place=f"{name}:{number}", expected=f"{first} columns as in line {start}", found=width,
+                        advice=f"correct the line, or set {setting('column')} to a number from 1")
+    if "" in columns[-1]:
+        raise DataError(place=f"{name}:{start + columns[-1].index('')}", expected="a tag",
+                        found="an empty cell", advice=f"fill it, or {choose}")
 
 
 def _index(column: str | None) -> int | None:
-    """The column as a list index; None for a name, which only the file's first line can help to correct."""
-    if column in _NAMED:
-        return _NAMED[column]
+    """Return a column as an index into a list; None for an unknown name."""
+    if column in _NAMED_INDEXES:
+        return _NAMED_INDEXES[column]
     try:
         number = int(column or "")
     except ValueError:
-        return None
+        return None  # reported with the number of columns, once the first line is read
     if number == 0:
-        raise UsageError("--column: expected a number from 1 on, or from -1 backwards, found 0")
+        raise UsageError(setting="column", expected="a number from 1, or from -1 backward", found=0)
     return number - 1 if number > 0 else number
-
-
-_NAMED = {None: -1, "last": -1, "word": 0}
 
 
 def _separator(rows: list[str]) -> str:
@@ -155,63 +156,106 @@ def _separator(rows: list[str]) -> str:
     return ""
 
 
-class BlockWriter(SentenceWriter):
-    """A writer of blocks between blank lines, which keeps the sentences of several files apart.
+def _recognizes(rows: Sequence[str]) -> bool:
+    """Whether all lines have the same number of columns and end in tags rather than words."""
+    if _DOCSTART_LINE.fullmatch(rows[0]):
+        return True
+    separator = "\t" if "\t" in rows[0] else " "
+    cells = [[cell for cell in row.split(separator) if cell]
+             for row in rows if not _DOCSTART_LINE.fullmatch(row)]
+    width = len(cells[0])
+    if width < 2 or any(len(row) != width for row in cells):
+        return False
+    if separator == "\t":
+        last = [row[-1].strip(" ") for row in cells]
+        # the last cell of a table may be a sentence or a number; a tag is one word
+        if any(" " in tag for tag in last) or all(re.fullmatch(r"[\d.,]*\d", tag) for tag in last):
+            return False
+        several = len(cells) > 1 and not all(" " in row[0].strip(" ") for row in cells)
+        return several or all(tag[:1] == tag[:1].upper() for tag in last)
+    # one line of text may end in a word such as E-mail
+    if len(cells) > 1 and all(_IOB_TAG.fullmatch(row[-1]) for row in cells):
+        return True
+    # at least three lines, with words in lower case and tags in capitals: no running text looks like that
+    words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])
+    return len(cells) > 2 and words != words.upper() and tags == tags.upper()
 
-    A sentence that its file's end cut off is written as it was; what it lacks comes before the next sentence.
+
+class BlockWriter(SentenceWriter):
+    """Writes blocks of lines with blank lines between them, and keeps the sentences of several files apart.
+
+    If a file ended without the last blank line, so does the output. The missing line endings are written only
+    when another sentence follows.
     """
 
-    _lacking = ""
+    _missing = ""
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
-        """The lines of one sentence and its blank line."""
-        lead, self._lacking = self._lacking, ""
+        """Return the lines of one sentence and its blank line."""
+        lead, self._missing = self._missing, ""
         return lead + self._render(sentence, tagged)
 
     @abstractmethod
     def _render(self, sentence: Sentence, tagged: Tagged) -> str: ...
 
     def _note_cut(self, text: str, has_words: bool) -> None:
-        self._lacking = ("" if text.endswith("\n") else "\n") + ("\n" if has_words else "")
+        self._missing = ("" if text.endswith("\n") else "\n") + ("\n" if has_words else "")
 
 
-class Writer(BlockWriter):
-    """Adds the tags as new last columns to the lines that were read, or writes `word<TAB>tag` lines."""
+class ConllWriter(BlockWriter):
+    """Adds the tags to the lines that were read, as new last columns, or writes `word<TAB>tag` lines."""
 
-    def __init__(self, columns: int = 1, *, probs: bool = False) -> None:
-        """`probs` adds one column behind the `columns`: the first tag's probability, with four decimals."""
-        self._columns = columns
+    def __init__(self, columns: Columns, *, probs: bool = False) -> None:
+        """`probs` adds another column: the probability of the first column's tag, with four decimals."""
+        self._columns = len(columns)
         self._probs = probs
 
     def _render(self, sentence: Sentence, tagged: Tagged) -> str:
         block = sentence.source
         if not isinstance(block, _Block):
             words = one_line(sentence.words)
-            cells = self._cells(tagged, "\t")
-            return "".join([f"{word}\t{cell}\n" for word, cell in zip(words, cells, strict=True)]) + "\n"
+            added = self._added(tagged, "\t")
+            return "".join([f"{word}\t{cells}\n" for word, cells in zip(words, added, strict=True)]) + "\n"
         separator = block.separator or "\t"
-        cells = self._cells(tagged, separator)
-        out = [self._outside(line) for line in block.before]
-        for row, cell in zip(block.rows, cells, strict=True):
+        added = self._added(tagged, separator)
+        out = [self._docstart(line) for line in block.before]
+        for row, cells in zip(block.rows, added, strict=True):
             body = chomp(row)
-            out.append(f"{body}{separator}{cell}{row[len(body) :]}")
+            out.append(f"{body}{separator}{cells}{row[len(body) :]}")
         text = "".join(out) + block.after
         if block.cut:
             self._note_cut(text, bool(block.rows))
         return text
 
-    def _cells(self, tagged: Tagged, separator: str) -> list[str]:
-        """What is added to each word's line."""
+    def _added(self, tagged: Tagged, separator: str) -> list[str]:
+        """Return the new cells for the line of each word."""
         columns = [one_line(tags) for tags in (tagged.tags, *tagged.more)]
         if self._probs and tagged.probs is not None:
             columns.append([f"{p:.4f}" for p in tagged.probs])
         return columns[0] if len(columns) == 1 else list(map(separator.join, zip(*columns, strict=True)))
 
-    def _outside(self, line: str) -> str:
-        """A line outside all sentences; one of several columns gets as many as the words have."""
+    def _docstart(self, line: str) -> str:
+        """Return a line outside of sentences. If it has several columns, it gets the new ones as well."""
         body = chomp(line)
         if is_blank(line) or body.rstrip(" \t") == _DOCSTART:
             return line
         separator = "\t" if "\t" in body else " "
         added = ["O"] * self._columns + ["_"] * self._probs
         return body + separator + separator.join(added) + line[len(body) :]
+
+
+def _writer(options: WriterOptions) -> ConllWriter:
+    return ConllWriter(options.columns, probs=options.probs)
+
+
+CONLL = Format(
+    name="conll",
+    extensions=(".conll", ".iob", ".iob2", ".bio", ".iobes", ".bioes"),
+    recognizes=_recognizes,
+    holds_record=_holds_record,
+    read_sentences=_read_sentences,
+    sentence_writer=_writer,
+    examples={"sentences": "-DOCSTART- O\n\nAnna B-PER\nsings O\n\nWe O\nlisten O\n\n"},
+    has_tags=True,
+    writes_probs=True,
+)

@@ -1,7 +1,7 @@
-"""CoNLL-U: the ten columns of Universal Dependencies; some are read as tags and replaced on the way out.
+"""CoNLL-U: the ten columns of Universal Dependencies. Tags are read from some columns and replaced there.
 
 Comments, multiword ranges, empty nodes and all other columns are written back byte for byte. A document
-begins with a sentence that has the comment `# newdoc`, and where a file does.
+begins at a sentence with the comment `# newdoc` and at the beginning of a file.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rnntool.data.formats.conll import BlockWriter, is_blank
+from rnntool.data.formats.base import Columns, Format, SentenceOptions, WriterOptions
+from rnntool.data.formats.conll import BlockWriter
 from rnntool.data.pretokenizer import contractions
 from rnntool.data.records import Sentence, Tagged, one_line
-from rnntool.data.streams import Lines, chomp
-from rnntool.errors import DataError, UsageError
+from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.errors import DataError, UsageError, setting
 
 _WIDTH = 10
 _HEAD, _DEPREL, _MISC = 6, 7, 9
-_COLUMNS = {"upos": 3, "xpos": 4, "feats": 5, "deprel": _DEPREL}
-_NEVER_EMPTY = {3, _DEPREL}  # "_" there means that nobody has tagged the file
-_OTHERS = {"id", "form", "lemma", "head", "deps", "misc"}
-_NO_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
+_TAG_COLUMNS = {"upos": 3, "xpos": 4, "feats": 5, "deprel": _DEPREL}
+_NEVER_EMPTY = {3, _DEPREL}  # "_" there means that nobody has annotated the file
+_OTHER_COLUMNS = {"id", "form", "lemma", "head", "deps", "misc"}
+_NOT_A_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
+_MISC_KEY = re.compile(r"(?!-?\d+$)[^\s=|]+")
 _TEXT = "# text = "
 _NEWDOC = re.compile(r"#\s*newdoc\b")
-_SPARE = re.compile(r"\A\s+|\s+\Z|(?<=\s)\s+")  # white space that no form may have
-_Place = tuple[int, str | None]  # index of a column, and the key where it is a key of MISC
+_EXCESS_SPACE = re.compile(r"\A\s+|\s+\Z|(?<=\s)\s+")  # a form has single spaces inside and none around
+_Place = tuple[int, str | None]  # index of a column, and a key if the column is MISC
 
 
 @dataclass(slots=True)
@@ -36,31 +38,34 @@ class _Block:
     """The lines of one sentence as they were in the file, each with its ending."""
 
     lines: list[str]
-    rows: list[int]  # which of the lines are words
-    after: str  # the blank line; "" where the file ended without one
+    rows: list[int]  # indexes of the lines that are words
+    after: str  # the blank line; "" if the file ended without one
 
 
-def whole(lines: Iterable[str]) -> bool:
-    """Whether lines hold the end of a record, which is a blank one."""
+def _holds_record(lines: Iterable[str]) -> bool:
+    """Whether lines hold the blank line that ends a record."""
     return any(map(is_blank, lines))
 
 
-def read(
-    lines: Lines, columns: Sequence[str | None] = (None,), *, need_tags: bool = False
-) -> Iterator[Sentence]:
-    """Words from FORM, tags from `columns`: "upos" (the default), "xpos", "feats", "deprel" or a key of MISC.
+def _recognizes(rows: Sequence[str]) -> bool:
+    words = [row.split("\t") for row in rows if not row.startswith("#")]
+    return bool(words) and all(len(cells) == _WIDTH and cells[0][:1].isdigit() for cells in words)
 
-    A word without that key has the tag "O". Each blank line more than needed is a record without words.
-    `text` is that of the `# text` comment. Lines of other than ten columns and IDs of no known kind raise
-    DataError, as does a word without UPOS or DEPREL where `need_tags` asks for it.
+
+def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
+    """Read words from FORM, and tags from "upos" (the default), "xpos", "feats", "deprel" or a key of MISC.
+
+    A word without the key has the tag "O". Each blank line beyond the first is a record without words. The
+    comment `# text` gives the text. `DataError` for a line that doesn't have ten columns, for an ID of an
+    unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
     """
-    places = _places(columns)
+    places = _places(options.columns)
     block: list[str] = []
     document = object()
     for line in lines:
         if is_blank(line):
             start = lines.number - len(block)
-            yield _sentence(block, line, lines.name, start, places, need_tags, document)
+            yield _sentence(block, line, lines.name, start, places, options.need_tags, document)
             block = []
         else:
             block.append(line)
@@ -68,7 +73,7 @@ def read(
                 document = object()
     if block:
         start = lines.number - len(block) + 1
-        yield _sentence(block, "", lines.name, start, places, need_tags, document)
+        yield _sentence(block, "", lines.name, start, places, options.need_tags, document)
 
 
 def _sentence(
@@ -86,22 +91,19 @@ def _sentence(
             continue
         cells = line.split("\t")
         if len(cells) != _WIDTH:
-            raise DataError(
-                f"{name}:{start + i}: expected {_WIDTH} columns separated by tabs, found {len(cells)}; "
-                "is this CoNLL-U? see --from conll"
-            )
+            raise DataError(place=f"{name}:{start + i}", expected=f"{_WIDTH} columns separated by tabs",
+                            found=len(cells), advice=f"read other columns with {setting('format', 'conll')}")
         number = cells[0]
         if not (number.isascii() and number.isdigit()):
-            if _NO_WORD.fullmatch(number):
+            if _NOT_A_WORD.fullmatch(number):
                 continue
-            raise DataError(
-                f"{name}:{start + i}: expected an ID such as 3, 3-4 or 3.1, found {number!r}; correct it"
-            )
+            raise DataError(place=f"{name}:{start + i}", expected="an ID such as 3, 3-4 or 3.1",
+                            found=repr(number), advice="correct it")
         words.append(cells[1])
         for (index, key), column in zip(places, tags, strict=True):
             if need_tags and index in _NEVER_EMPTY and cells[index] == "_":
-                raise DataError(
-                    f"{name}:{start + i}: expected a tag in column {index + 1}, found '_'; see --column")
+                raise DataError(place=f"{name}:{start + i}", expected=f"a tag in column {index + 1}",
+                                found="'_'", advice=f"choose another column with {setting('column')}")
             column.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
         rows.append(i)
     place = f"{name}:{start + rows[0] if rows else start}"
@@ -109,21 +111,22 @@ def _sentence(
                     document=document)
 
 
-def _places(columns: Sequence[str | None]) -> list[_Place]:
-    """Where the columns are; `UsageError` where two are in one place, as `upos` and `UPOS`."""
-    places = [_column(column) for column in columns]
+def _places(columns: Columns) -> list[_Place]:
+    """Return where the columns are; `UsageError` if two are the same, such as `upos` and `UPOS`."""
+    places = [_place(column) for column in columns]
     if len(set(places)) < len(places):
         names = ", ".join(column or "upos" for column in columns)
-        raise UsageError(f"--column: expected each column once, found {names}; leave one out")
+        raise UsageError(setting="column", expected="each column once", found=names, advice="leave one out")
     return places
 
 
-def _column(column: str | None) -> _Place:
+def _place(column: str | None) -> _Place:
     name = column or "upos"
-    if name.lower() in _COLUMNS:
-        return _COLUMNS[name.lower()], None
-    if name.lower() in _OTHERS or not re.fullmatch(r"(?!-?\d+$)[^\s=|]+", name):
-        raise UsageError(f"--column: expected {', '.join(_COLUMNS)} or a key of MISC, found {name!r}")
+    if name.lower() in _TAG_COLUMNS:
+        return _TAG_COLUMNS[name.lower()], None
+    if name.lower() in _OTHER_COLUMNS or not _MISC_KEY.fullmatch(name):
+        raise UsageError(setting="column", expected=f"{', '.join(_TAG_COLUMNS)} or a key of MISC",
+                         found=repr(name))
     return _MISC, name
 
 
@@ -135,9 +138,9 @@ def _get(misc: str, key: str) -> str:
 
 
 def _set(misc: str, key: str, value: str) -> str:
-    """MISC with `key=value` in it, in the order of keys where there was one; "O" takes the key away.
+    """Return MISC with `key=value`; the value "O" removes the key.
 
-    A "|" in the value, which would end it, becomes a "/".
+    Keys stay sorted if they were. A "|" would end the value, so it becomes "/".
     """
     value = value.replace("|", "/")
     if _get(misc, key) == value:
@@ -155,14 +158,14 @@ def _set(misc: str, key: str, value: str) -> str:
     return "|".join(items) or "_"
 
 
-class Writer(BlockWriter):
-    """Replaces columns in the lines that were read, or makes CoNLL-U of a sentence from elsewhere."""
+class ConlluWriter(BlockWriter):
+    """Replaces columns in the lines that were read, or writes CoNLL-U for a sentence from another format."""
 
-    def __init__(self, columns: Sequence[str | None] = (None,), *, probs: bool = False) -> None:
-        """`columns` are those of `read`; `probs` writes each first tag's probability to MISC, as `Prob`."""
+    def __init__(self, columns: Columns, *, probs: bool = False) -> None:
+        """`probs` writes the probability of the first column's tag to MISC, as `Prob`."""
         self._places = _places(columns)
         self._probs = probs
-        self._number = 0  # of the record
+        self._number = 0  # of the last record
         self._new_paragraph = False
 
     def _render(self, sentence: Sentence, tagged: Tagged) -> str:
@@ -184,19 +187,19 @@ class Writer(BlockWriter):
         return text
 
     def _new(self, sentence: Sentence, rows: list[tuple[str, ...]], probs: list[float] | None) -> str:
-        """A sentence that the official validation (at level 1) and evaluation scripts take.
+        """Write a sentence that the official validation (level 1) and evaluation scripts accept.
 
-        They take no sentence without words, so a blank record only begins a paragraph, and no words without
-        heads, so all hang on the first one.
+        They reject a sentence without words, so a blank record only starts a paragraph. They reject words
+        without heads, so all words depend on the first one.
         """
         if not sentence.words:
             self._new_paragraph = True
             return ""
-        words = [_SPARE.sub("", _composed(word)) or "_" for word in one_line(sentence.words)]
+        words = [_EXCESS_SPACE.sub("", _composed(word)) or "_" for word in one_line(sentence.words)]
         text, offsets = sentence.text, sentence.located()
         if text is None:
             text, offsets = " ".join(words), None
-        tight, groups = [False] * len(words), {}  # tight: no space behind the word
+        tight, groups = [False] * len(words), {}  # tight: no space follows the word
         if offsets:
             tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), False]
             groups = dict(contractions(text, offsets))
@@ -204,7 +207,7 @@ class Writer(BlockWriter):
         out = ["# newpar\n"] if self._new_paragraph else []
         out += f"# sent_id = {self._number}\n", f"{_TEXT}{line.strip()}\n"
         self._new_paragraph = False
-        after = 0  # the last word of a range
+        after = 0  # the index behind the last word of the range
         for i, (word, tags) in enumerate(zip(words, rows, strict=True)):
             if i in groups:
                 after = groups[i]
@@ -228,10 +231,32 @@ class Writer(BlockWriter):
 
 
 def _cells(number: str, form: str, *, tight: bool) -> list[str]:
-    """The cells of a new line."""
+    """Return the cells of a new line."""
     return [number, form, *"_______", "SpaceAfter=No" if tight else "_"]
 
 
 def _composed(text: str) -> str:
-    """The text in NFC, as the format wants it."""
+    """Return the text in NFC, which the format requires."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _writer(options: WriterOptions) -> ConlluWriter:
+    return ConlluWriter(options.columns, probs=options.probs)
+
+
+CONLLU = Format(
+    name="conllu",
+    extensions=(".conllu",),
+    recognizes=_recognizes,
+    holds_record=_holds_record,
+    read_sentences=_read_sentences,
+    sentence_writer=_writer,
+    examples={"sentences": "# text = It purrs.\n"
+              "1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n"
+              "2\tpurrs\tpurr\tVERB\tVBZ\t_\t0\troot\t_\tSpaceAfter=No\n"
+              "3\t.\t.\tPUNCT\t.\t_\t2\tpunct\t_\t_\n\n"},
+    has_tags=True,
+    named_columns=True,
+    span_column="NER",
+    writes_probs=True,
+)

@@ -1,143 +1,137 @@
-"""JSONL: one JSON object a line, read as text, pairs or sentences; its fields come back in order."""
+"""JSONL: one JSON object on each line, with a text, a pair or a sentence. Other fields are kept in order."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rnntool.data.formats.conll import is_blank
-from rnntool.data.records import (
-    Pair,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
+from rnntool.data.formats.base import (
+    Columns,
+    Format,
+    Offsets,
+    PairOptions,
+    SentenceOptions,
+    TextOptions,
+    WriterOptions,
+    holds_nonblank_line,
 )
-from rnntool.data.streams import Lines, chomp
-from rnntool.errors import DataError, UsageError
-
-Offsets = list[tuple[int, int]]
+from rnntool.data.records import Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.errors import DataError, UsageError, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_SHOWN = 20  # keys that a message lists
-# by the line that it begins with, how a file becomes JSONL that is JSON
-_ON_ONE_LINE = {begun: f"put each object on one line with jq -c {filter}"
-                for begun, filter in (("{", "."), ("[", "'.[]'"))}
-PAIR = ("sentence_good", "sentence_bad")  # BLiMP's keys
-_OF_TAGS = ("probs", "nbest")  # what is said of a sentence's tags
-_OWN = {"text", "tokens", "offsets", "probs", "nbest", "entities"}  # keys of a sentence that are no tags
+_SHOWN_KEYS = 20  # keys that a message lists
+# first line of a file that has JSON of several lines: how to make JSONL of it
+_ONE_LINE_ADVICE = {start: f"put each object on one line with jq -c {filter}"
+                    for start, filter in (("{", "."), ("[", "'.[]'"))}
+_PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
+_TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
+_RESERVED_KEYS = {"text", "tokens", "offsets", "probs", "nbest", "entities"}
 
 
-def whole(lines: Iterable[str]) -> bool:
-    """Whether lines hold a record, each being one but those of white space only."""
-    return not all(map(is_blank, lines))
+def _recognizes(rows: Sequence[str]) -> bool:
+    return bool(re.match(r'\s*\{\s*["}]', rows[0]))
 
 
-def read(lines: Lines, text_key: str | None, label_key: str | None) -> Iterator[Text]:
-    """Texts from `text_key` ("text"), labels from `label_key`: a string, a number, or a list of them.
+def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
+    """Read texts from `text_column` ("text"), and labels: a string, a number, or a list of them.
 
-    Where `label_key` is None, labels are taken from "label" if they are there, and nothing needs to be.
+    If `label_column` is None, labels are optional and have the key "label".
     """
-    key = text_key or "text"
-    for found, place in _objects(lines):
-        if key not in found and found.keys() >= set(PAIR):
-            raise DataError(f"{place}: expected a key {key!r}, found a pair of sentences, {_keys(found)}; see "
-                            "rnntool score --pairs")
-        text = _string(found, key, place, "--text-column")
+    key, label_key = options.text_column or "text", options.label_column
+    for record, place in _objects(lines):
+        if key not in record and record.keys() >= set(_PAIR_KEYS):
+            raise DataError(place=place, expected=f"a key {key!r}",
+                            found=f"a pair of sentences, {_keys(record)}",
+                            advice=f"pairs are read by score with {setting('pairs')}")
+        text = _string(record, key, place, "text_column")
         if label_key is None:
-            labels = _labels(found.get("label")) or ()
+            labels = _labels(record.get("label")) or ()
         else:
-            given = _labels(_value(found, label_key, place, "--label-column"))
-            if given is None:
+            required = _labels(_value(record, label_key, place, "label_column"))
+            if required is None:
                 raise DataError(
-                    f"{place}: expected a label or a list of labels in {label_key!r}, "
-                    f"found {_kind(found[label_key])}; see --label-column"
-                )
-            labels = given
-        yield Text(text, labels, found, place)
+                    place=place, expected=f"a label or a list of labels in {label_key!r}",
+                    found=_kind(record[label_key]), advice=f"choose a key with {setting('label_column')}")
+            labels = required
+        yield Text(text, labels, record, place)
 
 
-def read_pairs(lines: Lines, keys: tuple[str, str] | None, prefix: str | None) -> Iterator[Pair]:
-    """Minimal pairs from two keys, by default those of BLiMP; what stands before both from a third."""
-    good, bad = keys or PAIR
-    for found, place in _objects(lines):
-        before = None if prefix is None else _string(found, prefix, place, "--prefix")
-        better, worse = [_string(found, key, place, "--columns") for key in (good, bad)]
-        yield Pair(better, worse, found, place, before)
+def _read_pairs(lines: Lines, options: PairOptions) -> Iterator[Pair]:
+    """Read pairs from two keys, by default those of BLiMP, and the prefix from a third."""
+    prefix = options.prefix
+    for record, place in _objects(lines):
+        before = None if prefix is None else _string(record, prefix, place, "prefix")
+        good, bad = [_string(record, key, place, "columns") for key in options.columns or _PAIR_KEYS]
+        yield Pair(good, bad, record, place, before)
 
 
-def read_sentences(
-    lines: Lines, tag_keys: Sequence[str | None], split: Callable[[str], Offsets], *, need_tags: bool = False
-) -> Iterator[Sentence]:
-    """Sentences from `tokens` and `tag_keys` ("tags"), or from `text`, which `split` cuts into words.
+def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
+    """Read sentences from `tokens` and their tags from `columns` ("tags"), or from `text` without tokens.
 
-    With `need_tags`, an object without tags raises DataError; `offsets` into `text` are used where they fit.
+    `DataError` if tags are needed and missing. `offsets` into `text` are used if they are valid.
     """
-    keys = [key or "tags" for key in tag_keys]
-    for found, place in _objects(lines):
-        text = found.get("text")
+    keys = [key or "tags" for key in options.columns]
+    for record, place in _objects(lines):
+        text = record.get("text")
         offsets: Offsets | None = None
-        if "tokens" in found:
-            words = _strings(found, "tokens", place)
+        if "tokens" in record:
+            words = _strings(record, "tokens", place)
             if isinstance(text, str):
-                offsets = _offsets(found.get("offsets"), len(words), len(text))
+                offsets = _valid_offsets(record.get("offsets"), len(words), len(text))
             else:
                 text = None
-        elif "text" in found:
-            text = _string(found, "text", place)
-            offsets = split(text)
+        elif "text" in record:
+            text = _string(record, "text", place)
+            offsets = options.split(text)
             words = [text[start:end] for start, end in offsets]
         else:
-            raise DataError(f"{place}: expected 'tokens' or 'text', found {_keys(found)}; rename one")
+            raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
+                            advice="rename a key")
         columns: list[list[str]] = []
         for key in keys:
-            tags = _strings(found, key, place) if need_tags else _tags(found.get(key), len(words))
+            tags = (_strings(record, key, place, "column") if options.need_tags
+                    else _optional_tags(record.get(key), len(words)))
             if tags is None:
                 continue
             if len(tags) != len(words):
                 raise DataError(
-                    f"{place}: expected one tag a word, found {len(words)} words and {len(tags)} tags in "
-                    f"{key!r}; make them equal"
-                )
+                    place=place, expected="one tag for each word",
+                    found=f"{len(words)} words and {len(tags)} tags in {key!r}", advice="correct the line")
             columns.append(tags)
         if len(columns) < len(keys):
-            yield Sentence(words, None, text, offsets, found, place)
+            yield Sentence(words, None, text, offsets, record, place)
         else:
-            yield Sentence(words, columns[0], text, offsets, found, place, columns[1:])
+            yield Sentence(words, columns[0], text, offsets, record, place, columns[1:])
 
 
-class Writer(SentenceWriter):
-    """The input's own object, or a new one, with `tokens`, the tags and what is known about them.
+class JsonlWriter(SentenceWriter):
+    """Writes the object that was read, or a new one, with `tokens`, the tags, and more about them.
 
-    `entities`, for tags of an IOB style, have `start` and `end` in characters where the offsets are known,
-    and `start_token` and `end_token` where they aren't; `end` is always one past the last. Where the
-    probabilities of words are known, their mean is an entity's `score`.
+    If the tags have an IOB style, `entities` are written. They have `start` and `end` in characters where
+    offsets are available, else `start_token` and `end_token`; the end is always one past the last. Where
+    words have probabilities, the `score` of an entity is their mean.
     """
 
-    def __init__(
-        self, tag_keys: Sequence[str | None] = (None,), *, probs: bool = False, spans: bool = True
-    ) -> None:
-        """`tag_keys` are those of `read_sentences`; `UsageError` for keys that have something else in them.
-
-        `probs` adds the probability of each tag, `spans` the entities of tags that mark some.
-        """
-        self._spans = spans
-        self._keys = [key or "tags" for key in tag_keys]
-        taken = [key for i, key in enumerate(self._keys) if key in _OWN or key in self._keys[:i]]
-        if taken:
-            raise UsageError(f"--column: expected keys that JSONL has free, each once, found {taken[0]!r}; "
-                             "give it another name")
+    def __init__(self, columns: Columns, *, probs: bool = False, spans: bool = True) -> None:
+        """`probs` adds the probability of each tag, `spans` the entities; `UsageError` for a reserved key."""
+        self._keys = [key or "tags" for key in columns]
         self._probs = probs
+        self._spans = spans
+        taken = [key for i, key in enumerate(self._keys) if key in _RESERVED_KEYS or key in self._keys[:i]]
+        if taken:
+            raise UsageError(setting="column", expected="keys without another meaning, each once",
+                             found=repr(taken[0]), advice="choose another name")
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
-        """One JSON object and a line ending."""
+        """Return one JSON object and a line ending."""
         out: dict[str, Any] = {}
         if isinstance(sentence.source, dict):
             out.update(sentence.source)
             if not out.keys().isdisjoint(self._keys):
-                for name in _OF_TAGS:  # which are other ones now
+                for name in _TAG_DETAILS:  # they describe the old tags
                     out.pop(name, None)
         elif sentence.text is not None:
             out["text"] = sentence.text
@@ -171,31 +165,32 @@ class Writer(SentenceWriter):
 
 
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
-    """The object of each line and its place; lines of white space only are no records."""
+    """Yield the object of each line and its place; blank lines are not records."""
     for line in lines:
         if is_blank(line):
             continue
-        place = lines.place()
+        place, expected = lines.place(), "one JSON object on each line"
         try:
-            found = json.loads(chomp(line))
+            value = json.loads(chomp(line))
             if "\\u" in line:
-                found = _printable(found)
-        except json.JSONDecodeError as e:
-            begun = _ON_ONE_LINE.get(line.strip())
-            found = "only its beginning" if begun else f"{e.msg!r} at column {e.colno}"
-            raise DataError(f"{place}: expected one JSON object a line, found {found}; "
-                            f"{begun or 'correct the line'}") from None
-        except (ValueError, RecursionError) as e:  # a number of thousands of digits, thousands of brackets
-            raise DataError(f"{place}: expected one JSON object a line, found {e}; correct the line") from None
-        if not isinstance(found, dict):
-            objects = isinstance(found, list) and all(isinstance(item, dict) for item in found)
-            remedy = _ON_ONE_LINE["["] if objects else "put it into braces with a key"
-            raise DataError(f"{place}: expected a JSON object, found {_kind(found)}; {remedy}")
-        yield found, place
+                value = _printable(value)
+        except json.JSONDecodeError as error:
+            advice = _ONE_LINE_ADVICE.get(line.strip())
+            found = "only its beginning" if advice else f"{error.msg!r} at column {error.colno}"
+            raise DataError(place=place, expected=expected, found=found,
+                            advice=advice or "correct the line") from None
+        except (ValueError, RecursionError) as error:  # thousands of digits or brackets
+            raise DataError(place=place, expected=expected, found=error,
+                            advice="correct the line") from None
+        if not isinstance(value, dict):
+            objects = isinstance(value, list) and all(isinstance(item, dict) for item in value)
+            advice = _ONE_LINE_ADVICE["["] if objects else "put it into braces with a key"
+            raise DataError(place=place, expected="a JSON object", found=_kind(value), advice=advice)
+        yield value, place
 
 
 def _printable(value: Any) -> Any:
-    """Replace lone surrogates (half of an escaped pair), which no output could hold, by U+FFFD."""
+    """Replace lone surrogates (half of an escaped pair), which UTF-8 can't encode, by U+FFFD."""
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, list):
@@ -205,62 +200,98 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _value(found: dict[str, Any], key: str, place: str, option: str = "--column") -> Any:
-    if key not in found:
-        raise DataError(f"{place}: expected a key {key!r}, found {_keys(found)}; see {option}")
-    return found[key]
+def _advice(parameter: str | None) -> str:
+    """Say what to do about a key that is missing or has a wrong value; `parameter` is what chooses the key."""
+    return f"choose a key with {setting(parameter)}" if parameter else "correct the line"
 
 
-def _string(found: dict[str, Any], key: str, place: str, option: str = "--column") -> str:
-    value = _value(found, key, place, option)
+def _value(record: dict[str, Any], key: str, place: str, parameter: str | None) -> Any:
+    if key not in record:
+        raise DataError(place=place, expected=f"a key {key!r}", found=_keys(record),
+                        advice=_advice(parameter))
+    return record[key]
+
+
+def _string(record: dict[str, Any], key: str, place: str, parameter: str | None = None) -> str:
+    value = _value(record, key, place, parameter)
     if not isinstance(value, str):
-        raise DataError(f"{place}: expected a string in {key!r}, found {_kind(value)}; see {option}")
+        raise DataError(place=place, expected=f"a string in {key!r}", found=_kind(value),
+                        advice=_advice(parameter))
     return value
 
 
-def _strings(found: dict[str, Any], key: str, place: str) -> list[str]:
-    value = _value(found, key, place)
+def _strings(record: dict[str, Any], key: str, place: str, parameter: str | None = None) -> list[str]:
+    value = _value(record, key, place, parameter)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise DataError(f"{place}: expected a list of strings in {key!r}, found {_kind(value)}; see --column")
+        raise DataError(place=place, expected=f"a list of strings in {key!r}", found=_kind(value),
+                        advice=_advice(parameter))
     return value
 
 
 def _labels(value: Any) -> tuple[str, ...] | None:
-    """A label, a number or a list of them as labels, "" being none; None where it is nothing of these."""
+    """Return a label, a number or a list of them as labels, without empty ones; None for other values."""
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, str | int | float) for v in values):
         return None
     return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if v != "")
 
 
-def _tags(value: Any, count: int) -> list[str] | None:
-    """Tags that nobody asked for, if that is what they are: the key may hold something else."""
+def _optional_tags(value: Any, count: int) -> list[str] | None:
+    """Return tags that nobody asked for; None if the key holds something else."""
     fits = isinstance(value, list) and len(value) == count and all(isinstance(tag, str) for tag in value)
     return value if fits else None
 
 
-def _offsets(value: Any, count: int, length: int) -> Offsets | None:
-    """The offsets of an object that came with some, if they are what they should be."""
+def _valid_offsets(value: Any, count: int, length: int) -> Offsets | None:
+    """Return the offsets that an object came with; None if they don't fit its words and its text."""
     if not isinstance(value, list) or len(value) != count:
         return None
     offsets: Offsets = []
-    reached = 0
+    position = 0
     for pair in value:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)):
             return None
         start, end = pair
-        if not reached <= start <= end <= length:
+        if not position <= start <= end <= length:
             return None
         offsets.append((start, end))
-        reached = end
+        position = end
     return offsets
 
 
-def _keys(found: dict[str, Any]) -> str:
-    names = ", ".join([repr(key) for key in list(found)[:_SHOWN]])
-    return (names + (", …" if len(found) > _SHOWN else "")) or "none"
+def _keys(record: dict[str, Any]) -> str:
+    names = ", ".join([repr(key) for key in list(record)[:_SHOWN_KEYS]])
+    return (names + (", …" if len(record) > _SHOWN_KEYS else "")) or "none"
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def _writer(options: WriterOptions) -> JsonlWriter:
+    return JsonlWriter(options.columns, probs=options.probs, spans=options.spans)
+
+
+JSONL = Format(
+    name="jsonl",
+    extensions=(".jsonl", ".ndjson", ".json"),
+    recognizes=_recognizes,
+    holds_record=holds_nonblank_line,
+    read_texts=_read_texts,
+    read_pairs=_read_pairs,
+    read_sentences=_read_sentences,
+    sentence_writer=_writer,
+    examples={
+        "texts": '{"text": "The cat sleeps.", "label": "pets"}\n{"text": "We cook.", "label": ["food"]}\n',
+        "pairs": '{"sentence_good": "We cook.", "sentence_bad": "We cooks."}\n',
+        "sentences": '{"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]}\n{"tokens": [], "tags": []}\n',
+    },
+    settings=frozenset({"text_column", "label_column"}),
+    has_labels=True,
+    has_tags=True,
+    named_columns=True,
+    writes_probs=True,
+    writes_nbest=True,
+    writes_entity_scores=True,
+)

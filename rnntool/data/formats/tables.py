@@ -1,27 +1,59 @@
-"""Tables of texts: TSV and CSV with a header row, and fastText lines. Knows nothing of models."""
+"""TSV and CSV: tables with a header row, or, for pairs and judgements, with columns that have numbers."""
 
 from __future__ import annotations
 
 import csv
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
-from rnntool.data.formats.conll import is_blank
+from rnntool.data.formats.base import Format, PairOptions, TextOptions, holds_nonblank_line
 from rnntool.data.records import Judgement, Pair, Text
-from rnntool.data.streams import Lines, chomp
-from rnntool.errors import DataError, UsageError
+from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.errors import DataError, UsageError, setting
 
-_CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
-_SHOWN = 20  # column names that a message lists
-_SEPARATORS = (("\t", "tabs", "give --from tsv"), (",", "commas", "give --from csv"),
-               (";", "semicolons", "save the table with commas or tabs"))
-_PAIR_NAMES = (("good", "bad"), ("sentence_good", "sentence_bad"))  # no sentences, but a header row
-_FASTTEXT_LABEL = re.compile(r"(?:(?<=[ \t])|^)__label__([^ \t]+)[ \t]*")
+_Row = tuple[list[str], str]  # cells and the place where the row begins
+_Rows = Callable[[Lines], Iterator[_Row]]
+
+_CELL_LIMIT = 2**31 - 1  # characters; the csv module's default is 131,072
+_SHOWN_NAMES = 20  # column names that a message lists
+_SEPARATORS = {  # separator: its name, and what to do where another one was expected
+    "\t": ("tabs", f"set {setting('format', 'tsv')}"),
+    ",": ("commas", f"set {setting('format', 'csv')}"),
+    ";": ("semicolons", "save the table with commas or tabs"),
+}
+_PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
+_CHOOSE_COLUMNS = f"choose others with {setting('columns')}"
 
 
-def whole_csv(lines: Iterable[str]) -> bool:
-    """Whether lines hold a row to its end, with all its quotes closed; white space only may be none."""
+def _tsv_rows(lines: Lines) -> Iterator[_Row]:
+    """Read TSV, which has no quotes."""
+    for line in lines:
+        yield chomp(line).split("\t"), lines.place()
+
+
+def _csv_rows(lines: Lines) -> Iterator[_Row]:
+    """Read CSV with the quotes of RFC 4180."""
+    csv.field_size_limit(_CELL_LIMIT)
+    reader = csv.reader(lines, strict=True)
+    while True:
+        place = f"{lines.name}:{lines.number + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            if "new-line character" in str(error):  # the rest of that message is about Python's open()
+                raise DataError(
+                    place=place, expected="CSV", found="a carriage return in the middle of a line",
+                    advice="put its cell into quotes, or convert the line endings") from None
+            raise DataError(place=place, expected="CSV", found=error,
+                            advice="check the quotes of this row") from None
+        if cells is None:
+            return
+        yield cells or [""], place
+
+
+def _holds_csv_row(lines: Iterable[str]) -> bool:
+    """Whether lines hold a row to its end, with all its quotes closed."""
     quotes, begun = 0, False
     for line in lines:
         quotes += line.count('"')
@@ -31,201 +63,209 @@ def whole_csv(lines: Iterable[str]) -> bool:
     return False
 
 
-def read(
-    lines: Lines, format: str, text_column: str | None, label_column: str | None, usual_label: str
-) -> Iterator[Text]:
-    """One record a row after the header; `fields` is the row by column name.
+def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
+    """Whether the first line is a header row with a column `text` or `label`."""
+    header = [cell.strip('"') for cell in rows[0].split(separator)]
+    # a comma in running text has a space behind it
+    names = all(cell and cell == cell.strip() for cell in header)
+    return len(header) > 1 and names and bool({"text", "label"} & set(header))
 
-    A column is given by name or by number from 1. The text is by default the column "text", else the only one
-    that isn't the label; labels come from `usual_label` if it is there and None was asked for. An empty label
-    is none.
+
+def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: str) -> Iterator[Text]:
+    """Read a record from each row after the header; its `fields` are the cells by column name.
+
+    Without `text_column`, the text is in the column "text" or else in the only column that has no labels. An
+    empty cell is no label.
     """
-    rows = _rows(lines, format)
-    header, place = next(rows, (None, ""))
+    each = rows(lines)
+    header, place = next(each, (None, ""))
     if header is None:
         return
-    _check_separator(header, format, ("text", "label", text_column, label_column), place)
+    _check_separator(header, separator, ("text", "label", options.text_column, options.label_column), place)
     label_at = None
-    if label_column is not None:
-        label_at = _find(header, label_column, place, "--label-column")
-    elif usual_label in header:
-        label_at = header.index(usual_label)
-    text_at = _text_index(header, text_column, label_at, place)
-    if text_at == label_at and label_column is not None:
-        raise DataError(f"{place}: expected the text and the label in two columns, found {header[text_at]!r} for "
-                        "both; see --text-column and --label-column")
-    names = _each_its_own(header)
-    for cells, place in _records(rows, len(header)):
+    if options.label_column is not None:
+        label_at = _find(header, options.label_column, place, "label_column")
+    elif options.default_label_column in header:
+        label_at = header.index(options.default_label_column)
+    text_at = _text_index(header, options.text_column, label_at, place)
+    if text_at == label_at and options.label_column is not None:
+        raise DataError(
+            place=place, expected="the text and the label in two columns",
+            found=f"{header[text_at]!r} for both",
+            advice=f"choose two columns with {setting('text_column')} and {setting('label_column')}")
+    names = _unique_names(header)
+    for cells, place in _full_rows(each, len(header)):
         label = "" if label_at is None else cells[label_at]
         yield Text(cells[text_at], (label,) if label else (), dict(zip(names, cells, strict=True)), place)
 
 
-def read_pairs(
-    lines: Lines, format: str, columns: tuple[str, str] | None, prefix: str | None
-) -> Iterator[Pair]:
-    """Pairs from two columns, and what stands before both from a third.
+def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: str) -> Iterator[Pair]:
+    """Read a pair from two columns of each row, and its prefix from a third.
 
-    Only where one of these is a name is there a header row.
+    The table has a header row only if one of the columns is given by name.
     """
+    columns, prefix = options.columns, options.prefix
     if prefix and columns is None:
-        raise UsageError("--prefix: expected the columns of what follows, found none; give --columns GOOD,BAD")
-    rows = _rows(lines, format)
-    named = {"--columns": columns or (), "--prefix": (prefix,) if prefix else ()}
-    if all(_is_number(column) for names in named.values() for column in names):
-        good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
-        before = int(prefix) - 1 if prefix else None
-        width = max(good, bad, before or 0) + 1
-        for cells, place in rows:
-            if not any(cells):
-                continue
-            if len(cells) < width or (columns is None and len(cells) != 2):
-                want = "2" if columns is None else f"at least {width}"
-                raise DataError(f"{place}: expected {want} columns, found {len(cells)}; see --columns")
-            if columns is None and tuple(cells) in _PAIR_NAMES:
-                raise DataError(f"{place}: expected two sentences, found names of columns; give --columns "
-                                f"{','.join(cells)}")
-            yield Pair(cells[good], cells[bad], None, place, None if before is None else cells[before])
+        raise UsageError("requires the columns of the two sentences", setting="prefix",
+                         advice=f"set {setting('columns', 'GOOD,BAD')}")
+    chosen = [("columns", column) for column in columns or ()] + ([("prefix", prefix)] if prefix else [])
+    each = rows(lines)
+    if all(_is_number(column) for _, column in chosen):
+        yield from _numbered_pairs(each, columns, int(prefix) - 1 if prefix else None)
         return
-    header, place = next(rows, (None, ""))
+    header, place = next(each, (None, ""))
     if header is None:
         return
-    _check_separator(header, format, (*named["--columns"], prefix), place)
-    found = [_find(header, column, place, option) for option, names in named.items() for column in names]
-    names = _each_its_own(header)
-    for cells, place in _records(rows, len(header)):
-        better, worse, *rest = [cells[i] for i in found]
-        fields = dict(zip(names, cells, strict=True))
-        yield Pair(better, worse, fields, place, rest[0] if rest else None)
+    _check_separator(header, separator, [column for _, column in chosen], place)
+    indexes = [_find(header, column, place, parameter) for parameter, column in chosen]
+    names = _unique_names(header)
+    for cells, place in _full_rows(each, len(header)):
+        good, bad, *before = [cells[i] for i in indexes]
+        yield Pair(good, bad, dict(zip(names, cells, strict=True)), place, before[0] if before else None)
 
 
-def read_judgements(
-    lines: Lines, format: str, columns: Sequence[str] = ("1", "2", "3")
-) -> Iterator[Judgement]:
-    """Two words and a number from three columns, given by number or by the names of a header row.
-
-    Where all are numbers, a first row whose third cell is none is a header, too.
-    """
-    rows = _rows(lines, format)
-    at = [int(column) - 1 for column in columns if _is_number(column)]
-    if len(at) < len(columns):
-        header, place = next(rows, ([], f"{lines.name}:1"))
-        at = [_find(header, column, place, "--columns") for column in columns]
-    for number, (cells, place) in enumerate(rows):
+def _numbered_pairs(
+    rows: Iterator[_Row], columns: tuple[str, str] | None, prefix_at: int | None
+) -> Iterator[Pair]:
+    """Read pairs from a table without a header row."""
+    good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
+    width = max(good, bad, prefix_at or 0) + 1
+    for cells, place in rows:
         if not any(cells):
             continue
-        if len(cells) <= max(at):
-            raise DataError(f"{place}: expected {max(at) + 1} columns or more, found {len(cells)}; see --columns")
-        first, second, score = (cells[i].strip() for i in at)
-        judged = _judged(score)
-        if judged is not None:
-            yield Judgement(first, second, judged)
+        if len(cells) < width or (columns is None and len(cells) != 2):
+            raise DataError(
+                place=place, expected="2 columns" if columns is None else f"at least {width} columns",
+                found=len(cells), advice=_CHOOSE_COLUMNS)
+        if columns is None and tuple(cells) in _PAIR_HEADERS:
+            raise DataError(place=place, expected="two sentences", found="names of columns",
+                            advice=f"set {setting('columns', ','.join(cells))}")
+        yield Pair(cells[good], cells[bad], None, place, None if prefix_at is None else cells[prefix_at])
+
+
+def _read_judgements(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Iterator[Judgement]:
+    """Read two words and a number from three columns, given by number or by name.
+
+    If all three have numbers, the first row is a header row only if its third cell is not a number.
+    """
+    each = rows(lines)
+    indexes = [int(column) - 1 for column in columns if _is_number(column)]
+    if len(indexes) < len(columns):
+        header, place = next(each, ([], f"{lines.name}:1"))
+        indexes = [_find(header, column, place, "columns") for column in columns]
+    for number, (cells, place) in enumerate(each):
+        if not any(cells):
+            continue
+        if len(cells) <= max(indexes):
+            raise DataError(place=place, expected=f"at least {max(indexes) + 1} columns", found=len(cells),
+                            advice=_CHOOSE_COLUMNS)
+        first, second, score = (cells[i].strip() for i in indexes)
+        value = _finite_number(score)
+        if value is not None:
+            yield Judgement(first, second, value)
         elif number or place != f"{lines.name}:1":
-            raise DataError(f"{place}: expected a number as judgement, found {score!r}; see --columns")
+            raise DataError(place=place, expected="a number as judgement", found=repr(score),
+                            advice=_CHOOSE_COLUMNS)
 
 
-def read_fasttext(lines: Lines) -> Iterator[Text]:
-    """One record a line: words that begin with `__label__`, wherever they stand, are its labels."""
-    for line in lines:
-        text = chomp(line)
-        labels: list[str] = []
-        if "__label__" in text:
-            labels = _FASTTEXT_LABEL.findall(text)
-            text = _FASTTEXT_LABEL.sub("", text).strip(" \t") if labels else text
-        yield Text(text, tuple(labels), place=lines.place())
-
-
-def _rows(lines: Lines, format: str) -> Iterator[tuple[list[str], str]]:
-    """The cells of each row and the place where it begins; TSV has no quoting, CSV that of RFC 4180."""
-    if format == "tsv":
-        for line in lines:
-            yield chomp(line).split("\t"), lines.place()
-        return
-    csv.field_size_limit(_CELL_LIMIT)
-    reader = csv.reader(lines, strict=True)
-    while True:
-        place = f"{lines.name}:{lines.number + 1}"
-        try:
-            cells = next(reader, None)
-        except csv.Error as e:
-            if "new-line character" in str(e):  # what else it says is about Python's open()
-                raise DataError(f"{place}: expected CSV, found a carriage return that ends no line; quote its "
-                                "cell, or convert the line ends") from None
-            raise DataError(f"{place}: expected CSV, found {e}; check the quotes of this row") from None
-        if cells is None:
-            return
-        yield cells or [""], place
-
-
-def _records(rows: Iterator[tuple[list[str], str]], width: int) -> Iterator[tuple[list[str], str]]:
-    """The rows, checked; a blank line is an empty cell in a table of one column, and no row in any other."""
+def _full_rows(rows: Iterator[_Row], width: int) -> Iterator[_Row]:
+    """Check the width of rows. In a table of one column a blank line is a row, in others it is skipped."""
     for cells, place in rows:
         if len(cells) == width:
             yield cells, place
         elif cells != [""]:
-            raise DataError(
-                f"{place}: expected {width} columns as in the header, found {len(cells)}; "
-                "check for stray separators and quotes"
-            )
+            raise DataError(place=place, expected=f"{width} columns as in the header", found=len(cells),
+                            advice="check for stray separators and quotes")
 
 
-def _each_its_own(header: list[str]) -> list[str]:
-    """The names of columns, one that comes again with its number behind it, so that no field is lost."""
+def _unique_names(header: list[str]) -> list[str]:
+    """Add a number to each name that comes again, so that no field is lost."""
     names: list[str] = []
     for name in header:
-        number, own = 1, name
-        while own in names or (number > 1 and own in header):
+        number, unique = 1, name
+        while unique in names or (number > 1 and unique in header):
             number += 1
-            own = f"{name}_{number}"
-        names.append(own)
+            unique = f"{name}_{number}"
+        names.append(unique)
     return names
 
 
-def _check_separator(header: list[str], format: str, wanted: Iterable[str | None], place: str) -> None:
-    """`DataError` for a header of one cell, with columns in it that another separator would part."""
-    for separator, name, remedy in _SEPARATORS:
-        parts = {part.strip(' "') for part in header[0].split(separator)}
-        if len(header) == 1 and len(parts) > 1 and not parts.isdisjoint(wanted):
-            raise DataError(f"{place}: expected columns with {'tabs' if format == 'tsv' else 'commas'} between "
-                            f"them, found {name}; {remedy}")
+def _check_separator(header: list[str], separator: str, columns: Iterable[str | None], place: str) -> None:
+    """Raise `DataError` if the header is one cell that another separator would split into `columns`."""
+    for other, (name, advice) in _SEPARATORS.items():
+        parts = {part.strip(' "') for part in header[0].split(other)}
+        if len(header) == 1 and len(parts) > 1 and not parts.isdisjoint(columns):
+            raise DataError(place=place, expected=f"columns separated by {_SEPARATORS[separator][0]}",
+                            found=name, advice=advice)
 
 
 def _text_index(header: list[str], column: str | None, label_at: int | None, place: str) -> int:
     if column is not None:
-        return _find(header, column, place, "--text-column")
+        return _find(header, column, place, "text_column")
     if "text" in header:
-        return _find(header, "text", place, "--text-column")
+        return _find(header, "text", place, "text_column")
     others = [i for i in range(len(header)) if i != label_at]
     if len(others) != 1:
-        raise DataError(f"{place}: expected a column 'text', found {_names(header)}; see --text-column")
+        raise DataError(place=place, expected="a column 'text'", found=_listed(header),
+                        advice=f"choose one with {setting('text_column')}")
     return others[0]
 
 
-def _find(header: list[str], column: str, place: str, option: str) -> int:
-    """Index of a column given by name or, where no column has that name, by number from 1."""
+def _find(header: list[str], column: str, place: str, parameter: str) -> int:
+    """Return the index of a column given by name or, if no column has that name, by number from 1."""
     if header.count(column) > 1:
-        raise DataError(f"{place}: expected one column {column!r}, found several; give {option} a number")
+        raise DataError(place=place, expected=f"one column {column!r}", found="several",
+                        advice=f"set {setting(parameter)} to the number of one")
     if column in header:
         return header.index(column)
     if _is_number(column) and 1 <= int(column) <= len(header):
         return int(column) - 1
-    raise DataError(
-        f"{place}: expected a column {column!r} in the header row, found {_names(header)}; see {option}"
-    )
+    raise DataError(place=place, expected=f"a column {column!r} in the header row", found=_listed(header),
+                    advice=f"choose one with {setting(parameter)}")
 
 
 def _is_number(column: str) -> bool:
     return column.isascii() and column.isdigit() and len(column) < 10 and int(column) > 0
 
 
-def _judged(text: str) -> float | None:
-    """A judgement as it stands there; None for what is no number, nan and inf among them."""
+def _finite_number(text: str) -> float | None:
+    """Parse a number; None for other text, nan and inf included."""
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
         return None
-    return score if math.isfinite(score) else None
+    return number if math.isfinite(number) else None
 
 
-def _names(header: list[str]) -> str:
-    names = ", ".join([repr(name if len(name) <= 30 else name[:29] + "…") for name in header[:_SHOWN]])
-    return names + (", …" if len(header) > _SHOWN else "")
+def _listed(header: list[str]) -> str:
+    shown = [repr(name if len(name) <= 30 else name[:29] + "…") for name in header[:_SHOWN_NAMES]]
+    return ", ".join(shown) + (", …" if len(header) > _SHOWN_NAMES else "")
+
+
+def _table(
+    name: str, separator: str, rows: _Rows, holds_record: Callable[[Iterable[str]], bool],
+    *extensions: str,
+) -> Format:
+    def example(*rows: tuple[str, ...]) -> str:
+        return "".join(separator.join(row) + "\n" for row in rows)
+
+    return Format(
+        name=name,
+        extensions=extensions,
+        recognizes=partial(_recognizes, separator=separator),
+        holds_record=holds_record,
+        read_texts=partial(_read_texts, rows=rows, separator=separator),
+        read_pairs=partial(_read_pairs, rows=rows, separator=separator),
+        read_judgements=partial(_read_judgements, rows=rows),
+        examples={
+            "texts": example(("label", "text"), ("pets", "The cat sleeps."), ("food", "We cook.")),
+            "pairs": example(("The cat sleeps.", "The cat sleep."), ("We cook.", "We cooks.")),
+            "judgements": example(("cat", "dog", "7.5"), ("cat", "rice", "0.3")),
+        },
+        settings=frozenset({"text_column", "label_column"}),
+        has_labels=True,
+    )
+
+
+TSV = _table("tsv", "\t", _tsv_rows, holds_nonblank_line, ".tsv", ".tab")
+CSV = _table("csv", ",", _csv_rows, _holds_csv_row, ".csv")

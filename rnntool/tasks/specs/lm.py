@@ -114,6 +114,7 @@ SPEC = TaskSpec(
         },
     },
     reads="texts",
+    needs_labels=("label_column",),
     learns_from="text",
     commands=("generate", "score"),
     usage=("rnntool generate -m {model}{label} -n 3",

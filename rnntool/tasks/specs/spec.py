@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rnntool.data.records import Kind
 from rnntool.errors import UsageError
 from rnntool.tasks.specs.settings import Settings
 
@@ -23,7 +24,7 @@ class TaskSpec:
     examples: tuple[str, ...]  # command lines for that help
     settings: type[Settings]
     presets: Mapping[str, Preset]
-    reads: str  # kind of record: `texts` or `sentences`
+    reads: Kind  # of records
     learns_from: str  # what training data holds, for messages
     commands: tuple[str, ...]  # names of the commands that run a model
     usage: tuple[str, ...]  # command lines that run a model; `{model}` and `{label}` are filled in
@@ -31,6 +32,7 @@ class TaskSpec:
     pipeline_tag: str  # what the Hugging Face Hub calls the task
     higher_is_better: bool  # whether a higher score on the development data is better
     implementation: str  # `module:class` of the task itself
+    needs_labels: tuple[str, ...] = ()  # settings that apply to every format with labels
 
     def preset(self, name: str) -> Preset:
         """Return the settings of a preset; `UsageError` lists the names."""

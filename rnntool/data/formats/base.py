@@ -1,0 +1,97 @@
+"""What a file format is: its name, how its files are recognized, what it reads and what it writes.
+
+Knows no particular format; `rnntool.data.formats` has the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.streams import Lines, is_blank
+
+Columns = tuple[str | None, ...]  # names or numbers; None is the column that a format reads by default
+Offsets = list[tuple[int, int]]  # (start, end) characters of each word
+
+
+def holds_nonblank_line(lines: Iterable[str]) -> bool:
+    """Whether one of the lines isn't blank: a record, in formats that skip blank lines."""
+    return not all(map(is_blank, lines))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Where texts and their labels are. A format ignores the options that don't apply to it.
+
+    `unit` is what one record of plain text is: "line", "paragraph" or "document". Columns are names, or
+    numbers from 1; in JSONL they are keys. A file must have the `label_column` where that is given. Where it
+    is not, a table may have labels in `default_label_column`.
+    """
+
+    unit: str = "line"
+    text_column: str | None = None
+    label_column: str | None = None
+    default_label_column: str = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """The columns of the good and the bad sentence, and the column of a prefix that both continue."""
+
+    columns: tuple[str, str] | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceOptions:
+    """Where the tags are, how raw text is split into words, and whether every sentence must have tags."""
+
+    columns: Columns
+    split: Callable[[str], Offsets]
+    need_tags: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterOptions:
+    """Where to write tags, whether to write probabilities, and whether the tags mark spans of words."""
+
+    columns: Columns
+    probs: bool
+    spans: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """All that the toolkit knows about one file format.
+
+    A reader that is None means that the format can't hold such records. `recognizes` judges the first lines
+    of a file that aren't blank, without their line endings; None means that only an extension or the user
+    names the format. `holds_record` says whether lines hold a whole record; see `Lines.ready`.
+    `examples` has a small file for each kind of record that the format reads.
+    """
+
+    name: str
+    extensions: tuple[str, ...] = ()
+    recognizes: Callable[[Sequence[str]], bool] | None = None
+    holds_record: Callable[[Iterable[str]], bool] = any
+    read_texts: Callable[[Lines, TextOptions], Iterator[Text]] | None = None
+    read_pairs: Callable[[Lines, PairOptions], Iterator[Pair]] | None = None
+    read_judgements: Callable[[Lines, Sequence[str]], Iterator[Judgement]] | None = None
+    read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
+    sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
+    examples: Mapping[Kind, str] = field(default_factory=dict)
+
+    settings: frozenset[str] = frozenset()  # reading settings that apply to some formats only
+    has_labels: bool = False  # texts may come with labels
+    has_tags: bool = False  # sentences may come with tags
+    raw: bool = False  # sentences are running text that has to be split into words
+    named_columns: bool = False  # tags are in columns or keys that have names
+    span_column: str | None = None  # where to write spans, if not in the default column
+    writes_probs: bool = False
+    writes_nbest: bool = False
+    writes_entity_scores: bool = False  # which are the means of the words' probabilities
+
+    def reads(self, kind: Kind) -> bool:
+        """Whether the format can hold records of a kind."""
+        return getattr(self, f"read_{kind}") is not None

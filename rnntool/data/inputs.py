@@ -1,0 +1,107 @@
+"""From paths to records: opens files, finds their formats and reads them. Knows no task.
+
+Training, evaluation and the commands that run a model all read their files through `Inputs`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rnntool.data.formats import FORMATS, Format, Kind, either, guess_format
+from rnntool.data.progress import Log, silent
+from rnntool.data.streams import Lines, may_wait, open_lines
+from rnntool.errors import UsageError, setting
+
+RecordReader = Callable[[Lines, str], Iterator[Any]]  # from lines and the name of their format
+
+
+@contextmanager
+def opened(
+    path: str, kind: Kind, *, format: str | None, errors: str, log: Log
+) -> Iterator[tuple[Lines, str]]:
+    """Open a file; yields its lines and its format, which is guessed and logged unless it is given."""
+    with open_lines(path, errors=errors) as lines:
+        if format is None:
+            format = guess_format(path, lines.head(), kind)
+            log(f"{lines.name}: read as {format}")
+        yield lines, format
+
+
+class Inputs:
+    """The records of several files in order, read as they are asked for.
+
+    `formats` are the formats of the files that were opened so far, in order.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None, errors: str,
+        log: Log, warn: Log = silent, chosen: Collection[str] = (), needs_labels: Collection[str] = (),
+    ) -> None:
+        """`read` makes records of the lines of a file, whose format is guessed where `format` is None.
+
+        `errors` is the error handler of `open_lines`. `chosen` and `needs_labels` are those of
+        `check_formats`, which is asked about each file that isn't empty.
+        """
+        self.paths = paths
+        self.kind = kind
+        self.read = read
+        self.format = format
+        self.errors = errors
+        self.log = log
+        self.warn = warn
+        self.chosen = chosen
+        self.needs_labels = needs_labels
+        self.formats: list[str] = []
+        self._current: Lines | None = None
+        self._unopened = list(paths)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read all records, from the first file on."""
+        self._unopened = list(self.paths)
+        while self._unopened:
+            path = self._unopened.pop(0)
+            if path == "-" and sys.stdin is not None and sys.stdin.isatty():
+                self.warn("reading from the terminal, one line at a time; end with Ctrl-D")
+            source = opened(path, self.kind, format=self.format, errors=self.errors, log=self.log)
+            with source as (lines, format):
+                if self.chosen and lines.head():
+                    check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)
+                self.formats.append(format)
+                self._current = lines
+                try:
+                    yield from self.read(lines, format)
+                finally:
+                    self._current = None
+
+    def ready(self) -> bool:
+        """Return False if asking for another record might have to wait for more input."""
+        if self._current is not None and not self._current.ended():
+            return self._current.ready(FORMATS[self.formats[-1]].holds_record)
+        return not (self._unopened and may_wait(self._unopened[0]))
+
+
+def check_formats(
+    formats: Iterable[str], chosen: Iterable[str], *, needs_labels: Collection[str] = (),
+    place: str | None = None,
+) -> None:
+    """Raise `UsageError` for a chosen setting that applies to none of the formats.
+
+    A setting in `needs_labels` asks for labels in the first place, and applies to every format with labels.
+    """
+    formats = set(formats)
+    restricted = {name for format in FORMATS.values() for name in format.settings}
+    for name in filter(restricted.__contains__, chosen):
+        applies = [format.name for format in FORMATS.values()
+                   if _applies(name, format, needs_labels=name in needs_labels)]
+        if formats.isdisjoint(applies):
+            raise UsageError(
+                place=place, setting=name, expected=f"files in {either(applies)}",
+                found=" and ".join(sorted(formats)),
+                advice=f"leave it out, or name the format with {setting('format')}")
+
+
+def _applies(name: str, format: Format, *, needs_labels: bool) -> bool:
+    return name in format.settings or (needs_labels and format.has_labels)
