@@ -101,7 +101,7 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
 
 
 @pytest.mark.parametrize(("to", "columns", "message"), [
-    ("jsonl", "tokens,b,c", "--column: expected keys that JSONL has free, each once, found 'tokens'"),
+    ("jsonl", "tokens,b,c", "--column: expected keys without another meaning, each once, found 'tokens'"),
     ("jsonl", "a,,tags", "found 'tags'"),
     ("conllu", "upos,UPOS,NER", "--column: expected each column once, found upos, UPOS, NER"),
     ("conllu", ",upos,NER", "--column: expected each column once, found upos, upos, NER"),

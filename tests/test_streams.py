@@ -235,10 +235,10 @@ def test_a_line_that_is_taken_back_comes_again() -> None:
     lines = Lines(io.BytesIO(b"one\ntwo\nthree"), name="x")
     each = iter(lines)
     assert [next(each), next(each), lines.place()] == ["one\n", "two\n", "x:2"]
-    lines.back("two\n")
+    lines.push_back("two\n")
     assert (lines.place(), lines.head()) == ("x:1", "two\n")
     assert [(line, lines.number) for line in each] == [("two\n", 2), ("three", 3)]
-    lines.back("three")  # at the end, too
+    lines.push_back("three")  # at the end, too
     assert list(lines) == ["three"]
 
 

@@ -276,7 +276,7 @@ def test_blimp_is_reported_by_its_own_groups(writer: Path, run: Run) -> None:
 @pytest.mark.parametrize(("options", "code", "words"), [
     (["--prefix", "prefix"], 2, "--pairs"),
     (["--pairs", "--prefix", "prefix"], 2, "--columns GOOD,BAD"),
-    (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "see --prefix"),
+    (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "choose one with --prefix"),
     (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: expected a column 'nope'"),
     (["--pairs", "--columns", "2,3", "--by", "nope"], 3, "found no names"),
     (["--pairs", "--columns", "right,wrong", "--jsonl"], 2, "--jsonl: writes 'right'"),

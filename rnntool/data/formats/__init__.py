@@ -129,7 +129,7 @@ def read_sentences(
         tagged = [name for name in readable_formats("sentences") if FORMATS[name].has_tags]
         raise DataError(
             place=lines.name, expected="words with tags",
-            found=f"the format {format}" if lines.head() else "an empty file",
+            found=format if lines.head() else "an empty file",
             advice=f"give a file in {either(tagged)}, and name its format with {setting('format')}")
     assert source.read_sentences is not None
     return source.read_sentences(
