@@ -155,6 +155,16 @@ def test_the_vocabulary_of_words_is_transferred(both: Path, tagged: Path, tmp_pa
             assert torch.equal(weight, encoder.layers.get_parameter(name)), name
 
 
+def test_layers_are_not_transferred_from_a_cell_with_other_parameters(
+    both: Path, tagged: Path, tmp_path: Path
+) -> None:
+    tiny.train("lm", tmp_path / "lm", [both.parent / "raw.txt"], cell="mogrifier", epochs=1, **WORDS)
+    tiny.train("tag", tmp_path / "t", [tagged], init=str(tmp_path / "lm"), cell="lstm", **UNTRAINED)
+    init = model_folder.read_config(tmp_path / "t")["init"]
+    assert [part.partition(" ")[0] for part in init["parts"]] == ["input.embedding"]
+    assert "layers.0.ahead" in init["left"]
+
+
 def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
     raw, few = tmp_path / "raw.txt", tmp_path / "few.tsv"
     raw.write_text("".join(text + "\n" for text, _ in tiny.questions(80)), "utf-8")
