@@ -154,7 +154,7 @@ class Trainer:
             progress.tokens += tokens
             tokens_per_s = tokens / max(1e-9, time.monotonic() - step_start)
             evaluation = None
-            if progress.batch in self.evaluate_at or self._all_done():
+            if progress.batch in self.evaluate_at or self._budget_spent():
                 evaluation = self._evaluate()
                 progress.elapsed_s = time.monotonic() - start  # may leave no time for another step
             self.watch(Step(progress=progress, total_steps=self.total_steps, loss=loss,
@@ -187,9 +187,9 @@ class Trainer:
         raise Interrupted(signal, f"stopped after step {step} of {self.total_steps}; saved")
 
     def _finished(self) -> bool:
-        """Whether the steps, the time or the patience ran out."""
+        """Whether the budget is spent or the dev score has stopped improving."""
         patience = self.settings.patience
-        return self._all_done() or bool(patience and self.state.progress.stale_evaluations >= patience)
+        return self._budget_spent() or bool(patience and self.state.progress.stale_evaluations >= patience)
 
     def _remaining_batches(self) -> Iterator[Arrays]:
         progress = self.state.progress
@@ -241,7 +241,8 @@ class Trainer:
             share = max(share, progress.elapsed_s / max(1.0, time_s))
         return share
 
-    def _all_done(self) -> bool:
+    def _budget_spent(self) -> bool:
+        """Whether all steps are made or the time is over."""
         return self._share_done() >= 1.0
 
     def _left_s(self) -> float:
