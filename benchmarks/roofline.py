@@ -77,7 +77,7 @@ def products(
     if word["chars"] == "cnn":
         found.append(Product("characters", table or words, CHARACTERS_WIDTH * word["char_embed"],
                              word["char_hidden"], types * characters))
-    if neighbours:  # see rnntool/models/neighbours.py
+    if neighbours:  # see rnntool/models/auxiliary_lm.py
         found += [Product("neighbours, types", round(types * words), size, hidden, directions * types),
                   Product("neighbours, scores", words, hidden, round(types * words), directions)]
     for layer in range(1, encoder["layers"] + 1):

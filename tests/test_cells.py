@@ -14,17 +14,12 @@ from torch import Tensor
 
 import rnntool
 from rnntool.errors import UsageError
-from rnntool.models.cells.cell import (
-    CELLS,
-    RECURRENT,
-    Cell,
-    MinGRU,
-    Mogrifier,
-    _scan,
-    drop,
-    linear_recurrence,
-)
-from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
+from rnntool.models.cells import CELLS
+from rnntool.models.cells.cell import Cell, drop
+from rnntool.models.cells.kernel import RECURRENT_MATRIX
+from rnntool.models.cells.mingru import MinGRU, differentiable_recurrence, linear_recurrence
+from rnntool.models.cells.mogrifier import Mogrifier
+from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
 from rnntool.models.network import Network, activation_penalties
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
@@ -155,17 +150,17 @@ def test_the_min_gru_is_the_papers() -> None:
         np.testing.assert_allclose(end[0, row].detach().numpy(), state, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("chunks", [1, 2, 5, 37, 40])
-def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, backwards: bool) -> None:
+def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, reverse: bool) -> None:
     rng = torch.Generator().manual_seed(1)
     a = torch.rand(37, 2, 3, generator=rng, dtype=torch.double)
     a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 0.0  # forgets all, which logarithms can't say
     a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 1.0
     b, h = (torch.randn(n, 2, 3, generator=rng, dtype=torch.double) for n in (37, 1))
-    y = linear_recurrence(a, b, h, chunks=chunks, backwards=backwards)
+    y = linear_recurrence(a, b, h, chunks=chunks, reverse=reverse)
     state = h[0]
-    for t in reversed(range(37)) if backwards else range(37):
+    for t in reversed(range(37)) if reverse else range(37):
         state = a[t] * state + b[t]
         torch.testing.assert_close(y[t], state)
 
@@ -173,7 +168,7 @@ def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, backwar
 def test_the_gradient_of_the_scan() -> None:
     torch.manual_seed(1)
     a, b, h = torch.rand(6, 2, 3), torch.randn(6, 2, 3), torch.randn(1, 2, 3)
-    assert torch.autograd.gradcheck(_scan, [part.double().requires_grad_() for part in (a, b, h)])
+    assert torch.autograd.gradcheck(differentiable_recurrence, [part.double().requires_grad_() for part in (a, b, h)])
 
 
 @pytest.mark.parametrize(("name", "scale"), [("mogrifier", 1.0), ("mingru", 1.0), ("mingru", 100.0)])
@@ -252,7 +247,7 @@ def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths
     x, ends = torch.randn(9, 2, 3), None if lengths is None else torch.tensor(lengths)
     torch.manual_seed(7)
     with torch.no_grad():
-        weight = plain.kernel.get_parameter(RECURRENT)
+        weight = plain.kernel.get_parameter(RECURRENT_MATRIX)
         weight.copy_(drop(weight, p))
     torch.manual_seed(7)
     (y, state), (want, want_state) = cell(x, None, ends), plain.eval()(x, None, ends)
@@ -261,7 +256,7 @@ def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths
     torch.manual_seed(8)
     assert not torch.equal(cell(x)[0], y), "another pass drops others"
     y.sum().backward()
-    grad = cell.kernel.get_parameter(RECURRENT).grad
+    grad = cell.kernel.get_parameter(RECURRENT_MATRIX).grad
     assert grad is not None
     assert not grad[weight == 0].any()
     assert grad.any()
@@ -278,7 +273,7 @@ def test_weight_dropout_wants_recurrent_weights() -> None:
     with pytest.raises(UsageError, match=r"weight_dropout: needs cell=.*, found cell=mingru"):
         resolve(TASKS["tag"], {"cell": "mingru", "weight_dropout": 0.2})
     assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"
-    assert RECURRENT not in dict(MinGRU(2, 3).named_parameters())
+    assert RECURRENT_MATRIX not in dict(MinGRU(2, 3).named_parameters())
 
 
 # --- Activation penalties ----------------------------------------------------------------------------------
@@ -304,5 +299,5 @@ def test_activation_penalties_are_part_of_the_loss_and_of_nothing_else() -> None
     states, _ = net.encoder(batch)
     plain, _ = net.loss(batch)
     large, abrupt = activation_penalties(states, states, batch["lengths"])  # nothing is dropped here
-    net.ar, net.tar = 2.0, 1.0
+    net.set_objective(ObjectiveConfig(activation=2.0, temporal_activation=1.0))
     torch.testing.assert_close(net.loss(batch)[0], plain + 2 * large + abrupt)

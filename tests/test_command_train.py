@@ -256,7 +256,7 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     entries = len((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
     shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
                  & set((writer / "vocab.txt").read_text("utf-8").splitlines()))
-    parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.ahead", "layers.1.ahead"]
+    parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.forward_cell", "layers.1.forward_cell"]
     message = f"transferred from {writer}: {', '.join(parts)}; not transferred: nothing"
     assert f"rnntool: {message}\n" in done.err
     kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]
@@ -289,7 +289,7 @@ def test_train_from_another_model_carries_a_layer_whole_or_not(
     base = [*small("classify", tokenizer="char", embed=10, hidden=16, layers=2), "--no-bidirectional"]
     done = train("classify", "in.tsv", "-o", "out", *base, "--init", writer)
     assert "transferred from" in done.err
-    assert ": layers.1.ahead; not transferred: input.embedding, layers.0.ahead\n" in done.err
+    assert ": layers.1.forward_cell; not transferred: input.embedding, layers.0.forward_cell\n" in done.err
     failed(train("classify", "in.tsv", "-o", "odd", *base, "--hidden=10", "--init", writer), 4,
            "nothing of its encoder fits")
 

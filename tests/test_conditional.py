@@ -268,4 +268,4 @@ def test_init(way: str, cook: Path, writer: Path, table: Path, tmp_path: Path) -
     assert report["perplexity"] < 100
     carried = model.load(tmp_path / "m", threads=1).config["init"]
     assert any(part.startswith("input.embedding (") for part in carried["parts"])
-    assert {"layers.0.ahead", "layers.1.ahead"} <= set(carried["parts"])
+    assert {"layers.0.forward_cell", "layers.1.forward_cell"} <= set(carried["parts"])

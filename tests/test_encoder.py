@@ -13,17 +13,11 @@ import torch
 from torch import Tensor
 
 from rnntool.errors import UsageError
-from rnntool.models.cells.cell import CELLS, Cell
+from rnntool.models.cells import CELLS
+from rnntool.models.cells.cell import Cell
 from rnntool.models.config import EncoderConfig, WordConfig
-from rnntool.models.encoder import (
-    CharacterCNN,
-    Encoder,
-    VariationalDropout,
-    drop_tokens,
-    last_states,
-    reverse,
-    time_mask,
-)
+from rnntool.models.encoder import CharacterCNN, Encoder, drop_tokens
+from rnntool.models.layers import VariationalDropout, last_states, reverse, time_mask
 from rnntool.tokenize import UNK
 
 WORD = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=8, affix_buckets=32,
@@ -59,7 +53,7 @@ def test_a_batch_of_one_equals_a_batch_of_many(
 ) -> None:
     net = encoder(cell=cell, layers=layers, bidirectional=bidirectional, word=word)
     batch = arrays()
-    states, _ = net(batch, want_states=False)
+    states, _ = net(batch, states_at_lengths=False)
     for row, length in enumerate(LENGTHS):
         alone, _ = net(one_row(batch, row, length))
         torch.testing.assert_close(alone[:length, 0], states[:length, row])
@@ -116,7 +110,7 @@ def test_a_window_read_in_two_pieces_gives_the_states_of_the_whole(window: int) 
     second, after = net(batch | {"tokens": batch["tokens"][4:], "lengths": torch.tensor([2, 2])}, between)
     torch.testing.assert_close(torch.cat([first, second]), whole)
     torch.testing.assert_close(after, ends)
-    wanted = net(batch, want_states=True)[1]
+    wanted = net(batch, states_at_lengths=True)[1]
     torch.testing.assert_close(wanted, ends)
 
 
@@ -124,10 +118,10 @@ def test_a_window_read_in_two_pieces_gives_the_states_of_the_whole(window: int) 
 def test_wanted_states_are_those_after_each_rows_own_end(cell: str) -> None:
     net = encoder(cell=cell, layers=2)
     batch = arrays((7, 1, 3, 2, 5))
-    states, ends = net(batch, want_states=True)
+    states, ends = net(batch, states_at_lengths=True)
     assert len(ends) == 2
     for row, length in enumerate((7, 1, 3, 2, 5)):
-        _, alone = net(one_row(batch, row, length), want_states=True)
+        _, alone = net(one_row(batch, row, length), states_at_lengths=True)
         for whole, part in zip(ends, alone, strict=True):
             assert len(whole) == len(CELLS[cell].states)
             for a, b in zip(whole, part, strict=True):

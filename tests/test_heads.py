@@ -19,10 +19,12 @@ from rnntool.models.config import (
     EncoderConfig,
     LMHeadConfig,
     NetworkConfig,
+    ObjectiveConfig,
     TaggerHeadConfig,
     WordConfig,
 )
-from rnntool.models.heads import ClassifierHead, TaggerHead
+from rnntool.models.heads.classifier import ClassifierHead
+from rnntool.models.heads.tagger import TaggerHead
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
@@ -87,8 +89,8 @@ def test_a_batch_of_empty_sentences_costs_nothing(crf: bool) -> None:
 def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() -> None:
     torch.manual_seed(1)
     head = TaggerHead(TaggerHeadConfig(outputs=7, columns=(2, 3, 2)), 4)
-    head.label_weights.copy_(torch.tensor([0.5, 2.0, 1.0, 1.0, 3.0, 1.5, 1.0]))
-    head.label_smoothing = 0.3
+    head.set_objective(ObjectiveConfig(
+        label_smoothing=0.3, label_weights=(0.5, 2.0, 1.0, 1.0, 3.0, 1.5, 1.0)))
     states = torch.rand(2, 2, 4)
     targets = torch.tensor([[[0, 1], [1, -1]], [[2, 0], [-1, -1]], [[1, -1], [0, 0]]])
     emissions = head(states, {})["emissions"]
@@ -105,11 +107,11 @@ def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() ->
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_neighbours_are_told_among_the_types_of_the_batch(bidirectional: bool) -> None:
+def test_the_auxiliary_lm_predicts_words_among_the_types_of_the_batch(bidirectional: bool) -> None:
     torch.manual_seed(1)
     config = EncoderConfig(vocabulary=9, embed=5, hidden=3, bidirectional=bidirectional, word=WordConfig())
     net = Network(NetworkConfig(encoder=config, head=TaggerHeadConfig(outputs=2)))
-    net.learn_neighbours(0.5)
+    net.set_objective(ObjectiveConfig(auxiliary_lm=0.5))
     net.eval()
     words, lengths = torch.tensor([[0, 2], [1, 0], [2, 0]]), torch.tensor([3, 1])
     arrays = {"words": words, "lengths": lengths, "type_tokens": torch.tensor([5, 6, 7]),
@@ -117,21 +119,21 @@ def test_neighbours_are_told_among_the_types_of_the_batch(bidirectional: bool) -
     both, _ = net.loss(arrays)
     types = net.encoder.input.types(arrays)
     first, _ = net.encoder.layers[0](types[words], lengths)
-    assert net.neighbours is not None
-    pairs = [(net.neighbours.ahead(first[t, 0, :3]), words[t + 1, 0]) for t in (0, 1)]
-    told = [-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs]
-    want = sum(told) / 2
-    if net.neighbours.back is not None:
-        pairs = [(net.neighbours.back(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
+    assert net.auxiliary_lm is not None
+    pairs = [(net.auxiliary_lm.forward_output(first[t, 0, :3]), words[t + 1, 0]) for t in (0, 1)]
+    nlls = [-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs]
+    want = sum(nlls) / 2
+    if net.auxiliary_lm.backward_encoderward_output is not None:
+        pairs = [(net.auxiliary_lm.backward_encoderward_output(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
         want = want + sum(-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs) / 2
-    net.learn_neighbours(0)
+    net.set_objective(ObjectiveConfig())
     tags, _ = net.loss(arrays)
     assert both.item() == pytest.approx((tags + 0.5 * want).item(), rel=1e-5)
-    assert not any("neighbours" in name for name in net.state_dict())
+    assert not any("auxiliary" in name for name in net.state_dict())
     alone = {name: values[:1, :, 1:] if name == "targets" else values for name, values in arrays.items()}
     alone |= {"words": words[:1, 1:], "lengths": lengths[1:], "targets": arrays["targets"][:, :1, 1:]}
     before, _ = net.loss(alone)
-    net.learn_neighbours(0.5)
+    net.set_objective(ObjectiveConfig(auxiliary_lm=0.5))
     assert net.loss(alone)[0].item() == pytest.approx(before.item()), "a word alone has no neighbours"
 
 
@@ -269,7 +271,7 @@ def test_consistency_pulls_two_readings_together(multi_label: bool) -> None:
     target = torch.tensor([[1, 0, 1], [0, 1, 0]]) if multi_label else torch.tensor([2, 0])
 
     def loss(states: Tensor, weight: float) -> float:
-        head.consistency = weight
+        head.set_objective(ObjectiveConfig(consistency=weight))
         arrays = {"lengths": torch.tensor([5, 5, 5, 5]), "targets": torch.cat([target, target])}
         return head.loss(states, arrays).item()
 
@@ -292,7 +294,7 @@ def divergence(a: list[float], b: list[float]) -> float:
 
 def test_label_smoothing_leaves_a_share_to_the_others() -> None:
     head = ClassifierHead(ClassifierHeadConfig(outputs=4, pooling="max"), 4, 2, 0.0)
-    head.label_smoothing = 0.2
+    head.set_objective(ObjectiveConfig(label_smoothing=0.2))
     states = torch.randn(3, 1, 4)
     arrays = {"lengths": torch.tensor([3]), "targets": torch.tensor([1])}
     log_probs = head(states, arrays)["logits"][0].log_softmax(0).tolist()

@@ -30,10 +30,9 @@ from rnntool.inspection.gradients import (
     text_batches,
     vanishing_step,
 )
-from rnntool.models.cells.cell import CELLS
+from rnntool.models.cells import CELLS
 from rnntool.models.config import EncoderConfig, LMHeadConfig, TaggerHeadConfig
-from rnntool.models.encoder import Layer
-from rnntool.models.export import network_graph
+from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
 
 LENGTHS = (5, 1, 7)
@@ -78,7 +77,7 @@ def config_of(net: Network) -> dict[str, Any]:
 
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
     """The states of each layer are the same in the graph and in the torch network."""
-    network_graph.write(net, tmp_path / "model.onnx")
+    tiny.write_graph(net, tmp_path / "model.onnx")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.no_grad():
         x = net.encoder.input(tensors)
@@ -100,7 +99,7 @@ def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: 
 def test_the_embedding_is_that_of_the_network(int8: bool, cutoffs: tuple[int, ...], tmp_path: Path) -> None:
     net = network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4, cutoffs=cutoffs),
                   LMHeadConfig(outputs=VOCABULARY))
-    network_graph.write(net, tmp_path / "model.onnx", int8=int8)
+    tiny.write_graph(net, tmp_path / "model.onnx", int8=int8)
     with torch.no_grad():
         expected = net.encoder.input.embedding(torch.arange(VOCABULARY)).numpy()
     error = 0.02 * float(np.ptp(expected)) if int8 else 1e-6
@@ -132,9 +131,9 @@ def test_a_graph_of_another_model_is_an_error(tagger: Path, writer: Path, tmp_pa
 def test_gradients_of_an_elman_network_are_products_of_its_matrices() -> None:
     """dh_t / dx_(t-k) = D_t W D_(t-1) W … D_(t-k) U with D = diag(1 - h^2) (Pascanu et al. 2013)."""
     torch.manual_seed(1)
-    layer = Layer("elman", 3, 4, bidirectional=False)
+    layer = RecurrentLayer("elman", 3, 4, bidirectional=False)
     x = torch.randn(6, 1, 3)
-    u, w = (layer.ahead.kernel.get_parameter(f"weight_{side}_l0").detach().double().numpy()
+    u, w = (layer.forward_cell.kernel.get_parameter(f"weight_{side}_l0").detach().double().numpy()
             for side in ("ih", "hh"))
     h, slopes = np.zeros(4), []
     for row in x[:, 0].double().numpy():
@@ -151,7 +150,7 @@ def test_gradients_of_an_elman_network_are_products_of_its_matrices() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_agree_with_finite_differences(cell: str) -> None:
     torch.manual_seed(2)
-    layer = Layer(cell, 3, 4, bidirectional=False)
+    layer = RecurrentLayer(cell, 3, 4, bidirectional=False)
 
     def states(x: torch.Tensor) -> torch.Tensor:
         return layer(x, torch.full((x.shape[1],), len(x)))[0]

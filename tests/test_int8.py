@@ -21,7 +21,6 @@ from rnntool.models.config import (
     TaggerHeadConfig,
     WordConfig,
 )
-from rnntool.models.export import network_graph
 from rnntool.models.network import Network
 
 VOCABULARY = 30
@@ -46,7 +45,7 @@ def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEn
             parameter.add_(0.3 * torch.randn_like(parameter))
     paths = folder / "float32.onnx", folder / "int8.onnx"
     for path in paths:
-        network_graph.write(network, path, int8=path.stem == "int8")
+        tiny.write_graph(network, path, int8=path.stem == "int8")
     return OnnxEngine(paths[0], threads=1), OnnxEngine(paths[1], threads=1)
 
 

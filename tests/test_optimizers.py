@@ -83,8 +83,8 @@ def test_weight_decay_applies_to_matrices_only(name: str) -> None:
     groups = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in optimizer.param_groups}
     assert groups.keys() == {0.3, 0.0}
     assert groups[0.3] == {
-        "encoder.input.characters.convolution.weight", "encoder.layers.0.ahead.kernel.weight_ih_l0",
-        "encoder.layers.0.ahead.kernel.weight_hh_l0", "head.output.weight", "head.crf.transitions",
+        "encoder.input.characters.convolution.weight", "encoder.layers.0.forward_cell.kernel.weight_ih_l0",
+        "encoder.layers.0.forward_cell.kernel.weight_hh_l0", "head.output.weight", "head.crf.transitions",
     }
     assert {"encoder.input.embedding.weight", "head.output.bias", "head.crf.start"} <= groups[0.0]
     assert groups[0.3] | groups[0.0] == set(names.values()) - {"encoder.input.vectors.weight"}
@@ -94,7 +94,7 @@ def test_learning_rates_fall_from_the_head_to_the_input() -> None:
     net = network()
     head = [name for name, _ in net.named_parameters() if name.startswith("head.")]
     assert {depth_below_output(net, name) for name in head} == {0}
-    assert depth_below_output(net, "encoder.layers.0.ahead.kernel.weight_ih_l0") == 1
+    assert depth_below_output(net, "encoder.layers.0.forward_cell.kernel.weight_ih_l0") == 1
     assert depth_below_output(net, "encoder.input.characters.convolution.weight") == 2
     optimizer = make_optimizer(net, TagSettings(lr_decay_by_layer=2.6))
     shares = {id(p): group["lr_share"] for group in optimizer.param_groups for p in group["params"]}
@@ -105,7 +105,7 @@ def test_learning_rates_fall_from_the_head_to_the_input() -> None:
 
 def test_frozen_weights_get_no_gradient_until_they_are_unfrozen() -> None:
     net = network()
-    embedding, cell = "encoder.input.embedding.weight", "encoder.layers.0.ahead.kernel.weight_hh_l0"
+    embedding, cell = "encoder.input.embedding.weight", "encoder.layers.0.forward_cell.kernel.weight_hh_l0"
     parameters = dict(net.named_parameters())
     rows = torch.tensor([True, False, True] * 3)
     masks = {embedding: rows[:, None], cell: torch.ones(1, dtype=torch.bool)}

@@ -14,7 +14,7 @@ import torch
 from rnntool.data.arrays import Arrays
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
-from rnntool.models.cells.cell import CELLS
+from rnntool.models.cells import CELLS
 from rnntool.models.config import (
     ClassifierHeadConfig,
     EncoderConfig,
@@ -24,7 +24,6 @@ from rnntool.models.config import (
     TaggerHeadConfig,
     WordConfig,
 )
-from rnntool.models.export import network_graph
 from rnntool.models.network import Network
 
 VOCABULARY = 30
@@ -68,7 +67,7 @@ def network(encoder: EncoderConfig, head: HeadConfig) -> Network:
 
 def assert_equal(net: Network, arrays: Arrays, path: Path) -> None:
     """Both engines give the same names and, at real positions, the same numbers."""
-    network_graph.write(net, path)
+    tiny.write_graph(net, path)
     runs, learns = OnnxEngine(path, threads=1), TorchEngine(net, torch.device("cpu"))
     zeros = runs.initial_state(len(arrays["lengths"]))
     assert zeros.keys() == learns.initial_state(len(arrays["lengths"])).keys()
@@ -104,7 +103,7 @@ def test_language_models_that_read_more_than_they_predict(head: str, int8: bool,
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=fewer.outputs)
     arrays["tokens"][0] = VOCABULARY - 1
     assert_equal(net, arrays, tmp_path / "m.onnx")
-    network_graph.write(net, tmp_path / "m.onnx", int8=int8)
+    tiny.write_graph(net, tmp_path / "m.onnx", int8=int8)
     engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
     outputs = engine.run(arrays | engine.initial_state(5))
     assert outputs["logits"].shape == (7, 5, fewer.outputs)
@@ -163,7 +162,7 @@ def test_vectors_of_words_can_be_kept_and_handed_in(head: str, int8: bool, tmp_p
     config, word = OTHER_HEADS[head]
     encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=10, bidirectional=True, word=word)
     net = network(encoder, config)
-    network_graph.write(net, tmp_path / "m.onnx", int8=int8)
+    tiny.write_graph(net, tmp_path / "m.onnx", int8=int8)
     engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
     vectors = engine.run(arrays, ["word_vectors"])["word_vectors"]
@@ -182,8 +181,8 @@ def test_eight_bits_stay_near(cell: str, tmp_path: Path) -> None:
         vocabulary=VOCABULARY, embed=64, cell=cell, hidden=64, bidirectional=True, word=word)
     net = network(encoder, config)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 0, 5])
-    network_graph.write(net, tmp_path / "float32.onnx")
-    network_graph.write(net, tmp_path / "int8.onnx", int8=True)
+    tiny.write_graph(net, tmp_path / "float32.onnx")
+    tiny.write_graph(net, tmp_path / "int8.onnx", int8=True)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("int8", "float32")]
     assert sizes[0] < (1.0 if cell == "gru" else 0.5) * sizes[1]  # a GRU's own weights stay float
     near, want = (

@@ -32,7 +32,7 @@ def test_loss_and_gradients_are_those_of_cross_entropy(
     rows_at_once: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(softmax, "LOGITS_BUDGET", int(WORDS * rows_at_once))
-    monkeypatch.setattr(softmax, "LEAST_ROWS", 1)
+    monkeypatch.setattr(softmax, "MIN_ROWS", 1)
     learned, targets = layer()
     want, gradients = reference(learned, targets)
     have = linear_cross_entropy(*learned, targets)

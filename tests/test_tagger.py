@@ -13,12 +13,12 @@ from rnntool import cli
 from rnntool.data.formats import Sentence
 from rnntool.data.labels import convert
 from rnntool.inference import model
-from rnntool.models.config import TaggerHeadConfig
-from rnntool.models.heads import TaggerHead
+from rnntool.models.config import ObjectiveConfig, TaggerHeadConfig
+from rnntool.models.heads.tagger import TaggerHead
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
-from rnntool.training.network_design import balance
+from rnntool.training.network_design import balanced_weights
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)
@@ -150,7 +150,7 @@ def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_wo
     sizes = tuple(len(column.labels) for column in task.columns)
     head = TaggerHead(TaggerHeadConfig(outputs=sum(sizes), columns=sizes), 4)
     examples = [task.example(record, targets=True) for record in records]
-    balance(head, task, examples)
+    head.set_objective(ObjectiveConfig(label_weights=balanced_weights(task, examples)))
     for k, weights in enumerate(head.label_weights.split(sizes)):
         gold = np.concatenate([example.tags[k] for example in examples if example.tags])
         assert weights[gold].mean().item() == pytest.approx(1)

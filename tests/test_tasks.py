@@ -593,15 +593,16 @@ def test_a_classifier_needs_two_labels() -> None:
 def test_class_weights_leave_the_mean_at_one() -> None:
     import torch
 
-    from rnntool.models.config import ClassifierHeadConfig
-    from rnntool.models.heads import ClassifierHead
-    from rnntool.training.network_design import balance
+    from rnntool.models.config import ClassifierHeadConfig, ObjectiveConfig
+    from rnntool.models.heads.classifier import ClassifierHead
+    from rnntool.training.network_design import balanced_weights
 
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
     head = ClassifierHead(ClassifierHeadConfig(outputs=2), 4, 4, 0.0)
-    balance(head, task, [task.example(record, targets=True) for record in records])
+    examples = [task.example(record, targets=True) for record in records]
+    head.set_objective(ObjectiveConfig(label_weights=balanced_weights(task, examples)))
     assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
     assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
 

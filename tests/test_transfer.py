@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnntool import model_folder
 from rnntool.errors import DataError, UsageError
 from rnntool.inference import model
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
+from rnntool.models.config import LMHeadConfig
 from rnntool.models.encoder import WordInput
-from rnntool.models.network import turn
+from rnntool.models.heads.language_model import SoftmaxHead
 from rnntool.tasks import tag
 from rnntool.tokenize import BOS, EOS, PAD
 from rnntool.training.loop import Interrupted
@@ -50,20 +51,22 @@ def tagged(both: Path) -> Path:
 
 
 def test_reversing_a_batch() -> None:
+    head = SoftmaxHead(LMHeadConfig(outputs=10), 4, nn.Embedding(12, 4))
+
     def arrays(tokens: list[list[int]], targets: list[list[int]], lengths: list[int]) -> dict[str, Tensor]:
         return {"tokens": torch.tensor(tokens).T, "targets": torch.tensor(targets).T,
                 "lengths": torch.tensor(lengths)}
 
     records = arrays([[BOS, 7, 8], [BOS, PAD, PAD], [11, 9, PAD]], [[7, 8, EOS], [EOS, -1, -1], [9, EOS, -1]],
                      [3, 1, 2])  # the last one starts with its label, which is never predicted
-    reversed_records = turn(records, 10)
+    reversed_records = head.mirror(records)
     expected = arrays([[BOS, 8, 7], [BOS, PAD, PAD], [BOS, 9, PAD]],
                       [[8, 7, EOS], [EOS, -1, -1], [9, EOS, -1]], [3, 1, 2])
     for name in ("tokens", "targets"):
         targets = reversed_records["targets"]
         real = targets != -1 if name == "tokens" else torch.ones_like(targets) > 0
         assert torch.equal(reversed_records[name][real], expected[name][real]), name
-    window = turn(arrays([[5, EOS, BOS, 6]], [[EOS, BOS, 6, -1]], [4]), 10)  # the padded end of a stream
+    window = head.mirror(arrays([[5, EOS, BOS, 6]], [[EOS, BOS, 6, -1]], [4]))  # the padded end of a stream
     assert window["targets"].T.tolist() == [[-1, EOS, EOS, 5]]
 
 
@@ -73,10 +76,10 @@ def test_the_backward_direction_is_a_language_model_of_the_reversed_text(both: P
     records = list(map(model.Text, tiny.lines_of_text(3, seed=5)))
     arrays = to_tensors(task.encode(records), torch.device("cpu"))
     outputs = network.config.head.outputs
-    backward = turn(arrays, outputs)
-    assert network.back is not None
+    backward = network.head.mirror(arrays)
+    assert network.backward_encoder is not None
     with torch.inference_mode():
-        states, _ = network.back(backward)
+        states, _ = network.backward_encoder(backward)
         logits = network.head(states, backward)["logits"]
         probs = [network.head(states, {"targets": torch.full_like(backward["targets"], i)})["log_probs"].exp()
                  for i in range(outputs)]
@@ -86,7 +89,7 @@ def test_the_backward_direction_is_a_language_model_of_the_reversed_text(both: P
             ids = [*task.tokenizer.encode(record.text)][::-1]
             for n, target in enumerate([*ids, EOS]):
                 prefix = {"tokens": torch.tensor([BOS, *ids[:n]])[:, None], "lengths": torch.tensor([n + 1])}
-                prefix_states, _ = network.back(prefix)
+                prefix_states, _ = network.backward_encoder(prefix)
                 torch.testing.assert_close(network.head.logits(prefix_states)[-1, 0], logits[n, i])
                 assert backward["targets"][n, i] == target
         losses = [network.head.loss(network.encoder(arrays)[0], arrays), network.head.loss(states, backward)]
@@ -120,7 +123,7 @@ def test_a_bidirectional_encoder_starts_as_the_two_language_models(
         "model": str(both),
         "parts": [f"input.embedding ({transferred} of {entries} entries)",
                   *(f"layers.{i}.{side} (12 of {28 if i == 0 else 24} inputs)"
-                    for i in range(2) for side in ("ahead", "back"))],
+                    for i in range(2) for side in ("forward_cell", "backward_cell"))],
         "left": ["input.characters.embedding", "input.characters.convolution", "input.affixes"],
     }
     lm, tagger = tiny.network_of(both), tiny.network_of(tmp_path / "t")
@@ -128,12 +131,12 @@ def test_a_bidirectional_encoder_starts_as_the_two_language_models(
     words = "the workful baker dances .".split()
     arrays = to_tensors(tag_task.encode([model.Sentence(words)]), torch.device("cpu"))
     ids = lm_task.tokenizer.lookup(words)
-    assert lm.back is not None
+    assert lm.backward_encoder is not None
     with torch.inference_mode():
         states, _ = tagger.encoder(arrays)
         lengths = torch.tensor([len(ids)])
         ahead, _ = lm.encoder({"tokens": torch.tensor(ids)[:, None], "lengths": lengths})
-        back, _ = lm.back({"tokens": torch.tensor(ids[::-1])[:, None], "lengths": lengths})
+        back, _ = lm.backward_encoder({"tokens": torch.tensor(ids[::-1])[:, None], "lengths": lengths})
     torch.testing.assert_close(states, torch.cat([ahead, back.flip(0)], dim=-1))
 
 
@@ -147,10 +150,11 @@ def test_the_vocabulary_of_words_is_transferred(both: Path, tagged: Path, tmp_pa
     tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **UNTRAINED)
     content = model_folder.read_config(tmp_path / "lm")
     assert content["init"]["parts"][1:] == [
-        "layers.0.ahead", "layers.1.ahead", "layers.0.back", "layers.1.back"]
+        "layers.0.forward_cell", "layers.1.forward_cell", "layers.0.backward_cell", "layers.1.backward_cell"]
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "lm")
-    assert before.back is not None and after.back is not None
-    for source_encoder, encoder in ((before.encoder, after.encoder), (before.back, after.back)):
+    assert before.backward_encoder is not None and after.backward_encoder is not None
+    pairs = ((before.encoder, after.encoder), (before.backward_encoder, after.backward_encoder))
+    for source_encoder, encoder in pairs:
         for name, weight in source_encoder.layers.named_parameters():
             assert torch.equal(weight, encoder.layers.get_parameter(name)), name
 
@@ -189,18 +193,18 @@ def test_weights_of_new_inputs_learn_while_the_rest_is_frozen(
                dev_fraction=0.0)
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "t")
     old, new = ({n: p.detach() for n, p in n.named_parameters()} for n in (before, after))
-    cell = "encoder.layers.0.ahead.kernel."
+    cell = "encoder.layers.0.forward_cell.kernel."
     assert torch.equal(old[cell + "weight_hh_l0"], new[cell + "weight_hh_l0"])
     assert torch.equal(old[cell + "weight_ih_l0"], new[cell + "weight_ih_l0"][:, :12])
     assert new[cell + "weight_ih_l0"][:, 12:].abs().max() > 0
-    assert torch.equal(old["back.layers.0.ahead.kernel.bias_ih_l0"],
-                       new["encoder.layers.0.back.kernel.bias_ih_l0"])
+    assert torch.equal(old["backward_encoder.layers.0.forward_cell.kernel.bias_ih_l0"],
+                       new["encoder.layers.0.backward_cell.kernel.bias_ih_l0"])
 
 
 def first_layer(folder: Path) -> Tensor:
     """The input weights of the first layer's forward direction, (G * H, I)."""
     weights = dict(tiny.network_of(folder).named_parameters())
-    return weights["encoder.layers.0.ahead.kernel.weight_ih_l0"].detach()
+    return weights["encoder.layers.0.forward_cell.kernel.weight_ih_l0"].detach()
 
 
 def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path, tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path,
     def left_out(name: str, **settings: Any) -> list[str]:
         tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **UNTRAINED)
         init = model_folder.read_config(tmp_path / name)["init"]
-        assert ("layers.0.ahead" in init["parts"]) == (name in ("same", "without")), init
+        assert ("layers.0.forward_cell" in init["parts"]) == (name in ("same", "without")), init
         return list(init["left"])
 
     assert left_out("same", vectors=vectors["a"], vectors_limit=4) == []
@@ -223,14 +227,14 @@ def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path,
     assert left_out("other", vectors=vectors["b"]) == [
         "the weights of layers.0 for input.vectors, which differs"]
     parts = model_folder.read_config(tmp_path / "other")["init"]["parts"]
-    assert f"layers.0.ahead ({inputs - 3} of {inputs} inputs)" in parts
+    assert f"layers.0.forward_cell ({inputs - 3} of {inputs} inputs)" in parts
     weight = first_layer(tmp_path / "other")
     assert torch.equal(weight[:, :-3], base[:, :-3]) and not weight[:, -3:].any()
     assert left_out("without") == []
     assert torch.equal(first_layer(tmp_path / "without"), base[:, :-3])
     # an input that wasn't transferred itself differs as much as one from another file
     assert left_out("letters", vectors=vectors["a"], chars="lstm") == [
-        "input.characters.layer.ahead", "input.characters.layer.back"]
+        "input.characters.layer.forward_cell", "input.characters.layer.backward_cell"]
     weight = first_layer(tmp_path / "letters")
     zeros = (weight == 0).all(dim=0)
     assert zeros.sum() == 8 and torch.equal(weight[:, ~zeros], base[:, ~zeros])
@@ -288,11 +292,12 @@ def test_each_word_has_the_states_at_its_ends(speller: Path, reader: Path) -> No
     arrays = to_tensors(model.load(reader).task.encode([model.Sentence(text.split())]), torch.device("cpu"))
     ids = model.load(speller).task.tokenizer.encode(text)
     lengths = torch.tensor([len(ids) + 1])
-    assert lm.back is not None
+    assert lm.backward_encoder is not None
     with torch.inference_mode():
         read = tagger.encoder.input(arrays)[:, 0]
         ahead = lm.encoder({"tokens": torch.tensor([BOS, *ids])[:, None], "lengths": lengths})[0][1:, 0]
-        back = lm.back({"tokens": torch.tensor([BOS, *ids[::-1]])[:, None], "lengths": lengths})[0][1:, 0]
+        reversed_ids = torch.tensor([BOS, *ids[::-1]])[:, None]
+        back = lm.backward_encoder({"tokens": reversed_ids, "lengths": lengths})[0][1:, 0]
     start = 0
     for word, vector in zip(text.split(), read, strict=True):
         end = start + len(word)
@@ -304,10 +309,11 @@ def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) 
     lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
     assert isinstance(tagger.encoder.input, WordInput) and tagger.encoder.input.context is not None
     context = dict(tagger.encoder.input.context.named_parameters())
-    assert lm.back is not None
-    for side, encoder in (("ahead", lm.encoder), ("back", lm.back)):
+    assert lm.backward_encoder is not None
+    sides = {"forward_encoder": lm.encoder, "backward_encoder": lm.backward_encoder}
+    for side, encoder in sides.items():
         for name, weight in encoder.named_parameters():
-            key = f"{side}.{name}".replace("back.input", "ahead.input")  # they share it
+            key = f"{side}.{name}".replace("backward_encoder.input", "forward_encoder.input")  # they share it
             assert torch.equal(context[key], weight), name
 
 
@@ -371,7 +377,7 @@ def test_input_weights_of_characters_in_context_need_the_same_language_model(
         out = tmp_path / name
         tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **UNTRAINED)
         init = model_folder.read_config(out)["init"]
-        assert f"layers.0.ahead{note}" in init["parts"]
+        assert f"layers.0.forward_cell{note}" in init["parts"]
         weight = first_layer(out)
         assert torch.equal(weight[:, :-size], base[:, :-size])
         if features == speller:
@@ -392,7 +398,7 @@ def test_the_parameter_count_is_that_of_the_graph(
     def counted(folder: Path) -> dict[str, int]:
         return {name: weight.numel() for name, weight in tiny.network_of(folder).named_parameters()}
 
-    assert reported(both) == sum(n for name, n in counted(both).items() if not name.startswith("back."))
+    assert reported(both) == sum(n for name, n in counted(both).items() if not name.startswith("backward_encoder."))
     counts = counted(reader)
     language_model = sum(n for name, n in counts.items() if ".context." in name)
     head = sum(n for name, n in counted(speller).items() if name.startswith("head."))

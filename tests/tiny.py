@@ -218,6 +218,13 @@ def network_of(folder: Path) -> Network:
     return load_network(folder, model_folder.read_config(folder)).eval()
 
 
+def write_graph(network: Network, path: Path, *, int8: bool = False) -> None:
+    """Write the main graph of a network to a file."""
+    from rnntool.models.export.network_graph import MAIN, build_graphs, save
+
+    save(build_graphs(network)[MAIN], path, int8=int8)
+
+
 def network_arrays(
     rng: np.random.Generator, lengths: Sequence[int], *, vocabulary: int = 30, targets: int = 30
 ) -> dict[str, NDArray[Any]]:

@@ -93,9 +93,9 @@ def run_export(model: str, output: Path, *, int8: bool, force: bool) -> None:
             shutil.copyfile(folder / model_folder.GRAPH, neighbour)
         else:
             from rnntool.inference.weights import load_network
-            from rnntool.models.export import network_graph
+            from rnntool.models.export.network_graph import MAIN, build_graphs, save
 
-            network_graph.write(load_network(folder, config), neighbour, int8=int8)
+            save(build_graphs(load_network(folder, config))[MAIN], neighbour, int8=int8)
         neighbour.replace(output)
     except OSError as error:
         raise RnntoolError(f"{output}: can't be written ({error.strerror}); choose another place") from None

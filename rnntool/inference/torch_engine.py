@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnntool.data.arrays import Arrays
 from rnntool.errors import UsageError, setting
-from rnntool.models.network import Network, state_sizes
+from rnntool.models.network import Network
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
@@ -53,7 +53,5 @@ class TorchEngine:
 
     def initial_state(self, batch: int) -> Arrays:
         """Return zero states (1, B, H) by the names that the network gives them."""
-        if not self.network.stateful:
-            return {}
         return {name: np.zeros((1, batch, size), np.float32)
-                for layer in state_sizes(self.network.encoder, "state") for name, size in layer.items()}
+                for layer in self.network.state_sizes() for name, size in layer.items()}

@@ -1,7 +1,8 @@
-"""A network's float32 weights on disk, and back into a network."""
+"""A network's float32 weights on disk, and how they get back into a network."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rnntool import model_folder
-from rnntool.errors import ModelError
+from rnntool.errors import ModelError, setting
 from rnntool.models.config import NetworkConfig
 from rnntool.models.network import Network
 
+# How rnntool 0.1.0 named parameters, as patterns, and what replaces each match.
+RENAMED = (
+    (r"^back\.", "backward_encoder."),
+    (r"\.input\.context\.ahead\.", ".input.context.forward_encoder."),
+    (r"\.input\.context\.back\.", ".input.context.backward_encoder."),
+    (r"\.ahead\.kernel\.", ".forward_cell.kernel."),
+    (r"\.back\.kernel\.", ".backward_cell.kernel."),
+    (r"^head\.band_", "head.cluster_"),
+    (r"^head\.vectors\.", "head.output_embedding."),
+)
+
 
 def load_network(folder: Path, config: dict[str, Any]) -> Network:
-    """The torch network of a model folder, with weights; `ModelError` where they are missing or damaged."""
-    place = folder / model_folder.CONFIG
-    network = Network(NetworkConfig.from_json(config["network"], place=place))
+    """Return a model folder's torch network with its weights; `ModelError` if they are missing or damaged."""
+    network = Network(NetworkConfig.from_json(config["network"], place=folder / model_folder.CONFIG))
     weights = load_weights(folder)
     parameters = dict(network.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:
-        raise ModelError(
-            f"{folder / model_folder.WEIGHTS}: doesn't fit {model_folder.CONFIG}; copy or train the model "
-            "again")
+        raise ModelError(f"doesn't fit {model_folder.CONFIG}", place=folder / model_folder.WEIGHTS,
+                         advice="copy or train the model again")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -33,12 +43,21 @@ def load_network(folder: Path, config: dict[str, Any]) -> Network:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The float32 weights of a model folder."""
+    """Return the float32 weights of a model folder, under the names that parameters have now."""
     path = folder / model_folder.WEIGHTS
     if not path.exists():
-        raise ModelError(f"{folder}: has no {model_folder.WEIGHTS}, only the graph that runs; train the "
-                         "model anew to get the weights, or leave out what needs them, such as --device")
+        raise ModelError(
+            f"has no {model_folder.WEIGHTS}, only the graph that runs", place=folder,
+            advice=f"train the model again to get the weights, or leave out what needs them, such as "
+                   f"{setting('device')}")
     try:
-        return load_file(path)
+        return {_current_name(name): tensor for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
+        raise ModelError(
+            f"is damaged ({error})", place=path, advice="copy or train the model again") from None
+
+
+def _current_name(name: str) -> str:
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rnntool.data.arrays import Arrays
 from rnntool.inference.torch_engine import to_tensors
-from rnntool.models.encoder import Layer
+from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 
@@ -64,7 +64,7 @@ def cell_gradients(cell: str, *, size: int, steps: int, texts: int, seed: int) -
     with torch.random.fork_rng(devices=[]):
         for text in range(texts):
             torch.manual_seed((seed << 32) + text)
-            layer = Layer(cell, size, size, bidirectional=False)
+            layer = RecurrentLayer(cell, size, size, bidirectional=False)
             norms.append(jacobian_norms(_through([layer]), torch.randn(steps + 1, 1, size)))
     return remaining_shares(norms)
 

@@ -1,6 +1,6 @@
-"""Vectors of a large vocabulary in bands: rarer tokens have shorter ones (Baevski and Auli 2019).
+"""Adaptive embeddings: rarer tokens have shorter vectors (Baevski and Auli 2019).
 
-Ids have to go by frequency, the most frequent first. Knows no network around it.
+Token ids have to be ordered by frequency, the most frequent first. Knows no network around it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHRINK = 4  # vectors of a band are so many times shorter than those of the band before
+SHRINK = 4  # the vectors of a cluster are this many times shorter than those of the cluster before
 
 
-class BandedEmbedding(nn.Module):
-    """An embedding whose first band has vectors of full size; those of the others are projected to it.
+class AdaptiveEmbedding(nn.Module):
+    """An embedding in clusters. The first has vectors of full size, the others are projected to it.
 
-    Band i > 0 begins with token `cutoffs[i - 1]`. In place of an `nn.Embedding` of `vocabulary` rows it is
-    one of low rank.
+    Cluster i > 0 begins with token `cutoffs[i - 1]`. It replaces an `nn.Embedding` by one of low rank.
     """
 
     def __init__(self, vocabulary: int, size: int, cutoffs: Sequence[int]) -> None:
@@ -32,46 +31,49 @@ class BandedEmbedding(nn.Module):
             nn.Embedding(end - start, width)
             for (start, end), width in zip(self.spans, widths, strict=True))
         self.projections = nn.ModuleList(nn.Linear(width, size, bias=False) for width in widths[1:])
-        for band, width in enumerate(widths):
-            nn.init.uniform_(self.table(band), -0.1, 0.1)
-            if band:  # what comes out is as large as what goes in
-                nn.init.normal_(self.projection(band).weight, std=width**-0.5)
+        for cluster, width in enumerate(widths):
+            nn.init.uniform_(self.table(cluster), -0.1, 0.1)
+            if cluster:  # projected vectors are about as large as the short ones
+                nn.init.normal_(self.projection(cluster).weight, std=width**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., size) of `tokens` (...)."""
+        """Return the vectors (..., size) of `tokens` (...)."""
         flat = tokens.flatten()
         vectors = self.table(0).new_zeros(len(flat), self.embedding_dim)
-        for band, (start, end) in enumerate(self.spans):
-            rows = within(flat, start, end)
-            found = functional.embedding(flat[rows] - start, self.table(band))
-            if band:
-                found = self.projection(band)(found)
-            vectors = vectors.index_copy(0, rows, found.to(vectors.dtype))
+        for cluster, (start, end) in enumerate(self.spans):
+            rows = indices_within(flat, start, end)
+            rows_vectors = functional.embedding(flat[rows] - start, self.table(cluster))
+            if cluster:
+                rows_vectors = self.projection(cluster)(rows_vectors)
+            vectors = vectors.index_copy(0, rows, rows_vectors.to(vectors.dtype))
         return vectors.view(*tokens.shape, self.embedding_dim)
 
-    def table(self, band: int) -> Tensor:
-        """The vectors (n, width) of a band."""
-        table = self.tables[band]
+    def table(self, cluster: int) -> Tensor:
+        """Return the short vectors (n, width) of a cluster."""
+        table = self.tables[cluster]
         assert isinstance(table, nn.Embedding)
         return table.weight
 
-    def projection(self, band: int) -> nn.Linear:
-        """What a band's vectors are projected by; the first band has none."""
-        projection = self.projections[band - 1]
+    def projection(self, cluster: int) -> nn.Linear:
+        """Return the projection of a cluster's vectors to full size; the first cluster has none."""
+        projection = self.projections[cluster - 1]
         assert isinstance(projection, nn.Linear)
         return projection
 
-    def shorten(self, states: Tensor, band: int) -> Tensor:
-        """(N, width of the band): `states` (N, size) such that products with its table's rows are those with
-        the full vectors."""
-        return functional.linear(states, self.projection(band).weight.T)
+    def shorten(self, states: Tensor, cluster: int) -> Tensor:
+        """Project `states` (N, size) to (N, width of the cluster).
+
+        Their products with the short vectors are those of the full states with the full vectors.
+        """
+        return functional.linear(states, self.projection(cluster).weight.T)
 
     def full(self) -> Tensor:
-        """(vocabulary, size): the vectors as they are after projection."""
+        """Return all vectors at full size, (vocabulary, size)."""
         rest = range(1, len(self.spans))
-        return torch.cat([self.table(0), *(self.projection(band)(self.table(band)) for band in rest)])
+        return torch.cat(
+            [self.table(0), *(self.projection(cluster)(self.table(cluster)) for cluster in rest)])
 
 
-def within(ids: Tensor, start: int, end: int) -> Tensor:
-    """The places (n,) of those of `ids` (N,) that are from `start` to before `end`."""
+def indices_within(ids: Tensor, start: int, end: int) -> Tensor:
+    """Return the indices (n,) of `ids` (N,) from `start` to before `end`."""
     return ((ids >= start) & (ids < end)).nonzero().squeeze(1)

@@ -1,69 +1,69 @@
-"""A second objective for networks of words: each direction of the first layer tells what it reads next.
+"""An auxiliary language-model objective for networks of words (Rei 2017).
 
-It is learned from the text alone, beside the task's own objective (Rei 2017), and is gone when training ends.
+Each direction of the first layer predicts the word that it reads next. This is learned from the text alone,
+beside the task's own objective, and removed when training ends.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, arange, nn
 from torch.nn import functional
 
 from rnntool.data.arrays import IGNORE
 from rnntool.models.cells.cell import drop
-from rnntool.models.encoder import (
-    Layer,
-    Trace,
-    WordInput,
-    time_mask,
-)
+from rnntool.models.encoder import Trace, WordInput
+from rnntool.models.layers import RecurrentLayer, time_mask
 from rnntool.models.linear_cross_entropy import linear_cross_entropy
-from rnntool.models.row_padding import padding
+from rnntool.models.row_padding import rows_to_add
 
-NEVER = -1e4  # the score of a type that isn't there
+NO_TYPE_SCORE = -1e4  # of rows that only pad the table of types
 
 
-class Neighbours(nn.Module):
+class AuxiliaryLM(nn.Module):
     """Scores the word types of a batch as the next word of each direction.
 
-    The score of a type is a product with its own vector, so words without an embedding of their own can be
-    told, too, and the cost does not grow with the vocabulary.
+    The score of a type is a product with its own vector. So words without an embedding of their own can be
+    predicted as well, and the cost does not grow with the vocabulary.
     """
 
     DROPOUT = 0.3
 
-    def __init__(self, source: WordInput, layer: Layer) -> None:
+    def __init__(self, source: WordInput, layer: RecurrentLayer) -> None:
         super().__init__()
-        self.hidden = layer.ahead.hidden
-        self.ahead = nn.Linear(self.hidden, source.type_size)
-        self.back = nn.Linear(self.hidden, source.type_size) if layer.back is not None else None
+        self.hidden = layer.forward_cell.hidden
+        self.forward_output = nn.Linear(self.hidden, source.type_size)
+        self.backward_output: nn.Linear | None = None
+        if layer.backward_cell is not None:
+            self.backward_output = nn.Linear(self.hidden, source.type_size)
 
     def loss(self, trace: Trace, words: Tensor, lengths: Tensor) -> Tensor:
-        """Mean negative log-likelihood in nats of `words` (T, B), summed over the directions.
+        """Return the mean negative log-likelihood, in nats, of `words` (T, B), summed over the directions.
 
-        A row's first word, which nothing comes before, is not told; 0 where no row has two words.
+        The first word that a direction reads is not predicted. The loss is 0 where no row has two words.
         """
-        assert trace.types is not None and trace.first is not None
-        real = time_mask(lengths, len(words))[1:]  # (T - 1, B): both words of a pair are
+        assert trace.word_types is not None and trace.first_layer is not None
+        real = time_mask(lengths, len(words))[1:]  # (T - 1, B): both words of a pair are real
         if not bool(real.any()):
-            return trace.first.new_zeros(())
-        states = drop(trace.first, self.DROPOUT) if self.training else trace.first
-        loss = _told(self.ahead, states[:-1, :, : self.hidden], trace.types, words[1:].where(real, IGNORE))
-        if self.back is not None:
-            told = words[:-1].where(real, IGNORE)
-            loss = loss + _told(self.back, states[1:, :, self.hidden :], trace.types, told)
+            return trace.first_layer.new_zeros(())
+        states = drop(trace.first_layer, self.DROPOUT) if self.training else trace.first_layer
+        loss = _nll(self.forward_output, states[:-1, :, : self.hidden], trace.word_types,
+                    words[1:].where(real, IGNORE))
+        if self.backward_output is not None:
+            loss = loss + _nll(self.backward_output, states[1:, :, self.hidden :], trace.word_types,
+                               words[:-1].where(real, IGNORE))
         return loss
 
 
-def _told(layer: nn.Linear, states: Tensor, types: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood of `targets` (T, B), by states (T, B, H) and types (U, D).
+def _nll(layer: nn.Linear, states: Tensor, types: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of `targets` (T, B), by states (T, B, H) and types (U, D).
 
-    The score of a type v after a state h is (W h + b) v. It is computed as h (W' v) + b v: a batch has fewer
-    types than words, and a state fewer numbers than a type.
+    The score of a type v after a state h is (W h + b) v. It is computed as h (W' v) + b v, because a batch
+    has fewer types than words, and a state has fewer numbers than a type.
     """
-    more = padding(len(types))
-    types = functional.pad(types, (0, 0, 0, more))
+    padding = rows_to_add(len(types))
+    types = functional.pad(types, (0, 0, 0, padding))
     bias = types @ layer.bias
-    bias = bias.masked_fill(torch.arange(len(bias), device=bias.device) >= len(bias) - more, NEVER)
+    bias = bias.masked_fill(
+        arange(len(bias), device=bias.device) >= len(bias) - padding, NO_TYPE_SCORE)
     return linear_cross_entropy(
         states.flatten(0, 1), types @ layer.weight, bias, targets.flatten(), ignore=IGNORE)

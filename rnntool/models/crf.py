@@ -1,6 +1,6 @@
-"""Linear-chain conditional random field: the loss of a chain of tags (Lafferty et al. 2001).
+"""The linear-chain conditional random field as a training loss (Lafferty et al. 2001).
 
-Learns scores only; the best chain is found in `rnntool.models.linear_chain`, which both engines share.
+It learns scores only. `rnntool.models.linear_chain` decodes them, for both engines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class CRF(nn.Module):
-    """Scores of first tags, of pairs of neighbours [from, to], and of last tags, each in nats."""
+    """Scores, in nats, of the first tag, of each pair of adjacent tags [from, to], and of the last tag."""
 
     def __init__(self, tags: int) -> None:
         super().__init__()
@@ -20,26 +20,26 @@ class CRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(tags))
 
     def score(self, emissions: Tensor, tags: Tensor, mask: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """Score (B,) of the given `tags` (T, B) under `emissions` (T, B, L).
+        """Return the score (B,) of the chains `tags` (T, B) under `emissions` (T, B, L).
 
-        `mask` (T, B) bool, True = a real token. With `smoothing`, the expected score of chains in which each
-        tag is the given one but for that share, which all tags have alike.
+        `mask` is (T, B) bool, True at real tokens. With `smoothing` it is the expected score of chains whose
+        tags are drawn independently: the given tag, or, for that share, any tag alike.
         """
         size = emissions.shape[2]
         chosen = functional.one_hot(tags.where(mask, 0), size).to(self.start.dtype)  # (T, B, L)
         chosen = (chosen * (1 - smoothing) + smoothing / size) * mask[..., None]
         rows = torch.arange(mask.shape[1], device=mask.device)
         last = chosen[(mask.sum(0) - 1).clamp(min=0), rows]  # (B, L)
-        emitted = (emissions * chosen).sum((0, 2))
-        moved = (chosen[:-1] @ self.transitions * chosen[1:]).sum((0, 2))
-        return emitted + moved + chosen[0] @ self.start + last @ self.end
+        emission_score = (emissions * chosen).sum((0, 2))
+        transition_score = (chosen[:-1] @ self.transitions * chosen[1:]).sum((0, 2))
+        return emission_score + transition_score + chosen[0] @ self.start + last @ self.end
 
     def log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Log of the summed exponential scores of all chains, (B,); 0 for an empty row."""
+        """Return the log of the summed exponential scores of all chains, (B,); 0 for an empty row."""
         alpha = self.start + emissions[0]  # (B, L)
         for t in range(1, len(emissions)):
-            # log-sum-exp over the tag before, as a product with exp(transitions): one small matrix product a
-            # step instead of a (B, L, L) tensor; the maxima keep every exponent at or below zero.
+            # log-sum-exp over the previous tag, as a product with exp(transitions): one small matrix product
+            # a step instead of a (B, L, L) tensor. The maxima keep every exponent at or below zero.
             top = alpha.amax(dim=1, keepdim=True)  # (B, 1)
             peak = self.transitions.amax()
             total = (alpha - top).exp() @ (self.transitions - peak).exp()  # (B, L)
@@ -51,12 +51,12 @@ class CRF(nn.Module):
         self, emissions: Tensor, tags: Tensor, mask: Tensor, *, smoothing: float = 0.0,
         costs: Tensor | None = None,
     ) -> Tensor:
-        """Negative log-likelihood (B,) in nats of `tags` (T, B).
+        """Return the negative log-likelihood (B,), in nats, of `tags` (T, B).
 
-        `smoothing` is that of `score`. With `costs` (T, B), what a chain gains in the sum for each wrong tag,
-        it is the softmax-margin of Gimpel and Smith (2010).
+        See `score` on `smoothing`. With `costs` (T, B), the amount by which each wrong tag raises a chain's
+        score in the normalizing sum, it is the softmax-margin loss of Gimpel and Smith (2010).
         """
-        # Two large sums that nearly cancel: bfloat16, where autocast reigns, would leave noise of them.
+        # Two large sums nearly cancel; in bfloat16, under autocast, the difference would be noise.
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = emissions.float()
             score = self.score(emissions, tags, mask, smoothing=smoothing)

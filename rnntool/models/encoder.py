@@ -1,213 +1,71 @@
-"""The shared encoder: inputs → dropout → stacked layers → states (T, B, output_size).
+"""The encoder that all tasks share: inputs → dropout → stacked layers → states (T, B, output_size).
 
-Every task learns on this module. It knows no task, label or text. Padding is handled here, once: states
-at real positions never depend on how far a batch was padded.
+It knows no task, label or text.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnntool.models.adaptive_embedding import BandedEmbedding
-from rnntool.models.cells.cell import CELLS, Cell, State
+from rnntool.models.adaptive_embedding import AdaptiveEmbedding
+from rnntool.models.cells.kernel import State
 from rnntool.models.config import EncoderConfig, WordConfig
-from rnntool.models.row_padding import padding
+from rnntool.models.layers import (
+    Layer,
+    RecurrentLayer,
+    VariationalDropout,
+    last_states,
+    make_layer,
+    reverse,
+    reversed_steps,
+    time_mask,
+)
+from rnntool.models.row_padding import rows_to_add
 from rnntool.tokenize import UNK
 
 Tensors = Mapping[str, Tensor]  # by name, as the arrays of a task
 
 
-class VariationalDropout(nn.Module):
-    """Dropout with one mask for all time steps (Gal and Ghahramani 2016)."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop features of `x` (T, B, D), the same at each step."""
-        if not self.training or self.p == 0:
-            return x
-        mask = torch.empty_like(x[:1]).bernoulli_(1 - self.p) / (1 - self.p)  # (1, B, D)
-        return x * mask
-
-
-def time_mask(lengths: Tensor, steps: int) -> Tensor:
-    """(T, B) bool, True = a real token."""
-    return torch.arange(steps, device=lengths.device)[:, None] < lengths[None, :]
-
-
-def reversed_steps(lengths: Tensor, steps: int) -> Tensor:
-    """(T, B): which step stands at each one when rows are turned round within their lengths."""
-    t = torch.arange(steps, device=lengths.device)[:, None]  # (T, 1)
-    return torch.where(t < lengths, lengths - 1 - t, t)
-
-
-def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each row of `x` (T, B, D) round within its length; padding stays behind it."""
-    steps, batch, size = x.shape
-    flat = reversed_steps(lengths, steps) * batch + torch.arange(batch, device=x.device)  # rows of (T * B, D)
-    return functional.embedding(flat, x.reshape(steps * batch, size))
-
-
-def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
-    """(B, D): what each direction knows when it has read its whole row; zeros for an empty row.
-
-    `states` (T, B, D) with D = hidden or 2 * hidden; the backward direction ends at position 0, not the last.
-    """
-    rows = torch.arange(states.shape[1], device=states.device)
-    ends = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
-    last = torch.cat([ends[:, :hidden], states[0, :, hidden:]], dim=1)
-    return last * (lengths > 0)[:, None]
-
-
-class Layer(nn.Module):
-    """One recurrent layer, in one direction or two."""
-
-    def __init__(
-        self, cell: str, input_size: int, hidden: int, *, bidirectional: bool, weight_dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.ahead = Cell(cell, input_size, hidden, weight_dropout=weight_dropout)
-        self.back: Cell | None = None
-        if bidirectional:
-            self.back = Cell(cell, input_size, hidden, weight_dropout=weight_dropout)
-        self.output_size = hidden * (2 if bidirectional else 1)
-        self.states = dict.fromkeys(CELLS[cell].states, hidden)
-
-    def forward(
-        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
-    ) -> tuple[Tensor, State]:
-        """States (T, B, output_size), and the forward direction's last state, that at `lengths` if wanted."""
-        y, state = self.ahead(x, state, lengths if want_state else None)
-        if self.back is not None:
-            y_back, _ = self.back(reverse(x, lengths))
-            y = torch.cat([y, reverse(y_back, lengths)], dim=-1)
-        return y, state
-
-
-class Window(nn.Module):
-    """Feed-forward over a token and its neighbours (Bengio et al. 2003), zeros beyond the text.
-
-    What it carries from batch to batch is the `before` vectors that it read last, (1, B, before * I).
-    """
-
-    def __init__(self, input_size: int, hidden: int, *, before: int = 0, after: int = 0) -> None:
-        super().__init__()
-        self.before = before
-        self.after = after
-        self.linear = _linear(input_size * (before + 1 + after), hidden)
-        self.output_size = hidden
-        self.states = {"x": before * input_size} if before else {}
-
-    def forward(
-        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
-    ) -> tuple[Tensor, State]:
-        """States (T, B, output_size), and what it read last, before `lengths` if wanted."""
-        steps, batch, size = x.shape
-        if not self.before + self.after:
-            return self.linear(x).tanh(), ()
-        past = x.new_zeros(self.before, batch, size)
-        if state:
-            past = state[0].reshape(batch, self.before, size).transpose(0, 1)
-        real = x * time_mask(lengths, steps)[..., None]  # a neighbour may be padding
-        wide = torch.cat([past, real, x.new_zeros(self.after, batch, size)])  # (before + T + after, B, I)
-        views = [wide[i : i + steps] for i in range(self.before + 1 + self.after)]
-        y = self.linear(torch.cat(views, dim=-1)).tanh()
-        if not self.before:
-            return y, ()
-        if want_state:
-            t = lengths + torch.arange(self.before, device=x.device)[:, None]  # (before, B)
-            last = wide[t, torch.arange(batch, device=x.device)]
-        else:
-            last = wide[steps : steps + self.before]
-        return y, (last.transpose(0, 1).reshape(1, batch, -1),)
-
-
-class Bag(nn.Module):
-    """Feed-forward over the mean of a text's vectors, whatever their order (Iyyer et al. 2015).
-
-    Each position has the same state: that of the text.
-    """
-
-    def __init__(self, input_size: int, hidden: int) -> None:
-        super().__init__()
-        self.linear = _linear(input_size, hidden)
-        self.output_size = hidden
-        self.states: dict[str, int] = {}
-
-    def forward(
-        self, x: Tensor, lengths: Tensor, state: State | None = None, *, want_state: bool = False
-    ) -> tuple[Tensor, State]:
-        """States (T, B, output_size); it carries nothing on."""
-        total = (x * time_mask(lengths, len(x))[..., None]).sum(0)  # (B, I)
-        y: Tensor = self.linear(total / lengths.clamp(min=1)[:, None]).tanh()
-        return y.expand(len(x), -1, -1), ()
-
-
-def _linear(input_size: int, hidden: int) -> nn.Linear:
-    """Glorot weights, zero bias."""
-    linear = nn.Linear(input_size, hidden)
-    nn.init.xavier_uniform_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
-
-
-def _layer(config: EncoderConfig, index: int, input_size: int) -> Layer | Window | Bag:
-    """Layer `index` of an encoder; of a window and a bag only the first one is more than feed-forward."""
-    if config.kind == "rnn":
-        return Layer(config.cell, input_size, config.hidden, bidirectional=config.bidirectional,
-                     weight_dropout=config.weight_dropout)
-    if config.kind not in ("window", "bag"):
-        raise ValueError(f"unknown encoder {config.kind!r}; choose from rnn, window, bag")
-    if index:
-        return Window(input_size, config.hidden)
-    if config.kind == "bag":
-        return Bag(input_size, config.hidden)
-    after = config.window if config.bidirectional else 0
-    return Window(input_size, config.hidden, before=config.window, after=after)
-
-
 @dataclass
 class Trace:
-    """What a pass through an encoder leaves for a second objective."""
+    """Values inside an encoder that a training objective reads."""
 
-    types: Tensor | None = None  # (U, D), the vectors of the batch's word types
-    first: Tensor | None = None  # (T, B, D), the states of the first layer
-    last: Tensor | None = None  # (T, B, D), those of the last one, before dropout
+    word_types: Tensor | None = None  # (U, D), the vectors of the batch's word types
+    first_layer: Tensor | None = None  # (T, B, D), the states of the first layer
+    last_layer: Tensor | None = None  # (T, B, D), the states of the last layer, before dropout
 
 
-class Input(Protocol):
-    """What the encoder reads: named arrays in, vectors (T, B, output_size) out."""
+class Input(nn.Module, ABC):
+    """The first part of an encoder, which makes vectors of what the arrays hold."""
 
+    embedding: nn.Embedding | AdaptiveEmbedding
     output_size: int
 
-    def __call__(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
-        """Vectors of a batch."""
-        ...
+    @abstractmethod
+    def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
+        """Return vectors (T, B, output_size) of a batch."""
 
 
 def drop_tokens(tokens: Tensor, vocabulary: int, p: float) -> Tensor:
-    """Replace a share `p` of the token types by the unknown token, wherever they stand in the batch."""
+    """Replace a share `p` of the token types by the unknown token, wherever they occur in the batch."""
     dropped = torch.rand(vocabulary, device=tokens.device) < p
     return tokens.masked_fill(dropped[tokens], UNK)
 
 
-class TokenInput(nn.Module):
+class TokenInput(Input):
     """Embeds `tokens` (T, B)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.embedding: nn.Embedding | BandedEmbedding
         if config.cutoffs:
-            self.embedding = BandedEmbedding(config.vocabulary, config.embed, config.cutoffs)
+            self.embedding = AdaptiveEmbedding(config.vocabulary, config.embed, config.cutoffs)
         else:
             self.embedding = nn.Embedding(config.vocabulary, config.embed)
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
@@ -215,7 +73,7 @@ class TokenInput(nn.Module):
         self.output_size = config.embed
 
     def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
-        """(T, B, embed)."""
+        """See `Input`."""
         tokens = arrays["tokens"]
         if self.training and self.token_dropout:
             tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
@@ -224,7 +82,7 @@ class TokenInput(nn.Module):
 
 
 class CharacterCNN(nn.Module):
-    """Convolution over the characters of a word, then the maximum (Ma and Hovy 2016)."""
+    """A convolution over the characters of a word, then ReLU and the maximum (Ma and Hovy 2016)."""
 
     WIDTH = 3
 
@@ -237,37 +95,38 @@ class CharacterCNN(nn.Module):
         self.output_size = config.char_hidden
 
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
-        """(U, output_size) of `chars` (U, C) with `lengths` (U,).
+        """Return (U, output_size), given `chars` (U, C) with `lengths` (U,).
 
-        Most of a batch of words is padding, up to the longest one, so the convolution is a product of the N
-        characters that are real, each with those beside it.
+        Most of a batch of words is padding up to the longest word, so the convolution is computed as a
+        product of the N real characters, each with those beside it.
         """
         real = time_mask(lengths, chars.shape[1]).T  # (U, C)
         side = self.WIDTH // 2
-        seen = (functional.pad(x, (side, side)).unfold(1, self.WIDTH, 1)[real] for x in (chars, real))
-        around, there = seen  # (N, WIDTH)
-        embedded = self.embedding(around) * there[..., None]  # padding embeds to zero, whatever row 0 became
+        windows = (functional.pad(x, (side, side)).unfold(1, self.WIDTH, 1)[real] for x in (chars, real))
+        chars_around, real_around = windows  # (N, WIDTH)
+        # padding embeds to zero, whatever row 0 became
+        embedded = self.embedding(chars_around) * real_around[..., None]
         weight = self.convolution.weight.transpose(1, 2).flatten(1)  # (H, WIDTH * E)
-        rows = functional.pad(embedded.flatten(1), (0, 0, 0, padding(len(embedded))))
+        rows = functional.pad(embedded.flatten(1), (0, 0, 0, rows_to_add(len(embedded))))
         y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)].float()  # (N, H)
-        # Not by `segment_reduce`, which gives each of several equal maxima the whole of a negative gradient
-        # (torch 2.13), and in bfloat16 many are equal.
+        # `segment_reduce` would give each of several equal maxima the whole of a negative gradient (torch
+        # 2.13), and in bfloat16 many are equal. Starting from zeros is the ReLU.
         word = torch.repeat_interleave(lengths.long())[:, None].expand_as(y)
-        return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")  # from 0: a ReLU
+        return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")
 
 
 class CharacterLSTM(nn.Module):
-    """Last states of a two-way LSTM over the characters of a word (Lample et al. 2016)."""
+    """The last states of a bidirectional LSTM over the characters of a word (Lample et al. 2016)."""
 
     def __init__(self, config: WordConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.char_vocabulary, config.char_embed)
         nn.init.uniform_(self.embedding.weight, -0.3, 0.3)
-        self.layer = Layer("lstm", config.char_embed, config.char_hidden // 2, bidirectional=True)
+        self.layer = RecurrentLayer("lstm", config.char_embed, config.char_hidden // 2, bidirectional=True)
         self.output_size = self.layer.output_size
 
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
-        """(U, output_size) of `chars` (U, C) with `lengths` (U,)."""
+        """Return (U, output_size), given `chars` (U, C) with `lengths` (U,)."""
         states, _ = self.layer(self.embedding(chars).transpose(0, 1), lengths)
         return last_states(states, lengths, self.output_size // 2)
 
@@ -277,46 +136,49 @@ CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
 
 
 class CharacterContext(nn.Module):
-    """States of a character language model at the ends of words (Akbik et al. 2018), which never learns.
+    """The states of a character language model at word boundaries (Akbik et al. 2018). It never learns.
 
-    Forward that is the state behind a word's last character, backward the one before its first.
+    The forward model gives its state after a word's last character, the backward model its state before the
+    first.
     """
 
     def __init__(self, config: EncoderConfig, *, both: bool) -> None:
         super().__init__()
-        self.ahead = Encoder(config)
-        self.back = Encoder(config, self.ahead.input) if both else None
-        self.output_size = self.ahead.output_size * (2 if both else 1)
+        self.forward_encoder = Encoder(config)
+        self.backward_encoder = Encoder(config, self.forward_encoder.input) if both else None
+        self.output_size = self.forward_encoder.output_size * (2 if both else 1)
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> CharacterContext:
-        """Stay as in evaluation: nothing is dropped."""
+        """Stay in evaluation mode, in which nothing is dropped."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, arrays: Tensors) -> Tensor:
-        """(T, B, output_size) of `chars` (C, B); `word_starts` and `word_ends` (T, B) are steps of these."""
+        """Return (T, B, output_size), given `chars` (C, B), and `word_starts` and `word_ends` (T, B) in it."""
         chars, lengths = arrays["chars"], arrays["char_lengths"]
-        states, _ = self.ahead({"tokens": chars, "lengths": lengths})
-        found = [_at(states, arrays["word_ends"])]
-        if self.back is not None:
-            turned = chars.gather(0, reversed_steps(lengths, len(chars)))
-            states, _ = self.back({"tokens": turned, "lengths": lengths})
-            found.append(_at(reverse(states, lengths), arrays["word_starts"]))
-        return torch.cat(found, dim=-1).float()
+        states, _ = self.forward_encoder({"tokens": chars, "lengths": lengths})
+        parts = [_at_steps(states, arrays["word_ends"])]
+        if self.backward_encoder is not None:
+            reversed_chars = chars.gather(0, reversed_steps(lengths, len(chars)))
+            states, _ = self.backward_encoder({"tokens": reversed_chars, "lengths": lengths})
+            parts.append(_at_steps(reverse(states, lengths), arrays["word_starts"]))
+        return torch.cat(parts, dim=-1).float()
 
 
-def _at(x: Tensor, steps: Tensor) -> Tensor:
-    """(T, B, D): what `x` (C, B, D) has at `steps` (T, B)."""
+def _at_steps(x: Tensor, steps: Tensor) -> Tensor:
+    """Return what `x` (C, B, D) has at `steps` (T, B): (T, B, D)."""
     return x.gather(0, steps[..., None].expand(-1, -1, x.shape[-1]))
 
 
-class WordInput(nn.Module):
+class WordInput(Input):
     """Vectors of words: embedding, characters, hashed affixes and shape, pretrained vectors, side by side.
 
-    All that is computed depends on the word alone, so it is computed once for each of the U word types of a
-    batch and then looked up by `words` (T, B). The context, the last part, is that of the word's place.
+    These depend on the word alone, so they are computed once for each of the U word types of a batch and then
+    looked up by `words` (T, B). The last part, the context, belongs to a word's place.
     """
+
+    embedding: nn.Embedding
 
     def __init__(self, config: EncoderConfig, word: WordConfig) -> None:
         super().__init__()
@@ -344,7 +206,7 @@ class WordInput(nn.Module):
             self.output_size += self.context.output_size
 
     def types(self, arrays: Tensors) -> Tensor:
-        """(U, type_size): one vector for each word type of the batch."""
+        """Return (U, type_size), one vector for each word type of the batch."""
         tokens = arrays["type_tokens"]
         if self.training and self.token_dropout:
             tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
@@ -358,48 +220,48 @@ class WordInput(nn.Module):
         return torch.cat([part.float() for part in parts], dim=-1)
 
     def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
-        """(T, B, output_size)."""
+        """See `Input`."""
         words, types = arrays["words"], self.types(arrays)
         if trace is not None:
-            trace.types = types
+            trace.word_types = types
         vectors = functional.embedding(words, types)
         if self.context is not None:
             vectors = torch.cat([vectors, self.context(arrays)], dim=-1)
         if self.training and self.word_dropout:
             shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
-            vectors = vectors * shown[..., None]  # what stands there must be told from its neighbours
+            vectors = vectors * shown[..., None]  # the words around must tell what the hidden word is
         return vectors
 
 
 class Encoder(nn.Module):
     """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`.
 
-    Where a `source` is given, it reads by that, which is another encoder's input.
+    With `shared_input`, it reads through the input of another encoder.
     """
 
-    def __init__(self, config: EncoderConfig, source: WordInput | TokenInput | None = None) -> None:
+    def __init__(self, config: EncoderConfig, shared_input: Input | None = None) -> None:
         super().__init__()
         self.config = config
-        self.input = source or (WordInput(config, config.word) if config.word else TokenInput(config))
+        self.input = shared_input or (WordInput(config, config.word) if config.word else TokenInput(config))
         self.dropout = VariationalDropout(config.dropout)
         self.dropout_between = VariationalDropout(config.dropout_between)
-        layers: list[Layer | Window | Bag] = []
+        layers: list[Layer] = []
         size = self.input.output_size
         for i in range(config.layers):
-            layers.append(_layer(config, i, size))
+            layers.append(make_layer(config, i, size))
             size = layers[-1].output_size
         self.layers = nn.ModuleList(layers)
-        self.states = [layer.states for layer in layers]  # names and sizes of what each carries on
         self.output_size = size
+        self.state_sizes = [layer.states for layer in layers]  # by name, for each layer
 
     def forward(
-        self, arrays: Tensors, states: list[State] | None = None, *, want_states: bool = False,
+        self, arrays: Tensors, states: list[State] | None = None, *, states_at_lengths: bool = False,
         trace: Trace | None = None,
     ) -> tuple[Tensor, list[State]]:
-        """States (T, B, output_size) of a batch, and each layer's last state.
+        """Return the states (T, B, output_size) of a batch, and what each layer carries on.
 
-        `arrays` holds what the input reads and `lengths` (B,). `states` continues from where an earlier batch
-        ended. A `trace` is filled.
+        `arrays` has what the input reads, and `lengths` (B,). With `states`, it continues where an earlier
+        batch ended; see `Layer` on `states_at_lengths`. A `trace` is filled in.
         """
         lengths = arrays["lengths"]
         x = self.dropout(self.input(arrays, trace))
@@ -407,10 +269,10 @@ class Encoder(nn.Module):
         for i, (layer, state) in enumerate(zip_longest(self.layers, states or ())):
             if i:
                 x = self.dropout_between(x)
-            x, end = layer(x, lengths, state, want_state=want_states)
+            x, end = layer(x, lengths, state, state_at_lengths=states_at_lengths)
             ends.append(end)
             if i == 0 and trace is not None:
-                trace.first = x
+                trace.first_layer = x
         if trace is not None:
-            trace.last = x
+            trace.last_layer = x
         return self.dropout(x), ends

@@ -1,7 +1,7 @@
-"""The loss of a linear layer and a softmax over a large vocabulary, as one function that keeps no logits.
+"""The cross-entropy of a linear layer over a large vocabulary, computed without keeping the logits.
 
-What waits for the backward pass are the gradients themselves, which are as large as the layer and its inputs.
-Logits exist for some rows at a time, and become their own gradient where they lie (as in Liger Kernel, Hsu et
+It keeps the gradients for the backward pass instead; they are only as large as the layer and its inputs. The
+logits are computed for some rows at a time and overwritten by their own gradient (as in Liger Kernel, Hsu et
 al. 2024). Knows nothing of tokens.
 """
 
@@ -15,21 +15,21 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from rnntool.models.row_padding import padding
+from rnntool.models.row_padding import rows_to_add
 
-LOGITS_BUDGET = 1 << 23  # logits that exist at once: 16 MiB in bfloat16, small enough for a cache
-LEAST_ROWS = 512  # but those of so many rows: each time the whole weight is read, and its gradient
-_LEAST = torch.finfo(torch.float32).tiny  # a lower probability counts as this one: 87 nats
+LOGITS_BUDGET = 1 << 23  # logits in memory at once: 16 MiB in bfloat16, small enough for a cache
+MIN_ROWS = 512  # but at least so many rows at once, because each time reads the weight and its gradient
+_MIN_PROBABILITY = torch.finfo(torch.float32).tiny  # lower ones count as this one: 87 nats
 
 
 def linear_cross_entropy(
     inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, ignore: int = -100
 ) -> Tensor:
-    """Mean cross-entropy, in nats, of `targets` (N,) under softmax(`inputs` @ `weight`.T + `bias`).
+    """Return the mean cross-entropy, in nats, of `targets` (N,) under a linear layer and a softmax.
 
-    `inputs` (N, D), `weight` (V, D), `bias` (V,). Rows whose target is `ignore` don't count and cost nothing;
-    there have to be others. Under autocast the products are in its type, as the linear layer's would be;
-    what is summed over pieces is float32. It has a gradient, but that has none.
+    `inputs` is (N, D), `weight` (V, D), `bias` (V,); logits are `inputs` @ `weight`.T + `bias`. Rows whose target is `ignore` don't count and cost
+    nothing; at least one row has to count. Under autocast the products have its type, as those of a linear
+    layer would; sums over rows are float32. Differentiable once; second derivatives are not supported.
     """
     real = (targets != ignore).nonzero().squeeze(1)
     if len(real) < len(targets):
@@ -46,41 +46,42 @@ class _LinearCrossEntropy(Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        """The loss; its gradients wait in `ctx`.
+        """Compute the loss, and save its gradients in `ctx`.
 
-        The bias is one more column of the weight, for an input of 1: two passes over the logits less.
+        The bias is treated as one more column of the weight, with an input of 1. That saves two passes over
+        the logits.
         """
         count = len(inputs)
         x = torch.cat([inputs.to(dtype), inputs.new_ones(count, 1, dtype=dtype)], 1)  # (N, D + 1)
-        x = functional.pad(x, (0, 0, 0, padding(count)))  # rows of zeros, whose gradient is nothing
+        x = functional.pad(x, (0, 0, 0, rows_to_add(count)))  # rows of zeros, which have no gradient
         w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
         nats = torch.zeros((), device=x.device)
-        to_x = torch.empty_like(x, dtype=torch.float32)
-        to_w = torch.zeros(())  # (V, D + 1)
-        rows = max(LEAST_ROWS, LOGITS_BUDGET // len(w))
+        x_grad = torch.empty_like(x, dtype=torch.float32)
+        w_grad = torch.zeros(())  # (V, D + 1)
+        rows = max(MIN_ROWS, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
             piece = slice(start, start + rows)
             probs = x[piece] @ w.T
             torch.softmax(probs, -1, out=probs)  # (rows, V)
-            wanted = targets[piece]
-            gold = torch.arange(len(wanted), device=x.device), wanted
-            nats -= probs[gold].float().clamp(min=_LEAST).log().sum()
-            # The gradient of logits is the probabilities, less 1 at the target: less the others' sum there,
-            # which has more digits in bfloat16 than what a probability near 1 lacks.
+            piece_targets = targets[piece]
+            gold = torch.arange(len(piece_targets), device=x.device), piece_targets
+            nats -= probs[gold].float().clamp(min=_MIN_PROBABILITY).log().sum()
+            # The gradient of the logits is the probabilities, less 1 at the target. There it is computed as
+            # minus the sum of the others: in bfloat16 that has more digits than 1 - p for p near 1.
             probs[gold] = 0
-            probs[gold] = -probs[: len(wanted)].sum(1)
-            to_x[piece] = probs @ w
-            share = probs.T @ x[piece]
-            to_w = to_w.float().add_(share) if start else share
-        ctx.save_for_backward(to_x[:count], to_w)
+            probs[gold] = -probs[: len(piece_targets)].sum(1)
+            x_grad[piece] = probs @ w
+            piece_grad = probs.T @ x[piece]
+            w_grad = w_grad.float().add_(piece_grad) if start else piece_grad
+        ctx.save_for_backward(x_grad[:count], w_grad)
         ctx.dtype = inputs.dtype
         return nats / count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients, each divided by the number of rows and times that of the loss."""
-        to_x, to_w = ctx.saved_tensors
-        scale = upstream / len(to_x)
-        to_inputs, to_weight, to_bias = to_x[:, :-1] * scale, to_w[:, :-1].float(), to_w[:, -1].float()
-        return to_inputs.to(ctx.dtype), to_weight.mul(scale), to_bias * scale, None, None
+        """Scale the saved gradients by that of the loss, divided by the number of rows."""
+        x_grad, w_grad = ctx.saved_tensors
+        scale = upstream / len(x_grad)
+        inputs_grad, weight_grad, bias_grad = x_grad[:, :-1], w_grad[:, :-1].float(), w_grad[:, -1].float()
+        return (inputs_grad * scale).to(ctx.dtype), weight_grad.mul(scale), bias_grad * scale, None, None

@@ -1,15 +1,16 @@
-"""Shapes of products that come again.
+"""Row counts of products, rounded up, so that few shapes occur.
 
-oneDNN, which multiplies in bfloat16 on a processor, makes a program for each new shape, and that takes longer
-than the product itself. What is counted in a batch, words, types or characters, is hardly ever the same
-twice; so such products get rows that are not read, up to the next multiple.
+oneDNN, which multiplies bfloat16 matrices on a processor, compiles a program for each new shape, and that
+takes longer than the product itself. The number of words, word types or characters in a batch is hardly ever
+the same twice, so such products get rows of zeros up to the next multiple of `MULTIPLE`, and their results
+are cut off.
 """
 
 from __future__ import annotations
 
-ROWS = 64
+MULTIPLE = 64
 
 
-def padding(count: int) -> int:
-    """How many rows to add to `count` of them."""
-    return -count % ROWS
+def rows_to_add(count: int) -> int:
+    """Return how many rows bring `count` up to a multiple."""
+    return -count % MULTIPLE

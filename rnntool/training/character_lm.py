@@ -30,6 +30,6 @@ def place_context(model: PretrainedModel, network: Network) -> None:
     context = network.encoder.input.context
     assert context is not None
     source = model.network()
-    context.ahead.load_state_dict(source.encoder.state_dict())
-    if context.back is not None and source.back is not None:
-        context.back.load_state_dict(source.back.state_dict())
+    context.forward_encoder.load_state_dict(source.encoder.state_dict())
+    if context.backward_encoder is not None and source.backward_encoder is not None:
+        context.backward_encoder.load_state_dict(source.backward_encoder.state_dict())

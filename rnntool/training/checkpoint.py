@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rnntool.errors import ModelError, RnntoolError, setting
 from rnntool.model_folder import write_json
-from rnntool.models.cells.cell import State
+from rnntool.models.cells.kernel import State
 from rnntool.training.optimizers import MovingAverage, set_weights
 
 STATE = "state.json"

@@ -24,7 +24,7 @@ from rnntool.evaluation.adaptation import Adapting, Cache, Dynamic
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
-from rnntool.models.cells.cell import State
+from rnntool.models.cells.kernel import State
 from rnntool.models.network import Network
 from rnntool.tasks.lm import LMTask
 
@@ -43,7 +43,7 @@ def perplexity(
     """
     torch.set_num_threads(thread_count(threads))
     network = load_network(folder, config)
-    network.back = None  # the text is scored forward only
+    network.backward_encoder = None  # the text is scored forward only
     torch_device = pick_device("cpu" if device == "auto" else device)
     if isinstance(options, Dynamic):
         nats = dynamic_nats(network, task, records, options, torch_device)
@@ -101,7 +101,7 @@ def cache_nats(
         for arrays, is_start in _segments(task, records, CHUNK):
             tensors = to_tensors(arrays, device)
             encoded, states = network.encoder(tensors, None if is_start else states)  # (T, 1, D)
-            outputs = network.head(encoded, tensors, want_logits=False)
+            outputs = network.head(encoded, tensors, ["log_probs"])
             model_probs = outputs["log_probs"][:, 0].double().exp()  # (T,)
             queries, targets = encoded[:, 0].float(), tensors["targets"][:, 0]
             keys, followers = torch.cat([keys, queries]), torch.cat([followers, targets])

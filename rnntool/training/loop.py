@@ -18,7 +18,7 @@ import torch
 from rnntool.data.arrays import Arrays
 from rnntool.errors import RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
-from rnntool.models.encoder import Layer
+from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.specs.settings import Settings
@@ -80,7 +80,7 @@ def _check_bf16(settings: Settings) -> None:
     """Run a layer in bfloat16, which fails for an LSTM on processors without AVX-512, for example."""
     try:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            layer = Layer(settings.cell, 8, 8, bidirectional=False)
+            layer = RecurrentLayer(settings.cell, 8, 8, bidirectional=False)
             layer(torch.zeros(1, 1, 8), torch.ones(1, dtype=torch.int32))
     except RuntimeError:
         raise UsageError(

@@ -9,12 +9,10 @@ from typing import Any
 
 from rnntool import __version__
 from rnntool.evaluation.metrics import figures
+from rnntool.models.cells import CELLS
+from rnntool.models.config import ENCODERS
 
 PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
-NETWORKS = {"elman": "An Elman network", "elman-relu": "An Elman network with ReLU", "gru": "A GRU network",
-            "lstm": "An LSTM network", "mogrifier": "A Mogrifier LSTM network", "mingru": "A minGRU network",
-            "window": "A feed-forward network over a window",
-            "bag": "A feed-forward network over the mean of the words"}
 EXAMPLES = {
     "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
     "lm given a label": "rnntool generate -m {name} --label {label} -n 3\n"
@@ -33,6 +31,7 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
     task, report, settings = config["task"], config.get("report") or {}, config["settings"]
     network = config["network"]["encoder"]
     kind = network["cell"] if network["kind"] == "rnn" else network["kind"]
+    words = CELLS[kind].words if kind in CELLS else ENCODERS[kind]
     direction = " in both directions" if network["bidirectional"] else ""
     layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in figures(report).items()
@@ -51,7 +50,7 @@ def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"{NETWORKS[kind]}{direction}, {layers} of {network['hidden']}, "
+        f"{words}{direction}, {layers} of {network['hidden']}, "
         f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
         f"    {example}\n\n"
         f"{table}## Settings\n\n{chosen}"

@@ -16,10 +16,10 @@ from rnntool.models.config import (
     HeadConfig,
     LMHeadConfig,
     NetworkConfig,
+    ObjectiveConfig,
     TaggerHeadConfig,
     WordConfig,
 )
-from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.classify import ClassifyTask
@@ -85,28 +85,32 @@ def _cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
 
 
 def build(config: NetworkConfig, settings: Settings) -> Network:
-    """A new network, whose weights are the seed's, with the objectives that it is trained for."""
+    """Make a new network, with weights by the seed, and the objective that it is trained for."""
     torch.manual_seed(settings.seed)
     network = Network(config)
-    head = network.head
-    if isinstance(settings, LMSettings):
-        network.ar, network.tar = settings.ar, settings.tar
-    if isinstance(settings, WordSettings) and isinstance(head, ClassifierHead | TaggerHead):
-        head.label_smoothing = settings.label_smoothing
-        # A backward context would tell what comes next.
-        if config.encoder.kind == "rnn" and config.encoder.word and not config.encoder.context:
-            network.learn_neighbours(settings.neighbours)
-    if isinstance(settings, ClassifySettings) and isinstance(head, ClassifierHead):
-        head.consistency = settings.consistency
+    network.set_objective(_objective(config, settings))
     return network
 
 
-def balance(head: ClassifierHead | TaggerHead, task: AnyTask, examples: Sequence[Any]) -> None:
-    """Weigh each label's loss by how rare it is, the mean over the examples being 1."""
-    # Labels without an example, as a scheme may have, are none of those that the mean is over.
-    head.label_weights.copy_(torch.cat([
+def _objective(config: NetworkConfig, settings: Settings) -> ObjectiveConfig:
+    if isinstance(settings, LMSettings):
+        return ObjectiveConfig(activation=settings.ar, temporal_activation=settings.tar)
+    assert isinstance(settings, WordSettings)
+    # A context that reads from right to left would reveal the next word.
+    is_predictable = config.encoder.kind == "rnn" and config.encoder.word and not config.encoder.context
+    return ObjectiveConfig(
+        label_smoothing=settings.label_smoothing,
+        consistency=settings.consistency if isinstance(settings, ClassifySettings) else 0.0,
+        auxiliary_lm=settings.neighbours if is_predictable else 0.0)
+
+
+def balanced_weights(task: AnyTask, examples: Sequence[Any]) -> tuple[float, ...]:
+    """Return a weight for each label's loss by how rare it is, with a mean of 1 over the examples."""
+    # Labels without an example, which a scheme may have, don't count in the mean.
+    weights = torch.cat([
         counts.sum() / (counts.count_nonzero() * counts.clamp(min=1))
-        for counts in _label_counts(task, examples)]))
+        for counts in _label_counts(task, examples)])
+    return tuple(weights.tolist())
 
 
 def _label_counts(task: Any, examples: Sequence[Any]) -> list[Tensor]:

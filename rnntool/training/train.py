@@ -24,7 +24,6 @@ from rnntool.data.progress import Log, Stage
 from rnntool.data.threads import thread_count
 from rnntool.errors import DataError, UsageError
 from rnntool.inference.torch_engine import pick_device
-from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.classify import ClassifyTask
@@ -43,7 +42,7 @@ from rnntool.training.batching import (
 from rnntool.training.character_lm import context_config
 from rnntool.training.job import Job
 from rnntool.training.loop import Step, Trainer
-from rnntool.training.network_design import balance, build, design
+from rnntool.training.network_design import balanced_weights, build, design
 from rnntool.training.optimizers import Frozen
 from rnntool.training.training_data import Sources
 from rnntool.training.transfer import Transfer
@@ -119,8 +118,8 @@ def train(
     )
     _check_unfreezing(settings, trainer.epochs)
     if isinstance(settings, WordSettings) and settings.class_weights == "balanced":
-        assert isinstance(network.head, ClassifierHead | TaggerHead)
-        balance(network.head, learner, examples)
+        network.set_objective(
+            network.objective.replace(label_weights=balanced_weights(learner, examples)))
     log(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
     if before is None:  # from here on there is something to resume, and an older checkpoint is gone

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from rnntool.errors import ModelError, setting
-from rnntool.models.adaptive_embedding import BandedEmbedding
-from rnntool.models.encoder import TokenInput, WordInput
+from rnntool.models.adaptive_embedding import AdaptiveEmbedding
+from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
 from rnntool.tasks.base import RowNames
 from rnntool.tokenize import SPECIALS, UNK
@@ -118,9 +118,10 @@ def _parts(network: Network, names: RowNames) -> dict[str, Part]:
     for name, parameter in network.named_parameters():
         path, _, key = name.rpartition(".")
         side, _, module = path.removesuffix(".kernel").partition(".")
-        if side == "back":
-            module = module.replace(".ahead", ".back")
-        if side in ("encoder", "back") and not module.startswith(tuple(f"input.{name}" for name in FIXED)):
+        if side == "backward_encoder":
+            module = module.replace(".forward_cell", ".backward_cell")
+        is_fixed = module.startswith(tuple(f"input.{name}" for name in FIXED))
+        if side in ("encoder", "backward_encoder") and not is_fixed:
             modules[module][key] = parameter
     tables = _tables(network, names)
     return {name: Part(parameters=parameters, table=tables.get(name), inputs=_layer_inputs(network, name))
@@ -135,7 +136,7 @@ def _tables(network: Network, names: RowNames) -> dict[str, Table]:
         CHARACTERS: Table(rows=[*range(UNK + 1), *names.characters], unit="characters"),
     }
     embedding = network.encoder.input.embedding
-    if isinstance(embedding, BandedEmbedding):
+    if isinstance(embedding, AdaptiveEmbedding):
         tables |= {f"{EMBEDDING}.tables.{i}": Table(rows=tokens[start:end], unit="entries")
                    for i, (start, end) in enumerate(embedding.spans)}
     return tables
@@ -148,15 +149,15 @@ def _token_tables(source: Network, names: RowNames, *, like: Network) -> dict[st
     tokens, as close as the source's projection comes to them; the first cluster has no projection.
     """
     embedding, form = source.encoder.input.embedding, like.encoder.input.embedding
-    full = embedding.full() if isinstance(embedding, BandedEmbedding) else embedding.weight
+    full = embedding.full() if isinstance(embedding, AdaptiveEmbedding) else embedding.weight
     table = _tables(source, names)[EMBEDDING]
-    if not isinstance(form, BandedEmbedding):
+    if not isinstance(form, AdaptiveEmbedding):
         return {EMBEDDING: Part(parameters={"weight": full}, table=table)}
     tables = [f"{EMBEDDING}.tables.{i}" for i in range(len(form.spans))]
     vectors: list[Tensor] = []
     if form.embedding_dim == embedding.embedding_dim:
         vectors.append(full)
-        if isinstance(embedding, BandedEmbedding):
+        if isinstance(embedding, AdaptiveEmbedding):
             projections = (embedding.projection(i).weight for i in range(1, len(embedding.spans)))
             vectors += [full @ torch.linalg.pinv(projection).T for projection in projections]
     parts = [Part(parameters={"weight": weight}, table=table) for weight in vectors]
@@ -172,15 +173,15 @@ def _layer_inputs(network: Network, part: str) -> dict[str, int]:
     if index == "0":
         return _input_widths(network)
     config = network.encoder.config
-    if network.back is not None:  # the two directions of a language model don't read each other
+    if network.backward_encoder is not None:  # the two directions of a language model don't read each other
         return {direction: config.hidden}
     two = config.bidirectional and config.kind == "rnn"
-    return dict.fromkeys(("ahead", "back") if two else ("ahead",), config.hidden)
+    return dict.fromkeys(("forward_cell", "backward_cell") if two else ("forward_cell",), config.hidden)
 
 
 def _input_widths(network: Network) -> dict[str, int]:
     """Say how wide each input of the first layer is, in order."""
-    source: TokenInput | WordInput = network.encoder.input
+    source = network.encoder.input
     modules = {name: getattr(source, name, None) for name in INPUTS}
     return {name: module.embedding_dim if hasattr(module, "embedding_dim") else module.output_size
             for name, module in modules.items() if module is not None}

@@ -15,8 +15,8 @@ from rnntool import __version__, model_folder
 from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
+from rnntool.models.config import ObjectiveConfig
 from rnntool.models.export import network_graph
-from rnntool.models.heads import ClassifierHead, TaggerHead
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.lm import LMTask
@@ -75,12 +75,12 @@ def write_model(
     Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
     """
     settings = task.settings
-    network.learn_neighbours(0)  # it has served
+    network.set_objective(ObjectiveConfig())  # drops what only training needs
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
-    if calibration and isinstance(network.head, ClassifierHead | TaggerHead):
+    if calibration:
         network.head.divide(*calibration.temperatures)
     with model_folder.staged(out, replace=True) as stage:
-        network_graph.write(network, stage / model_folder.GRAPH, int8=settings.int8)
+        network_graph.write_graphs(network, stage, int8=settings.int8)
         report = task.report(OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev) if dev else {}
         report |= calibration.report() if calibration else {}
         task.save(stage)

@@ -1,11 +1,16 @@
 """The table of recurrent cells, one row each. Needs the standard library alone, so settings can list them.
 
-A new cell is a row here and a file beside this one, which holds its kernel and its ONNX nodes.
+A new cell is a row here, and a file beside this one with its kernel and its ONNX nodes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnntool.models.cells.kernel import OwnKernel, TorchKernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,27 +22,31 @@ class CellType:
     it starts with. `has_recurrent_matrix` says whether weight dropout has recurrent weights to drop.
     """
 
-    words: str  # "An LSTM network", for the model card
+    words: str  # for the model card: "An LSTM network"
     source: str  # the paper
+    code: str  # where the kernel is: a module of this package and a name in it
     states: tuple[str, ...] = ("h",)
     keep_gate: tuple[int, float] | None = None
     has_recurrent_matrix: bool = True
 
+    def kernel(self) -> TorchKernel | type[OwnKernel]:
+        """Import the kernel, and torch with it."""
+        kernel: TorchKernel | type[OwnKernel] = resolve_name(f"{__name__}.{self.code}")
+        return kernel
+
 
 CELLS: dict[str, CellType] = {
-    "elman": CellType(
-        words="An Elman network", source="Elman (1990)"),
+    "elman": CellType(words="An Elman network", source="Elman (1990)", code="elman:TANH"),
     "elman-relu": CellType(
-        words="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)"),
-    "gru": CellType(
-        words="A GRU network", source="Cho et al. (2014)", keep_gate=(1, 1.0)),
+        words="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)", code="elman:RELU"),
+    "gru": CellType(words="A GRU network", source="Cho et al. (2014)", code="gru:GRU", keep_gate=(1, 1.0)),
     "lstm": CellType(
         words="An LSTM network", source="Hochreiter and Schmidhuber (1997), Gers et al. (2000)",
-        states=("h", "c"), keep_gate=(1, 1.0)),
+        code="lstm:LSTM", states=("h", "c"), keep_gate=(1, 1.0)),
     "mogrifier": CellType(
         words="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
-        states=("h", "c"), keep_gate=(1, 1.0)),
-    "mingru": CellType(  # its gate lets new content in, so keeping means a negative bias
-        words="A minGRU network", source="Feng et al. (2024)", keep_gate=(0, -1.0),
+        code="mogrifier:Mogrifier", states=("h", "c"), keep_gate=(1, 1.0)),
+    "mingru": CellType(  # its gate lets new content in, so a negative bias keeps the old
+        words="A minGRU network", source="Feng et al. (2024)", code="mingru:MinGRU", keep_gate=(0, -1.0),
         has_recurrent_matrix=False),
 }

@@ -1,7 +1,4 @@
-"""An ONNX graph under construction: nodes, weights, inputs and outputs by name.
-
-Knows no network.
-"""
+"""An ONNX graph under construction: nodes, weights, inputs and outputs by name. Knows no network."""
 
 from __future__ import annotations
 
@@ -16,11 +13,17 @@ from torch import Tensor, nn
 
 OPSET = 17
 IR_VERSION = 8
-FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
+DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32,
+          "bool": TensorProto.BOOL}
+
+Shape = Sequence[str | int]  # sizes, and names of those that vary
 
 
 class Graph:
-    """An ONNX graph under construction, or one inside another, which names that one's values as its own."""
+    """A graph under construction. A method that adds nodes returns the name of their result.
+
+    With `outer` it is the body of a loop in that graph, and can use the values of that graph.
+    """
 
     def __init__(self, name: str = "", outer: Graph | None = None) -> None:
         self.name = name
@@ -29,112 +32,129 @@ class Graph:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, kind: int, shape: Sequence[str | int]) -> str:
-        """Declare a named input."""
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+    def input(self, name: str, dtype: str, shape: Shape) -> str:
+        """Declare an input."""
+        self.inputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
         return name
 
-    def optional(self, name: str, default: NDArray[np.float32], rows: str) -> str:
-        """Declare an input that has a default and any number of rows."""
+    def optional_input(self, name: str, default: NDArray[np.float32], rows: str) -> str:
+        """Declare a float input that may be left out; `rows` names its first axis, of any size."""
         self.weight(default, name)
-        return self.input(name, FLOAT, [rows, *default.shape[1:]])
+        return self.input(name, "float32", [rows, *default.shape[1:]])
 
-    def either(
-        self, condition: str, yes: Sequence[str], no: Sequence[str], shape: Sequence[str | int]
-    ) -> str:
-        """The float output of one of two nodes, each its operator and its inputs."""
-        branches = []
-        for side, (operator, *inputs) in (("yes", yes), ("no", no)):
-            name = f"If.{len(self.nodes)}.{side}"
-            result = helper.make_tensor_value_info(name, FLOAT, shape)
-            branches.append(helper.make_graph(
-                [helper.make_node(operator, inputs, [name], name=name)], name, [], [result]))
-        return self.add("If", condition, then_branch=branches[0], else_branch=branches[1])
-
-    def scan(
-        self, step: Callable[[Graph, list[str], list[str]], list[str]], states: Sequence[str],
-        sequences: Sequence[tuple[str, int]], size: int, *, backwards: bool,
-    ) -> tuple[str, list[str]]:
-        """Repeat a step over time: the first state after each one (T, B, size), and all after the last.
-
-        `step` adds the nodes of one step to a graph and returns the new states, given the names of the states
-        (B, size) and of the rows (B, ·) of the `sequences` (T, B, ·), which come with their types. With
-        `backwards` the last step comes first; what it gives out stands at its own place all the same.
-        """
-        body = Graph(f"{self.name}Scan.{len(self.nodes)}/", self)
-        before = [body.input(f"{body.name}state.{i}", FLOAT, ["batch", size]) for i in range(len(states))]
-        rows = [body.input(f"{body.name}row.{i}", kind, ["batch", f"size.{i}"])
-                for i, (_, kind) in enumerate(sequences)]
-        after = step(body, before, rows)
-        for value in after:
-            body.output(value, value, FLOAT, ["batch", size])
-        body.output(after[0], f"{body.name}y", FLOAT, ["batch", size])
-        *ends, y = self.add_many(
-            "Scan", *states, *(name for name, _ in sequences), outputs=len(states) + 1,
-            body=helper.make_graph(body.nodes, body.name, body.inputs, body.outputs),
-            num_scan_inputs=len(sequences), scan_input_directions=[int(backwards)] * len(sequences),
-            scan_output_directions=[int(backwards)])
-        return y, ends
-
-    def output(self, value: str, name: str, kind: int, shape: Sequence[str | int]) -> None:
-        """Give a value out under a name, its own or another, of which it is a copy."""
+    def output(self, value: str, name: str, dtype: str, shape: Shape) -> None:
+        """Declare an output: a value, under its own name or another."""
         if name != value:
             self.nodes.append(helper.make_node("Identity", [value], [name]))
-        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self.outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
 
     def weight(self, array: NDArray[Any] | Tensor, name: str) -> str:
-        """Store a weight once under its name."""
+        """Store a weight under its name, once."""
         if name not in self.weights:
             values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
             self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
     def constant(self, value: int | float | list[int] | list[list[int]], dtype: str = "int64") -> str:
-        """A small constant, shared by value."""
+        """Store a small constant; equal ones are shared."""
         array = np.array(value, dtype)
         return self.weight(array, f"constant {dtype} {array.tolist()}")
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; the output's name."""
+        """Add a node with one output."""
         return self.add_many(operator, *inputs, outputs=1, **attributes)[0]
 
     def add_many(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node; the names of its outputs."""
+        """Add a node with several outputs."""
         names = [f"{self.name}{operator}.{len(self.nodes)}.{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
         return names
 
+    def select(self, condition: str, yes: Sequence[str], no: Sequence[str], shape: Shape) -> str:
+        """Run one of two nodes, each given as its operator and its inputs; the result is float32."""
+        branches = []
+        for side, (operator, *inputs) in (("yes", yes), ("no", no)):
+            name = f"If.{len(self.nodes)}.{side}"
+            result = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            branches.append(helper.make_graph(
+                [helper.make_node(operator, inputs, [name], name=name)], name, [], [result]))
+        return self.add("If", condition, then_branch=branches[0], else_branch=branches[1])
+
+    def scan(
+        self, step: Callable[[Graph, list[str], list[str]], list[str]], states: Sequence[str],
+        sequences: Sequence[tuple[str, str]], size: int, *, reverse: bool,
+    ) -> tuple[str, list[str]]:
+        """Repeat a step over time; return the first state after each step (T, B, size), and the last states.
+
+        `step` adds the nodes of one step to a graph and returns the new states, given the states (B, size)
+        and the rows (B, ·) of the `sequences`, which are values (T, B, ·) with their types. With `reverse`
+        the last step is taken first; the result of a step stands at its own place all the same.
+        """
+        body = Graph(f"{self.name}Scan.{len(self.nodes)}/", self)
+        before = [body.input(f"{body.name}state.{i}", "float32", ["batch", size]) for i in range(len(states))]
+        rows = [body.input(f"{body.name}row.{i}", dtype, ["batch", f"size.{i}"])
+                for i, (_, dtype) in enumerate(sequences)]
+        after = step(body, before, rows)
+        for value in after:
+            body.output(value, value, "float32", ["batch", size])
+        body.output(after[0], f"{body.name}y", "float32", ["batch", size])
+        *ends, y = self.add_many(
+            "Scan", *states, *(name for name, _ in sequences), outputs=len(states) + 1,
+            body=helper.make_graph(body.nodes, body.name, body.inputs, body.outputs),
+            num_scan_inputs=len(sequences), scan_input_directions=[int(reverse)] * len(sequences),
+            scan_output_directions=[int(reverse)])
+        return y, ends
+
     def linear(self, x: str, layer: nn.Linear, name: str) -> str:
-        """`x @ weightᵀ + bias` over the last axis."""
+        """Add `x @ weightᵀ + bias` over the last axis."""
         y = self.add("MatMul", x, self.weight(layer.weight.T, f"{name}.weight"))
         return y if layer.bias is None else self.add("Add", y, self.weight(layer.bias, f"{name}.bias"))
 
+    def cast(self, x: str, dtype: str) -> str:
+        """Add a conversion."""
+        return self.add("Cast", x, to=DTYPES[dtype])
+
+    def masked(self, x: str, mask: str) -> str:
+        """Add a product with a `mask` of zeros and ones, if there is one."""
+        return self.add("Mul", x, mask) if mask else x
+
     def clipped(self, ids: str, size: int) -> str:
-        """The int64 `ids`, those out of range as the nearest of `size` that are in it."""
+        """Move int64 `ids` that are out of range to the nearest of 0 to `size` - 1."""
         return self.add("Clip", ids, self.constant(0), self.constant(size - 1))
 
     def time_mask(self, x: str, axis: int, lengths: str) -> str:
-        """(T, B) bool over axis `axis` of `x`; `lengths` (B,) int32."""
+        """Mark the real steps (T, B) bool, T being the size of `axis` of `x`; `lengths` (B,) is int32."""
         steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))
         t = self.add("Range", self.constant(0), steps, self.constant(1))
-        t = self.add("Unsqueeze", self.add("Cast", t, to=INT32), self.constant([1]))
+        t = self.add("Unsqueeze", self.cast(t, "int32"), self.constant([1]))
         return self.add("Less", t, lengths)
 
+    def real_steps(self, x: str, lengths: str) -> str:
+        """Mark the real steps of `x` (T, B, D): (T, B, 1) float32, 1 there and 0 at padding."""
+        mask = self.cast(self.time_mask(x, 0, lengths), "float32")
+        return self.add("Unsqueeze", mask, self.constant([2]))
+
+    def mean(self, x: str, real: str, lengths: str) -> str:
+        """Add the mean (B, D) over the real steps of `x` (T, B, D); `real` is that of `real_steps`."""
+        total = self.add("ReduceSum", self.add("Mul", x, real), self.constant([0]), keepdims=0)
+        count = self.cast(self.add("Max", lengths, self.constant(1, "int32")), "float32")
+        return self.add("Div", total, self.add("Unsqueeze", count, self.constant([1])))
+
     def zeros(self, x: str, rows: int, size: int) -> str:
-        """(rows, B, size) of zeros, B being that of `x` (T, B, D)."""
+        """Add zeros (rows, B, size), B being that of `x` (T, B, D)."""
         batch = self.add("Shape", x, start=1, end=2)
         return self.add("ConstantOfShape", self.add(
             "Concat", self.constant([rows]), batch, self.constant([size]), axis=0))
 
-    def at(self, x: str, steps: str, size: int) -> str:
-        """(N, B, size): what `x` (T, B, size) has at `steps` (N, B) int64."""
+    def at_steps(self, x: str, steps: str, size: int) -> str:
+        """Look up what `x` (T, B, size) has at `steps` (N, B) int64: (N, B, size)."""
         batch = self.add("Squeeze", self.add("Shape", x, start=1, end=2), self.constant([0]))
         row = self.add("Range", self.constant(0), batch, self.constant(1))
         flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of x as (T * B, size)
         return self.add("Gather", self.add("Reshape", x, self.constant([-1, size])), flat)
 
     def model(self) -> onnx.ModelProto:
-        """The finished, checked model."""
+        """Finish and check the model."""
         weights = list(self.weights.values())
         graph = helper.make_graph(self.nodes, "rnntool", self.inputs, self.outputs, weights)
         opset = helper.make_opsetid("", OPSET)

@@ -9,7 +9,6 @@ scales by the smallest and the largest number of a batch, so these two are alway
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,8 @@ Nodes = list[onnx.NodeProto]
 Blocks = list[tuple[int, int]]  # parts of an axis, each so many numbers and then so many edges
 
 
-def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write a float32 graph with its matrices in 8 bits, each column with a scale of its own.
-
-    The model is changed in place.
-    """
+def quantize(model: onnx.ModelProto) -> None:
+    """Put the matrices of a float32 graph into 8 bits, in place; each column gets its own scale."""
     graph = _Weights(model.graph)
     nodes: Nodes = []
     for node in model.graph.node:
@@ -50,7 +46,6 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     used = set(_read(nodes))
     _replace(model.graph.initializer, [weight for weight in model.graph.initializer if weight.name in used])
     model.opset_import.append(helper.make_opsetid(OWN, 1))
-    onnx.save(model, path)
 
 
 class _Weights:

@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Self
 
 from rnntool.data.options import Condition, Options, option
 from rnntool.errors import UsageError, setting
+from rnntool.models.cells import CELLS
 
-CELL_NAMES = ("elman", "elman-relu", "gru", "lstm", "mogrifier", "mingru")
+CELL_NAMES = tuple(CELLS)
+_CELLS_WITH_MATRIX = tuple(name for name, cell in CELLS.items() if cell.has_recurrent_matrix)
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 MAX_SEED = 2**32 - 1  # torch takes 64 bits, and the lower 32 number the training steps
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -67,7 +69,7 @@ class Settings(Options):
     weight_dropout: float = option(
         0.0, "Share of each recurrent matrix that a training step leaves out: DropConnect, with one mask for "
              "all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
-        requires={**RECURRENT, "cell": tuple(name for name in CELL_NAMES if name != "mingru")})
+        requires={**RECURRENT, "cell": _CELLS_WITH_MATRIX})
     vectors: str | None = option(
         None, "Pretrained word vectors in the text format of GloVe or word2vec.", panel="Network",
         metavar="FILE", requires=WORDS)

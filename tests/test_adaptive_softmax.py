@@ -22,10 +22,9 @@ from rnntool.evaluation.adaptation import Cache, Dynamic
 from rnntool.inference import model
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
-from rnntool.models.adaptive_embedding import SHRINK, BandedEmbedding
+from rnntool.models.adaptive_embedding import SHRINK, AdaptiveEmbedding
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
-from rnntool.models.export import network_graph
-from rnntool.models.heads import BandedLMHead, LMHead
+from rnntool.models.heads.language_model import AdaptiveSoftmaxHead, SoftmaxHead
 from rnntool.models.network import Network
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
@@ -44,10 +43,10 @@ def shaken(module: nn.Module) -> None:
             parameter.add_(0.3 * torch.randn_like(parameter))
 
 
-def head(*, tied: bool = True, outputs: int = VOCABULARY, size: int = 16) -> BandedLMHead:
+def head(*, tied: bool = True, outputs: int = VOCABULARY, size: int = 16) -> AdaptiveSoftmaxHead:
     torch.manual_seed(1)
-    made = BandedLMHead(LMHeadConfig(outputs=outputs, tied=tied), size,
-                        BandedEmbedding(VOCABULARY, 16, CUTOFFS))
+    made = AdaptiveSoftmaxHead(LMHeadConfig(outputs=outputs, tied=tied), size,
+                        AdaptiveEmbedding(VOCABULARY, 16, CUTOFFS))
     shaken(made)
     return made
 
@@ -72,7 +71,7 @@ def test_probabilities_sum_to_one_and_are_the_logits(tied: bool, outputs: int, s
     torch.testing.assert_close(found["logits"].logsumexp(-1), torch.zeros(9, 5))
     each = found["logits"].gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1) * (targets != IGNORE)
     torch.testing.assert_close(found["log_probs"], each)
-    alone = softmax(states, {"targets": targets}, want_logits=False)
+    alone = softmax(states, {"targets": targets}, ["log_probs"])
     assert alone.keys() == {"log_probs"} and torch.equal(alone["log_probs"], found["log_probs"])
 
 
@@ -85,8 +84,8 @@ def test_equals_torchs_own_given_the_same_weights() -> None:
         torchs.head.weight.copy_(weight)
         torchs.head.bias.copy_(bias)
         for band, (project, score) in enumerate(torchs.tail, 1):
-            project.weight.copy_(softmax.vectors.projection(band).weight.T)
-            score.weight.copy_(softmax.vectors.table(band))
+            project.weight.copy_(softmax.output_embedding.projection(band).weight.T)
+            score.weight.copy_(softmax.output_embedding.table(band))
     states, targets = batch()
     found = softmax(states, {"targets": targets})
     torch.testing.assert_close(found["logits"].flatten(0, 1), torchs.log_prob(states.flatten(0, 1)))
@@ -100,11 +99,11 @@ def test_equals_torchs_own_given_the_same_weights() -> None:
 def test_a_single_band_is_the_full_softmax(tied: bool) -> None:
     torch.manual_seed(1)
     settings = LMHeadConfig(outputs=VOCABULARY - 3, tied=tied)
-    one = BandedLMHead(settings, 12, BandedEmbedding(VOCABULARY, 16, ()))
-    full = LMHead(settings, 12, nn.Embedding(VOCABULARY, 16))
+    one = AdaptiveSoftmaxHead(settings, 12, AdaptiveEmbedding(VOCABULARY, 16, ()))
+    full = SoftmaxHead(settings, 12, nn.Embedding(VOCABULARY, 16))
     shaken(one)
     with torch.no_grad():
-        full.output.weight[: VOCABULARY if tied else None].copy_(one.vectors.table(0))
+        full.output.weight[: VOCABULARY if tied else None].copy_(one.output_embedding.table(0))
         full.output.bias.copy_(one.bias)
         if full.projection is not None and one.projection is not None:
             full.projection.weight.copy_(one.projection.weight)
@@ -135,7 +134,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_log_probabilities(only: int
 
 def test_vectors_of_bands() -> None:
     torch.manual_seed(1)
-    vectors = BandedEmbedding(VOCABULARY, 16, CUTOFFS)
+    vectors = AdaptiveEmbedding(VOCABULARY, 16, CUTOFFS)
     tokens = torch.randint(VOCABULARY, (4, 7))
     torch.testing.assert_close(vectors(tokens), vectors.full()[tokens])
     assert [vectors.table(band).shape for band in range(3)] == [(6, 16), (9, 4), (15, 1)]
@@ -159,7 +158,7 @@ def test_the_graph_computes_what_torch_computes(
         encoder=EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=hidden, cutoffs=CUTOFFS, **what),
         head=LMHeadConfig(outputs=outputs, tied=tied))).eval()
     shaken(network)
-    network_graph.write(network, tmp_path / "m.onnx", int8=int8)
+    tiny.write_graph(network, tmp_path / "m.onnx", int8=int8)
     onnx, learns = OnnxEngine(tmp_path / "m.onnx", threads=1), TorchEngine(network, CPU)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=outputs)
     arrays["tokens"][0] = VOCABULARY - 1  # a label's, where there are fewer outputs
@@ -251,7 +250,7 @@ def test_what_adapts_to_nothing_is_the_model_itself(context: str, banded: Path) 
     want = float(task.evaluate(loaded.engine, records).counts[:, 0].sum())
     def forward() -> Network:
         network = tiny.network_of(banded)
-        network.back = None
+        network.backward_encoder = None
         return network
 
     for nats in (dynamic_nats(forward(), task, records, Dynamic(lr=0, decay=0), CPU),

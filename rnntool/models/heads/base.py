@@ -1,0 +1,79 @@
+"""What every head is: encoder states in, named outputs and a loss out.
+
+A head knows shapes and probabilities, and nothing of words or of label names. The names of its outputs are
+those of the ONNX graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rnntool.models.config import ObjectiveConfig
+from rnntool.models.encoder import Encoder, Tensors
+
+Outputs = dict[str, Tensor]
+
+
+class Head(nn.Module, ABC):
+    """Reads the states of an encoder.
+
+    `objectives` are the fields of `ObjectiveConfig` that the head acts on. With `carries_state` the encoder's
+    recurrent states are inputs and outputs of the network, so a text can be read in pieces. With
+    `is_mirrored` a second encoder is trained on texts from right to left, see `mirror`.
+    """
+
+    objectives: ClassVar[frozenset[str]] = frozenset()
+    carries_state: ClassVar[bool] = False
+    is_mirrored = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objective = ObjectiveConfig()
+
+    @classmethod
+    @abstractmethod
+    def for_encoder(cls, config: Any, encoder: Encoder) -> Head:
+        """Make the head for the states of `encoder`."""
+
+    @abstractmethod
+    def forward(
+        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
+    ) -> Outputs:
+        """Return named outputs, given `states` (T, B, D); with `requested`, others may be left out."""
+
+    @abstractmethod
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
+        """Return the mean loss, in nats, of the batch's `targets`."""
+
+    def set_objective(self, objective: ObjectiveConfig) -> None:
+        """Set what `loss` includes."""
+        self.objective = objective
+
+    def divide(self, *temperatures: float) -> None:
+        """Divide the scores by temperatures for good, one for each group of outputs that sums to one."""
+        raise NotImplementedError(f"{type(self).__name__} is not calibrated")
+
+    def mirror(self, arrays: Tensors) -> Tensors:
+        """Return a batch whose texts are read and predicted from right to left."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward direction")
+
+
+class LabelHead(Head):
+    """A head that scores labels, with a weight for the loss of each."""
+
+    label_weights: Tensor  # (L,)
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.register_buffer("label_weights", torch.ones(labels), persistent=False)
+
+    def set_objective(self, objective: ObjectiveConfig) -> None:
+        """Set what `loss` includes; labels weigh the same where no weights are given."""
+        super().set_objective(objective)
+        weights = objective.label_weights or [1.0] * len(self.label_weights)
+        self.label_weights.copy_(torch.tensor(weights))

@@ -1,0 +1,107 @@
+"""The classifier head: pools the states of a text into a vector and scores the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnntool.data.arrays import IGNORE
+from rnntool.models.config import ClassifierHeadConfig
+from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.heads.base import LabelHead, Outputs
+from rnntool.models.layers import last_states, time_mask
+
+
+class ClassifierHead(LabelHead):
+    """Scores labels by one pooled vector of a text, or by several side by side.
+
+    `hidden` is the encoder's size per direction, which the pooling `last` needs.
+    """
+
+    objectives = frozenset({"label_smoothing", "label_weights", "consistency"})
+
+    def __init__(self, config: ClassifierHeadConfig, input_size: int, hidden: int, dropout: float) -> None:
+        super().__init__(config.outputs)
+        self.pooling = config.pooling.split("+")
+        self.hidden = hidden
+        self.multi_label = config.multi_label
+        self.attention = nn.Linear(input_size, 1) if "attention" in self.pooling else None
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(input_size * len(self.pooling), config.outputs)
+
+    @classmethod
+    def for_encoder(cls, config: ClassifierHeadConfig, encoder: Encoder) -> ClassifierHead:
+        """Make the head with the encoder's dropout."""
+        return ClassifierHead(config, encoder.output_size, encoder.config.hidden, encoder.config.dropout)
+
+    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Return (B, D * poolings), given `states` (T, B, D)."""
+        poolings = {"last": self._last, "mean": _mean, "max": _max, "attention": self._attend}
+        return torch.cat([poolings[name](states, lengths) for name in self.pooling], dim=-1)
+
+    def _last(self, states: Tensor, lengths: Tensor) -> Tensor:
+        return last_states(states, lengths, self.hidden)
+
+    def _attend(self, states: Tensor, lengths: Tensor) -> Tensor:
+        assert self.attention is not None
+        mask = time_mask(lengths, len(states))[..., None]
+        scores: Tensor = self.attention(states).float()  # (T, B, 1)
+        weights = scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(0)
+        return (states * weights).sum(0) * (lengths > 0)[:, None]
+
+    def forward(
+        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
+    ) -> Outputs:
+        """Return `logits` (B, L)."""
+        return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
+
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
+        """Return the mean loss of the texts: cross-entropy, or where labels are many, binary for each label.
+
+        `targets` are (B,), or (B, L) where a text may have several labels. Texts whose target is `IGNORE`
+        don't count. With the objective `consistency`, the batch holds every text twice, one half behind the
+        other, and the halves, which differ by their dropout, are pulled together (R-Drop, Wu et al. 2021).
+        """
+        logits, targets = self(states, arrays)["logits"], arrays["targets"]
+        smoothing, consistency = self.objective.label_smoothing, self.objective.consistency
+        real = (targets[:, 0] if self.multi_label else targets) != IGNORE  # (B,)
+        logits, targets = logits[real], targets[real]
+        loss: Tensor = logits.sum()  # 0 where nothing is left
+        if len(targets) and self.multi_label:
+            smoothed = targets * (1 - smoothing) + smoothing / 2
+            losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+            loss = (losses * self.label_weights).sum(-1).mean()
+        elif len(targets):
+            loss = functional.cross_entropy(
+                logits, targets, weight=self.label_weights, label_smoothing=smoothing)
+        if len(targets) and consistency:
+            loss = loss + consistency * self._divergence(*logits.chunk(2))
+        return loss
+
+    def divide(self, *temperatures: float) -> None:
+        """Divide the scores of all labels by one temperature."""
+        (temperature,) = temperatures
+        with torch.no_grad():
+            for parameter in self.output.parameters():
+                parameter.div_(temperature)
+
+    def _divergence(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the mean symmetric Kullback-Leibler divergence of label distributions (B, L), in nats."""
+        if self.multi_label:  # each label is a distribution over yes and no
+            a, b = torch.stack([a, torch.zeros_like(a)], -1), torch.stack([b, torch.zeros_like(b)], -1)
+        p, q = a.log_softmax(-1), b.log_softmax(-1)
+        return ((p.exp() - q.exp()) * (p - q)).flatten(1).sum(-1).mean() / 2
+
+
+def _mean(states: Tensor, lengths: Tensor) -> Tensor:
+    mask = time_mask(lengths, len(states))[..., None]
+    return (states * mask).sum(0) / lengths.clamp(min=1)[:, None]  # by real tokens; padding would dilute it
+
+
+def _max(states: Tensor, lengths: Tensor) -> Tensor:
+    mask = time_mask(lengths, len(states))[..., None]
+    peak = states.masked_fill(~mask, torch.finfo(states.dtype).min).amax(0)
+    return peak * (lengths > 0)[:, None]

@@ -1,0 +1,183 @@
+"""Language-model heads: a softmax over the vocabulary, full or adaptive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnntool.data.arrays import IGNORE
+from rnntool.models.adaptive_embedding import AdaptiveEmbedding, indices_within
+from rnntool.models.config import LMHeadConfig
+from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.heads.base import Head, Outputs
+from rnntool.models.layers import reversed_steps
+from rnntool.models.linear_cross_entropy import linear_cross_entropy
+from rnntool.tokenize import BOS, EOS
+
+
+class LMHead(Head):
+    """Predicts the next token. Tokens behind the outputs are read and never predicted."""
+
+    carries_state = True
+
+    def __init__(
+        self, config: LMHeadConfig, input_size: int, embedding: nn.Embedding | AdaptiveEmbedding
+    ) -> None:
+        super().__init__()
+        self.outputs = config.outputs
+        self.is_mirrored = config.direction == "both"
+        self.size = embedding.embedding_dim if config.tied else input_size
+        self.projection = nn.Linear(input_size, self.size, bias=False) if self.size != input_size else None
+
+    @classmethod
+    def for_encoder(cls, config: LMHeadConfig, encoder: Encoder) -> LMHead:
+        """Make the head whose softmax fits the encoder's embedding."""
+        embedding = encoder.input.embedding
+        if isinstance(embedding, AdaptiveEmbedding):
+            return AdaptiveSoftmaxHead(config, encoder.output_size, embedding)
+        return SoftmaxHead(config, encoder.output_size, embedding)
+
+    def project(self, states: Tensor) -> Tensor:
+        """Bring states to the size of the output vectors (Inan et al. 2017)."""
+        return states if self.projection is None else self.projection(states)
+
+    def mirror(self, arrays: Tensors) -> Tensors:
+        """Turn BOS w1 … wn, which predicts w1 … wn EOS, into BOS wn … w1, which predicts wn … w1 EOS.
+
+        Where a text begins with a label instead of BOS, a token behind the outputs, EOS takes its place too.
+        """
+        tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
+        steps = reversed_steps(lengths, len(tokens))
+        read = targets.clamp(min=0).masked_fill(targets == EOS, BOS)
+        predicted = tokens.masked_fill((tokens == BOS) | (tokens >= self.outputs), EOS)
+        predicted = predicted.masked_fill(targets == IGNORE, IGNORE)
+        return {"tokens": read.gather(0, steps), "targets": predicted.gather(0, steps), "lengths": lengths}
+
+
+class SoftmaxHead(LMHead):
+    """A softmax over the whole vocabulary, which may share the embedding's weight."""
+
+    def __init__(self, config: LMHeadConfig, input_size: int, embedding: nn.Embedding) -> None:
+        super().__init__(config, input_size, embedding)
+        self.output = nn.Linear(self.size, config.outputs)
+        nn.init.zeros_(self.output.bias)
+        if config.tied:
+            self.output.weight = embedding.weight
+        else:
+            nn.init.uniform_(self.output.weight, -0.1, 0.1)
+
+    def forward(
+        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
+    ) -> Outputs:
+        """Return `log_probs` (T, B) of `targets`, in nats, 0 at padding, and `logits`, `probs` (T, B, V).
+
+        The last two are left out where `logits` is not among the requested outputs.
+        """
+        logits = self.logits(states).float()
+        targets = arrays["targets"]
+        log_probs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+        outputs = {"log_probs": log_probs * (targets != IGNORE)}
+        if requested is None or "logits" in requested:
+            outputs |= {"logits": logits, "probs": logits.softmax(-1)}
+        return outputs
+
+    @property
+    def weight(self) -> Tensor:
+        """(V, D)."""
+        weight, size = self.output.weight, self.output.out_features
+        return weight if len(weight) == size else weight[:size]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Return scores (T, B, V)."""
+        return functional.linear(self.project(states), self.weight, self.output.bias)
+
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
+        """Return the mean negative log-probability of the real targets, in nats."""
+        return linear_cross_entropy(
+            self.project(states).flatten(0, 1), self.weight, self.output.bias, arrays["targets"].flatten(),
+            ignore=IGNORE)
+
+
+class AdaptiveSoftmaxHead(LMHead):
+    """Adaptive softmax (Grave et al. 2017): over frequent tokens and clusters, then over a cluster's tokens.
+
+    A cluster's tokens are scored only where they are needed. The head shares the embedding's vectors, or has
+    its own in the same clusters. Probabilities sum to one over the vocabulary, as those of a softmax do.
+    """
+
+    def __init__(self, config: LMHeadConfig, input_size: int, embedding: AdaptiveEmbedding) -> None:
+        super().__init__(config, input_size, embedding)
+        self.output_embedding = embedding
+        if not config.tied:
+            self.output_embedding = AdaptiveEmbedding(config.outputs, self.size, embedding.cutoffs)
+        # where clusters begin and end, without the tokens that are never predicted
+        self.spans = list(zip((0, *embedding.cutoffs), (*embedding.cutoffs, config.outputs), strict=True))
+        clusters = len(embedding.cutoffs)
+        self.cluster_weight = nn.Parameter(torch.empty(clusters, self.size).uniform_(-0.1, 0.1))
+        self.cluster_bias = nn.Parameter(torch.zeros(clusters))
+        self.bias = nn.Parameter(torch.zeros(config.outputs))
+
+    def layer(self, cluster: int) -> tuple[Tensor, Tensor]:
+        """Return weight and bias for a cluster's tokens; in cluster 0 the other clusters come last."""
+        start, end = self.spans[cluster]
+        weight, bias = self.output_embedding.table(cluster)[: end - start], self.bias[start:end]
+        if cluster:
+            return weight, bias
+        return torch.cat([weight, self.cluster_weight]), torch.cat([bias, self.cluster_bias])
+
+    def forward(
+        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
+    ) -> Outputs:
+        """Return the outputs of `SoftmaxHead`, whose `logits` are log-probabilities here.
+
+        `log_probs` alone cost much less than `logits`.
+        """
+        targets = arrays["targets"]
+        flat = self.project(states).flatten(0, 1)  # (N, D)
+        first = self._log_softmax(flat, 0)
+        log_probs = first.gather(1, self._first_targets(targets.flatten())[:, None]).squeeze(1)
+        for cluster, rows, ids in self._by_cluster(targets.flatten()):
+            within = self._log_softmax(self.output_embedding.shorten(flat[rows], cluster), cluster)
+            log_probs = log_probs.index_add(0, rows, within.gather(1, ids[:, None]).squeeze(1))
+        outputs = {"log_probs": log_probs.view(targets.shape) * (targets != IGNORE)}
+        if requested is None or "logits" in requested:
+            parts = first.split([self.spans[0][1], *([1] * len(self.cluster_bias))], dim=1)
+            rest = [part + self._log_softmax(self.output_embedding.shorten(flat, cluster), cluster)
+                    for cluster, part in enumerate(parts[1:], 1)]
+            logits = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
+            outputs |= {"logits": logits, "probs": logits.softmax(-1)}
+        return outputs
+
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
+        """Return the mean negative log-probability of the real targets, in nats."""
+        targets = arrays["targets"].flatten()
+        flat = self.project(states).flatten(0, 1)
+        count = (targets != IGNORE).sum()
+        first_targets = self._first_targets(targets).masked_fill(targets == IGNORE, IGNORE)
+        loss = linear_cross_entropy(flat, *self.layer(0), first_targets, ignore=IGNORE)
+        for cluster, rows, ids in self._by_cluster(targets):
+            share = len(rows) / count
+            loss = loss + share * linear_cross_entropy(
+                self.output_embedding.shorten(flat[rows], cluster), *self.layer(cluster), ids)
+        return loss
+
+    def _first_targets(self, targets: Tensor) -> Tensor:
+        """Return (N,) outputs of cluster 0: each of `targets` (N,), or its cluster; 0 at padding."""
+        first = targets.clamp(min=0)
+        for cluster, (start, _) in enumerate(self.spans[1:]):
+            first = first.masked_fill(targets >= start, self.spans[0][1] + cluster)
+        return first
+
+    def _by_cluster(self, targets: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield each cluster but the first that `targets` (N,) are in, with indices and ids in it (n,)."""
+        for cluster, (start, end) in enumerate(self.spans):
+            rows = indices_within(targets, start, end)
+            if cluster and len(rows):
+                yield cluster, rows, targets[rows] - start
+
+    def _log_softmax(self, states: Tensor, cluster: int) -> Tensor:
+        """Return log-probabilities (N, outputs of the cluster), given states (N, width of the cluster)."""
+        return functional.linear(states, *self.layer(cluster)).float().log_softmax(-1)

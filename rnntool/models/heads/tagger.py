@@ -1,0 +1,87 @@
+"""The tagger head: scores of each tag at each word, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnntool.data.arrays import IGNORE
+from rnntool.models.config import TaggerHeadConfig
+from rnntool.models.crf import CRF
+from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.heads.base import LabelHead, Outputs
+
+
+class TaggerHead(LabelHead):
+    """Scores the tags of all columns, with an optional CRF over the tags of the first column."""
+
+    objectives = frozenset({"label_smoothing", "label_weights"})
+
+    def __init__(self, config: TaggerHeadConfig, input_size: int) -> None:
+        super().__init__(config.outputs)
+        self.columns = list(config.columns or (config.outputs,))
+        self.output = nn.Linear(input_size, config.outputs)
+        self.crf = CRF(self.columns[0]) if config.crf else None
+
+    @classmethod
+    def for_encoder(cls, config: TaggerHeadConfig, encoder: Encoder) -> TaggerHead:
+        """Make the head for the encoder's states."""
+        return TaggerHead(config, encoder.output_size)
+
+    def forward(
+        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
+    ) -> Outputs:
+        """Return `emissions` (T, B, L); with a CRF also `start` (L,), `transitions` (L, L) and `end` (L,)."""
+        outputs = {"emissions": self.output(states).float()}
+        if self.crf is not None:
+            outputs |= {"start": self.crf.start, "transitions": self.crf.transitions, "end": self.crf.end}
+        return outputs
+
+    def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
+        """Return the negative log-likelihood of the tags, in nats per word, averaged over the columns.
+
+        `targets` are (columns, T, B). Where a row of the batch holds several sentences, `sentences` has the
+        place of each sentence's words, and `targets` have a row for each sentence. The loss is 0 for a batch
+        of empty sentences.
+        """
+        scores = self.output(states)
+        if "sentences" in arrays:
+            scores = scores[tuple(arrays["sentences"])]
+        emissions = scores.split(self.columns, dim=-1)
+        weights = self.label_weights.split(self.columns)
+        losses = [
+            self._chain_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
+            for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
+        return torch.stack(losses).mean()
+
+    def divide(self, *temperatures: float) -> None:
+        """Divide the scores of each column by its temperature."""
+        sizes = zip(temperatures, self.columns, strict=True)
+        divisors = torch.cat([torch.full((size,), temperature) for temperature, size in sizes])  # (L,)
+        with torch.no_grad():
+            self.output.weight.div_(divisors[:, None])
+            self.output.bias.div_(divisors)
+            for parameter in self.crf.parameters() if self.crf else ():
+                parameter.div_(temperatures[0])
+
+    def _word_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the words, each multiplied by the weight of its tag."""
+        flat = targets.flatten()
+        losses = functional.cross_entropy(
+            emissions.flatten(0, 1).float(), flat, ignore_index=IGNORE, reduction="none",
+            label_smoothing=self.objective.label_smoothing)
+        return (losses * weights[flat.clamp(min=0)]).sum() / (flat != IGNORE).sum().clamp(min=1)
+
+    def _chain_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean loss of the CRF. Missing a tag costs the logarithm of its weight.
+
+        The likelihood of a sentence can't be weighted word by word.
+        """
+        assert self.crf is not None
+        mask = targets != IGNORE
+        costs = weights.log()[targets.clamp(min=0)] * mask
+        nll = self.crf.nll(emissions, targets, mask, smoothing=self.objective.label_smoothing, costs=costs)
+        return nll.sum() / mask.sum().clamp(min=1)
