@@ -372,9 +372,9 @@ def test_bands_without_a_token_for_them_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"tokenizer": "bpe"}, "--softmax adaptive: expected a vocabulary in order of frequency, found --token"),
-    ({"vectors": "glove.txt"}, "--softmax adaptive: has vectors of several sizes, found --vectors")])
-def test_what_bands_do_not_go_with(settings: dict[str, Any], message: str) -> None:
+    ({"tokenizer": "bpe"}, "softmax=adaptive needs a vocabulary in order of frequency, but "),
+    ({"vectors": "glove.txt"}, "softmax=adaptive has vectors of several sizes, but those of vectors have one")])
+def test_settings_that_exclude_an_adaptive_softmax(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         LMSettings(softmax="adaptive", **settings)
 

@@ -123,8 +123,8 @@ def test_the_auxiliary_lm_predicts_words_among_the_types_of_the_batch(bidirectio
     pairs = [(net.auxiliary_lm.forward_output(first[t, 0, :3]), words[t + 1, 0]) for t in (0, 1)]
     nlls = [-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs]
     want = sum(nlls) / 2
-    if net.auxiliary_lm.backward_encoderward_output is not None:
-        pairs = [(net.auxiliary_lm.backward_encoderward_output(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
+    if net.auxiliary_lm.backward_output is not None:
+        pairs = [(net.auxiliary_lm.backward_output(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
         want = want + sum(-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs) / 2
     net.set_objective(ObjectiveConfig())
     tags, _ = net.loss(arrays)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rnntool.models.cells.kernel import OwnKernel, TorchKernel
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +26,9 @@ class CellType:
     keep_gate: tuple[int, float] | None = None
     has_recurrent_matrix: bool = True
 
-    def kernel(self) -> TorchKernel | type[OwnKernel]:
-        """Import the kernel, and torch with it."""
-        kernel: TorchKernel | type[OwnKernel] = resolve_name(f"{__name__}.{self.code}")
-        return kernel
+    def kernel(self) -> Any:
+        """Import the cell's `TorchKernel`, or its subclass of `OwnKernel`, and torch with it."""
+        return resolve_name(f"{__name__}.{self.code}")
 
 
 CELLS: dict[str, CellType] = {

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnntool.models.cells import CELLS
-from rnntool.models.cells.kernel import RECURRENT_MATRIX, State
+from rnntool.models.cells.kernel import RECURRENT_MATRIX, OwnKernel, State
 
 
 class Cell(nn.Module):
@@ -32,7 +32,7 @@ class Cell(nn.Module):
         self.name = name
         self.hidden = hidden
         self.cell_type = CELLS[name]
-        self.kernel = self.cell_type.kernel()(input_size, hidden)
+        self.kernel: nn.RNNBase | OwnKernel = self.cell_type.kernel()(input_size, hidden)
         self.weight_dropout = weight_dropout if self.cell_type.has_recurrent_matrix else 0.0
         self._initialize()
 
