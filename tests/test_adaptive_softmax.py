@@ -373,7 +373,7 @@ def test_bands_without_a_token_for_them_are_an_error() -> None:
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"tokenizer": "bpe"}, "softmax=adaptive needs a vocabulary in order of frequency, but "),
-    ({"vectors": "glove.txt"}, "softmax=adaptive has vectors of several sizes, but those of vectors have one")])
+    ({"vectors": "glove.txt"}, "softmax=adaptive has vectors of several sizes, but those of vectors")])
 def test_settings_that_exclude_an_adaptive_softmax(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         LMSettings(softmax="adaptive", **settings)

@@ -168,7 +168,8 @@ def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, reverse
 def test_the_gradient_of_the_scan() -> None:
     torch.manual_seed(1)
     a, b, h = torch.rand(6, 2, 3), torch.randn(6, 2, 3), torch.randn(1, 2, 3)
-    assert torch.autograd.gradcheck(differentiable_recurrence, [part.double().requires_grad_() for part in (a, b, h)])
+    arguments = [part.double().requires_grad_() for part in (a, b, h)]
+    assert torch.autograd.gradcheck(differentiable_recurrence, arguments)
 
 
 @pytest.mark.parametrize(("name", "scale"), [("mogrifier", 1.0), ("mingru", 1.0), ("mingru", 100.0)])

@@ -155,7 +155,7 @@ class CharacterContext(nn.Module):
 
     @torch.no_grad()
     def forward(self, arrays: Tensors) -> Tensor:
-        """Return (T, B, output_size), given `chars` (C, B), and `word_starts` and `word_ends` (T, B) in it."""
+        """Return (T, B, output_size), given `chars` (C, B), and `word_starts`, `word_ends` (T, B) in it."""
         chars, lengths = arrays["chars"], arrays["char_lengths"]
         states, _ = self.forward_encoder({"tokens": chars, "lengths": lengths})
         parts = [_at_steps(states, arrays["word_ends"])]

@@ -27,9 +27,10 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Return the mean cross-entropy, in nats, of `targets` (N,) under a linear layer and a softmax.
 
-    `inputs` is (N, D), `weight` (V, D), `bias` (V,); logits are `inputs` @ `weight`.T + `bias`. Rows whose target is `ignore` don't count and cost
-    nothing; at least one row has to count. Under autocast the products have its type, as those of a linear
-    layer would; sums over rows are float32. Differentiable once; second derivatives are not supported.
+    `inputs` is (N, D), `weight` (V, D), `bias` (V,), and the logits are `inputs` @ `weight`.T + `bias`. Rows
+    whose target is `ignore` don't count and cost nothing; at least one row has to count. Under autocast the
+    products have its type, as those of a linear layer would; sums over rows are float32. Differentiable once;
+    second derivatives are not supported.
     """
     real = (targets != ignore).nonzero().squeeze(1)
     if len(real) < len(targets):

@@ -51,8 +51,8 @@ _step_product: Callable[..., Tensor] = _StepProduct.apply
 class Mogrifier(OwnKernel):
     """Melis et al. (2020), section 2, in five rounds.
 
-    By turns, x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h, x first; then x and h go into a step of an LSTM. Each
-    round has its own matrix. Where the matrices are zero, this is an LSTM.
+    By turns, x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h, x first; then x and h go into a step of an
+    LSTM. Each round has its own matrix. Where the matrices are zero, this is an LSTM.
     """
 
     ROUNDS = 5
