@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rnntool.errors import RnntoolError
-from rnntool.models.config import EncoderConfig, NetworkConfig, TaggerHeadConfig, WordConfig
+from rnntool.models.config import (
+    EncoderConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
 from rnntool.models.network import Network
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings
@@ -101,6 +108,14 @@ def test_learning_rates_fall_from_the_head_to_the_input() -> None:
     assert shares == {id(p): pytest.approx(2.6 ** -depth_below_output(net, name))
                       for name, p in net.named_parameters() if p.requires_grad}
     assert [group["lr_share"] for group in make_optimizer(net, TagSettings()).param_groups] == [1, 1]
+
+
+def test_both_directions_of_a_language_model_have_the_same_depths() -> None:
+    net = Network(NetworkConfig(encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, layers=2),
+                                head=LMHeadConfig(outputs=9, direction="both")))
+    depths = Counter(depth_below_output(net, name) for name, _ in net.named_parameters())
+    one_layer = len(list(net.encoder.layers[0].parameters()))
+    assert depths == {0: len(list(net.head.parameters())), 1: 2 * one_layer, 2: 2 * one_layer, 3: 1}
 
 
 def test_frozen_weights_get_no_gradient_until_they_are_unfrozen() -> None:

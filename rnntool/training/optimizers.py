@@ -20,11 +20,13 @@ ONE_CYCLE_START = 1 / 25
 
 def depth_below_output(network: Network, name: str) -> int:
     """Count the layers from the output down to a parameter: 0 in the head, 1 in the top layer."""
-    if not name.startswith(("encoder.", "back.")):
-        return 0
-    _, part, index, *_ = name.split(".")
     layers = len(network.encoder.layers)
-    return layers - int(index) if part == "layers" else layers + 1
+    match name.split("."):
+        case [_, "layers", index, *_]:  # of either direction's encoder
+            return layers - int(index)
+        case [_, "input", *_]:
+            return layers + 1
+    return 0
 
 
 def make_optimizer(
