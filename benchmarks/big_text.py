@@ -14,13 +14,13 @@ from pathlib import Path
 
 from timing import show
 
-from rnntool.data import corpus
+from rnntool.data import corpus, token_cache
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 
 
 def ignore(anything: object) -> None:
-    """Neither progress nor messages are wanted."""
+    """Ignore progress and messages."""
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     corpus.LARGE = 1 << 20
     size = Path(options.file).stat().st_size
     with tempfile.TemporaryDirectory() as folder:
-        corpus.cache = lambda: Path(folder)
+        token_cache.folder = lambda: Path(folder)
         began = time.perf_counter()
         texts = corpus.Texts.collect(
             LMTask.inputs([options.file], LMSettings(), targets=True, format="text",
@@ -44,7 +44,7 @@ def main() -> None:
             began = time.perf_counter()
             task = LMTask.learn(texts, LMSettings(tokenizer=name))
             learned = time.perf_counter()
-            kept = corpus.keep(task.blocks(texts), task.dtype, key=name, warn=ignore)
+            kept = token_cache.cached_rows(task.blocks(texts), task.dtype, key=name, warn=ignore)
             tokens, taken = len(kept.values), time.perf_counter() - learned
             rows.append((name, f"{learned - began:.1f}", f"{tokens:,}", f"{tokens / taken:,.0f}"))
     show(rows)

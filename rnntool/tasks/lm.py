@@ -24,14 +24,9 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
-from rnntool.data.corpus import (
-    BLOCK,
-    Block,
-    Rows,
-    Values,
-)
 from rnntool.data.formats import Text, read_texts
 from rnntool.data.labels import Labels
+from rnntool.data.rows import BLOCK_BYTES, Block, Rows, Values
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError
 from rnntool.evaluation import metrics
@@ -260,7 +255,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
             begins.append(self._begin(record))
             texts.append(record.text)
             size += 1 + len(record.text)
-            if size > BLOCK:
+            if size > BLOCK_BYTES:
                 yield self._block(begins, texts)
                 begins, texts, size = [], [], 0
         if texts:

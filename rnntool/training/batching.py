@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.corpus import Rows, Values
+from rnntool.data.rows import Rows, Values
 from rnntool.tasks.base import AnyTask
 
 PADDED_BUDGET = 1 << 15  # padded positions in a batch; a record that is longer is a batch of its own

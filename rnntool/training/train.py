@@ -13,15 +13,12 @@ from typing import Any
 import torch
 
 from rnntool import __version__, model_folder
-from rnntool.data.corpus import (
-    Block,
-    Rows,
-    Texts,
-    keep,
-)
+from rnntool.data.corpus import Texts
 from rnntool.data.formats import split_columns
 from rnntool.data.progress import Log, Stage
+from rnntool.data.rows import Block, Rows
 from rnntool.data.threads import thread_count
+from rnntool.data.token_cache import cached_rows
 from rnntool.errors import DataError, UsageError
 from rnntool.inference.torch_engine import pick_device
 from rnntool.models.network import Network, count_parameters
@@ -176,8 +173,8 @@ def _examples(
     assert isinstance(records, Texts)
     if not records.large:
         return task.rows(records)
-    return keep(_watched(task.blocks(records), len(records), watch), task.dtype,
-                key=_key(task, records), warn=warn)
+    return cached_rows(_watched(task.blocks(records), len(records), watch), task.dtype,
+                       key=_key(task, records), warn=warn)
 
 
 def _tell_long(examples: Sequence[Any], settings: Settings, warn: Log) -> None:

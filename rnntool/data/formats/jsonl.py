@@ -201,7 +201,7 @@ def _printable(value: Any) -> Any:
 
 
 def _advice(parameter: str | None) -> str:
-    """Say what to do about a key that is missing or has a wrong value; `parameter` is what chooses the key."""
+    """Say what to do about a wrong or missing key; `parameter` is the setting that chooses the key."""
     return f"choose a key with {setting(parameter)}" if parameter else "correct the line"
 
 

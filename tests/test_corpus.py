@@ -1,13 +1,11 @@
-"""Large text: files in place of memory, the same numbers in the same order; nothing damaged is believed."""
+"""Corpora in memory and in files: the same texts, the same training, and memory that does not grow."""
 
 from __future__ import annotations
 
 import gzip
-import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +16,35 @@ from conftest import environment
 from test_resume import figures_of, files_of, stop_after
 
 from rnntool import model_folder
-from rnntool.commands import console
-from rnntool.data import corpus
-from rnntool.data.corpus import Block, Rows, Texts
-from rnntool.data.formats import Text
-from rnntool.data.progress import Stage
+from rnntool.data import corpus, token_cache
+from rnntool.data.corpus import Texts
+from rnntool.data.records import Text
 from rnntool.data.tokenizers import subword
 from rnntool.errors import RnntoolError
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
-from rnntool.training.checkpoint import Progress
-from rnntool.training.loop import Interrupted, Step
+from rnntool.training.loop import Interrupted
 
 HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
 LABELLED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
 
+NO_ROOM = r"^.*cache: large data is kept there .* failed .*; make room, or .* variable XDG_CACHE_HOME$"
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(corpus, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(token_cache, "folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any text is large, and is handled a little at a time."""
+    """Make every corpus a large one that is handled in small blocks."""
     monkeypatch.setattr(corpus, "LARGE", 50)
-    monkeypatch.setattr(corpus, "BLOCK", 40)
-    monkeypatch.setattr(corpus, "MAPPED", 100)
-    monkeypatch.setattr("rnntool.tasks.lm.BLOCK", 40)
+    monkeypatch.setattr(corpus, "BLOCK_BYTES", 40)
+    monkeypatch.setattr("rnntool.data.rows.REMAP_AFTER", 100)
+    monkeypatch.setattr("rnntool.tasks.lm.BLOCK_BYTES", 40)
 
 
 def ignore(anything: object) -> None:
@@ -95,106 +92,9 @@ def test_the_digest_is_of_the_content(large: None, monkeypatch: pytest.MonkeyPat
                 halves.pick(np.array([0, 3])).digest()}) == 4
 
 
-def made(seed: int = 1) -> tuple[list[Block], Rows]:
-    rng = np.random.default_rng(seed)
-    blocks = []
-    for _ in range(4):
-        lengths = rng.integers(0, 40, 7)
-        blocks.append(Block(rng.integers(0, 300, lengths.sum()), lengths))
-    return blocks, Rows.of(blocks, np.uint16)
-
-
-def same(a: Rows, b: Rows) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def test_kept_rows_are_those_in_memory(large: None, cache: Path) -> None:
-    blocks, rows = made()
-    said: list[str] = []
-    kept = corpus.keep(blocks, np.uint16, key="k", warn=said.append)
-    assert same(kept, rows)
-    assert [kept[i].tolist() for i in (20, 3, 20)] == [rows[i].tolist() for i in (20, 3, 20)]
-    assert np.array_equal(kept.values[5:100], rows.values[5:100])
-    assert kept.lengths.tolist() == rows.lengths.tolist()
-
-    def never() -> Iterator[Block]:
-        raise AssertionError
-        yield
-
-    assert same(corpus.keep(never(), np.uint16, key="k", warn=said.append), rows)
-    assert [sentence.split(str(cache / "k.tokens"))[0] for sentence in said] == [
-        "tokens are kept in ", "tokens are read from "]
-    assert [path.name for path in cache.iterdir()] == ["k.tokens"]
-
-
-def cut(data: bytes) -> bytes:
-    return data[:-1]
-
-
-def flipped(data: bytes) -> bytes:
-    return data[:600] + bytes([data[600] ^ 1]) + data[601:]
-
-
-def other_type(data: bytes) -> bytes:
-    return data.replace(b"uint16", b"uint32")
-
-
-@pytest.mark.parametrize("damage", [cut, flipped, other_type, lambda data: b"", lambda data: data[:512],
-                                    lambda data: b"[]".ljust(512) + data[512:]])
-def test_a_damaged_file_is_written_anew(damage: Callable[[bytes], bytes], cache: Path) -> None:
-    blocks, rows = made()
-    corpus.keep(blocks, np.uint16, key="k", warn=ignore)
-    path = cache / "k.tokens"
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole))
-    assert same(corpus.keep(blocks, np.uint16, key="k", warn=ignore), rows)
-    assert path.read_bytes() == whole
-
-
-def test_what_is_half_written_is_never_taken(cache: Path) -> None:
-    blocks, rows = made()
-
-    def stopped() -> Iterator[Block]:
-        yield blocks[0]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        corpus.keep(stopped(), np.uint16, key="k", warn=ignore)
-    assert list(cache.iterdir()) == []
-    assert same(corpus.keep(blocks, np.uint16, key="k", warn=ignore), rows)
-
-
-def test_the_files_used_least_lately_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks, rows = made()
-    told: list[str] = []
-    for age, key in enumerate("dcba"):
-        corpus.keep(blocks, np.uint16, key=key, warn=ignore)
-        os.utime(cache / f"{key}.tokens", (1e9 - age, 1e9 - age))  # a is the oldest
-    size = (cache / "a.tokens").stat().st_size
-    in_use = corpus.keep(blocks, np.uint16, key="b", warn=ignore)
-    corpus.keep(blocks, np.uint16, key="a", warn=ignore)  # no longer the oldest
-    os.utime(cache / "b.tokens", (1, 1))
-    monkeypatch.setattr(corpus, "KEPT", 3 * size)
-    new = corpus.keep(blocks, np.uint16, key="new", warn=told.append)
-    assert {path.stem for path in cache.iterdir()} == {"new", "a", "b"}
-    assert same(new, rows) and same(in_use, rows)
-    assert [sentence.split(" (")[0] for sentence in told[1:]] == [
-        f"{cache / name}.tokens is deleted" for name in "cd"]
-    assert "MB of tokens, last used 2001-09-0" in told[1]
-    assert told[1].endswith("): all that is kept there is to have 0 GB at most")
-    del in_use
-    monkeypatch.setattr(corpus, "KEPT", 0)
-    last = corpus.keep(blocks, np.uint16, key="last", warn=ignore)
-    assert {path.stem for path in cache.iterdir()} == {"last", "new"}, "those that are open"
-    assert same(last, rows) and same(new, rows)
-
-
-def test_no_room_is_one_sentence(large: None, cache: Path) -> None:
+def test_no_room_for_a_large_corpus_is_one_sentence(large: None, cache: Path) -> None:
     cache.write_text("a file")
-    wanted = "large data is kept there .* failed .*; make room, or name another place with XDG_CACHE_HOME"
-    with pytest.raises(RnntoolError, match=wanted):
-        corpus.keep(made()[0], np.uint16, key="k", warn=ignore)
-    with pytest.raises(RnntoolError, match=wanted):
+    with pytest.raises(RnntoolError, match=NO_ROOM):
         collect(TEXTS)
 
 
@@ -279,50 +179,24 @@ def test_a_large_text_resumes_to_the_same_bytes(kind: str, tmp_path: Path, cache
     assert not (out / model_folder.RESUME).exists()
 
 
-def test_work_before_a_training_is_shown_as_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with console.training_progress(quiet=False) as watch:
-        for done in (1, 2, 3):
-            watch(Stage("reading", None, done, "MB"))
-        assert capsys.readouterr().err == "", "only where it takes long"
-        monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
-        watch(Stage("reading", None, 4, "MB"))
-        assert capsys.readouterr().err.startswith("reading  4 MB  ")
-        watch(Stage("tokenising", 0.25, 1000, "tokens"))
-        watch(Stage("tokenising", 0.5, 2000, "tokens"))
-        assert capsys.readouterr().err.split("\n")[1].startswith("tokenising 50%  2,000 tokens  ")
-    with console.training_progress(quiet=True) as watch:
-        watch(Stage("reading", None, 4, "MB"))
-    assert capsys.readouterr() == ("", "")
-
-
-def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.training_progress(quiet=False) as watch:
-        for step in range(1, 101):
-            watch(Step(progress=Progress(step=step), total_steps=100, loss=1.0, tokens_per_s=1.0, left_s=1.0,
-                       evaluation={"epoch": step} if step % 2 == 0 else None))
-    assert capsys.readouterr().err == "epoch 2\nepoch 100\n"
-
-
 MEASURED = """
 import sys
 from pathlib import Path
-from rnntool.data import corpus as store
+from rnntool.data import corpus, rows, token_cache
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.data.formats import read_texts
 from rnntool.data.streams import open_lines
 from rnntool.tasks.lm import LMTask
 from rnntool.data.tokenizers import subword
 from rnntool.training.batching import Streamed
-corpus.LARGE = corpus.MAPPED = 1 << 20
+corpus.LARGE = rows.REMAP_AFTER = 1 << 20
 with open_lines(sys.argv[1]) as lines:
     texts = corpus.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
 task = LMTask.learn(texts, LMSettings(tokenizer="byte"))
-rows = corpus.keep(task.blocks(texts), task.dtype, key=str(len(texts)), tell=lambda sentence: None)
-windows = sum(1 for window in Streamed(task.windows, rows.values, columns=8, time_steps=1000).epoch(0))
+cached = token_cache.cached_rows(task.blocks(texts), task.dtype, key=str(len(texts)), warn=lambda text: None)
+windows = sum(1 for window in Streamed(task.windows, cached.values, columns=8, time_steps=1000).epoch(0))
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]  # not that of the parent
-print(len(texts), len(rows.values), windows, peak)
+print(len(texts), len(cached.values), windows, peak)
 """
 
 
