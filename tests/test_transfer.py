@@ -135,9 +135,9 @@ def test_a_bidirectional_encoder_starts_as_the_two_language_models(
     with torch.inference_mode():
         states, _ = tagger.encoder(arrays)
         lengths = torch.tensor([len(ids)])
-        ahead, _ = lm.encoder({"tokens": torch.tensor(ids)[:, None], "lengths": lengths})
-        back, _ = lm.backward_encoder({"tokens": torch.tensor(ids[::-1])[:, None], "lengths": lengths})
-    torch.testing.assert_close(states, torch.cat([ahead, back.flip(0)], dim=-1))
+        forward, _ = lm.encoder({"tokens": torch.tensor(ids)[:, None], "lengths": lengths})
+        backward, _ = lm.backward_encoder({"tokens": torch.tensor(ids[::-1])[:, None], "lengths": lengths})
+    torch.testing.assert_close(states, torch.cat([forward, backward.flip(0)], dim=-1))
 
 
 def test_the_vocabulary_of_words_is_transferred(both: Path, tagged: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_layers_are_not_transferred_from_a_cell_with_other_parameters(
     tiny.train("tag", tmp_path / "t", [tagged], init=str(tmp_path / "lm"), cell="lstm", **UNTRAINED)
     init = model_folder.read_config(tmp_path / "t")["init"]
     assert [part.partition(" ")[0] for part in init["parts"]] == ["input.embedding"]
-    assert "layers.0.ahead" in init["left"]
+    assert "layers.0.forward_cell" in init["left"]
 
 
 def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
@@ -295,13 +295,13 @@ def test_each_word_has_the_states_at_its_ends(speller: Path, reader: Path) -> No
     assert lm.backward_encoder is not None
     with torch.inference_mode():
         read = tagger.encoder.input(arrays)[:, 0]
-        ahead = lm.encoder({"tokens": torch.tensor([BOS, *ids])[:, None], "lengths": lengths})[0][1:, 0]
+        forward = lm.encoder({"tokens": torch.tensor([BOS, *ids])[:, None], "lengths": lengths})[0][1:, 0]
         reversed_ids = torch.tensor([BOS, *ids[::-1]])[:, None]
-        back = lm.backward_encoder({"tokens": reversed_ids, "lengths": lengths})[0][1:, 0]
+        backward = lm.backward_encoder({"tokens": reversed_ids, "lengths": lengths})[0][1:, 0]
     start = 0
     for word, vector in zip(text.split(), read, strict=True):
         end = start + len(word)
-        torch.testing.assert_close(vector[-32:], torch.cat([ahead[end - 1], back.flip(0)[start]]))
+        torch.testing.assert_close(vector[-32:], torch.cat([forward[end - 1], backward.flip(0)[start]]))
         start = end + 1
 
 
