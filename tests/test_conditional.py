@@ -182,7 +182,8 @@ def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -
     failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
     failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
     failed(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: expected one label, found none; see ")
-    failed(invoke("score", "-m", cook, "--context", "stream", dev), 2, "--context stream: tiny-cook")
+    failed(invoke("score", "-m", cook, "--context", "stream", dev), 2,
+           "--context: expected line, because tiny-cook reads each text after its label")
     failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
             "--label-column is for single texts and goes without --label")
     failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
