@@ -26,11 +26,11 @@ BANNED = (0, 1, BOS)
 def sampled(
     model: Markov, prompts: Sequence[Sequence[int]], options: GenerateOptions, **more: Any
 ) -> Iterator[SampledToken]:
-    return sample_tokens(model, prompts, options, eos=EOS, **more)
+    return sample_tokens(model, prompts, options, eos=EOS, banned=BANNED, **more)
 
 
 def searched(model: Markov, prompt: Sequence[int], options: GenerateOptions) -> list[Hypothesis]:
-    return beam_search(model, prompt, options, eos=EOS)
+    return beam_search(model, prompt, options, eos=EOS, banned=BANNED)
 
 
 class Markov:
@@ -58,7 +58,6 @@ class Markov:
         self.batches.append(len(pasts))
         logits = np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts])
         with np.errstate(invalid="ignore"):  # -inf in all places
-            logits[:, BANNED] = -np.inf
             probs = np.exp(logits - logits.max(axis=-1, keepdims=True))
             return Scores(logits, probs / probs.sum(axis=-1, keepdims=True)), pasts
 

@@ -21,10 +21,7 @@ BLOCK = 128  # steps whose random numbers are drawn at once
 
 
 class LanguageModel(Protocol[State]):
-    """A language model that reads one token at a time. Decoding passes its states on without looking inside.
-
-    Tokens that must never be generated have no probability in its scores.
-    """
+    """A language model that reads one token at a time. Decoding passes its states on without looking inside."""
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, State]:
         """Read prompts of any lengths: the scores of the next token (B, V), and the state."""
@@ -83,11 +80,13 @@ def sample_tokens(
     options: GenerateOptions,
     *,
     eos: int,
+    banned: Sequence[int] = (),
     first_index: int = 0,
     stop: Callable[[int, int], bool] | None = None,
 ) -> Iterator[SampledToken]:
     """Continue each prompt by sampling; yield each token as it is drawn, row after row.
 
+    `banned` ids are never drawn, and `eos` not before `min_tokens` tokens; log-probabilities leave them out.
     Row r is sample number `first_index` + r: its random numbers depend on the seed (0 if there is none) and
     that number alone. It ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True
     for a token that was drawn. A row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves
@@ -107,8 +106,7 @@ def sample_tokens(
             steps = min(BLOCK, options.max_tokens + 1 - n)
             uniforms = np.stack([generators[row].random((steps, DRAWS)) for row in rows])
         try:
-            if n <= options.min_tokens:
-                scores.ban([eos])
+            scores.ban([*banned, eos] if n <= options.min_tokens else banned)
             tokens, log_probs = sample(
                 scores, uniforms[:, 0], options, seen=seen,
                 forbidden=[ngrams[row].repetitions() for row in rows] if ngrams else None)
@@ -139,7 +137,8 @@ def sample_tokens(
 
 
 def beam_search(
-    model: LanguageModel[State], prompt: Sequence[int], options: GenerateOptions, *, eos: int
+    model: LanguageModel[State], prompt: Sequence[int], options: GenerateOptions, *, eos: int,
+    banned: Sequence[int] = (),
 ) -> list[Hypothesis]:
     """Search the most likely continuations of a prompt; return them ranked by log-probability, best first.
 
@@ -156,8 +155,7 @@ def beam_search(
     ended: list[Hypothesis] = []
     for n in range(1, options.max_tokens + 1):
         logits = np.array(scores.logits, dtype=np.float64)
-        if n <= options.min_tokens:
-            logits[:, eos] = -np.inf
+        logits[:, [*banned, eos] if n <= options.min_tokens else [*banned]] = -np.inf
         log_probs = open_log_probs[:, None] + log_softmax(logits)  # (H, V)
         for ids, log_prob in zip(open_ids, log_probs[:, eos].tolist(), strict=True):
             if log_prob > -math.inf:

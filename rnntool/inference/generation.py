@@ -101,7 +101,7 @@ def _sample_batch(
     texts = [_Continuation(task, *prompt, options.stop, watch) for prompt in batch]
     log_probs: list[list[float]] = [[] for _ in batch]
     sampled = sample_tokens(
-        model, [ids for _, ids in batch], options, eos=EOS, first_index=first_index,
+        model, [ids for _, ids in batch], options, eos=EOS, banned=NEVER_GENERATED, first_index=first_index,
         stop=lambda row, token: texts[row].add(token))
     for row, token, log_prob, last in sampled:
         log_probs[row].append(log_prob)
@@ -119,7 +119,7 @@ def _search(
 ) -> Iterator[Generated]:
     """Find the `n` best texts after each prompt by beam search, one prompt after the other."""
     for i, prompt in enumerate(prompts):
-        hypotheses = beam_search(model, prompt[1], options, eos=EOS)[: options.n]
+        hypotheses = beam_search(model, prompt[1], options, eos=EOS, banned=NEVER_GENERATED)[: options.n]
         for index, hypothesis in enumerate(hypotheses, i * options.n):
             text = _Continuation(task, *prompt, options.stop)
             for token in hypothesis.ids:
@@ -228,21 +228,16 @@ class EngineModel:
         logits, probs = (np.concatenate(values)[places] for values in zip(*scores_of_batches, strict=True))
         state = {name: np.concatenate([state[name] for state in states_of_batches], axis=1)
                  for name in states_of_batches[0]}
-        return self._scores(logits, probs), self.select(state, places)
+        return Scores(logits, probs), self.select(state, places)
 
     def advance(self, tokens: NDArray[Any], state: Arrays) -> tuple[Scores, Arrays]:
         """Read one token per row (B,): the scores of the next one (B, V), and the new states."""
         scores, state = self._read(tokens[None].astype(np.int64), np.ones(len(tokens), np.int32), state)
-        return self._scores(scores.logits[0], scores.probs[0]), state
+        return Scores(scores.logits[0], scores.probs[0]), state
 
     def select(self, state: Arrays, rows: NDArray[Any]) -> Arrays:
         """Return the states of some rows."""
         return {name: np.ascontiguousarray(values[:, rows]) for name, values in state.items()}
-
-    def _scores(self, logits: NDArray[Any], probs: NDArray[Any]) -> Scores:
-        scores = Scores(logits, probs)
-        scores.ban(NEVER_GENERATED)
-        return scores
 
     def _read(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
