@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from timing import show
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.formats import Sentence
+from rnntool.data.records import Sentence
 from rnntool.data.threads import cores
 from rnntool.inference import model
 from rnntool.inference.pipeline import BUDGET

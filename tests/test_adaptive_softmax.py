@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rnntool import model_folder
 from rnntool.data.arrays import IGNORE
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.errors import UsageError
 from rnntool.evaluation.adaptation import Cache, Dynamic
 from rnntool.inference import model

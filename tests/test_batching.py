@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.classify import ClassifySettings

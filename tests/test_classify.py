@@ -14,7 +14,7 @@ import pytest
 import tiny
 from conftest import Run, jsonl, ok
 
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.errors import UsageError
 from rnntool.evaluation.calibration import fit_temperature
 from rnntool.evaluation.metrics import calibration_error

@@ -14,7 +14,7 @@ import tiny
 import torch
 from conftest import failed, invoke
 
-from rnntool.data.formats import Pair, Text
+from rnntool.data.records import Pair, Text
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.inference import model
 from rnntool.inference.model import Model

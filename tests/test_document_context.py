@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from test_pipes import live
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.formats import Sentence, read_sentences
+from rnntool.data.formats import read_sentences
+from rnntool.data.records import Sentence
 from rnntool.data.streams import open_lines
 from rnntool.errors import DataError
 from rnntool.inference import model

@@ -14,7 +14,7 @@ import tiny
 import torch
 from conftest import Run
 
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.errors import UsageError
 from rnntool.evaluation.adaptation import Cache, Dynamic
 from rnntool.inference import model

@@ -798,7 +798,7 @@ def test_html_entities_are_one_run_of_the_text_as_it_was() -> None:
 
 def test_of_several_columns_a_word_has_all_its_tags() -> None:
     sentence = Sentence(["New", "York"])
-    tagged = Tagged(["B-LOC", "I-LOC"], [0.5, 1.0], more=[["PROPN", "PROPN"], ["a<b", "_"]])
+    tagged = Tagged(["B-LOC", "I-LOC"], [0.5, 1.0], more_tags=[["PROPN", "PROPN"], ["a<b", "_"]])
     out = [sentence_writer(name)(sentence, tagged) for name in ("tokens", "inline")]
     assert out == ["B-LOC/PROPN/a<b I-LOC/PROPN/_\n", "New_B-LOC/PROPN/a<b York_I-LOC/PROPN/_\n"]
     page = sentence_writer("html", probs=True)(sentence, tagged)

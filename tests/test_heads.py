@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.config import (
     ClassifierHeadConfig,

@@ -18,7 +18,7 @@ from test_parity import AFFIXES, VOCABULARY, network, words
 
 import rnntool
 from rnntool import model_folder
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.errors import ModelError
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inspection import onnx_internals, states

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rnntool import model_folder
-from rnntool.data.formats import Sentence
+from rnntool.data.records import Sentence
 from rnntool.errors import ModelError, RnntoolError
 from rnntool.inference import model
 

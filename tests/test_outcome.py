@@ -154,7 +154,7 @@ def test_invalid_utf8(tagger: Path, run: Run) -> None:
     done = run("tag", "-m", tagger, "--from", "tokens", input=data)
     assert done.code == 3
     assert done.out == "DET NOUN\n", "what came before the bad line is answered"
-    assert done.err == ("rnntool: <stdin>:2: expected UTF-8, found 0xff at byte 6; convert it, or see "
+    assert done.err == ("rnntool: <stdin>:2: expected UTF-8, found 0xff at byte 6; convert it, or set "
                         "--encoding-errors replace\n")
     out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
                  input=data))
@@ -185,7 +185,8 @@ def test_a_place_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_closed_standard_output(tagger: Path) -> None:
     done = bash(f'echo the | {sys.executable} -m rnntool tag -m "{tagger}" >&-')
-    failed(Ran(done.returncode, "", done.stderr), 1, "<stdout>: is closed; give -o FILE")
+    failed(Ran(done.returncode, "", done.stderr), 1,
+           "<stdout>: standard output is closed; name a file with --output")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnntool.data.formats import Sentence
+from rnntool.data.records import Sentence
 from rnntool.errors import DataError
 from rnntool.inference import model
 from rnntool.inference.pipeline import windows

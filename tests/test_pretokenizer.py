@@ -18,8 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rnntool.data.formats import Tagged, read_sentences, sentence_writer
+from rnntool.data.formats import read_sentences, sentence_writer
 from rnntool.data.pretokenizer import contractions, split_words, surface_forms
+from rnntool.data.records import Tagged
 from rnntool.data.streams import Lines
 
 PIECES = [

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 import rnntool
-from rnntool.data.formats import Pair
+from rnntool.data.records import Pair
 from rnntool.errors import (
     DataError,
     ModelError,

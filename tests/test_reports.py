@@ -16,7 +16,7 @@ import tiny
 import rnntool
 from rnntool import model_folder
 from rnntool.commands import console
-from rnntool.data.formats import Judgement, Sentence, Text
+from rnntool.data.records import Judgement, Sentence, Text
 from rnntool.errors import (
     DataError,
     ModelError,

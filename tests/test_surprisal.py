@@ -16,7 +16,7 @@ import tiny
 from conftest import Run
 from numpy.typing import NDArray
 
-from rnntool.data.formats import Pair, Text
+from rnntool.data.records import Pair, Text
 from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.tasks.lm import LMTask, Scored, Unit

@@ -10,8 +10,8 @@ import pytest
 import tiny
 
 from rnntool import cli
-from rnntool.data.formats import Sentence
 from rnntool.data.labels import convert
+from rnntool.data.records import Sentence
 from rnntool.inference import model
 from rnntool.models.config import ObjectiveConfig, TaggerHeadConfig
 from rnntool.models.heads.tagger import TaggerHead
@@ -143,8 +143,8 @@ def test_calibration_reads_the_dev_data_in_its_own_scheme(scheme: str, ner: Path
 
 
 def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_word_has() -> None:
-    records = [Sentence(["a", "b", "c"], ["B-X", "O", "O"], more=[["P", "Q", "P"]]),
-               Sentence(["b", "b", "a"], ["B-Y", "I-Y", "O"], more=[["P", "P", "P"]])]
+    records = [Sentence(["a", "b", "c"], ["B-X", "O", "O"], more_tags=[["P", "Q", "P"]]),
+               Sentence(["b", "b", "a"], ["B-Y", "I-Y", "O"], more_tags=[["P", "P", "P"]])]
     settings = TagSettings(class_weights="balanced", column="1,2")
     task = TagTask.learn(records, settings)
     sizes = tuple(len(column.labels) for column in task.columns)

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnntool.data.arrays import Arrays, by_length, pad
-from rnntool.data.formats import Sentence, Text
 from rnntool.data.labels import SCHEMES, convert, spans
+from rnntool.data.records import Sentence, Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, ModelError
 from rnntool.evaluation import metrics

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rnntool.data.formats import FORMATS, Format, Kind, either, guess_format
+from rnntool.data.formats import FORMATS, Format, either, guess_format
 from rnntool.data.progress import Log, silent
+from rnntool.data.records import Kind
 from rnntool.data.streams import Lines, may_wait, open_lines
 from rnntool.errors import UsageError, setting
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rnntool import model_folder
 from rnntool.data.arrays import Arrays
-from rnntool.data.formats import Pair, Sentence, Tagged, Text, Weighed
 from rnntool.data.options import Options
+from rnntool.data.records import Pair, Sentence, Tagged, Text, WordWeight
 from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
 from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
@@ -121,7 +121,7 @@ class Model(ModelFolder):
 
     def explain(
         self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any
-    ) -> Iterator[tuple[Classified, list[Weighed]]]:
+    ) -> Iterator[tuple[Classified, list[WordWeight]]]:
         """Classify texts and weigh their words by what each contributes to the most probable label."""
         options = _resolve(ClassifyOptions, options, changes)
         explained = self.explained(map(_text, _not_a_text(texts)), options)
@@ -130,7 +130,7 @@ class Model(ModelFolder):
     def explained(
         self, records: Iterable[Text], options: ClassifyOptions | None = None, *, ready: Ready = always,
         flush: Flush = no_flush,
-    ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
+    ) -> Iterator[tuple[Text, Classified, list[WordWeight]]]:
         """Classify and explain a stream of texts.
 
         Each text is classified whole, and once without each of its words. The weight of a word is the
@@ -142,7 +142,7 @@ class Model(ModelFolder):
     def _explained(
         self, task: ClassifyTask, records: Iterable[Text], options: ClassifyOptions, ready: Ready,
         flush: Flush,
-    ) -> Iterator[tuple[Text, Classified, list[Weighed]]]:
+    ) -> Iterator[tuple[Text, Classified, list[WordWeight]]]:
         read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
         variants_left = 0  # of the text that was read last
 
@@ -165,8 +165,8 @@ class Model(ModelFolder):
         for _, probs in classified:
             record, spans = read.popleft()
             label = probs.argmax()
-            words = [Weighed(record.text[start:end], start, end,
-                             float(probs[label] - next(classified)[1][label])) for start, end in spans]
+            words = [WordWeight(record.text[start:end], start, end,
+                                float(probs[label] - next(classified)[1][label])) for start, end in spans]
             (result,) = _chosen(task, task.rank(probs[None], top=options.top), options)
             yield record, result, words
 

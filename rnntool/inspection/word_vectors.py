@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.data.formats import Judgement
+from rnntool.data.records import Judgement
 from rnntool.errors import DataError
 
 MOST_PERMUTED = 9  # pairs; more have too many orders to count, and the t distribution is close enough

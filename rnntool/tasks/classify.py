@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad, softmax
-from rnntool.data.formats import Text, read_texts
+from rnntool.data.formats import read_texts
 from rnntool.data.labels import Labels
+from rnntool.data.records import Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError
 from rnntool.evaluation import metrics

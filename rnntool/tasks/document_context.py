@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.data.formats import Sentence
+from rnntool.data.records import Sentence
 from rnntool.errors import RnntoolError
 from rnntool.tasks.base import Ready, always
 

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
-from rnntool.data.formats import Text, read_texts
+from rnntool.data.formats import read_texts
 from rnntool.data.labels import Labels
+from rnntool.data.records import Text
 from rnntool.data.rows import BLOCK_BYTES, Block, Rows, Values
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError

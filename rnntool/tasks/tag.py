@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
-from rnntool.data.formats import (
-    Sentence,
-    Tagged,
-    read_sentences,
-    split_columns,
-)
+from rnntool.data.formats import read_sentences, split_columns
 from rnntool.data.labels import Labels, load_labels, save_labels
+from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError
 from rnntool.evaluation import metrics
@@ -271,7 +267,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
                                for pair in zip(written, sure, strict=True)]
                 certain = certain or sure
             decoded.append(written)
-        tagged = [Tagged(first, more=more) for first, *more in zip(*decoded, strict=True)]
+        tagged = [Tagged(first, more_tags=more) for first, *more in zip(*decoded, strict=True)]
         if probs and certain:
             for result, values in zip(tagged, certain, strict=True):
                 result.probs = values
@@ -295,7 +291,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         for all tags of a word. Columns that the records lack are left out.
         """
         results = self._answers(engine, records, probs=True)
-        there = min((1 + len(record.more) for record in records), default=1)
+        there = min((1 + len(record.more_tags) for record in records), default=1)
         judged = [self._judged(i, records, results) for i in range(min(there, len(self.columns)))]
         words = (word for sentence in records for word in sentence.words)
         known = np.array(self.features.tokenizer.lookup(words), np.int64) != UNK  # (words,)
@@ -373,7 +369,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def _judged(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Judged:
         """Column `i` of records and answers."""
         return self.columns[i].judge([_columns(record)[i] for record in records],
-                                     [(result.tags, *result.more)[i] for result in results])
+                                     [(result.tags, *result.more_tags)[i] for result in results])
 
     def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], Chain | None]]:
         """Each column with its emissions (T, B, L), and what the CRF, which only the first has, learned."""
@@ -415,4 +411,4 @@ def _calibration_error(judged: Judged, results: Sequence[Tagged]) -> float:
 
 def _columns(sentence: Sentence) -> tuple[list[str], ...]:
     """The sentence's gold tags, column by column."""
-    return (sentence.tags or [], *sentence.more)
+    return (sentence.tags or [], *sentence.more_tags)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.formats import Text
+from rnntool.data.records import Text
 from rnntool.data.threads import thread_count
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.adaptation import Adapting, Cache, Dynamic

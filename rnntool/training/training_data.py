@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.corpus import Texts
-from rnntool.data.formats import Sentence
 from rnntool.data.formats.vectors import read_vectors
 from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage
+from rnntool.data.records import Sentence
 from rnntool.data.streams import called
-from rnntool.errors import DataError, UsageError
+from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.document_context import passages
@@ -58,8 +58,8 @@ class Sources:
         settings, places = job.settings, job.places
         train, dev, formats = _records(job, log, watch)
         if not train:
-            raise DataError(f"{called(job.train)}: expected {WANTED[job.task]}, found none; give files that have "
-                            "some")
+            raise DataError(place=called(job.train), expected=WANTED[job.task], found="none",
+                            advice="give files that have some")
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # in whatever format the file is
@@ -143,8 +143,9 @@ def _records(
     if job.dev:
         dev = read(job.dev)
         if not dev:
-            raise DataError(f"{called(job.dev)}: expected records for development, found none; leave --dev "
-                            "out to keep a share of the training records")
+            raise DataError(
+                place=called(job.dev), expected="records for development", found="none",
+                advice=f"leave {setting('dev')} out to keep a share of the training records")
         return records, dev, formats
     # records with labels are no running text, and often sorted by them
     ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
@@ -208,7 +209,7 @@ def _give_back(group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]) -
 
 def _labels(records: Sequence[Any]) -> set[tuple[int, str]]:
     """The labels of records, or their tags, each with the number of its column."""
-    columns = ((record.tags or (), *record.more) if isinstance(record, Sentence) else (record.labels,)
+    columns = ((record.tags or (), *record.more_tags) if isinstance(record, Sentence) else (record.labels,)
                for record in records)
     return {(i, label) for own in columns for i, column in enumerate(own) for label in column}
 
@@ -226,7 +227,7 @@ def _fingerprint(records: Sequence[Any]) -> str:
     """A digest of the content of records."""
     if isinstance(records, Texts):
         return records.digest().hex()
-    names = ("text", "labels", "words", "tags", "more")
+    names = ("text", "labels", "words", "tags", "more_tags")
     documents = [getattr(record, "document", None) for record in records]
     begins = (one != other for one, other in zip(documents, [None, *documents], strict=False))
     contents = ([begin, *(getattr(record, name, None) for name in names)]

@@ -25,17 +25,8 @@ from rnntool.data.formats.html import HTML, explained_page
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
 from rnntool.data.formats.text import INLINE, TEXT, TOKENS
-from rnntool.data.records import (
-    Judgement,
-    Kind,
-    Pair,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
-    Weighed,
-    one_line,
-)
+from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text, one_line
+from rnntool.data.records import WordWeight as Weighed
 from rnntool.data.streams import COMPRESSED, Lines
 from rnntool.errors import DataError, UsageError, setting
 
@@ -44,7 +35,6 @@ __all__ = [
     "WRITE_FORMATS",
     "Format",
     "Judgement",
-    "Kind",
     "Pair",
     "Sentence",
     "SentenceWriter",

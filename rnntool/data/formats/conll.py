@@ -91,7 +91,7 @@ def _sentence(
 ) -> Sentence:
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
-        return Sentence([], [], source=block, place=f"{name}:{start}", more=[[] for _ in indexes[1:]],
+        return Sentence([], [], source=block, place=f"{name}:{start}", more_tags=[[] for _ in indexes[1:]],
                         document=document)
     block.separator = block.separator or _separator(rows)
     if block.separator == "\t":
@@ -112,7 +112,7 @@ def _sentence(
     words, place = [row[0] for row in cells], f"{name}:{start}"
     if len(columns) < len(indexes):
         return Sentence(words, source=block, place=place, document=document)
-    return Sentence(words, columns[0], source=block, place=place, more=columns[1:], document=document)
+    return Sentence(words, columns[0], source=block, place=place, more_tags=columns[1:], document=document)
 
 
 def _check_tags(
@@ -229,7 +229,7 @@ class ConllWriter(BlockWriter):
 
     def _added(self, tagged: Tagged, separator: str) -> list[str]:
         """Return the new cells for the line of each word."""
-        columns = [one_line(tags) for tags in (tagged.tags, *tagged.more)]
+        columns = [one_line(tags) for tags in (tagged.tags, *tagged.more_tags)]
         if self._probs and tagged.probs is not None:
             columns.append([f"{p:.4f}" for p in tagged.probs])
         return columns[0] if len(columns) == 1 else list(map(separator.join, zip(*columns, strict=True)))

@@ -107,7 +107,7 @@ def _sentence(
             column.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
         rows.append(i)
     place = f"{name}:{start + rows[0] if rows else start}"
-    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more=tags[1:],
+    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more_tags=tags[1:],
                     document=document)
 
 
@@ -170,7 +170,8 @@ class ConlluWriter(BlockWriter):
 
     def _render(self, sentence: Sentence, tagged: Tagged) -> str:
         self._number += 1
-        rows = list(zip(*map(one_line, (tagged.tags, *tagged.more)), strict=True))  # the tags of each word
+        columns = map(one_line, (tagged.tags, *tagged.more_tags))
+        rows = list(zip(*columns, strict=True))  # the tags of each word
         probs = tagged.probs if self._probs else None
         block = sentence.source
         if not isinstance(block, _Block):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from rnntool.data.formats.base import Format
-from rnntool.data.records import Sentence, SentenceWriter, Tagged, Weighed
+from rnntool.data.records import Sentence, SentenceWriter, Tagged, WordWeight
 
 _PAGE = """<!DOCTYPE html>
 <html lang="und">
@@ -61,7 +61,7 @@ class HtmlWriter(SentenceWriter):
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """Return `<p>…</p>` and a line ending."""
-        runs = None if tagged.more else tagged.entities()
+        runs = None if tagged.more_tags else tagged.entities()
         if runs is None:
             runs = [(i, i + 1, tag) for i, tag in enumerate(tagged.joined())]
         starts, ends, text = _layout(sentence)
@@ -73,7 +73,7 @@ class HtmlWriter(SentenceWriter):
             if self._probs and tagged.probs:
                 prob = f" {sum(tagged.probs[first:after]) / (after - first):.4f}"
             inside = f"{escape(text[start:end])}<small>{escape(label)}{prob}</small>"
-            hue = _hue(tagged.tags[first] if tagged.more else label)
+            hue = _hue(tagged.tags[first] if tagged.more_tags else label)
             parts += (escape(text[written:start]), f'<mark style="--hue:{hue}">{inside}</mark>')
             written = end
         return _paragraph([*parts, escape(text[written:])])
@@ -89,7 +89,7 @@ class ExplainedPage:
     footer = HtmlWriter.footer
 
     def __call__(
-        self, text: str, labels: Sequence[tuple[str, float | None]], words: Sequence[Weighed]
+        self, text: str, labels: Sequence[tuple[str, float | None]], words: Sequence[WordWeight]
     ) -> str:
         """Return `<p>…</p>` and a line ending. A label comes with its probability, or with None."""
         parts, written = [], 0

@@ -136,7 +136,7 @@ class JsonlWriter(SentenceWriter):
         elif sentence.text is not None:
             out["text"] = sentence.text
         out["tokens"] = sentence.words
-        out.update(zip(self._keys, (tagged.tags, *tagged.more), strict=True))
+        out.update(zip(self._keys, (tagged.tags, *tagged.more_tags), strict=True))
         offsets = sentence.located()
         if offsets is not None:
             out["offsets"] = offsets

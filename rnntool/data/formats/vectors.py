@@ -1,4 +1,4 @@
-"""Pretrained word vectors: a word and its numbers on each line, as GloVe and word2vec write them."""
+"""Pretrained word vectors in text files: a word and its numbers on each line, as in GloVe and word2vec."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.streams import chomp, open_lines
-from rnntool.errors import DataError
+from rnntool.errors import DataError, setting
+
+_ADVICE = f"set {setting('vectors')} to a GloVe or word2vec text file"
 
 
 def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float32]]:
-    """Up to `limit` words from the top of the file and their vectors (N, D). A word's first vector counts."""
+    """Read up to `limit` words from the top of a file and their vectors (N, D).
+
+    If a word comes several times, its first vector counts.
+    """
     words: dict[str, None] = {}
     rows: list[NDArray[np.float32]] = []
     size = 0
     with open_lines(path) as lines:
         for line in lines:
-            # some words of GloVe have a space in them, so the numbers are counted from the end
+            # some words of GloVe contain a space, so the numbers are counted from the end
             word, *numbers = chomp(line).rstrip(" ").rsplit(" ", size or -1)
             if lines.number == 1 and len(numbers) == 1 and word.isdigit():
-                continue  # word2vec's header: how many words, how many numbers
+                continue  # the header of word2vec: the number of words and of dimensions
             size = size or len(numbers)
             if len(numbers) != size or not numbers or _ends_in_a_number(word):
-                found = len(chomp(line).rstrip(" ").split(" ")) - 1
-                raise DataError(
-                    f"{lines.place()}: expected a word and {size or 'some'} numbers, found {found}; "
-                    "give --vectors a GloVe or word2vec text file")
+                raise DataError(place=lines.place(), expected=f"a word and {size or 'some'} numbers",
+                                found=len(chomp(line).rstrip(" ").split(" ")) - 1, advice=_ADVICE)
             if word in words:
                 continue
             try:
@@ -36,19 +39,18 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
                     raise ValueError
                 rows.append(row)
             except ValueError:
-                raise DataError(f"{lines.place()}: expected numbers behind the word, found something else; "
-                                "give --vectors a GloVe or word2vec text file") from None
+                raise DataError(place=lines.place(), expected="numbers behind the word",
+                                found="something else", advice=_ADVICE) from None
             words[word] = None
             if len(words) == limit:
                 break
     if not words:
-        raise DataError(f"{path}: expected word vectors, found an empty file; give --vectors a GloVe or "
-                        "word2vec text file")
+        raise DataError(place=path, expected="word vectors", found="an empty file", advice=_ADVICE)
     return list(words), np.stack(rows)
 
 
 def _ends_in_a_number(word: str) -> bool:
-    """Whether the last of several words is one more of the numbers, not a part of what they belong to."""
+    """Whether the last part of a word with spaces is one number more than the other lines have."""
     _, space, last = word.rpartition(" ")
     try:
         return bool(space) and math.isfinite(float(last))
