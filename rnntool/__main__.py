@@ -1,10 +1,10 @@
-"""`python -m rnntool` and the script `rnntool`: Ctrl-C ends it as quietly before a command has begun."""
+"""Run `python -m rnntool` and the script `rnntool`; Ctrl-C ends both quietly even while they start."""
 
 import sys
 
 
 def main() -> None:
-    """Import the commands, which takes a moment in which people may change their mind, and run one."""
+    """Import the command line, which takes a moment, and run it."""
     try:
         from rnntool.cli import main as run
 

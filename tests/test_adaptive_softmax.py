@@ -18,7 +18,7 @@ from rnntool import model_folder
 from rnntool.data.arrays import IGNORE
 from rnntool.data.records import Text
 from rnntool.errors import UsageError
-from rnntool.evaluation.adaptation import Cache, Dynamic
+from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
 from rnntool.inference import model
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
@@ -253,10 +253,10 @@ def test_what_adapts_to_nothing_is_the_model_itself(context: str, banded: Path) 
         network.backward_encoder = None
         return network
 
-    for nats in (dynamic_nats(forward(), task, records, Dynamic(lr=0, decay=0), CPU),
-                 cache_nats(forward(), task, records, Cache(weight=0), CPU)):
+    for nats in (dynamic_nats(forward(), task, records, DynamicEvaluation(lr=0, decay=0), CPU),
+                 cache_nats(forward(), task, records, NeuralCache(weight=0), CPU)):
         assert nats == pytest.approx(want, rel=1e-4)
-    assert dynamic_nats(forward(), task, records, Dynamic(), CPU) != pytest.approx(want, rel=1e-4)
+    assert dynamic_nats(forward(), task, records, DynamicEvaluation(), CPU) != pytest.approx(want, rel=1e-4)
 
 
 def test_stopped_and_resumed_gives_the_same_bytes(raw: Path, banded: Path, tmp_path: Path) -> None:

@@ -1,1 +1,4 @@
-"""What each command does, once its options are read. Records go to its output, all else to standard error."""
+"""The commands, one file each: options, help, examples and body.
+
+Records go to the output, everything else to standard error.
+"""

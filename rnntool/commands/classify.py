@@ -1,55 +1,87 @@
-"""`rnntool classify`."""
+"""`rnntool classify`: label each text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rnntool.commands.common import Common
-from rnntool.commands.inputs import task_records
-from rnntool.data.formats import (
-    Text,
-    Weighed,
-    explained_page,
-    one_line,
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import (
+    AsJsonl,
+    Compute,
+    Files,
+    Messages,
+    Output,
+    Reading,
+    TextColumn,
+    format_option,
+    model_option,
 )
-from rnntool.data.inputs import Inputs
-from rnntool.data.streams import open_output
-from rnntool.errors import UsageError
-from rnntool.inference import model as models
 from rnntool.inference.options import ClassifyOptions
-from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 
-Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # the words where they are asked for
-ANSWER_FORMATS = ("text", "jsonl", "html")
-Ranked = list[tuple[str, float]]
+if TYPE_CHECKING:
+    from rnntool.data.formats import Text, Weighed
+    from rnntool.inference.model import Model
+    from rnntool.tasks.classify import Classified
+    from rnntool.tasks.inputs import Inputs
+
+    Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # with the words if they are explained
+
+OUTPUT_FORMATS = ("text", "jsonl", "html")
+Ranked = list[tuple[str, float]]  # labels with their probabilities, the most probable first
 
 
-def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None,
-    text_column: str | None, probs: bool, top: int | None, threshold: float | None, none_label: str,
-    explain: bool, common: Common,
+@examples(
+    "echo 'Who wrote Hamlet ?' | rnntool classify --probs",
+    "rnntool classify questions.jsonl --jsonl --top 3",
+    "rnntool classify --explain --to html questions.txt > why.html",
+)
+def classify(
+    *,
+    files: Files = None,
+    model: Annotated[str, model_option()] = "en-question",
+    output: Output = None,
+    format: Annotated[str | None, format_option("text, tsv, csv, jsonl, fasttext")] = None,
+    text_column: TextColumn = None,
+    to: Annotated[Literal["text", "jsonl", "html"] | None, typer.Option(
+        "-t", "--to", help="Format of the output.", show_default="text")] = None,
+    as_jsonl: AsJsonl = False,
+    probs: Annotated[bool, typer.Option("--probs", help="Add the probability of each label.")] = False,
+    explain: Annotated[bool, typer.Option(
+        "--explain", help="Add the weight of each word: how much the label's probability falls without it.")
+    ] = False,
+    options: ClassifyOptions,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
 ) -> None:
-    """Classify files, one record out for each record in."""
-    if threshold is not None and threshold != threshold:
-        raise UsageError("--threshold: expected a number from 0 to 1, found nan")
-    to = to or common.output_format(output, ANSWER_FORMATS) or "text"
-    classifier = models.load(model, device=common.device, threads=common.threads)
+    """Label each text: one line in, one line out."""
+    from rnntool.commands.inputs import task_records
+    from rnntool.commands.outputs import output_format
+    from rnntool.data.formats import explained_page
+    from rnntool.data.streams import open_output
+    from rnntool.inference import model as models
+    from rnntool.tasks.classify import ClassifyTask
+
+    written_as = output_format(to, as_jsonl, output, OUTPUT_FORMATS, messages) or "text"
+    classifier = models.load(model, device=compute.device, threads=compute.threads)
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings
-    inputs = task_records(task, files, settings, chosen=["text_column"] if text_column else [],
-                          format=format, common=common)
-    choose = _chooser(top, threshold, none_label, multi_label=task.multi_label)
-    several = task.multi_label or (top or 1) > 1
-    header, footer = ("", "") if to != "html" else (explained_page.header, explained_page.footer)
+    inputs = task_records(task, files or ["-"], settings, chosen=["text_column"] if text_column else [],
+                          format=format, reading=reading, messages=messages)
+    choose = _chooser(options, multi_label=task.multi_label)
+    several = task.multi_label or (options.top or 1) > 1
+    header, footer = ("", "") if written_as != "html" else (explained_page.header, explained_page.footer)
     with open_output(output) as out:
         out.write(header)
-        for record, result, words in _answers(classifier, inputs, out.flush, explain=explain, top=top):
+        for record, result, words in _answers(classifier, inputs, out.flush, explain, options.top):
             labels = choose(result.ranked)
-            if to == "jsonl":
+            if written_as == "jsonl":
                 out.write(_json(record, labels, words, several=several))
-            elif to == "html":
+            elif written_as == "html":
                 out.write(explained_page(record.text, labels if probs else [(n, None) for n, _ in labels],
                                          words or ()))
             else:
@@ -58,36 +90,40 @@ def run(
 
 
 def _answers(
-    classifier: models.Model, inputs: Inputs, flush: Callable[[], None], *, explain: bool, top: int | None
+    classifier: Model, inputs: Inputs, flush: Callable[[], None], explain: bool, top: int | None
 ) -> Iterator[Answer]:
-    """Each record with its labels and, where that is asked for, its words."""
+    """Yield each record with its labels, and with its words if they are to be explained."""
+    from rnntool.tasks.classify import ClassifyTask
+
     if explain:
         yield from classifier.explained(inputs, ready=inputs.ready, flush=flush)
         return
     task = classifier.require(ClassifyTask)
     limit = top if top or task.multi_label else 1
-    options = ClassifyOptions(top=limit)
-    for record, result in classifier.classified(inputs, options, ready=inputs.ready, flush=flush):
+    for record, result in classifier.classified(inputs, top=limit, ready=inputs.ready, flush=flush):
         yield record, result, None
 
 
-def _chooser(
-    top: int | None, threshold: float | None, none_label: str, *, multi_label: bool
-) -> Callable[[Ranked], Ranked]:
-    """From ranked labels those to give: `top`, or where there may be several all that are probable enough."""
+def _chooser(options: ClassifyOptions, *, multi_label: bool) -> Callable[[Ranked], Ranked]:
+    """Return what picks the labels to give: the top ones, or all that are probable enough."""
+    from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD
+
+    top, threshold = options.top, options.threshold
     if top is None and not multi_label:
         top = 1
     if threshold is None:
         threshold = MULTI_LABEL_THRESHOLD if top is None else 0.0
-    none, least = [(none_label, 0.0)], threshold
-    return lambda ranked: [(name, p) for name, p in ranked[:top] if p >= least] or none
+    none, lowest = [(options.none_label, 0.0)], threshold
+    return lambda ranked: [(name, p) for name, p in ranked[:top] if p >= lowest] or none
 
 
 def _line(labels: Ranked, words: Sequence[Weighed] | None, *, probs: bool) -> str:
-    """Labels, with their probabilities if wanted, and behind them all words with their weights.
+    """Format labels, with their probabilities if requested, and then all words with their weights.
 
-    A label from JSONL may have a tab or a line break in it, which becomes a space.
+    A label from JSONL may contain a tab or a line break, which becomes a space.
     """
+    from rnntool.data.formats import one_line
+
     cells = [cell for name, p in labels for cell in ([name, f"{p:.4f}"] if probs else [name])]
     if words is not None:
         cells.append(" ".join(f"{word.token}({word.weight:+.3f})" for word in words))
@@ -95,7 +131,7 @@ def _line(labels: Ranked, words: Sequence[Weighed] | None, *, probs: bool) -> st
 
 
 def _json(record: Text, labels: Ranked, words: Sequence[Weighed] | None, *, several: bool) -> str:
-    """The record's own fields, its labels and its words."""
+    """Format the record's own fields, its labels and its words as a JSON object."""
     fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
     fields |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
     if several:

@@ -1,96 +1,116 @@
-"""What is wrong with a command line, in one sentence: what Typer finds, in the words that all errors have."""
+"""Render errors with the names that the user typed: options, variables, keys of a TOML file."""
 
 from __future__ import annotations
 
-import math
 import re
+import tomllib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from typer._click import exceptions, types  # Typer has no other name for them
-from typer._click.core import Context, Parameter, ParameterSource
-from typer.core import TyperGroup
+import typer
 
-from rnntool.errors import UsageError, suggestion
+from rnntool.errors import RnntoolError, SettingName, python_name, suggestion
 
+# The class of everything that Typer finds wrong with a command line; it has no public name of its own.
+TyperUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-def flag_of(name: str, value: str | None = None) -> str:
-    """A setting as it is typed."""
-    flag = "--from" if name == "format" else "--" + name.replace("_", "-")
-    return flag if value is None else f"{flag} {value}"
+CONFIG = "config_file"  # the parameter of a command that names its TOML file
 
 
-class Group(TyperGroup):
-    """Commands, each found by its name."""
-
-    def resolve_command(self, ctx: Context, args: list[str]) -> Any:
-        """The command that the first argument names; `UsageError` where it names none."""
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            names = self.list_commands(ctx)
-            raise UsageError(f"{name}: is no command of {ctx.command_path}; {suggestion(name, names)}")
-        return super().resolve_command(ctx, args)
+def describe(error: RnntoolError, context: typer.Context) -> str:
+    """Render an error as one sentence, naming each setting by where its value came from."""
+    file = context.params.get(CONFIG)
+    if error.place is None and error.setting in _keys(context):
+        error.place = str(file)
+    if file is not None and error.place == str(file):
+        return error.describe(_in_file(error.setting, naming(context)))
+    return error.describe(naming(context))
 
 
-def sentence(error: exceptions.UsageError) -> str:
-    """What was found, where, and what was wanted."""
+def naming(context: typer.Context) -> SettingName:
+    """Return what names a setting as the user gave it to this command."""
+    parameters = {parameter.name: parameter for parameter in context.command.params}
+    keys = _keys(context)
+
+    def name(setting: str, value: str | None) -> str:
+        parameter = parameters.get(setting)
+        if setting in keys:
+            return python_name(setting, value)
+        if parameter is None:
+            return _spelled("--" + setting.replace("_", "-"), value)
+        source = context.get_parameter_source(setting)
+        if source is not None and source.name == "ENVIRONMENT":
+            variable = str(parameter.envvar)
+            return variable if value is None else f"{variable}={value}"
+        if value == "False" and parameter.secondary_opts:
+            return str(max(parameter.secondary_opts, key=len))
+        return _spelled(_typed(parameter), None if getattr(parameter, "is_flag", False) else value)
+
+    return name
+
+
+def usage(error: Any) -> str:
+    """Render what Typer finds wrong with a command line as one sentence."""
     command = error.ctx.command_path if error.ctx else "rnntool"
-    place, page = command, f"see {command} --help"
-    if error.ctx and error.ctx.parent:  # without the program, whose name begins every message
-        place = command.removeprefix(error.ctx.find_root().command_path).lstrip()
-    if isinstance(error, exceptions.NoSuchOption):
-        return f"{error.option_name}: is no option of {command}; {_likely_option(error, page)}"
-    if isinstance(error, exceptions.BadOptionUsage):
-        wants_none = "does not take" in error.message
-        found = "takes no value, found one; leave it out" if wants_none else "expected a value, found none"
-        return f"{error.option_name}: {found}"
-    if isinstance(error, exceptions.BadParameter) and error.param and error.ctx:
-        if isinstance(error, exceptions.MissingParameter):
-            return f"{place}: expected {_name(error.param)}, found none; {page}"
+    see = f"See {command} --help."
+    if hasattr(error, "possibilities"):  # an unknown option
+        parameters = error.ctx.command.params if error.ctx else []
+        names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+        close = suggestion(error.option_name, names, otherwise=see)
+        return f"No such option: {error.option_name}. {close[0].upper()}{close[1:]}"
+    if isinstance(error, typer.BadParameter) and error.param and not hasattr(error, "param_type"):
         return _bad_value(error, error.param, error.ctx)
-    message = error.format_message()
-    return f"{place}: {message[:1].lower()}{message[1:].rstrip('.')}; {page}"
+    message = error.format_message().rstrip(".").replace("'", "")
+    return f"{message}. {see}"
 
 
-def by_variable(context: Context, name: str) -> bool:
-    """Whether an option has its value from a variable of the environment."""
-    return context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
-
-
-def _likely_option(error: exceptions.NoSuchOption, page: str) -> str:
-    parameters = error.ctx.command.params if error.ctx else []
-    names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
-    return suggestion(error.option_name, names, otherwise=page)
-
-
-def _bad_value(error: exceptions.BadParameter, parameter: Parameter, context: Context) -> str:
-    """Of an option or of the variable that stands for it, whichever was given."""
-    place = str(parameter.envvar) if by_variable(context, parameter.name or "") else _name(parameter)
-    want = _want(parameter.type)
-    found = re.match(r"(.+?) is not ", error.message)
-    if want is None or found is None:
+def _bad_value(error: Any, parameter: Any, context: Any) -> str:
+    place = naming(context)(parameter.name, None) if context else _typed(parameter)
+    expected, found = _expected(parameter.type), re.match(r"(.+?) is not ", error.message)
+    if expected is None or found is None:
         return f"{place}: {error.message.rstrip('.')}"
-    return f"{place}: expected {want}, found {found[1]}"
+    return f"{place}: expected {expected}, found {found[1]}"
 
 
-def _name(parameter: Parameter) -> str:
-    """As it is typed: an option's long name, or what stands for an argument in the help."""
-    if parameter.param_type_name == "argument":
-        return parameter.human_readable_name
-    return max(parameter.opts, key=len)
-
-
-def _want(kind: types.ParamType) -> str | None:
-    """What an option takes; None where that can't be told from its type."""
+def _expected(kind: Any) -> str | None:
+    """Return what values an option takes; None if its type does not say."""
     choices = getattr(kind, "choices", None)
     if choices:
         return f"one of {', '.join(map(str, choices))}"
-    if isinstance(kind, types.BoolParamType):
+    if kind.name == "boolean":
         return "true or false"
-    whole = isinstance(kind, types.IntParamType)
-    if not whole and not isinstance(kind, types.FloatParamType):
-        return None
-    low, high = (getattr(kind, end, None) for end in ("min", "max"))
-    name = "a whole number" if whole else "a number"
-    if high is not None and not math.isinf(high):
-        return f"{name} from {low} to {high}"
-    return name if low is None else f"{name} of at least {low}"
+    from rnntool.data.options import number_range
+
+    number = int if kind.name.startswith("integer") else float if kind.name.startswith("float") else None
+    return number and number_range(number, getattr(kind, "min", None), getattr(kind, "max", None))
+
+
+def _typed(parameter: Any) -> str:
+    """Spell a parameter as it is typed: an option's long name, or what the help calls an argument."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.human_readable_name)
+    return str(max(parameter.opts, key=len))
+
+
+def _spelled(flag: str, value: str | None) -> str:
+    return flag if value is None else f"{flag} {value}"
+
+
+def _keys(context: typer.Context) -> set[str]:
+    """Return the settings whose values come from the TOML file of the command."""
+    file = context.params.get(CONFIG)
+    if file is None:
+        return set()
+    content: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # the command itself complains about a file that can't be read
+        content = tomllib.loads(Path(file).read_text("utf-8-sig"))
+    names = [key.replace("-", "_") for key in content]
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return {name for name, source in sources.items() if source is None or source.name == "DEFAULT"}
+
+
+def _in_file(subject: str | None, name: SettingName) -> SettingName:
+    """Name a setting that is wrong in a TOML file by its key, and others as the user gave them."""
+    return lambda setting, value: (
+        python_name(setting, value) if setting == subject else name(setting, value))

@@ -1,7 +1,4 @@
-"""What people read: messages and a training's progress on standard error; tables, and texts in colours.
-
-rich is imported here alone.
-"""
+"""What people read: messages, progress, tables, colored texts. Only this module uses rich."""
 
 from __future__ import annotations
 
@@ -13,85 +10,99 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rnntool.data.progress import Stage, duration
+from rnntool.errors import SettingName, python_name, with_names
 
 if TYPE_CHECKING:
     from rnntool.training.loop import Step
 
-_STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")  # what rich strips, and so moves what is behind
-LINE_EVERY_S = 10.0  # of work before a training, where there is no terminal
+# rich strips these characters, so that what follows them would move to the left
+_STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")
+_IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
+LINE_EVERY_S = 10.0  # between lines about the work before a training, without a terminal
 EVALUATION_EVERY_S = 1.0  # small data is evaluated many times a second, which nobody can read
+
+_setting_name: SettingName = python_name
+
+
+def name_settings(name: SettingName) -> None:
+    """Use `name` for the settings in all messages from now on; a command calls this before it runs."""
+    global _setting_name
+    _setting_name = name
+
+
+def message(text: str) -> None:
+    """Write a message to standard error; what `setting()` marks in it gets the name that the user knows."""
+    write(f"rnntool: {with_names(text, _setting_name)}\n")
+
+
+def write(text: str) -> None:
+    """Write text to standard error. If nobody reads it, the command goes on all the same."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere; otherwise Python complains when it flushes the stream at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# --- Progress of a training --------------------------------------------------------------------------------
 
 
 class _Stages:
-    """Says how far a stage is, and how fast."""
+    """Format how far the work before a training has come, and how fast it is."""
 
     def __init__(self) -> None:
-        self._name, self._began, self._said = "", 0.0, 0.0
+        self._name, self._start_s, self._printed_s = "", 0.0, 0.0
 
     def figures(self, stage: Stage) -> str:
         now = time.monotonic()
         if stage.name != self._name:
-            self._name, self._began, self._said = stage.name, now, now
+            self._name, self._start_s, self._printed_s = stage.name, now, now
             return f"{stage.done:,} {stage.unit}"
-        passed = max(1e-9, now - self._began)
-        left = f"  {duration(passed / stage.share - passed)} left" if stage.share else ""
-        return f"{stage.done:,} {stage.unit}  {stage.done / passed:,.0f} {stage.unit}/s{left}"
+        elapsed_s = max(1e-9, now - self._start_s)
+        left = f"  {duration(elapsed_s / stage.share - elapsed_s)} left" if stage.share else ""
+        return f"{stage.done:,} {stage.unit}  {stage.done / elapsed_s:,.0f} {stage.unit}/s{left}"
 
-    def line(self, stage: Stage) -> None:
-        """A line on standard error, now and then."""
+    def print_line(self, stage: Stage) -> None:
+        """Write a line to standard error every few seconds."""
         shown = self.figures(stage)
-        if time.monotonic() - self._said >= LINE_EVERY_S:
-            self._said = time.monotonic()
+        if time.monotonic() - self._printed_s >= LINE_EVERY_S:
+            self._printed_s = time.monotonic()
             share = f" {stage.share:.0%}" if stage.share is not None else ""
             write(f"{stage.name}{share}  {shown}\n")
 
 
 class _Evaluations:
-    """A line for each evaluation that comes some time after the one before, and for that of the last step."""
+    """Choose the evaluations that get a line: not too many a second, and always that of the last step."""
 
     def __init__(self) -> None:
-        self._said = float("-inf")
+        self._printed_s = float("-inf")
 
     def line(self, step: Step) -> str | None:
         now = time.monotonic()
         last = step.progress.step == step.total_steps
-        if step.evaluation is None or not (last or now - self._said >= EVALUATION_EVERY_S):
+        if step.evaluation is None or not (last or now - self._printed_s >= EVALUATION_EVERY_S):
             return None
-        self._said = now
+        self._printed_s = now
         return figures(step.evaluation)
 
 
-def message(text: str) -> None:
-    """A line on standard error."""
-    write(f"rnntool: {text}\n")
-
-
-def write(text: str) -> None:
-    """Text on standard error, as long as anybody reads it: that nobody does must not stop what is done."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except BrokenPipeError:
-        drop(sys.stderr)
-
-
-def drop(stream: TextIO) -> None:
-    """Send what is still to be written nowhere: Python would complain when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def figures(entry: dict[str, Any]) -> str:
-    """An evaluation in one line."""
+    """Format the figures of an evaluation in one line."""
     return "  ".join(f"{key} {value:.5g}" if isinstance(value, float) else f"{key} {value}"
                      for key, value in entry.items())
 
 
 @contextmanager
 def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]]:
-    """A watcher of stages and steps: a live bar on a terminal, nothing with `quiet`.
+    """Show the progress of a training: yield a function that takes each stage and each step.
 
-    Elsewhere a line for each evaluation, where they aren't too many, and one now and then for what comes
-    before the training.
+    On a terminal this is a live bar. Elsewhere there is a line for each evaluation, unless there are too
+    many, and one every few seconds for the work before the training. With `quiet` there is nothing.
     """
     stages, evaluations = _Stages(), _Evaluations()
     if quiet:
@@ -100,7 +111,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
 
         def plain(step: Step | Stage) -> None:
             if isinstance(step, Stage):
-                stages.line(step)
+                stages.print_line(step)
             elif line := evaluations.line(step):
                 write(f"{line}\n")
 
@@ -112,7 +123,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             shown = bar.add_task("training", total=None, figures="")
-            speed = 0.0
+            speed = 0.0  # tokens per second, averaged over the last steps
 
             def watch(step: Step | Stage) -> None:
                 nonlocal speed
@@ -136,13 +147,13 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
             yield watch
 
 
-_IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
+# --- Tables and texts --------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> str:
-    """Rows as aligned plain text, the columns in `right` flush right; empty for no rows.
+    """Align rows as plain text, the columns in `right` flush right; without rows return "".
 
-    A row takes one line: a line break in a cell is shown as `\\n`.
+    Each row takes one line: a line break in a cell is shown as `\\n`.
     """
     if not rows:
         return ""
@@ -159,7 +170,7 @@ def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> st
 def coloured(
     name: str, text: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]
 ) -> None:
-    """A text on the terminal, each of its spans on its colour (red, green, blue), under a name."""
+    """Print a text on the terminal under its name, each span on its color (red, green, blue)."""
     from rich.console import Console
     from rich.text import Text
 

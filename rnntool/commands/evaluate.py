@@ -1,188 +1,252 @@
-"""`rnntool evaluate`."""
+"""`rnntool evaluate`: report how good a model is on data with the correct answers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
-from rnntool import __version__
 from rnntool.commands import console
-from rnntool.commands.common import Common
-from rnntool.data.formats import split_columns
-from rnntool.data.inputs import check_formats
-from rnntool.data.progress import Log
-from rnntool.data.streams import called, open_output
-from rnntool.errors import DataError, UsageError
-from rnntool.evaluation import significance
-from rnntool.evaluation.adaptation import Adapting, Dynamic
-from rnntool.evaluation.metrics import signature
-from rnntool.inference import model as models
-from rnntool.inference.model import Model
-from rnntool.tasks.base import Criterion, Evaluation, Mistake
-from rnntool.tasks.lm import LMTask
-from rnntool.tasks.specs.schema import flag
-from rnntool.tasks.tag import TagTask
+from rnntool.commands.groups import examples
+from rnntool.commands.options import AsJson, Compute, Messages, Output, Reading, format_option, model_option
+from rnntool.errors import DataError, UsageError, setting
+from rnntool.evaluation.options import DynamicEvaluation, EvaluateOptions, NeuralCache
 
-SEED = 0  # of resamples and swaps: the same data gives the same report
+if TYPE_CHECKING:
+    from rnntool.data.progress import Log
+    from rnntool.inference.model import Model
+    from rnntool.tasks.base import Criterion, Evaluation, Mistake
+
+SEED = 0  # of resampling and permutation: the same data gives the same report
 SHOWN = 10  # rows of a table that may be long; JSON has all
-GOLD = {"tag": "column", "classify": "label_column"}  # the option that says where the labels are
 
 
-def run(
-    files: list[str], *, model: str, compare: str | None, output: str | None, format: str | None,
-    columns: dict[str, str | None], errors: int, adapting: Sequence[Adapting], as_json: bool, common: Common,
+@examples(
+    "rnntool evaluate dev.conllu -m my-tagger",
+    "rnntool evaluate dev.conllu -m my-tagger --json > report.json",
+    "rnntool evaluate dev.tsv -m topics --errors 10",
+    "rnntool evaluate dev.conllu -m my-tagger --compare my-older-tagger",
+    "rnntool evaluate test.txt -m words --dynamic --cache",
+)
+def evaluate(
+    *,
+    files: Annotated[list[str], typer.Argument(
+        metavar="FILE…", help="Files with the correct answers; - is standard input.")],
+    model: Annotated[str, model_option("Model to evaluate: a folder, or a name that `rnntool models` lists.")],
+    output: Output = None,
+    format: Annotated[str | None, format_option("the formats of training")] = None,
+    column: Annotated[str | None, typer.Option(
+        "--column", metavar="COLUMN", help="Column of the correct tags.",
+        show_default="the column of training")] = None,
+    text_column: Annotated[str | None, typer.Option(
+        "--text-column", metavar="COLUMN", help="Column or key of the text.",
+        show_default="the column of training")] = None,
+    label_column: Annotated[str | None, typer.Option(
+        "--label-column", metavar="COLUMN", help="Column or key of the correct label.",
+        show_default="the column of training")] = None,
+    compare: Annotated[str | None, typer.Option(
+        "--compare", metavar="MODEL", show_default=False,
+        help="Also run this model on the same records, and report the difference and its significance.")
+    ] = None,
+    options: EvaluateOptions,
+    as_json: AsJson = False,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
 ) -> None:
-    """Print a model's report on data with the right answers, and how another one differs.
+    """Report how good a model is on data with the correct answers."""
+    from rnntool.commands.outputs import writes_json
+    from rnntool.data.streams import called, open_output
+    from rnntool.inference import model as models
+    from rnntool.tasks.inputs import Inputs, check_formats
 
-    `adapting` are the ways in which a language model is to learn from the data as it reads them, too.
-    """
-    as_json = as_json or common.writes_json(output)
-    load = partial(models.load, device=common.device, threads=common.threads, side_by_side=False)
+    as_json = as_json or writes_json(output, messages)
+    load = partial(models.load, device=compute.device, threads=compute.threads, side_by_side=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
-    if adapting and not isinstance(task, LMTask):
-        raise UsageError(f"--{adapting[0].name}: expected a language model, found {loaded.name} "
-                         f"({task.name}); leave it out")
-    chosen = _columns(loaded, columns)
-    inputs = type(task).inputs(files, task.settings.replace(**chosen), targets=True, format=format,
-                               errors=common.encoding_errors, log=common.log, warn=common.warn)
+    adaptations = options.adaptations()
+    if adaptations and not _is_language_model(loaded):
+        raise UsageError(f"is for language models, but {loaded.name} is a model for {task.name}",
+                         setting=adaptations[0].name, advice="leave it out")
+    columns = {"column": column, "text_column": text_column, "label_column": label_column}
+    chosen = _chosen_columns(loaded, columns)
+    inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
+                            errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
     records = list(inputs)
     if not records:
-        raise DataError(f"{called(files)}: expected records to evaluate on, found none; "
-                        "give files that have some")
-    check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
-    if isinstance(task, TagTask) and task.scheme:
-        scheme = task.columns[0].found_scheme(record.tags or () for record in records) or task.scheme
-        aloud = common.log if scheme == task.scheme else common.warn
-        aloud(f"{called(files)}: the tags are spans in {scheme.upper()}")
-    shared = task.shared_criterion(other.task, records) if other else None
+        raise DataError(place=called(files), expected="records to evaluate on", found="none")
+    check_formats(inputs.formats, chosen, task.name)
+    _log_scheme(loaded, records, files, messages)
+    criterion = task.shared_criterion(other.task, records) if other else None
 
-    found = task.evaluate(loaded.engine, records, mistakes=errors)
-    _warn(loaded, found, files, common.warn)
-    report = {"task": task.name, "model": loaded.name, **found.report, "interval_of": task.criterion.key,
-              "interval": _interval(found, task.criterion)}
-    if isinstance(task, LMTask):
-        for way in adapting:
-            report |= _adapted(loaded, task, records, way, plain=report["perplexity"], common=common)
-    if other and shared:
-        theirs = other.task.evaluate(other.engine, records)
-        _warn(other, theirs, files, common.warn)
-        report["compare"] = _comparison(found, theirs, other, shared)
+    evaluation = task.evaluate(loaded.engine, records, mistakes=options.errors)
+    _warn_of_unseen(loaded, evaluation, files, messages.warn)
+    report = {"task": task.name, "model": loaded.name, **evaluation.report,
+              "interval_of": task.criterion.key, "interval": _interval(evaluation, task.criterion)}
+    for adaptation in adaptations:
+        report |= _adapted(loaded, records, adaptation, static=report["perplexity"], compute=compute)
+    if other and criterion:
+        reference = other.task.evaluate(other.engine, records)
+        _warn_of_unseen(other, reference, files, messages.warn)
+        report["compare"] = _comparison(evaluation, reference, other, criterion)
     report["signature"] = _signature(loaded, task.criterion)
     with open_output(output) as out:
         if as_json:
-            if errors:
-                report["errors"] = found.mistakes
+            if options.errors:
+                report["errors"] = evaluation.mistakes
             out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
         else:
-            out.write(_text(report, found.mistakes))
+            out.write(_text(report, evaluation.mistakes))
 
 
 def _adapted(
-    loaded: Model, task: LMTask, records: Sequence[Any], way: Adapting, *, plain: float, common: Common
+    loaded: Model, records: Sequence[Any], adaptation: DynamicEvaluation | NeuralCache, *, static: float,
+    compute: Compute,
 ) -> dict[str, Any]:
-    """The perplexity of a model that learns from the records as it reads them, and the settings of that.
+    """Return the perplexity of a model that adapts to the records as it reads them, and its settings.
 
-    `plain` is the one without. `UsageError` where learning has made the model worse than guessing is.
+    `static` is the perplexity without adaptation. `UsageError` if the adapted model is worse than both the
+    static one and a uniform guess.
     """
+    from rnntool.tasks.lm import LMTask
     from rnntool.training import dynamic_evaluation
 
-    found = dynamic_evaluation.perplexity(
-        loaded.folder, loaded.config, task, records, way, device=common.device, threads=common.threads)
-    entries = task.tokenizer.size
-    if isinstance(way, Dynamic) and found > max(plain, entries):
-        raise UsageError(f"--dynamic: expected a model that learns from the text, found a perplexity of "
-                         f"{found:.4g} where it has {plain:.4g} without and guessing {entries:,}; lower "
-                         "--dynamic-lr")
-    return {f"perplexity_{way.name}": found, way.name: asdict(way)}
+    task = loaded.require(LMTask)
+    perplexity = dynamic_evaluation.perplexity(
+        loaded.folder, loaded.config, task, records, adaptation, device=compute.device,
+        threads=compute.threads)
+    uniform = task.tokenizer.size
+    if isinstance(adaptation, DynamicEvaluation) and perplexity > max(static, uniform):
+        raise UsageError(
+            setting="dynamic", expected="a perplexity that falls as the model learns from the text",
+            found=f"{perplexity:.4g}, against {static:.4g} without learning and {uniform:,} for a uniform guess",
+            advice=f"lower {setting('dynamic_lr')}")
+    return {f"perplexity_{adaptation.name}": perplexity, adaptation.name: adaptation.to_json()}
 
 
-def _columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]:
-    """The columns that were given; `UsageError` for those that the model's task doesn't read."""
+# --- What depends on the task ------------------------------------------------------------------------------
+
+
+def _is_language_model(loaded: Model) -> bool:
+    return loaded.task.name == "lm"
+
+
+def _chosen_columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the columns that were given; `UsageError` for those that the model's task doesn't read."""
+    from rnntool.data.formats import split_columns
+
     given = {name: value for name, value in columns.items() if value is not None}
-    task = loaded.task
-    foreign = [flag(name) for name in given if not hasattr(task.settings, name)
-               or (name == "label_column" and isinstance(task, LMTask) and task.labels is None)]
-    if foreign:
-        raise UsageError(f"{', '.join(foreign)}: the model {loaded.name} ({loaded.task.name}) reads no such "
-                         "column; leave it out")
-    if isinstance(loaded.task, TagTask) and "column" in given:
-        tagged = len(loaded.task.columns)
-        if len(split_columns(given["column"])) > tagged:
-            raise UsageError(f"--column: expected {tagged} at most, as many as the model {loaded.name} tags, "
-                             f"found {given['column']!r}")
-        own, wanted = (split_columns(column) for column in (loaded.task.settings.column, given["column"]))
-        if any(name and name in own and own.index(name) != i for i, name in enumerate(wanted)):
-            raise UsageError(f"--column: expected columns in the order of the model {loaded.name}, from the "
-                             f"first one on ({loaded.task.settings.column}), found {given['column']}")
+    task: Any = loaded.task
+    for name in given:
+        unlabelled = name == "label_column" and _is_language_model(loaded) and task.labels is None
+        if unlabelled or not hasattr(task.settings, name):
+            raise UsageError(f"the model {loaded.name} ({task.name}) reads no such column", setting=name,
+                             advice="leave it out")
+    if "column" in given:
+        trained, requested = (split_columns(column) for column in (task.settings.column, given["column"]))
+        if len(requested) > len(task.columns):
+            raise UsageError(setting="column", found=repr(given["column"]), expected=(
+                f"at most {len(task.columns)}, because the model {loaded.name} tags no more"))
+        if any(name and name in trained and trained.index(name) != i for i, name in enumerate(requested)):
+            raise UsageError(setting="column", found=repr(given["column"]), expected=(
+                f"columns in the order in which {loaded.name} was trained ({task.settings.column})"))
     return given
 
 
-def _warn(loaded: Model, found: Evaluation, files: Sequence[str], warn: Log) -> None:
-    """Say so where most labels are none that the model knows: its figures then tell little about it."""
-    unseen = found.report.get("unseen_labels", {})
-    count, total = sum(unseen.values()), found.gold.total()
+def _log_scheme(loaded: Model, records: Sequence[Any], files: Sequence[str], messages: Messages) -> None:
+    """Report the scheme of the span tags in the data; always if it isn't that of the model."""
+    from rnntool.data.streams import called
+
+    task: Any = loaded.task
+    model_scheme = getattr(task, "scheme", None)
+    if model_scheme:
+        scheme = task.columns[0].found_scheme(record.tags or () for record in records) or model_scheme
+        report = messages.log if scheme == model_scheme else messages.warn
+        report(f"{called(files)}: the tags are spans in {scheme.upper()}")
+
+
+def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:
+    """Warn if the model doesn't know most of the labels, because the figures say little about it then."""
+    from rnntool.data.streams import called
+
+    unseen = evaluation.report.get("unseen_labels", {})
+    count, total = sum(unseen.values()), evaluation.gold.total()
     if 2 * count > total:
-        warn(f"{called(files)}: {count:,} of {total:,} labels are none that {loaded.name} knows: found "
-             f"{_some(unseen)}, but it knows {_some(found.known)}; see {flag(GOLD[loaded.task.name])}")
+        column = setting("column" if hasattr(loaded.task.settings, "column") else "label_column")
+        warn(f"{called(files)}: {loaded.name} does not know {count:,} of the {total:,} labels: the data has "
+             f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose another column with {column}")
 
 
 def _some(labels: Any) -> str:
     return ", ".join(islice(labels, 3)) + (", …" if len(labels) > 3 else "")
 
 
-def _interval(found: Evaluation, criterion: Criterion) -> list[float] | None:
-    """None where there is one record: what others would be like can't be told from it."""
-    if len(found.counts) < 2:
+# --- Significance ------------------------------------------------------------------------------------------
+
+
+def _interval(evaluation: Evaluation, criterion: Criterion) -> list[float] | None:
+    """Return the confidence interval of the main figure; None for a single record."""
+    import numpy as np
+
+    from rnntool.evaluation import significance
+
+    if len(evaluation.counts) < 2:
         return None
-    return list(significance.interval(found.counts, criterion.figure, np.random.default_rng(SEED)))
+    return list(significance.interval(evaluation.counts, criterion.figure, np.random.default_rng(SEED)))
 
 
-def _comparison(ours: Evaluation, theirs: Evaluation, other: Model, criterion: Criterion) -> dict[str, Any]:
+def _comparison(
+    evaluation: Evaluation, reference: Evaluation, other: Model, criterion: Criterion
+) -> dict[str, Any]:
+    import numpy as np
+
+    from rnntool.evaluation import significance
+
     key, figure = criterion.key, criterion.figure
-    sides = ours.counts, theirs.counts
+    sides = evaluation.counts, reference.counts
     interval = None
-    if len(ours.counts) > 1:
+    if len(evaluation.counts) > 1:
         interval = list(significance.difference_interval(*sides, figure, np.random.default_rng(SEED)))
     return {
-        "model": other.name, "figure": key, "value": theirs.report[key],
-        "difference": ours.report[key] - theirs.report[key], "interval": interval,
+        "model": other.name, "figure": key, "value": reference.report[key],
+        "difference": evaluation.report[key] - reference.report[key], "interval": interval,
         "p_value": significance.p_value(*sides, figure, np.random.default_rng(SEED)),
         "signature": _signature(other, criterion),
     }
 
 
 def _signature(loaded: Model, criterion: Criterion) -> str:
+    from rnntool import __version__
+    from rnntool.evaluation.metrics import signature
+
     return signature(rnntool=__version__, model=loaded.name, seed=loaded.task.settings.seed,
                      tok=loaded.tokenizer_name, graph=loaded.config["graph"], metric=criterion.key)
 
 
-# --- As text -----------------------------------------------------------------------------------------------
+# --- The report as text ------------------------------------------------------------------------------------
 
 
 def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
-    beside = {report["interval_of"]: _between(report["interval"])}
-    parts = [console.table([(key, value + beside.get(key, "")) for key, value in _rows(report)])]
+    intervals = {report["interval_of"]: _interval_text(report["interval"])}
+    parts = [console.table([(key, value + intervals.get(key, "")) for key, value in _rows(report)])]
     for name, column in report.get("columns", {}).items():
         parts.append(f"column {name}\n" + console.table(_rows(column)))
-    compared = report.get("compare")
-    if compared:
-        parts.append(f"compared with {compared['model']}\n" + console.table([
-            (compared["figure"], _figure(compared["value"])),
-            ("difference", _figure(compared["difference"]) + _between(compared["interval"])),
-            ("p_value", _figure(compared["p_value"])),
+    comparison = report.get("compare")
+    if comparison:
+        parts.append(f"compared with {comparison['model']}\n" + console.table([
+            (comparison["figure"], _figure(comparison["value"])),
+            ("difference", _figure(comparison["difference"]) + _interval_text(comparison["interval"])),
+            ("p_value", _figure(comparison["p_value"])),
         ]))
     per_label = report.get("per_label")
     if per_label:
-        head = ("label", *next(iter(per_label.values())))
+        header = ("label", *next(iter(per_label.values())))
         body = [(name, *map(_figure, figures.values())) for name, figures in per_label.items()]
-        parts.append(console.table([head, *body], right=tuple(range(1, len(head)))))
+        parts.append(console.table([header, *body], right=tuple(range(1, len(header)))))
     unseen = report.get("unseen_labels")
     if unseen:
         body = [(label, str(n)) for label, n in islice(unseen.items(), SHOWN)]
@@ -193,25 +257,25 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
         parts.append("most frequent confusions\n"
                      + console.table([("gold", "predicted", "count"), *confused[:SHOWN]], right=(2,)))
     if mistakes:
-        places = [(_figure(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
+        rows = [(_figure(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
         parts.append("most confident mistakes\n"
-                     + console.table([("prob", "gold", "predicted", "in"), *places]))
+                     + console.table([("prob", "gold", "predicted", "in"), *rows]))
     return "\n".join(parts)
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is one figure or word each; the interval stands beside its figure."""
+    """Return the entries that are a single figure or word, without the interval, which has no row of its own."""
     return [(key, _figure(value)) for key, value in report.items()
             if not isinstance(value, dict | list) and not key.startswith("interval")]
 
 
 def _confusions(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, str]]:
-    """Gold label, predicted label and count of what was taken for something else, the most frequent first."""
+    """Return the gold label, the predicted label and the count of each confusion, the most frequent first."""
     wrong = [(gold, label, n) for gold, row in confusion.items() for label, n in row.items() if label != gold]
     return [(gold, label, str(n)) for gold, label, n in sorted(wrong, key=lambda row: -row[2])]
 
 
-def _between(interval: Sequence[float] | None) -> str:
+def _interval_text(interval: Sequence[float] | None) -> str:
     return f"  (95% interval: {_figure(interval[0])} to {_figure(interval[1])})" if interval else ""
 
 

@@ -1,4 +1,7 @@
-"""How a command ends: what went wrong becomes one sentence on standard error and the right exit code."""
+"""How a command ends: an error becomes one sentence on standard error and the right exit code.
+
+0 is success, 1 a failure, 2 wrong usage, 3 bad data, 4 a bad or missing model, 128 + n the end by signal n.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,22 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer._click import exceptions
 
 from rnntool.commands import cli_errors, console
 from rnntool.errors import RnntoolError
 
-
-class Commands(cli_errors.Group):
-    """Turns what goes wrong in a command into one sentence and the right exit code."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the options; `--help` and `--version` write here."""
-        with _outcome():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        with _outcome():
-            return super().invoke(ctx)
+FAILURE = 1
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
-def _outcome() -> Iterator[None]:
-    """Turns what goes wrong into one sentence and the right exit code."""
+def exit_on_error(context: Any) -> Iterator[None]:
+    """Turn an error of the command in this context into a message and an exit code.
+
+    Nested use is fine: the innermost command prints, the groups around it pass the exit on.
+    """
+    console.name_settings(cli_errors.naming(context))
     try:
         try:
             yield
@@ -41,45 +37,43 @@ def _outcome() -> Iterator[None]:
             _flush()
             raise
         _flush()
-    except (BrokenPipeError, SystemExit) as left:
-        # Whoever read our output has seen enough; where rich was printing help, it left with SystemExit(1).
-        if isinstance(left, SystemExit) and not isinstance(left.__context__, BrokenPipeError):
-            if left.code == 128 + signal.SIGTERM:  # whoever reads may have stopped: don't wait for them
-                console.drop(sys.stdout)
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output has seen enough. While rich prints help it leaves with SystemExit(1) then.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            if error.code == TERMINATED:  # the reader may have stopped reading: don't wait for it
+                console.discard(sys.stdout)
             raise
-        console.drop(sys.stdout)
+        console.discard(sys.stdout)
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except exceptions.NoArgsIsHelpError:  # no error, but somebody who looks around
-        raise
-    except exceptions.UsageError as error:
-        console.message(cli_errors.sentence(error))
-        raise typer.Exit(error.exit_code) from None
+        raise typer.Exit(INTERRUPTED) from None
+    except cli_errors.TyperUsageError as error:
+        console.message(cli_errors.usage(error))
+        raise typer.Exit(error.exit_code) from None  # type: ignore[attr-defined]
     except RnntoolError as error:
-        console.message(error.describe(cli_errors.flag_of))
+        console.message(cli_errors.describe(error, context))
         try:
             _flush()
-        except OSError:  # the error was that of standard output
-            console.drop(sys.stdout)
+        except OSError:  # the error was about standard output itself
+            console.discard(sys.stdout)
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
         if isinstance(error, PermissionError) and error.filename:
             console.message(f"{error.filename}: permission denied; choose another place or change its rights")
-            raise typer.Exit(1) from None
+            raise typer.Exit(FAILURE) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
-        console.message(f"<stdout>: writing failed: {error.strerror}; make room or write elsewhere")
-        console.drop(sys.stdout)
-        raise typer.Exit(1) from None
+        console.message(f"<stdout>: writing failed: {error.strerror}; free some space or write elsewhere")
+        console.discard(sys.stdout)
+        raise typer.Exit(FAILURE) from None
 
 
 def _flush() -> None:
-    if sys.stdout is not None:  # as it is where a shell has closed it
+    if sys.stdout is not None:  # a shell can start a program with standard output closed
         sys.stdout.flush()
 
 
-def leave(number: int, frame: FrameType | None) -> None:
-    """Leave by an exception, so that no half-written file stays behind; a second signal ends us at once."""
+def on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Leave by an exception, so that no half-written file stays behind; a second signal kills the process."""
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)

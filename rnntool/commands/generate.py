@@ -1,84 +1,139 @@
-"""`rnntool generate`."""
+"""`rnntool generate`: write text with a language model."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-from rnntool.commands.common import Common
-from rnntool.commands.inputs import plain_lines
-from rnntool.data.streams import open_lines, open_output
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import AsJsonl, Compute, Messages, Output, Reading, model_option
 from rnntool.errors import UsageError, setting
-from rnntool.evaluation.copied_ngrams import Copied, Source
-from rnntool.inference import model as models
-from rnntool.inference.generation import Generated
-from rnntool.inference.options import GenerateOptions
-from rnntool.tasks.lm import LMTask
+from rnntool.inference.options import BATCH_SIZE, GenerateOptions
+
+if TYPE_CHECKING:
+    from rnntool.evaluation.copied_ngrams import Copied
+    from rnntool.inference.generation import Generated
 
 COPIED_WORDS = 8  # in a row
+SEPARATORS = {"line": "\n", "paragraph": "\n\n", "document": "\n"}  # between texts, by the model's unit
 
 
-def run(
-    prompts: list[str], options: GenerateOptions, *, model: str, output: str | None, prompt_file: str | None,
-    copied: str | None, copied_words: int | None, stream: bool, as_jsonl: bool, with_log_probs: bool,
-    common: Common,
+@examples(
+    "rnntool generate 'ROMEO:' --temperature 0.7 --seed 1",
+    "rnntool generate -n 5 --max-tokens 100 --jsonl",
+    "rnntool generate -n 20 --copied train.txt > texts.txt",
+    "printf 'KING\\nQUEEN\\n' | rnntool generate --prompts -",
+    "rnntool generate -m reviewer --label positive -n 5",
+)
+def generate(
+    *,
+    prompts: Annotated[list[str] | None, typer.Argument(
+        metavar="[PROMPT]…", help="Texts to continue. Without any, the model starts from nothing.",
+        show_default=False)] = None,
+    model: Annotated[str, model_option()] = "shakespeare",
+    output: Output = None,
+    prompt_file: Annotated[str | None, typer.Option(
+        "--prompts", metavar="FILE", show_default=False,
+        help="Read a prompt from each line of FILE; - is standard input.")] = None,
+    stream: Annotated[bool, typer.Option(
+        "--stream", help="Write each token as soon as it is there.")] = False,
+    as_jsonl: AsJsonl = False,
+    log_probs: Annotated[bool, typer.Option(
+        "--logprobs", help="Write JSONL with the log-probability of each token, in nats.")] = False,
+    copied: Annotated[str | None, typer.Option(
+        "--copied", metavar="FILE", show_default=False,
+        help="Report how much of the new text occurs word for word in FILE, for example the training "
+             "text.")] = None,
+    copied_words: Annotated[int | None, typer.Option(
+        "--copied-words", metavar="N", min=1, show_default=str(COPIED_WORDS),
+        help="Words in a row that count as copied.")] = None,
+    options: GenerateOptions,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
 ) -> None:
-    """Write samples for each prompt."""
+    """Write text with a language model."""
+    from rnntool.commands.inputs import plain_lines
+    from rnntool.commands.outputs import writes_json
+    from rnntool.data.streams import open_lines, open_output
+    from rnntool.evaluation.copied_ngrams import Source
+    from rnntool.inference import model as models
+    from rnntool.inference.sampling import Sampling
+    from rnntool.tasks.base import always
+    from rnntool.tasks.lm import LMTask
+
     if prompts and prompt_file:
-        raise UsageError("prompts are given twice, as arguments and in a file",
-                         advice=f"leave out the arguments or {setting('prompts')}")
-    if not stream:
-        as_jsonl = as_jsonl or common.writes_json(output)
-    for name in ("beam", "batch_size", "jsonl"):
-        if stream and (as_jsonl if name == "jsonl" else getattr(options, name)):
-            raise UsageError("a stream shows one text after the other, token by token", setting="stream",
-                             advice=f"leave out {setting('stream')} or {setting(name)}")
+        raise UsageError("prompts were given both as arguments and as a file", setting="prompt_file",
+                         advice="leave one out")
+    as_jsonl = as_jsonl or log_probs or (not stream and writes_json(output, messages))
+    if stream and (options.beam or as_jsonl):
+        raise UsageError(f"{setting('beam' if options.beam else 'as_jsonl')} writes each text as a whole",
+                         setting="stream", advice="leave one out")
+    if stream and options.batch_size:
+        raise UsageError("writes one text after the other", setting="stream",
+                         advice=f"leave out {setting('batch_size')}")
     if copied_words and not copied:
-        raise UsageError("counts the words in a row that were copied from a file", setting="copied_words",
-                         advice=f"give {setting('copied')} as well")
-    writer = models.load(model, device=common.device, threads=common.threads)
+        raise UsageError(f"has no effect without {setting('copied')}", setting="copied_words",
+                         advice=f"give {setting('copied', 'FILE')} too")
+    writer = models.load(model, device=compute.device, threads=compute.threads)
     task = writer.require(LMTask)
-    if options.seed is None and not options.beam:
-        options = options.replace(seed=secrets.randbelow(1 << 32))
-        common.log(f"--seed {options.seed}")
+    seed = options.seed
+    if seed is None and options.beam:
+        seed = 0  # a search draws no random numbers
+    if seed is None:
+        seed = secrets.randbelow(1 << 32)
+        messages.log(setting("seed", seed))
     source = None
     if copied:
-        with open_lines(copied, errors=common.encoding_errors) as lines:
+        with open_lines(copied, errors=reading.encoding_errors) as lines:
             source = Source(lines, n=copied_words or COPIED_WORDS)
     copies, runs = 0, 0
-    between = {"line": "\n", "paragraph": "\n\n", "document": "\n"}[task.settings.unit]
+    separator = SEPARATORS[task.settings.unit]
     with open_output(output) as out:
 
         def show(text: str) -> None:
             out.write(text)
             out.flush()
 
-        inputs = plain_lines([prompt_file or "-"], common)
-        wanted: Iterator[str] = (record.text for record in inputs) if prompt_file else iter(prompts or [""])
-        samples = writer.generate(wanted, options, watch=show if stream else None, ready=inputs.ready)
+        texts: Iterable[str] = prompts or [""]
+        ready = always  # arguments are there at once, so that they fill a batch
+        if prompt_file:
+            inputs = plain_lines([prompt_file], reading, messages)
+            texts, ready = (record.text for record in inputs), inputs.ready
+        sampling = Sampling(
+            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
+            typical=options.typical, repetition_penalty=options.repetition_penalty)
+        samples = writer.generate(
+            texts, label=options.label, n=options.n, seed=seed, max_tokens=options.max_tokens,
+            min_tokens=options.min_tokens, sampling=sampling, no_repeat_ngram=options.no_repeat_ngram,
+            beam=options.beam, stop=options.stop, batch_size=1 if stream else options.batch_size or BATCH_SIZE,
+            allow_unknown=options.allow_unknown, watch=show if stream else None, ready=ready,
+        )
         for sample in samples:
             copy = source.copied(sample.prompt, sample.text) if source else None
             if copy:
                 copies, runs = copies + copy.found, runs + copy.runs
             if as_jsonl:
-                show(_json(sample, options, copy, with_log_probs=with_log_probs))
+                show(_json(sample, seed, options.label, copy, log_probs=log_probs))
             elif stream:
-                show(between)
+                show(separator)
             else:
-                show(sample.prompt + sample.text + between)
-    if source:
-        has = f"{copied}: has {copies / runs:.1%} of the {runs:,} runs" if runs else "there is no run"
-        common.warn(f"{has} of {copied_words or COPIED_WORDS} words in the new text")
+                show(sample.prompt + sample.text + separator)
+    if source and runs:
+        messages.warn(f"{copied}: contains {copies / runs:.1%} of the {runs:,} runs of {source.n} words in the "
+                      "new text")
+    elif source:
+        messages.warn(f"the new text has no run of {source.n} words")
 
 
-def _json(
-    sample: Generated, options: GenerateOptions, copy: Copied | None, *, with_log_probs: bool
-) -> str:
-    label = {"label": options.label} if options.label is not None else {}
-    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
-              "text": sample.text, "finished": sample.finished}
-    if with_log_probs:
+def _json(sample: Generated, seed: int, label: str | None, copy: Copied | None, *, log_probs: bool) -> str:
+    fields = {"index": sample.index, "seed": seed, **({"label": label} if label is not None else {}),
+              "prompt": sample.prompt, "text": sample.text, "finished": sample.finished}
+    if log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if copy:
         fields |= {"copied": copy.found, "runs": copy.runs}

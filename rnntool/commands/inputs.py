@@ -1,29 +1,29 @@
-"""The inputs of commands that run a model: records as a task reads them, or plain lines."""
+"""Open the input of a command: records as a task reads them, or plain lines."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from rnntool.commands.common import Common
+from rnntool.commands.options import Messages, Reading
 from rnntool.data.formats import read_texts
-from rnntool.data.inputs import Inputs
 from rnntool.tasks.base import AnyTask
+from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.specs.settings import Settings
 
 
 def task_records(
     task: AnyTask, files: Sequence[str], settings: Settings, *, chosen: Collection[str] = (),
-    format: str | None, common: Common,
+    format: str | None, reading: Reading, messages: Messages,
 ) -> Inputs:
-    """Read the records of files as `settings` of a task say, whether or not they have targets.
+    """Return the records of files as `settings` of a task have them read, with or without targets.
 
-    `chosen` are the settings that the user chose for these files.
+    `chosen` names the settings that the user gave, as opposed to those of the model.
     """
-    return type(task).inputs(files, settings, targets=False, chosen=chosen, format=format,
-                             errors=common.encoding_errors, log=common.log, warn=common.warn)
+    return Inputs.of_task(type(task), files, settings, targets=False, chosen=chosen, format=format,
+                          errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
 
 
-def plain_lines(files: Sequence[str], common: Common) -> Inputs:
-    """Read a text from each line of files, whatever they contain."""
-    return Inputs(files, "texts", lambda lines, format: read_texts(lines, format=format), format="text",
-                  errors=common.encoding_errors, log=common.log, warn=common.warn)
+def plain_lines(files: Sequence[str], reading: Reading, messages: Messages) -> Inputs:
+    """Return a text for each line of files, whatever their format."""
+    return Inputs(files, "lm", lambda lines, form: read_texts(lines, format=form), format="text",
+                  errors=reading.encoding_errors, log=messages.log, warn=messages.warn)

@@ -251,7 +251,8 @@ def _units(given: str | None, size: int) -> list[int]:
 
 def _records(loaded: ModelFolder, files: list[str], format: str | None, common: Common) -> Inputs:
     """The records of files, read as in training, whether or not they have answers."""
-    return task_records(loaded.task, files, loaded.task.settings, format=format, common=common)
+    return task_records(loaded.task, files, loaded.task.settings, format=format, reading=common,
+                        messages=common)
 
 
 def _vectors(model: str | None, file: str | None) -> Vectors:

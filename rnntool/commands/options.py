@@ -1,108 +1,203 @@
-"""Options made from settings, and options shared by commands."""
+"""Options of commands: those that several commands share, and options made from `Options` dataclasses.
+
+A parameter of a command whose type is an `Options` class becomes one option for each of its fields. The
+command receives an instance, which has checked its values. A parameter of type `Given` becomes options as
+well, but the command receives only what the user chose, so that files and presets can fill in the rest.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import typer
 
-from rnntool.commands.cli_errors import by_variable
-from rnntool.commands.common import Common
-from rnntool.data.options import value_types
-from rnntool.errors import UsageError
-from rnntool.tasks.specs import schema
+from rnntool.commands import console
+from rnntool.data.options import Options, option, value_types
+from rnntool.errors import UsageError, setting
+from rnntool.tasks.specs.resolve import variable
 
-SHARED: dict[str, Any] = {
-    "encoding_errors": Annotated[Literal["strict", "replace"], typer.Option(
-        "--encoding-errors", help="What to do with bytes that are no UTF-8: stop, or put U+FFFD for them.")],
-    "device": Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(
-        "--device", envvar="RNNTOOL_DEVICE", show_envvar=False, help="Where to compute.")],
-    "threads": Annotated[int, typer.Option(
-        "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False,
-        help="Processor threads; 0 takes all cores.")],
-    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")],
-    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="Say what was guessed and chosen.")],
-}  # by the fields of `Common`
+LONGEST_CHOICES = 26  # characters; longer lists of choices stand in the help text
+METAVARS: dict[type, str] = {int: "N", float: "X"}
+CONTEXT = "typer_context"  # the parameter in which Typer passes its context
 
 Command = Callable[..., None]
 
 
-def sharing(*names: str) -> Callable[[Command], Command]:
-    """Put options that are shared, all or those of these `names`, in the place of a command's `common`."""
-    given = names or tuple(SHARED)
-
-    def give(command: Command) -> Command:
-        def whole(**options: Any) -> None:
-            common = Common(**{name: options.pop(name) for name in given})
-            command(**options, common=common)
-
-        parameters: list[inspect.Parameter] = []
-        for own in inspect.signature(command, eval_str=True).parameters.values():
-            if own.name != "common":
-                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-                continue
-            parameters += [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Common, name),
-                                  annotation=SHARED[name]) for name in given]
-        whole.__name__, whole.__doc__ = command.__name__, command.__doc__
-        whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        whole.__annotations__ = {}  # the signature has them
-        return whole
-
-    return give
+# --- Options that several commands share -------------------------------------------------------------------
 
 
-def setting_options(kind: type[schema.Settings]) -> list[inspect.Parameter]:
-    """An option for each setting. None says that it was not given, so that files and presets can speak."""
-    options = []
-    kinds = value_types(kind)
-    for field in dataclasses.fields(kind):
-        meta = field.metadata
-        value: Any = Literal[meta["choices"]] if meta["choices"] else kinds[field.name]
-        flag = schema.flag(field.name)
-        options.append(inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=None,
-            annotation=Annotated[value | None, typer.Option(
-                f"{flag}/--no-{flag[2:]}" if value is bool else flag,
-                help=meta["help"], rich_help_panel=meta["panel"], show_default=_shown(field.default),
-                metavar=meta["metavar"], parser=meta["parse"], envvar=schema.variable(field.name),
-                show_envvar=False)]))
-        for switch, choice in meta["switches"].items():
-            options.append(inspect.Parameter(
-                _switch(field.name, choice), inspect.Parameter.KEYWORD_ONLY, default=False,
-                annotation=Annotated[bool, typer.Option(
-                    switch, help=f"The same as {flag} {choice}.", rich_help_panel=meta["panel"])]))
-    return options
+@dataclass(frozen=True, kw_only=True)
+class Messages(Options):
+    """Which messages a command prints on standard error."""
+
+    quiet: bool = option(False, "Print errors only.", flags=("-q", "--quiet"))
+    verbose: bool = option(False, "Also print what was guessed and chosen.", flags=("-v", "--verbose"))
+
+    def log(self, message: str) -> None:
+        """Print a message that only `--verbose` shows."""
+        if self.verbose and not self.quiet:
+            console.message(message)
+
+    def warn(self, message: str) -> None:
+        """Print a message that only `--quiet` hides."""
+        if not self.quiet:
+            console.message(message)
 
 
-def _switch(setting: str, choice: str) -> str:
-    """The parameter of a switch that stands for one choice of a setting."""
-    return f"{setting}_is_{choice}"
+@dataclass(frozen=True, kw_only=True)
+class Reading(Options):
+    """How bytes of the input become text."""
+
+    encoding_errors: str = option(
+        "strict", "On bytes that are not UTF-8, stop with an error, or replace them by U+FFFD.",
+        choices=("strict", "replace"))
 
 
-def fold_switches(kind: type[schema.Settings], given: dict[str, Any], call: typer.Context) -> list[str]:
-    """Take the switches out of `given` and put the settings that they stand for in.
+@dataclass(frozen=True, kw_only=True)
+class Compute(Options):
+    """What a network runs on."""
 
-    Returns the settings that were typed, and not taken from a variable. A switch goes before a variable, and
-    beside another choice that was typed it is an error.
+    device: str = option("auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"),
+                         variable="RNNTOOL_DEVICE")
+    threads: int = option(0, "Processor threads; 0 uses all cores.", low=0, variable="RNNTOOL_THREADS")
+
+
+Files = Annotated[list[str] | None, typer.Argument(
+    metavar="[FILE]…", show_default=False,
+    help="Files to read, in order. Without any, or for `-`, standard input. Compressed files (.gz, .bz2, "
+         ".xz, .zst) are decompressed.")]
+Output = Annotated[str | None, typer.Option(
+    "-o", "--output", metavar="FILE", show_default=False,
+    help="Write to FILE instead of standard output. Its extension chooses the format and the compression.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Write one JSON object per record.")]
+TextColumn = Annotated[str | None, typer.Option(
+    "--text-column", metavar="COLUMN", show_default=False,
+    help="Column or key of the text: a name, or a number from 1.")]
+
+
+def model_option(help: str = "Model to run: a folder, or a name that `rnntool models` lists.") -> Any:
+    """Declare `--model`, which the variable RNNTOOL_MODEL stands in for."""
+    return typer.Option("-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False, help=help)
+
+
+def format_option(formats: str) -> Any:
+    """Declare `--from`, the format of the input."""
+    return typer.Option("-f", "--from", metavar="FORMAT", show_default=False,
+                        help=f"Format of the input: {formats}. Guessed if not given.")
+
+
+# --- Options from dataclasses ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The values of an `Options` class that the user chose, unchecked.
+
+    `values` are by field, from the command line or from variables; `typed` names those from the command line.
     """
-    typed = [name for name, value in given.items() if value is not None and not by_variable(call, name)]
-    for field in dataclasses.fields(kind):
+
+    values: Mapping[str, Any]
+    typed: tuple[str, ...]
+
+
+def expanded(function: Command, given: type[Options] | None = None) -> Command:
+    """Return a function for Typer: parameters of `Options` types are replaced by one for each field.
+
+    `given` is the class whose fields a parameter of type `Given` stands for.
+    """
+    kinds: dict[str, type[Options]] = {}
+    parameters = [inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind: Any = given if parameter.annotation is Given else parameter.annotation
+        if kind is given or (isinstance(kind, type) and issubclass(kind, Options)):
+            kinds[parameter.name] = kind
+            parameters += _parameters(kind, settings=kind is given)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def command(**arguments: Any) -> None:
+        context = arguments.pop(CONTEXT)
+        for name, kind in kinds.items():
+            chosen = _chosen(kind, arguments, context)
+            arguments[name] = chosen if kind is given else kind(**chosen.values)
+        function(**arguments)
+
+    command.__doc__ = function.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _source(context: typer.Context, parameter: str) -> str:
+    source = context.get_parameter_source(parameter)
+    return source.name if source is not None else "DEFAULT"
+
+
+def _parameters(kind: type[Options], *, settings: bool) -> Iterator[inspect.Parameter]:
+    """Make a parameter for each field and for each switch; settings have a variable and can be negated."""
+    for field, value_type in _fields(kind):
+        meta = field.metadata
+        flags = _flags(field)
+        if settings and value_type is bool:
+            flags = (f"{flags[0]}/--no-{flags[0][2:]}",)
+        help, metavar, choices = meta["help"], meta["metavar"] or METAVARS.get(value_type), meta["choices"]
+        numeric = value_type in METAVARS and not meta["parse"]
+        if choices:
+            value_type = Literal[choices]  # type: ignore[assignment]
+            if len("|".join(choices)) > LONGEST_CHOICES:
+                metavar, help = metavar or "NAME", f"{help} One of {', '.join(choices)}."
+        info = typer.Option(
+            *flags, help=help, rich_help_panel=meta["panel"], metavar=metavar, parser=meta["parse"],
+            envvar=meta["variable"] or (variable(field.name) if settings else None), show_envvar=False,
+            show_default=meta["shown_default"] or field.default is not None,
+            min=meta["low"] if numeric else None, max=meta["high"] if numeric else None)
+        yield _parameter(field.name, value_type | None, info, field.default)
+        for switch, choice in meta["switches"].items():
+            info = typer.Option(switch, help=f"Short for {flags[0]} {choice}.", rich_help_panel=meta["panel"])
+            yield _parameter(_switch_name(field.name, choice), bool, info, False)
+
+
+def _parameter(name: str, value_type: Any, info: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                             annotation=Annotated[value_type, info])
+
+
+def _chosen(kind: type[Options], arguments: dict[str, Any], context: typer.Context) -> Given:
+    """Take the values of a class's fields out of `arguments`, and fold switches into the fields they set.
+
+    A switch goes before a variable. Beside another choice that was typed it is an error.
+    """
+    values, typed = {}, []
+    for field, _ in _fields(kind):
+        value, source = arguments.pop(field.name), _source(context, field.name)
+        if source == "COMMANDLINE":
+            typed.append(field.name)
+        if source in ("COMMANDLINE", "ENVIRONMENT"):
+            values[field.name] = value
         for choice in field.metadata["switches"].values():
-            if given.pop(_switch(field.name, choice)):
-                if field.name in typed and given[field.name] != choice:
-                    raise UsageError(f"{schema.flag(field.name)}: expected one choice, found {given[field.name]} "
-                                     f"and {choice}; leave one out")
-                given[field.name] = choice
-                typed.append(field.name)
-    return [name for name in given if name in typed]
+            if not arguments.pop(_switch_name(field.name, choice)):
+                continue
+            if field.name in typed and values[field.name] != choice:
+                both = [setting(field.name, one) for one in (values[field.name], choice)]
+                raise UsageError(f"{both[0]} contradicts {both[1]}", advice="leave one out")
+            values[field.name] = choice
+            typed.append(field.name)
+    return Given(values=values, typed=tuple(dict.fromkeys(typed)))
 
 
-def _shown(default: Any) -> str | bool:
-    """A default as help pages show it; False for one that is not worth showing."""
-    if default is None:
-        return False
-    return ("yes" if default else "no") if isinstance(default, bool) else str(default)
+def _fields(kind: type[Options]) -> Iterator[tuple[dataclasses.Field[Any], type]]:
+    types = value_types(kind)
+    return ((field, types[field.name]) for field in dataclasses.fields(kind))
+
+
+def _flags(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    return field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
+
+
+def _switch_name(field: str, choice: str) -> str:
+    return f"{field}_is_{choice}"

@@ -1,14 +1,40 @@
-"""Reports on standard output."""
+"""Choose the format of a command's output, and write reports."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
+from rnntool.commands.options import Messages
+from rnntool.data.formats import named_format
 from rnntool.data.streams import open_output
+from rnntool.errors import UsageError, setting
+
+
+def output_format(
+    to: str | None, as_jsonl: bool, output: str | None, formats: Collection[str], messages: Messages
+) -> str | None:
+    """Return the format that `to`, `as_jsonl` or the extension of the output names; None if none of them does."""
+    if as_jsonl and to not in (None, "jsonl"):
+        raise UsageError(f"{setting('as_jsonl')} contradicts {setting('to', to)}", advice="leave one out")
+    return "jsonl" if as_jsonl else to or _by_extension(output, formats, messages)
+
+
+def writes_json(output: str | None, messages: Messages) -> bool:
+    """Return whether the extension of the output names JSON."""
+    return _by_extension(output, ("jsonl",), messages) is not None
+
+
+def _by_extension(output: str | None, formats: Collection[str], messages: Messages) -> str | None:
+    format = named_format(output) if output else None
+    if format not in formats:
+        return None
+    messages.log(f"{output}: written as {format}")
+    return format
 
 
 def show(report: Any, as_json: bool, text: str, *, indent: int | None = 2) -> None:
-    """A report on standard output, in UTF-8 as all output is: in JSON, or as `text` for people."""
+    """Write a report to standard output: as JSON, or as `text` for people. All output is UTF-8."""
     with open_output(None) as out:
         out.write(json.dumps(report, ensure_ascii=False, indent=indent) + "\n" if as_json else text)

@@ -1,14 +1,25 @@
-"""`rnntool report`."""
+"""`rnntool report`: an HTML page about a training."""
 
 from __future__ import annotations
 
-from rnntool import model_folder
-from rnntool.data.streams import open_output
-from rnntool.inspection import training_report
+from typing import Annotated
+
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import Output
 
 
-def run(model: str, *, output: str | None) -> None:
-    """Write the page about a training."""
+@examples("rnntool report my-tagger > my-tagger.html")
+def report(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder or a name.")],
+    output: Output = None,
+) -> None:
+    """Write an HTML page about a training: learning curves, scores on the development data, settings."""
+    from rnntool import model_folder
+    from rnntool.data.streams import open_output
+    from rnntool.inspection import training_report
+
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
     page = training_report.page(folder.resolve().name, config, training_report.read_history(folder))

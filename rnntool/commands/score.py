@@ -1,4 +1,4 @@
-"""`rnntool score`."""
+"""`rnntool score`: score text with a language model."""
 
 from __future__ import annotations
 
@@ -7,84 +7,157 @@ import math
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-from rnntool.commands.common import Common
-from rnntool.commands.inputs import task_records
-from rnntool.data.formats import Pair, Text, read_pairs
-from rnntool.data.inputs import Inputs
-from rnntool.data.streams import open_output
-from rnntool.errors import DataError, UsageError
-from rnntool.inference import model as models
-from rnntool.inference.model import Model
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import (
+    AsJsonl,
+    Compute,
+    Files,
+    Messages,
+    Output,
+    Reading,
+    TextColumn,
+    format_option,
+    model_option,
+)
+from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.options import ScoreOptions
-from rnntool.tasks.lm import LMTask, Scored
-from rnntool.tasks.specs.lm import LMSettings
+
+if TYPE_CHECKING:
+    from rnntool.data.formats import Pair, Text
+    from rnntool.inference.model import Model
+    from rnntool.tasks.inputs import Inputs
+    from rnntool.tasks.lm import Scored
+    from rnntool.tasks.lm import LMTask
+    from rnntool.tasks.specs.lm import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
-PHENOMENON = "UID"  # BLiMP's key for what a pair tests
-GROUPS = ("field", "linguistics_term", PHENOMENON)  # its keys from the broad to the fine
-ANSWERS = ("log_prob_good", "log_prob_bad", "right")  # keys that a pair gets
+PHENOMENON = "UID"  # the key in BLiMP for what a pair tests
+GROUPS = ("field", "linguistics_term", PHENOMENON)  # keys in BLiMP, from coarse to fine
+RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that the output adds to a pair
 
 
-def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, text_column: str | None,
-    label_column: str | None, label: str | None, per: str | None, pairs: bool, columns: str | None,
-    prefix: str | None, by: str | None, stream: bool, as_jsonl: bool, as_json: bool, common: Common,
+@examples(
+    "echo 'To be, or not to be' | rnntool score",
+    "rnntool score --per word essay.txt > surprisals.tsv",
+    "rnntool score --pairs --json pairs.tsv",
+    "rnntool score --pairs --prefix prefix --columns good,bad --by attractors agreement.tsv",
+    "rnntool score -m reviewer --label-column label reviews.tsv",
+)
+def score(
+    *,
+    files: Files = None,
+    model: Annotated[str, model_option()] = "shakespeare",
+    output: Output = None,
+    format: Annotated[str | None, format_option("text, tsv, csv, jsonl, fasttext")] = None,
+    text_column: TextColumn = None,
+    label_column: Annotated[str | None, typer.Option(
+        "--label-column", metavar="COLUMN", show_default="the column of training",
+        help="Column or key of each text's label. For models that were trained on labelled text.")] = None,
+    per: Annotated[Literal["token", "word"] | None, typer.Option(
+        "--per", show_default=False,
+        help="Write a row with the surprisal in bits for each token or word, with offsets.")] = None,
+    pairs: Annotated[bool, typer.Option(
+        "--pairs", help="Read two sentences per line, the better one first, and report how often the model "
+                        "prefers it.")] = False,
+    columns: Annotated[str | None, typer.Option(
+        "--columns", metavar="GOOD,BAD", show_default="1,2, or sentence_good,sentence_bad in JSONL",
+        help="Columns or keys of the two sentences of a pair.")] = None,
+    prefix: Annotated[str | None, typer.Option(
+        "--prefix", metavar="COLUMN", show_default=False,
+        help="Column or key of a text that precedes both sentences of a pair. Only what follows it is "
+             "scored.")] = None,
+    by: Annotated[str | None, typer.Option(
+        "--by", metavar="COLUMN[,COLUMN…]", show_default="field,linguistics_term,UID if JSONL has them",
+        help="Report pairs by the values of these columns or keys.")] = None,
+    as_jsonl: AsJsonl = False,
+    as_json: Annotated[bool, typer.Option(
+        "--json", help="Print the report about --pairs as JSON.")] = False,
+    options: ScoreOptions,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
 ) -> None:
-    """Score files, line by line, by token or word, or pair by pair."""
-    if pairs and (per or stream):
-        raise UsageError("--pairs compares whole sentences; leave --per and --context out")
-    if pairs and text_column:
-        raise UsageError("--text-column is for single texts; give --columns GOOD,BAD")
-    if label_column and (label is not None or pairs):
-        other = "--pairs" if label is None else "--label, which is that of all texts"
-        raise UsageError(f"--label-column is for single texts and goes without {other}; leave one out")
-    if columns and not pairs:
-        raise UsageError("--columns names the two sentences of a pair; give --pairs, or --text-column")
-    if (prefix or by) and not pairs:
-        raise UsageError(f"{'--prefix' if prefix else '--by'} is for pairs; give --pairs")
-    if as_json and as_jsonl:
-        raise UsageError("--json is one report and --jsonl an object for each pair; leave one out")
-    if as_json and not pairs:
-        raise UsageError("--json is for the report of --pairs; give --jsonl for records")
-    if not as_json:
-        as_jsonl = as_jsonl or common.writes_json(output)
+    """Score text with a language model.
+
+    For each text, write its log-probability in nats, its perplexity and its number of tokens.
+    """
+    from rnntool.commands.inputs import task_records
+    from rnntool.commands.outputs import writes_json
+    from rnntool.data.streams import open_output
+    from rnntool.inference import model as models
+    from rnntool.tasks.lm import LMTask
+
+    files, stream = files or ["-"], options.context == "stream"
+    _check(options, text_column=text_column, label_column=label_column, per=per, pairs=pairs, columns=columns,
+           prefix=prefix, by=by, as_json=as_json, as_jsonl=as_jsonl)
+    as_jsonl = as_jsonl or (not as_json and writes_json(output, messages))
     named = ",".join(filter(None, (columns, prefix, by))).split(",")
-    taken = next((name for name in ANSWERS if name in named), None)
+    taken = next((name for name in RESULTS if name in named), None)
     if as_jsonl and taken:
-        raise UsageError(f"--jsonl: writes {taken!r} for what the model says, found a column of that name; "
-                         "rename it")
-    scorer = models.load(model, device=common.device, threads=common.threads)
+        raise UsageError(f"the output has a key {taken!r} of its own", setting="as_jsonl",
+                         advice="rename the column of that name")
+    scorer = models.load(model, device=compute.device, threads=compute.threads)
     task = scorer.require(LMTask)
     with open_output(output) as out:
         if pairs:
-            inputs = _pair_inputs(files, columns, prefix, format, common)
+            inputs = _pair_inputs(files, columns, prefix, format, reading, messages)
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
-                scorer, inputs, out, groups, label=label, as_json=as_json, as_jsonl=as_jsonl)
-            what, count = "pairs with tokens", f"{unknown:,}"
+                scorer, inputs, out, groups, label=options.label, as_json=as_json, as_jsonl=as_jsonl)
+            counted = f"{unknown:,} pairs contain tokens"
         else:
-            settings = _settings(task, text_column, label_column, label)
-            columns_of = {"text_column": text_column, "label_column": label_column}
-            inputs = task_records(task, files, settings, format=format, common=common,
-                                  chosen=[name for name, column in columns_of.items() if column])
+            settings = _settings(task, text_column, label_column, options.label)
+            given = {"text_column": text_column, "label_column": label_column}
+            inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages,
+                                  chosen=[name for name, column in given.items() if column])
             unknown, tokens = _score_texts(
-                scorer, inputs, out, per=per, stream=stream, label=label, as_jsonl=as_jsonl)
-            what, count = "tokens", f"{unknown:,} of {tokens:,}"
+                scorer, inputs, out, per=per, stream=stream, label=options.label, as_jsonl=as_jsonl)
+            counted = f"the input contains {unknown:,} tokens (of {tokens:,})"
     if unknown:
-        common.warn(f"{what} that {scorer.name} never saw: {count}; all such tokens are scored as the same "
-                    "unknown one")
+        messages.warn(f"{counted} that {scorer.name} has never seen; all of them are scored as the same "
+                      "unknown token")
+
+
+def _check(
+    options: ScoreOptions, *, text_column: str | None, label_column: str | None, per: str | None, pairs: bool,
+    columns: str | None, prefix: str | None, by: str | None, as_json: bool, as_jsonl: bool,
+) -> None:
+    """Refuse options that contradict each other or have no effect."""
+    if pairs and (per or options.context == "stream"):
+        other = setting("per") if per else setting("context", "stream")
+        raise UsageError("compares whole sentences", setting="pairs", advice=f"leave out {other}")
+    if pairs and text_column:
+        raise UsageError("is for single texts", setting="text_column",
+                         advice=f"name the columns of pairs with {setting('columns', 'GOOD,BAD')}")
+    if label_column and (options.label is not None or pairs):
+        other = setting("pairs" if options.label is None else "label")
+        raise UsageError(f"has no effect with {other}", setting="label_column", advice="leave one out")
+    if columns and not pairs:
+        raise UsageError("names the two sentences of a pair", setting="columns",
+                         advice=f"give {setting('pairs')} too, or use {setting('text_column')}")
+    if (prefix or by) and not pairs:
+        raise UsageError("is for pairs", setting="prefix" if prefix else "by",
+                         advice=f"give {setting('pairs')} too")
+    if as_json and as_jsonl:
+        raise UsageError(f"{setting('as_json')} is one report, {setting('as_jsonl')} an object per record",
+                         advice="leave one out")
+    if as_json and not pairs:
+        raise UsageError(f"is for the report about {setting('pairs')}", setting="as_json",
+                         advice=f"give {setting('as_jsonl')} for records")
 
 
 def _settings(
     task: LMTask, text_column: str | None, label_column: str | None, label: str | None
 ) -> LMSettings:
-    """How lines are read; where one label is given for all, theirs need not be there."""
+    """Return how lines are read. With one label for all texts, they need none of their own."""
     settings: LMSettings = task.settings.replace(unit="line")
     if label_column and task.labels is None:
-        raise UsageError(f"--label-column: the model learned text without labels, found {label_column!r}; "
-                         "leave it out")
+        raise UsageError("the model was trained on text without labels", setting="label_column",
+                         advice="leave it out")
     if text_column:
         settings = settings.replace(text_column=text_column)
     if label is not None:
@@ -92,15 +165,17 @@ def _settings(
     return settings.replace(label_column=label_column) if label_column else settings
 
 
+# --- Texts -------------------------------------------------------------------------------------------------
+
+
 def _score_texts(
     scorer: Model, inputs: Inputs, out: TextIO, *, per: str | None, stream: bool, label: str | None,
     as_jsonl: bool,
 ) -> tuple[int, int]:
-    """Write a line for each text, or rows; how many tokens the model never saw, and how many there are."""
+    """Write a line for each text, or rows; return the number of unknown tokens and of all tokens."""
     if per and not as_jsonl:
         out.write(HEADER)
-    scored = scorer.scored(inputs, ScoreOptions(label=label, context="stream" if stream else "line"),
-                           ready=inputs.ready, flush=out.flush)
+    scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
     unknown = tokens = 0
     for number, (record, result) in enumerate(scored, 1):
         unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
@@ -114,7 +189,7 @@ def _score_texts(
 
 
 def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
-    """A row for each token or word, the last one for the end of the record."""
+    """Return a row for each token or word; the last one is for the end of the record."""
     units = result.words(record.text) if per == "word" else result.units(record.text)
     return [f"{number}\t{u.start}\t{u.end}\t{_cell(u.text)}\t{u.surprisal_bits:.4f}\n" for u in units]
 
@@ -131,76 +206,84 @@ def _json(record: Text, result: Scored, per: str | None) -> str:
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
+# --- Minimal pairs -----------------------------------------------------------------------------------------
+
+
 def _pair_inputs(
-    files: list[str], columns: str | None, prefix: str | None, format: str | None, common: Common
+    files: list[str], columns: str | None, prefix: str | None, format: str | None, reading: Reading,
+    messages: Messages,
 ) -> Inputs:
+    from rnntool.data.formats import read_pairs
+    from rnntool.tasks.inputs import Inputs
+
     names = None
     if columns is not None:
         good, comma, bad = columns.partition(",")
-        if not comma or not good or not bad:
-            raise UsageError(f"--columns: expected two names with a comma between, found {columns!r}")
-        if good == bad:
-            raise UsageError(f"--columns: expected two columns, found one twice in {columns!r}")
+        if not comma or not good or not bad or good == bad:
+            raise UsageError(setting="columns", expected="two different names with a comma between them",
+                             found=repr(columns))
         names = (good, bad)
     return Inputs(
-        files, "pairs", lambda lines, found: read_pairs(lines, format=found, columns=names, prefix=prefix),
-        format=format, errors=common.encoding_errors, log=common.log, warn=common.warn)
+        files, "pairs", lambda lines, form: read_pairs(lines, format=form, columns=names, prefix=prefix),
+        format=format, errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
 
 
 def _score_pairs(
     scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, label: str | None,
     as_json: bool, as_jsonl: bool,
 ) -> int:
-    """A pair counts as right where the better one has the higher log-probability; a tie is wrong.
+    """Write how often the better sentence has the higher log-probability; a tie counts as wrong.
 
-    Returns how many pairs have something in them that the model never saw.
-
-    Whole sentences are compared, or after a prefix the words that follow it, without the end. `groups` are
-    the fields to report by: None takes those of BLiMP that there are.
+    Whole sentences are compared, or after a prefix the words that follow it, without the end of the text.
+    `groups` are the fields to report by; None takes the fields of BLiMP that are present. Return the number
+    of pairs that contain something unknown to the model.
     """
-    every, unknown = _Tally(), 0
+    total, unknown = _Tally(), 0
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
     for pair, *scored in scorer.compare(inputs, label=label, ready=inputs.ready, flush=out.flush):
         good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
                      for text, result in zip(pair.texts(), scored, strict=True)]
         right = good > bad
         unknown += any(result.unknown for result in scored)
-        every.add(right)
+        total.add(right)
         for name, tallies in by.items():
             if pair.fields is not None and name in pair.fields:
                 tallies[str(pair.fields[name])].add(right)
             elif groups:
-                have = ", ".join(map(repr, pair.fields or ())) or "no names"
-                raise DataError(f"{pair.place}: expected a column {name!r} to report by, found {have}; see --by")
+                raise DataError(
+                    place=pair.place, expected=f"a column {name!r} to report by",
+                    found=", ".join(map(repr, pair.fields or ())) or "columns without names",
+                    advice=f"choose the columns with {setting('by')}")
         if as_jsonl:
-            fields = dict(pair.fields) if pair.fields else _own_fields(pair)
-            fields |= zip(ANSWERS, (round(good, 6), round(bad, 6), right), strict=True)
+            fields = dict(pair.fields) if pair.fields else _fields(pair)
+            fields |= zip(RESULTS, (round(good, 6), round(bad, 6), right), strict=True)
             out.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    if not every.pairs:
-        raise DataError("expected pairs of sentences, found none; give two sentences a line with a tab between")
+    if not total.pairs:
+        raise DataError(expected="pairs of sentences", found="none",
+                        advice="give two sentences per line with a tab between them")
     tables = {name: dict(sorted(tallies.items(), key=_rank)) for name, tallies in by.items() if tallies}
     if as_json:
         phenomena = {name: tally.accuracy for name, tally in tables.get(PHENOMENON, {}).items()}
-        report = every.report() | {"per_phenomenon": phenomena} | {
+        report = total.report() | {"per_phenomenon": phenomena} | {
             "by": {name: {value: tally.report() for value, tally in table.items()}
                    for name, table in tables.items()}}
         out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     elif not as_jsonl:
-        out.write(f"accuracy\t{every.accuracy:.4f}\npairs\t{every.pairs}\n")
+        out.write(f"accuracy\t{total.accuracy:.4f}\npairs\t{total.pairs}\n")
         out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"
                        for name, table in tables.items() for value, tally in table.items())
     return unknown
 
 
-def _own_fields(pair: Pair) -> dict[str, Any]:
-    """What a pair from columns without names has."""
-    before = {} if pair.prefix is None else {"prefix": pair.prefix}
-    return {**before, "good": pair.good, "bad": pair.bad}
+def _fields(pair: Pair) -> dict[str, Any]:
+    """Return the fields of a pair whose columns have no names."""
+    prefix = {} if pair.prefix is None else {"prefix": pair.prefix}
+    return {**prefix, "good": pair.good, "bad": pair.bad}
 
 
 @dataclass
 class _Tally:
-    """How many pairs there are and in how many the model was right."""
+    """The number of pairs, and of those in which the model was right."""
 
     pairs: int = 0
     right: int = 0
@@ -218,7 +301,7 @@ class _Tally:
 
 
 def _rank(item: tuple[str, Any]) -> tuple[int, str]:
-    """Whole numbers by size, such as how many attractors there are, before names by letter."""
+    """Sort whole numbers, such as a number of attractors, by size and before names."""
     value = item[0]
     return (int(value), "") if value.isascii() and value.isdigit() else (sys.maxsize, value)
 

@@ -1,4 +1,4 @@
-"""`rnntool tag`."""
+"""`rnntool tag`: tag each word of sentences."""
 
 from __future__ import annotations
 
@@ -6,56 +6,88 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rnntool.commands.common import Common
-from rnntool.commands.inputs import task_records
-from rnntool.data.formats import (
-    FORMATS,
-    WRITE_FORMATS,
-    Sentence,
-    SentenceWriter,
-    output_format,
-    sentence_writer,
-    split_columns,
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import (
+    AsJsonl,
+    Compute,
+    Files,
+    Messages,
+    Output,
+    Reading,
+    format_option,
+    model_option,
 )
-from rnntool.data.inputs import opened
-from rnntool.data.labels import detect_scheme
-from rnntool.data.progress import silent
-from rnntool.data.streams import open_output
-from rnntool.errors import DataError, UsageError
-from rnntool.inference import model as models
+from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.options import TagOptions
-from rnntool.tasks.specs.tag import TagSettings
-from rnntool.tasks.tag import TagTask
 
-SCHEME_SAMPLE = 2000  # sentences that tell which scheme a file's own tags are in
+if TYPE_CHECKING:
+    from rnntool.data.formats import Sentence, SentenceWriter
+    from rnntool.tasks.tag import TagTask
+    from rnntool.tasks.specs.tag import TagSettings
+
+NAMED = ("conllu", "jsonl")  # formats whose columns have names
+SCHEME_SAMPLE = 2000  # sentences that are read to find out which scheme a file's own tags are in
 
 
-def run(
-    files: list[str], *, model: str, output: str | None, format: str | None, to: str | None,
-    column: str | None, scheme: str | None, probs: bool, nbest: int, threshold: float, common: Common,
+@examples(
+    "echo 'The keys on the table are mine.' | rnntool tag",
+    "rnntool tag -m en-ner --to inline news.txt",
+    "rnntool tag --from tokens --to conll --probs sentences.tok > tagged.conll",
+)
+def tag(
+    *,
+    files: Files = None,
+    model: Annotated[str, model_option()] = "en-pos",
+    output: Output = None,
+    format: Annotated[str | None, format_option("text, tokens, conll, conllu, jsonl")] = None,
+    to: Annotated[str | None, typer.Option(
+        "-t", "--to", metavar="FORMAT", show_default="that of the input, but conll for raw text",
+        help="Format of the output: tokens (a line of tags), inline, conll, conllu, jsonl or html.")] = None,
+    as_jsonl: AsJsonl = False,
+    column: Annotated[str | None, typer.Option(
+        "--column", metavar="NAME", show_default="the column the model was trained on",
+        help="CoNLL-U column or JSONL key to write the tags to.")] = None,
+    options: TagOptions,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
 ) -> None:
-    """Tag files, one record out for each record in."""
-    tagger = models.load(model, device=common.device, threads=common.threads)
+    """Tag each word of sentences, for example with parts of speech or named entities."""
+    from rnntool.commands.inputs import task_records
+    from rnntool.commands.outputs import output_format
+    from rnntool.data.formats import WRITE_FORMATS
+    from rnntool.data.streams import open_output
+    from rnntool.inference import model as models
+    from rnntool.tasks.tag import TagTask
+
+    files = files or ["-"]
+    to = output_format(to, as_jsonl, output, WRITE_FORMATS, messages)
+    tagger = models.load(model, device=compute.device, threads=compute.threads)
     task = tagger.require(TagTask)
-    to = to or common.output_format(output, WRITE_FORMATS)
     if to is not None:
-        _writer(task, to, to, column, probs, nbest)  # says at once what is wrong with it
-    if scheme and not any(column.scheme for column in task.columns):
-        raise UsageError(f"--scheme: the model {model} tags words, not spans; leave it out")
-    # Tags that the input has already aren't needed, so it doesn't matter which column they are in.
+        _writer(task, to, to, column, options)  # complains before anything is read
+    scheme, has_spans = options.scheme, any(column.scheme for column in task.columns)
+    if scheme and not has_spans:
+        raise UsageError(f"the model {tagger.name} tags words, not spans", setting="scheme",
+                         advice="leave it out")
+    # Tags that the input already has aren't needed, so it doesn't matter which column they are in.
     settings = task.settings.replace(column=None)
-    inputs = task_records(task, files, settings, format=format, common=common)
-    if scheme is None and any(column.scheme for column in task.columns):
-        scheme = _own_scheme(files[0], task, settings, format, column, common)
+    inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages)
+    if scheme is None and has_spans:
+        scheme = _scheme_of_file(files[0], task, settings, format, column, reading, messages)
     with open_output(output) as out:
         records = iter(inputs)
-        first = list(islice(records, 1))  # tells the format
-        came_in = inputs.formats[0]
-        scored = task.scheme is not None and FORMATS[to or came_in].writes_entity_scores
-        options = TagOptions(probs=probs or scored, nbest=nbest, scheme=scheme, threshold=threshold)
-        tagged = tagger.tagged(chain(first, records), options, ready=inputs.ready, flush=out.flush)
-        write = _writer(task, to, came_in, column, probs, nbest)
+        first = list(islice(records, 1))  # only now the format of the input is known
+        input_format = inputs.formats[0]
+        # entities in JSONL have a score, so that their probabilities are needed
+        probs = options.probs or (task.scheme is not None and (to or input_format) == "jsonl")
+        tagged = tagger.tagged(chain(first, records), probs=probs, nbest=options.nbest, scheme=scheme,
+                               threshold=options.threshold, ready=inputs.ready, flush=out.flush)
+        write = _writer(task, to, input_format, column, options)
         out.write(write.header)
         for sentence, result in tagged:
             out.write(write(sentence, result))
@@ -63,63 +95,80 @@ def run(
 
 
 def _writer(
-    task: TagTask, to: str | None, came_in: str, column: str | None, probs: bool, nbest: int
+    task: TagTask, to: str | None, input_format: str, column: str | None, options: TagOptions
 ) -> SentenceWriter:
-    """What was asked for, or what came in; columns for raw text, and where probabilities need a column."""
+    """Return the writer of the requested format, or else of the input's.
+
+    Raw text becomes columns, and so do tokens whose tags have a probability.
+    """
+    from rnntool.data.formats import sentence_writer, split_columns
+
     if to is None:
-        to = output_format(came_in, probs=probs)
-    if nbest and not FORMATS[to].writes_nbest:
-        raise UsageError(f"--nbest: {to} has no place for several sequences; give --jsonl")
-    if column and not FORMATS[to].named_columns:
-        raise UsageError(f"--column: {to} has no columns with names; leave it out, or give --to conllu or "
-                         "jsonl")
+        columns = input_format == "text" or (input_format == "tokens" and options.probs)
+        to = "conll" if columns else input_format
+    if options.nbest and to != "jsonl":
+        raise UsageError(f"the format {to} can hold only one sequence of tags", setting="nbest",
+                         advice=f"write JSONL: {setting('to', 'jsonl')}")
+    if column and to not in NAMED:
+        raise UsageError(f"the columns of the format {to} have no names", setting="column",
+                         advice=f"leave it out, or give {setting('to', 'conllu')} or {setting('to', 'jsonl')}")
     if column and len(split_columns(column)) != len(task.columns):
-        raise UsageError(f"--column: expected {len(task.columns)} names, as many columns as the model tags, "
-                         f"found {column!r}")
-    return sentence_writer(to, column=column or _written_column(task, to), probs=probs,
+        raise UsageError(
+            setting="column", found=repr(column), expected=(
+                f"a name for each of the {len(task.columns)} columns that the model tags"
+                if len(task.columns) > 1 else "one name, because the model tags one column"))
+    return sentence_writer(to, column=column or _default_column(task, to), probs=options.probs,
                            spans=task.scheme is not None)
 
 
-def _written_column(task: TagTask, to: str) -> str | None:
-    """Where tags go in formats that name their columns: where the model learned them, if that was a name.
+def _default_column(task: TagTask, to: str) -> str | None:
+    """Return where tags go in formats with named columns: the column of training, if it had a name.
 
-    In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER; they are no parts of
-    speech.
+    In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER, because they are no
+    parts of speech.
     """
+    from rnntool.data.formats import split_columns
+
     first, *more = split_columns(task.settings.column)
     if not _is_name(first):
-        first = FORMATS[to].span_column if task.scheme else None
+        first = "NER" if task.scheme and to == "conllu" else None
     names = [first or "", *(str(name) if _is_name(name) else f"Column{name}" for name in more)]
     return ",".join(names) or None
 
 
 def _is_name(column: str | None) -> bool:
-    """Whether a column has a name that formats with named columns can use."""
+    """Return whether a column has a name that formats with named columns can use."""
     return column is not None and not column.lstrip("-").isdecimal() and column not in ("last", "word")
 
 
-def _own_scheme(
-    file: str, task: TagTask, settings: TagSettings, format: str | None, column: str | None, common: Common
+def _scheme_of_file(
+    file: str, task: TagTask, settings: TagSettings, format: str | None, column: str | None,
+    reading: Reading, messages: Messages,
 ) -> str | None:
-    """The scheme of a file's own tags, which others replace or stand beside, to be compared."""
+    """Return the scheme of a file's own tags, so that the predicted ones can be compared with them."""
+    from rnntool.data.formats import split_columns
+    from rnntool.data.labels import detect_scheme
+    from rnntool.data.progress import silent
+    from rnntool.tasks.inputs import opened
+
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = opened(file, "sentences", format=format, errors=common.encoding_errors, log=silent)
-    with source as (lines, found):
-        if not FORMATS[found].has_tags:
+    source = opened(file, "tag", format=format, errors=reading.encoding_errors, log=silent)
+    with source as (lines, file_format):
+        if file_format in ("text", "tokens"):
             return None
-        if FORMATS[found].named_columns:
-            names = split_columns(column or _written_column(task, found))
+        if file_format in NAMED:
+            names = split_columns(column or _default_column(task, file_format))
             spans = next(i for i, one in enumerate(task.columns) if one.scheme)
             settings = settings.replace(column=names[spans] if spans < len(names) else None)
-        sentences = islice(task.read(lines, found, settings, targets=False), SCHEME_SAMPLE)
-        scheme = detect_scheme(sentence.tags or () for sentence in _good(sentences))
+        sentences = islice(task.read(lines, file_format, settings, targets=False), SCHEME_SAMPLE)
+        scheme = detect_scheme(sentence.tags or () for sentence in _until_error(sentences))
     if scheme:
-        common.log(f"{file}: has tags in {scheme.upper()}; they are written so")
+        messages.log(f"{file}: has tags in {scheme.upper()}; the output uses the same scheme")
     return scheme
 
 
-def _good(sentences: Iterator[Sentence]) -> Iterator[Sentence]:
-    """The sentences before a bad one, which is told of when its turn comes."""
+def _until_error(sentences: Iterator[Sentence]) -> Iterator[Sentence]:
+    """Yield the sentences before a bad one; the command reports it when it gets there."""
     with suppress(DataError):
         yield from sentences

@@ -1,42 +1,53 @@
-"""`rnntool tokenize`."""
+"""`rnntool tokenize`: split lines into tokens."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rnntool import model_folder
-from rnntool.commands.common import Common
-from rnntool.commands.inputs import plain_lines
-from rnntool.data.streams import open_output
-from rnntool.errors import DataError, UsageError
-from rnntool.tasks.tag import TagTask
-from rnntool.tokenize import Tokenizer, load, split_words
+import typer
 
-_DIGITS = 9  # of a number that may be that of an entry
+from rnntool.commands.groups import examples
+from rnntool.commands.options import AsJsonl, Files, Messages, Output, Reading, model_option
+from rnntool.errors import DataError, UsageError, setting
+
+if TYPE_CHECKING:
+    from rnntool.tokenize import Tokenizer
+
+MAX_DIGITS = 9  # longer numbers can't be ids
 
 
-def run(
-    files: list[str], *, model: str | None, output: str | None, ids: bool, decode: bool, as_jsonl: bool,
-    common: Common,
+@examples(
+    "echo \"I can't read Dr. Smith's e-mail.\" | rnntool tokenize",
+    "echo 'To be' | rnntool tokenize -m shakespeare --ids | rnntool tokenize -m shakespeare --decode",
+)
+def tokenize(
+    *,
+    files: Files = None,
+    model: Annotated[str | None, model_option(
+        "Model whose tokens to use: a folder, or a name that `rnntool models` lists. Without one, text is "
+        "split into words.")] = None,
+    output: Output = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Write the numbers of the tokens.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Read numbers of tokens and write text.")] = False,
+    as_jsonl: AsJsonl = False,
+    reading: Reading,
+    messages: Messages,
 ) -> None:
-    """Encode or decode lines."""
+    """Split lines into words, or into the tokens that a model reads."""
+    from rnntool.commands.inputs import plain_lines
+    from rnntool.commands.outputs import writes_json
+    from rnntool.data.streams import open_output
+
     if decode and (ids or as_jsonl):
-        raise UsageError(f"--decode: text comes out, so {'--ids' if ids else '--jsonl'} says nothing; leave "
-                         "one out")
-    if not (ids or decode):
-        as_jsonl = as_jsonl or common.writes_json(output)
-    tokenizer = None
-    if model is not None:
-        folder = model_folder.find(model)
-        content = model_folder.read_config(folder)
-        kind = content["data"]["tokenizer"]
-        if content["task"] == TagTask.name:  # it has learned from words, into which text is split before it
-            kind |= {"split": "words"}
-        tokenizer = load(folder, kind)
-    elif ids or decode:
-        flag = "--ids" if ids else "--decode"
-        raise UsageError(f"{flag}: words have numbers only in a model; give -m MODEL")
-    inputs = plain_lines(files, common)
+        raise UsageError("writes text", setting="decode",
+                         advice=f"leave out {setting('ids' if ids else 'as_jsonl')}")
+    as_jsonl = as_jsonl or (not (ids or decode) and writes_json(output, messages))
+    if model is None and (ids or decode):
+        raise UsageError("words have numbers only in a model", setting="ids" if ids else "decode",
+                         advice=f"give {setting('model', 'MODEL')}")
+    tokenizer = _tokenizer(model) if model is not None else None
+    inputs = plain_lines(files or ["-"], reading, messages)
     with open_output(output) as out:
         for record in inputs:
             if decode:
@@ -48,16 +59,34 @@ def run(
                 out.flush()
 
 
+def _tokenizer(model: str) -> Tokenizer:
+    """Load the tokenizer of a model."""
+    from rnntool import model_folder
+    from rnntool.tasks.tag import TagTask
+    from rnntool.tokenize import load
+
+    folder = model_folder.find(model)
+    content: dict[str, Any] = model_folder.read_config(folder)
+    kind = content["data"]["tokenizer"]
+    if content["task"] == TagTask.name:  # it was trained on words, so raw text is split into words first
+        kind |= {"split": "words"}
+    return load(folder, kind)
+
+
 def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: bool) -> str:
+    from rnntool.tokenize import split_words
+
     if as_jsonl:
         return json.dumps({"text": text, "tokens": _tokens(tokenizer, text)}, ensure_ascii=False)
     if tokenizer is None:
         return " ".join(text[start:end] for start, end in split_words(text))
-    found = tokenizer.encode(text)
-    return " ".join(map(str, found) if ids else map(tokenizer.piece, found))
+    encoded = tokenizer.encode(text)
+    return " ".join(map(str, encoded) if ids else map(tokenizer.piece, encoded))
 
 
 def _tokens(tokenizer: Tokenizer | None, text: str) -> list[dict[str, object]]:
+    from rnntool.tokenize import split_words
+
     if tokenizer is None:
         return [{"text": text[a:b], "start": a, "end": b} for a, b in split_words(text)]
     return [{"id": t.id, "piece": tokenizer.piece(t.id), "start": t.start, "end": t.end}
@@ -67,8 +96,8 @@ def _tokens(tokenizer: Tokenizer | None, text: str) -> list[dict[str, object]]:
 def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
     ids = []
     for word in line.split():
-        if not word.isdecimal() or len(word) > _DIGITS or int(word) >= tokenizer.size:
-            raise DataError(f"{place}: expected numbers from 0 to {tokenizer.size - 1}, found {word!r}; "
-                            "give what rnntool tokenize --ids wrote")
+        if not word.isdecimal() or len(word) > MAX_DIGITS or int(word) >= tokenizer.size:
+            raise DataError(place=place, expected=f"numbers from 0 to {tokenizer.size - 1}", found=repr(word),
+                            advice="give what `rnntool tokenize --ids` wrote")
         ids.append(int(word))
     return tokenizer.decode(ids)

@@ -1,160 +1,213 @@
-"""`rnntool train`: settings from all their sources, signals, progress, and the report at the end."""
+"""`rnntool train TASK`: train a model."""
 
 from __future__ import annotations
 
+import functools
 import shlex
 import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rnntool import model_folder
-from rnntool.commands import allocator, console
-from rnntool.commands.common import Common
-from rnntool.commands.outputs import show
-from rnntool.data.labels import Labels
-from rnntool.errors import UsageError
-from rnntool.evaluation.metrics import figures
-from rnntool.tasks.specs import schema
-from rnntool.tasks.specs.settings import Settings, WordSettings
-from rnntool.training.job import Job
-from rnntool.training.loop import Interrupted
-from rnntool.training.train import train
+import typer
 
-NEXT = {
-    "lm": "rnntool generate -m {out}",
-    "classify": "echo 'A line of text.' | rnntool classify -m {out}",
-    "tag": "echo 'A line of text.' | rnntool tag -m {out}",
-}
+from rnntool.commands.groups import Row, command
+from rnntool.commands.options import AsJson, Compute, Given, Messages, Reading, format_option
+from rnntool.errors import UsageError, setting
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.resolve import resolve, unused_variables
+from rnntool.tasks.specs.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from rnntool.tasks.specs.settings import Settings
+    from rnntool.training.job import Job
+
 SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "perplexity", "bits_per_char",
-         "bits_per_byte", "temperature", "ece_uncalibrated", "ece", "tokens", "oov")
+         "bits_per_byte", "temperature", "ece_uncalibrated", "ece", "tokens", "oov")  # figures of the report
+
+
+def train(
+    spec: TaskSpec,
+    *,
+    files: Annotated[list[str] | None, typer.Argument(
+        metavar="TRAIN…", help="Files to train on; - is standard input. Not needed with --resume.",
+        show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="DIR", help="Folder to write the model to.", show_default=False)] = None,
+    dev: Annotated[list[str] | None, typer.Option(
+        "--dev", metavar="FILE", show_default=False,
+        help="Development data, which chooses the best weights. Can be given several times. Without it, a "
+             "share of the training data is held out (see --dev-fraction).")] = None,
+    format: Annotated[str | None, format_option("the formats of the command that runs the model")] = None,
+    preset: Annotated[str | None, typer.Option(
+        "--preset", metavar="NAME", help="Start from a named set of settings.", show_default=False)] = None,
+    config_file: Annotated[Path | None, typer.Option(
+        "--config", metavar="FILE.toml", help="Read settings from a TOML file.", show_default=False)] = None,
+    resume: Annotated[bool, typer.Option(
+        "--resume", help="Continue the training that was interrupted in DIR.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing model in DIR.")] = False,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
+    as_json: AsJson = False,
+    given: Given,
+) -> None:
+    """Train a model for a task and print its scores on the development data."""
+    if output is None:
+        raise UsageError(setting="output", expected="a folder for the model", found="none")
+    files, dev = files or [], dev or []
+    job = None
+    if resume:
+        others = {"preset": preset, "config_file": config_file, "dev": dev, "format": format, "force": force,
+                  "encoding_errors": reading.encoding_errors != "strict"}
+        ignored = [*files, *map(setting, given.typed), *(setting(name) for name, value in others.items() if value)]
+        if ignored:
+            raise UsageError("continues with the files and settings that the training started with",
+                             setting="resume", advice=f"leave out {', '.join(ignored)}")
+    else:
+        for warning in unused_variables(spec.settings for spec in TASKS.values()):
+            messages.warn(warning)
+        job = _job(spec, files, given.values, dev=dev, format=format, preset=preset, config_file=config_file,
+                   encoding_errors=reading.encoding_errors)
+    report = _run(spec.name, job, output, force=force, compute=compute, messages=messages)
+    _show(report, spec, output, as_json=as_json, messages=messages)
+
+
+def rows() -> tuple[Row, ...]:
+    """Return the subcommands of `rnntool train`, one for each task."""
+    return tuple(Row(name, spec.summary, functools.partial(_command, spec)) for name, spec in TASKS.items())
+
+
+def _command(spec: TaskSpec) -> Any:
+    return command(functools.partial(train, spec), spec.name, given=spec.settings, help=spec.summary,
+                   lines=spec.examples)
+
+
+# --- The job -----------------------------------------------------------------------------------------------
+
+
+def _job(
+    spec: TaskSpec, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
+    preset: str | None, config_file: Path | None, encoding_errors: str,
+) -> Job:
+    """Return what to train, with the settings from all their sources; `UsageError` if they don't fit."""
+    from rnntool.training.job import Job
+
+    if not files:
+        raise UsageError(expected="training files", found="none",
+                         advice="name them, or give - for standard input")
+    settings = resolve(spec, given, preset=preset, file=config_file, inherit=_inherited, dev=dev)
+    raw = getattr(settings, "raw", None)
+    if [*files, *dev, raw].count("-") > 1:
+        raise UsageError("standard input can be read only once",
+                         advice=f"give {setting('raw' if raw == '-' else 'dev')} a file")
+    return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format,
+               encoding_errors=encoding_errors)
+
+
+def _inherited(settings: Settings) -> dict[str, Any]:
+    """Return the defaults that a model to start from sets: its tokens and the sizes of its layers."""
+    from rnntool.inference import model as models
+
+    if settings.init is None:
+        return {}
+    initial = models.read(settings.init).task.settings
+    names = ["tokenizer", "split", "lower", "embed", "hidden"]
+    if settings.encoder == initial.encoder:
+        names.append("window" if settings.encoder == "window" else "cell")
+    return {name: getattr(initial, name) for name in names
+            if hasattr(initial, name) and hasattr(settings, name)}
+
+
+# --- The training ------------------------------------------------------------------------------------------
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM so that a step can end; a second one leaves at once.
+    """Remember SIGINT and SIGTERM so that the current step can end; a second signal exits at once.
 
-    Before there is anything to go on from, the first one leaves at once.
+    Before the first checkpoint exists, the first signal exits at once.
     """
 
     def __init__(self) -> None:
-        self.arrived: int | None = None
-        self.begun = False
+        self.received: int | None = None
+        self.started = False
 
     def stopping(self) -> int | None:
-        """The signal that arrived, if any; asked when there is a checkpoint, and after each step."""
-        self.begun = True
-        return self.arrived
+        """Return the signal that was received, if any; called once a checkpoint exists, after each step."""
+        self.started = True
+        return self.received
 
-    def note(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if not self.begun:
+        if not self.started:
+            from rnntool.training.loop import Interrupted
+
             raise Interrupted(number, "stopped before the first step, nothing is saved")
-        if self.arrived is not None:
+        if self.received is not None:
             sys.exit(128 + number)
-        self.arrived = number
+        self.received = number
 
 
 @contextmanager
 def signals() -> Iterator[Signals]:
-    """Signals are noted inside and handled as before outside."""
-    noted = Signals()
-    before = {number: signal.signal(number, noted.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Handle signals by `Signals` inside the block, and as before outside."""
+    handler = Signals()
+    before = {number: signal.signal(number, handler.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield noted
+        yield handler
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
-def run(
-    task: str,
-    files: list[str],
-    out: Path,
-    given: Mapping[str, Any],
-    *,
-    typed: Collection[str],
-    dev: list[str],
-    format: str | None,
-    preset: str | None,
-    config_file: Path | None,
-    resume: bool,
-    force: bool,
-    as_json: bool,
-    common: Common,
-) -> None:
-    """Train, and print the dev report.
+def _run(
+    task: str, job: Job | None, output: Path, *, force: bool, compute: Compute, messages: Messages
+) -> Mapping[str, Any]:
+    """Train, and return the report on the development data; without a job, resume the one in `output`."""
+    from rnntool.commands import allocator, console
 
-    `typed` are the settings among those `given` that stand on the command line, not in a variable.
-    """
-    job = None
-    if resume:
-        others = {"--preset": preset, "--config": config_file, "--dev": dev, "--from": format,
-                  "--force": force, "--encoding-errors": common.encoding_errors != "strict"}
-        idle = [*files, *map(schema.flag, typed), *(name for name, value in others.items() if value)]
-        if idle:
-            raise UsageError(f"--resume goes on with the files and settings that the training began with; "
-                             f"leave {', '.join(idle)} out")
-    else:
-        job = _job(task, files, given, dev=dev, format=format, preset=preset, config_file=config_file,
-                   common=common)
     allocator.prepare_torch()
     from rnntool.inference import torch_engine
+    from rnntool.training import train as training
     from rnntool.training.loop import Interrupted
 
     torch_engine.flush_denormals()
-    with signals() as noted, console.training_progress(quiet=common.quiet) as watch:
+    with signals() as handler, console.training_progress(quiet=messages.quiet) as watch:
         try:
-            report = train(job, out, task=task, device=common.device, threads=common.threads, force=force,
-                           watch=watch, stopping=noted.stopping, log=common.log, warn=common.warn)
-        except Interrupted as stopped:
-            if not noted.begun:
+            return training.train(
+                job, output, task=task, device=compute.device, threads=compute.threads, force=force,
+                watch=watch, stopping=handler.stopping, log=messages.log, warn=messages.warn)
+        except Interrupted as error:
+            if not handler.started:
                 raise
-            message = f"{stopped}; go on with: rnntool train {task} -o {shlex.quote(str(out))} --resume"
-            raise Interrupted(stopped.exit_code - 128, message) from None
+            message = f"{error}; continue with: rnntool train {task} -o {shlex.quote(str(output))} --resume"
+            raise Interrupted(error.exit_code - 128, message) from None
+
+
+# --- The report --------------------------------------------------------------------------------------------
+
+
+def _show(report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages) -> None:
+    """Print the report as JSON, or for people as a table with a command to try next."""
+    from rnntool.commands import console
+    from rnntool.commands.outputs import show
+    from rnntool.evaluation.metrics import figures
+
     if as_json:
         show(report, as_json, "")
-    elif not common.quiet:
-        _show(report, task, out)
+    elif not messages.quiet:
+        shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+                 for name, value in figures(report).items() if name.split()[-1] in SHOWN]
+        console.write(console.table(shown, right=(1,)))
+        console.message(f"wrote the model to {output}; try: {_next_command(spec, output)}")
 
 
-def _job(
-    task: str, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
-    preset: str | None, config_file: Path | None, common: Common,
-) -> Job:
-    """What is to be trained; `UsageError` where it can't be."""
-    if not files:
-        raise UsageError("expected training files, found none; name them, or `-` for standard input")
-    for idle in schema.idle_variables():
-        common.warn(idle)
-    settings = schema.resolve(task, given, preset_name=preset, file=config_file, inherit=_inherited, dev=dev)
-    raw = settings.raw if isinstance(settings, WordSettings) else None
-    if [*files, *dev, raw].count("-") > 1:
-        raise UsageError(
-            f"standard input can be read once only; give {'--raw' if raw == '-' else '--dev'} a file")
-    return Job(task=task, train=files, dev=dev, settings=settings, format=format,
-               encoding_errors=common.encoding_errors)
+def _next_command(spec: TaskSpec, output: Path) -> str:
+    """Return a command that runs the new model."""
+    from rnntool.data.labels import Labels
 
-
-def _show(report: Mapping[str, Any], task: str, out: Path) -> None:
-    """The dev report as a table, and what to try with the model."""
-    shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-             for name, value in figures(report).items() if name.split()[-1] in SHOWN]
-    console.write(console.table(shown, right=(1,)))
-    following = NEXT[task].format(out=shlex.quote(str(out)))
-    if task == "lm" and (out / "labels.txt").exists():
-        following += f" --label {shlex.quote(Labels.load(out).names[0])}"
-    console.message(f"model written to {out}; try: {following}")
-
-
-def _inherited(settings: Settings) -> dict[str, Any]:
-    """What a model that is started from makes the default: its tokens, and the sizes that its layers have."""
-    if settings.init is None:
-        return {}
-    theirs = model_folder.read_config(model_folder.find(settings.init))["settings"]
-    names = ["tokenizer", "split", "lower", "embed", "hidden"]
-    if settings.encoder == theirs["encoder"]:
-        names.append("window" if settings.encoder == "window" else "cell")
-    return {name: theirs[name] for name in names if name in theirs and hasattr(settings, name)}
+    label = Labels.load(output).names[0] if (output / "labels.txt").exists() else None
+    return spec.command_lines(str(output), label=label)[0]

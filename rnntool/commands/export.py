@@ -1,0 +1,57 @@
+"""`rnntool export`: write a model's network as an ONNX graph."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.errors import ModelError, RnntoolError, UsageError, setting
+
+
+@examples("rnntool export my-tagger -o tagger.onnx --int8")
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder or a name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
+    int8: Annotated[bool, typer.Option(
+        "--int8", help="Quantize the weights to 8 bits, which makes the graph smaller and faster.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model's network as an ONNX graph for other programs."""
+    from rnntool import model_folder
+
+    folder = model_folder.find(model)
+    config = model_folder.read_config(folder)
+    if str(output) == "-":
+        raise UsageError("can't be standard output", setting="output", advice="name a file")
+    if output.is_dir():
+        raise UsageError("is a folder", setting="output", place=output,
+                         advice=f"name a file, such as {output / model_folder.GRAPH}")
+    if output.exists() and not force:
+        raise UsageError("exists already", place=output, advice=f"replace it with {setting('force')}")
+    part = output.with_name(output.name + ".writing")
+    try:
+        if (config["graph"] == "int8") == int8:
+            if not (folder / model_folder.GRAPH).is_file():
+                raise ModelError(f"has no {model_folder.GRAPH}", place=folder,
+                                 advice="copy or train the model again")
+            from rnntool.inference import model as models
+
+            models.load(folder)  # complains about a damaged model
+            shutil.copyfile(folder / model_folder.GRAPH, part)
+        else:
+            from rnntool.inference.weights import load_network
+            from rnntool.models.export import network_graph
+
+            network_graph.write(load_network(folder, config), part, int8=int8)
+        part.replace(output)
+    except OSError as error:
+        raise RnntoolError(f"can't be written ({error.strerror})", place=output,
+                           advice="choose another place") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()

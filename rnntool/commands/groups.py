@@ -1,0 +1,137 @@
+"""Commands and groups as Typer runs them. A group imports the module of a command when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from rnntool.commands import console
+from rnntool.commands.exit_codes import exit_on_error
+from rnntool.commands.options import expanded
+from rnntool.data.options import Options
+from rnntool.errors import UsageError, suggestion
+
+HELP = {"help_option_names": ["-h", "--help"]}
+MARKUP: Literal["rich"] = "rich"
+
+
+class Row(NamedTuple):
+    """A command of a group: its name, one line of help, and how to get it.
+
+    `load` is the module that holds the function of the same name, or a function that makes the command.
+    """
+
+    name: str
+    summary: str
+    load: str | Callable[[], TyperCommand | TyperGroup]
+
+
+class Command(TyperCommand):
+    """A command whose errors are one sentence, with the names that the user knows, and the right exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; `--help` prints here."""
+        with exit_on_error(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with exit_on_error(ctx):
+            return super().invoke(ctx)
+
+
+class Group(TyperGroup):
+    """A group with a table of commands; their order in the table is their order in the help."""
+
+    rows: tuple[Row, ...] = ()
+    listing = False  # while the help is written, which needs one line of each command
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the table."""
+        return [row.name for row in self.rows]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import and return a command; None for an unknown name."""
+        row = next((row for row in self.rows if row.name == cmd_name), None)
+        if row is None:
+            return None
+        if self.listing:
+            return TyperCommand(row.name, help=row.summary)
+        if callable(row.load):
+            return row.load()
+        return command(getattr(importlib.import_module(row.load), row.name.replace("-", "_")), row.name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first argument names; `UsageError` suggests a name for a wrong one."""
+        name = args[0]
+        if not (name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name)):
+            names = self.list_commands(ctx)
+            raise UsageError(f"No such command: {ctx.command_path} {name}", advice=suggestion(name, names))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help without importing any command."""
+        with self._one_line_each():
+            super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; without arguments print the help."""
+        with exit_on_error(ctx):
+            if not args and not ctx.resilient_parsing:
+                console.write(ctx.get_help())  # empty where rich has printed it
+                raise typer.Exit(2)
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command of the group."""
+        with exit_on_error(ctx):
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _one_line_each(self) -> Iterator[None]:
+        self.listing = True
+        try:
+            yield
+        finally:
+            self.listing = False
+
+
+def examples(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the examples that its help ends with; each can be pasted into a shell."""
+    def mark(function: Callable[..., None]) -> Callable[..., None]:
+        function.examples = lines  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def command(
+    function: Callable[..., None], name: str, *, given: type[Options] | None = None, help: str | None = None,
+    lines: tuple[str, ...] = (),
+) -> Any:
+    """Make a command of a function; its docstring is the help unless `help` is given.
+
+    `given` is the class of settings that a parameter of type `Given` stands for, `lines` are the examples if
+    the function has none of its own.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
+    app.command(name, cls=Command, help=help, epilog=epilog(*getattr(function, "examples", lines)),
+                context_settings=HELP)(expanded(function, given))
+    return typer.main.get_command(app)
+
+
+def group(name: str, help: str, *rows: Row) -> Group:
+    """Make a group of commands."""
+    made = Group(name=name, help=help, context_settings=HELP, rich_markup_mode=MARKUP)
+    made.rows = rows
+    return made
+
+
+def epilog(*lines: str) -> str:
+    """Return the end of a help page: commands that can be pasted."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[dim]$[/dim] {line}" for line in lines)
