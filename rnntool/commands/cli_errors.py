@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,23 +51,27 @@ def naming(context: typer.Context) -> SettingName:
     return name
 
 
-def usage(error: Any) -> str:
-    """Render what Typer finds wrong with a command line as one sentence."""
-    command = error.ctx.command_path if error.ctx else "rnntool"
-    see = f"See {command} --help."
+def usage(error: Any, context: typer.Context) -> str:
+    """Render what Typer finds wrong with a command line."""
+    see = f"See {context.command_path} --help."
     if hasattr(error, "possibilities"):  # an unknown option
-        parameters = error.ctx.command.params if error.ctx else []
+        parameters = context.command.params
         names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
-        close = suggestion(error.option_name, names, otherwise=see)
-        return f"No such option: {error.option_name}. {close[0].upper()}{close[1:]}"
+        return no_such("option", error.option_name, names, otherwise=see)
     if isinstance(error, typer.BadParameter) and error.param and not hasattr(error, "param_type"):
-        return _bad_value(error, error.param, error.ctx)
+        return _bad_value(error, error.param, context)
     message = error.format_message().rstrip(".").replace("'", "")
     return f"{message}. {see}"
 
 
-def _bad_value(error: Any, parameter: Any, context: Any) -> str:
-    place = naming(context)(parameter.name, None) if context else _typed(parameter)
+def no_such(kind: str, name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:
+    """Say that a name is unknown, and suggest the closest one."""
+    advice = suggestion(name, names, otherwise=otherwise)
+    return f"No such {kind}: {name}. {advice[0].upper()}{advice[1:]}"
+
+
+def _bad_value(error: Any, parameter: Any, context: typer.Context) -> str:
+    place = naming(context)(parameter.name, None)
     expected, found = _expected(parameter.type), re.match(r"(.+?) is not ", error.message)
     if expected is None or found is None:
         return f"{place}: {error.message.rstrip('.')}"
@@ -82,7 +87,7 @@ def _expected(kind: Any) -> str | None:
         return "true or false"
     from rnntool.data.options import number_range
 
-    number = int if kind.name.startswith("integer") else float if kind.name.startswith("float") else None
+    number = {"int": int, "float": float}.get(kind.name.removesuffix(" range"))
     return number and number_range(number, getattr(kind, "min", None), getattr(kind, "max", None))
 
 

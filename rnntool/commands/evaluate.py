@@ -36,7 +36,8 @@ def evaluate(
     *,
     files: Annotated[list[str], typer.Argument(
         metavar="FILE…", help="Files with the correct answers; - is standard input.")],
-    model: Annotated[str, model_option("Model to evaluate: a folder, or a name that `rnntool models` lists.")],
+    model: Annotated[str, model_option(
+        "Model to evaluate: a folder, or a name that `rnntool models` lists.")],
     output: Output = None,
     format: Annotated[str | None, format_option("the formats of training")] = None,
     column: Annotated[str | None, typer.Option(
@@ -123,7 +124,7 @@ def _adapted(
     if isinstance(adaptation, DynamicEvaluation) and perplexity > max(static, uniform):
         raise UsageError(
             setting="dynamic", expected="a perplexity that falls as the model learns from the text",
-            found=f"{perplexity:.4g}, against {static:.4g} without learning and {uniform:,} for a uniform guess",
+            found=f"{perplexity:.4g} (without learning {static:.4g}, by a uniform guess {uniform:,})",
             advice=f"lower {setting('dynamic_lr')}")
     return {f"perplexity_{adaptation.name}": perplexity, adaptation.name: adaptation.to_json()}
 
@@ -178,7 +179,7 @@ def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str],
     if 2 * count > total:
         column = setting("column" if hasattr(loaded.task.settings, "column") else "label_column")
         warn(f"{called(files)}: {loaded.name} does not know {count:,} of the {total:,} labels: the data has "
-             f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose another column with {column}")
+             f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose the column with {column}")
 
 
 def _some(labels: Any) -> str:
@@ -264,7 +265,7 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the entries that are a single figure or word, without the interval, which has no row of its own."""
+    """Return the entries that are a single figure or word; the interval has no row of its own."""
     return [(key, _figure(value)) for key, value in report.items()
             if not isinstance(value, dict | list) and not key.startswith("interval")]
 

@@ -48,7 +48,7 @@ def exit_on_error(context: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except cli_errors.TyperUsageError as error:
-        console.message(cli_errors.usage(error))
+        console.message(cli_errors.usage(error, context))
         raise typer.Exit(error.exit_code) from None  # type: ignore[attr-defined]
     except RnntoolError as error:
         console.message(cli_errors.describe(error, context))

@@ -110,8 +110,9 @@ def generate(
         samples = writer.generate(
             texts, label=options.label, n=options.n, seed=seed, max_tokens=options.max_tokens,
             min_tokens=options.min_tokens, sampling=sampling, no_repeat_ngram=options.no_repeat_ngram,
-            beam=options.beam, stop=options.stop, batch_size=1 if stream else options.batch_size or BATCH_SIZE,
-            allow_unknown=options.allow_unknown, watch=show if stream else None, ready=ready,
+            beam=options.beam, stop=options.stop,
+            batch_size=1 if stream else options.batch_size or BATCH_SIZE, allow_unknown=options.allow_unknown,
+            watch=show if stream else None, ready=ready,
         )
         for sample in samples:
             copy = source.copied(sample.prompt, sample.text) if source else None
@@ -124,8 +125,8 @@ def generate(
             else:
                 show(sample.prompt + sample.text + separator)
     if source and runs:
-        messages.warn(f"{copied}: contains {copies / runs:.1%} of the {runs:,} runs of {source.n} words in the "
-                      "new text")
+        messages.warn(f"{copied}: contains {copies / runs:.1%} of the {runs:,} runs of {source.n} words in "
+                      "the new text")
     elif source:
         messages.warn(f"the new text has no run of {source.n} words")
 

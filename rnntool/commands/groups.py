@@ -11,10 +11,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnntool.commands import console
+from rnntool.commands.cli_errors import no_such
 from rnntool.commands.exit_codes import exit_on_error
 from rnntool.commands.options import expanded
 from rnntool.data.options import Options
-from rnntool.errors import UsageError, suggestion
+from rnntool.errors import UsageError
 
 HELP = {"help_option_names": ["-h", "--help"]}
 MARKUP: Literal["rich"] = "rich"
@@ -32,7 +33,7 @@ class Row(NamedTuple):
 
 
 class Command(TyperCommand):
-    """A command whose errors are one sentence, with the names that the user knows, and the right exit code."""
+    """A command whose errors become one sentence and the right exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options; `--help` prints here."""
@@ -70,8 +71,7 @@ class Group(TyperGroup):
         """Return the command that the first argument names; `UsageError` suggests a name for a wrong one."""
         name = args[0]
         if not (name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name)):
-            names = self.list_commands(ctx)
-            raise UsageError(f"No such command: {ctx.command_path} {name}", advice=suggestion(name, names))
+            raise UsageError(no_such("command", name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

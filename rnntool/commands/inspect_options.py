@@ -68,7 +68,8 @@ def gradients(
     from rnntool.commands.inspect import run_gradients
 
     run_gradients(files or [], model=model or [], cells=cells, steps=steps, hidden=hidden, texts=texts,
-                  seed=seed, output=output, format=format, as_json=as_json, common=_common(reading, compute, messages))
+                  seed=seed, output=output, format=format, as_json=as_json,
+                  common=_common(reading, compute, messages))
 
 
 @examples(

@@ -82,7 +82,8 @@ TextColumn = Annotated[str | None, typer.Option(
 
 def model_option(help: str = "Model to run: a folder, or a name that `rnntool models` lists.") -> Any:
     """Declare `--model`, which the variable RNNTOOL_MODEL stands in for."""
-    return typer.Option("-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False, help=help)
+    return typer.Option(
+        "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False, help=help)
 
 
 def format_option(formats: str) -> Any:
@@ -113,18 +114,18 @@ def expanded(function: Command, given: type[Options] | None = None) -> Command:
     kinds: dict[str, type[Options]] = {}
     parameters = [inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        kind: Any = given if parameter.annotation is Given else parameter.annotation
-        if kind is given or (isinstance(kind, type) and issubclass(kind, Options)):
+        kind = given if parameter.annotation is Given else parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, Options):
             kinds[parameter.name] = kind
-            parameters += _parameters(kind, settings=kind is given)
+            parameters += _parameters(kind, settings=parameter.annotation is Given)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     def command(**arguments: Any) -> None:
         context = arguments.pop(CONTEXT)
-        for name, kind in kinds.items():
-            chosen = _chosen(kind, arguments, context)
-            arguments[name] = chosen if kind is given else kind(**chosen.values)
+        for name, options in kinds.items():
+            chosen = _chosen(options, arguments, context)
+            arguments[name] = chosen if options is given else options(**chosen.values)
         function(**arguments)
 
     command.__doc__ = function.__doc__

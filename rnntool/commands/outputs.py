@@ -15,7 +15,7 @@ from rnntool.errors import UsageError, setting
 def output_format(
     to: str | None, as_jsonl: bool, output: str | None, formats: Collection[str], messages: Messages
 ) -> str | None:
-    """Return the format that `to`, `as_jsonl` or the extension of the output names; None if none of them does."""
+    """Return the format that `to`, `as_jsonl` or the extension of the output names, if any."""
     if as_jsonl and to not in (None, "jsonl"):
         raise UsageError(f"{setting('as_jsonl')} contradicts {setting('to', to)}", advice="leave one out")
     return "jsonl" if as_jsonl else to or _by_extension(output, formats, messages)

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from rnntool.data.formats import Pair, Text
     from rnntool.inference.model import Model
     from rnntool.tasks.inputs import Inputs
-    from rnntool.tasks.lm import Scored
-    from rnntool.tasks.lm import LMTask
+    from rnntool.tasks.lm import LMTask, Scored
     from rnntool.tasks.specs.lm import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"

@@ -26,8 +26,8 @@ from rnntool.inference.options import TagOptions
 
 if TYPE_CHECKING:
     from rnntool.data.formats import Sentence, SentenceWriter
-    from rnntool.tasks.tag import TagTask
     from rnntool.tasks.specs.tag import TagSettings
+    from rnntool.tasks.tag import TagTask
 
 NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that are read to find out which scheme a file's own tags are in
@@ -111,7 +111,7 @@ def _writer(
                          advice=f"write JSONL: {setting('to', 'jsonl')}")
     if column and to not in NAMED:
         raise UsageError(f"the columns of the format {to} have no names", setting="column",
-                         advice=f"leave it out, or give {setting('to', 'conllu')} or {setting('to', 'jsonl')}")
+                         advice=f"leave it out, or give {setting('to', ' or '.join(NAMED))}")
     if column and len(split_columns(column)) != len(task.columns):
         raise UsageError(
             setting="column", found=repr(column), expected=(

@@ -61,9 +61,10 @@ def train(
     files, dev = files or [], dev or []
     job = None
     if resume:
-        others = {"preset": preset, "config_file": config_file, "dev": dev, "format": format, "force": force,
-                  "encoding_errors": reading.encoding_errors != "strict"}
-        ignored = [*files, *map(setting, given.typed), *(setting(name) for name, value in others.items() if value)]
+        optional = {"preset": preset, "config_file": config_file, "dev": dev, "format": format,
+                    "force": force, "encoding_errors": reading.encoding_errors != "strict"}
+        others = [name for name, value in optional.items() if value]
+        ignored = [*files, *map(setting, [*given.typed, *others])]
         if ignored:
             raise UsageError("continues with the files and settings that the training started with",
                              setting="resume", advice=f"leave out {', '.join(ignored)}")
@@ -190,7 +191,9 @@ def _run(
 # --- The report --------------------------------------------------------------------------------------------
 
 
-def _show(report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages) -> None:
+def _show(
+    report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages
+) -> None:
     """Print the report as JSON, or for people as a table with a command to try next."""
     from rnntool.commands import console
     from rnntool.commands.outputs import show

@@ -20,7 +20,8 @@ class DynamicEvaluation(Options):
 
     name: ClassVar[str] = "dynamic"
     lr: float = option(0.1, "Learning rate of dynamic evaluation.", low=0)
-    decay: float = option(0.005, "Fraction of the way back to the trained weights at each step.", low=0, high=1)
+    decay: float = option(0.005, "Fraction of the way back to the trained weights at each step.", low=0,
+                          high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
