@@ -16,7 +16,7 @@ from conftest import Run
 
 from rnntool.data.records import Text
 from rnntool.errors import UsageError
-from rnntool.evaluation.adaptation import Cache, Dynamic
+from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
 from rnntool.inference import model
 from rnntool.inference.weights import load_network
 from rnntool.models.network import Network
@@ -40,8 +40,8 @@ def loaded(folder: Path, context: str) -> tuple[Network, LMTask, float]:
 @pytest.mark.parametrize("context", ["line", "stream"])
 def test_without_any_adaptation_it_is_the_model_itself(context: str, writer: Path) -> None:
     network, task, static = loaded(writer, context)
-    assert dynamic_nats(network, task, TEXTS, Dynamic(lr=0, decay=0), CPU) == pytest.approx(static, rel=1e-4)
-    assert cache_nats(network, task, TEXTS, Cache(weight=0), CPU) == pytest.approx(static, rel=1e-4)
+    assert dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=0, decay=0), CPU) == pytest.approx(static, rel=1e-4)
+    assert cache_nats(network, task, TEXTS, NeuralCache(weight=0), CPU) == pytest.approx(static, rel=1e-4)
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
@@ -73,7 +73,7 @@ def test_cache(
             expected -= math.log(p)
             keys.append(h)
             followers.append(int(target))
-    nats = cache_nats(network, task, TEXTS, Cache(theta=theta, weight=0.3, window=window), CPU)
+    nats = cache_nats(network, task, TEXTS, NeuralCache(theta=theta, weight=0.3, window=window), CPU)
     assert nats == pytest.approx(expected, rel=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.Monk
                 for weight, start in zip(other.parameters(), trained, strict=True):
                     weight += 0.01 * (start - weight)
             states = [tuple(part.detach() for part in state) for state in ends]
-    nats = dynamic_nats(network, task, TEXTS, Dynamic(lr=0.5, decay=0.01), CPU)
+    nats = dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=0.5, decay=0.01), CPU)
     assert nats == pytest.approx(expected, rel=1e-4)
     assert nats != pytest.approx(static, rel=1e-3)
 
@@ -108,7 +108,7 @@ def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.Monk
 def test_dynamic_evaluation_that_diverges_is_an_error(writer: Path) -> None:
     network, task, _ = loaded(writer, "stream")
     with pytest.raises(UsageError, match=r"^dynamic: expected a finite loss, found \w+; lower dynamic_lr$"):
-        dynamic_nats(network, task, TEXTS, Dynamic(lr=3e38), CPU)
+        dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=3e38), CPU)
 
 
 def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(

@@ -24,9 +24,9 @@ from rnntool.inference.options import ClassifyOptions
 
 if TYPE_CHECKING:
     from rnntool.data.formats import Text, Weighed
+    from rnntool.data.inputs import Inputs
     from rnntool.inference.model import Model
     from rnntool.tasks.classify import Classified
-    from rnntool.tasks.inputs import Inputs
 
     Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # with the words if they are explained
 
@@ -64,6 +64,7 @@ def classify(
     from rnntool.data.formats import explained_page
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
+    from rnntool.inference.model import choose
     from rnntool.tasks.classify import ClassifyTask
 
     written_as = output_format(to, as_jsonl, output, OUTPUT_FORMATS, messages) or "text"
@@ -72,13 +73,15 @@ def classify(
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings
     inputs = task_records(task, files or ["-"], settings, chosen=["text_column"] if text_column else [],
                           format=format, reading=reading, messages=messages)
-    choose = _chooser(options, multi_label=task.multi_label)
     several = task.multi_label or (options.top or 1) > 1
+    if not several:
+        options = options.replace(top=1)  # ranking one label is faster than ranking all
+    none = [(options.none_label, 0.0)]
     header, footer = ("", "") if written_as != "html" else (explained_page.header, explained_page.footer)
     with open_output(output) as out:
         out.write(header)
-        for record, result, words in _answers(classifier, inputs, out.flush, explain, options.top):
-            labels = choose(result.ranked)
+        for record, result, words in _answers(classifier, inputs, options, out.flush, explain=explain):
+            labels = choose(result.ranked, options, multi_label=task.multi_label) or none
             if written_as == "jsonl":
                 out.write(_json(record, labels, words, several=several))
             elif written_as == "html":
@@ -90,31 +93,14 @@ def classify(
 
 
 def _answers(
-    classifier: Model, inputs: Inputs, flush: Callable[[], None], explain: bool, top: int | None
+    classifier: Model, inputs: Inputs, options: ClassifyOptions, flush: Callable[[], None], *, explain: bool
 ) -> Iterator[Answer]:
     """Yield each record with its labels, and with its words if they are to be explained."""
-    from rnntool.tasks.classify import ClassifyTask
-
     if explain:
-        yield from classifier.explained(inputs, ready=inputs.ready, flush=flush)
-        return
-    task = classifier.require(ClassifyTask)
-    limit = top if top or task.multi_label else 1
-    for record, result in classifier.classified(inputs, top=limit, ready=inputs.ready, flush=flush):
-        yield record, result, None
-
-
-def _chooser(options: ClassifyOptions, *, multi_label: bool) -> Callable[[Ranked], Ranked]:
-    """Return what picks the labels to give: the top ones, or all that are probable enough."""
-    from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD
-
-    top, threshold = options.top, options.threshold
-    if top is None and not multi_label:
-        top = 1
-    if threshold is None:
-        threshold = MULTI_LABEL_THRESHOLD if top is None else 0.0
-    none, lowest = [(options.none_label, 0.0)], threshold
-    return lambda ranked: [(name, p) for name, p in ranked[:top] if p >= lowest] or none
+        yield from classifier.explained(inputs, options, ready=inputs.ready, flush=flush)
+    else:
+        for record, result in classifier.classified(inputs, options, ready=inputs.ready, flush=flush):
+            yield record, result, None
 
 
 def _line(labels: Ranked, words: Sequence[Weighed] | None, *, probs: bool) -> str:

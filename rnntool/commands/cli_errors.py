@@ -88,7 +88,9 @@ def _expected(kind: Any) -> str | None:
     from rnntool.data.options import number_range
 
     number = {"int": int, "float": float}.get(kind.name.removesuffix(" range"))
-    return number and number_range(number, getattr(kind, "min", None), getattr(kind, "max", None))
+    if number is None:
+        return None
+    return number_range(number, getattr(kind, "min", None), getattr(kind, "max", None))
 
 
 def _typed(parameter: Any) -> str:

@@ -61,9 +61,9 @@ def evaluate(
 ) -> None:
     """Report how good a model is on data with the correct answers."""
     from rnntool.commands.outputs import writes_json
+    from rnntool.data.inputs import check_formats
     from rnntool.data.streams import called, open_output
     from rnntool.inference import model as models
-    from rnntool.tasks.inputs import Inputs, check_formats
 
     as_json = as_json or writes_json(output, messages)
     load = partial(models.load, device=compute.device, threads=compute.threads, side_by_side=False)
@@ -75,12 +75,13 @@ def evaluate(
                          setting=adaptations[0].name, advice="leave it out")
     columns = {"column": column, "text_column": text_column, "label_column": label_column}
     chosen = _chosen_columns(loaded, columns)
-    inputs = Inputs.of_task(type(task), files, task.settings.replace(**chosen), targets=True, format=format,
-                            errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+    inputs = type(task).inputs(
+        files, task.settings.replace(**chosen), targets=True, format=format, errors=reading.encoding_errors,
+        log=messages.log, warn=messages.warn)
     records = list(inputs)
     if not records:
         raise DataError(place=called(files), expected="records to evaluate on", found="none")
-    check_formats(inputs.formats, chosen, task.name)
+    check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
     _log_scheme(loaded, records, files, messages)
     criterion = task.shared_criterion(other.task, records) if other else None
 

@@ -45,9 +45,9 @@ def export(
             shutil.copyfile(folder / model_folder.GRAPH, part)
         else:
             from rnntool.inference.weights import load_network
-            from rnntool.models.export import network_graph
+            from rnntool.models.export.network_graph import MAIN, build_graphs, save
 
-            network_graph.write(load_network(folder, config), part, int8=int8)
+            save(build_graphs(load_network(folder, config))[MAIN], part, int8=int8)
         part.replace(output)
     except OSError as error:
         raise RnntoolError(f"can't be written ({error.strerror})", place=output,

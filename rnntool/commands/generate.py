@@ -12,7 +12,7 @@ import typer
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJsonl, Compute, Messages, Output, Reading, model_option
 from rnntool.errors import UsageError, setting
-from rnntool.inference.options import BATCH_SIZE, GenerateOptions
+from rnntool.inference.options import GenerateOptions
 
 if TYPE_CHECKING:
     from rnntool.evaluation.copied_ngrams import Copied
@@ -62,7 +62,6 @@ def generate(
     from rnntool.data.streams import open_lines, open_output
     from rnntool.evaluation.copied_ngrams import Source
     from rnntool.inference import model as models
-    from rnntool.inference.sampling import Sampling
     from rnntool.tasks.base import always
     from rnntool.tasks.lm import LMTask
 
@@ -81,12 +80,9 @@ def generate(
                          advice=f"give {setting('copied', 'FILE')} too")
     writer = models.load(model, device=compute.device, threads=compute.threads)
     task = writer.require(LMTask)
-    seed = options.seed
-    if seed is None and options.beam:
-        seed = 0  # a search draws no random numbers
-    if seed is None:
-        seed = secrets.randbelow(1 << 32)
-        messages.log(setting("seed", seed))
+    if options.seed is None and not options.beam:  # a search draws no random numbers
+        options = options.replace(seed=secrets.randbelow(1 << 32))
+        messages.log(setting("seed", options.seed))
     source = None
     if copied:
         with open_lines(copied, errors=reading.encoding_errors) as lines:
@@ -104,22 +100,13 @@ def generate(
         if prompt_file:
             inputs = plain_lines([prompt_file], reading, messages)
             texts, ready = (record.text for record in inputs), inputs.ready
-        sampling = Sampling(
-            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
-            typical=options.typical, repetition_penalty=options.repetition_penalty)
-        samples = writer.generate(
-            texts, label=options.label, n=options.n, seed=seed, max_tokens=options.max_tokens,
-            min_tokens=options.min_tokens, sampling=sampling, no_repeat_ngram=options.no_repeat_ngram,
-            beam=options.beam, stop=options.stop,
-            batch_size=1 if stream else options.batch_size or BATCH_SIZE, allow_unknown=options.allow_unknown,
-            watch=show if stream else None, ready=ready,
-        )
+        samples = writer.generate(texts, options, watch=show if stream else None, ready=ready)
         for sample in samples:
             copy = source.copied(sample.prompt, sample.text) if source else None
             if copy:
                 copies, runs = copies + copy.found, runs + copy.runs
             if as_jsonl:
-                show(_json(sample, seed, options.label, copy, log_probs=log_probs))
+                show(_json(sample, options, copy, log_probs=log_probs))
             elif stream:
                 show(separator)
             else:
@@ -131,9 +118,10 @@ def generate(
         messages.warn(f"the new text has no run of {source.n} words")
 
 
-def _json(sample: Generated, seed: int, label: str | None, copy: Copied | None, *, log_probs: bool) -> str:
-    fields = {"index": sample.index, "seed": seed, **({"label": label} if label is not None else {}),
-              "prompt": sample.prompt, "text": sample.text, "finished": sample.finished}
+def _json(sample: Generated, options: GenerateOptions, copy: Copied | None, *, log_probs: bool) -> str:
+    label = {"label": options.label} if options.label is not None else {}
+    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
+              "text": sample.text, "finished": sample.finished}
     if log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if copy:

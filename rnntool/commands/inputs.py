@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from rnntool.commands.options import Messages, Reading
 from rnntool.data.formats import read_texts
+from rnntool.data.inputs import Inputs
 from rnntool.tasks.base import AnyTask
-from rnntool.tasks.inputs import Inputs
 from rnntool.tasks.specs.settings import Settings
 
 
@@ -19,11 +19,11 @@ def task_records(
 
     `chosen` names the settings that the user gave, as opposed to those of the model.
     """
-    return Inputs.of_task(type(task), files, settings, targets=False, chosen=chosen, format=format,
-                          errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+    return type(task).inputs(files, settings, targets=False, chosen=chosen, format=format,
+                             errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
 
 
 def plain_lines(files: Sequence[str], reading: Reading, messages: Messages) -> Inputs:
     """Return a text for each line of files, whatever their format."""
-    return Inputs(files, "lm", lambda lines, form: read_texts(lines, format=form), format="text",
+    return Inputs(files, "texts", lambda lines, format: read_texts(lines, format=format), format="text",
                   errors=reading.encoding_errors, log=messages.log, warn=messages.warn)

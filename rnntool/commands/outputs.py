@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rnntool.commands.options import Messages
-from rnntool.data.formats import named_format
+from rnntool.data.formats import format_named_by
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError, setting
 
@@ -27,7 +27,7 @@ def writes_json(output: str | None, messages: Messages) -> bool:
 
 
 def _by_extension(output: str | None, formats: Collection[str], messages: Messages) -> str | None:
-    format = named_format(output) if output else None
+    format = format_named_by(output) if output else None
     if format not in formats:
         return None
     messages.log(f"{output}: written as {format}")

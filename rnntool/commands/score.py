@@ -28,8 +28,8 @@ from rnntool.inference.options import ScoreOptions
 
 if TYPE_CHECKING:
     from rnntool.data.formats import Pair, Text
+    from rnntool.data.inputs import Inputs
     from rnntool.inference.model import Model
-    from rnntool.tasks.inputs import Inputs
     from rnntool.tasks.lm import LMTask, Scored
     from rnntool.tasks.specs.lm import LMSettings
 
@@ -90,7 +90,7 @@ def score(
     from rnntool.inference import model as models
     from rnntool.tasks.lm import LMTask
 
-    files, stream = files or ["-"], options.context == "stream"
+    files = files or ["-"]
     _check(options, text_column=text_column, label_column=label_column, per=per, pairs=pairs, columns=columns,
            prefix=prefix, by=by, as_json=as_json, as_jsonl=as_jsonl)
     as_jsonl = as_jsonl or (not as_json and writes_json(output, messages))
@@ -106,15 +106,14 @@ def score(
             inputs = _pair_inputs(files, columns, prefix, format, reading, messages)
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
-                scorer, inputs, out, groups, label=options.label, as_json=as_json, as_jsonl=as_jsonl)
+                scorer, inputs, out, options, groups=groups, as_json=as_json, as_jsonl=as_jsonl)
             counted = f"{unknown:,} pairs contain tokens"
         else:
             settings = _settings(task, text_column, label_column, options.label)
             given = {"text_column": text_column, "label_column": label_column}
             inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages,
                                   chosen=[name for name, column in given.items() if column])
-            unknown, tokens = _score_texts(
-                scorer, inputs, out, per=per, stream=stream, label=options.label, as_jsonl=as_jsonl)
+            unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, as_jsonl=as_jsonl)
             counted = f"the input contains {unknown:,} tokens (of {tokens:,})"
     if unknown:
         messages.warn(f"{counted} that {scorer.name} has never seen; all of them are scored as the same "
@@ -168,13 +167,12 @@ def _settings(
 
 
 def _score_texts(
-    scorer: Model, inputs: Inputs, out: TextIO, *, per: str | None, stream: bool, label: str | None,
-    as_jsonl: bool,
+    scorer: Model, inputs: Inputs, out: TextIO, options: ScoreOptions, *, per: str | None, as_jsonl: bool
 ) -> tuple[int, int]:
     """Write a line for each text, or rows; return the number of unknown tokens and of all tokens."""
     if per and not as_jsonl:
         out.write(HEADER)
-    scored = scorer.scored(inputs, stream=stream, label=label, ready=inputs.ready, flush=out.flush)
+    scored = scorer.scored(inputs, options, ready=inputs.ready, flush=out.flush)
     unknown = tokens = 0
     for number, (record, result) in enumerate(scored, 1):
         unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
@@ -213,7 +211,7 @@ def _pair_inputs(
     messages: Messages,
 ) -> Inputs:
     from rnntool.data.formats import read_pairs
-    from rnntool.tasks.inputs import Inputs
+    from rnntool.data.inputs import Inputs
 
     names = None
     if columns is not None:
@@ -223,12 +221,12 @@ def _pair_inputs(
                              found=repr(columns))
         names = (good, bad)
     return Inputs(
-        files, "pairs", lambda lines, form: read_pairs(lines, format=form, columns=names, prefix=prefix),
+        files, "pairs", lambda lines, format: read_pairs(lines, format=format, columns=names, prefix=prefix),
         format=format, errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
 
 
 def _score_pairs(
-    scorer: Model, inputs: Inputs, out: TextIO, groups: list[str] | None, *, label: str | None,
+    scorer: Model, inputs: Inputs, out: TextIO, options: ScoreOptions, *, groups: list[str] | None,
     as_json: bool, as_jsonl: bool,
 ) -> int:
     """Write how often the better sentence has the higher log-probability; a tie counts as wrong.
@@ -239,7 +237,7 @@ def _score_pairs(
     """
     total, unknown = _Tally(), 0
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
-    for pair, *scored in scorer.compare(inputs, label=label, ready=inputs.ready, flush=out.flush):
+    for pair, *scored in scorer.compare(inputs, options, ready=inputs.ready, flush=out.flush):
         good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
                      for text, result in zip(pair.texts(), scored, strict=True)]
         right = good > bad

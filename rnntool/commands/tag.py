@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rnntool.tasks.specs.tag import TagSettings
     from rnntool.tasks.tag import TagTask
 
-NAMED = ("conllu", "jsonl")  # formats whose columns have names
 SCHEME_SAMPLE = 2000  # sentences that are read to find out which scheme a file's own tags are in
 
 
@@ -59,7 +58,7 @@ def tag(
     """Tag each word of sentences, for example with parts of speech or named entities."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
-    from rnntool.data.formats import WRITE_FORMATS
+    from rnntool.data.formats import FORMATS, WRITE_FORMATS
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.tag import TagTask
@@ -83,10 +82,10 @@ def tag(
         records = iter(inputs)
         first = list(islice(records, 1))  # only now the format of the input is known
         input_format = inputs.formats[0]
-        # entities in JSONL have a score, so that their probabilities are needed
-        probs = options.probs or (task.scheme is not None and (to or input_format) == "jsonl")
-        tagged = tagger.tagged(chain(first, records), probs=probs, nbest=options.nbest, scheme=scheme,
-                               threshold=options.threshold, ready=inputs.ready, flush=out.flush)
+        entity_scores = task.scheme is not None and FORMATS[to or input_format].writes_entity_scores
+        tagged = tagger.tagged(
+            chain(first, records), options.replace(probs=options.probs or entity_scores, scheme=scheme),
+            ready=inputs.ready, flush=out.flush)
         write = _writer(task, to, input_format, column, options)
         out.write(write.header)
         for sentence, result in tagged:
@@ -97,21 +96,17 @@ def tag(
 def _writer(
     task: TagTask, to: str | None, input_format: str, column: str | None, options: TagOptions
 ) -> SentenceWriter:
-    """Return the writer of the requested format, or else of the input's.
+    """Return the writer of the requested format, or else of the one that suits the input."""
+    from rnntool.data.formats import FORMATS, output_format, sentence_writer, split_columns
 
-    Raw text becomes columns, and so do tokens whose tags have a probability.
-    """
-    from rnntool.data.formats import sentence_writer, split_columns
-
-    if to is None:
-        columns = input_format == "text" or (input_format == "tokens" and options.probs)
-        to = "conll" if columns else input_format
-    if options.nbest and to != "jsonl":
+    to = to or output_format(input_format, probs=options.probs)
+    if options.nbest and not FORMATS[to].writes_nbest:
         raise UsageError(f"the format {to} can hold only one sequence of tags", setting="nbest",
                          advice=f"write JSONL: {setting('to', 'jsonl')}")
-    if column and to not in NAMED:
+    named = [name for name, form in FORMATS.items() if form.sentence_writer and form.named_columns]
+    if column and to not in named:
         raise UsageError(f"the columns of the format {to} have no names", setting="column",
-                         advice=f"leave it out, or give {setting('to', ' or '.join(NAMED))}")
+                         advice=f"leave it out, or give {setting('to', ' or '.join(named))}")
     if column and len(split_columns(column)) != len(task.columns):
         raise UsageError(
             setting="column", found=repr(column), expected=(
@@ -127,11 +122,11 @@ def _default_column(task: TagTask, to: str) -> str | None:
     In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER, because they are no
     parts of speech.
     """
-    from rnntool.data.formats import split_columns
+    from rnntool.data.formats import FORMATS, split_columns
 
     first, *more = split_columns(task.settings.column)
     if not _is_name(first):
-        first = "NER" if task.scheme and to == "conllu" else None
+        first = FORMATS[to].span_column if task.scheme else None
     names = [first or "", *(str(name) if _is_name(name) else f"Column{name}" for name in more)]
     return ",".join(names) or None
 
@@ -146,18 +141,18 @@ def _scheme_of_file(
     reading: Reading, messages: Messages,
 ) -> str | None:
     """Return the scheme of a file's own tags, so that the predicted ones can be compared with them."""
-    from rnntool.data.formats import split_columns
+    from rnntool.data.formats import FORMATS, split_columns
+    from rnntool.data.inputs import opened
     from rnntool.data.labels import detect_scheme
     from rnntool.data.progress import silent
-    from rnntool.tasks.inputs import opened
 
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = opened(file, "tag", format=format, errors=reading.encoding_errors, log=silent)
+    source = opened(file, "sentences", format=format, errors=reading.encoding_errors, log=silent)
     with source as (lines, file_format):
-        if file_format in ("text", "tokens"):
+        if not FORMATS[file_format].has_tags:
             return None
-        if file_format in NAMED:
+        if FORMATS[file_format].named_columns:
             names = split_columns(column or _default_column(task, file_format))
             spans = next(i for i, one in enumerate(task.columns) if one.scheme)
             settings = settings.replace(column=names[spans] if spans < len(names) else None)

@@ -1,7 +1,7 @@
-"""Language models that go on learning from the very text that they are scored on, as they read it.
+"""Language models that adapt to the text they are scored on: dynamic evaluation and the neural cache.
 
-Each token is scored before anything is learned from it, so the figures are those of a prediction; but they
-are no figures of the model as it was trained, and have names of their own.
+Every token is scored before the model learns from it, so these perplexities are honest predictions. They
+aren't those of the model as it was trained, so reports show them separately.
 """
 
 from __future__ import annotations
@@ -19,119 +19,119 @@ from torch import Tensor
 from rnntool.data.arrays import Arrays
 from rnntool.data.records import Text
 from rnntool.data.threads import thread_count
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, setting
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
 from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
-from rnntool.models.cells.cell import State
+from rnntool.models.cells.kernel import State
 from rnntool.models.network import Network
 from rnntool.tasks.lm import LMTask
 
 SEGMENT = 20  # tokens between two updates of the weights
-CHUNK = 256  # tokens that look into the cache together
+CHUNK = 256  # tokens that are looked up in the cache together; it changes no figure
 
 
 def perplexity(
     folder: Path, config: dict[str, Any], task: LMTask, records: Sequence[Text],
-    settings: DynamicEvaluation | NeuralCache, *, device: str, threads: int,
+    options: DynamicEvaluation | NeuralCache, *, device: str, threads: int,
 ) -> float:
-    """Perplexity of a model folder's network that adapts to `records`; its weights are loaded for this alone.
+    """Score `records` with the network of a model folder that adapts to them.
 
-    `ModelError` where the folder has none. `task` says whether the state is carried from record to record;
-    what is learned is carried in any case.
+    `task` decides whether recurrent states are carried from record to record. What the model has learned is
+    carried in any case. `ModelError` if the folder has no weights.
     """
     torch.set_num_threads(thread_count(threads))
     network = load_network(folder, config)
-    network.back = None  # the text is scored forward
-    place = pick_device("cpu" if device == "auto" else device)
-    if isinstance(settings, DynamicEvaluation):
-        nats = dynamic_nats(network, task, records, settings, place)
+    network.backward_encoder = None  # the text is scored forward only
+    torch_device = pick_device("cpu" if device == "auto" else device)
+    if isinstance(options, DynamicEvaluation):
+        nats = dynamic_nats(network, task, records, options, torch_device)
     else:
-        nats = cache_nats(network, task, records, settings, place)
+        nats = cache_nats(network, task, records, options, torch_device)
     tokens = sum(task.length(task.example(record)) for record in records)
     return perplexity_of(nats / tokens)
 
 
 def dynamic_nats(
-    network: Network, task: LMTask, records: Sequence[Text], settings: DynamicEvaluation, device: torch.device
+    network: Network, task: LMTask, records: Sequence[Text], options: DynamicEvaluation, device: torch.device
 ) -> float:
-    """Summed negative log-likelihood of all tokens under dynamic evaluation; changes the weights.
+    """Sum the negative log-likelihood of all tokens under dynamic evaluation, which changes the weights.
 
-    Krause et al. (2018), by stochastic gradient descent: w <- w - lr * gradient + decay * (w_0 - w), the
-    gradient that of the mean loss of the segment that was scored last. `UsageError` where it diverges.
+    After each segment w <- w - lr * g + decay * (w_0 - w), where g is the gradient of the segment's mean loss
+    and w_0 are the trained weights (Krause et al. 2018, with plain gradient descent). `UsageError` if it
+    diverges.
     """
     network.to(device).eval()
     weights = [p for p in network.parameters() if p.requires_grad]
-    first = [p.detach().clone() for p in weights]
+    trained = [p.detach().clone() for p in weights]
     states: list[State] | None = None
     nats = 0.0
-    with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers learn in training mode only
-        for arrays, anew in _segments(task, records, SEGMENT):
+    with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have gradients in training only
+        for arrays, is_start in _segments(task, records, SEGMENT):
             tensors = to_tensors(arrays, device)
-            loss, ends = network.loss(tensors, None if anew else states)
-            states = [tuple(part.detach() for part in state) for state in ends]
+            loss, final_states = network.loss(tensors, None if is_start else states)
+            states = [tuple(part.detach() for part in state) for state in final_states]
             nats += loss.item() * len(arrays["targets"])
             if not math.isfinite(nats):
-                raise UsageError(f"--dynamic: expected a loss that is a number, found {nats}; lower --dynamic-lr")
+                raise UsageError(setting="dynamic", expected="a finite loss", found=nats,
+                                 advice=f"lower {setting('dynamic_lr')}")
             gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
             with torch.no_grad():
-                for weight, gradient, start in zip(weights, gradients, first, strict=True):
-                    weight.sub_(gradient, alpha=settings.lr).lerp_(start, settings.decay)
+                for weight, gradient, start in zip(weights, gradients, trained, strict=True):
+                    weight.sub_(gradient, alpha=options.lr).lerp_(start, options.decay)
     return nats
 
 
 def cache_nats(
-    network: Network, task: LMTask, records: Sequence[Text], settings: NeuralCache, device: torch.device
+    network: Network, task: LMTask, records: Sequence[Text], options: NeuralCache, device: torch.device
 ) -> float:
-    """Summed negative log-likelihood of all tokens with a continuous cache (Grave et al., 2017).
+    """Sum the negative log-likelihood of all tokens with a continuous cache (Grave et al. 2017).
 
-    p(w) = (1 - weight) * p_model(w) + weight * p_cache(w), and p_cache(w) is the share of the places i in the
-    window that w came after, each counted by exp(theta * h . h_i), where h are the encoder's last states.
+    p(w) = (1 - weight) * p_model(w) + weight * p_cache(w). The cache holds the last `window` encoder states
+    h_i, each with the token that followed. p_cache(w) is the share of entries that w followed, where entry i
+    counts exp(theta * h . h_i) and h is the current state.
     """
     network.to(device).eval()
     states: list[State] | None = None
-    keys: Tensor | None = None  # (K, D) states, oldest first
-    words = torch.empty(0, dtype=torch.int64, device=device)  # (K,) what came after each
+    keys = torch.empty(0, network.encoder.output_size, device=device)  # (K, D) encoder states, oldest first
+    followers = torch.empty(0, dtype=torch.int64, device=device)  # (K,) the token after each
     nats = 0.0
     with torch.inference_mode():
-        for arrays, anew in _segments(task, records, CHUNK):
+        for arrays, is_start in _segments(task, records, CHUNK):
             tensors = to_tensors(arrays, device)
-            encoded, states = network.encoder(tensors, None if anew else states)  # (T, 1, D)
-            log_probs = network.head(encoded, tensors, want_logits=False)["log_probs"][:, 0].double()  # (T,)
-            here, targets = encoded[:, 0].float(), tensors["targets"][:, 0]
-            kept = len(words)
-            keys = here if keys is None else torch.cat([keys, here])
-            words = torch.cat([words, targets])
-            cached = _cached(here, targets, keys, words, kept, settings)  # (T,)
-            mixed = (1 - settings.weight) * log_probs.exp() + settings.weight * cached
-            # The first token of all has no cache.
-            mixed = torch.where(cached.isnan(), log_probs.exp(), mixed)
+            encoded, states = network.encoder(tensors, None if is_start else states)  # (T, 1, D)
+            outputs = network.head(encoded, tensors, ["log_probs"])
+            model_probs = outputs["log_probs"][:, 0].double().exp()  # (T,)
+            queries, targets = encoded[:, 0].float(), tensors["targets"][:, 0]
+            keys, followers = torch.cat([keys, queries]), torch.cat([followers, targets])
+            cache_probs = _cache_probs(queries, targets, keys, followers, options)  # (T,)
+            mixed = (1 - options.weight) * model_probs + options.weight * cache_probs
+            mixed = torch.where(cache_probs.isnan(), model_probs, mixed)  # before the first token: no entries
             nats -= float(mixed.log().sum())
-            keys, words = keys[-settings.window :], words[-settings.window :]
+            keys, followers = keys[-options.window :], followers[-options.window :]
     return nats
 
 
-def _cached(
-    here: Tensor, targets: Tensor, keys: Tensor, words: Tensor, kept: int, settings: NeuralCache
+def _cache_probs(
+    queries: Tensor, targets: Tensor, keys: Tensor, followers: Tensor, options: NeuralCache
 ) -> Tensor:
-    """(T,): what the cache gives to the target of each state in `here` (T, D); nan where it is empty.
+    """Compute the probability (T,) that the cache gives to each target; NaN if it has no entries.
 
-    The last T of `keys` are these states; `kept` come before them.
+    The states `queries` (T, D) are the last T of `keys` (K, D); each sees the `window` keys before it.
     """
-    place = torch.arange(kept, kept + len(here), device=here.device)[:, None]  # (T, 1)
-    other = torch.arange(len(keys), device=here.device)  # (K + T,)
-    seen = (other < place) & (other >= place - settings.window)
-    scores = (settings.theta * (here @ keys.T)).double().masked_fill(~seen, -torch.inf)
-    shares = scores.softmax(-1)  # (T, K + T)
-    cached: Tensor = (shares * (words == targets[:, None])).sum(-1)
-    return cached
+    key_steps = torch.arange(len(keys), device=keys.device)  # (K,)
+    query_steps = key_steps[-len(queries) :, None]  # (T, 1)
+    visible = (key_steps < query_steps) & (key_steps >= query_steps - options.window)
+    scores = (options.theta * (queries @ keys.T)).double().masked_fill(~visible, -torch.inf)
+    shares = scores.softmax(-1)  # (T, K)
+    return (shares * (followers == targets[:, None])).sum(-1)
 
 
-def _segments(task: LMTask, records: Sequence[Text], steps: int) -> Iterator[tuple[Arrays, bool]]:
-    """All texts in order, one column, `steps` tokens at a time, and whether the state starts anew there."""
+def _segments(task: LMTask, records: Sequence[Text], tokens: int) -> Iterator[tuple[Arrays, bool]]:
+    """Read all texts in order, so many tokens at a time; True means that recurrent states start from zero."""
     examples: list[NDArray[np.int32]] = [task.example(record) for record in records]
     streams = [examples] if task.settings.context == "stream" else [[example] for example in examples]
     for stream in streams:
-        for i, arrays in enumerate(task.windows(np.concatenate(stream), columns=1, steps=steps)):
+        for i, arrays in enumerate(task.windows(np.concatenate(stream), columns=1, steps=tokens)):
             yield arrays, i == 0
