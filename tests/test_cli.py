@@ -109,7 +109,7 @@ def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, r
     failed(run(*tag, "--jsonl", "--to", "inline", input=LINES), 2, "--jsonl contradicts --to inline")
     assert jsonl(ok(run(*tag, "--jsonl", "--to", "jsonl", input=LINES)))
     for more in (["--to", "inline"], ["--from", "tokens"], []):
-        failed(run(*tag, "--column", "xpos", *more, input=LINES), 2, "--column: ", "--to conllu or jsonl")
+        failed(run(*tag, "--column", "xpos", *more, input=LINES), 2, "--column: ", "--to jsonl or conllu")
     assert "\tDET" in ok(run(*tag, "--column", "xpos", "--to", "conllu", input=LINES))
     for flag in ("--ids", "--jsonl"):
         failed(run("tokenize", "-m", writer, "--decode", flag, input="4\n"), 2, "--decode", flag)

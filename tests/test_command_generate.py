@@ -49,11 +49,11 @@ def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_
     own.write_text(ok(run(*base)))
     done = run(*base, "--copied", own, "--copied-words", "2")
     assert done.out == own.read_text()
-    assert re.fullmatch(r"rnntool: \S+: has 100.0% of the \d+ runs of 2 words in the new text\n", done.err)
+    assert re.fullmatch(r"rnntool: \S+: contains 100.0% of the \d+ runs of 2 words in the new text\n", done.err)
     own.write_text("nothing")
-    assert "has 0.0% of" in run(*base, "--copied", own, "--copied-words", "2", "--typical", "0.9").err
+    assert "contains 0.0% of" in run(*base, "--copied", own, "--copied-words", "2", "--typical", "0.9").err
     done = run(*base, "--copied", own, "--copied-words", "99")
-    assert done.err == "rnntool: there is no run of 99 words in the new text\n"
+    assert done.err == "rnntool: the new text has no run of 99 words\n"
     failed(run(*base, "--copied", "nowhere.txt"), 3, "nowhere.txt: no such file")
 
 
@@ -78,7 +78,7 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
     (["--temperature", "-1"], "--temperature: expected"), (["--top-p", "0"], "--top-p: expected"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
-    (["--copied-words", "3"], "give --copied as well"),
+    (["--copied-words", "3"], "give --copied FILE too"),
     (["--beam", "2", "--batch-size", "2"], "--batch-size"),
     (["--temperature", "0", "--top-p", "0.9"], "--temperature 0 always takes the most likely token; leave out --top-p"),
 ])  # fmt: skip

@@ -36,7 +36,7 @@ def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequ
     model = request.getfixturevalue(name)
     assert ok(run("export", model, "-o", "out.onnx")) == ""
     assert (tmp_path / "out.onnx").read_bytes() == (model / "model.onnx").read_bytes()
-    failed(run("export", model, "-o", "out.onnx"), 2, "out.onnx: exists already; --force replaces it")
+    failed(run("export", model, "-o", "out.onnx"), 2, "out.onnx: exists already; replace it with --force")
     assert ok(run("export", model, "-o", "out.onnx", "--int8", "--force")) == ""
     copy = Path(shutil.copytree(model, tmp_path / "int8"))
     (tmp_path / "out.onnx").replace(copy / "model.onnx")

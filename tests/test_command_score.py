@@ -47,8 +47,8 @@ def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
 def test_score_says_how_much_is_unknown(writer: Path, run: Run) -> None:
     done = run("score", "-m", writer, input="the ZZ\nthe\n")
     assert done.code == 0
-    assert done.err == ("rnntool: tokens that tiny-writer never saw: 2 of 9; all such tokens are scored as "
-                        "the same unknown one\n")
+    assert done.err == ("rnntool: tokens that tiny-writer has never seen: 2 of 9; all such tokens are scored "
+                        "as the same unknown token\n")
     assert ok(run("score", "-m", writer, "-q", input="the ZZ\nthe\n")) == done.out
 
 
@@ -56,8 +56,8 @@ def test_score_pairs(writer: Path, run: Run) -> None:
     pairs = "the baker sings .\teht rekab sgnis .\nzzzz\tthe baker\n"
     done = run("score", "-m", writer, "--pairs", input=pairs)
     assert (done.code, done.out) == (0, "accuracy\t0.5000\npairs\t2\n")
-    assert done.err == ("rnntool: pairs with tokens that tiny-writer never saw: 1; all such tokens are "
-                        "scored as the same unknown one\n")
+    assert done.err == ("rnntool: pairs with tokens that tiny-writer has never seen: 1; all such tokens are "
+                        "scored as the same unknown token\n")
     assert ok(run("score", "-m", writer, "--pairs", "-q", input=pairs)) == done.out
     blimp = [{"sentence_good": g, "sentence_bad": b, "UID": u} for u, g, b in
              [("x", "the baker sings .", "baker the .sings"), ("y", "ppp", "the ")]]  # fmt: skip
@@ -73,4 +73,4 @@ def test_options_that_would_be_passed_over_are_errors(writer: Path, run: Run) ->
     failed(run("score", "-m", writer, "--text-column", "body", input="id\tbody\n1\tthe baker\n"), 2,
            "<stdin>: --text-column: expected files in jsonl, tsv or csv, found text")
     failed(run("score", "-m", writer, "--pairs", "--json", "--jsonl", input="the\ta\n"), 2,
-           "--json is one report and --jsonl an object for each pair; leave one out")
+           "--json is one report, --jsonl an object per record; leave one out")

@@ -37,7 +37,7 @@ def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
     assert blank["tags"] == []
     came_in = json.dumps({"tokens": first["tokens"]})
     assert json.loads(ok(run("tag", "-m", tagger, "--nbest", "2", input=came_in)))["nbest"] == first["nbest"]
-    failed(run("tag", "-m", tagger, "--nbest", "2", input=LINES), 2, "--nbest: conll has no place")
+    failed(run("tag", "-m", tagger, "--nbest", "2", input=LINES), 2, "--nbest: the format conll can hold only one sequence")
     html = ok(run("tag", "-m", tagger, "-t", "html", input=LINES))
     HTMLParser().feed(html)
     assert html.startswith("<!DOCTYPE html>")
@@ -95,7 +95,7 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
     assert (renamed["a"], renamed["c"]) == (found["upos"], found["NER"])
     wrong = run("tag", "-m", joint, "--jsonl", "--column", "a,b", input=words)
     assert wrong.code == 2
-    assert "expected 3 names" in wrong.err
+    assert "expected a name for each of the 3 columns" in wrong.err
     spans = json.loads(run("tag", "-m", joint, "--jsonl", "--scheme", "iobes", input=words).out)
     assert (spans["upos"], spans["NER"][2]) == (found["upos"], "S-PER")
 

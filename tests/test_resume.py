@@ -444,7 +444,7 @@ def test_real_signals(data: Callable[[str], Path], tmp_path: Path) -> None:
         else:
             (sentence,) = messages
             assert sentence.startswith("rnntool: stopped after step ")
-            assert sentence.endswith(f"; saved; go on with: rnntool train classify -o {out} --resume\n")
+            assert sentence.endswith(f"; saved; continue with: rnntool train classify -o {out} --resume\n")
         assert not (out / "config.json").exists()
     tiny.train("classify", out, resume=True)
     tiny.train("classify", tmp_path / "whole", [file], **settings)

@@ -16,6 +16,7 @@ from rnntool.errors import RnntoolError, SettingName, python_name, suggestion
 # The class of everything that Typer finds wrong with a command line; it has no public name of its own.
 TyperUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
+SWITCH = "_is_"  # in the parameter of a switch, between the setting and the choice that it stands for
 CONFIG = "config_file"  # the parameter of a command that names its TOML file
 
 
@@ -40,8 +41,11 @@ def naming(context: typer.Context) -> SettingName:
             return python_name(setting, value)
         if parameter is None:
             return _spelled("--" + setting.replace("_", "-"), value)
-        source = context.get_parameter_source(setting)
-        if source is not None and source.name == "ENVIRONMENT":
+        switches = [other for key, other in parameters.items() if str(key).startswith(f"{setting}{SWITCH}")
+                    and value_source(context, str(key)) == "COMMANDLINE"]
+        if switches and value is None:
+            return _typed(switches[0])
+        if not switches and value_source(context, setting) == "ENVIRONMENT":
             variable = str(parameter.envvar)
             return variable if value is None else f"{variable}={value}"
         if value == "False" and parameter.secondary_opts:
@@ -113,8 +117,13 @@ def _keys(context: typer.Context) -> set[str]:
     with suppress(OSError, ValueError):  # the command itself complains about a file that can't be read
         content = tomllib.loads(Path(file).read_text("utf-8-sig"))
     names = [key.replace("-", "_") for key in content]
-    sources = {name: context.get_parameter_source(name) for name in names}
-    return {name for name, source in sources.items() if source is None or source.name == "DEFAULT"}
+    return {name for name in names if value_source(context, name) == "DEFAULT"}
+
+
+def value_source(context: typer.Context, parameter: str) -> str:
+    """Return where a value is from, as Typer calls it: COMMANDLINE, ENVIRONMENT or DEFAULT."""
+    source = context.get_parameter_source(parameter)
+    return "DEFAULT" if source is None else source.name
 
 
 def _in_file(subject: str | None, name: SettingName) -> SettingName:

@@ -179,7 +179,7 @@ def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str],
     count, total = sum(unseen.values()), evaluation.gold.total()
     if 2 * count > total:
         column = setting("column" if hasattr(loaded.task.settings, "column") else "label_column")
-        warn(f"{called(files)}: {loaded.name} does not know {count:,} of the {total:,} labels: the data has "
+        warn(f"{called(files)}: {loaded.name} does not know {count:,} of {total:,} labels: the data has "
              f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose the column with {column}")
 
 

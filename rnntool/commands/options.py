@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rnntool.commands import console
+from rnntool.commands.cli_errors import SWITCH, value_source
 from rnntool.data.options import Options, option, value_types
 from rnntool.errors import UsageError, setting
 from rnntool.tasks.specs.resolve import variable
@@ -134,11 +135,6 @@ def expanded(function: Command, given: type[Options] | None = None) -> Command:
     return command
 
 
-def _source(context: typer.Context, parameter: str) -> str:
-    source = context.get_parameter_source(parameter)
-    return source.name if source is not None else "DEFAULT"
-
-
 def _parameters(kind: type[Options], *, settings: bool) -> Iterator[inspect.Parameter]:
     """Make a parameter for each field and for each switch; settings have a variable and can be negated."""
     for field, value_type in _fields(kind):
@@ -175,7 +171,7 @@ def _chosen(kind: type[Options], arguments: dict[str, Any], context: typer.Conte
     """
     values, typed = {}, []
     for field, _ in _fields(kind):
-        value, source = arguments.pop(field.name), _source(context, field.name)
+        value, source = arguments.pop(field.name), value_source(context, field.name)
         if source == "COMMANDLINE":
             typed.append(field.name)
         if source in ("COMMANDLINE", "ENVIRONMENT"):
@@ -201,4 +197,4 @@ def _flags(field: dataclasses.Field[Any]) -> tuple[str, ...]:
 
 
 def _switch_name(field: str, choice: str) -> str:
-    return f"{field}_is_{choice}"
+    return f"{field}{SWITCH}{choice}"

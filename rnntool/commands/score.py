@@ -107,17 +107,17 @@ def score(
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
                 scorer, inputs, out, options, groups=groups, as_json=as_json, as_jsonl=as_jsonl)
-            counted = f"{unknown:,} pairs contain tokens"
+            counted, unit = f"{unknown:,}", "pairs with tokens"
         else:
             settings = _settings(task, text_column, label_column, options.label)
             given = {"text_column": text_column, "label_column": label_column}
             inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages,
                                   chosen=[name for name, column in given.items() if column])
             unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, as_jsonl=as_jsonl)
-            counted = f"the input contains {unknown:,} tokens (of {tokens:,})"
+            counted, unit = f"{unknown:,} of {tokens:,}", "tokens"
     if unknown:
-        messages.warn(f"{counted} that {scorer.name} has never seen; all of them are scored as the same "
-                      "unknown token")
+        messages.warn(f"{unit} that {scorer.name} has never seen: {counted}; all such tokens are scored as "
+                      "the same unknown token")
 
 
 def _check(

@@ -57,7 +57,8 @@ def train(
 ) -> None:
     """Train a model for a task and print its scores on the development data."""
     if output is None:
-        raise UsageError(setting="output", expected="a folder for the model", found="none")
+        raise UsageError(setting="output", expected="a folder for the model", found="none",
+                         advice="give -o DIR")
     files, dev = files or [], dev or []
     job = None
     if resume:
@@ -66,7 +67,7 @@ def train(
         others = [name for name, value in optional.items() if value]
         ignored = [*files, *map(setting, [*given.typed, *others])]
         if ignored:
-            raise UsageError("continues with the files and settings that the training started with",
+            raise UsageError("the training continues with the files and settings that it started with",
                              setting="resume", advice=f"leave out {', '.join(ignored)}")
     else:
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
@@ -205,7 +206,7 @@ def _show(
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
                  for name, value in figures(report).items() if name.split()[-1] in SHOWN]
         console.write(console.table(shown, right=(1,)))
-        console.message(f"wrote the model to {output}; try: {_next_command(spec, output)}")
+        console.message(f"model written to {output}; try: {_next_command(spec, output)}")
 
 
 def _next_command(spec: TaskSpec, output: Path) -> str:
