@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How fast a language model of words writes, against PyTorch's example of one, and how fast it scores text.
+"""Speed of generating text with a word language model, compared with PyTorch's example, and of scoring text.
 
-The peer is our own writing of the network that the example `word_language_model` builds, of the model's size,
-and of the loop of its `generate.py`: a word at a time, drawn by `torch.multinomial`. Its weights are random,
-which changes nothing in the work. No text ends before it has all its words. It is one process, so what
-rnntool asks of threads and memory holds for both.
+The peer re-implements the network of PyTorch's example `word_language_model`, in the size of the model, and
+the loop of its `generate.py`: one word at a time, drawn by `torch.multinomial`. Its weights are random, which
+does not change the amount of work. No text ends before it has all its words. Both run in one process, with
+the same settings of threads and memory.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from rnntool.inference.model import Model
 
 
 def ours(model: Model, words: int, side_by_side: int) -> float:
-    """Words a second, so many texts at once."""
+    """Return the words per second of so many texts generated side by side."""
     length = -(-words // side_by_side)
-    began = time.perf_counter()
+    start = time.perf_counter()
     texts = list(model.generate(n=side_by_side, seed=1, max_tokens=length, min_tokens=length,
                                 batch_size=side_by_side))
-    took = time.perf_counter() - began
-    return sum(len(text.tokens) for text in texts) / took
+    elapsed_s = time.perf_counter() - start
+    return sum(len(text.tokens) for text in texts) / elapsed_s
 
 
 def scoring(model: Model, lines: list[str]) -> float:
-    """Tokens a second of lines that are scored."""
-    began = time.perf_counter()
+    """Return the tokens per second of scoring lines."""
+    start = time.perf_counter()
     tokens = sum(len(scored.log_probs) for scored in model.score(lines))
-    return tokens / (time.perf_counter() - began)
+    return tokens / (time.perf_counter() - start)
 
 
 def peer(encoder: dict[str, Any]) -> Callable[[int], float]:
-    """A function that gives the words a second of the example, on a network of an encoder's sizes."""
+    """Return a function that measures the words per second of the example, in the size of an encoder."""
     import torch
     from torch import nn
 
@@ -54,13 +54,13 @@ def peer(encoder: dict[str, Any]) -> Callable[[int], float]:
     def write(count: int) -> float:
         hidden = tuple(torch.zeros(layers, 1, size) for _ in range(2))
         token = torch.randint(words, (1, 1))
-        began = time.perf_counter()
+        start = time.perf_counter()
         with torch.no_grad():
             for _ in range(count):
                 output, hidden = rnn(embedding(token), hidden)
                 weights = decoder(output).view(-1, words).log_softmax(1).squeeze().exp()
                 token.fill_(torch.multinomial(weights, 1)[0])
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - start)
 
     return write
 
@@ -71,10 +71,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-m", "--model", required=True, help="language model of words")
-    parser.add_argument("--words", type=int, default=2000, help="of a round; %(default)s by default")
+    parser.add_argument("--words", type=int, default=2000, help="generated in a round; default: %(default)s")
     parser.add_argument("--at-once", type=int, nargs="*", default=[1, 64], metavar="N",
-                        help="texts written side by side; 1 and 64 by default")
-    parser.add_argument("--score", type=Path, metavar="FILE.txt", help="score the lines of a file, too")
+                        help="texts generated side by side; default: 1 and 64")
+    parser.add_argument("--score", type=Path, metavar="FILE.txt", help="also score the lines of a file")
     options = parse_training(parser, repeats=5)
     model = rnntool.load(options.model, threads=options.threads)
     write = peer(model.config["network"]["encoder"])

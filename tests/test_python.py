@@ -90,7 +90,7 @@ def test_options_come_as_an_object_or_by_keyword(tagger: Path, classifier: Path,
     stream = rnntool.ScoreOptions(context="stream")
     assert list(model.score(["the", "a"], stream)) == list(model.score(["the", "a"], context="stream"))
     assert list(model.score(["the", "a"], stream)) != list(model.score(["the", "a"]))
-    with pytest.raises(UsageError, match="^context: expected line, because pairs are scored one by one, found"):
+    with pytest.raises(UsageError, match=r"^context: expected line, because pairs are .*, found stream$"):
         model.compare([Pair("the", "a")], stream)
     both = rnntool.load(classifier, threads=1)
     for classify in (both.classify, lambda *args, **more: (r for r, _ in both.explain(*args, **more))):
@@ -104,9 +104,9 @@ def test_an_option_that_does_not_exist(tagger: Path, classifier: Path, writer: P
     lm, pos = rnntool.load(writer, threads=1), rnntool.load(tagger, threads=1)
     questions = rnntool.load(classifier, threads=1)
     for method in (pos.tag, questions.classify, questions.explain, lm.score, lm.compare, lm.generate):
-        with pytest.raises(UsageError, match=r"^max_token is not an option here; (did you mean|choose one of)"):
+        with pytest.raises(UsageError, match=r"^max_token is not an option here; (did you mean|choose) "):
             method(["the"], max_token=5)
-    with pytest.raises(UsageError, match="did you mean max_tokens?"):
+    with pytest.raises(UsageError, match=r"^max_token is not an option here; did you mean max_tokens\?$"):
         lm.generate(["the"], max_token=5)
     with pytest.raises(UsageError, match=r"^options: expected GenerateOptions, found TagOptions\("):
         lm.generate(["the"], rnntool.TagOptions())
@@ -127,7 +127,8 @@ def test_the_package_is_instant_and_lists_what_it_offers() -> None:
     code = ("import sys, rnntool; assert 'numpy' not in sys.modules and 'onnxruntime' not in sys.modules; "
             "rnntool.GenerateOptions(n=2); assert 'numpy' not in sys.modules; print(*dir(rnntool))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"load", "GenerateOptions", "TagOptions", "ClassifyOptions", "ScoreOptions"} < set(done.stdout.split())
+    offered = {"load", "GenerateOptions", "TagOptions", "ClassifyOptions", "ScoreOptions"}
+    assert offered < set(done.stdout.split())
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = rnntool.nothing
 

@@ -21,7 +21,7 @@ BLOCK = 128  # steps whose random numbers are drawn at once
 
 
 class LanguageModel(Protocol[State]):
-    """A language model that reads one token at a time. Decoding passes its states on without looking inside."""
+    """A language model that reads one token at a time. Decoding does not look inside its states."""
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, State]:
         """Read prompts of any lengths: the scores of the next token (B, V), and the state."""

@@ -6,7 +6,7 @@ Which token comes next is decided in `rnntool.inference.decoding`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -110,8 +110,8 @@ def _sample_batch(
         texts[row].show()
     for row, text in enumerate(texts):
         result = text.result(first_index + row, log_probs[row])
-        del log_probs[row][len(result.tokens) + result.finished :]  # those of tokens behind `stop`
-        yield result
+        kept = len(result.tokens) + result.finished  # tokens after `stop` were drawn as well
+        yield replace(result, log_probs=log_probs[row][:kept])
 
 
 def _search(
