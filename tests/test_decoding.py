@@ -1,4 +1,4 @@
-"""Decoding against enumeration of all continuations of a Markov model."""
+"""Decoding, checked by enumerating all continuations of a Markov model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Markov:
         return self._scores([[BOS, *prompt] for prompt in prompts])
 
     def advance(self, tokens: Array, state: list[list[int]]) -> tuple[Scores, list[list[int]]]:
-        """Read a token a row."""
+        """Read one token per row."""
         return self._scores([[*past, int(token)] for past, token in zip(state, tokens, strict=True)])
 
     def select(self, state: list[list[int]], rows: Array) -> list[list[int]]:
@@ -57,7 +57,7 @@ class Markov:
         assert all(past[0] == BOS and EOS not in past for past in pasts)
         self.batches.append(len(pasts))
         logits = np.stack([self.table[[0, *past][-2], past[-1]] for past in pasts])
-        with np.errstate(invalid="ignore"):  # -inf in all places
+        with np.errstate(invalid="ignore"):  # if all are -inf
             probs = np.exp(logits - logits.max(axis=-1, keepdims=True))
             return Scores(logits, probs / probs.sum(axis=-1, keepdims=True)), pasts
 
@@ -71,7 +71,7 @@ def continuations(
     *,
     n: int = 1,
 ) -> Iterator[tuple[tuple[int, ...], bool, float]]:
-    """Every continuation of up to `max_tokens` tokens: ids, whether EOS ended it, log-probability."""
+    """Enumerate the continuations of up to `max_tokens` tokens: ids, ended by EOS, log-probability."""
     past = [0, BOS, *prompt]
     logits = model.table[past[-2], past[-1]].copy()
     logits[list(BANNED)] = -np.inf
@@ -116,7 +116,7 @@ def test_beam_search_stops_when_nothing_better_can_come() -> None:
     assert len(found) == 3 and all(h.finished for h in found) and len(model.batches) < 20
 
 
-def test_beam_search_with_no_way_on_raises() -> None:
+def test_beam_search_raises_at_a_dead_end() -> None:
     model = Markov(5)
     model.table[:] = -np.inf
     with pytest.raises(ValueError, match="no token can follow"):
@@ -131,14 +131,14 @@ def test_samples_follow_the_model() -> None:
     n, model = 6000, Markov(6, 4)
     events = list(sampled(model, [[4]] * n, GenerateOptions(max_tokens=3, seed=1)))
     drawn, log_probs = collect(events, n)
-    want = {(*ids, EOS) if ended else ids: p for ids, ended, p in continuations(model, [4], 0, 3)}
+    expected = {(*ids, EOS) if ended else ids: p for ids, ended, p in continuations(model, [4], 0, 3)}
     counts = Counter(drawn)
-    assert set(counts) <= set(want) and math.fsum(map(math.exp, want.values())) == pytest.approx(1)
-    for ids, log_prob in want.items():
+    assert set(counts) <= set(expected) and math.fsum(map(math.exp, expected.values())) == pytest.approx(1)
+    for ids, log_prob in expected.items():
         share = math.exp(log_prob)
         assert counts[ids] / n == pytest.approx(share, abs=5 * math.sqrt(share / n) + 1e-3)
     for ids, log_prob in zip(drawn, log_probs, strict=True):
-        assert log_prob == pytest.approx(want[ids])
+        assert log_prob == pytest.approx(expected[ids])
 
 
 @pytest.mark.parametrize(("cuts", "no_repeat_ngram"), [
@@ -149,13 +149,13 @@ def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_
     options = cuts.replace(max_tokens=3, no_repeat_ngram=no_repeat_ngram, seed=1)
     events = sampled(model, [[4]] * n, options)
     counts = Counter(collect(list(events), n)[0])
-    want: dict[tuple[int, ...], float] = {}
+    expected: dict[tuple[int, ...], float] = {}
 
     def enumerate_all(ids: tuple[int, ...], share: float) -> None:
         if share == 0:
             return
         if len(ids) == 4 or ids[-1:] == (EOS,):
-            want[ids[1:]] = share
+            expected[ids[1:]] = share
             return
         past = [0, BOS, *ids]
         probs = softmax(np.where(np.isin(range(6), BANNED), -np.inf, model.table[past[-2], past[-1]]))
@@ -166,34 +166,34 @@ def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_
             enumerate_all((*ids, token), share * p)
 
     enumerate_all((4,), 1.0)
-    assert math.fsum(want.values()) == pytest.approx(1)
-    assert set(counts) <= set(want)
-    for ids, share in want.items():
+    assert math.fsum(expected.values()) == pytest.approx(1)
+    assert set(counts) <= set(expected)
+    for ids, share in expected.items():
         assert counts[ids] / n == pytest.approx(share, abs=5 * math.sqrt(share / n) + 1e-3)
 
 
 def repeats(ids: Sequence[int], n: int) -> bool:
-    """Whether an n-gram comes twice."""
+    """Tell whether an n-gram is repeated."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(set(grams)) < len(grams)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_ngram_comes_twice(n: int) -> None:
+def test_no_ngram_is_repeated(n: int) -> None:
     model, prompts = Markov(9, 6, eos=-2.0), [[4, 5, 6][:i] for i in range(4)] * 5
     events = list(sampled(model, prompts, GenerateOptions(max_tokens=25, no_repeat_ngram=n, seed=3)))
     for prompt, ids in zip(prompts, collect(events, len(prompts))[0], strict=True):
         assert not repeats([*prompt, *ids], n)
     free = sampled(model, prompts, GenerateOptions(max_tokens=25, seed=3))
     assert any(repeats(ids, n) for ids in collect(list(free), 20)[0])
-    for event in events:  # the model's own, whatever is forbidden
+    for event in events:  # of the model itself, before repetitions are excluded
         assert event.log_prob < 0
     found = searched(model, [4, 5], GenerateOptions(max_tokens=4, no_repeat_ngram=n, beam=500))
     everything = continuations(model, [4, 5], 0, 4)
-    want = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
-    have = {(tuple(h.ids), h.finished): h.log_prob for h in found}
-    assert len(have) == min(500, len(want)) and all(p == pytest.approx(want[key]) for key, p in have.items())
-    assert min(have.values()) >= sorted(want.values(), reverse=True)[len(have) - 1] - 1e-9
+    expected = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
+    actual = {(tuple(h.ids), h.finished): h.log_prob for h in found}
+    assert len(actual) == min(500, len(expected)) and all(p == pytest.approx(expected[key]) for key, p in actual.items())
+    assert min(actual.values()) >= sorted(expected.values(), reverse=True)[len(actual) - 1] - 1e-9
 
 
 def test_nothing_but_repetition_is_left() -> None:
@@ -206,11 +206,11 @@ def test_nothing_but_repetition_is_left() -> None:
 
 
 def collect(events: Sequence[SampledToken], n: int) -> tuple[list[tuple[int, ...]], list[float]]:
-    """The tokens of each row, EOS included, and the sum of their log-probabilities."""
+    """Collect the tokens of each row, EOS included, and the sum of their log-probabilities."""
     drawn: list[tuple[int, ...]] = [()] * n
     log_probs, ended = [0.0] * n, set()
     for event in events:
-        assert event.row not in ended, "a row that ended goes on"
+        assert event.row not in ended, "a row goes on after its end"
         drawn[event.row] += (event.token,)
         log_probs[event.row] += event.log_prob
         if event.last:
@@ -242,7 +242,7 @@ def test_rows_that_end_leave_the_batch_and_tokens_come_at_once() -> None:
     model = Markov(6, 3, eos=1.0)
     events = sampled(model, [[]] * 40, GenerateOptions(max_tokens=50, seed=0))
     first = next(events)
-    assert first.row == 0 and model.batches == [40]  # the first token is out before the second step
+    assert first.row == 0 and model.batches == [40]  # the first token comes before the second step
     rest = list(events)
     drawn, _ = collect([first, *rest], 40)
     assert all(ids[-1] == EOS for ids in drawn)

@@ -1,4 +1,4 @@
-"""Writing text: prompts read in pieces and in batches, where a text stops, what it must not repeat."""
+"""Generating text: prompts in pieces and in batches, stop texts, and repetition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
     loaded = models.load(writer, threads=1)
     task = loaded.require(LMTask)
     prompts = [task.tokenizer.encode(text) for text in ("the baker sings .", "the", "a teacher")]
-    want, states = EngineModel(loaded.engine, budget=8192).start(prompts)
+    expected, states = EngineModel(loaded.engine, budget=8192).start(prompts)
     seen: list[int] = []
 
     class Watched:
@@ -29,20 +29,20 @@ def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
             seen.append(arrays["tokens"].size)
             return loaded.engine.run(arrays, outputs)
 
-    have, others = EngineModel(Watched(), budget=5).start(prompts)
+    actual, others = EngineModel(Watched(), budget=5).start(prompts)
     assert max(seen) <= 5
     read = sum(seen)
     again, _ = EngineModel(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
-    np.testing.assert_allclose(again.logits, want.logits[[2, 0, 2, 2]], atol=1e-5)
-    assert sum(seen) - read < read, "what comes twice is read once"
-    for mine, theirs in zip(have, want, strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    np.testing.assert_allclose(again.logits, expected.logits[[2, 0, 2, 2]], atol=1e-5)
+    assert sum(seen) - read < read, "a repeated prompt is read once"
+    for read, reference in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(read, reference, atol=1e-5)
     for name, state in states.items():
         np.testing.assert_allclose(others[name], state, atol=1e-5)
 
 
 @pytest.mark.parametrize("stop", ["e ", "s", "zzz"])
-def test_a_stop_that_several_tokens_spell(writer: Path, stop: str) -> None:
+def test_a_stop_text_of_several_tokens(writer: Path, stop: str) -> None:
     model = models.load(writer, threads=1)
     prompt = "the baker sings . " * 20
     free = list(model.generate([prompt], n=20, seed=4, max_tokens=30))
@@ -50,7 +50,7 @@ def test_a_stop_that_several_tokens_spell(writer: Path, stop: str) -> None:
     assert [sample.text for sample in cut] == [sample.text.split(stop)[0] for sample in free]
 
 
-def test_samples_of_a_prompt_are_drawn_side_by_side_while_the_next_prompt_is_waited_for(writer: Path) -> None:
+def test_samples_of_a_prompt_do_not_wait_for_the_next_prompt(writer: Path) -> None:
     model = models.load(writer, threads=1)
     read: list[str] = []
 
@@ -69,13 +69,13 @@ def test_samples_of_a_prompt_are_drawn_side_by_side_while_the_next_prompt_is_wai
         rows.append(len(arrays["lengths"]))
         return run(arrays, outputs)
 
-    want = generate()
+    expected = generate()
     model.engine.run = watched  # type: ignore[method-assign]
-    assert generate(ready=lambda: False) == want
+    assert generate(ready=lambda: False) == expected
     assert max(rows) == 3
 
 
-def test_ten_thousand_prompts_are_read_a_batch_at_a_time_and_answered_in_order(writer: Path) -> None:
+def test_ten_thousand_prompts_are_read_batch_by_batch_and_answered_in_order(writer: Path) -> None:
     model = models.load(writer, threads=1)
     read = [0]
 
@@ -99,7 +99,7 @@ def test_ten_thousand_prompts_are_read_a_batch_at_a_time_and_answered_in_order(w
     assert len(steps) <= 2 * math.ceil(10_000 / 64), "a batch reads its prompts and then one token"
 
 
-def test_no_run_of_tokens_comes_twice(writer: Path) -> None:
+def test_no_ngram_is_repeated(writer: Path) -> None:
     model = models.load(writer, threads=1)
     for beam in (0, 2):
         (sample,) = model.generate(["the baker "], max_tokens=60, min_tokens=40, no_repeat_ngram=3, beam=beam)

@@ -1,4 +1,4 @@
-"""Records in windows: each once and in order, no window larger than it may be, nothing waited for in vain."""
+"""Windows of records: complete, in order, within their limits, and without needless waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rnntool.inference.pipeline import windows
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 5), st.integers(1, 20), st.sets(st.integers(0, 30)))
-def test_windows_hold_each_item_once_within_their_limits(
+def test_windows_contain_each_item_once_within_their_limits(
     items: list[int], most: int, longest: int, waits: set[int]
 ) -> None:
     taken = 0
@@ -31,14 +31,14 @@ def test_windows_hold_each_item_once_within_their_limits(
     for window in windows(read(), most=most, length=lambda item: item, longest=longest,
                           ready=lambda: taken not in waits):
         found += window
-        assert len(found) == taken, "nothing is read ahead"
+        assert len(found) == taken, "the window ends with the item that was read last"
         assert 0 < len(window) <= most
-        assert sum(window[:-1]) < longest, "one item more than fits at most"
-        assert not waits & set(range(taken - len(window) + 1, taken)), "nobody waits for what is there"
+        assert sum(window[:-1]) < longest, "only the last item may exceed the limit"
+        assert not waits & set(range(taken - len(window) + 1, taken)), "no window waits while it has items"
     assert found == items
 
 
-def test_what_came_before_a_bad_record_is_answered(tagger: Path) -> None:
+def test_records_before_a_bad_one_are_answered(tagger: Path) -> None:
     loaded = model.load(tagger, threads=1)
 
     def read() -> Iterator[Sentence]:

@@ -165,7 +165,7 @@ def test_generate(writer: Path) -> None:
     for sample in samples[:2]:  # what scoring says, and the share of what is never sampled on top
         (scored,) = loaded.score([sample.prompt + sample.text])
         pairs = zip(sample.log_probs, scored.log_probs[4:], strict=False)
-        assert all(-1e-4 < mine - theirs < 0.1 for mine, theirs in pairs)
+        assert all(-1e-4 < sampled - read < 0.1 for sampled, read in pairs)
 
 
 def test_generate_the_likeliest(writer: Path) -> None:
@@ -261,6 +261,6 @@ def test_a_stream_whose_records_come_from_the_same_model(
             list(model.tag([[f"{i}-{k}er" for k in range(30)]]))  # more words than the table keeps
             yield sentence
 
-    want = [result.tags for sentence in sentences for result in model.tag([sentence])]
-    assert [result.tags for result in model.tag(read())] == want
+    expected = [result.tags for sentence in sentences for result in model.tag([sentence])]
+    assert [result.tags for result in model.tag(read())] == expected
     assert len(model.task.features._index) <= 20 + 30, "the table starts anew all the same"

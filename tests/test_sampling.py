@@ -60,7 +60,7 @@ LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.15, 0.3]], dtype=np.float32))  # ra
 
 
 @pytest.mark.parametrize(
-    ("options", "want"),
+    ("options", "target"),
     [
         (GenerateOptions(), [0.05, 0.4, 0.1, 0.15, 0.3]),
         (GenerateOptions(temperature=0), [0, 1, 0, 0, 0]),
@@ -79,12 +79,12 @@ LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.15, 0.3]], dtype=np.float32))  # ra
     ],
 )
 def test_sampling_draws_from_the_distribution_it_should(
-    options: GenerateOptions, want: Sequence[float]
+    options: GenerateOptions, target: Sequence[float]
 ) -> None:
     n = 20_000
     ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), numbers(n), options)
-    np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, want, atol=5 * math.sqrt(0.25 / n))
-    assert set(ids.tolist()) == set(np.flatnonzero(want).tolist())
+    np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, target, atol=5 * math.sqrt(0.25 / n))
+    assert set(ids.tolist()) == set(np.flatnonzero(target).tolist())
     np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
 
 
@@ -157,10 +157,10 @@ def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
     options, n = some_cuts(rng), 4000
     uniforms = numbers(n, seed)
     ids, _ = draw(np.log(np.repeat(probs[None], n, axis=0)), uniforms, options)
-    want = cut(probs, options)
-    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, want,
+    target = cut(probs, options)
+    np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, target,
                                atol=5 * math.sqrt(0.25 / n))
-    assert (want[ids] > 0).all()
+    assert (target[ids] > 0).all()
     if options.top_p < 1 or options.typical < 1:
         assert (ids != expected(probs, options, uniforms)).sum() <= 1  # rounding
 
@@ -176,8 +176,8 @@ def test_large_vocabularies_are_as_exact(size: int, values: dict[str, Any]) -> N
     uniforms = np.repeat(numbers(1000), 2, axis=0)[:1000]
     uniforms[:, 0] = uniforms[:, -1] = (np.arange(1000) + 0.5) / 1000
     ids, _ = draw(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), uniforms, options)
-    want = cut(probs + 1e-30, options)
-    assert (want[ids] > 0).all()
+    target = cut(probs + 1e-30, options)
+    assert (target[ids] > 0).all()
     assert (ids != expected(probs + 1e-30, options, uniforms)).sum() <= 1  # rounding
 
 

@@ -1,4 +1,4 @@
-"""Probabilities of words from those of their tokens, against enumeration of all words; pairs."""
+"""Word probabilities from token probabilities, checked by enumerating all words; minimal pairs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SURFACES = [b"", "\ufffd".encode(), b"", b"", b" a", b" b", b"a", b"b", b" ab"]
 
 
 class Pieces(Tokenizer):
-    """Pieces that begin with the space, as those of unigram and bpe do, and few enough to enumerate."""
+    """Pieces with a leading space, like those of unigram and bpe, and few enough to enumerate."""
 
     kind = "pieces"
     learn = load = save = None  # type: ignore[assignment]  # it is never learned or kept
@@ -67,12 +67,12 @@ class Bigrams:
 
 
 def bigrams(tokenizer: Tokenizer, *, spaces: bool) -> Model:
-    """A model of random bigrams in which most words are short; `spaces`: the space is a token of its own."""
+    """Make a model of random bigrams with mostly short words; with `spaces`, the space is its own token."""
     table = np.random.default_rng(3).normal(size=(tokenizer.size, tokenizer.size))
-    table[:, [0, 1, BOS]] = -50  # special ids are no part of a text
+    table[:, [0, 1, BOS]] = -50  # texts do not contain special ids
     enders = [*tokenizer.leading_space_ids, EOS]
     table[:, enders] += 2.5
-    if spaces:  # one at a time, and none at the ends, so that each text is one way of writing its words
+    if spaces:  # never two in a row or at an end, so that words actual a single spelling
         table[np.ix_([BOS, *tokenizer.leading_space_ids], enders)] = -50
     else:
         others = [i for i in range(4, tokenizer.size) if i not in enders]
@@ -97,19 +97,19 @@ def words_of(loaded: Model, text: str) -> list[Unit]:
 def test_the_probabilities_of_all_words_sum_to_one(kind: str, before: str) -> None:
     tokenizer = train("char", ["ab ba"]) if kind == "char" else Pieces()
     loaded = bigrams(tokenizer, spaces=kind == "char")
-    total = 2 ** -words_of(loaded, before)[-1].surprisal_bits  # that of the end
+    total = 2 ** -words_of(loaded, before)[-1].surprisal_bits  # of the end
     texts = [Text(f"{before} {word}") for word in all_words(9)]
     for text, scored in loaded.scored(texts):
         total += 2 ** -scored.words(text.text)[-2].surprisal_bits
     if kind == "char":
-        assert total == pytest.approx(1, abs=2e-3), "what lacks is longer words"
-    else:  # each word has the probability of one way to spell it in pieces: add those of the others
+        assert total == pytest.approx(1, abs=2e-3), "the rest belongs to longer words"
+    else:  # a word has the probability of one of its segmentations; add the others
         assert total < 1
         assert total + other_spellings(loaded, before) == pytest.approx(1, abs=2e-3)
 
 
 def other_spellings(loaded: Model, before: str) -> float:
-    """The probability that a word follows `before` in other pieces than its own."""
+    """Return the probability that a word follows `before` in a segmentation other than its own."""
     task = loaded.require(LMTask)
     table = loaded.engine.table.astype(np.float64)  # type: ignore[attr-defined]
     probs = np.exp(table) / np.exp(table).sum(axis=-1, keepdims=True)
@@ -133,15 +133,15 @@ def test_the_end_of_a_word_is_its_own() -> None:
     loaded = bigrams(Pieces(), spaces=False)
     table = loaded.engine.table  # type: ignore[attr-defined]
     probs = np.exp(table) / np.exp(table).sum(axis=-1, keepdims=True)
-    ends = probs[:, [EOS, 4, 5, 8]].sum(axis=1)  # what can follow a word that is over
-    want = [
+    ends = probs[:, [EOS, 4, 5, 8]].sum(axis=1)  # what can follow a complete word
+    expected = [
         probs[BOS, 8] * probs[8, 6] * ends[6],  # " ab" "a"
         probs[6, 5] / ends[6] * ends[5],  # " b"
         probs[5, EOS] / ends[5],
     ]
     found = words_of(loaded, "aba b")
     assert [unit.text for unit in found] == ["aba", "b", "</s>"]
-    assert [2**-unit.surprisal_bits for unit in found] == pytest.approx(want, rel=1e-5)
+    assert [2**-unit.surprisal_bits for unit in found] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture(scope="session")
@@ -171,19 +171,19 @@ def test_words_and_the_end_sum_to_the_text(
         assert all(word.surprisal_bits >= -1e-5 for word in words)
 
 
-def test_the_end_of_a_word_is_judged_alike_alone_and_in_a_batch(subwords: Path) -> None:
+def test_the_end_of_a_word_scores_the_same_alone_and_in_a_batch(subwords: Path) -> None:
     loaded = model.load(subwords, threads=1)
     task = loaded.require(LMTask)
     together = list(loaded.score(TEXTS))
     task.budget = 4  # read in pieces
-    for text, want in zip(TEXTS, together, strict=True):
+    for text, expected in zip(TEXTS, together, strict=True):
         (alone,) = loaded.score([text])
-        assert want.log_ends is not None
-        assert alone.log_ends == pytest.approx(want.log_ends, abs=1e-5)
-        assert all(end >= p - 1e-6 for p, end in zip(want.log_probs, want.log_ends, strict=True))
+        assert expected.log_ends is not None
+        assert alone.log_ends == pytest.approx(expected.log_ends, abs=1e-5)
+        assert all(end >= p - 1e-6 for p, end in zip(expected.log_probs, expected.log_ends, strict=True))
 
 
-def test_tokens_that_are_words_need_no_end() -> None:
+def test_word_tokens_need_no_end() -> None:
     task = LMTask.learn([Text("a b")], LMSettings(tokenizer="word"))
     engine = Bigrams(np.zeros((task.tokenizer.size, task.tokenizer.size)))
     (scored,) = task.decode([Text("a b")], task.run(engine, task.encode([Text("a b")])))
@@ -199,14 +199,14 @@ def test_ids_with_a_leading_space(tmp_path: Path) -> None:
     assert [SURFACES[i] for i in Pieces().leading_space_ids] == [b" a", b" b", b" ab"]
 
 
-def test_space_behind_the_last_word() -> None:
+def test_space_after_the_last_word() -> None:
     text = "ab "
     tokens = train("char", [text]).tokens(text)
     scored = Scored(tokens, [-1.0, -2.0, -3.0, -4.0], 0, [0.0, 0.0, -0.5, -0.25])
     assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([3.5, 6.5])
 
 
-def test_a_character_of_several_bytes_goes_with_its_word() -> None:
+def test_a_character_of_several_bytes_belongs_to_its_word() -> None:
     text = "café is"
     tokens = train("byte", [text]).tokens(text)
     assert len(tokens) == 8
@@ -219,7 +219,7 @@ def test_a_character_of_several_bytes_goes_with_its_word() -> None:
 # --- Pairs -------------------------------------------------------------------------------------------------
 
 
-def test_what_follows_a_prefix(writer: Path) -> None:
+def test_scores_after_a_prefix(writer: Path) -> None:
     loaded = model.load(writer, threads=1)
     pair = Pair("baker", "bakers sing", prefix="the")
     assert pair.texts() == ("the baker", "the bakers sing")
@@ -294,7 +294,7 @@ def test_pairs_usage(options: list[str], code: int, words: str, writer: Path, ru
 
 @pytest.mark.parametrize("context", ["line", "stream"])
 def test_each_word_and_each_line_end_is_one_token(context: str, models: Path, run: Run) -> None:
-    """So the test part of the Penn Treebank has 82,430: 78,669 words in 3,761 lines."""
+    """The test part of the Penn Treebank has 82,430 tokens: 78,669 words in 3,761 lines."""
     lines = ["the <unk> N", "", "the the", "zebra"]
     data = models / "data" / f"counts-{context}.txt"
     data.write_text("".join(f" {line} \n" for line in lines), "utf-8")
