@@ -192,7 +192,8 @@ def test_no_ngram_is_repeated(n: int) -> None:
     everything = continuations(model, [4, 5], 0, 4)
     expected = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
     actual = {(tuple(h.ids), h.finished): h.log_prob for h in found}
-    assert len(actual) == min(500, len(expected)) and all(p == pytest.approx(expected[key]) for key, p in actual.items())
+    assert len(actual) == min(500, len(expected))
+    assert all(p == pytest.approx(expected[key]) for key, p in actual.items())
     assert min(actual.values()) >= sorted(expected.values(), reverse=True)[len(actual) - 1] - 1e-9
 
 

@@ -35,8 +35,8 @@ def test_a_long_prompt_is_read_in_pieces(writer: Path) -> None:
     again, _ = EngineModel(Watched(), budget=5).start([prompts[i] for i in (2, 0, 2, 2)])
     np.testing.assert_allclose(again.logits, expected.logits[[2, 0, 2, 2]], atol=1e-5)
     assert sum(seen) - read < read, "a repeated prompt is read once"
-    for read, reference in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(read, reference, atol=1e-5)
+    for values, whole in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(values, whole, atol=1e-5)
     for name, state in states.items():
         np.testing.assert_allclose(others[name], state, atol=1e-5)
 
