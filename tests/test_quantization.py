@@ -26,6 +26,7 @@ from rnntool.models.network import Network
 VOCABULARY = 30
 ENCODERS = {
     "lstm": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=3),
+    "adaptive": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=2, cutoffs=(8, 20)),
     "mogrifier": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=2, cell="mogrifier"),
     "mingru": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, layers=2, cell="mingru"),
     "window": EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=20, kind="window", window=2),

@@ -1,9 +1,15 @@
-"""Graphs with weights in 8 bits: smaller and faster. Knows ONNX, and no network.
+"""Graphs with their weights in 8 bits: smaller and faster. Knows ONNX, and no network.
 
-Where integers are multiplied, what meets a matrix is scaled to 8 bits, too. Were the scale that of a batch, a
-text would be rounded by what stands beside it. So no scale depends on a batch: states of recurrent layers are
-within -1 and 1 and have one for ever, anything else is scaled row by row. ONNX Runtime's operator for an LSTM
-scales by the smallest and the largest number of a batch, so these two are always made the same.
+Where integers are multiplied, the values that meet a matrix are rounded to 8 bits as well. If their scale
+came from the batch, the answer to a text would depend on the texts beside it. So no scale depends on the
+batch: states of most recurrent layers are within -1 and 1 and have a fixed scale, and anything else is scaled
+row by row.
+
+ONNX Runtime's LSTM in 8 bits (`DynamicQuantizeLSTM`) leaves no choice: it scales its inputs and, at each
+step, its states by the smallest and the largest number of the batch. So these two are made constant. The
+inputs get two columns with the extremes that they can have, and the layer gets two units that are always 1
+and -1; their weights to everything else are zero, and they are cut off from the results. A scan with integer
+products in its steps, which other cells use, would need none of this, but takes 1.1 to 1.9 times as long.
 """
 
 from __future__ import annotations
@@ -16,16 +22,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-OWN = "com.microsoft"  # where ONNX Runtime has operators that ONNX has not
-SCALE, ZERO = np.float32(2 / 255), np.uint8(128)  # of numbers within -1 and 1
-EDGES = (1.0, -1.0)  # the states of the two units that an LSTM gets
-OPEN = 30.0  # a bias that opens a gate whole
-FAR = 20.0  # a cell whose state is an edge in float32, whatever a step adds
-TINIEST = np.float32(1e-30)  # for rows and columns of zeros
-MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")  # leave the last axis as it is
+DOMAIN = "com.microsoft"  # of the operators that ONNX Runtime has and ONNX lacks
+UNIT_SCALE, ZERO_POINT = np.float32(2 / 255), np.uint8(128)  # of numbers within -1 and 1
+EXTREME_UNITS = (1.0, -1.0)  # the states of the two units that an LSTM gets
+OPEN_GATE = 30.0  # a bias that opens a gate completely
+SATURATED_CELL = 20.0  # an LSTM cell whose tanh is 1 in float32, whatever a step adds
+MIN_SCALE = np.float32(1e-30)  # for rows and columns of zeros
+MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice")  # change no number
 
 Nodes = list[onnx.NodeProto]
-Blocks = list[tuple[int, int]]  # parts of an axis, each so many numbers and then so many edges
 
 
 def quantize(model: onnx.ModelProto) -> None:
@@ -34,39 +39,35 @@ def quantize(model: onnx.ModelProto) -> None:
     nodes: Nodes = []
     for node in model.graph.node:
         if node.op_type == "LSTM":
-            nodes += _lstm(graph, node, nodes)
+            nodes += _lstm(graph, node)
         elif node.op_type == "MatMul" and node.input[1] in graph.tensors:
             nodes += _product(graph, node, unit=_within_one(graph, node.input[0]))
+        elif node.op_type == "Gather" and node.input[0] in graph.tensors:
+            nodes += _look_up(graph, node)
         elif node.op_type == "Scan":
             nodes.append(_scan(graph, node))
         else:
             nodes.append(node)
-    nodes = [new for node in nodes for new in _looked_up(graph, node)]  # when the tables have their edges
     _replace(model.graph.node, nodes)
-    used = set(_read(nodes))
+    used = set(_inputs(nodes))
     _replace(model.graph.initializer, [weight for weight in model.graph.initializer if weight.name in used])
-    model.opset_import.append(helper.make_opsetid(OWN, 1))
+    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
 class _Weights:
-    """The weights of a graph by name, where its values come from, and where they go."""
+    """The weights of a graph by name, and the nodes that its values come from."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        given = {value.name for value in graph.input}
+        inputs = {value.name for value in graph.input}
         self.graph = graph
-        self.tensors = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in given}
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
         self.makers = {name: node for node in graph.node for name in node.output}
-        self.readers: dict[str, Nodes] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.wide: dict[str, Blocks] = {}  # the last axes that have edges, by the outputs of their makers
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.tensors[name])
 
     def put(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        """Set a weight, a new one or one that is there."""
+        """Set a weight, a new one or one that exists."""
         tensor = numpy_helper.from_array(np.array(value, order="C"), name)
         if name in self.tensors:
             self.tensors[name].CopyFrom(tensor)
@@ -76,55 +77,43 @@ class _Weights:
         return name
 
     def integers(self, *values: int) -> str:
-        """A vector of integers."""
+        """Set a vector of integers; equal ones are shared."""
         return self.put(f"integers {values}", np.array(values, np.int64))
 
     def rounded(self, name: str, value: NDArray[Any], *, axis: int) -> list[str]:
-        """A weight in 8 bits: its integers, and their scales and zero points along all axes but this one.
+        """Set a weight in 8 bits: its integers, and scales and zero points along all axes but this one.
 
-        They are without a sign: to multiply signed ones, processors without instructions for it (VNNI) add up
-        pairs of products in 16 bits, where a large pair is cut off.
+        The integers have no sign. To multiply signed ones, processors without instructions for it (VNNI) add
+        up pairs of products in 16 bits, which large pairs overflow.
         """
-        scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), TINIEST)
-        steps = (np.rint(value / scales) + ZERO).astype(np.uint8)
-        return self._parts(name, steps, scales.squeeze(axis), np.full(scales.squeeze(axis).shape, ZERO))
+        scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), MIN_SCALE)
+        integers = (np.rint(value / scales) + ZERO_POINT).astype(np.uint8)
+        scales = scales.squeeze(axis)
+        return self._put_parts(name, integers, scales, np.full(scales.shape, ZERO_POINT))
 
     def rounded_table(self, name: str) -> list[str]:
-        """A weight in 8 bits that meets no matrix: its integers, with one scale and one zero point."""
+        """Set a weight in 8 bits that meets no matrix: its integers, one scale and one zero point."""
         value = self[name]
         low, high = min(value.min(), 0.0), max(value.max(), 0.0)
-        scale = np.maximum(np.float32((high - low) / 255), TINIEST)
+        scale = np.maximum(np.float32((high - low) / 255), MIN_SCALE)
         zero = np.rint(-low / scale)
-        return self._parts(name, (np.rint(value / scale) + zero).clip(0, 255).astype(np.uint8), scale,
-                           np.uint8(zero))
+        integers = (np.rint(value / scale) + zero).clip(0, 255).astype(np.uint8)
+        return self._put_parts(name, integers, scale, np.uint8(zero))
 
-    def _parts(self, name: str, *values: NDArray[Any] | np.generic) -> list[str]:
+    def _put_parts(self, name: str, *values: NDArray[Any] | np.generic) -> list[str]:
         return [self.put(f"{name}_{part}", value)
                 for part, value in zip(("quantized", "scale", "zero_point"), values, strict=True)]
 
     def source(self, name: str) -> onnx.NodeProto | None:
-        """The node that made a value, but for the order of its axes."""
+        """Return the node that computed the numbers of a value, whatever rearranged them since."""
         node = self.makers.get(name)
         while node is not None and node.op_type in MOVES:
             node = self.makers.get(node.input[0])
         return node
 
-    def ends(self, name: str) -> Iterator[onnx.NodeProto]:
-        """The nodes that read a value, but for the order of its axes."""
-        for node in self.readers.get(name, []):
-            if node.op_type in MOVES:
-                yield from self.ends(node.output[0])
-            else:
-                yield node
-
-    def layout(self, name: str) -> Blocks:
-        """The blocks of a value's last axis, where it has edges."""
-        maker = self.source(name)
-        return self.wide.get(maker.output[0], []) if maker is not None else []
-
 
 def _within_one(graph: _Weights, name: str) -> bool:
-    """Whether a value is certain to be within -1 and 1, as the states of most recurrent layers are."""
+    """Say whether a value is certain to be within -1 and 1, as the states of most recurrent layers are."""
     node = graph.source(name)
     if node is None:
         return False
@@ -133,14 +122,14 @@ def _within_one(graph: _Weights, name: str) -> bool:
     if node.op_type == "Gather":
         return _within_one(graph, node.input[0])
     if node.op_type == "Scan":
-        return _squashed(_body(node))
+        return _squashes(_body(node))
     if node.op_type == "RNN":
         return all(a.strings[0] == b"Tanh" for a in node.attribute if a.name == "activations")
     return node.op_type in ("LSTM", "GRU", "Tanh")
 
 
-def _squashed(body: onnx.GraphProto) -> bool:
-    """Whether the state of a step is within -1 and 1: a tanh, a part of one, or a mean of it and the last."""
+def _squashes(body: onnx.GraphProto) -> bool:
+    """Say whether a step's state is within -1 and 1: a tanh, a share of one, or a mean with the old state."""
     return any(node.op_type == "Tanh" for node in body.node)
 
 
@@ -151,14 +140,14 @@ def _body(scan: onnx.NodeProto) -> onnx.GraphProto:
 
 
 def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
-    """A scan, in whose steps matrices are in 8 bits."""
+    """Put the matrices in a scan's steps into 8 bits."""
     body = _body(scan)
     (rows,) = (attribute.i for attribute in scan.attribute if attribute.name == "num_scan_inputs")
     states = {value.name for value in body.input[: len(scan.input) - rows]}
     nodes: Nodes = []
     for node in body.node:
         if node.op_type == "MatMul" and node.input[1] in graph.tensors:
-            nodes += _product(graph, node, unit=node.input[0] in states and _squashed(body))
+            nodes += _product(graph, node, unit=node.input[0] in states and _squashes(body))
         else:
             nodes.append(node)
     _replace(body.node, nodes)
@@ -166,96 +155,119 @@ def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _product(graph: _Weights, product: onnx.NodeProto, *, unit: bool) -> Nodes:
-    """A product with a matrix; where `unit` is false, each row is divided by its largest number before."""
+    """Return a product with a matrix in 8 bits; `unit` says that the rows are within -1 and 1.
+
+    Other rows are divided by their largest number before, and multiplied by it after.
+    """
     x, name = product.input
     (out,) = product.output
-    matrix = _widened(graph[name], graph.layout(x), axis=0)
-    steps, scales, zeros = graph.rounded(name, matrix, axis=0)
-    scale, zero = graph.put("unit.scale", SCALE), graph.put("unit.zero_point", ZERO)
+    integers, scales, zeros = graph.rounded(name, graph[name], axis=0)
+    scale, zero = graph.put("unit.scale", UNIT_SCALE), graph.put("unit.zero_point", ZERO_POINT)
     before: Nodes = []
     after: Nodes = []
     scaled = out
     if not unit:
-        tiniest = graph.put("tiniest", TINIEST)
         peak, scaled = f"{out}.peak", f"{out}.scaled"
         before = [helper.make_node("Abs", [x], [f"{out}.abs"]),
                   helper.make_node("ReduceMax", [f"{out}.abs"], [f"{out}.max"], axes=[-1]),
-                  helper.make_node("Max", [f"{out}.max", tiniest], [peak]),
+                  helper.make_node("Max", [f"{out}.max", graph.put("min.scale", MIN_SCALE)], [peak]),
                   helper.make_node("Div", [x, peak], [f"{out}.unit"])]
         after = [helper.make_node("Mul", [scaled, peak], [out])]
         x = f"{out}.unit"
     return [*before,
-            helper.make_node("QuantizeLinear", [x, scale, zero], [f"{out}.steps"]),
-            helper.make_node("MatMulIntegerToFloat", [f"{out}.steps", steps, scale, scales, zero, zeros],
-                             [scaled], domain=OWN),
+            helper.make_node("QuantizeLinear", [x, scale, zero], [f"{out}.integers"]),
+            helper.make_node(
+                "MatMulIntegerToFloat", [f"{out}.integers", integers, scale, scales, zero, zeros], [scaled],
+                domain=DOMAIN),
             *after]
 
 
-def _looked_up(graph: _Weights, node: onnx.NodeProto) -> Nodes:
-    """A node; if it looks up rows of a table, these are in 8 bits."""
-    if node.op_type != "Gather" or node.input[0] not in graph.tensors:
-        return [node]
-    name, rows = node.input
-    (out,) = node.output
-    steps, scale, zero = graph.rounded_table(name)
-    return [helper.make_node("Gather", [steps, rows], [f"{out}.steps"]),
-            helper.make_node("DequantizeLinear", [f"{out}.steps", scale, zero], [out])]
+def _look_up(graph: _Weights, gather: onnx.NodeProto) -> Nodes:
+    """Return a look-up of rows in a table in 8 bits."""
+    name, rows = gather.input
+    (out,) = gather.output
+    integers, scale, zero = graph.rounded_table(name)
+    return [helper.make_node("Gather", [integers, rows], [f"{out}.integers"]),
+            helper.make_node("DequantizeLinear", [f"{out}.integers", scale, zero], [out])]
 
 
-def _lstm(graph: _Weights, lstm: onnx.NodeProto, nodes: Nodes) -> Nodes:
-    """An LSTM in 8 bits, with two units more in each direction; `nodes` are those before it.
-
-    The two read nothing and are read by nothing, and their states are 1 and -1, which no state exceeds. What
-    the layer reads has such columns, too. The results stay what they are.
-    """
+def _lstm(graph: _Weights, lstm: onnx.NodeProto) -> Nodes:
+    """Return an LSTM in 8 bits, with two more inputs and two more units, which its results are without."""
     (hidden,) = (attribute for attribute in lstm.attribute if attribute.name == "hidden_size")
-    own = [(hidden.i, len(EDGES))]
-    below = _edges_below(graph, lstm, nodes)
+    size, extra = hidden.i, len(EXTREME_UNITS)
     x, w, r, b, lengths, *states = lstm.input
-    directions, size = len(graph[w]), hidden.i + len(EDGES)
+    directions = len(graph[w])
     weights, scales = [], []
-    for name, blocks in ((w, below), (r, own)):  # (directions, 4H, D) with the gates i, o, f, c
-        gates = _widened(graph[name].reshape(directions, 4, hidden.i, -1), own, axis=2)
-        matrices = _widened(gates, blocks, axis=3).reshape(directions, 4 * size, -1).transpose(0, 2, 1)
-        steps, *scaled = graph.rounded(name, matrices, axis=1)
-        weights.append(steps)
+    for name in (w, r):  # (directions, 4H, I or H) with the gates i, o, f, c
+        gates = graph[name].reshape(directions, 4, size, -1)
+        gates = np.pad(gates, [(0, 0), (0, 0), (0, extra), (0, extra)])
+        matrices = gates.reshape(directions, 4 * (size + extra), -1).transpose(0, 2, 1)
+        integers, *scaled = graph.rounded(name, matrices, axis=1)
+        weights.append(integers)
         scales += scaled
-    biases = graph[b].reshape(directions, 8, hidden.i)  # those of w, and those of r
-    edges = np.zeros((directions, 8, len(EDGES)), np.float32)
-    edges[:, :3] = OPEN
-    edges[:, 3] = OPEN * np.array(EDGES)
-    graph.put(b, np.concatenate([biases, edges], axis=2).reshape(directions, -1))
-    before, starts = _starts(graph, lstm.name, x, states, directions, hidden.i)
-    outputs, after = list(lstm.output), []
-    if _takes_edges(graph, outputs[0]):
-        graph.wide[outputs[0]] = own * directions
+    biases = graph[b].reshape(directions, 8, size)  # those of w, and those of r
+    of_units = np.zeros((directions, 8, extra), np.float32)
+    of_units[:, :3] = OPEN_GATE
+    of_units[:, 3] = OPEN_GATE * np.array(EXTREME_UNITS)
+    graph.put(b, np.concatenate([biases, of_units], axis=2).reshape(directions, -1))
+    before = _with_extremes(graph, x, f"{lstm.name}.x")
+    nodes, starts = _start_states(graph, lstm.name, x, states, directions, size)
+    outputs, after = [], []
     for place, name in enumerate(lstm.output):
-        if name not in graph.readers:
-            outputs[place] = ""
-        elif name not in graph.wide:
-            outputs[place] = f"{name}.wide"
-            axis = 2 if place else 3
-            after.append(helper.make_node("Slice", [outputs[place], graph.integers(0),
-                                                    graph.integers(hidden.i), graph.integers(axis)], [name]))
-    node = helper.make_node("DynamicQuantizeLSTM", [x, *weights, b, lengths, *starts, "", *scales], outputs,
-                            name=lstm.name, domain=OWN)
-    hidden.i = size
+        outputs.append(f"{name}.wide")
+        axis = 2 if place else 3
+        after.append(helper.make_node(
+            "Slice", [outputs[-1], graph.integers(0), graph.integers(size), graph.integers(axis)], [name]))
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", [f"{lstm.name}.x", *weights, b, lengths, *starts, "", *scales], outputs,
+        name=lstm.name, domain=DOMAIN)
+    hidden.i = size + extra
     node.attribute.extend(lstm.attribute)
-    return [*before, node, *after]
+    return [*before, *nodes, node, *after]
 
 
-def _takes_edges(graph: _Weights, name: str) -> bool:
-    """Whether all that reads a value can have the edges beside it."""
-    return all(reader.op_type == "LSTM" or (reader.op_type == "MatMul" and reader.input[1] in graph.tensors)
-               for reader in graph.ends(name))
+def _with_extremes(graph: _Weights, x: str, name: str) -> Nodes:
+    """Return nodes that put two columns with its extremes beside `x` (T, B, I)."""
+    low, high, is_exact = _extremes(graph, x)
+    bounds = [graph.put(f"{name}.low", np.float32(low)), graph.put(f"{name}.high", np.float32(high))]
+    nodes: Nodes = []
+    if not is_exact:
+        nodes.append(helper.make_node("Clip", [x, *bounds], [f"{name}.clipped"]))
+        x = f"{name}.clipped"
+    pads = graph.integers(0, 0, 0, 0, 0, 1)  # one more column
+    return [*nodes,
+            helper.make_node("Pad", [x, pads, bounds[0]], [f"{name}.padded"]),
+            helper.make_node("Pad", [f"{name}.padded", pads, bounds[1]], [name])]
 
 
-def _starts(
+def _extremes(graph: _Weights, name: str) -> tuple[float, float, bool]:
+    """Return the smallest and the largest number that a value can have; `ValueError` if that is not known.
+
+    Also say whether they are exact, or could be exceeded a little by the rounding of a product.
+    """
+    if _within_one(graph, name):
+        return -1.0, 1.0, True
+    node = graph.source(name)
+    if node is not None and node.op_type == "Gather" and node.input[0] in graph.tensors:
+        _, scale, zero = (graph[part] for part in graph.rounded_table(node.input[0]))
+        return float((0 - float(zero)) * scale), float((255 - float(zero)) * scale), True
+    if node is not None and node.op_type == "MatMul" and node.input[1] in graph.tensors:
+        table = graph.source(node.input[0])  # of an adaptive embedding, whose rows are projected
+        if table is not None and table.op_type == "Gather" and table.input[0] in graph.tensors:
+            rows = graph[table.input[0]] @ graph[node.input[1]]
+            return float(rows.min()), float(rows.max()), False
+    if node is not None and node.op_type == "Where":
+        sides = [_extremes(graph, side) for side in node.input[1:]]
+        return min(low for low, _, _ in sides), max(high for _, high, _ in sides), False
+    raise ValueError(f"the range of {name} is not known")
+
+
+def _start_states(
     graph: _Weights, name: str, x: str, states: Sequence[str], directions: int, hidden: int
 ) -> tuple[Nodes, list[str]]:
-    """The state h and c before the first step, of what is given or zeros, with the edges.
+    """Return the state h and c before the first step, with that of the two units; otherwise given or zeros.
 
-    The units are at their edges before they have read anything, so that rows of any age can share a batch.
+    The units have their values before they have read anything, so that texts of any age can share a batch.
     """
     nodes: Nodes = []
     starts = []
@@ -264,13 +276,13 @@ def _starts(
         nodes += [helper.make_node("Shape", [x], [batch], start=1, end=2),
                   helper.make_node("Concat", [graph.integers(directions), batch, graph.integers(1)], [shape],
                                    axis=0)]
-    for place, (kind, height) in enumerate((("h", 1.0), ("c", FAR))):
-        edges = np.concatenate([np.zeros(hidden), height * np.array(EDGES)]).astype(np.float32)
-        start = graph.put(f"edges.{kind}.{hidden}", edges.reshape(1, 1, -1))
+    for place, (kind, value) in enumerate((("h", 1.0), ("c", SATURATED_CELL))):
+        units = np.concatenate([np.zeros(hidden), value * np.array(EXTREME_UNITS)]).astype(np.float32)
+        start = graph.put(f"start.{kind}.{hidden}", units.reshape(1, 1, -1))
         starts.append(f"{name}.{kind}")
         if states:
             padded = f"{starts[-1]}.padded"
-            pads = graph.integers(0, 0, 0, 0, 0, len(EDGES))
+            pads = graph.integers(0, 0, 0, 0, 0, len(EXTREME_UNITS))
             nodes += [helper.make_node("Pad", [states[place], pads], [padded]),
                       helper.make_node("Add", [padded, start], [starts[-1]])]
         else:
@@ -278,55 +290,15 @@ def _starts(
     return nodes, starts
 
 
-def _edges_below(graph: _Weights, lstm: onnx.NodeProto, nodes: Nodes) -> Blocks:
-    """Let what an LSTM reads have a largest and a smallest number that are always the same.
-
-    They are columns beside it, made in `nodes`; returned are the blocks of its last axis.
-    """
-    x = lstm.input[0]
-    below = graph.source(x)
-    if below is None or graph.layout(x):
-        return graph.layout(x)
-    if below.op_type == "Gather" and below.input[0] in graph.tensors:
-        table = graph[below.input[0]]  # (V, E)
-        columns = table.shape[1]
-        edges = np.tile(np.abs(table).max() * np.array(EDGES, table.dtype), (len(table), 1))
-        graph.put(below.input[0], np.concatenate([table, edges], axis=1))
-    elif below.op_type == "Concat" and _within_one(graph, x) and _takes_edges(graph, x):
-        columns = graph[lstm.input[1]].shape[2]
-        shape, beside = f"{x}.shape", f"{x}.edges"
-        one = graph.put("edges", np.array(EDGES, np.float32).reshape(1, 1, -1))
-        place = nodes.index(below)
-        nodes[place:place] = [
-            helper.make_node("Shape", [below.input[0]], [f"{x}.steps"], start=0, end=2),
-            helper.make_node("Concat", [f"{x}.steps", graph.integers(1)], [shape], axis=0),
-            helper.make_node("Expand", [one, shape], [beside]),
-        ]
-        below.input.append(beside)
-    else:
-        return []
-    graph.wide[below.output[0]] = [(columns, len(EDGES))]
-    return graph.layout(x)
-
-
-def _widened(array: NDArray[Any], blocks: Blocks, *, axis: int) -> NDArray[Any]:
-    """An array with zeros at the edges of an axis, if that has blocks."""
-    if not blocks:
-        return array
-    parts = np.split(array, np.cumsum([numbers for numbers, _ in blocks])[:-1], axis=axis)
-    pads = [[(0, edges if i == axis else 0) for i in range(array.ndim)] for _, edges in blocks]
-    return np.concatenate([np.pad(part, pad) for part, pad in zip(parts, pads, strict=True)], axis=axis)
-
-
-def _read(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
-    """The names that nodes read, those in bodies and branches included."""
+def _inputs(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Yield the names that nodes read, those in bodies and branches included."""
     for node in nodes:
         yield from node.input
         for attribute in node.attribute:
-            yield from _read(attribute.g.node)
+            yield from _inputs(attribute.g.node)
 
 
 def _replace(field: Any, values: Sequence[Any]) -> None:
-    """Put other messages into a repeated field."""
+    """Replace the messages of a repeated field."""
     del field[:]
     field.extend(values)
