@@ -98,6 +98,8 @@ def test_options_come_as_an_object_or_by_keyword(tagger: Path, classifier: Path,
         assert len(two.ranked) == len(two.chosen) == 2
         (unsure,) = classify(["who sang ?"], threshold=1.0)
         assert (len(unsure.ranked), unsure.chosen) == (3, [])
+        (unsure,) = classify(["who sang ?"], threshold=1.0, none_label="unsure")
+        assert (len(unsure.ranked), unsure.chosen) == (3, ["unsure"])
 
 
 def test_an_option_that_does_not_exist(tagger: Path, classifier: Path, writer: Path) -> None:

@@ -76,12 +76,13 @@ def classify(
     several = task.multi_label or (options.top or 1) > 1
     if not several:
         options = options.replace(top=1)  # ranking one label is faster than ranking all
-    none = [(options.none_label, 0.0)]
+    if options.none_label is None:
+        options = options.replace(none_label="none")  # each text has a line of its own
     header, footer = ("", "") if written_as != "html" else (explained_page.header, explained_page.footer)
     with open_output(output) as out:
         out.write(header)
         for record, result, words in _answers(classifier, inputs, options, out.flush, explain=explain):
-            labels = choose(result.ranked, options, multi_label=task.multi_label) or none
+            labels = choose(result.ranked, options, multi_label=task.multi_label)
             if written_as == "jsonl":
                 out.write(_json(record, labels, words, several=several))
             elif written_as == "html":

@@ -339,7 +339,7 @@ def _text(text: str | Text) -> Text:
 
 def _chosen(task: ClassifyTask, results: list[Classified], options: ClassifyOptions) -> list[Classified]:
     """Apply the options to the labels that are chosen; see `choose`."""
-    if options.top is not None or options.threshold is not None:
+    if options != ClassifyOptions():
         for result in results:
             chosen = choose(result.ranked, options, multi_label=task.multi_label)
             result.chosen = [label for label, _ in chosen]
@@ -349,16 +349,18 @@ def _chosen(task: ClassifyTask, results: list[Classified], options: ClassifyOpti
 def choose(
     ranked: list[tuple[str, float]], options: ClassifyOptions, *, multi_label: bool
 ) -> list[tuple[str, float]]:
-    """Choose among labels that are ranked by probability; the result may be empty.
+    """Choose among labels that are ranked by probability.
 
     Without `top`, a model with several labels per text gives all labels that reach the threshold, by default
-    0.5, and any other model the most probable one.
+    0.5, and any other model the most probable one. If no label is chosen, `none_label` is, with probability
+    0; without a `none_label` the result is empty.
     """
     threshold = options.threshold
     if threshold is None:
         threshold = MULTI_LABEL_THRESHOLD if multi_label and options.top is None else 0.0
     top = options.top or (None if multi_label else 1)
-    return [(label, p) for label, p in ranked[:top] if p >= threshold]
+    chosen = [(label, p) for label, p in ranked[:top] if p >= threshold]
+    return chosen or ([] if options.none_label is None else [(options.none_label, 0.0)])
 
 
 def _without(text: str, start: int, end: int) -> str:

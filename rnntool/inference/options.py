@@ -120,7 +120,8 @@ class ClassifyOptions(Options):
     threshold: float | None = option(
         None, "Leave out labels that are less probable than P.", low=0, high=1, metavar="P",
         shown_default="0.5 for models with several labels per text, otherwise 0")
-    none_label: str = option("none", "Write this where no label is probable enough.", metavar="LABEL")
+    none_label: str | None = option(
+        None, "Give this label where none is probable enough.", metavar="LABEL", shown_default="none")
 
 
 @dataclass(frozen=True, kw_only=True)
