@@ -147,7 +147,7 @@ def test_explain_as_text_jsonl_and_page(classifier: Path, run: Run) -> None:
     assert "class=" not in run("classify", "-m", classifier, "--to", "html", input="who\n").out
     failed = run("classify", "-m", classifier, "--jsonl", "--to", "html", input="who\n")
     assert failed.code == 2
-    assert "--jsonl is short for --to jsonl" in failed.err
+    assert "--jsonl contradicts --to html" in failed.err
 
 
 # --- Calibration -------------------------------------------------------------------------------------------
