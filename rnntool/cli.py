@@ -30,19 +30,9 @@ def _train() -> Any:
 
 
 def _inspect() -> Any:
-    module = "rnntool.commands.inspect_options"
-    return group(
-        "inspect", INSPECT,
-        Row("gradients", "Show what is left of a gradient k steps back.", module),
-        Row("clusters", "Cluster words by the states that a network has behind them, averaged over a text.",
-            module),
-        Row("neighbors", "List the words whose vectors are nearest, by cosine.", module),
-        Row("analogy", "Answer what is to C as B is to A: the words nearest to B - A + C.", module),
-        Row("similarity", "Compare cosines of words with human judgements, by Spearman's rank correlation.",
-            module),
-        Row("states", "Show what units do along a text: a table, and on a terminal or in a picture the text "
-                      "in colours.", module),
-    )
+    from rnntool.commands.inspect import rows
+
+    return group("inspect", INSPECT, *rows())
 
 
 COMMANDS = (

@@ -1,4 +1,4 @@
-"""`rnntool inspect` and `report` as a shell runs them: tables, JSON, pictures, and errors of one sentence."""
+"""`rnntool inspect` and `rnntool report` run from a shell: tables, JSON, pictures, errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import tiny
 from conftest import Run, environment, failed, invoke, ok
 
-from rnntool.commands.inspect import _vectors
+from rnntool.commands.inspect.vector_source import VectorSource
 
 TEXT = "the baker sings .\nthe workful baker paints the teacher .\n"
 VECTORS = "man 1 0 0\nwoman -1 0 0\nking 1 1 0\nqueen -1 1 0\ncar 0 0 1\n"
@@ -28,7 +28,7 @@ def vectors(tmp_path: Path) -> Path:
 
 
 def drawn(path: Path) -> str:
-    """The text of a picture, which is whole."""
+    """Return the text of a well-formed picture."""
     return "\n".join(ElementTree.fromstring(path.read_text("utf-8")).itertext())
 
 
@@ -53,7 +53,7 @@ def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
     report = json.loads(ok(run("inspect", "gradients", "-m", writer, "--json", "--steps", "5", input=TEXT)))
     assert list(report["gradients"]) == ["tiny-writer"]
     assert len(report["gradients"]["tiny-writer"]) == 6, "0 to 5 steps back, BOS among them"
-    failed(run("inspect", "gradients", "text.txt"), 2, "give -m MODEL")
+    failed(run("inspect", "gradients", "text.txt"), 2, "give --model")
     for cells in ("elman,rnn", ","):
         failed(run("inspect", "gradients", "--cells", cells), 2, "mogrifier", f"'{cells}'")
     failed(run("inspect", "gradients", "-m", writer, input="\n"), 3, "two tokens")
@@ -64,7 +64,7 @@ def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
     ("clusters", ["--words", "the,cat"], ["--top", "3"]), ("states", ["--units", "1"], ["--top", "3"]),
     ("gradients", ["--hidden", "8"], []),
 ])  # fmt: skip
-def test_options_that_would_be_passed_over(
+def test_options_that_would_have_no_effect(
     command: str, first: list[str], second: list[str], writer: Path, run: Run
 ) -> None:
     failed(run("inspect", command, "-m", writer, *first, *second, input=TEXT), 2, first[0], "leave")
@@ -92,7 +92,8 @@ def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Pat
     assert out.splitlines()[1].split() == ["queen", "0.9597"]
     assert {"man", "king", "woman", "queen", "car"} <= set(drawn(tmp_path / "plane.svg").split("\n"))
     failed(run("inspect", "analogy", "man", "king", "woma", "--vectors", vectors), 3, "'woma'", "'woman'")
-    failed(run("inspect", "neighbors", "man"), 2, "-m MODEL or --vectors")
+    failed(run("inspect", "neighbors", "man"), 2, "found neither", "--model or --vectors")
+    failed(run("inspect", "neighbors", "man", "--vectors", vectors, "-m", "en-pos"), 2, "found both")
     for name in ("near.gif", "near.png"):
         failed(run("inspect", "neighbors", "man", "--vectors", vectors, "-o", name), 2,
                f"expected a name that ends in .svg or .html, found '{name}'", "rsvg-convert")
@@ -100,8 +101,8 @@ def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["en-question", "en-pos"])
 def test_every_entry_of_a_model_is_found_and_drawn(name: str, tmp_path: Path) -> None:
-    known = _vectors(name, None)
-    assert [known.row(entry) for entry in known.names] == list(range(len(known.names)))
+    vectors = VectorSource(model=name).load()
+    assert [vectors.row(entry) for entry in vectors.names] == list(range(len(vectors.names)))
     ok(invoke("inspect", "neighbors", "mr.", "-m", "en-question", "-o", tmp_path / "a.svg"))
     assert "mr." in drawn(tmp_path / "a.svg").split("\n")
 
@@ -109,20 +110,20 @@ def test_every_entry_of_a_model_is_found_and_drawn(name: str, tmp_path: Path) ->
 def test_pieces_of_words_are_found_as_they_are_listed(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("the dog thinks and the dogs think\n" * 30, "utf-8")
     tiny.train("lm", tmp_path / "m", [tmp_path / "t.txt"], tokenizer="bpe", vocab_size=290, epochs=1)
-    known = _vectors(str(tmp_path / "m"), None)
-    assert known.names[known.row("the")] == "▁the"
-    assert {known.names[known.row(name)] for name in known.names} >= {"▁the", "▁dog", "<0x42>"}
+    vectors = VectorSource(model=str(tmp_path / "m")).load()
+    assert vectors.names[vectors.row("the")] == "▁the"
+    assert {vectors.names[vectors.row(name)] for name in vectors.names} >= {"▁the", "▁dog", "<0x42>"}
     ok(invoke("inspect", "neighbors", "the", "-m", tmp_path / "m", "-o", tmp_path / "a.svg"))
     assert "▁the" in drawn(tmp_path / "a.svg").split("\n")
 
 
 def test_a_text_is_looked_at_up_to_the_limit(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnntool.commands.inspect.MOST_TOKENS", 10)
-    for text, told in (("the baker\n", False), ("the baker si\n", True), ("the b\naker\n.\n", False),
+    monkeypatch.setattr("rnntool.commands.inspect.states.MAX_TOKENS", 10)
+    for text, cut in (("the baker\n", False), ("the baker si\n", True), ("the b\naker\n.\n", False),
                        ("the b\naker\n. .\n", True)):
         done = invoke("inspect", "states", "-m", writer, "--units", "0", "--json", input=text)
         assert len(json.loads(done.out)["tokens"]) <= 10
-        assert ("looked at the first 10 tokens" in done.err) == told
+        assert ("only the first 10 tokens" in done.err) == cut
 
 
 def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:
@@ -154,7 +155,9 @@ def test_similarity_reads_headers_and_names_what_is_missing(vectors: Path, run: 
         "id,score,one,two\n" + "".join(f"7,{score},{a},{b}\n" for a, b, score in rows))
     named = ("inspect", "similarity", "named.csv", "--columns", "one,two,score", "--vectors", vectors)
     assert ok(run(*named, "-o", "scatter.svg")) == out
-    assert "man, king" in drawn(tmp_path / "scatter.svg")
+    text = drawn(tmp_path / "scatter.svg")
+    assert "man, king" in text
+    assert "Spearman's rank correlation is" in text
     report = json.loads(ok(run(*named, "--json")))
     assert (report["pairs"], report["used"], report["missing"]) == (4, 3, ["dragon"])
     assert report["rows"][0] == {"first": "man", "second": "king", "score": 9.0,
@@ -174,7 +177,9 @@ def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
     report = json.loads(ok(run("inspect", "states", "-m", writer, "--units", "3", "--json", input="the\n")))
     assert report["tokens"] == [["t", 0, 1], ["h", 1, 2], ["e", 2, 3]]
     assert np.shape(report["units"]["3"]) == (3,)
-    failed(run("inspect", "states", "-m", writer, "--units", "99", input=TEXT), 2, "0 to 15", "'99'")
+    for units in ("99", ","):
+        failed(run("inspect", "states", "-m", writer, "--units", units, input=TEXT), 2, "0 to 15",
+               f"'{units}'")
     failed(run("inspect", "states", "-m", writer, input=""), 3, "<stdin>: expected a text, found none")
 
 
@@ -186,7 +191,7 @@ def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
-def test_a_terminal_sees_the_text_in_colours(writer: Path) -> None:
+def test_a_terminal_shows_the_text_in_colors(writer: Path) -> None:
     ours, theirs = pty.openpty()
     plain = environment(TERM="xterm-256color", COLORTERM="truecolor")
     plain.pop("NO_COLOR")

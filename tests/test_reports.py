@@ -138,7 +138,7 @@ def test_colors_of_a_terminal_stay_in_place(
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")
-    console.coloured("one", "a\rb\x0cc", [(4, 5)], [(1, 2, 3)])
+    console.colored_text("one", "a\rb\x0cc", [(4, 5)], [(1, 2, 3)])
     assert "a\ufffdb\ufffd\x1b[" in capsys.readouterr().out
 
 

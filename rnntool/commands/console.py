@@ -167,14 +167,14 @@ def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> st
     return "\n".join(lines) + "\n"
 
 
-def coloured(
-    name: str, text: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]
+def colored_text(
+    name: str, text: str, spans: Sequence[tuple[int, int]], colors: Sequence[tuple[int, int, int]]
 ) -> None:
     """Print a text on the terminal under its name, each span on its color (red, green, blue)."""
     from rich.console import Console
     from rich.text import Text
 
     shown = Text(text.translate(_STRIPPED))
-    for span, (red, green, blue) in zip(spans, colours, strict=True):
+    for span, (red, green, blue) in zip(spans, colors, strict=True):
         shown.stylize(f"#222222 on #{red:02x}{green:02x}{blue:02x}", *span)
     Console().print(Text(f"\n{name}", "bold"), shown, sep="\n", soft_wrap=True)

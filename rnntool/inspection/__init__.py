@@ -1,1 +1,1 @@
-"""What there is to see: figures and pictures of trainings and of what networks hold. Knows no command."""
+"""Measures and pictures of what networks learned, and of trainings. Knows no command."""

@@ -177,7 +177,7 @@ def dendrogram(
     tree = layout(linkage, no_plot=True)
     row, margin = 16.0, max(map(text_width, names)) + 20
     bottom = TOP + row * len(names) + 8
-    picture = Picture(max(640, margin + 400), bottom + 37, title)
+    picture = Picture(max(640, margin + 400), bottom + 41, title)
     distances = ticks(0.0, float(linkage[:, 2].max()) or 1.0)
     span = picture.width - 20 - margin
 
@@ -217,7 +217,7 @@ def colored_texts(
     pieces = list(text_layout(text, spans))
     height = ROW * (3 + max((row for _, _, row, _ in pieces), default=0))
     widest = max((column + len(piece) for _, column, _, piece in pieces), default=0)
-    picture = Picture(max(480.0, 2 * margin + widest * letter), 30, title)
+    picture = Picture(max(640.0, 2 * margin + widest * letter), 30, title)
     picture.elements.append(svg.label(margin, 24, title, size=14))
     add_caption(picture, caption)
     for name, shares in rows.items():

@@ -1,0 +1,77 @@
+"""`rnntool inspect clusters`: words clustered by the states of a network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.inspect.shared_options import Layer, PicturePath, TextFormat, Threads, comma_separated
+from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.errors import DataError, UsageError, setting
+
+FREQUENT = 30  # words to cluster if none are named
+
+
+@examples(
+    "rnntool inspect clusters -m words text.txt -o clusters.svg",
+    "rnntool inspect clusters -m words --words dog,cat,run,sleep text.txt",
+)
+def clusters(
+    *,
+    model: Annotated[str, model_option()],
+    files: Files = None,
+    words: Annotated[str | None, typer.Option(
+        "--words", metavar="WORD,…", help="Words to cluster.", show_default=False)] = None,
+    top: Annotated[int | None, typer.Option(
+        "--top", metavar="N", min=2, max=500, help="Cluster the N most frequent words.",
+        show_default=str(FREQUENT))] = None,
+    layer: Layer = None,
+    output: PicturePath = None,
+    format: TextFormat = None,
+    as_json: AsJson = False,
+    threads: Threads = 0,
+    reading: Reading,
+    messages: Messages,
+) -> None:
+    """Cluster words by the mean states of a network after them."""
+    import numpy as np
+
+    from rnntool.commands.inputs import task_records
+    from rnntool.commands.outputs import show
+    from rnntool.data.streams import called
+    from rnntool.inference import model as models
+    from rnntool.inspection import charts, svg
+    from rnntool.inspection.clusters import average_linkage, text_tree
+    from rnntool.inspection.states import StateReader, mean_states
+
+    svg.check_path(output)
+    if words and top:
+        raise UsageError(f"{setting('words')} contradicts {setting('top')}", advice="leave one out")
+    files = files or ["-"]
+    loaded = models.read(model)
+    task = loaded.task
+    reader = StateReader(loaded, layer=layer, threads=threads)
+    records = task_records(task, files, task.settings, format=format, reading=reading, messages=messages)
+    means = mean_states(reader.read(records), task)
+    names = list(means)[: top or FREQUENT]
+    if words:
+        names = comma_separated(words.lower() if task.tokenizer.lower else words)
+    missing = ", ".join(repr(name) for name in names if name not in means)
+    if missing:
+        raise DataError(f"the text does not contain {missing}", place=called(files),
+                        advice=f"leave this out of {setting('words')}")
+    if len(names) < 2:
+        raise DataError(place=called(files), expected="at least two words to cluster", found=len(names),
+                        advice=f"give more {setting('words')}" if words else "give more text")
+    linkage = average_linkage(np.stack([means[name][1] for name in names]))
+    counts = [means[name][0] for name in names]
+    leaves = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    show({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
+         "".join(f"{line}\n" for line in text_tree(leaves, linkage)))
+    if output:
+        svg.write(charts.dendrogram(
+            f"Words clustered by the states of {loaded.name} after them", names, linkage,
+            caption="The farther right two branches join, the more similar are the mean states after their "
+                    "words. The axis shows the mean distance between the two groups."), output)

@@ -1,0 +1,78 @@
+"""`rnntool inspect similarity`: word vectors compared with human judgments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.inspect.shared_options import PicturePath, comma_separated
+from rnntool.commands.inspect.vector_source import VectorSource
+from rnntool.commands.options import AsJson, Reading
+from rnntool.errors import UsageError
+
+LISTED = 10  # missing words in the table
+LABELLED = 30  # dots, at most, that have labels in the picture
+
+
+@examples(
+    "rnntool inspect similarity wordsim353.tsv --vectors glove.txt",
+    "rnntool inspect similarity SimLex-999.txt --columns word1,word2,SimLex999 -m words -o simlex.svg",
+)
+def similarity(
+    *,
+    file: Annotated[str, typer.Argument(
+        metavar="FILE",
+        help="TSV or CSV of two words and how similar people find them; `-` is standard input.")],
+    source: VectorSource,
+    columns: Annotated[str | None, typer.Option(
+        "--columns", metavar="WORD,WORD,SCORE", help="Columns by name or number.",
+        show_default="1,2,3")] = None,
+    output: PicturePath = None,
+    as_json: AsJson = False,
+    reading: Reading,
+) -> None:
+    """Compare cosines of word vectors with human judgments of similarity.
+
+    The measure is Spearman's rank correlation.
+    """
+    import numpy as np
+
+    from rnntool.commands import console
+    from rnntool.commands.outputs import show
+    from rnntool.data.formats import read_judgements
+    from rnntool.data.inputs import opened
+    from rnntool.data.progress import silent
+    from rnntool.inspection import charts, svg
+    from rnntool.inspection.word_vectors import agreement
+
+    svg.check_path(output)
+    names = comma_separated(columns or "1,2,3")
+    if len(names) != 3:
+        raise UsageError(setting="columns", expected="three names with commas between", found=repr(columns))
+    vectors = source.load()
+    opening = opened(file, "judgements", format=None, errors=reading.encoding_errors, log=silent)
+    with opening as (lines, format):
+        pairs = list(read_judgements(lines, format=format, columns=names))
+    result = agreement(vectors, pairs)
+    rows = [(pair.first, pair.second, pair.score, cosine)
+            for pair, cosine in zip(result.used, result.cosines, strict=True)]
+    keys = ("first", "second", "score", "cosine")
+    missing = ": " + ", ".join(result.missing[:LISTED]) if result.missing else ""
+    show({"spearman": result.spearman, "p_value": result.p_value, "pairs": len(pairs), "used": len(rows),
+          "missing": result.missing, "rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
+         console.table([
+             ("spearman", f"{result.spearman:.4f}"), ("p_value", f"{result.p_value:.4g}"),
+             ("pairs", f"{len(rows)} of {len(pairs)}"),
+             ("missing words",
+              f"{len(result.missing)}{missing}" + (", …" if len(result.missing) > LISTED else "")),
+         ]))
+    if output:
+        svg.write(charts.scatter(
+            f"Cosines of {vectors.source} and human judgments", [f"{a}, {b}" for a, b, *_ in rows],
+            np.array([(score, cosine) for _, _, score, cosine in rows]),
+            x_name="human judgment, as in the file", y_name="cosine of the two vectors",
+            named=len(rows) <= LABELLED,
+            caption="Each dot is a pair of words. The more steadily the dots rise, the better the vectors "
+                    f"agree with people. Spearman's rank correlation is {result.spearman:.3f}."), output)

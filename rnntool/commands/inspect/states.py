@@ -1,0 +1,109 @@
+"""`rnntool inspect states`: the activations of single units along a text."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rnntool.commands.groups import examples
+from rnntool.commands.inspect.shared_options import Layer, PicturePath, TextFormat, Threads, comma_separated
+from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.errors import DataError, UsageError, setting
+
+VARYING = 5  # units to show if none are named
+MAX_TOKENS = 20_000  # of a text
+CONTEXT = 12  # characters that are shown on each side of a token
+
+
+@examples(
+    "echo 'To be, or not to be' | rnntool inspect states -m shakespeare",
+    "rnntool inspect states -m en-pos --units 3,17 --layer 1 text.txt -o states.html",
+)
+def states(
+    *,
+    model: Annotated[str, model_option()],
+    files: Files = None,
+    units: Annotated[str | None, typer.Option(
+        "--units", metavar="N,…", help="Units to show, from 0.", show_default=False)] = None,
+    top: Annotated[int | None, typer.Option(
+        "--top", metavar="K", min=1, help="Show the K units that vary most.",
+        show_default=str(VARYING))] = None,
+    layer: Layer = None,
+    output: PicturePath = None,
+    format: TextFormat = None,
+    as_json: AsJson = False,
+    threads: Threads = 0,
+    reading: Reading,
+    messages: Messages,
+) -> None:
+    """Show how the activations of single units change along a text.
+
+    Prints a table, and on a terminal the text in colors: red above zero, blue below.
+    """
+    import numpy as np
+
+    from rnntool.commands import console
+    from rnntool.commands.inputs import task_records
+    from rnntool.commands.outputs import show
+    from rnntool.data.streams import called
+    from rnntool.inference import model as models
+    from rnntool.inspection import charts, svg
+    from rnntool.inspection.states import StateReader, concatenated, most_varying
+    from rnntool.tasks.base import excerpt
+
+    svg.check_path(output)
+    if units and top:
+        raise UsageError(f"{setting('units')} contradicts {setting('top')}", advice="leave one out")
+    files = files or ["-"]
+    loaded = models.read(model)
+    task = loaded.task
+    reader = StateReader(loaded, layer=layer, threads=threads)
+    records = task_records(task, files, task.settings, format=format, reading=reading, messages=messages)
+    texts, size = [], 0
+    for text in reader.read(records):
+        if size + len(text.spans) > MAX_TOKENS:
+            messages.warn(f"only the first {MAX_TOKENS:,} tokens of the text are shown")
+            texts.append(text.head(MAX_TOKENS - size))
+            break
+        texts.append(text)
+        size += len(text.spans)
+    if not any(text.spans for text in texts):
+        raise DataError(place=called(files), expected="a text", found="none",
+                        advice="give one that has words")
+    text = concatenated(texts)
+    chosen = _numbers(units, text.states.shape[1]) if units else most_varying(text.states, top or VARYING)
+    rows: list[tuple[str, ...]] = [
+        ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")]
+    shares = {}
+    for unit in chosen:
+        values = text.states[:, unit]
+        lowest, highest = int(values.argmin()), int(values.argmax())
+        rows.append((
+            str(unit), f"{values.std():.3f}", f"{values.mean():+.3f}",
+            f"{values[lowest]:+.3f}", f"{values[highest]:+.3f}",
+            *(excerpt(text.text, *text.spans[token], width=CONTEXT) for token in (lowest, highest))))
+        largest = max(1.0, float(np.abs(values).max()))  # only ReLU units exceed 1
+        name = f"unit {unit}" if largest == 1 else f"unit {unit}, divided by its largest value, {largest:.3g}"
+        shares[name] = (values / largest).tolist()
+    show({"model": loaded.name, "tokens": [[text.text[start:end], start, end] for start, end in text.spans],
+          "units": {unit: [round(value, 5) for value in text.states[:, unit].tolist()] for unit in chosen}},
+         as_json, console.table(rows, right=(0, 1, 2, 3, 4)), indent=None)
+    if not as_json and sys.stdout.isatty():
+        for name, row in shares.items():
+            console.colored_text(name, text.text, text.spans, [charts.diverging_color(share) for share in row])
+    if output:
+        svg.write(charts.colored_texts(
+            f"Activations of units of {loaded.name} after each token", text.text, text.spans, shares,
+            caption="Red: above zero, up to 1. Blue and underlined: below zero, down to -1. White: about "
+                    "zero."), output)
+
+
+def _numbers(units: str, size: int) -> list[int]:
+    """Read the numbers of units, each below `size`."""
+    numbers = [int(part) if part.isascii() and part.isdigit() else size for part in comma_separated(units)]
+    if not numbers or max(numbers) >= size:
+        raise UsageError(setting="units", expected=f"numbers from 0 to {size - 1}, with commas between",
+                         found=repr(units))
+    return numbers

@@ -1,0 +1,91 @@
+"""Word vectors for `rnntool inspect`: those of a model's embedding or of a file, and a picture of some."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnntool.data.options import Options, option
+from rnntool.errors import UsageError, setting
+
+if TYPE_CHECKING:
+    from rnntool.inspection.word_vectors import Vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSource(Options):
+    """Where word vectors come from: a model or a file."""
+
+    model: str | None = option(
+        None, "Model whose embedding holds the vectors: a folder, or a name that `rnntool models` lists.",
+        flags=("-m", "--model"), metavar="MODEL", variable="RNNTOOL_MODEL")
+    vectors: str | None = option(
+        None, "File of vectors in the text format of GloVe or word2vec, instead of a model.", metavar="FILE")
+
+    def load(self) -> Vectors:
+        """Read the vectors of the model or of the file."""
+        model = self.model
+        if self.vectors and model == os.environ.get("RNNTOOL_MODEL"):  # a typed option goes before a variable
+            model = None
+        if self.vectors and not model:
+            return _vectors_of_file(self.vectors)
+        if model and not self.vectors:
+            return _vectors_of_model(model)
+        raise UsageError(expected="either a model or a file of vectors", found="both" if model else "neither",
+                         advice=f"give {setting('model')} or {setting('vectors')}")
+
+
+def _vectors_of_file(path: str) -> Vectors:
+    from rnntool.data.formats.vectors import read_vectors
+    from rnntool.inspection.word_vectors import Vectors
+
+    names, vectors = read_vectors(path, limit=sys.maxsize)
+    rows = {name: row for row, name in enumerate(names)}
+    return Vectors(Path(path).name, names, vectors, lambda word: rows.get(word, rows.get(word.lower())))
+
+
+def _vectors_of_model(name: str) -> Vectors:
+    from rnntool.inference import model as models
+    from rnntool.inspection.onnx_internals import embedding
+    from rnntool.inspection.word_vectors import Vectors
+    from rnntool.tokenize import SPECIALS, UNK
+
+    model = models.read(name)
+    tokenizer = model.task.tokenizer
+    first = len(SPECIALS)  # special tokens occur in no text, and labels have the rows after the tokens
+    vectors = embedding(model.folder, model.config)[first : tokenizer.size]
+    names = [tokenizer.piece(first + i) for i in range(len(vectors))]
+    rows = {name: row for row, name in enumerate(names)}
+
+    def find(word: str) -> int | None:
+        ids = tokenizer.encode(word)
+        if len(ids) == 1 and ids[0] != UNK:
+            return ids[0] - first
+        return rows.get(word.lower() if tokenizer.lower else word)  # a piece, spelled as it is listed
+
+    return Vectors(model.name, names, vectors, find)
+
+
+def draw_plane(
+    vectors: Vectors, rows: Sequence[int], path: str | None, *, bold: int, caption: str,
+    joined: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Draw words in their principal plane if there is a path; the first words are `bold`, some `joined`."""
+    if path is None:
+        return
+    from rnntool.inspection import charts, svg
+
+    unique = list(dict.fromkeys(rows))
+    points, share = vectors.principal_plane(unique)
+    names = [vectors.names[row] for row in unique]
+    svg.write(charts.scatter(
+        f"Word vectors of {vectors.source}", names, points, x_name="first principal component",
+        y_name="second principal component", bold={vectors.names[row] for row in rows[:bold]},
+        joined=[(unique.index(rows[a]), unique.index(rows[b])) for a, b in joined],
+        caption="Words that are close together have similar vectors. This is the plane in which these "
+                f"{len(unique)} vectors differ most; it shows {share:.0%} of their variance. {caption}"),
+        path)
