@@ -92,7 +92,8 @@ def states(
          as_json, console.table(rows, right=(0, 1, 2, 3, 4)), indent=None)
     if not as_json and sys.stdout.isatty():
         for name, row in shares.items():
-            console.colored_text(name, text.text, text.spans, [charts.diverging_color(share) for share in row])
+            colors = [charts.diverging_color(share) for share in row]
+            console.colored_text(name, text.text, text.spans, colors)
     if output:
         svg.write(charts.colored_texts(
             f"Activations of units of {loaded.name} after each token", text.text, text.spans, shares,
