@@ -27,7 +27,7 @@ from rnntool.training.loop import Interrupted
 
 HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff", "x" * 300, ""]
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
-LABELLED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
+LABELED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
 
 NO_ROOM = r"^.*cache: large data is kept there .* failed .*; make room, or .* variable XDG_CACHE_HOME$"
 
@@ -59,9 +59,9 @@ def content(texts: Texts | list[Text]) -> list[tuple[Any, ...]]:
     return [(text.text, text.labels, text.place if text.labels else "") for text in texts]
 
 
-@pytest.mark.parametrize("texts", [TEXTS, LABELLED, []])
+@pytest.mark.parametrize("texts", [TEXTS, LABELED, []])
 @pytest.mark.parametrize("where", ["memory", "file"])
-def test_texts_come_back_as_they_were(
+def test_texts_come_back_unchanged(
     where: str, texts: list[Text], request: pytest.FixtureRequest
 ) -> None:
     if where == "file":
@@ -77,13 +77,13 @@ def test_texts_come_back_as_they_were(
     assert content(picked[1:]) == content([texts[i] for i in places[1:]])
 
 
-def test_the_digest_is_of_the_content(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_depends_on_the_content_only(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [Text("ab"), Text("c")]
     of_file = collect(texts * 20).digest()
     monkeypatch.setattr(corpus, "LARGE", 1000)
     assert collect(texts * 20).digest() == of_file
-    moved = [Text(text.text, text.labels, place="other") for text in LABELLED]
-    assert collect(moved).digest() == collect(LABELLED).digest()
+    moved = [Text(text.text, text.labels, place="other") for text in LABELED]
+    assert collect(moved).digest() == collect(LABELED).digest()
     others = [[Text("a"), Text("bc")], [Text("ab"), Text("c"), Text("")], [Text("ab", ("x",)), Text("c")],
               [Text("abc")], [Text("c"), Text("ab")], texts]
     assert len({collect(other).digest() for other in others}) == len(others)
@@ -107,7 +107,7 @@ def test_blocks_are_the_examples(kind: str, large: None) -> None:
     assert [row.tolist() for row in rows] == [task.example(text).tolist() for text in texts]
 
 
-def test_much_text_is_sampled_for_subwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subwords_are_learned_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = tiny.lines_of_text(400)
     few = subword._sample(iter(texts))
     assert few == texts
@@ -139,7 +139,7 @@ def write(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
-def test_a_large_text_is_learned_as_a_small_one_is(
+def test_training_on_a_large_text_gives_the_same_model(
     kind: str, tmp_path: Path, cache: Path, request: pytest.FixtureRequest
 ) -> None:
     file, settings = write(kind, tmp_path), TRAININGS[kind]
@@ -163,7 +163,9 @@ def test_a_large_text_is_learned_as_a_small_one_is(
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
-def test_a_large_text_resumes_to_the_same_bytes(kind: str, tmp_path: Path, cache: Path, large: None) -> None:
+def test_training_on_a_large_text_resumes_to_the_same_bytes(
+    kind: str, tmp_path: Path, cache: Path, large: None
+) -> None:
     file, settings = write(kind, tmp_path), TRAININGS[kind]
     tiny.train("lm", tmp_path / "whole", [file], **settings)
     out = tmp_path / "stopped"

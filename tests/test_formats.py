@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from rnntool.data.formats import (
     FORMATS,
+    LABEL_FORMATS,
     WRITE_FORMATS,
     format_named_by,
     guess_format,
+    label_writer,
     output_format,
     read_judgements,
     read_pairs,
@@ -27,7 +29,7 @@ from rnntool.data.formats import (
     readable_formats,
     sentence_writer,
 )
-from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError
 from rnntool.tokenize import split_words
@@ -35,7 +37,7 @@ from rnntool.tokenize import split_words
 KINDS = get_args(Kind)
 TEXT_FORMATS, PAIR_FORMATS, SENTENCE_FORMATS = map(readable_formats, ("texts", "pairs", "sentences"))
 BOM = "\ufeff"
-ODD = "a\u2028b\u0085c\x0cd\x1ce\u00a0f\x0bg"  # nothing in it ends a line or parts two words
+ODD = "a\u2028b\u0085c\x0cd\x1ce\u00a0f\x0bg"  # none of these characters ends a line or separates words
 
 
 def lines_of(text: str) -> Lines:
@@ -59,12 +61,12 @@ def sentences(text: str, format: str, **options: Any) -> list[Sentence]:
 
 
 def written(writer: SentenceWriter, records: Iterable[Sentence], tag: str | None = None) -> str:
-    """What the writer makes of the records and their own tags, or of one tag everywhere."""
+    """Write records with their own tags, or with the same tag everywhere."""
     return "".join(writer(s, Tagged(s.tags or [] if tag is None else [tag] * len(s.words))) for s in records)
 
 
 def lines_text(alphabet: str) -> st.SearchStrategy[str]:
-    """Files in which the letters that matter to a format are frequent, and line endings of all kinds."""
+    """Generate files with many of the letters that matter to a format, and all kinds of line endings."""
     letters = st.sampled_from([*alphabet, "\n", "\n", "\r\n", ODD, "é", "x"])
     return st.lists(letters | st.characters(exclude_characters="\r", exclude_categories=["Cs"])).map("".join)
 
@@ -92,7 +94,7 @@ def test_text_by_paragraph_and_document() -> None:
 
 
 @given(lines_text(" \t"))
-def test_text_lines_joined_are_the_text(text: str) -> None:
+def test_lines_of_text_join_to_the_text(text: str) -> None:
     text = text.lstrip(BOM)
     assert "\n".join(t.text for t in texts(text)) == text.replace("\r\n", "\n").removesuffix("\n")
 
@@ -119,7 +121,7 @@ def test_csv_has_quotes_and_cells_of_several_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text_column", "label_column", "want"),
+    ("text_column", "label_column", "expected"),
     [
         (None, "fine", ("t", "f")),
         ("coarse", "text", ("c", "t")),
@@ -128,10 +130,10 @@ def test_csv_has_quotes_and_cells_of_several_lines() -> None:
     ],
 )
 def test_columns_by_name_and_number(
-    text_column: str | None, label_column: str | None, want: tuple[str, str]
+    text_column: str | None, label_column: str | None, expected: tuple[str, str]
 ) -> None:
     (got,) = texts("coarse\tfine\ttext\nc\tf\tt\n", "tsv", text_column=text_column, label_column=label_column)
-    assert (got.text, *(got.labels or [None])) == want
+    assert (got.text, *(got.labels or [None])) == expected
 
 
 def test_the_other_column_is_the_text() -> None:
@@ -142,7 +144,7 @@ def test_the_other_column_is_the_text() -> None:
     assert [t.text for t in texts("anything\na\n\nb", "tsv")] == [t.text for t in texts("any\na\n\nb", "csv")]
 
 
-def test_the_column_that_training_took_labels_from_is_no_text() -> None:
+def test_the_label_column_of_training_is_not_taken_for_the_text() -> None:
     table = "review\tsentiment\ngood\tpos\n"
     assert texts(table, "tsv", default_label_column="sentiment")[0].text == "good"
     assert texts("review\ngood\n", "tsv", default_label_column="sentiment")[0].text == "good"
@@ -150,12 +152,12 @@ def test_the_column_that_training_took_labels_from_is_no_text() -> None:
         texts(table, "tsv")
 
 
-def test_text_and_label_are_two_columns() -> None:
+def test_text_and_label_need_two_columns() -> None:
     with pytest.raises(DataError, match="two columns, found 'text' for both; choose"):
         texts("text\tx\na\tb\n", "tsv", label_column="text")
 
 
-def test_columns_of_one_name_are_all_kept() -> None:
+def test_columns_with_the_same_name_are_all_kept() -> None:
     (row,) = texts("text,id,id,,,id_2\nt,a,b,c,d,e\n", "csv")
     assert row.fields == {"text": "t", "id": "a", "id_3": "b", "": "c", "_2": "d", "id_2": "e"}
     (pair,) = pairs("x\tgood\tbad\tx\n1\tg\tb\t2\n", columns=("good", "bad"))
@@ -167,7 +169,7 @@ def test_columns_of_one_name_are_all_kept() -> None:
     ("csv", ['a,"b\n'], False), ("csv", ['a,"b\n', "\n"], False), ("csv", ['a,"b\n', 'c""d"\n'], True),
     ("csv", ["\n", 'a,"b"\n'], True),
 ])  # fmt: skip
-def test_rows_of_tables_tell_whether_they_are_whole(format: str, lines: list[str], whole: bool) -> None:
+def test_complete_rows_of_tables(format: str, lines: list[str], whole: bool) -> None:
     assert FORMATS[format].holds_record(lines) is whole
 
 
@@ -193,7 +195,7 @@ def test_tables_without_rows(format: str) -> None:
         ("\t".join(map(str, range(99))), {"text_column": "x" * 9}, r"'19', …; choose"),
     ],
 )
-def test_table_errors_name_place_want_and_found(source: str, options: dict[str, str], message: str) -> None:
+def test_table_errors(source: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         texts(source, "tsv", **options)
 
@@ -203,18 +205,18 @@ def test_table_errors_name_place_want_and_found(source: str, options: dict[str, 
     ("text\tlabel\na\tb\n", "csv", "separated by commas, found tabs; set format=tsv"),
     ("id,body\n1,b\n", "tsv", "separated by tabs, found commas; set format=csv"),
 ])
-def test_another_separator_is_called_by_its_name(source: str, format: str, message: str) -> None:
+def test_a_wrong_separator_is_named(source: str, format: str, message: str) -> None:
     with pytest.raises(DataError, match=f"^x:1: expected columns {message}$"):
         texts(source, format, text_column="body" if "body" in source else None)
     with pytest.raises(DataError, match=r"^x:1: expected columns separated"):
         pairs(source, format, columns=("text", "label"), prefix="body")
 
 
-def test_a_header_that_could_be_cut_elsewhere_is_one_cell() -> None:
+def test_a_header_of_one_cell_may_contain_other_separators() -> None:
     assert [t.text for t in texts("what, and why; say\na, b; c\n", "tsv")] == ["a, b; c"]
 
 
-def test_tags_are_no_text() -> None:
+def test_a_file_of_tags_is_not_read_as_text() -> None:
     with pytest.raises(DataError, match=r"^a.conllu.gz: expected text, .*, found the name of a conllu file"):
         guess_format("a.conllu.gz", "1\ta\n", "texts")
     assert guess_format("a.conllu", "1\ta\n", "sentences") == "conllu"
@@ -222,13 +224,13 @@ def test_tags_are_no_text() -> None:
 
 
 @pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
-def test_a_header_row_is_no_pair(names: str) -> None:
+def test_a_header_row_is_not_taken_for_a_pair(names: str) -> None:
     with pytest.raises(DataError, match=r"^x:1: expected two sentences, found names .*; set columns=.*good,"):
         pairs(f"{names}\na\tb\n")
     assert [pair.good for pair in pairs(f"{names}\na\tb\n", columns=tuple(names.split("\t")))] == ["a"]
 
 
-def test_a_word_with_a_space_is_no_word_with_its_tag() -> None:
+def test_a_word_with_a_space_is_not_taken_for_a_word_and_a_tag() -> None:
     rows = "in O\nNew York B-LOC\n\n"
     with pytest.raises(DataError, match=r"^x:2: expected 2 columns as in line 1, found 3; .* column to"):
         sentences(rows, "conll", need_tags=True)
@@ -236,12 +238,12 @@ def test_a_word_with_a_space_is_no_word_with_its_tag() -> None:
     assert sentences(rows, "conll")[0].words == ["in", "New"]
 
 
-def test_an_old_mac_file() -> None:
+def test_csv_with_carriage_returns_as_line_ends() -> None:
     with pytest.raises(DataError, match=r"^x:1: expected CSV, found a carriage return in the middle"):
         texts("text,label\ra,b\r", "csv")
 
 
-def test_an_open_quote_is_found_where_it_begins() -> None:
+def test_an_open_quote_is_reported_where_it_begins() -> None:
     with pytest.raises(DataError, match=r"^x:3: expected CSV, .* quotes"):
         texts('text\na\n"b\nc\n', "csv")
 
@@ -350,7 +352,7 @@ def test_pair_errors(source: str, format: str, columns: tuple[str, str] | None, 
 # raw text and tokens
 
 
-def test_raw_text_has_offsets_into_the_untouched_line() -> None:
+def test_raw_text_has_offsets_into_the_unchanged_line() -> None:
     first, blank, last = sentences("  Is it?\r\n\r\nno", "text")
     assert first.text == "  Is it?" and first.words == ["Is", "it", "?"]
     assert [first.text[a:b] for a, b in first.offsets or []] == first.words
@@ -366,7 +368,7 @@ def test_tokens_are_never_split_again() -> None:
 
 
 @given(lines_text(" \t"))
-def test_tokens_one_record_a_line(text: str) -> None:
+def test_each_line_of_tokens_is_a_record(text: str) -> None:
     text = text.lstrip(BOM)
     got = sentences(text, "tokens")
     out = written(sentence_writer("tokens"), got, "T")
@@ -388,23 +390,23 @@ CONLL = (
 )
 
 
-def test_conll_tells_whether_a_record_can_be_had() -> None:
+def test_conll_knows_when_a_record_is_complete() -> None:
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as pipe, os.fdopen(write_end, "wb", 0) as to:
         lines = Lines(pipe, name="x")
         records = read_sentences(lines, format="conll", split=split_words)
         ready = FORMATS["conll"].holds_record
-        steps = [  # what arrives, and the words of the records that can be had then
+        steps = [  # what arrives, and the words of the records that are complete then
             ("EU X\n", []), ("-DOCSTART- O\n", [["EU"]]), ("\n", []), ("a X\n", []), ("\n", [["a"]]),
             ("-DOCSTART- O\n\n", []), ("\n", [[]]), ("b X\n\n-DOCSTART-\n", [["b"]]),
             ("c X\n-DOCSTART-\n-DOCSTART-\n\nd X\n\n", [["c"], ["d"]]),
         ]
-        for text, wanted in steps:
+        for text, expected in steps:
             to.write(text.encode())
-            found = []
+            words = []
             while lines.ready(ready):
-                found.append(next(records).words)
-            assert found == wanted, text
+                words.append(next(records).words)
+            assert words == expected, text
 
 
 def test_conll_documents_blank_lines_and_missing_newline() -> None:
@@ -466,13 +468,13 @@ def test_conll_column_errors() -> None:
         sentences("\na b c\n", "conll", column="ner")
     with pytest.raises(DataError, match=r"^x:3: expected a tag, found an empty cell"):
         sentences("a\tX\n\nb\t\n", "conll", need_tags=True)
-    with pytest.raises(DataError, match=r"expected at least 4 columns"):  # the word is no tag by accident
+    with pytest.raises(DataError, match=r"expected at least 4 columns"):  # the word is not a tag
         sentences("a b c\n", "conll", column="-3", need_tags=True)
     with pytest.raises(UsageError, match="a number from 1, or from -1 backward"):
         sentences("a b", "conll", column="0")
 
 
-def test_conll_of_other_sentences() -> None:
+def test_conll_of_sentences_from_other_formats() -> None:
     writer = sentence_writer("conll", probs=True)
     got = sentences("a\u00a0 b\n\n", "tokens")
     assert writer(got[0], Tagged(["X", "Y"], [1.0, 0.12345])) == "a\u00a0\tX\t1.0000\nb\tY\t0.1235\n\n"
@@ -492,7 +494,7 @@ def test_conll_keeps_files_apart(end: str) -> None:
 @given(lines_text(" \t\t-\u00a0"))
 @example("-DOCSTART-\n")
 @example("\n-DOCSTART-\n \na b\n-DOCSTART-\n\n\n")
-def test_conll_comes_back_with_one_column_more(text: str) -> None:
+def test_conll_comes_back_with_one_more_column(text: str) -> None:
     text = text.lstrip(BOM)
     got = sentences(text, "conll")
     out = written(sentence_writer("conll"), got, "@TAG")
@@ -544,7 +546,7 @@ def test_conllu_reads_text_and_place() -> None:
     assert sentences(CONLLU, "conllu", column="Entity")[0].tags == ["B-X", "O", "O"]
 
 
-def test_conllu_changes_the_one_column_only() -> None:
+def test_conllu_changes_only_the_column_of_tags() -> None:
     old = CONLLU.split("\n")
     new = written(sentence_writer("conllu"), sentences(CONLLU, "conllu"), "TAG").split("\n")
     changed = [(a.split("\t"), b.split("\t")) for a, b in zip(old, new, strict=True) if a != b]
@@ -553,7 +555,7 @@ def test_conllu_changes_the_one_column_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "tag", "want"),
+    ("key", "tag", "expected"),
     [
         (
             "Entity",
@@ -568,9 +570,9 @@ def test_conllu_changes_the_one_column_only() -> None:
         ),
     ],
 )
-def test_conllu_misc_keys(key: str, tag: str, want: list[str]) -> None:
+def test_conllu_misc_keys(key: str, tag: str, expected: list[str]) -> None:
     out = written(sentence_writer("conllu", column=key), sentences(CONLLU, "conllu"), tag)
-    assert [row.split("\t")[9] for row in out.split("\n") if re.match(r"\d+\t", row)] == want
+    assert [row.split("\t")[9] for row in out.split("\n") if re.match(r"\d+\t", row)] == expected
 
 
 def test_conllu_probabilities_go_to_misc() -> None:
@@ -579,7 +581,7 @@ def test_conllu_probabilities_go_to_misc() -> None:
     assert out == "1\ta\t_\tY\t_\t_\t_\t_\t_\tProb=0.5000|SpaceAfter=No\r\n"
 
 
-def test_conllu_of_other_sentences() -> None:
+def test_conllu_of_sentences_from_other_formats() -> None:
     (raw,) = sentences("Is it?", "text")
     assert sentence_writer("conllu")(raw, Tagged(["AUX", "PRON", "PUNCT"])) == (
         "# sent_id = 1\n# text = Is it?\n"
@@ -598,7 +600,7 @@ def test_conllu_of_other_sentences() -> None:
     assert "\n1\tx\t_\t_\t_\t_\t0\troot\t" in sentence_writer("conllu")(Sentence(["x"]), Tagged([""]))
 
 
-def test_conllu_finds_the_spaces_between_words_whose_offsets_nobody_gave() -> None:
+def test_conllu_finds_spaces_between_words_without_offsets() -> None:
     known = Sentence(["I", "do", "n't", "."], text="I don't.")
     rows = sentence_writer("conllu")(known, Tagged(["X"] * 4)).split("\n")[2:7]
     assert [row.split("\t")[0::9] for row in rows] == [
@@ -623,7 +625,7 @@ def test_conllu_errors(row: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["form", "HEAD", "a=b", "a b", "a|b"])
-def test_conllu_columns_that_are_no_tags(column: str) -> None:
+def test_conllu_columns_that_cannot_hold_tags(column: str) -> None:
     with pytest.raises(UsageError, match="key of MISC"):
         sentence_writer("conllu", column=column)
 
@@ -676,7 +678,7 @@ def test_jsonl_sentences_in_and_out() -> None:
             {"start": 5, "end": 6, "label": "X", "text": "?"},
         ],
     }
-    (old,) = sentences(out, "jsonl")  # what it says of its tags is not true of others
+    (old,) = sentences(out, "jsonl")  # it describes its old tags
     assert not {"probs", "nbest"} & json.loads(sentence_writer("jsonl")(old, Tagged(["X", "Y"]))).keys()
     assert "probs" in json.loads(sentence_writer("jsonl", column="t")(old, Tagged(["X", "Y"])))
     assert "entities" not in json.loads(sentence_writer("jsonl")(first, Tagged(["DET", "NOUN"])))
@@ -688,7 +690,7 @@ def test_jsonl_sentences_in_and_out() -> None:
     ("a b.", [[0, 1], [2, 3], [3, 4]]), (" ab\u00a0. ", [[1, 2], [2, 3], [4, 5]]), ("a c b.", None),
     ("a b . c", None), ("b a .", None),
 ])  # fmt: skip
-def test_jsonl_has_offsets_where_the_text_is_made_of_the_words(text: str, offsets: Any) -> None:
+def test_jsonl_has_offsets_if_the_text_consists_of_the_words(text: str, offsets: Any) -> None:
     (sentence,) = sentences(json.dumps({"text": text, "tokens": ["a", "b", "."]}), "jsonl")
     written = json.loads(sentence_writer("jsonl")(sentence, Tagged(["B-X", "I-X", "O"])))
     assert written.get("offsets") == offsets
@@ -718,7 +720,7 @@ def test_jsonl_sentence_errors(source: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("tags", [["news", "today"], "news", None, [1, 2, 3]])
-def test_jsonl_tags_that_nobody_asked_for_may_be_something_else(tags: Any) -> None:
+def test_a_tags_key_of_jsonl_may_hold_something_else(tags: Any) -> None:
     (got,) = sentences(json.dumps({"text": "a b c", "tags": tags}), "jsonl")
     assert (got.words, got.tags) == (["a", "b", "c"], None)
 
@@ -727,7 +729,7 @@ def test_jsonl_tags_that_nobody_asked_for_may_be_something_else(tags: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("tags", "want"),
+    ("tags", "expected"),
     [
         ("", []),
         ("O O", []),
@@ -740,12 +742,12 @@ def test_jsonl_tags_that_nobody_asked_for_may_be_something_else(tags: Any) -> No
         ("B- O", None),
     ],
 )
-def test_entities(tags: str, want: list[tuple[int, int, str]] | None) -> None:
-    assert Tagged(tags.split()).entities() == want
+def test_entities(tags: str, expected: list[tuple[int, int, str]] | None) -> None:
+    assert Tagged(tags.split()).entities() == expected
 
 
 class Page(HTMLParser):
-    """What a browser would see: the text, and the elements that are open."""
+    """The text and the open elements that a browser sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -775,7 +777,7 @@ class Page(HTMLParser):
     )
 )
 @example([("</p><script>alert(1)</script>", "<b>"), ("&amp;", "X&Y")])
-def test_html_shows_every_character_and_runs_none(rows: list[tuple[str, str]]) -> None:
+def test_html_shows_every_character_and_runs_nothing(rows: list[tuple[str, str]]) -> None:
     writer = sentence_writer("html")
     page = Page()
     sentence = Sentence([word for word, _ in rows])
@@ -785,7 +787,7 @@ def test_html_shows_every_character_and_runs_none(rows: list[tuple[str, str]]) -
     assert page.seen <= {"html", "head", "meta", "title", "style", "body", "p", "mark", "small"}
 
 
-def test_html_entities_are_one_run_of_the_text_as_it_was() -> None:
+def test_html_shows_an_entity_as_one_run_of_the_original_text() -> None:
     (sentence,) = sentences("in  New  York <3", "text")
     tagged = Tagged(["O", "B-LOC", "I-LOC", "O", "O"], [1.0, 0.5, 1.0, 1.0, 1.0])
     out = sentence_writer("html", probs=True)(sentence, tagged)
@@ -796,7 +798,7 @@ def test_html_entities_are_one_run_of_the_text_as_it_was() -> None:
     assert sentence_writer("html")(Sentence([]), Tagged([])) == "<p></p>\n"
 
 
-def test_of_several_columns_a_word_has_all_its_tags() -> None:
+def test_a_word_shows_the_tags_of_all_columns() -> None:
     sentence = Sentence(["New", "York"])
     tagged = Tagged(["B-LOC", "I-LOC"], [0.5, 1.0], more_tags=[["PROPN", "PROPN"], ["a<b", "_"]])
     out = [sentence_writer(name)(sentence, tagged) for name in ("tokens", "inline")]
@@ -805,6 +807,38 @@ def test_of_several_columns_a_word_has_all_its_tags() -> None:
     assert re.sub(r"--hue:\d+", "", page) == (
         '<p><mark style="">New<small>B-LOC/PROPN/a&lt;b 0.5000</small></mark> '
         '<mark style="">York<small>I-LOC/PROPN/_ 1.0000</small></mark></p>\n')
+
+
+# labels
+
+
+WORDS = [WordWeight("a", 0, 1, 0.5), WordWeight("<b>", 2, 5, -0.25)]
+
+
+@pytest.mark.parametrize(("format", "probs", "expected"), [
+    ("text", False, "x\ty z\n"), ("text", True, "x\t0.7500\ty z\t0.2500\n"),
+    ("jsonl", False, '{"id": 1, "label": "x", "prob": 0.75, "labels": [{"label": "x", "prob": 0.75}, '
+                     '{"label": "y\\tz", "prob": 0.25}]}\n'),
+    ("html", True, '<p><mark style="--hue:0">x<small>0.7500</small></mark> '
+                   '<mark style="--hue:0">y\tz<small>0.2500</small></mark> a &lt;b&gt;</p>\n'),
+])  # fmt: skip
+def test_labels_are_written(format: str, probs: bool, expected: str) -> None:
+    writer = label_writer(format, probs=probs, several=True)
+    out = writer(Text("a <b>", fields={"id": 1}), [("x", 0.75), ("y\tz", 0.25)], None)
+    assert re.sub(r"--hue:\d+", "--hue:0", out) == expected
+
+
+def test_words_that_explain_a_label_are_written() -> None:
+    text, labels = Text("a <b>"), [("x", 0.75)]
+    out = {name: label_writer(name, probs=False, several=False)(text, labels, WORDS) for name in LABEL_FORMATS}
+    assert out["text"] == "x\ta(+0.500) <b>(-0.250)\n"
+    assert json.loads(out["jsonl"]) == {"text": "a <b>", "label": "x", "prob": 0.75, "explain": [
+        {"token": "a", "start": 0, "end": 1, "weight": 0.5},
+        {"token": "<b>", "start": 2, "end": 5, "weight": -0.25}]}
+    assert re.sub(r'style="--hue:\d+"', "", out["html"]) == (
+        '<p><mark >x</mark> '
+        '<mark class="weight" style="--hue:140;--share:1.00" title="+0.5000">a</mark> '
+        '<mark class="weight" style="--hue:0;--share:0.50" title="-0.2500">&lt;b&gt;</mark></p>\n')
 
 
 # every format
@@ -830,7 +864,7 @@ def test_every_format_into_every_other(source: str, format: str) -> None:
         assert out.endswith("\n")
     if format in SENTENCE_FORMATS and format not in ("text", "tokens"):
         again = sentences(out, format)
-        if format == "conllu" != source:  # where blank records begin a paragraph
+        if format == "conllu" != source:  # there, blank records begin a paragraph
             del got[1]
         assert [s.words for s in again] == [s.words for s in got]
         assert [s.tags for s in again] == [["T"] * len(s.words) for s in got]
@@ -872,17 +906,18 @@ def test_hostile_sentences_give_one_record_each_or_one_clear_error(
 
 
 @pytest.mark.parametrize("format", ["text", "tokens", "inline"])
-def test_probabilities_need_a_place(format: str) -> None:
+def test_formats_without_a_place_for_probabilities(format: str) -> None:
     with pytest.raises(UsageError, match=r"^probs: .* set to to html, jsonl, conllu or conll$"):
         sentence_writer(format, probs=True)
 
 
-def test_unknown_formats_are_refused_with_the_choices() -> None:
+def test_an_unknown_format_is_rejected_with_the_choices() -> None:
     calls: list[tuple[Callable[[], object], str, tuple[str, ...]]] = [
         (lambda: texts("", "html"), "format", TEXT_FORMATS),
         (lambda: pairs("", "text"), "format", PAIR_FORMATS),
         (lambda: sentences("", "inline"), "format", SENTENCE_FORMATS),
         (lambda: sentence_writer("tsv"), "to", WRITE_FORMATS),
+        (lambda: label_writer("tokens", probs=False, several=False), "to", LABEL_FORMATS),
     ]
     for call, option, known in calls:
         with pytest.raises(UsageError, match=f"^{option}: expected one of {', '.join(known)}, found"):

@@ -1,4 +1,4 @@
-"""Lines and output files: endings, encodings, live pipes, compression, files that are whole or not there."""
+"""Lines and output files: endings, encodings, live pipes, compression, files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lines_of(data: bytes, *, errors: str = "strict") -> Lines:
 
 
 @pytest.mark.parametrize(
-    ("data", "want"),
+    ("data", "expected"),
     [
         (b"", []),
         (b"\n", ["\n"]),
@@ -46,8 +46,8 @@ def lines_of(data: bytes, *, errors: str = "strict") -> Lines:
         (f"{ODD}\n".encode(), [ODD + "\n"]),
     ],
 )
-def test_lines_end_at_newlines_only(data: bytes, want: list[str]) -> None:
-    assert list(lines_of(data)) == want
+def test_lines_end_at_newlines_only(data: bytes, expected: list[str]) -> None:
+    assert list(lines_of(data)) == expected
 
 
 @given(st.text(), st.integers(1, 5))
@@ -70,16 +70,16 @@ def test_chomp_takes_one_ending(text: str) -> None:
     assert chomp(text) == text
 
 
-def test_number_and_place_follow_the_line_returned() -> None:
+def test_number_and_place_are_those_of_the_last_line() -> None:
     lines = lines_of(b"a\nb\nc\n")
     for n, _ in enumerate(lines, 1):
         assert (lines.number, lines.place()) == (n, f"x:{n}")
         if n == 2:
             break
-    assert list(lines) == ["c\n"]  # a second iterator goes on, it doesn't begin again
+    assert list(lines) == ["c\n"]  # a second iterator continues
 
 
-def test_bad_utf8_is_found_after_the_good_lines() -> None:
+def test_invalid_utf8_is_reported_after_the_valid_lines() -> None:
     lines = lines_of(b"good\r\nal\xc3\xa4 \xff\nrest\n")
     each = iter(lines)
     assert next(each) == "good\r\n"
@@ -98,8 +98,8 @@ def test_bad_utf8_is_found_after_the_good_lines() -> None:
     (lzma.compress(b"a\n"), "xz, unpack it first with xz -dc"),
     (b"PK\x03\x04\x14\xfa\n", "an archive or an office file, save it as text first"),
 ])
-def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
-    for errors in ("strict", "replace"):  # nobody wants an archive with its odd bytes replaced
+def test_files_that_are_not_text_are_named(data: bytes, what: str) -> None:
+    for errors in ("strict", "replace"):  # an archive with replaced bytes is useless
         with pytest.raises(DataError, match=f": expected UTF-8, found .*; it looks like {what}$"):
             list(lines_of(data, errors=errors))
     with pytest.raises(DataError, match=r"; convert it, or set encoding_errors=replace$"):
@@ -110,14 +110,14 @@ def test_what_is_no_text_is_called_by_its_name(data: bytes, what: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", [
     "a line\r\nand a second\n", "A dog\n", "одна строка\nи вторая\n" * 9,
-    "ઉદાહરણ એક વાક્ય\n" * 9,  # each of these letters has a byte 0x0a, which is no line end
+    "ઉદાહરણ એક વાક્ય\n" * 9,  # these letters have a byte 0x0a that doesn't end a line
 ])
-def test_utf_16_without_a_mark_is_called_by_its_name(text: str, encoding: str, errors: str) -> None:
+def test_utf_16_without_a_byte_order_mark_is_named(text: str, encoding: str, errors: str) -> None:
     with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; .* UTF-16, convert"):
         list(lines_of(text.encode(encoding), errors=errors))
 
 
-def test_an_archive_of_files_is_called_by_its_name(tmp_path: Path) -> None:
+def test_an_archive_of_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         archive.add(tmp_path / "a.txt", "a.txt")
@@ -132,7 +132,7 @@ def test_a_zero_byte_in_text_is_a_character() -> None:
 
 @given(st.binary(max_size=50))
 def test_any_bytes_give_lines_or_one_clear_error(data: bytes) -> None:
-    with suppress(DataError):  # as what begins like an archive is
+    with suppress(DataError):  # for what begins like an archive
         assert "".join(lines_of(data, errors="replace")).count("\n") == data.count(b"\n")
     try:
         list(lines_of(data))
@@ -174,7 +174,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 def test_compressed_input(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a{suffix}"
     packed = PACK[suffix]("ä\nb".encode())
-    file.write_bytes(packed + packed)  # archives may be put one after the other
+    file.write_bytes(packed + packed)  # archives may be concatenated
     with open_lines(file) as lines:
         assert lines.ready()
         assert list(lines) == ["ä\n", "bä\n", "b"]
@@ -231,14 +231,14 @@ class Pipe:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
-def test_a_line_that_is_taken_back_comes_again() -> None:
+def test_a_line_that_is_pushed_back_comes_again() -> None:
     lines = Lines(io.BytesIO(b"one\ntwo\nthree"), name="x")
     each = iter(lines)
     assert [next(each), next(each), lines.place()] == ["one\n", "two\n", "x:2"]
     lines.push_back("two\n")
     assert (lines.place(), lines.head()) == ("x:1", "two\n")
     assert [(line, lines.number) for line in each] == [("two\n", 2), ("three", 3)]
-    lines.push_back("three")  # at the end, too
+    lines.push_back("three")  # also at the end
     assert list(lines) == ["three"]
 
 
@@ -251,7 +251,7 @@ def test_ready_on_a_live_pipe() -> None:
         assert lines.ready()
         assert next(each) == "one\n" and lines.ready()
         assert next(each) == "two\n"
-        assert not lines.ready()  # half a line is not a line
+        assert not lines.ready()  # half a line is not ready
         pipe.send(b"ee")
         assert not lines.ready()
         pipe.send(b"\n\xc3")
@@ -259,7 +259,7 @@ def test_ready_on_a_live_pipe() -> None:
         assert next(each) == "three\n" and not lines.ready()
         pipe.send(b"\xa4")
         os.close(pipe.writer)
-        assert lines.ready()  # the end is near, nobody has to wait for it
+        assert lines.ready()  # at the end, nobody has to wait
         assert next(each) == "ä"
         assert lines.ready()
         assert next(each, None) is None and lines.ready()
@@ -348,7 +348,7 @@ def test_standard_output_is_utf8_with_plain_newlines() -> None:
     assert (done.stdout, done.stderr) == ("ä\n".encode(), b"")
 
 
-def test_stand_ins_for_standard_streams(
+def test_replaced_standard_streams(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb")))
@@ -359,9 +359,9 @@ def test_stand_ins_for_standard_streams(
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.gz", "a.bz2", "a.xz"])
-@settings(deadline=None)  # it waits for the disk
+@settings(deadline=None)  # the disk may be slow
 @given(text=st.text())
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, name: str, text: str) -> None:
+def test_written_text_is_read_again(tmp_path_factory: pytest.TempPathFactory, name: str, text: str) -> None:
     file = tmp_path_factory.mktemp("out") / name
     with open_output(file) as out:
         out.write(text)
@@ -378,7 +378,7 @@ def test_the_same_text_gives_the_same_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failure_leaves_only_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
     with pytest.raises(error), open_output(file) as out:

@@ -141,6 +141,23 @@ class Tagged:
         return entities
 
 
+Labels = Sequence[tuple[str, float]]  # labels with their probabilities, the most probable first
+
+
+class LabelWriter(ABC):
+    """Turns a text and its predicted labels into the exact text to write.
+
+    `header` is written before the first record, `footer` after the last.
+    """
+
+    header: str = ""
+    footer: str = ""
+
+    @abstractmethod
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        """Return the text of one record with its line ending; `words` explain the first label."""
+
+
 class SentenceWriter(ABC):
     """Turns a sentence and its tags into the exact text to write.
 

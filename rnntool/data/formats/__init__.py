@@ -12,6 +12,7 @@ from typing import get_args
 from rnntool.data.formats.base import (
     Columns,
     Format,
+    LabelOptions,
     Offsets,
     PairOptions,
     SentenceOptions,
@@ -21,17 +22,28 @@ from rnntool.data.formats.base import (
 from rnntool.data.formats.conll import CONLL
 from rnntool.data.formats.conllu import CONLLU
 from rnntool.data.formats.fasttext import FASTTEXT
-from rnntool.data.formats.html import HTML, explained_page
+from rnntool.data.formats.html import HTML
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
 from rnntool.data.formats.text import INLINE, TEXT, TOKENS
-from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text, one_line
+from rnntool.data.records import (
+    Judgement,
+    Kind,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    one_line,
+)
 from rnntool.data.records import WordWeight as Weighed
 from rnntool.data.streams import COMPRESSED, Lines
 from rnntool.errors import DataError, UsageError, setting
 
 __all__ = [
     "FORMATS",
+    "LABEL_FORMATS",
     "WRITE_FORMATS",
     "Format",
     "Judgement",
@@ -42,9 +54,9 @@ __all__ = [
     "Text",
     "Weighed",
     "either",
-    "explained_page",
     "format_named_by",
     "guess_format",
+    "label_writer",
     "one_line",
     "output_format",
     "read_judgements",
@@ -62,6 +74,7 @@ FORMATS = {
     for format in (TEXT, TOKENS, INLINE, HTML, JSONL, FASTTEXT, CONLLU, CONLL, TSV, CSV)
 }
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
+LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
 _FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgements": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
 
@@ -143,6 +156,17 @@ def sentence_writer(
         raise UsageError(f"the format {to} has no place for probabilities", setting="probs",
                          advice=f"set {setting('to')} to {either(others)}")
     return make(WriterOptions(columns=split_columns(column), probs=probs, spans=spans))
+
+
+def label_writer(to: str, *, probs: bool, several: bool) -> LabelWriter:
+    """Return a function of a Text, its predicted labels and their words that returns the exact text to write.
+
+    `several` says that a text can have several labels.
+    """
+    make = FORMATS[to].label_writer if to in FORMATS else None
+    if make is None:
+        raise UsageError(setting="to", expected=f"one of {', '.join(LABEL_FORMATS)}", found=repr(to))
+    return make(LabelOptions(probs=probs, several=several))
 
 
 def output_format(source: str, *, probs: bool) -> str:

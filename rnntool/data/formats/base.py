@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.records import Judgement, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import Lines, is_blank
 
 Columns = tuple[str | None, ...]  # names or numbers; None is the column that a format reads by default
@@ -62,6 +62,14 @@ class WriterOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Whether to write the probabilities of labels, and whether a text can have several labels."""
+
+    probs: bool
+    several: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """All that the toolkit knows about one file format.
 
@@ -80,6 +88,7 @@ class Format:
     read_judgements: Callable[[Lines, Sequence[str]], Iterator[Judgement]] | None = None
     read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
     sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
+    label_writer: Callable[[LabelOptions], LabelWriter] | None = None
     examples: Mapping[Kind, str] = field(default_factory=dict)
 
     settings: frozenset[str] = frozenset()  # reading settings that apply to some formats only

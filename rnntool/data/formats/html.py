@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from html import escape
 
 from rnntool.data.formats.base import Format
-from rnntool.data.records import Sentence, SentenceWriter, Tagged, WordWeight
+from rnntool.data.records import (
+    Labels,
+    LabelWriter,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    WordWeight,
+)
 
 _PAGE = """<!DOCTYPE html>
 <html lang="und">
@@ -45,7 +53,7 @@ def _hue(label: str) -> int:
     return _HUES.get(label, zlib.crc32(label.encode("utf-8", "surrogatepass")) % 360)
 
 
-class HtmlWriter(SentenceWriter):
+class SentencesHtmlWriter(SentenceWriter):
     """A self-contained page with a paragraph for each sentence and a color for each tag or entity.
 
     The color depends on the label alone, so that pages can be compared. If there are several columns, each
@@ -79,34 +87,34 @@ class HtmlWriter(SentenceWriter):
         return _paragraph([*parts, escape(text[written:])])
 
 
-class ExplainedPage:
+class LabelsHtmlWriter(LabelWriter):
     """A page with a paragraph for each text: its labels, and its words colored by their weight.
 
     Green words make the label more probable, red words make it less probable.
     """
 
-    header = HtmlWriter.header
-    footer = HtmlWriter.footer
+    header = SentencesHtmlWriter.header
+    footer = SentencesHtmlWriter.footer
 
-    def __call__(
-        self, text: str, labels: Sequence[tuple[str, float | None]], words: Sequence[WordWeight]
-    ) -> str:
-        """Return `<p>…</p>` and a line ending. A label comes with its probability, or with None."""
+    def __init__(self, *, probs: bool) -> None:
+        """`probs` shows the probability of each label."""
+        self._probs = probs
+
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        """Return `<p>…</p>` and a line ending."""
         parts, written = [], 0
         for label, p in labels:
-            prob = "" if p is None else f"<small>{p:.4f}</small>"
+            prob = f"<small>{p:.4f}</small>" if self._probs else ""
             parts.append(f'<mark style="--hue:{_hue(label)}">{escape(label)}{prob}</mark> ')
+        words = words or ()
         largest = max((abs(word.weight) for word in words), default=0.0)
         scale = max(largest, _FULL_COLOR_WEIGHT)  # no word is bright if none has much weight
         for word in words:
             share = f"--hue:{140 if word.weight > 0 else 0};--share:{abs(word.weight) / scale:.2f}"
-            parts += (escape(text[written:word.start]), f'<mark class="weight" style="{share}" '
-                      f'title="{word.weight:+.4f}">{escape(text[word.start:word.end])}</mark>')
+            parts += (escape(text.text[written:word.start]), f'<mark class="weight" style="{share}" '
+                      f'title="{word.weight:+.4f}">{escape(text.text[word.start:word.end])}</mark>')
             written = word.end
-        return _paragraph([*parts, escape(text[written:])])
-
-
-explained_page = ExplainedPage()
+        return _paragraph([*parts, escape(text.text[written:])])
 
 
 def _paragraph(parts: list[str]) -> str:
@@ -129,6 +137,7 @@ def _layout(sentence: Sentence) -> tuple[list[int], list[int], str]:
 HTML = Format(
     name="html",
     extensions=(".html", ".htm"),
-    sentence_writer=lambda options: HtmlWriter(probs=options.probs),
+    sentence_writer=lambda options: SentencesHtmlWriter(probs=options.probs),
+    label_writer=lambda options: LabelsHtmlWriter(probs=options.probs),
     writes_probs=True,
 )

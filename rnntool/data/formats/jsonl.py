@@ -17,7 +17,16 @@ from rnntool.data.formats.base import (
     WriterOptions,
     holds_nonblank_line,
 )
-from rnntool.data.records import Pair, Sentence, SentenceWriter, Tagged, Text
+from rnntool.data.records import (
+    Labels,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    WordWeight,
+)
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
@@ -164,6 +173,24 @@ class JsonlWriter(SentenceWriter):
         return entity
 
 
+class JsonlLabelsWriter(LabelWriter):
+    """Writes the fields of the record, its label with the probability, and the words that explain it."""
+
+    def __init__(self, *, several: bool) -> None:
+        """`several` adds a list with all labels."""
+        self._several = several
+
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        """Return one JSON object and a line ending."""
+        out: dict[str, Any] = dict(text.fields) if text.fields is not None else {"text": text.text}
+        out |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
+        if self._several:
+            out["labels"] = [{"label": label, "prob": round(p, 6)} for label, p in labels]
+        if words is not None:
+            out["explain"] = [{**word._asdict(), "weight": round(word.weight, 6)} for word in words]
+        return json.dumps(out, ensure_ascii=False) + "\n"
+
+
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the object of each line and its place; blank lines are not records."""
     for line in lines:
@@ -282,6 +309,7 @@ JSONL = Format(
     read_pairs=_read_pairs,
     read_sentences=_read_sentences,
     sentence_writer=_writer,
+    label_writer=lambda options: JsonlLabelsWriter(several=options.several),
     examples={
         "texts": '{"text": "The cat sleeps.", "label": "pets"}\n{"text": "We cook.", "label": ["food"]}\n',
         "pairs": '{"sentence_good": "We cook.", "sentence_bad": "We cooks."}\n',

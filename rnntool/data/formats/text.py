@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rnntool.data.formats.base import Format, SentenceOptions, TextOptions
-from rnntool.data.records import Sentence, SentenceWriter, Tagged, Text, one_line
+from rnntool.data.records import (
+    Labels,
+    LabelWriter,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    WordWeight,
+    one_line,
+)
 from rnntool.data.streams import Lines, chomp
 from rnntool.errors import UsageError
 
@@ -82,11 +91,27 @@ class InlineWriter(SentenceWriter):
         return " ".join([f"{word}_{tag}" for word, tag in zip(words, tags, strict=True)]) + "\n"
 
 
+class LabelsWriter(LabelWriter):
+    """A line with the labels of a text, tabs between them, and behind them all words with their weights."""
+
+    def __init__(self, *, probs: bool) -> None:
+        """`probs` adds a cell with its probability behind each label."""
+        self._probs = probs
+
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        """Return `LABEL` and a line ending, or `LABEL<TAB>0.9000<TAB>some(+0.100) words(-0.020)`."""
+        cells = [cell for label, p in labels for cell in ([label, f"{p:.4f}"] if self._probs else [label])]
+        if words is not None:
+            cells.append(" ".join(f"{word.token}({word.weight:+.3f})" for word in words))
+        return "\t".join(one_line(cells)) + "\n"
+
+
 TEXT = Format(
     name="text",
     read_texts=_read_texts,
     read_sentences=_read_raw_sentences,
     sentence_writer=lambda options: TagsWriter(),
+    label_writer=lambda options: LabelsWriter(probs=options.probs),
     examples={"texts": "The cat sleeps.\n\nIt purrs.\n", "sentences": "The cat sleeps.\n\nIt purrs.\n"},
     settings=frozenset({"unit"}),
     raw=True,
