@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,18 +19,16 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
+from rnntool.data.formats import LABEL_FORMATS, readable_formats
 from rnntool.inference.options import ClassifyOptions
 
 if TYPE_CHECKING:
-    from rnntool.data.formats import Text, Weighed
     from rnntool.data.inputs import Inputs
+    from rnntool.data.records import Text, WordWeight
     from rnntool.inference.model import Model
     from rnntool.tasks.classify import Classified
 
-    Answer = tuple[Text, Classified, Sequence[Weighed] | None]  # with the words if they are explained
-
-OUTPUT_FORMATS = ("text", "jsonl", "html")
-Ranked = list[tuple[str, float]]  # labels with their probabilities, the most probable first
+    Answer = tuple[Text, Classified, Sequence[WordWeight] | None]  # with the words if they are explained
 
 
 @examples(
@@ -44,10 +41,11 @@ def classify(
     files: Files = None,
     model: Annotated[str, model_option()] = "en-question",
     output: Output = None,
-    format: Annotated[str | None, format_option("text, tsv, csv, jsonl, fasttext")] = None,
+    format: Annotated[str | None, format_option(", ".join(readable_formats("texts")))] = None,
     text_column: TextColumn = None,
-    to: Annotated[Literal["text", "jsonl", "html"] | None, typer.Option(
-        "-t", "--to", help="Format of the output.", show_default="text")] = None,
+    to: Annotated[str | None, typer.Option(
+        "-t", "--to", metavar="FORMAT", show_default="text",
+        help=f"Format of the output: {', '.join(LABEL_FORMATS)}.")] = None,
     as_jsonl: AsJsonl = False,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability of each label.")] = False,
     explain: Annotated[bool, typer.Option(
@@ -61,13 +59,13 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
-    from rnntool.data.formats import explained_page
+    from rnntool.data.formats import label_writer
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.inference.model import choose
     from rnntool.tasks.classify import ClassifyTask
 
-    written_as = output_format(to, as_jsonl, output, OUTPUT_FORMATS, messages) or "text"
+    written_as = output_format(to, as_jsonl, output, LABEL_FORMATS, messages) or "text"
     classifier = models.load(model, device=compute.device, threads=compute.threads)
     task = classifier.require(ClassifyTask)
     settings = task.settings.replace(text_column=text_column) if text_column else task.settings
@@ -78,19 +76,13 @@ def classify(
         options = options.replace(top=1)  # ranking one label is faster than ranking all
     if options.none_label is None:
         options = options.replace(none_label="none")  # each text has a line of its own
-    header, footer = ("", "") if written_as != "html" else (explained_page.header, explained_page.footer)
+    write = label_writer(written_as, probs=probs, several=several)
     with open_output(output) as out:
-        out.write(header)
+        out.write(write.header)
         for record, result, words in _answers(classifier, inputs, options, out.flush, explain=explain):
             labels = choose(result.ranked, options, multi_label=task.multi_label)
-            if written_as == "jsonl":
-                out.write(_json(record, labels, words, several=several))
-            elif written_as == "html":
-                out.write(explained_page(record.text, labels if probs else [(n, None) for n, _ in labels],
-                                         words or ()))
-            else:
-                out.write(_line(labels, words, probs=probs))
-        out.write(footer)
+            out.write(write(record, labels, words))
+        out.write(write.footer)
 
 
 def _answers(
@@ -102,27 +94,3 @@ def _answers(
     else:
         for record, result in classifier.classified(inputs, options, ready=inputs.ready, flush=flush):
             yield record, result, None
-
-
-def _line(labels: Ranked, words: Sequence[Weighed] | None, *, probs: bool) -> str:
-    """Format labels, with their probabilities if requested, and then all words with their weights.
-
-    A label from JSONL may contain a tab or a line break, which becomes a space.
-    """
-    from rnntool.data.formats import one_line
-
-    cells = [cell for name, p in labels for cell in ([name, f"{p:.4f}"] if probs else [name])]
-    if words is not None:
-        cells.append(" ".join(f"{word.token}({word.weight:+.3f})" for word in words))
-    return "\t".join(one_line(cells)) + "\n"
-
-
-def _json(record: Text, labels: Ranked, words: Sequence[Weighed] | None, *, several: bool) -> str:
-    """Format the record's own fields, its labels and its words as a JSON object."""
-    fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
-    fields |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
-    if several:
-        fields["labels"] = [{"label": name, "prob": round(p, 6)} for name, p in labels]
-    if words is not None:
-        fields["explain"] = [{**word._asdict(), "weight": round(word.weight, 6)} for word in words]
-    return json.dumps(fields, ensure_ascii=False) + "\n"

@@ -62,7 +62,7 @@ def evaluate(
     """Report how good a model is on data with the correct answers."""
     from rnntool.commands.outputs import writes_json
     from rnntool.data.inputs import check_formats
-    from rnntool.data.streams import called, open_output
+    from rnntool.data.streams import input_names, open_output
     from rnntool.inference import model as models
 
     as_json = as_json or writes_json(output, messages)
@@ -80,7 +80,7 @@ def evaluate(
         log=messages.log, warn=messages.warn)
     records = list(inputs)
     if not records:
-        raise DataError(place=called(files), expected="records to evaluate on", found="none")
+        raise DataError(place=input_names(files), expected="records to evaluate on", found="none")
     check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
     _log_scheme(loaded, records, files, messages)
     criterion = task.shared_criterion(other.task, records) if other else None
@@ -161,25 +161,25 @@ def _chosen_columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[st
 
 def _log_scheme(loaded: Model, records: Sequence[Any], files: Sequence[str], messages: Messages) -> None:
     """Report the scheme of the span tags in the data; always if it isn't that of the model."""
-    from rnntool.data.streams import called
+    from rnntool.data.streams import input_names
 
     task: Any = loaded.task
     model_scheme = getattr(task, "scheme", None)
     if model_scheme:
         scheme = task.columns[0].found_scheme(record.tags or () for record in records) or model_scheme
         report = messages.log if scheme == model_scheme else messages.warn
-        report(f"{called(files)}: the tags are spans in {scheme.upper()}")
+        report(f"{input_names(files)}: the tags are spans in {scheme.upper()}")
 
 
 def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:
     """Warn if the model doesn't know most of the labels, because the figures say little about it then."""
-    from rnntool.data.streams import called
+    from rnntool.data.streams import input_names
 
     unseen = evaluation.report.get("unseen_labels", {})
     count, total = sum(unseen.values()), evaluation.gold.total()
     if 2 * count > total:
         column = setting("column" if hasattr(loaded.task.settings, "column") else "label_column")
-        warn(f"{called(files)}: {loaded.name} does not know {count:,} of {total:,} labels: the data has "
+        warn(f"{input_names(files)}: {loaded.name} does not know {count:,} of {total:,} labels: the data has "
              f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose the column with {column}")
 
 

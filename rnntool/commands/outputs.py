@@ -18,6 +18,8 @@ def output_format(
     """Return the format that `to`, `as_jsonl` or the extension of the output names, if any."""
     if as_jsonl and to not in (None, "jsonl"):
         raise UsageError(f"{setting('as_jsonl')} contradicts {setting('to', to)}", advice="leave one out")
+    if to is not None and to not in formats:
+        raise UsageError(setting="to", expected=f"one of {', '.join(formats)}", found=repr(to))
     return "jsonl" if as_jsonl else to or _by_extension(output, formats, messages)
 
 

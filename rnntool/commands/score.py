@@ -23,12 +23,13 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
+from rnntool.data.formats import readable_formats
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.options import ScoreOptions
 
 if TYPE_CHECKING:
-    from rnntool.data.formats import Pair, Text
     from rnntool.data.inputs import Inputs
+    from rnntool.data.records import Pair, Text
     from rnntool.inference.model import Model
     from rnntool.tasks.lm import LMTask, Scored
     from rnntool.tasks.specs.lm import LMSettings
@@ -51,7 +52,7 @@ def score(
     files: Files = None,
     model: Annotated[str, model_option()] = "shakespeare",
     output: Output = None,
-    format: Annotated[str | None, format_option("text, tsv, csv, jsonl, fasttext")] = None,
+    format: Annotated[str | None, format_option(", ".join(readable_formats("texts")))] = None,
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", show_default="the column of training",

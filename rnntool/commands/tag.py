@@ -21,11 +21,12 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
+from rnntool.data.formats import FORMATS, WRITE_FORMATS, readable_formats
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.options import TagOptions
 
 if TYPE_CHECKING:
-    from rnntool.data.formats import Sentence, SentenceWriter
+    from rnntool.data.records import Sentence, SentenceWriter
     from rnntool.tasks.specs.tag import TagSettings
     from rnntool.tasks.tag import TagTask
 
@@ -42,10 +43,10 @@ def tag(
     files: Files = None,
     model: Annotated[str, model_option()] = "en-pos",
     output: Output = None,
-    format: Annotated[str | None, format_option("text, tokens, conll, conllu, jsonl")] = None,
+    format: Annotated[str | None, format_option(", ".join(readable_formats("sentences")))] = None,
     to: Annotated[str | None, typer.Option(
         "-t", "--to", metavar="FORMAT", show_default="that of the input, but conll for raw text",
-        help="Format of the output: tokens (a line of tags), inline, conll, conllu, jsonl or html.")] = None,
+        help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens are a line of tags.")] = None,
     as_jsonl: AsJsonl = False,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="NAME", show_default="the column the model was trained on",
@@ -58,7 +59,6 @@ def tag(
     """Tag each word of sentences, for example with parts of speech or named entities."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
-    from rnntool.data.formats import FORMATS, WRITE_FORMATS
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.tag import TagTask
@@ -97,7 +97,7 @@ def _writer(
     task: TagTask, to: str | None, input_format: str, column: str | None, options: TagOptions
 ) -> SentenceWriter:
     """Return the writer of the requested format, or else of the one that suits the input."""
-    from rnntool.data.formats import FORMATS, output_format, sentence_writer, split_columns
+    from rnntool.data.formats import output_format, sentence_writer, split_columns
 
     to = to or output_format(input_format, probs=options.probs)
     if options.nbest and not FORMATS[to].writes_nbest:
@@ -122,7 +122,7 @@ def _default_column(task: TagTask, to: str) -> str | None:
     In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER, because they are no
     parts of speech.
     """
-    from rnntool.data.formats import FORMATS, split_columns
+    from rnntool.data.formats import split_columns
 
     first, *more = split_columns(task.settings.column)
     if not _is_name(first):
@@ -141,7 +141,7 @@ def _scheme_of_file(
     reading: Reading, messages: Messages,
 ) -> str | None:
     """Return the scheme of a file's own tags, so that the predicted ones can be compared with them."""
-    from rnntool.data.formats import FORMATS, split_columns
+    from rnntool.data.formats import split_columns
     from rnntool.data.inputs import opened
     from rnntool.data.labels import detect_scheme
     from rnntool.data.progress import silent

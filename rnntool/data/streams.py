@@ -54,7 +54,7 @@ def is_blank(line: str) -> bool:
     return line[0] in " \t\r\n" and not line.strip(" \t\r\n")
 
 
-def called(paths: Iterable[str | Path]) -> str:
+def input_names(paths: Iterable[str | Path]) -> str:
     """Name inputs in a message; "-" is standard input."""
     return ", ".join("<stdin>" if str(path) == "-" else str(path) for path in paths)
 
@@ -226,7 +226,7 @@ def open_lines(path: str | Path, *, errors: str = "strict") -> Lines:
     `.gz`, `.bz2`, `.xz` and `.zst` files are decompressed, and a byte-order mark is dropped. `errors` is the
     codec's error handler ("strict" or "replace"). DataError for a missing or unreadable file or a folder.
     """
-    name = called([path])
+    name = input_names([path])
     if str(path) == "-":
         return Lines(_stdin(), name=name, errors=errors)
     codec = _codec(Path(path))

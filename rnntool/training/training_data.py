@@ -20,7 +20,7 @@ from rnntool.data.formats.vectors import read_vectors
 from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage
 from rnntool.data.records import Sentence
-from rnntool.data.streams import called
+from rnntool.data.streams import input_names
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
@@ -58,7 +58,7 @@ class Sources:
         settings, places = job.settings, job.places
         train, dev, formats = _records(job, log, watch)
         if not train:
-            raise DataError(place=called(job.train), expected=WANTED[job.task], found="none",
+            raise DataError(place=input_names(job.train), expected=WANTED[job.task], found="none",
                             advice="give files that have some")
         _check_dev(dev, settings)
         raw = []
@@ -144,7 +144,7 @@ def _records(
         dev = read(job.dev)
         if not dev:
             raise DataError(
-                place=called(job.dev), expected="records for development", found="none",
+                place=input_names(job.dev), expected="records for development", found="none",
                 advice=f"leave {setting('dev')} out to keep a share of the training records")
         return records, dev, formats
     # records with labels are no running text, and often sorted by them

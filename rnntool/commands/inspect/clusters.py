@@ -40,7 +40,7 @@ def clusters(
 
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import show
-    from rnntool.data.streams import called
+    from rnntool.data.streams import input_names
     from rnntool.inference import model as models
     from rnntool.inspection import charts, svg
     from rnntool.inspection.clusters import average_linkage, text_tree
@@ -60,10 +60,10 @@ def clusters(
         names = comma_separated(words.lower() if task.tokenizer.lower else words)
     missing = ", ".join(repr(name) for name in names if name not in means)
     if missing:
-        raise DataError(f"the text does not contain {missing}", place=called(files),
+        raise DataError(f"the text does not contain {missing}", place=input_names(files),
                         advice=f"leave this out of {setting('words')}")
     if len(names) < 2:
-        raise DataError(place=called(files), expected="at least two words to cluster", found=len(names),
+        raise DataError(place=input_names(files), expected="at least two words to cluster", found=len(names),
                         advice=f"give more {setting('words')}" if words else "give more text")
     linkage = average_linkage(np.stack([means[name][1] for name in names]))
     counts = [means[name][0] for name in names]

@@ -47,7 +47,7 @@ def gradients(
     from rnntool.commands import console
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import show
-    from rnntool.data.streams import called
+    from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
 
     svg.check_path(output)
@@ -81,7 +81,7 @@ def gradients(
         batches = text_batches(task, records, steps=steps, count=texts)
         curve = network_gradients(load_network(loaded.folder, loaded.config), batches, steps=steps)
         if not curve:
-            raise DataError(place=called(files), expected="texts of at least two tokens", found="none",
+            raise DataError(place=input_names(files), expected="texts of at least two tokens", found="none",
                             advice="give longer texts")
         curves[name if loaded.name in curves else loaded.name] = curve
     for cell in new_cells:

@@ -47,7 +47,7 @@ def states(
     from rnntool.commands import console
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import show
-    from rnntool.data.streams import called
+    from rnntool.data.streams import input_names
     from rnntool.inference import model as models
     from rnntool.inspection import charts, svg
     from rnntool.inspection.states import StateReader, concatenated, most_varying
@@ -70,7 +70,7 @@ def states(
         texts.append(text)
         size += len(text.spans)
     if not any(text.spans for text in texts):
-        raise DataError(place=called(files), expected="a text", found="none",
+        raise DataError(place=input_names(files), expected="a text", found="none",
                         advice="give one that has words")
     text = concatenated(texts)
     chosen = _numbers(units, text.states.shape[1]) if units else most_varying(text.states, top or VARYING)

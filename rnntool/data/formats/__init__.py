@@ -26,18 +26,7 @@ from rnntool.data.formats.html import HTML
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
 from rnntool.data.formats.text import INLINE, TEXT, TOKENS
-from rnntool.data.records import (
-    Judgement,
-    Kind,
-    LabelWriter,
-    Pair,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
-    one_line,
-)
-from rnntool.data.records import WordWeight as Weighed
+from rnntool.data.records import Judgement, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import COMPRESSED, Lines
 from rnntool.errors import DataError, UsageError, setting
 
@@ -46,18 +35,10 @@ __all__ = [
     "LABEL_FORMATS",
     "WRITE_FORMATS",
     "Format",
-    "Judgement",
-    "Pair",
-    "Sentence",
-    "SentenceWriter",
-    "Tagged",
-    "Text",
-    "Weighed",
     "either",
     "format_named_by",
     "guess_format",
     "label_writer",
-    "one_line",
     "output_format",
     "read_judgements",
     "read_pairs",
