@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from torch import Tensor
 
 import rnntool
 from rnntool.errors import UsageError
+from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.models.cells import CELLS
 from rnntool.models.cells.cell import Cell, drop
 from rnntool.models.cells.kernel import RECURRENT_MATRIX
 from rnntool.models.cells.mingru import MinGRU, differentiable_recurrence, linear_recurrence
 from rnntool.models.cells.mogrifier import Mogrifier
-from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
+from rnntool.models.config import (
+    EncoderConfig,
+    LMHeadConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    TaggerHeadConfig,
+    WordConfig,
+)
 from rnntool.models.network import Network, activation_penalties
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
@@ -57,6 +66,32 @@ def test_a_gated_cell_starts_by_keeping_what_it_has_seen(name: str) -> None:
     state = tuple(torch.rand(1, 2, 4) for _ in CELLS[name].states)
     _, end = cell(torch.zeros(5, 2, 3), state)
     torch.testing.assert_close(end[-1], state[-1] * torch.tensor(1.0).sigmoid() ** 5)  # c, where there is one
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
+    """A cell needs no other table: what a row says is true, and layers of it run over tokens and words."""
+    row = CELLS[name]
+    assert re.match(r"An? [A-Z]?\w+", row.words) and re.search(r"\(\d{4}\)", row.source)
+    cell = Cell(name, 3, 4)
+    y, state = cell(torch.randn(5, 2, 3))
+    assert y.shape == (5, 2, 4) and [part.shape for part in state] == [(1, 2, 4)] * len(row.states)
+    assert row.states[0] == "h" and torch.equal(state[0][0], y[-1])
+    parameters = dict(cell.kernel.named_parameters())
+    assert (RECURRENT_MATRIX in parameters) == row.has_recurrent_matrix
+    if row.keep_gate:
+        gate, bias = row.keep_gate
+        assert (parameters["bias_ih_l0"].view(-1, 4)[gate] == bias).all()
+    for word in (None, WordConfig()):
+        config = NetworkConfig(
+            encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, layers=2, cell=name, word=word,
+                                  bidirectional=True),
+            head=TaggerHeadConfig(outputs=3))
+        assert config.encoder.words == row.words
+        for int8 in (False, True):
+            tiny.write_graph(Network(config).eval(), tmp_path / "m.onnx", int8=int8)
+            arrays = tiny.network_arrays(np.random.default_rng(0), [5, 3], vocabulary=9)
+            assert OnnxEngine(tmp_path / "m.onnx").run(arrays)["emissions"].shape == (5, 2, 3)
 
 
 # --- Mogrifier ---------------------------------------------------------------------------------------------

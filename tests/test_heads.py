@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rnntool.data.records import Text
 from rnntool.inference.torch_engine import TorchEngine
+from rnntool.models import config
 from rnntool.models.config import (
     ClassifierHeadConfig,
     EncoderConfig,
@@ -23,6 +27,8 @@ from rnntool.models.config import (
     TaggerHeadConfig,
     WordConfig,
 )
+from rnntool.models.export.network_graph import MAIN, build_graphs
+from rnntool.models.heads.base import Head
 from rnntool.models.heads.classifier import ClassifierHead
 from rnntool.models.heads.tagger import TaggerHead
 from rnntool.models.network import Network, count_parameters
@@ -50,6 +56,30 @@ def pooled(name: str, rows: list[list[float]], head: ClassifierHead) -> list[flo
     weight, bias = head.attention.weight[0].tolist(), head.attention.bias[0].item()
     scores = [math.exp(sum(w * x for w, x in zip(weight, row, strict=True)) + bias) for row in rows]
     return [sum(s * x for s, x in zip(scores, column, strict=True)) / sum(scores) for column in columns]
+
+
+@pytest.mark.parametrize("kind", config.HEADS)
+def test_each_kind_of_head_has_a_module_and_an_exporter(kind: str) -> None:
+    """A head needs no other table; its graph has the outputs that torch gives."""
+    word = None if kind == "lm" else WordConfig()
+    net = Network(NetworkConfig(
+        encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, word=word),
+        head=config.HEADS[kind](outputs=5)))
+    assert isinstance(net.head, Head) and net.head.objectives <= {
+        field.name for field in dataclasses.fields(ObjectiveConfig)}
+    arrays = {name: torch.from_numpy(array) for name, array in tiny.network_arrays(
+        np.random.default_rng(0), [5, 3], vocabulary=9, targets=2).items()}
+    arrays |= {name: torch.zeros(1, 2, 4) for row in net.state_sizes() for name in row}
+    graphs = build_graphs(net)
+    assert {output.name for output in graphs[MAIN].graph.output} - {"word_vectors"} == net(arrays).keys()
+
+
+def test_an_objective_that_a_network_can_not_have_is_an_error() -> None:
+    net = network()
+    with pytest.raises(ValueError, match="label_smoothing has no effect on SoftmaxHead"):
+        net.set_objective(ObjectiveConfig(label_smoothing=0.1))
+    with pytest.raises(ValueError, match="auxiliary_lm needs a recurrent network of words"):
+        net.set_objective(ObjectiveConfig(auxiliary_lm=0.1))
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "max+last+attention+mean"])
