@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run, failed, jsonl, ok
+from conftest import Run, environment, failed, jsonl, ok
 
 
 def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> None:
@@ -21,6 +23,31 @@ def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> No
     assert [r["prompt"] + r["text"] for r in records] == want.splitlines()
     assert [r["index"] for r in records] == list(range(6))
     assert all(len(r["log_probs"]) == len(r["tokens"]) + r["finished"] for r in records)
+
+
+def test_prompts_from_arguments_are_sampled_in_one_batch(writer: Path) -> None:
+    arguments = ["generate", "-m", str(writer), "the ", "a ", "the baker ", "--max-tokens", "5", "--seed", "5"]
+    script = f"""
+import sys
+from rnntool.cli import app
+from rnntool.inference.onnx_engine import OnnxEngine
+run, sizes = OnnxEngine.run, []
+def counted(engine, arrays, *rest):
+    sizes.append(arrays["tokens"].shape[1])
+    return run(engine, arrays, *rest)
+OnnxEngine.run = counted
+try:
+    app({arguments!r})
+finally:
+    print(max(sizes), file=sys.stderr)
+"""
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, env=environment()) as process:  # a pipe on which nothing ever comes
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read().splitlines()) == 3
+        assert process.stderr.read() == "3\n"
 
 
 def test_generate_stops_before_a_text(writer: Path, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import textwrap
 import tomllib
 from collections.abc import Callable
@@ -219,6 +220,15 @@ def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out" / "config.json").read_text())["settings"]["unit"] == "paragraph"
     failed(train("lm", "in.txt", "-o", "x", "--paragraphs", "--documents"), 2,
            "--unit paragraph contradicts --unit document")
+
+
+@pytest.mark.parametrize("content", ['{"format": 1', "{}", '{"format": 1, "task": "tag", "settings": {}}'])
+def test_a_damaged_model_to_start_from(content: str, tagger: Path, train: Train, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(tagger, tmp_path / "damaged"))
+    (damaged / "config.json").write_text(content)
+    (tmp_path / "in.conllu").write_text("1\tthe" + "\t_" * 8 + "\n\n")
+    failed(train("tag", "in.conllu", "-o", "out", "--init", "damaged"), 4, str(Path("damaged") / "config.json"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_train_usage(train: Train, tmp_path: Path) -> None:

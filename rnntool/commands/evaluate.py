@@ -39,7 +39,7 @@ def evaluate(
     model: Annotated[str, model_option(
         "Model to evaluate: a folder, or a name that `rnntool models` lists.")],
     output: Output = None,
-    format: Annotated[str | None, format_option("the formats of training")] = None,
+    format: Annotated[str | None, format_option()] = None,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="COLUMN", help="Column of the correct tags.",
         show_default="the column of training")] = None,
@@ -144,8 +144,8 @@ def _chosen_columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[st
     given = {name: value for name, value in columns.items() if value is not None}
     task: Any = loaded.task
     for name in given:
-        unlabelled = name == "label_column" and _is_language_model(loaded) and task.labels is None
-        if unlabelled or not hasattr(task.settings, name):
+        unlabeled = name == "label_column" and _is_language_model(loaded) and task.labels is None
+        if unlabeled or not hasattr(task.settings, name):
             raise UsageError(f"the model {loaded.name} ({task.name}) reads no such column", setting=name,
                              advice="leave it out")
     if "column" in given:

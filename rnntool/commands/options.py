@@ -87,10 +87,11 @@ def model_option(help: str = "Model to run: a folder, or a name that `rnntool mo
         "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False, help=help)
 
 
-def format_option(formats: str) -> Any:
-    """Declare `--from`, the format of the input."""
+def format_option(formats: str | None = None) -> Any:
+    """Declare `--from`, the format of the input; `formats` lists the possible ones."""
+    listed = f": {formats}" if formats else ""
     return typer.Option("-f", "--from", metavar="FORMAT", show_default=False,
-                        help=f"Format of the input: {formats}. Guessed if not given.")
+                        help=f"Format of the input{listed}. Guessed if not given.")
 
 
 # --- Options from dataclasses ------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def score(
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", show_default="the column of training",
-        help="Column or key of each text's label. For models that were trained on labelled text.")] = None,
+        help="Column or key of each text's label. For models that were trained on labeled text.")] = None,
     per: Annotated[Literal["token", "word"] | None, typer.Option(
         "--per", show_default=False,
         help="Write a row with the surprisal in bits for each token or word, with offsets.")] = None,

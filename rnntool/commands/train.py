@@ -41,7 +41,7 @@ def train(
         "--dev", metavar="FILE", show_default=False,
         help="Development data, which chooses the best weights. Can be given several times. Without it, a "
              "share of the training data is held out (see --dev-fraction).")] = None,
-    format: Annotated[str | None, format_option("the formats of the command that runs the model")] = None,
+    format: Annotated[str | None, format_option()] = None,
     preset: Annotated[str | None, typer.Option(
         "--preset", metavar="NAME", help="Start from a named set of settings.", show_default=False)] = None,
     config_file: Annotated[Path | None, typer.Option(

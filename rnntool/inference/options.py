@@ -34,7 +34,7 @@ class GenerateOptions(Options):
     """
 
     label: str | None = option(
-        None, "Generate text with this label. For models that were trained on labelled text.",
+        None, "Generate text with this label. For models that were trained on labeled text.",
         metavar="LABEL")
     n: int = option(1, "Samples per prompt.", low=1, flags=("-n", "--samples"), metavar="N")
     min_tokens: int = option(0, "Do not end a text before this many tokens.", low=0, metavar="N")
@@ -130,7 +130,7 @@ class ScoreOptions(Options):
 
     label: str | None = option(
         None, "Score all texts given this label instead of their own. For models that were trained on "
-              "labelled text.", metavar="LABEL")
+              "labeled text.", metavar="LABEL")
     context: str = option(
         "line", "What precedes each line: nothing, or the lines before it.", choices=("line", "stream"))
 
