@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
+from rnntool.cli import COMMANDS
+
 HEAVY = {"torch", "seqeval", "sklearn", "scipy", "matplotlib", "onnx", "safetensors", "pandas",
          "transformers", "pydantic"}
 IMPORTTIME = ("-X", "importtime")
@@ -19,7 +21,8 @@ def imported(err: str) -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--help"], ["--version"], ["train", "tag", "--help"], ["generate", "--help"], ["tokenize"], ["models"],
+    ["--help"], ["--version"], ["train", "tag", "--help"], ["tokenize"], ["models"],
+    *([row.name, "--help"] for row in COMMANDS),
 ])
 def test_what_needs_no_model_imports_no_engine(arguments: list[str], run: Run) -> None:
     ran = run(*arguments, python=IMPORTTIME)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import typer
 
+from rnntool.data.options import number_range
 from rnntool.errors import RnntoolError, SettingName, python_name, suggestion
 
 # The class of everything that Typer finds wrong with a command line; it has no public name of its own.
@@ -89,8 +89,6 @@ def _expected(kind: Any) -> str | None:
         return f"one of {', '.join(map(str, choices))}"
     if kind.name == "boolean":
         return "true or false"
-    from rnntool.data.options import number_range
-
     number = {"int": int, "float": float}.get(kind.name.removesuffix(" range"))
     if number is None:
         return None
@@ -113,6 +111,8 @@ def _keys(context: typer.Context) -> set[str]:
     file = context.params.get(CONFIG)
     if file is None:
         return set()
+    import tomllib
+
     content: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # the command itself complains about a file that can't be read
         content = tomllib.loads(Path(file).read_text("utf-8-sig"))

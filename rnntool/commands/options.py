@@ -17,9 +17,8 @@ import typer
 
 from rnntool.commands import console
 from rnntool.commands.cli_errors import SWITCH, value_source
-from rnntool.data.options import Options, option, value_types
+from rnntool.data.options import Options, option, value_types, variable
 from rnntool.errors import UsageError, setting
-from rnntool.tasks.specs.resolve import variable
 
 LONGEST_CHOICES = 26  # characters; longer lists of choices stand in the help text
 METAVARS: dict[type, str] = {int: "N", float: "X"}

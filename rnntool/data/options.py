@@ -110,6 +110,11 @@ def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
     return value if check is None else check(value)
 
 
+def variable(name: str) -> str:
+    """Return the environment variable that stands in for a setting."""
+    return f"RNNTOOL_{name.upper()}"
+
+
 def number_range(kind: type, low: float | None, high: float | None) -> str:
     """Describe the numbers that an option takes: `a whole number of at least 1`, `a number from 0 to 1`."""
     name = _TYPE_NAMES.get(kind, "a value")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnntool.data.options import checked, value_types
+from rnntool.data.options import checked, value_types, variable
 from rnntool.errors import UsageError, setting, suggestion
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.spec import TaskSpec
@@ -95,11 +95,6 @@ def _is_on(settings: Settings, name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value or bool(getattr(type(settings), name))
     return bool(value) and value != "none"
-
-
-def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
-    return f"RNNTOOL_{name.upper()}"
 
 
 def unused_variables(kinds: Iterable[type[Settings]]) -> Iterator[str]:
