@@ -46,7 +46,8 @@ def tag(
     format: Annotated[str | None, format_option(", ".join(readable_formats("sentences")))] = None,
     to: Annotated[str | None, typer.Option(
         "-t", "--to", metavar="FORMAT", show_default="that of the input, but conll for raw text",
-        help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens are a line of tags.")] = None,
+        help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens are a line of tags.")
+    ] = None,
     as_jsonl: AsJsonl = False,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="NAME", show_default="the column the model was trained on",

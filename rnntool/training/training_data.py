@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.corpus import Texts
-from rnntool.data.formats.vectors import read_vectors
 from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage
 from rnntool.data.records import Sentence
 from rnntool.data.streams import input_names
+from rnntool.data.vector_file import read_vectors
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class

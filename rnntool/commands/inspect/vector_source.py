@@ -40,7 +40,7 @@ class VectorSource(Options):
 
 
 def _vectors_of_file(path: str) -> Vectors:
-    from rnntool.data.formats.vectors import read_vectors
+    from rnntool.data.vector_file import read_vectors
     from rnntool.inspection.word_vectors import Vectors
 
     names, vectors = read_vectors(path, limit=sys.maxsize)
