@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
-from conftest import Run, failed, invoke, jsonl, ok
+from conftest import ROOT, Run, failed, invoke, jsonl, ok
 
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 
@@ -113,3 +114,9 @@ def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, r
     assert "\tDET" in ok(run(*tag, "--column", "xpos", "--to", "conllu", input=LINES))
     for flag in ("--ids", "--jsonl"):
         failed(run("tokenize", "-m", writer, "--decode", flag, input="4\n"), 2, "--decode", flag)
+
+
+def test_no_module_imports_private_parts_of_another() -> None:
+    private = re.compile(r"^\s*(?:from [\w.]*\._\w|import [\w.]*\._\w|from rnntool[\w.]* import .*\b_[a-z])", re.M)
+    for path in (ROOT / "rnntool").rglob("*.py"):
+        assert not private.search(path.read_text("utf-8")), path

@@ -16,14 +16,14 @@ def models(as_json: AsJson = False) -> None:
     from rnntool import model_folder
     from rnntool.commands import console
     from rnntool.commands.outputs import show
-    from rnntool.errors import ModelError
+    from rnntool.errors import ModelError, setting
 
     rows: list[dict[str, Any]] = []
     for folder in model_folder.known():
         try:
             config = model_folder.read_config(folder)
         except ModelError as error:
-            console.message(str(error))
+            console.message(error.describe(setting))
             continue
         report = config.get("report") or {}
         key = next((key for key in FIGURES if key in report), None)
