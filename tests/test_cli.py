@@ -1,4 +1,4 @@
-"""The commands' options: help, completion, and those that would say nothing."""
+"""The command line: help, completion, messages about wrong usage, options without effect."""
 
 from __future__ import annotations
 
@@ -117,6 +117,7 @@ def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, r
 
 
 def test_no_module_imports_private_parts_of_another() -> None:
-    private = re.compile(r"^\s*(?:from [\w.]*\._\w|import [\w.]*\._\w|from rnntool[\w.]* import .*\b_[a-z])", re.M)
+    module, name = r"(?:from|import) [\w.]*\._\w", r"from rnntool[\w.]* import .*\b_[a-z]"
+    private = re.compile(rf"^\s*(?:{module}|{name})", re.M)
     for path in (ROOT / "rnntool").rglob("*.py"):
         assert not private.search(path.read_text("utf-8")), path
