@@ -1,4 +1,4 @@
-"""The cells that torch lacks, against their papers' equations, and weight-drop, in whatever cell."""
+"""The table of cells, the cells that torch lacks against their papers, and weight dropout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OURS = ("mogrifier", "mingru")
 
 
 def made(name: str, input_size: int = 3, hidden: int = 4, *, seed: int = 1, **choices: Any) -> Cell:
-    """A cell with weights far from their starting values, biases included."""
+    """Make a cell whose weights, biases included, are far from their initial values."""
     torch.manual_seed(seed)
     cell = Cell(name, input_size, hidden, **choices)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def numbers(cell: Cell) -> dict[str, Array]:
 
 @pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("elman")])
 def test_a_gated_cell_starts_by_keeping_what_it_has_seen(name: str) -> None:
-    """Where nothing is read, each step keeps the sigmoid of 1 of the state, and adds nothing to it."""
+    """Without input, each step keeps a share of sigmoid(1) of the state, and adds nothing to it."""
     cell = Cell(name, 3, 4)
     with torch.no_grad():
         for parameter in cell.kernel.parameters():
@@ -114,16 +114,16 @@ def mogrifier_by_hand(cell: Cell, x: Array, h: Array, c: Array) -> tuple[Array, 
     return np.array(ys), h, c
 
 
-def test_the_mogrifier_is_the_papers() -> None:
+def test_the_mogrifier_follows_the_paper() -> None:
     cell = made("mogrifier", 3, 4)
     x, h, c = torch.randn(6, 2, 3), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
     lengths = torch.tensor([6, 4])
     y, (h_end, c_end) = cell(x, (h, c), lengths)
     for row, length in enumerate(lengths):
-        want = mogrifier_by_hand(cell, *(part[:, row].numpy() for part in (x[:length],)),
+        expected = mogrifier_by_hand(cell, *(part[:, row].numpy() for part in (x[:length],)),
                                  h[0, row].numpy(), c[0, row].numpy())
-        for have, by_hand in zip((y[:length, row], h_end[0, row], c_end[0, row]), want, strict=True):
-            np.testing.assert_allclose(have.detach().numpy(), by_hand, rtol=0, atol=1e-5)
+        for actual, by_hand in zip((y[:length, row], h_end[0, row], c_end[0, row]), expected, strict=True):
+            np.testing.assert_allclose(actual.detach().numpy(), by_hand, rtol=0, atol=1e-5)
 
 
 def test_a_mogrifier_that_does_not_mogrify_is_an_lstm() -> None:
@@ -135,13 +135,13 @@ def test_a_mogrifier_that_does_not_mogrify_is_an_lstm() -> None:
             lstm.kernel.get_parameter(name).copy_(cell.kernel.get_parameter(name))
         lstm.kernel.get_parameter("bias_hh_l0").zero_()
     x = torch.randn(7, 2, 3)
-    (y, ends), (want, want_ends) = cell(x), lstm(x)
-    torch.testing.assert_close(y, want)
-    torch.testing.assert_close(ends, want_ends)
+    (y, ends), (expected, expected_ends) = cell(x), lstm(x)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(ends, expected_ends)
 
 
 def plain_mogrifier(cell: Cell, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in torch, which differentiates it step by step."""
+    """Compute the same in torch, which differentiates it step by step."""
     w, ys = dict(cell.kernel.named_parameters()), []
     for row in x:
         for i in range(Mogrifier.ROUNDS):
@@ -156,22 +156,23 @@ def plain_mogrifier(cell: Cell, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("read", ["all", "one step", "the last cell state"])
-def test_gradients_made_at_the_end_of_the_loop_are_those_of_each_step(read: str) -> None:
+def test_gradients_summed_after_the_loop_equal_those_of_each_step(read: str) -> None:
     cell = made("mogrifier")
     x, h, c = torch.randn(6, 2, 3, requires_grad=True), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
     y, (_, c_end) = cell(x, (h, c))
-    want_y, want_c = plain_mogrifier(cell, x, h[0], c[0])
+    expected_y, expected_c = plain_mogrifier(cell, x, h[0], c[0])
     leaves = [x, *cell.parameters()]
-    pairs = {"all": (y, want_y), "one step": (y[3], want_y[3]), "the last cell state": (c_end[0], want_c)}
+    pairs = {"all": (y, expected_y), "one step": (y[3], expected_y[3]),
+             "the last cell state": (c_end[0], expected_c)}
     gradients = [torch.autograd.grad(side.square().sum(), leaves) for side in pairs[read]]
-    for have, want in zip(*gradients, strict=True):
-        torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 # --- minGRU ------------------------------------------------------------------------------------------------
 
 
-def test_the_min_gru_is_the_papers() -> None:
+def test_the_min_gru_follows_the_paper() -> None:
     cell = made("mingru")
     w = numbers(cell)
     x, h = torch.randn(9, 2, 3), torch.randn(1, 2, 4)
@@ -229,14 +230,14 @@ def test_gradients_over_five_thousand_steps_are_finite(name: str, scale: float) 
 @pytest.mark.parametrize("name", OURS)
 def test_in_bfloat16_products_are_rounded_and_states_are_not(name: str) -> None:
     cell, x = made(name, 16, 16), torch.randn(30, 2, 16)
-    want, _ = cell(x)
+    expected, _ = cell(x)
     with torch.autocast("cpu", torch.bfloat16):
         y, ends = cell(x)
     y.sum().backward()
     assert y.dtype == torch.float32
     assert all(part.dtype == torch.float32 for part in ends)
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
-    assert 0 < (y - want).abs().max() < 0.1
+    assert 0 < (y - expected).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -286,9 +287,9 @@ def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths
         weight = plain.kernel.get_parameter(RECURRENT_MATRIX)
         weight.copy_(drop(weight, p))
     torch.manual_seed(7)
-    (y, state), (want, want_state) = cell(x, None, ends), plain.eval()(x, None, ends)
-    torch.testing.assert_close(y, want)
-    torch.testing.assert_close(state, want_state)
+    (y, state), (expected, expected_state) = cell(x, None, ends), plain.eval()(x, None, ends)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(state, expected_state)
     torch.manual_seed(8)
     assert not torch.equal(cell(x)[0], y), "another pass drops others"
     y.sum().backward()
@@ -305,7 +306,7 @@ def test_nothing_is_dropped_at_evaluation(name: str) -> None:
     torch.testing.assert_close(dropping(x), plain(x), rtol=0, atol=0)
 
 
-def test_weight_dropout_wants_recurrent_weights() -> None:
+def test_weight_dropout_needs_recurrent_weights() -> None:
     with pytest.raises(UsageError, match=r"weight_dropout: needs cell=.*, found cell=mingru"):
         resolve(TASKS["tag"], {"cell": "mingru", "weight_dropout": 0.2})
     assert made("mingru", weight_dropout=0.2)(torch.randn(9, 2, 3))[0].shape == (9, 2, 4), "as a preset's"

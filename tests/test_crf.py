@@ -1,4 +1,4 @@
-"""The CRF against the sum over every chain, written out."""
+"""The CRF against an explicit sum over all chains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def crf(scale: float = 1.0) -> CRF:
 
 
 def batch(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Emissions (T, B, L), tags (T, B) with -1 at padding, and the mask (T, B)."""
+    """Return emissions (T, B, L), tags (T, B) with -1 at padding, and the mask (T, B)."""
     torch.manual_seed(4)
     emissions = scale * torch.randn(4, len(LENGTHS), TAGS, dtype=torch.float64)
     mask = torch.arange(4)[:, None] < torch.tensor(LENGTHS)
@@ -33,7 +33,7 @@ def batch(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def chain_score(model: CRF, emissions: Tensor, chain: tuple[int, ...]) -> float:
-    """The score of one chain of tags over emissions (T, L)."""
+    """Return the score of one chain of tags over emissions (T, L)."""
     if not chain:
         return 0.0
     total = (model.start[chain[0]] + model.end[chain[-1]]).item()
@@ -68,50 +68,50 @@ def test_the_probabilities_of_all_chains_sum_to_one() -> None:
     assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-4)
 
 
-def test_smoothing_is_the_mean_over_chains_whose_tags_were_drawn_anew() -> None:
+def test_smoothing_is_the_mean_over_chains_with_redrawn_tags() -> None:
     model, (emissions, tags, mask) = crf(), batch()
     share = {True: 1 - 0.3 + 0.3 / TAGS, False: 0.3 / TAGS}  # of a tag that is, or is not, the given one
-    have = model.score(emissions, tags, mask, smoothing=0.3)
+    actual = model.score(emissions, tags, mask, smoothing=0.3)
     for row, length in enumerate(LENGTHS):
         gold = tags[:length, row].tolist()
-        want = sum(
+        expected = sum(
             math.prod(share[a == b] for a, b in zip(chain, gold, strict=True))
             * chain_score(model, emissions[:, row], chain)
             for chain in itertools.product(range(TAGS), repeat=length))
-        assert have[row].item() == pytest.approx(want)
+        assert actual[row].item() == pytest.approx(expected)
 
 
-def test_costs_are_what_a_chain_gains_for_each_wrong_tag() -> None:
+def test_costs_raise_the_score_of_each_wrong_tag() -> None:
     model, (emissions, tags, mask) = crf().float(), batch()
     costs = torch.rand(tags.shape)
-    have = model.nll(emissions.float(), tags, mask, costs=costs)
+    actual = model.nll(emissions.float(), tags, mask, costs=costs)
     for row, length in enumerate(LENGTHS):
         gold = tuple(tags[:length, row].tolist())
         scores = torch.tensor([
             chain_score(model, emissions[:, row], chain)
             + sum(costs[t, row].item() for t in range(length) if chain[t] != gold[t])
             for chain in itertools.product(range(TAGS), repeat=length)])
-        want = torch.logsumexp(scores, 0).item() - chain_score(model, emissions[:, row], gold)
-        assert have[row].item() == pytest.approx(want, abs=1e-4)
+        expected = torch.logsumexp(scores, 0).item() - chain_score(model, emissions[:, row], gold)
+        assert actual[row].item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_padding_changes_nothing() -> None:
     model, (emissions, tags, mask) = crf(), batch()
-    want = model.nll(emissions, tags, mask)
+    expected = model.nll(emissions, tags, mask)
     other = emissions.where(mask[..., None], 1e4)
-    torch.testing.assert_close(model.nll(other, tags, mask), want, rtol=0, atol=0)
+    torch.testing.assert_close(model.nll(other, tags, mask), expected, rtol=0, atol=0)
     for row, length in enumerate(LENGTHS):
         steps = slice(0, max(1, length))
         alone = model.nll(*(part[steps, row : row + 1] for part in (emissions, tags, mask)))
-        torch.testing.assert_close(alone[0], want[row])
-    assert want[LENGTHS.index(0)] == 0
+        torch.testing.assert_close(alone[0], expected[row])
+    assert expected[LENGTHS.index(0)] == 0
 
 
 def test_autocast_changes_nothing() -> None:
     model, (emissions, tags, mask) = crf().float(), batch()
-    want = model.nll(emissions, tags, mask)
+    expected = model.nll(emissions, tags, mask)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(model.nll(emissions, tags, mask), want, rtol=0, atol=0)
+        torch.testing.assert_close(model.nll(emissions, tags, mask), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e5])

@@ -1,4 +1,4 @@
-"""The encoder's laws: padding changes nothing, sizes are what it says, dropout is Gal and Ghahramani's."""
+"""Laws of the encoder: padding changes nothing, sizes are as declared, dropout is variational."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def arrays(lengths: Sequence[int] = LENGTHS) -> dict[str, Tensor]:
 
 
 def one_row(batch: dict[str, Tensor], row: int, length: int) -> dict[str, Tensor]:
-    """The arrays of one record alone, without padding."""
+    """Return the arrays of one record alone, without padding."""
     steps = max(1, length)
     rows = {name: batch[name][:steps, row : row + 1] for name in ("tokens", "words", "targets")}
     return batch | rows | {"lengths": batch["lengths"][row : row + 1]}
@@ -82,8 +82,8 @@ def test_a_window_by_hand() -> None:
     for row, length in ((0, 3), (1, 2)):
         text = [zeros, *vectors[:length, row], zeros]
         for t in range(length):
-            want = net.layers[0].linear(torch.cat(text[t : t + 3])).tanh()
-            torch.testing.assert_close(states[t, row], want)
+            expected = net.layers[0].linear(torch.cat(text[t : t + 3])).tanh()
+            torch.testing.assert_close(states[t, row], expected)
 
 
 def test_a_bag_by_hand() -> None:
@@ -92,8 +92,8 @@ def test_a_bag_by_hand() -> None:
     vectors, (states, _) = net.input(batch), net(batch)
     for row, length in ((0, 3), (1, 0), (2, 2)):
         mean = vectors[:length, row].mean(0) if length else torch.zeros(12)
-        want = net.layers[1].linear(net.layers[0].linear(mean).tanh()).tanh()
-        torch.testing.assert_close(states[:length, row], want.expand(length, -1))
+        expected = net.layers[1].linear(net.layers[0].linear(mean).tanh()).tanh()
+        torch.testing.assert_close(states[:length, row], expected.expand(length, -1))
 
 
 def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
@@ -115,7 +115,7 @@ def test_a_window_read_in_two_pieces_gives_the_states_of_the_whole(window: int) 
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_wanted_states_are_those_after_each_rows_own_end(cell: str) -> None:
+def test_states_at_lengths_are_those_after_each_rows_own_last_step(cell: str) -> None:
     net = encoder(cell=cell, layers=2)
     batch = arrays((7, 1, 3, 2, 5))
     states, ends = net(batch, states_at_lengths=True)
@@ -140,7 +140,7 @@ def test_a_text_read_in_two_pieces_gives_the_states_of_the_whole(cell: str) -> N
     torch.testing.assert_close(after, ends)
 
 
-def test_what_stands_in_padding_does_not_matter() -> None:
+def test_the_content_of_padding_does_not_matter() -> None:
     net = encoder(bidirectional=True, layers=2)
     batch = arrays()
     other = batch | {"tokens": batch["tokens"].where(time_mask(batch["lengths"], 7), 29)}
@@ -178,8 +178,9 @@ def test_last_states_of_ragged_rows() -> None:
     both = last_states(states, torch.tensor(LENGTHS), 2)
     for row, length in enumerate(LENGTHS):
         # what the forward direction knows at the last word, and the backward direction at the first
-        want = [*states[length - 1, row, :2].tolist(), *states[0, row, 2:].tolist()] if length else [0.0] * 4
-        assert both[row].tolist() == want
+        ends = [*states[length - 1, row, :2].tolist(), *states[0, row, 2:].tolist()]
+        expected = ends if length else [0.0] * 4
+        assert both[row].tolist() == expected
     ahead = last_states(states, torch.tensor(LENGTHS), 4)
     assert ahead[2].tolist() == states[2, 2].tolist()
 
@@ -227,6 +228,6 @@ def test_equal_maxima_share_the_gradient_of_characters() -> None:
     got = torch.autograd.grad(network(chars, lengths), parameters, upstream)
     embedded = network.embedding(chars) * (chars > 0)[..., None]
     y = network.convolution(embedded.transpose(1, 2)).relu() * (chars > 0)[:, None]
-    want = torch.autograd.grad(y.amax(2), parameters, upstream)
-    for mine, theirs in zip(got, want, strict=True):
+    expected = torch.autograd.grad(y.amax(2), parameters, upstream)
+    for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs)

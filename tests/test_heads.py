@@ -42,7 +42,7 @@ HIDDEN = 3
 
 
 def pooled(name: str, rows: list[list[float]], head: ClassifierHead) -> list[float]:
-    """One row of states (n, 2 * HIDDEN) made one vector."""
+    """Pool one row of states (n, 2 * HIDDEN) into a vector."""
     if not rows:
         return [0.0] * (2 * HIDDEN)
     columns = list(zip(*rows, strict=True))
@@ -88,11 +88,11 @@ def test_poolings_see_no_padding(pooling: str, sign: int) -> None:
     torch.manual_seed(1)
     head = ClassifierHead(ClassifierHeadConfig(outputs=2, pooling=pooling), 2 * HIDDEN, HIDDEN, 0.0)
     states = sign * torch.rand(4, len(LENGTHS), 2 * HIDDEN)
-    have = head.pool(states, torch.tensor(LENGTHS))
+    actual = head.pool(states, torch.tensor(LENGTHS))
     for row, length in enumerate(LENGTHS):
         rows = states[:length, row].tolist()
-        want = [x for name in pooling.split("+") for x in pooled(name, rows, head)]
-        assert have[row].tolist() == pytest.approx(want, abs=1e-6)
+        expected = [x for name in pooling.split("+") for x in pooled(name, rows, head)]
+        assert actual[row].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_multi_label_loss_counts_each_label_of_each_text() -> None:
@@ -101,10 +101,10 @@ def test_multi_label_loss_counts_each_label_of_each_text() -> None:
     states, lengths = torch.rand(2, 2, 4), torch.tensor([2, 1])
     targets = torch.tensor([[1, 0], [1, 1]])
     logits = head(states, {"lengths": lengths})["logits"].tolist()
-    want = sum(math.log(1 + math.exp(-x if t else x))
+    expected = sum(math.log(1 + math.exp(-x if t else x))
                for row, wanted in zip(logits, targets.tolist(), strict=True)
                for x, t in zip(row, wanted, strict=True)) / 2
-    assert head.loss(states, {"lengths": lengths, "targets": targets}).item() == pytest.approx(want)
+    assert head.loss(states, {"lengths": lengths, "targets": targets}).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("crf", [False, True])
@@ -124,7 +124,7 @@ def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() ->
     states = torch.rand(2, 2, 4)
     targets = torch.tensor([[[0, 1], [1, -1]], [[2, 0], [-1, -1]], [[1, -1], [0, 0]]])
     emissions = head(states, {})["emissions"]
-    want = 0.0
+    expected = 0.0
     for first, after, column in zip((0, 2, 5), (2, 5, 7), targets, strict=True):
         size, losses = after - first, []
         for t, b in (column >= 0).nonzero().tolist():
@@ -132,8 +132,8 @@ def test_columns_of_tags_have_a_loss_each_and_words_the_weight_of_their_tag() ->
             log_probs = emissions[t, b, first:after].log_softmax(0).tolist()
             nll = -sum(((0.7 if i == gold else 0.0) + 0.3 / size) * p for i, p in enumerate(log_probs))
             losses.append(nll * head.label_weights[first + gold].item())
-        want += sum(losses) / len(losses) / 3
-    assert head.loss(states, {"targets": targets}).item() == pytest.approx(want, rel=1e-5)
+        expected += sum(losses) / len(losses) / 3
+    assert head.loss(states, {"targets": targets}).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -152,13 +152,13 @@ def test_the_auxiliary_lm_predicts_words_among_the_types_of_the_batch(bidirectio
     assert net.auxiliary_lm is not None
     pairs = [(net.auxiliary_lm.forward_output(first[t, 0, :3]), words[t + 1, 0]) for t in (0, 1)]
     nlls = [-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs]
-    want = sum(nlls) / 2
+    expected = sum(nlls) / 2
     if net.auxiliary_lm.backward_output is not None:
         pairs = [(net.auxiliary_lm.backward_output(first[t, 0, 3:]), words[t - 1, 0]) for t in (1, 2)]
-        want = want + sum(-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs) / 2
+        expected = expected + sum(-torch.log_softmax(types @ vector, 0)[word] for vector, word in pairs) / 2
     net.set_objective(ObjectiveConfig())
     tags, _ = net.loss(arrays)
-    assert both.item() == pytest.approx((tags + 0.5 * want).item(), rel=1e-5)
+    assert both.item() == pytest.approx((tags + 0.5 * expected).item(), rel=1e-5)
     assert not any("auxiliary" in name for name in net.state_dict())
     alone = {name: values[:1, :, 1:] if name == "targets" else values for name, values in arrays.items()}
     alone |= {"words": words[:1, 1:], "lengths": lengths[1:], "targets": arrays["targets"][:, :1, 1:]}
@@ -209,7 +209,7 @@ def test_tied_weights_are_one_tensor_on_disk(writer: Path) -> None:
 def log_probs_by_hand(
     net: Network, tokens: Sequence[int], targets: Sequence[int], state: Any
 ) -> tuple[list[float], Any]:
-    """Log-probability of each target, a token read at a time, its softmax written out; and the last state."""
+    """Return each target's log-probability, computed token by token in plain Python, and the last state."""
     found = []
     for token, target in zip(tokens, targets, strict=True):
         arrays = {"tokens": torch.tensor([[token]]), "lengths": torch.tensor([1])}
@@ -228,12 +228,12 @@ def test_log_probs_of_a_padded_batch(tied: bool) -> None:
     tokens = torch.tensor([[2, 2], [5, 0], [7, 0]])
     targets = torch.tensor([[5, 3], [7, -1], [3, -1]])
     states, _ = net.encoder({"tokens": tokens, "lengths": torch.tensor([3, 1])})
-    have = net.head(states, {"targets": targets})["log_probs"]
-    want = [log_probs_by_hand(net, *row, None)[0] for row in rows]
-    assert have[:, 0].tolist() == pytest.approx(want[0], abs=1e-5)
-    assert have[:, 1].tolist() == pytest.approx([want[1][0], 0, 0], abs=1e-5)
+    actual = net.head(states, {"targets": targets})["log_probs"]
+    expected = [log_probs_by_hand(net, *row, None)[0] for row in rows]
+    assert actual[:, 0].tolist() == pytest.approx(expected[0], abs=1e-5)
+    assert actual[:, 1].tolist() == pytest.approx([expected[1][0], 0, 0], abs=1e-5)
     loss = net.head.loss(states, {"targets": targets})
-    assert loss.item() == pytest.approx(-(sum(want[0]) + sum(want[1])) / 4, abs=1e-5)
+    assert loss.item() == pytest.approx(-(sum(expected[0]) + sum(expected[1])) / 4, abs=1e-5)
 
 
 TEXTS = ["the cat sat", "", "a dog", "the end of the long line of words that was cut in pieces", "odd zebra"]
@@ -328,6 +328,6 @@ def test_label_smoothing_leaves_a_share_to_the_others() -> None:
     states = torch.randn(3, 1, 4)
     arrays = {"lengths": torch.tensor([3]), "targets": torch.tensor([1])}
     log_probs = head(states, arrays)["logits"][0].log_softmax(0).tolist()
-    want = [0.05, 0.85, 0.05, 0.05]
+    expected = [0.05, 0.85, 0.05, 0.05]
     assert head.loss(states, arrays).item() == pytest.approx(
-        -sum(w * x for w, x in zip(want, log_probs, strict=True)), rel=1e-5)
+        -sum(w * x for w, x in zip(expected, log_probs, strict=True)), rel=1e-5)

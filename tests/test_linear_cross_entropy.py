@@ -1,4 +1,4 @@
-"""The softmax's loss without its logits, against torch's cross-entropy of all of them."""
+"""The cross-entropy that keeps no logits, against torch's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = 301
 
 
 def layer(rows: int = 50, size: int = 12) -> tuple[list[Tensor], Tensor]:
-    """Inputs, weight and bias that learn, and targets: half of them are what the layer is sure of."""
+    """Return learnable inputs, weight and bias, and targets, half of which the layer is certain of."""
     torch.manual_seed(1)
     learned = [torch.randn(rows, size), 2 * torch.randn(WORDS, size), torch.randn(WORDS)]
     targets = torch.randint(WORDS, (rows,))
@@ -34,31 +34,31 @@ def test_loss_and_gradients_are_those_of_cross_entropy(
     monkeypatch.setattr(softmax, "LOGITS_BUDGET", int(WORDS * rows_at_once))
     monkeypatch.setattr(softmax, "MIN_ROWS", 1)
     learned, targets = layer()
-    want, gradients = reference(learned, targets)
-    have = linear_cross_entropy(*learned, targets)
-    torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-5)
-    for mine, theirs in zip(torch.autograd.grad(3 * have, learned), gradients, strict=True):
+    expected, gradients = reference(learned, targets)
+    actual = linear_cross_entropy(*learned, targets)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(torch.autograd.grad(3 * actual, learned), gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_in_bfloat16_they_are_as_near_as_autocast_comes() -> None:
     learned, targets = layer()
-    want, gradients = reference(learned, targets)
+    expected, gradients = reference(learned, targets)
 
     def errors(loss: Tensor) -> list[float]:
         found = torch.autograd.grad(3 * loss, learned)
         assert loss.dtype == torch.float32 and all(gradient.dtype == torch.float32 for gradient in found)
         pairs = zip(found, gradients, strict=True)
-        return [(loss - want).abs().item(), *(((a - b).norm() / b.norm()).item() for a, b in pairs)]
+        return [(loss - expected).abs().item(), *(((a - b).norm() / b.norm()).item() for a, b in pairs)]
 
     with torch.autocast("cpu", torch.bfloat16):
-        have = errors(linear_cross_entropy(*learned, targets))
+        actual = errors(linear_cross_entropy(*learned, targets))
         plain = errors(functional.cross_entropy(functional.linear(*learned).float(), targets))
-    assert have[0] < 0.01
-    assert all(mine < 1.1 * theirs < 0.03 for mine, theirs in zip(have[1:], plain[1:], strict=True))
+    assert actual[0] < 0.01
+    assert all(mine < 1.1 * theirs < 0.03 for mine, theirs in zip(actual[1:], plain[1:], strict=True))
 
 
-def test_what_is_all_but_sure_still_learns() -> None:
+def test_a_nearly_certain_prediction_still_learns() -> None:
     """bfloat16 has no number between 0.996 and 1: a probability there, less 1, would be 0 or too much."""
     lack = 1e-3
     inputs, weight = torch.ones(1, 1, requires_grad=True), torch.zeros(2, 1)
@@ -69,7 +69,7 @@ def test_what_is_all_but_sure_still_learns() -> None:
     assert gradient.tolist() == pytest.approx([-lack, lack], rel=0.05)
 
 
-def test_a_target_that_is_all_but_impossible_has_a_finite_loss() -> None:
+def test_a_nearly_impossible_target_has_a_finite_loss() -> None:
     bias = torch.tensor([0.0, -1000.0], requires_grad=True)
     loss = linear_cross_entropy(torch.ones(1, 1), torch.zeros(2, 1), bias, torch.tensor([1]))
     assert 80 < loss.item() < 100
@@ -78,7 +78,7 @@ def test_a_target_that_is_all_but_impossible_has_a_finite_loss() -> None:
 
 
 def test_logits_are_never_kept() -> None:
-    """2,000 rows of 50,000 logits would be 400 MB; what waits is as large as the layer and its inputs."""
+    """2,000 rows of 50,000 logits would be 400 MB; what is kept is as large as the layer and its inputs."""
     inputs, weight = torch.randn(2000, 4, requires_grad=True), torch.randn(50_000, 4, requires_grad=True)
     bias, targets = torch.zeros(50_000, requires_grad=True), torch.randint(50_000, (2000,))
     kept = []

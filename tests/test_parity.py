@@ -56,7 +56,7 @@ OTHER_HEADS = {
 
 
 def network(encoder: EncoderConfig, head: HeadConfig) -> Network:
-    """A network with weights far from their starting values, biases included."""
+    """Make a network whose weights, biases included, are far from their initial values."""
     torch.manual_seed(1)
     made = Network(NetworkConfig(encoder=encoder, head=head)).eval()
     with torch.no_grad():
@@ -66,19 +66,19 @@ def network(encoder: EncoderConfig, head: HeadConfig) -> Network:
 
 
 def assert_equal(net: Network, arrays: Arrays, path: Path) -> None:
-    """Both engines give the same names and, at real positions, the same numbers."""
+    """Check that both engines return the same names and, at real positions, the same numbers."""
     tiny.write_graph(net, path)
     runs, learns = OnnxEngine(path, threads=1), TorchEngine(net, torch.device("cpu"))
     zeros = runs.initial_state(len(arrays["lengths"]))
     assert zeros.keys() == learns.initial_state(len(arrays["lengths"])).keys()
     rng = np.random.default_rng(2)
     states = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in zeros.items()}
-    have, want = runs.run(arrays | states), learns.run(arrays | states)
-    assert have.keys() == want.keys()
+    actual, expected = runs.run(arrays | states), learns.run(arrays | states)
+    assert actual.keys() == expected.keys()
     shape = arrays["tokens"].shape
     real = np.arange(shape[0])[:, None] < arrays["lengths"]
-    for name in want:
-        a, b = have[name], want[name]
+    for name in expected:
+        a, b = actual[name], expected[name]
         if a.shape[:2] == shape:
             a, b = a[real], b[real]
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=name)
@@ -158,7 +158,7 @@ def test_batches_of_unusual_shape(lengths: list[int], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("head", [name for name, (_, word) in OTHER_HEADS.items() if word])
-def test_vectors_of_words_can_be_kept_and_handed_in(head: str, int8: bool, tmp_path: Path) -> None:
+def test_vectors_of_words_can_be_kept_and_passed_in(head: str, int8: bool, tmp_path: Path) -> None:
     config, word = OTHER_HEADS[head]
     encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=10, bidirectional=True, word=word)
     net = network(encoder, config)
@@ -170,8 +170,8 @@ def test_vectors_of_words_can_be_kept_and_handed_in(head: str, int8: bool, tmp_p
     one_type = {name: array[:1] for name, array in arrays.items() if name.startswith("type_")}
     turned = {"words": len(vectors) - 1 - arrays["words"], "known_vectors": vectors[::-1].copy()}
     kept = engine.run(arrays | one_type | turned)
-    for name, want in engine.run(arrays).items():
-        np.testing.assert_array_equal(kept[name], want, err_msg=name)
+    for name, expected in engine.run(arrays).items():
+        np.testing.assert_array_equal(kept[name], expected, err_msg=name)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mogrifier", "mingru"])
@@ -185,9 +185,9 @@ def test_eight_bits_stay_near(cell: str, tmp_path: Path) -> None:
     tiny.write_graph(net, tmp_path / "int8.onnx", int8=True)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("int8", "float32")]
     assert sizes[0] < (1.0 if cell == "gru" else 0.5) * sizes[1]  # a GRU's own weights stay float
-    near, want = (
+    near, expected = (
         OnnxEngine(tmp_path / f"{name}.onnx", threads=1).run(arrays) for name in ("int8", "float32"))
     real = np.arange(7)[:, None] < arrays["lengths"]
-    spread = np.ptp(want["emissions"][real])
-    assert abs(near["emissions"] - want["emissions"])[real].max() < 0.05 * spread
-    np.testing.assert_array_equal(near["transitions"], want["transitions"])
+    spread = np.ptp(expected["emissions"][real])
+    assert abs(near["emissions"] - expected["emissions"])[real].max() < 0.05 * spread
+    np.testing.assert_array_equal(near["transitions"], expected["transitions"])

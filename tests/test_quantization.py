@@ -1,4 +1,4 @@
-"""Graphs in 8 bits: what stands elsewhere in a batch changes nothing, not by its rounding either."""
+"""Graphs in 8 bits: the rest of a batch changes nothing, not even the rounding."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENCODERS = {
 
 
 def engines(encoder: EncoderConfig, folder: Path, *, tied: bool) -> tuple[OnnxEngine, OnnxEngine]:
-    """The graph in float32 and in 8 bits of a network with weights far from their starting values."""
+    """Return engines of a network in float32 and in 8 bits, with weights far from their initial values."""
     return both(encoder, LMHeadConfig(outputs=VOCABULARY, tied=tied), folder)
 
 
@@ -51,7 +51,7 @@ def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEn
 
 
 def step(engine: OnnxEngine, tokens: list[int], state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """One token (B,) a row, and the states `state.*` behind it beside the logits (B, V)."""
+    """Read one token (B,) per row; return logits (B, V) and the states `state.*` after it."""
     rows = len(tokens)
     arrays = {"tokens": np.array([tokens]), "lengths": np.ones(rows, np.int32),
               "targets": np.zeros((1, rows), np.int64)}
@@ -72,8 +72,8 @@ def test_a_row_does_not_depend_on_its_batch(encoder: str, tied: bool, tmp_path: 
     for row, length in enumerate(lengths):
         own = tokens[:length, [row]]
         alone = {"tokens": own, "lengths": lengths[[row]], "targets": own}
-        want = engine.run(alone | engine.initial_state(1))["logits"][:, 0]
-        np.testing.assert_array_equal(logits[:length, row], want)
+        expected = engine.run(alone | engine.initial_state(1))["logits"][:, 0]
+        np.testing.assert_array_equal(logits[:length, row], expected)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -87,8 +87,8 @@ def test_rows_of_any_age_share_a_batch(encoder: str, tmp_path: Path) -> None:
     for token in (11, 12, 13):
         alone = step(engine, [token], old), step(engine, [token], new)
         together = step(engine, [token, token], both)
-        for row, want in enumerate(alone):
-            np.testing.assert_array_equal(together["logits"][row], want["logits"][0])
+        for row, expected in enumerate(alone):
+            np.testing.assert_array_equal(together["logits"][row], expected["logits"][0])
         old, new, both = ({k: v for k, v in s.items() if k != "logits"} for s in (*alone, together))
 
 
@@ -98,8 +98,8 @@ def test_the_results_stay_near(encoder: str, tied: bool, tmp_path: Path) -> None
     exact, rounded = engines(ENCODERS[encoder], tmp_path, tied=tied)
     tokens = np.random.default_rng(1).integers(4, VOCABULARY, (9, 6))
     arrays = {"tokens": tokens, "lengths": np.full(6, 9, np.int32), "targets": tokens}
-    want, have = (engine.run(arrays | engine.initial_state(6))["logits"] for engine in (exact, rounded))
-    assert abs(have - want).max() < 0.05 * np.ptp(want)
+    expected, actual = (engine.run(arrays | engine.initial_state(6))["logits"] for engine in (exact, rounded))
+    assert abs(actual - expected).max() < 0.05 * np.ptp(expected)
 
 
 # --- Taggers and classifiers -------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ READERS = {
 
 
 def ragged(lengths: list[int]) -> dict[str, NDArray[Any]]:
-    """Arrays of a batch, with a character for each word and one between each two."""
+    """Make the arrays of a batch, with one character per word and one between words."""
     rng = np.random.default_rng(0)
     arrays = tiny.network_arrays(rng, lengths)
     ends = np.minimum(2 * np.arange(max(lengths))[:, None] + 1, 2 * np.array(lengths))  # (T, B)
@@ -139,7 +139,7 @@ def ragged(lengths: list[int]) -> dict[str, NDArray[Any]]:
 
 
 def row(arrays: dict[str, NDArray[Any]], which: int) -> dict[str, NDArray[Any]]:
-    """The arrays of one row, with its own word types alone and no padding."""
+    """Return the arrays of one row, with only its own word types and no padding."""
     length = arrays["lengths"][which]
     own = {name: arrays[name][:length, [which]] for name in ("tokens", "words", "word_ends", "word_starts")}
     own |= {name: arrays[name][[which]] for name in ("lengths", "char_lengths")}
@@ -152,17 +152,17 @@ def row(arrays: dict[str, NDArray[Any]], which: int) -> dict[str, NDArray[Any]]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_a_tagger_or_classifier_says_does_not_depend_on_the_batch(name: str, tmp_path: Path) -> None:
+def test_answers_of_taggers_and_classifiers_do_not_depend_on_the_batch(name: str, tmp_path: Path) -> None:
     head, encoder = READERS[name]
     exact, engine = both(encoder, head, tmp_path)
     lengths = [9, 2, 7, 1, 4, 9, 12]
     arrays = ragged(lengths)
-    together, want = engine.run(arrays), exact.run(arrays)
+    together, expected = engine.run(arrays), exact.run(arrays)
     for which, length in enumerate(lengths):
         alone = engine.run(row(arrays, which))
         if head.kind == "tag":
             np.testing.assert_array_equal(together["emissions"][:length, which], alone["emissions"][:, 0])
         else:
             np.testing.assert_array_equal(together["logits"][which], alone["logits"][0])
-    for answer in {"emissions", "logits"} & want.keys():
-        assert abs(together[answer] - want[answer]).max() < 0.05 * np.ptp(want[answer])
+    for answer in {"emissions", "logits"} & expected.keys():
+        assert abs(together[answer] - expected[answer]).max() < 0.05 * np.ptp(expected[answer])
