@@ -54,15 +54,15 @@ def test_no_arguments_show_the_help(run: Run) -> None:
     ("tag --unheard-of", "No such option: --unheard-of. See rnntool tag --help."),
     ("tag -x", "No such option: -x. See rnntool tag --help."),
     ("--versio", "No such option: --versio. Did you mean --version?"),
-    ("tag -m", "Option -m requires an argument. See rnntool tag --help."),
-    ("tag --probs=3", "Option --probs does not take a value. See rnntool tag --help."),
+    ("tag -m", "Option '-m' requires an argument. See rnntool tag --help."),
+    ("tag --probs=3", "Option '--probs' does not take a value. See rnntool tag --help."),
     ("tag --threads two", "--threads: expected a whole number of at least 0, found 'two'"),
     ("tag --threshold 2", "--threshold: expected a number from 0 to 1, found 2.0"),
     ("classify --top 0", "--top: expected a whole number of at least 1, found 0"),
     ("generate --temperature hot", "--temperature: expected a number from 0 to 1000000, found 'hot'"),
     ("train tag a -o b --head crff", "--head: expected one of softmax, crf, found 'crff'"),
     ("train tag --max-time soon", "--max-time: expected a duration such as 90s, 10m or 1.5h, found 'soon'"),
-    ("export", "Missing argument MODEL. See rnntool export --help."),
+    ("export", "Missing argument 'MODEL'. See rnntool export --help."),
     ("models a b", "Got unexpected extra argument(s) (a b). See rnntool models --help."),
 ])  # fmt: skip
 def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from conftest import Run, environment, failed, invoke, ok
+from conftest import ROOT, Run, environment, failed, invoke, ok
 
 from rnntool import cli
 from rnntool.commands import groups
@@ -22,6 +22,9 @@ from rnntool.errors import UsageError
 from rnntool.evaluation.options import EvaluateOptions
 from rnntool.inference.options import GenerateOptions
 from rnntool.tasks import TASKS
+
+PYTHON_ONLY = {"kind", "options", "cutoffs"}  # parameters that no command has
+
 
 # --- Options from dataclasses ------------------------------------------------------------------------------
 
@@ -173,6 +176,22 @@ def test_an_option_goes_before_the_file_in_messages(run: Run, tmp_path: Path) ->
 def test_messages_name_settings_as_the_command_line_does(writer: Path, run: Run) -> None:
     done = run("generate", "-m", writer, "the", "--max-tokens", "1", "-v")
     assert re.search(r"^rnntool: --seed \d+$", done.err, re.M)
+
+
+def command_parameters(command: Any, context: Any) -> Iterator[str]:
+    """The parameters of a command and of all its subcommands."""
+    yield from (parameter.name for parameter in command.params)
+    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        part = command.get_command(context, name)
+        yield from command_parameters(part, part.context_class(part, info_name=name, parent=context))
+
+
+def test_each_setting_that_a_message_names_is_an_option() -> None:
+    group = typer.main.get_command(cli.app)
+    names = set(command_parameters(group, group.context_class(group, info_name="rnntool")))
+    for path in (ROOT / "rnntool").rglob("*.py"):
+        named = re.findall(r'setting(?:\(|=)"(\w+)"', path.read_text("utf-8"))
+        assert set(named) <= names | PYTHON_ONLY, path
 
 
 # --- Commands that are imported when they are called -------------------------------------------------------

@@ -64,8 +64,7 @@ def usage(error: Any, context: typer.Context) -> str:
         return no_such("option", error.option_name, names, otherwise=see)
     if isinstance(error, typer.BadParameter) and error.param and not hasattr(error, "param_type"):
         return _bad_value(error, error.param, context)
-    message = error.format_message().rstrip(".").replace("'", "")
-    return f"{message}. {see}"
+    return f"{error.format_message().rstrip('.')}. {see}"
 
 
 def no_such(kind: str, name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one sentence for each error, signals, outputs that nobody reads."""
+"""How a command ends: exit codes, one sentence per error, signals, outputs that nobody reads."""
 
 from __future__ import annotations
 
