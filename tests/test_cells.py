@@ -55,7 +55,7 @@ def numbers(cell: Cell) -> dict[str, Array]:
     return {name: p.detach().numpy().astype(float) for name, p in cell.kernel.named_parameters()}
 
 
-@pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("elman")])
+@pytest.mark.parametrize("name", [name for name, row in CELLS.items() if row.keep_gate])
 def test_a_gated_cell_starts_by_keeping_what_it_has_seen(name: str) -> None:
     """Without input, each step keeps a share of sigmoid(1) of the state, and adds nothing to it."""
     cell = Cell(name, 3, 4)
@@ -277,7 +277,7 @@ def test_dropped_weights_are_a_share_and_the_mean_stays() -> None:
 
 
 @pytest.mark.parametrize("lengths", [None, [9, 4]])
-@pytest.mark.parametrize("name", [name for name in CELLS if name != "mingru"])
+@pytest.mark.parametrize("name", [name for name, row in CELLS.items() if row.has_recurrent_matrix])
 def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths: list[int] | None) -> None:
     p = 0.5
     cell, plain = (made(name, weight_dropout=p) for _ in range(2))
