@@ -79,6 +79,9 @@ def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
     assert row.states[0] == "h" and torch.equal(state[0][0], y[-1])
     parameters = dict(cell.kernel.named_parameters())
     assert (RECURRENT_MATRIX in parameters) == row.has_recurrent_matrix
+    wider = dict(Cell(name, 5, 4).kernel.named_parameters())
+    reading = {key for key, parameter in parameters.items() if parameter.shape != wider[key].shape}
+    assert reading == {"weight_ih_l0", *row.other_input_weights}
     if row.keep_gate:
         gate, bias = row.keep_gate
         assert (parameters["bias_ih_l0"].view(-1, 4)[gate] == bias).all()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rnntool.errors import ModelError, setting
 from rnntool.models.adaptive_embedding import AdaptiveEmbedding
+from rnntool.models.cells import CELLS
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
 from rnntool.tasks.base import RowNames
@@ -32,7 +33,8 @@ CHARACTERS = "input.characters.embedding"
 INPUTS = ("embedding", "characters", "affixes", "vectors", "context")  # in the order that layers read them
 FIXED = ("vectors", "context")  # inputs that don't learn
 INPUT_WEIGHT = "weight_ih_l0"  # (G * H, I), of one direction of a recurrent layer
-MOGRIFIER_WEIGHT = "mogrify_x"  # reads the same input, so that a layer with it is transferred whole
+# Where these read the input as well, a layer is transferred whole.
+OTHER_INPUT_WEIGHTS = {name for cell in CELLS.values() for name in cell.other_input_weights}
 
 Masks = dict[str, Tensor]  # by parameter: True where its numbers were transferred; broadcasts to its shape
 
@@ -236,7 +238,7 @@ def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]
     """Copy a module, without the input weights for `changed` inputs; return masks and a note on inputs."""
     parameters = part.parameters
     shared = {name for name, width in part.inputs.items() if source.inputs.get(name) == width} - changed
-    by_input = INPUT_WEIGHT in parameters and MOGRIFIER_WEIGHT not in parameters
+    by_input = INPUT_WEIGHT in parameters and not OTHER_INPUT_WEIGHTS & parameters.keys()
     fits = bool(shared) if by_input else shared == part.inputs.keys() == source.inputs.keys()
     if not fits or parameters.keys() != source.parameters.keys() or any(
             weight.shape != source.parameters[key].shape

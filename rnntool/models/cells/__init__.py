@@ -6,7 +6,7 @@ A new cell is a row here, and a file beside this one with its kernel and its ONN
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pkgutil import resolve_name
+from importlib import import_module
 from typing import Any
 
 
@@ -17,6 +17,7 @@ class CellType:
     `states` names the tensors (1, B, H) that its state is made of. `keep_gate` is the gate that decides how
     much of the old state a step keeps: its place among the gates of the kernel's matrices, and the bias that
     it starts with. `has_recurrent_matrix` says whether weight dropout has recurrent weights to drop.
+    `other_input_weights` are parameters besides `weight_ih_l0` whose shape depends on the input's size.
     """
 
     words: str  # for the model card: "An LSTM network"
@@ -25,10 +26,12 @@ class CellType:
     states: tuple[str, ...] = ("h",)
     keep_gate: tuple[int, float] | None = None
     has_recurrent_matrix: bool = True
+    other_input_weights: tuple[str, ...] = ()
 
     def kernel(self) -> Any:
         """Import the cell's `TorchKernel`, or its subclass of `OwnKernel`, and torch with it."""
-        return resolve_name(f"{__name__}.{self.code}")
+        module, _, name = self.code.partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 CELLS: dict[str, CellType] = {
@@ -41,7 +44,8 @@ CELLS: dict[str, CellType] = {
         code="lstm:LSTM", states=("h", "c"), keep_gate=(1, 1.0)),
     "mogrifier": CellType(
         words="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
-        code="mogrifier:Mogrifier", states=("h", "c"), keep_gate=(1, 1.0)),
+        code="mogrifier:Mogrifier", states=("h", "c"), keep_gate=(1, 1.0),
+        other_input_weights=("mogrify_x", "mogrify_h")),
     "mingru": CellType(  # its gate lets new content in, so a negative bias keeps the old
         words="A minGRU network", source="Feng et al. (2024)", code="mingru:MinGRU", keep_gate=(0, -1.0),
         has_recurrent_matrix=False),
