@@ -20,6 +20,7 @@ from rnntool.commands.cli_errors import SWITCH, value_source
 from rnntool.data.options import Options, option, value_types, variable
 from rnntool.errors import UsageError, setting
 
+COMMON = "Common options"
 LONGEST_CHOICES = 26  # characters; longer lists of choices stand in the help text
 METAVARS: dict[type, str] = {int: "N", float: "X"}
 CONTEXT = "typer_context"  # the parameter in which Typer passes its context
@@ -34,8 +35,9 @@ Command = Callable[..., None]
 class Messages(Options):
     """Which messages a command prints on standard error."""
 
-    quiet: bool = option(False, "Print errors only.", flags=("-q", "--quiet"))
-    verbose: bool = option(False, "Also print what was guessed and chosen.", flags=("-v", "--verbose"))
+    quiet: bool = option(False, "Print errors only.", panel=COMMON, flags=("-q", "--quiet"))
+    verbose: bool = option(False, "Also print what was guessed and chosen.", panel=COMMON,
+                           flags=("-v", "--verbose"))
 
     def log(self, message: str) -> None:
         """Print a message that only `--verbose` shows."""
@@ -54,16 +56,17 @@ class Reading(Options):
 
     encoding_errors: str = option(
         "strict", "On bytes that are not UTF-8, stop with an error, or replace them by U+FFFD.",
-        choices=("strict", "replace"))
+        panel=COMMON, choices=("strict", "replace"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Options):
     """What a network runs on."""
 
-    device: str = option("auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"),
+    device: str = option("auto", "Device to compute on.", panel=COMMON, choices=("auto", "cpu", "cuda", "mps"),
                          variable="RNNTOOL_DEVICE")
-    threads: int = option(0, "Processor threads; 0 uses all cores.", low=0, variable="RNNTOOL_THREADS")
+    threads: int = option(0, "Processor threads; 0 uses all cores.", panel=COMMON, low=0,
+                          variable="RNNTOOL_THREADS")
 
 
 Files = Annotated[list[str] | None, typer.Argument(
