@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--score", type=Path, metavar="FILE.txt", help="also score the lines of a file")
     options = parse_training(parser, repeats=5)
     model = rnntool.load(options.model, threads=options.threads)
-    write = peer(model.config["network"]["encoder"])
+    write = peer(model.config.network.to_json()["encoder"])
     runs: dict[str, Callable[[], float]] = {"the example": partial(write, options.words)}
     for count in options.at_once:
         runs[f"rnntool generate, {count} at once"] = partial(ours, model, options.words * count, count)

@@ -34,10 +34,11 @@ def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float
     """Seconds of the windows in rnntool's loop, without evaluation."""
     import torch
 
-    from rnntool.training.network_design import build, design
+    from rnntool.training.train import build_network
 
     settings = task.settings.replace(precision=precision)
-    trainer = Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=folder,
+    network = build_network(task.network_config(), task, [])
+    trainer = Trainer(task, network, windows, [], settings, folder=folder,
                       device=torch.device("cpu"), watch=lambda step: None, stopping=lambda: None)
     began = time.perf_counter()
     trainer.run()

@@ -184,11 +184,10 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     import torch
 
     from rnntool.inference.torch_engine import to_tensors
-    from rnntool.models.config import NetworkConfig
-    from rnntool.training.network_design import build
     from rnntool.training.optimizers import clip_gradient, make_optimizer
+    from rnntool.training.train import build_network
 
-    network = build(NetworkConfig.from_json(tagger.config["network"]), tagger.task.settings).train()
+    network = build_network(tagger.config.network, tagger.task, []).train()
     optimizer = make_optimizer(network, tagger.task.settings)
     ready = [to_tensors(arrays, torch.device("cpu")) for arrays in batches]
     words = 0
@@ -220,7 +219,7 @@ def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, co
     """Measure and print what tagging does; `copies` in bytes a second."""
     words = [word for sentence in sentences for word in sentence.words]
     used = products(
-        tagger.config["network"], words=BUDGET, rows=round(BUDGET * len(sentences) / len(words)),
+        tagger.config.network.to_json(), words=BUDGET, rows=round(BUDGET * len(sentences) / len(words)),
         types=len(set(words)) / len(words), characters=mean_length(set(words)), table=TYPES_AT_ONCE)
     rows = [("tagging", "operations a word", "int8 G/s", "float32 G/s")]
     int8_s = float32_s = 0.0  # a word
@@ -232,7 +231,7 @@ def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, co
         rows.append((product.part, f"{product.operations:,.0f}", *roofs))
     show(rows)
     reached = max(tagged_s(tagger, sentences) for _ in range(3))
-    size = bytes_moved(tagger.config["network"], table=True)
+    size = bytes_moved(tagger.config.network.to_json(), table=True)
     show([
         ("words/s", ""),
         ("roof of int8 products", f"{1 / int8_s:,.0f}"),
@@ -256,7 +255,7 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
     words, types = (np.mean([arrays[name].size for arrays in batches]) for name in ("words", "type_tokens"))
     seen = {word for sentence in sentences for word in sentence.words}
     used = products(
-        tagger.config["network"], words=round(words), rows=tagger.task.settings.batch_size,
+        tagger.config.network.to_json(), words=round(words), rows=tagger.task.settings.batch_size,
         types=types / words, characters=mean_length(seen),
         neighbours=tagger.task.settings.neighbours > 0)
     rows = [("training", "operations a word", f"{str(precision).removeprefix('torch.')} G/s")]
@@ -267,8 +266,8 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
         rows.append((product.part, f"{3 * product.operations:,.0f}", f"{roof / 1e9:,.0f}"))
     show(rows)
     reached = trained_s(tagger, batches, precision)
-    size = 3 * bytes_moved(tagger.config["network"], table=False)
-    size += OPTIMIZER_BYTES * tagger.config["parameters"] / words
+    size = 3 * bytes_moved(tagger.config.network.to_json(), table=False)
+    size += OPTIMIZER_BYTES * tagger.config.parameters / words
     show([
         ("words/s", ""),
         ("roof of products", f"{1 / second:,.0f}"),
@@ -296,7 +295,7 @@ def main() -> None:
     with options.file.open(encoding="utf-8") as file:
         sentences = [Sentence(line.split()) for line in itertools.islice(file, options.sentences)]
     tagger = model.load(options.model, threads=threads)
-    if tagger.config["network"]["encoder"].get("kind", "rnn") != "rnn":
+    if tagger.config.network.encoder.kind != "rnn":
         raise SystemExit(f"{options.model}: want a tagger of recurrent layers")
     copies = copied_s(threads)
     tagging(tagger, sentences, threads, copies)

@@ -21,7 +21,7 @@ from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed
 from rnntool.training.loop import Trainer
-from rnntool.training.network_design import build, design
+from rnntool.training.train import build_network
 
 
 def speed(words: list[str], settings: LMSettings, steps: int) -> float:
@@ -35,7 +35,8 @@ def speed(words: list[str], settings: LMSettings, steps: int) -> float:
     windows = Streamed(task.windows, stream, columns=settings.batch_size, time_steps=settings.bptt)
     speeds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(task, build(design(task, settings), settings), windows, [], settings, folder=Path(folder),
+        network = build_network(task.network_config(), task, [])
+        Trainer(task, network, windows, [], settings, folder=Path(folder),
                 device=torch.device("cpu"), watch=lambda step: speeds.append(step.tokens_per_s),
                 stopping=lambda: None).run()
     return statistics.median(speeds[1:])

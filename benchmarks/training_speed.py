@@ -24,12 +24,12 @@ from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
 from rnntool.training.batching import Shuffled
 from rnntool.training.loop import Trainer
-from rnntool.training.network_design import build, design
+from rnntool.training.train import build_network
 
 
 def network(task: TagTask) -> Any:
     """A new network, always with the same weights."""
-    return build(design(task, task.settings), task.settings)
+    return build_network(task.network_config(), task, [])
 
 
 def ours(task: TagTask, rounds: Iterator[Shuffled], folder: Path) -> float:

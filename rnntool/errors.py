@@ -58,7 +58,7 @@ class RnntoolError(Exception):
         if self.expected is not None:
             parts.append(f"expected {with_names(self.expected, name)}")
         if self.found is not None:
-            parts.append(f"found {self.found}")
+            parts.append(f"found {with_names(self.found, name)}")
         sentence = ": ".join([*filter(None, subject), ", ".join(parts)])
         return f"{sentence}; {with_names(self.advice, name)}" if self.advice else sentence
 

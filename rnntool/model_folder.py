@@ -1,60 +1,200 @@
-"""The model folder: where models are found, what a whole one holds, and how one is written to be whole.
+"""The model folder: where models are found, what their config.json says, and how one is written whole.
 
-Knows files and JSON, and neither tasks nor networks.
+`ModelConfig` is the typed content of config.json. It is validated once, when it is read; everything else in
+the repository asks the object. Knows files and configurations, and neither arrays nor networks.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from rnntool.errors import ModelError, RnntoolError
+from rnntool.errors import ModelError, RnntoolError, UsageError
+from rnntool.models.config import NetworkConfig
+from rnntool.tasks import TASKS
+from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.spec import TaskSpec
 
-FORMAT = 1  # of the folder; raised when an older rnntool could not read it
+FORMAT = 1  # of the folder; raised if an older rnntool could not read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 JOB = "job.json"  # in RESUME: what is trained
 OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
              "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
-# what the graph of each task gives out
-ANSWERS = {"lm": ("logits", "probs", "log_probs"), "classify": ("logits",), "tag": ("emissions",)}
-TASKS = tuple(ANSWERS)
-CONFIG_KEYS: dict[str, type] = {  # those that are read before a task or a network checks the rest
-    "version": str, "task": str, "settings": dict, "parameters": int, "graph": str, "data.tokenizer": dict,
-    "network.encoder.vocabulary": int, "network.encoder.layers": int, "network.encoder.hidden": int,
-    "network.encoder.cell": str, "network.encoder.bidirectional": bool, "network.head.outputs": int,
-}  # fmt: skip
+GRAPH_TYPES = ("float32", "int8")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+AGAIN = "copy or train the model again"
+
+
+# --- What config.json says ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The content of a model's config.json.
+
+    `data` belongs to the task, which checks it when the model is loaded; every task keeps the settings of
+    its tokenizer under `tokenizer`. `init` says what was carried over from another model, if anything.
+    """
+
+    version: str  # of the rnntool that wrote it
+    task: str
+    data: Mapping[str, Any]
+    network: NetworkConfig
+    parameters: int
+    graph: str  # one of GRAPH_TYPES
+    settings: Settings
+    init: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # on the development data
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task's spec."""
+        return TASKS[self.task]
+
+    @property
+    def tokenizer(self) -> dict[str, Any]:
+        """What `rnntool.tokenize.load` needs besides the files."""
+        return dict(self.data["tokenizer"])
+
+    @property
+    def architecture(self) -> str:
+        """The network in a few words: `2 x 200 lstm, bidirectional`."""
+        encoder = self.network.encoder
+        name = encoder.cell if encoder.kind == "rnn" else encoder.kind
+        directions = ", bidirectional" if encoder.bidirectional else ""
+        return f"{encoder.layers} x {encoder.hidden} {name}{directions}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of config.json as JSON types."""
+        return {
+            "format": FORMAT, "version": self.version, "task": self.task, "data": dict(self.data),
+            "network": self.network.to_json(), "parameters": self.parameters, "graph": self.graph,
+            "settings": self.settings.to_json(), "init": self.init, "report": dict(self.report),
+        }
+
+    @classmethod
+    def from_json(cls, content: object, path: Path) -> Self:
+        """Check the content of the file `path`; `ModelError` names the first key that is wrong.
+
+        Reads what any version wrote: a setting that no longer exists is ignored, and one that is missing
+        takes its default.
+        """
+        if not isinstance(content, dict) or "format" not in content:
+            raise ModelError("wasn't written by rnntool (it has no `format`)", place=path,
+                             advice="give a folder that `rnntool train` wrote")
+        if content["format"] != FORMAT:
+            raise ModelError(place=path, expected=f"format {FORMAT}", found=repr(content["format"]),
+                             advice="use the rnntool that wrote it, or a newer one")
+        for key, kind in {"version": str, "task": str, "settings": dict, "parameters": int, "graph": str,
+                          "data": dict, "network": dict}.items():
+            _check_type(content, key, kind, path)
+        _check_type(content["data"], "tokenizer", dict, path, parent="data.")
+        _check_type(content["data"]["tokenizer"], "kind", str, path, parent="data.tokenizer.")
+        if content["task"] not in TASKS:
+            raise ModelError(place=path, expected=f"one of the tasks {', '.join(TASKS)}",
+                             found=repr(content["task"]), advice="upgrade rnntool, or copy the model again")
+        if content["graph"] not in GRAPH_TYPES:
+            raise ModelError(place=path, expected=f"a graph in {' or '.join(GRAPH_TYPES)}",
+                             found=repr(content["graph"]), advice=AGAIN)
+        report, init = content.get("report") or {}, content.get("init")
+        if not isinstance(report, dict) or not isinstance(init, dict | None):
+            raise ModelError("is damaged (`report` or `init` has the wrong type)", place=path, advice=AGAIN)
+        try:
+            settings = TASKS[content["task"]].settings.from_json(content["settings"])
+        except UsageError as error:
+            raise ModelError(f"is damaged (settings: {error})", place=path, advice=AGAIN) from None
+        return cls(
+            version=content["version"], task=content["task"], data=content["data"],
+            network=NetworkConfig.from_json(content["network"], place=path),
+            parameters=content["parameters"], graph=content["graph"], settings=settings, init=init,
+            report=report)
+
+
+def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *, parent: str = "") -> None:
+    value = content.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ModelError(f"is damaged (`{parent}{key}` is missing or has the wrong type)", place=path,
+                         advice=AGAIN)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read and check a model folder's config.json; `ModelError` says what is wrong with it."""
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if (folder / RESUME).is_dir():
+            raise ModelError(
+                "its training has not ended", place=folder,
+                advice=f"continue it with rnntool train {_task_begun(folder)} -o {folder} --resume") from None
+        raise ModelError(f"is not a model folder (it has no {CONFIG})", place=folder,
+                         advice="give one that `rnntool train` wrote") from None
+    except OSError as error:
+        raise ModelError(f"can't be read ({error.strerror})", place=path) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"is damaged ({error})", place=path, advice=AGAIN) from None
+    return ModelConfig.from_json(content, path)
+
+
+def _task_begun(folder: Path) -> str:
+    """Return the task of a training that has not ended, or an ellipsis if that can't be read."""
+    try:
+        return str(json.loads((folder / RESUME / JOB).read_text("utf-8"))["task"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "…"
+
+
+def check_graph(
+    folder: Path, config: ModelConfig, inputs: Collection[str], widths: Mapping[str, Any]
+) -> None:
+    """Raise `ModelError` if a folder's graph doesn't belong to its config.
+
+    `inputs` are the names of the graph's inputs, `widths` the sizes of its outputs' last axes by name.
+    """
+    encoder, head = config.network.encoder, config.network.head
+    outputs = config.spec.graph_outputs
+    names = {*outputs, *(["transitions"] if getattr(head, "crf", False) else [])}
+    reads_words = encoder.word is not None
+    if not names <= widths.keys() or widths[outputs[0]] != head.outputs or ("words" in inputs) != reads_words:
+        raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
+
+
+# --- Where models are --------------------------------------------------------------------------------------
 
 
 def search_path() -> list[Path]:
-    """Folders that hold models by name, in the order they are searched; those that ship come last."""
+    """Return the folders that are searched for models by name, in order; those that ship come last."""
+    from platformdirs import user_data_path
+
     package = Path(__file__).parent
-    named = os.environ.get("RNNTOOL_MODELS")
+    variable = os.environ.get("RNNTOOL_MODELS")
     return [
         Path("models"),
-        *([Path(named)] if named else []),
-        _user_data() / "rnntool" / "models",
+        *([Path(variable)] if variable else []),
+        user_data_path("rnntool", appauthor=False) / "models",
         package / "shipped",  # in an installed package
         package.parent / "models",  # in a checkout
     ]
 
 
 def find(model: str | Path) -> Path:
-    """The folder of a model given by path or by name; `ModelError` where there is none."""
+    """Return the folder of a model given by path or by name; `ModelError` if there is none."""
     path = Path(model)
     try:
         if path.is_dir():
             return path
         if path.is_file():
-            raise ModelError(f"{path}: is a file; a model is a folder, as `rnntool train` writes it")
+            raise ModelError(place=path, expected="a folder that `rnntool train` wrote", found="a file")
         if len(path.parts) == 1:
             for folder in search_path():
                 if (folder / path / CONFIG).is_file():
@@ -62,131 +202,80 @@ def find(model: str | Path) -> Path:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    names = ", ".join(sorted({folder.name for folder in known()}))
-    raise ModelError(f"{path}: no model folder and no known model of that name; known are: {names or 'none'}")
+    names = ", ".join(sorted({folder.name for folder in available()}))
+    raise ModelError("no such folder, and no model has this name", place=path,
+                     advice=f"choose one of {names}" if names else "give the path of a folder")
 
 
-def known() -> Iterator[Path]:
-    """Folders of all models that can be named, each name once."""
-    seen = set()
+def available() -> Iterator[Path]:
+    """Yield the folder of each model that can be named, each name once."""
+    names = set()
     for place in search_path():
         for config in sorted(place.glob(f"*/{CONFIG}")):
-            if config.parent.name not in seen:
-                seen.add(config.parent.name)
+            if config.parent.name not in names:
+                names.add(config.parent.name)
                 yield config.parent
 
 
-def _task_begun(folder: Path) -> str:
-    """The task of a training that has not ended; an ellipsis where that can't be told."""
-    try:
-        return str(json.loads((folder / RESUME / JOB).read_text("utf-8"))["task"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "…"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checked `config.json` of a model folder; `ModelError` says what is wrong with it."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if (folder / RESUME).is_dir():
-            task = _task_begun(folder)
-            raise ModelError(f"{folder}: its training has not ended; go on with rnntool train {task} "
-                             f"-o {folder} --resume") from None
-        raise ModelError(f"{folder}: is no model folder (it has no {CONFIG}); give one that `rnntool train` "
-                         "wrote") from None
-    except OSError as error:
-        raise ModelError(f"{path}: can't be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None
-    if not isinstance(config, dict) or "format" not in config:
-        raise ModelError(f"{path}: is not rnntool's (it has no `format`); give a folder that `rnntool train` "
-                         "wrote")
-    if config["format"] != FORMAT:
-        raise ModelError(f"{path}: has format {config['format']!r}, this rnntool reads {FORMAT}; "
-                         "use the rnntool that wrote it, or a newer one")
-    for key, kind in CONFIG_KEYS.items():
-        value: Any = config
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise ModelError(f"{path}: is damaged (`{key}` is missing or of a wrong kind); copy the model "
-                             "again")
-    if config["task"] not in TASKS:
-        raise ModelError(f"{path}: has the unknown task {config['task']!r}; known are {', '.join(TASKS)}")
-    return config
-
-
-def check_graph(
-    folder: Path, config: Mapping[str, Any], inputs: Collection[str], widths: Mapping[str, Any]
-) -> None:
-    """`ModelError` where a folder's graph is not that of its checked `config`.
-
-    The graph has these `inputs`; `widths` are its outputs by name, each with the size of its last axis.
-    """
-    head, encoder = config["network"]["head"], config["network"]["encoder"]
-    answers = [*ANSWERS[config["task"]], *(["transitions"] if head.get("crf") else [])]
-    if (not set(answers) <= widths.keys() or widths[answers[0]] != head["outputs"]
-            or ("words" in inputs) != bool(encoder.get("word"))):
-        raise ModelError(f"{folder / GRAPH}: doesn't fit {CONFIG}; copy or train the model again")
-
-
-def architecture(config: Mapping[str, Any]) -> str:
-    """The network in a few words: `2 x 200 lstm, bidirectional`."""
-    encoder = config["network"]["encoder"]
-    kind = encoder.get("kind", "rnn")
-    return (f"{encoder['layers']} x {encoder['hidden']} {encoder['cell'] if kind == 'rnn' else kind}"
-            f"{', bidirectional' if encoder['bidirectional'] else ''}")
+# --- Writing -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder to write a model's files into, which are then moved into `folder`, `config.json` last.
+    """Give a temporary folder to write into, and move its files into `folder` at the end, `config.json` last.
 
-    When the body raises, nothing of it reaches `folder`; an `OSError` becomes an `RnntoolError`. A folder
-    that is read while files move in has no `config.json`, so it is never taken for a whole one. With
-    `replace`, what an older model had and the new one has not is removed.
+    If the body raises, nothing reaches `folder`. A folder that is read while files move in has no
+    `config.json`, so it is never taken for a whole model. With `replace`, files of an older model that the
+    new one lacks are removed. A folder that can't be written to raises `RnntoolError`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     except OSError as error:
-        raise RnntoolError(
-            f"{folder}: can't be written to ({error.strerror}); choose another folder with -o") from None
+        raise _writing_failed(folder, error) from None
     try:
         yield stage
-        (folder / CONFIG).unlink(missing_ok=True)
-        names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
-                       key=lambda path: path == Path(CONFIG))
-        if replace:
-            for stale in set(OWN_FILES).difference(map(str, names)):
-                (folder / stale).unlink(missing_ok=True)
-        for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
-            (stage / name).replace(folder / name)
+        with _naming_failures(folder):
+            (folder / CONFIG).unlink(missing_ok=True)
+            names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
+                           key=lambda path: path == Path(CONFIG))
+            if replace:
+                for stale in set(OWN_FILES).difference(map(str, names)):
+                    (folder / stale).unlink(missing_ok=True)
+            for name in names:
+                (folder / name).parent.mkdir(exist_ok=True)
+                (stage / name).replace(folder / name)
     except OSError as error:
-        raise RnntoolError(f"{folder}: writing failed ({error.strerror or error}); make room, or choose "
-                           "another folder with -o") from None
+        if error.errno in NO_ROOM:  # any other error of the body is not about this folder
+            raise _writing_failed(folder, error) from None
+        raise
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextmanager
+def _naming_failures(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` into a sentence about the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise _writing_failed(folder, error) from None
+
+
+def _writing_failed(folder: Path, error: OSError) -> RnntoolError:
+    room = "make room, or choose another folder" if error.errno in NO_ROOM else "choose another folder"
+    return RnntoolError(f"can't be written to ({error.strerror or error})", place=folder, advice=room)
+
+
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, where there is one."""
+    """Remove a folder with everything in it, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON for people to read and compare, through a neighbour file so that it is never half there."""
-    neighbour = path.with_name(path.name + ".writing")
-    neighbour.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    neighbour.replace(path)
-
-
-def _user_data() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    """Write JSON for people to read, through a temporary file so that it is never half-written."""
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    temporary.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import tiny
 from conftest import Ran, Run, failed, invoke, ok
 
+from rnntool import model_folder
 from rnntool.training.model_card import model_card
 
 Train = Callable[..., Ran]
@@ -208,12 +210,12 @@ def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> Non
                  *terms, "--vectors", 'odd "name".vec')
     assert (done.code, done.err) == (0, "")
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    config = model_folder.read_config(tmp_path / "out")
     _, header, text = card.split("---\n")
     assert {"license: cc-by-4.0", "language: en"} <= set(header.splitlines())
-    assert 'language: "no"' in model_card("m", config | {"settings": config["settings"] | {"language": "no"}})
-    assert 'language: [en, "no"]' in model_card(
-        "m", config | {"settings": config["settings"] | {"language": "[en, no]"}})
+    for language, yaml in {"no": '"no"', "[en, no]": '[en, "no"]'}.items():
+        changed = dataclasses.replace(config, settings=config.settings.replace(language=language))
+        assert f"language: {yaml}" in model_card("m", changed)
     assert 'Letters, "four" of them.' in text
     settings = tomllib.loads(textwrap.dedent(text.split("## Settings\n\n")[1]))
     assert (settings["unit"], settings["vectors"]) == ("paragraph", 'odd "name".vec')

@@ -92,7 +92,7 @@ def test_text_is_far_likelier_given_its_own_label(loaded: Model) -> None:
 
     right = perplexity(TEXTS)
     assert perplexity([Text(t.text, (OTHER[t.labels[0]],)) for t in TEXTS]) > 10 * right
-    assert loaded.config["report"]["perplexity"] == pytest.approx(right, rel=1e-3)
+    assert loaded.config.report["perplexity"] == pytest.approx(right, rel=1e-3)
     assert right < 5
     named = [scored.total_nats for scored in loaded.score([TEXTS[0].text], label=TEXTS[0].labels[0])]
     assert named == pytest.approx([scored.total_nats for scored in loaded.score(TEXTS[:1])])
@@ -267,6 +267,6 @@ def test_init(way: str, cook: Path, writer: Path, table: Path, tmp_path: Path) -
     report = tiny.train("lm", tmp_path / "m", [table], init=str(base), freeze=True, label_column=labels,
                         epochs=1, tokenizer=kind)
     assert report["perplexity"] < 100
-    carried = model.load(tmp_path / "m", threads=1).config["init"]
+    carried = model.load(tmp_path / "m", threads=1).config.init
     assert any(part.startswith("input.embedding (") for part in carried["parts"])
     assert {"layers.0.forward_cell", "layers.1.forward_cell"} <= set(carried["parts"])

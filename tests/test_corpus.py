@@ -103,7 +103,7 @@ def test_blocks_are_the_examples(kind: str, large: None) -> None:
     texts = [Text(text) for text in [*tiny.lines_of_text(30), "", "a \u2581 b", "zebra \ud800"]]
     task = LMTask.learn(texts, LMSettings(tokenizer=kind, vocab_size=300 if kind == "unigram" else None))
     rows = task.rows(texts)
-    assert rows.values[:0].dtype == task.dtype
+    assert rows.values[:0].dtype == np.min_scalar_type(task.sizes()["vocabulary"] - 1)
     assert [row.tolist() for row in rows] == [task.example(text).tolist() for text in texts]
 
 
@@ -184,7 +184,7 @@ def test_training_on_a_large_text_resumes_to_the_same_bytes(
 MEASURED = """
 import sys
 from pathlib import Path
-from rnntool.data import corpus, rows, token_cache
+from rnntool.data import corpus, rows
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.data.formats import read_texts
 from rnntool.data.streams import open_lines
@@ -195,7 +195,7 @@ corpus.LARGE = rows.REMAP_AFTER = 1 << 20
 with open_lines(sys.argv[1]) as lines:
     texts = corpus.Texts.collect(read_texts(lines, format="text"), watch=lambda stage: None)
 task = LMTask.learn(texts, LMSettings(tokenizer="byte"))
-cached = token_cache.cached_rows(task.blocks(texts), task.dtype, key=str(len(texts)), warn=lambda text: None)
+cached = task.training_examples(texts, watch=lambda stage: None, log=lambda text: None)
 windows = sum(1 for window in Streamed(task.windows, cached.values, columns=8, time_steps=1000).epoch(0))
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]  # not that of the parent
 print(len(texts), len(cached.values), windows, peak)

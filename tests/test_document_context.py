@@ -22,7 +22,7 @@ from rnntool.errors import DataError
 from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.tasks import tag as tagging
-from rnntool.tasks.document_context import BREAK, passages
+from rnntool.tasks.document_context import SEPARATOR, document_groups
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import split_words
@@ -73,7 +73,7 @@ def read(path: Path) -> list[Sentence]:
 
 
 def test_tags_depend_on_an_earlier_sentence_of_the_document(folder: Path) -> None:
-    accuracy = {name: model.load(folder / name, threads=1).config["report"]["accuracy"]
+    accuracy = {name: model.load(folder / name, threads=1).config.report["accuracy"]
                 for name in ("together", "alone")}
     assert accuracy["together"] > 0.99
     assert accuracy["alone"] < 0.93  # 3 of 11 words are guesses
@@ -85,7 +85,7 @@ def test_the_scores_of_a_sentence_are_those_of_its_words_in_the_passage(together
     one = task.join(list(map(task.example, sentences)))
     other = task.join([task.example(Sentence(["afield"]))])
     emissions = task.run(together.engine, task.collate([one, other]))["emissions"]
-    words = [word for sentence in sentences if sentence.words for word in (*sentence.words, BREAK)][:-1]
+    words = [word for sentence in sentences if sentence.words for word in (*sentence.words, SEPARATOR)][:-1]
     whole = task.run(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
     for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty sentence has no separator
         np.testing.assert_allclose(emissions[:size, i], whole[start : start + size, 0], atol=1e-5)
@@ -194,7 +194,7 @@ def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path
     (tmp_path / "a.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["X", "Y"]}\n' * 9)
     ran = invoke("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", *SMALL)
     assert ran.code == 0
-    assert "--passage: has no effect, as no training file has documents" in ran.err
+    assert "passage" in ran.err and "has no effect, because no training file has documents" in ran.err
     # this network has learned no document context, so it needn't wait for more sentences
     with live("tag", "--from", "conll", "-m", str(tmp_path / "m")) as process:
         assert process.stdin is not None
@@ -234,7 +234,7 @@ def test_passages_are_as_long_as_documents_and_the_limit_allow(
     made: list[tuple[int, str | None]], words: int
 ) -> None:
     sentences = [Sentence(["w"] * size, document=document) for size, document in made]
-    grouped = list(passages(sentences, words))
+    grouped = list(document_groups(sentences, words))
     assert [sentence for passage in grouped for sentence in passage] == sentences
     sizes = [sum(len(sentence.words) for sentence in passage) for passage in grouped]
     for passage, size in zip(grouped, sizes, strict=True):
@@ -244,7 +244,7 @@ def test_passages_are_as_long_as_documents_and_the_limit_allow(
         first = other[0]
         assert (not first.document or first.document != one[-1].document or size + len(first.words) > words
                 or len(one) == words)
-    assert list(passages(sentences, 0)) == [[sentence] for sentence in sentences]
+    assert list(document_groups(sentences, 0)) == [[sentence] for sentence in sentences]
 
 
 def test_sentences_before_an_error_are_still_read() -> None:
@@ -252,7 +252,7 @@ def test_sentences_before_an_error_are_still_read() -> None:
         yield Sentence(["a"], document="d")
         raise DataError("bad")
 
-    grouped = passages(sentences(), 10)
+    grouped = document_groups(sentences(), 10)
     assert next(grouped) == [Sentence(["a"], document="d")]
     with pytest.raises(DataError):
         next(grouped)
@@ -261,9 +261,9 @@ def test_sentences_before_an_error_are_still_read() -> None:
 def test_development_sentences_keep_their_context(folder: Path) -> None:
     settings = TagSettings(passage=WORDS, dev_fraction=0.3)
     sentences = read(folder / "dev.conll")
-    before = [[s.words for s in passage] for passage in passages(sentences, WORDS)]
-    parts = split(sentences, settings, ordered=False)
-    after = [[s.words for s in passage] for part in parts for passage in passages(part, WORDS)]
+    before = [[s.words for s in passage] for passage in document_groups(sentences, WORDS)]
+    parts = split(TagTask, sentences, settings)
+    after = [[s.words for s in passage] for part in parts for passage in document_groups(part, WORDS)]
     assert sorted(after) == sorted(before)
     assert len(parts[1]) == pytest.approx(0.3 * len(sentences), abs=5)
 

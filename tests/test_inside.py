@@ -30,10 +30,12 @@ from rnntool.inspection.gradients import (
     text_batches,
     vanishing_step,
 )
+from rnntool.model_folder import ModelConfig
 from rnntool.models.cells import CELLS
 from rnntool.models.config import EncoderConfig, LMHeadConfig, TaggerHeadConfig
 from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
+from rnntool.tasks import TASKS
 
 LENGTHS = (5, 1, 7)
 
@@ -70,9 +72,11 @@ def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Pa
     assert_same_states(net, arrays, tmp_path)
 
 
-def config_of(net: Network) -> dict[str, Any]:
-    """The part of config.json that describes a network."""
-    return {"task": net.config.head.kind, "network": net.config.to_json()}
+def config_of(net: Network) -> ModelConfig:
+    """The config.json of a network."""
+    spec = TASKS[net.config.head.kind]
+    return ModelConfig(version="", task=spec.name, data={}, network=net.config, parameters=0, graph="float32",
+                       settings=spec.settings())
 
 
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
@@ -210,4 +214,4 @@ def test_the_vanishing_step() -> None:
 def test_the_states_of_a_graph_in_8_bits_are_those_of_the_units_that_learned() -> None:
     model = rnntool.load("shakespeare")
     (read,) = states.StateReader(model, threads=1).read([Text("To be")])
-    assert read.states.shape == (5, model.config["network"]["encoder"]["hidden"])
+    assert read.states.shape == (5, model.config.network.encoder.hidden)

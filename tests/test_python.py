@@ -254,7 +254,7 @@ def test_one_text_is_not_taken_for_its_characters(
 def test_a_stream_whose_records_come_from_the_same_model(
     tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 20)
+    monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 20)
     model = rnntool.load(tagger, threads=1)
     sentences = [[word for word, _ in sentence] for sentence in tiny.pos_sentences(40, seed=5)]
 

@@ -255,7 +255,7 @@ def test_states_of_a_text_do_not_depend_on_the_texts_beside_it(
 ) -> None:
     model = rnntool.load(request.getfixturevalue(name), threads=1)
     reader = states.StateReader(model, threads=1)
-    encoder = model.config["network"]["encoder"]
+    encoder = model.config.network.encoder
     records = [Sentence(line.split()) if name in ("tagger", "ner") else Text(line) for line in LINES]
     together = list(reader.read(records))
     assert [read.text for read in together] == LINES
@@ -263,7 +263,7 @@ def test_states_of_a_text_do_not_depend_on_the_texts_beside_it(
         (alone,) = reader.read([record])
         np.testing.assert_allclose(alone.states, read.states, atol=1e-5)
         assert read.states.shape == (
-            len(read.spans), encoder["hidden"] * (2 if encoder["bidirectional"] else 1))
+            len(read.spans), encoder.hidden * (2 if encoder.bidirectional else 1))
         if name != "writer":
             assert [read.text[a:b] for a, b in read.spans] == read.text.split()
 
@@ -332,8 +332,8 @@ def test_the_page_stands_alone_and_has_it_all(name: str, request: pytest.Fixture
     assert not found.loads
     assert not {"script", "link", "img", "iframe"} & set(found.tags)
     assert page.count("http") == page.count("http://www.w3.org/2000/svg") == found.tags.count("svg") >= 3
-    assert f"<td>{config['settings']['cell']}</td>" in page
-    figure = config["report"][{"lm": "perplexity"}.get(config["task"], "accuracy")]
+    assert f"<td>{config.settings.cell}</td>" in page
+    figure = config.report[{"lm": "perplexity"}.get(config.task, "accuracy")]
     assert f"{figure:.5g}" in page
     assert page.count('<tr class="best">') == 1
     assert page.count("<circle") >= len(history)

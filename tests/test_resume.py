@@ -225,7 +225,7 @@ def test_a_model_is_identified_by_what_a_training_takes_from_it(writer: Path, tm
 
     copy = tmp_path / "copy"
     shutil.copytree(writer, copy)
-    config = model_folder.read_config(writer)
+    config = model_folder.read_config(writer).to_json()
     lowered = config["data"] | {"tokenizer": config["data"]["tokenizer"] | {"lower": True}}
     assert digest() == digest(report={}, version="another") != digest(data=lowered)
 

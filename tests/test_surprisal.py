@@ -213,7 +213,7 @@ def test_a_character_of_several_bytes_belongs_to_its_word() -> None:
     ends = [0.0] * 5 + [-0.25, 0.0, 0.0, -0.5]
     scored = Scored(tokens, [-1.0] * 9, 0, ends)
     assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([5.25, 3.25, 0.5])
-    assert scored.nats_behind(text, 5) == pytest.approx(-3.25)
+    assert scored.nats_from(text, 5) == pytest.approx(-3.25)
 
 
 # --- Pairs -------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_scores_after_a_prefix(writer: Path) -> None:
     ((_, good, bad),) = loaded.compare([pair])
     for scored, text in zip((good, bad), pair.texts(), strict=True):
         bits = [word.surprisal_bits for word in scored.words(text)]
-        assert scored.nats_behind(text, 3) == pytest.approx(-sum(bits[1:-1]) * math.log(2))
+        assert scored.nats_from(text, 3) == pytest.approx(-sum(bits[1:-1]) * math.log(2))
     assert Pair("a", "b", prefix="").texts() == ("a", "b")
 
 

@@ -13,12 +13,9 @@ from rnntool import cli
 from rnntool.data.labels import convert
 from rnntool.data.records import Sentence
 from rnntool.inference import model
-from rnntool.models.config import ObjectiveConfig, TaggerHeadConfig
-from rnntool.models.heads.tagger import TaggerHead
 from rnntool.tasks import tag as tagging
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
-from rnntool.training.network_design import balanced_weights
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)
@@ -147,10 +144,9 @@ def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_wo
                Sentence(["b", "b", "a"], ["B-Y", "I-Y", "O"], more_tags=[["P", "P", "P"]])]
     settings = TagSettings(class_weights="balanced", column="1,2")
     task = TagTask.learn(records, settings)
-    sizes = tuple(len(column.labels) for column in task.columns)
-    head = TaggerHead(TaggerHeadConfig(outputs=sum(sizes), columns=sizes), 4)
     examples = [task.example(record, targets=True) for record in records]
-    head.set_objective(ObjectiveConfig(label_weights=balanced_weights(task, examples)))
-    for k, weights in enumerate(head.label_weights.split(sizes)):
+    first = len(task.columns[0].labels)
+    all_weights = np.array(task.objective(examples).label_weights)
+    for k, weights in enumerate((all_weights[:first], all_weights[first:])):
         gold = np.concatenate([example.tags[k] for example in examples if example.tags])
         assert weights[gold].mean().item() == pytest.approx(1)

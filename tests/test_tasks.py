@@ -8,6 +8,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,11 @@ from rnntool.tasks.specs.tag import TagSettings
 from rnntool.tasks.tag import TagTask
 from rnntool.tasks.word_features import (
     AFFIXES,
-    CHARACTERS_SEEN,
+    MAX_CHARACTERS,
     WordFeatures,
     affixes,
+    read_vector_words,
     shape,
-    words_with_vectors,
 )
 from rnntool.tokenize import (
     EOS,
@@ -226,16 +227,16 @@ def test_affixes_of_short_words() -> None:
 def test_long_words_keep_characters_of_both_ends() -> None:
     made = features("abcdefghij abcdefghij2 klmnopqrst klmnopqrst2")
     word = "a" * 100 + "k" * 100
-    arrays = made.collate([made.rows([word, "ak"])])
-    a, k = made.collate([made.rows(["ak"])])["type_chars"][-1].tolist()
+    arrays = made.collate([[word, "ak"]])
+    a, k = made.collate([["ak"]])["type_chars"][-1].tolist()
     chars = arrays["type_chars"][arrays["words"][0, 0]].tolist()
-    assert chars == [a] * (CHARACTERS_SEEN // 2) + [k] * (CHARACTERS_SEEN // 2)
-    assert arrays["type_char_lengths"].max() == CHARACTERS_SEEN
+    assert chars == [a] * (MAX_CHARACTERS // 2) + [k] * (MAX_CHARACTERS // 2)
+    assert arrays["type_char_lengths"].max() == MAX_CHARACTERS
 
 
 def test_unknown_characters_have_an_id_of_their_own() -> None:
     made = features("ab abc abd")
-    arrays = made.collate([made.rows(["日本", "", "abc"])])
+    arrays = made.collate([["日本", "", "abc"]])
     rows = arrays["words"][:, 0]
     assert arrays["type_chars"][rows[0]].tolist() == [UNK, UNK, 0]
     assert arrays["type_char_lengths"][rows].tolist() == [2, 1, 3], "not even the empty word is empty to it"
@@ -246,33 +247,31 @@ def test_unknown_characters_have_an_id_of_their_own() -> None:
 
 def test_vectors_are_found_by_word_then_in_small_letters() -> None:
     made = features("Bob York")
-    arrays = made.collate([made.rows(["Bob", "York", "bob", "york", "YORK", "x"])])
+    arrays = made.collate([["Bob", "York", "bob", "york", "YORK", "x"]])
     assert arrays["type_vectors"][arrays["words"][:, 0]].tolist() == [1, 2, 1, 0, 0, 0]
     assert made.sizes()["vector_rows"] == 3
 
 
-def test_words_with_vectors_are_saved_as_they_are(tmp_path: Path) -> None:
+def test_read_vector_words_are_saved_as_they_are(tmp_path: Path) -> None:
     words = ["fi\rlm", "a\u2028b", "\u00a0", "film"]
     counts = Counter("film")
     made = WordFeatures(WordTokenizer.from_counts(counts), characters="", affix_buckets=0, vectors=words)
     made.save(tmp_path)
-    assert words_with_vectors(tmp_path, 4) == words
+    assert read_vector_words(tmp_path, 4) == words
     with pytest.raises(ModelError, match=r"vectors\.txt: expected 5 words, found 4"):
-        words_with_vectors(tmp_path, 5)
+        read_vector_words(tmp_path, 5)
 
 
-def test_the_table_grows_and_can_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = features("ab abc")
+def test_the_table_grows_and_can_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, engine = features("ab abc"), Counting()
     words = [f"w{i}" for i in range(3000)]  # more than the table begins with
-    want = made.collate([made.rows(["ab", "w7"])])
-    many = made.collate([made.rows(words)])
+    want = made.collate([["ab", "w7"]])
+    many = made.collate([words])
     assert len(np.unique(many["type_affixes"], axis=0)) > 1000
-    made.trim()
-    assert made.rows(["w2999"]).tolist() == [made.rows(["w2999"])[0]]
-    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 100)
-    made.trim()
-    assert made.rows(["w5"]).max() < 100, "the table has started anew"
-    again = made.collate([made.rows(["ab", "w7"])])
+    assert len(made.batches(engine, [[["w2999"]]], {})[0]["known_vectors"]) > 3000
+    monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 100)
+    assert made.batches(engine, [[["w5"]]], {})[0]["words"].max() < 100, "the table has started again"
+    again = made.collate([["ab", "w7"]])
     for name in ("type_tokens", "type_chars", "type_affixes"):
         np.testing.assert_array_equal(again[name][again["words"]], want[name][want["words"]], err_msg=name)
 
@@ -296,25 +295,41 @@ def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.M
     made, engine = features("the cat sat on mats"), Counting()
     for i in range(3):
         sentence = ["cat", "the", *(f"w{i}{k}" for k in range(800)), "mats"]  # the table has to grow
-        rows = made.rows(sentence)
-        made.compute(engine, {})
-        arrays = made.collate([rows])
+        (arrays,) = made.batches(engine, [[sentence]], {})
         vectors = arrays["known_vectors"][arrays["words"][:, 0], 0]
         assert vectors.tolist() == made.tokenizer.lookup(sentence)
         assert len(arrays["type_tokens"]) == 1, "no features of types are sent"
     assert engine.types == len({"", "cat", "the", "mats"}) + 3 * 800
-    made.rows(["new"])
-    assert "known_vectors" not in made.collate([made.rows(["the", "new"])]), "not all vectors are there"
+    assert "known_vectors" not in made.collate([["the", "new"]]), "a training computes them in each batch"
 
 
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnntool.tasks.word_features.TYPES_KEPT", 50)
+    monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 50)
     monkeypatch.setattr("rnntool.inference.pipeline.WINDOW", 10)
     loaded = model.load(tagger, threads=1)
     sentences = [[f"w{i}", f"x{i}"] for i in range(200)]
     want = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
     assert [tagged.tags for tagged in loaded.tag(sentences)] == want
-    assert loaded.require(TagTask).features.rows(["newest"])[0] < 100
+    (arrays,) = loaded.task.batches(loaded.engine, [[loaded.task.example(Sentence(["newest"]))]])
+    assert arrays["words"].max() < 100
+
+
+@pytest.mark.parametrize("kind", ["tagger", "classifier"])
+def test_threads_that_share_a_model_get_the_answers_of_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 60)
+    loaded = model.load(request.getfixturevalue(kind), threads=1)
+    texts = [[" ".join(f"w{i}{k}{j}" for j in range(5)) for i in range(40)] for k in range(8)]
+
+    def answers(part: list[str]) -> list[Any]:
+        if kind == "tagger":
+            return [tagged.probs for tagged in loaded.tag(part, probs=True)]
+        return [result.ranked for result in loaded.classify(part)]
+
+    alone = list(map(answers, texts))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(answers, texts * 3)) == alone * 3
 
 
 # --- Tagging -----------------------------------------------------------------------------------------------
@@ -546,7 +561,7 @@ def test_spans_of_labels_that_training_never_saw_are_counted(ner: Path) -> None:
     found = loaded.task.evaluate(loaded.engine, gold)
     assert found.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, and not words"
     assert found.gold == {"PER": 1, "XYZ": 2, "ABC": 1}
-    assert set(found.known) == {"PER", "LOC"}
+    assert set(found.trained_labels) == {"PER", "LOC"}
     plain = loaded.task.evaluate(loaded.engine, [sentence("the baker sings", "DET O NOUN")])
     assert plain.report["unseen_labels"] == {"DET": 1, "NOUN": 1}
 
@@ -591,20 +606,12 @@ def test_a_classifier_needs_two_labels() -> None:
 
 
 def test_class_weights_leave_the_mean_at_one() -> None:
-    import torch
-
-    from rnntool.models.config import ClassifierHeadConfig, ObjectiveConfig
-    from rnntool.models.heads.classifier import ClassifierHead
-    from rnntool.training.network_design import balanced_weights
-
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
-    head = ClassifierHead(ClassifierHeadConfig(outputs=2), 4, 4, 0.0)
-    examples = [task.example(record, targets=True) for record in records]
-    head.set_objective(ObjectiveConfig(label_weights=balanced_weights(task, examples)))
-    assert head.label_weights.tolist() == pytest.approx([4 / 6, 2.0])
-    assert (head.label_weights * torch.tensor([3, 1])).sum().item() / 4 == pytest.approx(1)
+    weights = task.objective([task.example(record, targets=True) for record in records]).label_weights
+    assert weights == pytest.approx([4 / 6, 2.0])
+    assert (3 * weights[0] + weights[1]) / 4 == pytest.approx(1)
 
 
 # --- Language models ---------------------------------------------------------------------------------------

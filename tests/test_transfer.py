@@ -164,7 +164,7 @@ def test_layers_are_not_transferred_from_a_cell_with_other_parameters(
 ) -> None:
     tiny.train("lm", tmp_path / "lm", [both.parent / "raw.txt"], cell="mogrifier", epochs=1, **WORDS)
     tiny.train("tag", tmp_path / "t", [tagged], init=str(tmp_path / "lm"), cell="lstm", **UNTRAINED)
-    init = model_folder.read_config(tmp_path / "t")["init"]
+    init = model_folder.read_config(tmp_path / "t").init
     assert [part.partition(" ")[0] for part in init["parts"]] == ["input.embedding"]
     assert "layers.0.forward_cell" in init["left"]
 
@@ -183,7 +183,7 @@ def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
                **UNTRAINED)
     tokenizers = {(tmp_path / name / "tokenizer.model").read_bytes() for name in ("c", "lm")}
     assert len(tokenizers) == 1
-    assert model_folder.read_config(tmp_path / "c")["init"]["left"] == []
+    assert model_folder.read_config(tmp_path / "c").init["left"] == []
 
 
 def test_weights_of_new_inputs_learn_while_the_rest_is_frozen(
@@ -218,7 +218,7 @@ def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path,
 
     def left_out(name: str, **settings: Any) -> list[str]:
         tiny.train("tag", tmp_path / name, [tagged], init=str(tmp_path / "base"), **settings, **UNTRAINED)
-        init = model_folder.read_config(tmp_path / name)["init"]
+        init = model_folder.read_config(tmp_path / name).init
         assert ("layers.0.forward_cell" in init["parts"]) == (name in ("same", "without")), init
         return list(init["left"])
 
@@ -226,7 +226,7 @@ def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path,
     assert torch.equal(first_layer(tmp_path / "same"), base)
     assert left_out("other", vectors=vectors["b"]) == [
         "the weights of layers.0 for input.vectors, which differs"]
-    parts = model_folder.read_config(tmp_path / "other")["init"]["parts"]
+    parts = model_folder.read_config(tmp_path / "other").init["parts"]
     assert f"layers.0.forward_cell ({inputs - 3} of {inputs} inputs)" in parts
     weight = first_layer(tmp_path / "other")
     assert torch.equal(weight[:, :-3], base[:, :-3]) and not weight[:, -3:].any()
@@ -376,7 +376,7 @@ def test_input_weights_of_characters_in_context_need_the_same_language_model(
             (speller, "same", ""), (tmp_path / "other", "not", f" ({inputs - size} of {inputs} inputs)")):
         out = tmp_path / name
         tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **UNTRAINED)
-        init = model_folder.read_config(out)["init"]
+        init = model_folder.read_config(out).init
         assert f"layers.0.forward_cell{note}" in init["parts"]
         weight = first_layer(out)
         assert torch.equal(weight[:, :-size], base[:, :-size])
@@ -391,7 +391,7 @@ def test_the_parameter_count_is_that_of_the_graph(
     both: Path, speller: Path, reader: Path, tagged: Path, tmp_path: Path
 ) -> None:
     def reported(folder: Path) -> int:
-        count = model_folder.read_config(folder)["parameters"]
+        count = model_folder.read_config(folder).parameters
         assert f"{count:,} parameters, made by" in (folder / "README.md").read_text("utf-8")
         return int(count)
 

@@ -39,7 +39,7 @@ def evaluate(
     model: Annotated[str, model_option(
         "Model to evaluate: a folder, or a name that `rnntool models` lists.")],
     output: Output = None,
-    format: Annotated[str | None, format_option()] = None,
+    format: Annotated[str | None, format_option("the formats of training")] = None,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="COLUMN", help="Column of the correct tags.",
         show_default="the column of training")] = None,
@@ -70,24 +70,25 @@ def evaluate(
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
     adaptations = options.adaptations()
-    if adaptations and not _is_language_model(loaded):
-        raise UsageError(f"is for language models, but {loaded.name} is a model for {task.name}",
-                         setting=adaptations[0].name, advice="leave it out")
+    for adaptation in adaptations:
+        task.check_adaptable(adaptation.name, loaded.name)
     columns = {"column": column, "text_column": text_column, "label_column": label_column}
-    chosen = _chosen_columns(loaded, columns)
+    chosen = {name: value for name, value in columns.items() if value is not None}
     inputs = type(task).inputs(
-        files, task.settings.replace(**chosen), targets=True, format=format, errors=reading.encoding_errors,
-        log=messages.log, warn=messages.warn)
+        files, task.for_evaluation(chosen, loaded.name), targets=True, format=format,
+        errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
     records = list(inputs)
     if not records:
         raise DataError(place=input_names(files), expected="records to evaluate on", found="none")
     check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
-    _log_scheme(loaded, records, files, messages)
+    if described := task.describe_gold(records):
+        description, as_trained = described
+        (messages.log if as_trained else messages.warn)(f"{input_names(files)}: {description}")
     criterion = task.shared_criterion(other.task, records) if other else None
 
     evaluation = task.evaluate(loaded.engine, records, mistakes=options.errors)
     _warn_of_unseen(loaded, evaluation, files, messages.warn)
-    report = {"task": task.name, "model": loaded.name, **evaluation.report,
+    report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
               "interval_of": task.criterion.key, "interval": _interval(evaluation, task.criterion)}
     for adaptation in adaptations:
         report |= _adapted(loaded, records, adaptation, static=report["perplexity"], compute=compute)
@@ -114,61 +115,18 @@ def _adapted(
     `static` is the perplexity without adaptation. `UsageError` if the adapted model is worse than both the
     static one and a uniform guess.
     """
-    from rnntool.tasks.lm import LMTask
     from rnntool.training import dynamic_evaluation
 
-    task = loaded.require(LMTask)
     perplexity = dynamic_evaluation.perplexity(
-        loaded.folder, loaded.config, task, records, adaptation, device=compute.device,
+        loaded.folder, loaded.config, loaded.task, records, adaptation, device=compute.device,
         threads=compute.threads)
-    uniform = task.tokenizer.size
+    uniform = loaded.task.sizes()["outputs"]
     if isinstance(adaptation, DynamicEvaluation) and perplexity > max(static, uniform):
         raise UsageError(
             setting="dynamic", expected="a perplexity that falls as the model learns from the text",
             found=f"{perplexity:.4g} (without learning {static:.4g}, by a uniform guess {uniform:,})",
             advice=f"lower {setting('dynamic_lr')}")
     return {f"perplexity_{adaptation.name}": perplexity, adaptation.name: adaptation.to_json()}
-
-
-# --- What depends on the task ------------------------------------------------------------------------------
-
-
-def _is_language_model(loaded: Model) -> bool:
-    return loaded.task.name == "lm"
-
-
-def _chosen_columns(loaded: Model, columns: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the columns that were given; `UsageError` for those that the model's task doesn't read."""
-    from rnntool.data.formats import split_columns
-
-    given = {name: value for name, value in columns.items() if value is not None}
-    task: Any = loaded.task
-    for name in given:
-        unlabeled = name == "label_column" and _is_language_model(loaded) and task.labels is None
-        if unlabeled or not hasattr(task.settings, name):
-            raise UsageError(f"the model {loaded.name} ({task.name}) reads no such column", setting=name,
-                             advice="leave it out")
-    if "column" in given:
-        trained, requested = (split_columns(column) for column in (task.settings.column, given["column"]))
-        if len(requested) > len(task.columns):
-            raise UsageError(setting="column", found=repr(given["column"]), expected=(
-                f"at most {len(task.columns)}, because the model {loaded.name} tags no more"))
-        if any(name and name in trained and trained.index(name) != i for i, name in enumerate(requested)):
-            raise UsageError(setting="column", found=repr(given["column"]), expected=(
-                f"columns in the order in which {loaded.name} was trained ({task.settings.column})"))
-    return given
-
-
-def _log_scheme(loaded: Model, records: Sequence[Any], files: Sequence[str], messages: Messages) -> None:
-    """Report the scheme of the span tags in the data; always if it isn't that of the model."""
-    from rnntool.data.streams import input_names
-
-    task: Any = loaded.task
-    model_scheme = getattr(task, "scheme", None)
-    if model_scheme:
-        scheme = task.columns[0].found_scheme(record.tags or () for record in records) or model_scheme
-        report = messages.log if scheme == model_scheme else messages.warn
-        report(f"{input_names(files)}: the tags are spans in {scheme.upper()}")
 
 
 def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:
@@ -180,7 +138,8 @@ def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str],
     if 2 * count > total:
         column = setting("column" if hasattr(loaded.task.settings, "column") else "label_column")
         warn(f"{input_names(files)}: {loaded.name} does not know {count:,} of {total:,} labels: the data has "
-             f"{_some(unseen)}, the model knows {_some(evaluation.known)}; choose the column with {column}")
+             f"{_some(unseen)}, the model knows {_some(evaluation.trained_labels)}; choose the column with "
+             f"{column}")
 
 
 def _some(labels: Any) -> str:
@@ -226,7 +185,7 @@ def _signature(loaded: Model, criterion: Criterion) -> str:
     from rnntool.evaluation.metrics import signature
 
     return signature(rnntool=__version__, model=loaded.name, seed=loaded.task.settings.seed,
-                     tok=loaded.tokenizer_name, graph=loaded.config["graph"], metric=criterion.key)
+                     tok=loaded.tokenizer_name, graph=loaded.config.graph, metric=criterion.key)
 
 
 # --- The report as text ------------------------------------------------------------------------------------

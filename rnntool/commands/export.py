@@ -35,7 +35,7 @@ def export(
         raise UsageError("exists already", place=output, advice=f"replace it with {setting('force')}")
     part = output.with_name(output.name + ".writing")
     try:
-        if (config["graph"] == "int8") == int8:
+        if (config.graph == "int8") == int8:
             if not (folder / model_folder.GRAPH).is_file():
                 raise ModelError(f"has no {model_folder.GRAPH}", place=folder,
                                  advice="copy or train the model again")

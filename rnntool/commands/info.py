@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,36 +22,27 @@ def info(
     from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import figures
+    from rnntool.tasks.base import task_class
 
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
-    encoder, head = config["network"]["encoder"], config["network"]["head"]
-    cutoffs = encoder.get("cutoffs", ())
+    encoder, head = config.network.encoder, config.network.head
+    cutoffs = " and ".join(f"{cutoff:,}" for cutoff in encoder.cutoffs)
+    settings = {name: value for name, value in config.settings.to_json().items() if value is not None}
+    labels = task_class(config.task).label_names(folder, config.settings)
     rows = [
         ("model", folder.resolve().name),
         ("folder", str(folder)),
-        ("task", config["task"]),
-        ("made by", f"rnntool {config['version']}"),
-        ("network", f"{model_folder.architecture(config)}, {config['parameters']:,} parameters"),
-        ("vocabulary", f"{encoder['vocabulary']:,}"),
-        ("outputs", f"{head['outputs']:,}" + (
-            f", in clusters from {' and '.join(f'{cutoff:,}' for cutoff in cutoffs)} on" if cutoffs else "")),
-        *_labels(folder, config),
-        ("graph", config["graph"]),
+        ("task", config.task),
+        ("made by", f"rnntool {config.version}"),
+        ("network", f"{config.architecture}, {config.parameters:,} parameters"),
+        ("vocabulary", f"{encoder.vocabulary:,}"),
+        ("outputs", f"{head.outputs:,}" + (f", in clusters from {cutoffs} on" if cutoffs else "")),
+        *([("labels", ", ".join(labels[:SHOWN]) + (", …" if len(labels) > SHOWN else ""))] if labels else []),
+        ("graph", config.graph),
         ("weights", "yes" if (folder / model_folder.WEIGHTS).exists() else "no, only the ONNX graph"),
         *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-          for key, value in figures(config.get("report") or {}).items()),
-        *((f"set {key}", str(value)) for key, value in config["settings"].items() if value is not None),
+          for key, value in figures(config.report).items()),
+        *((f"set {key}", str(value)) for key, value in settings.items()),
     ]
-    show(config, as_json, console.table(rows))
-
-
-def _labels(folder: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the labels that a classifier predicts, or that a language model can write text for."""
-    from rnntool.data.labels import Labels
-
-    conditional = config["task"] == "lm" and config["settings"].get("label_column")
-    if not conditional and config["task"] != "classify":
-        return []
-    names = Labels.load(folder).names
-    return [("labels", ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else ""))]
+    show(config.to_json(), as_json, console.table(rows))

@@ -7,8 +7,6 @@ from typing import Any
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJson
 
-FIGURES = ("f1", "accuracy", "perplexity")  # the first that a model has is shown
-
 
 @examples("rnntool models", "rnntool models --json")
 def models(as_json: AsJson = False) -> None:
@@ -19,16 +17,16 @@ def models(as_json: AsJson = False) -> None:
     from rnntool.errors import ModelError, setting
 
     rows: list[dict[str, Any]] = []
-    for folder in model_folder.known():
+    for folder in model_folder.available():
         try:
             config = model_folder.read_config(folder)
         except ModelError as error:
             console.message(error.describe(setting))
             continue
-        report = config.get("report") or {}
-        key = next((key for key in FIGURES if key in report), None)
+        report = config.report
+        key = next((key for key in config.spec.figures if key in report), None)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        rows.append({"name": folder.name, "task": config["task"], "megabytes": round(size / 1e6, 1),
+        rows.append({"name": folder.name, "task": config.task, "megabytes": round(size / 1e6, 1),
                      "figure": key, "value": report.get(key) if key else None, "folder": str(folder)})
     table = [(row["name"], row["task"], f"{row['megabytes']:.1f} MB",
               f"{row['figure']} {row['value']:.4f}" if row["figure"] else "", row["folder"]) for row in rows]

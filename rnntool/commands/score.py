@@ -239,7 +239,7 @@ def _score_pairs(
     total, unknown = _Tally(), 0
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
     for pair, *scored in scorer.compare(inputs, options, ready=inputs.ready, flush=out.flush):
-        good, bad = [result.total_nats if pair.prefix is None else result.nats_behind(text, len(pair.prefix))
+        good, bad = [result.total_nats if pair.prefix is None else result.nats_from(text, len(pair.prefix))
                      for text, result in zip(pair.texts(), scored, strict=True)]
         right = good > bad
         unknown += any(result.unknown for result in scored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,15 +62,12 @@ def tokenize(
 def _tokenizer(model: str) -> Tokenizer:
     """Load the tokenizer of a model."""
     from rnntool import model_folder
-    from rnntool.tasks.tag import TagTask
     from rnntool.tokenize import load
 
     folder = model_folder.find(model)
-    content: dict[str, Any] = model_folder.read_config(folder)
-    kind = content["data"]["tokenizer"]
-    if content["task"] == TagTask.name:  # it was trained on words, so raw text is split into words first
-        kind |= {"split": "words"}
-    return load(folder, kind)
+    config = model_folder.read_config(folder)
+    given_words = config.spec.reads == "sentences"  # so raw text has to be split into words first
+    return load(folder, config.tokenizer | ({"split": "words"} if given_words else {}))
 
 
 def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: bool) -> str:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from rnntool.tasks.specs.settings import Settings
     from rnntool.training.job import Job
 
-SHOWN = ("accuracy", "macro_f1", "precision", "recall", "f1", "f1_conlleval", "perplexity", "bits_per_char",
-         "bits_per_byte", "temperature", "ece_uncalibrated", "ece", "tokens", "oov")  # figures of the report
-
 
 def train(
     spec: TaskSpec,
@@ -204,14 +201,16 @@ def _show(
         show(report, as_json, "")
     elif not messages.quiet:
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-                 for name, value in figures(report).items() if name.split()[-1] in SHOWN]
+                 for name, value in figures(report).items() if name.split()[-1] in spec.figures]
         console.write(console.table(shown, right=(1,)))
         console.message(f"model written to {output}; try: {_next_command(spec, output)}")
 
 
 def _next_command(spec: TaskSpec, output: Path) -> str:
     """Return a command that runs the new model."""
-    from rnntool.data.labels import Labels
+    from rnntool import model_folder
+    from rnntool.tasks.base import task_class
 
-    label = Labels.load(output).names[0] if (output / "labels.txt").exists() else None
-    return spec.command_lines(str(output), label=label)[0]
+    config = model_folder.read_config(output)
+    labels = task_class(spec.name).label_names(output, config.settings)
+    return spec.command_lines(str(output), label=labels[0] if labels else None)[0]

@@ -41,9 +41,9 @@ def option(
 ) -> Any:
     """Declare a field of an options dataclass.
 
-    `low` and `high` are inclusive bounds of a number. `parse` turns the text that a user typed into the value,
-    `check` raises `UsageError` for a value that the bounds can't exclude. `requires` says which values of
-    other options this one needs to have an effect.
+    `low` and `high` are inclusive bounds of a number. `parse` turns the text that a user typed into the
+    value, `check` raises `UsageError` for a value that the bounds can't exclude. `requires` says which values
+    of other options this one needs to have an effect.
 
     The rest is about the command line: `panel` groups options in the help, `flags` replaces the flag that is
     made of the name, `switches` maps flags without a value to the choice that each stands for, `variable` is

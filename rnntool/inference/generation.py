@@ -54,7 +54,7 @@ def generate(
         name = "beam" if options.beam else "batch_size"
         raise UsageError("texts can only be watched while they are sampled one after the other", setting=name,
                          advice=f"leave out {setting(name)}")
-    model = EngineModel(engine, start_token=task.begin(options.label), budget=task.budget)
+    model = EngineModel(engine, start_token=task.first_token(options.label), budget=task.budget)
     encoded = ((prompt, _encode(task, prompt, options)) for prompt in prompts)
     if options.beam:
         return _search(task, model, encoded, options)

@@ -17,7 +17,7 @@ from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
 from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
 from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_flush
-from rnntool.tasks import TASKS
+from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.lm import LMTask, Scored
@@ -36,8 +36,7 @@ SomeTask = TypeVar("SomeTask", bound=AnyTask)
 class ModelFolder:
     """A model folder that was read: its configuration and its task, but nothing to run it with."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], task: AnyTask) -> None:
-        """`config` is the checked content of config.json."""
+    def __init__(self, folder: Path, config: ModelConfig, task: AnyTask) -> None:
         self.folder = folder
         self.config = config
         self.task = task
@@ -50,7 +49,7 @@ class ModelFolder:
     @property
     def tokenizer_name(self) -> str:
         """The kind of the tokenizer."""
-        return str(self.config["data"]["tokenizer"]["kind"])
+        return str(self.config.tokenizer["kind"])
 
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """Return the task if it is of this kind; `ModelError` otherwise."""
@@ -74,7 +73,7 @@ class Model(ModelFolder):
     """
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], task: AnyTask, engine: Engine, *, workers: int = 1
+        self, folder: Path, config: ModelConfig, task: AnyTask, engine: Engine, *, workers: int = 1
     ) -> None:
         """`workers` batches are run in parallel."""
         super().__init__(folder, config, task)
@@ -193,7 +192,7 @@ class Model(ModelFolder):
             raise UsageError(setting="context", found="stream",
                              expected=f"line, because {self.name} reads each text after its label")
         if options.label is not None:
-            task.begin(options.label)  # checks the label
+            task.first_token(options.label)  # checks the label
             labels = (options.label,)
             records = (replace(record, labels=labels) for record in records)
         if stream:
@@ -206,7 +205,7 @@ class Model(ModelFolder):
     ) -> Iterator[tuple[Pair, Scored, Scored]]:
         """Score the two sentences of each minimal pair; return the pair with both scores."""
         options = _resolve(ScoreOptions, options, changes)
-        self.require(LMTask).begin(options.label)  # checks the label
+        self.require(LMTask).first_token(options.label)  # checks the label
         if options.context != "line":
             raise UsageError(setting="context", expected="line, because pairs are scored one by one",
                              found=options.context)
@@ -251,22 +250,19 @@ def read(model: str | Path) -> ModelFolder:
     Raises `ModelError` if the model does not exist, is damaged, or has files of different models.
     """
     folder = model_folder.find(model)
-    content = model_folder.read_config(folder)
+    config = model_folder.read_config(folder)
     try:
-        settings = TASKS[content["task"]].settings.from_json(content["settings"])
-        task = task_class(content["task"]).load(folder, content["data"], settings)
-        outputs = content["network"]["head"]["outputs"]
-        vocabulary = content["network"]["encoder"]["vocabulary"]
+        task = task_class(config.task).load(folder, config.data, config.settings)
     except (KeyError, TypeError, UsageError, OSError) as error:
         raise ModelError(f"is damaged ({error})", place=folder / model_folder.CONFIG,
                          advice="copy or train the model again") from None
-    sizes = task.sizes()
+    sizes, vocabulary, outputs = task.sizes(), config.network.encoder.vocabulary, config.network.head.outputs
     if (sizes["vocabulary"], sizes["outputs"]) != (vocabulary, outputs):
         raise ModelError(
             "its files don't belong together", place=folder, advice="copy the model again",
             expected=f"vocabulary {vocabulary} and {outputs} outputs, as in {model_folder.CONFIG}",
             found=f"vocabulary {sizes['vocabulary']} and {sizes['outputs']} outputs")
-    return ModelFolder(folder, content, task)
+    return ModelFolder(folder, config, task)
 
 
 def load(

@@ -41,7 +41,6 @@ class Pipeline:
         self.task = task
         self.engine = engine
         self.workers = workers
-        self._windows_being_read = 0  # several if the records of a stream are made with this same pipeline
 
     def run(
         self, records: Iterable[Record], decode: Decode[Record, Result], *, ready: Ready, flush: Flush
@@ -53,12 +52,12 @@ class Pipeline:
         """
         pending: deque[Iterator[tuple[Record, Result]]] = deque()
         with _Workers(self.workers) as workers:
-            documents = ([(record, self.task.example(record)) for record in document]
-                         for document in self.task.passages(records, ready))
-            source = windows(documents, most=WINDOW, length=self._length, longest=WINDOW_TOKENS, ready=ready)
+            groups = ([(record, self.task.example(record)) for record in group]
+                      for group in self.task.groups(records, ready))
+            source = windows(groups, most=WINDOW, length=self._length, longest=WINDOW_TOKENS, ready=ready)
             while True:
                 try:
-                    window = self._next(source)
+                    window = next(source, None)
                 except RnntoolError:
                     for results in pending:  # records before a bad one are answered
                         yield from results
@@ -66,8 +65,6 @@ class Pipeline:
                 if window is None:
                     break
                 pending.append(self._start(window, decode, workers))
-                if not self._windows_being_read:
-                    self.task.forget()
                 waiting = not ready()
                 while len(pending) > (0 if waiting else WINDOWS_IN_PROGRESS):
                     yield from pending.popleft()
@@ -76,26 +73,17 @@ class Pipeline:
             for results in pending:
                 yield from results
 
-    def _next(self, source: Iterator[list[Item]]) -> list[Item] | None:
-        """Read the next window; None at the end."""
-        self._windows_being_read += 1
-        try:
-            return next(source, None)
-        finally:
-            self._windows_being_read -= 1
-
-    def _length(self, document: list[tuple[Record, Any]]) -> int:
-        return sum(self.task.length(example) for _, example in document)
+    def _length(self, group: list[tuple[Record, Any]]) -> int:
+        return sum(self.task.length(example) for _, example in group)
 
     def _start(
         self, window: list[list[tuple[Record, Any]]], decode: Decode[Record, Result], workers: _Workers
     ) -> Iterator[tuple[Record, Result]]:
-        """Start to compute a window of documents; the iterator waits for the results."""
-        window = [document for document in window if document]
-        examples = [self.task.join([example for _, example in document]) for document in window]
-        self.task.prepare(self.engine)
+        """Start to compute a window of groups of records; the iterator waits for the results."""
+        window = [group for group in window if group]
+        examples = [self.task.join([example for _, example in group]) for group in window]
         batches = list(by_length(list(map(self.task.length, examples)), min(BUDGET, self.task.budget)))
-        arrays = [self.task.collate([examples[i] for i in batch]) for batch in batches]
+        arrays = self.task.batches(self.engine, [[examples[i] for i in batch] for batch in batches])
         outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
 
         def results() -> Iterator[tuple[Record, Result]]:
@@ -105,8 +93,8 @@ class Pipeline:
                 records = [record for i in batch for record, _ in window[i]]
                 for i, result in zip(places, decode(records, output), strict=True):
                     results_of[i].append(result)
-            for document, decoded in zip(window, results_of, strict=True):
-                yield from ((record, result) for (record, _), result in zip(document, decoded, strict=True))
+            for group, decoded in zip(window, results_of, strict=True):
+                yield from ((record, result) for (record, _), result in zip(group, decoded, strict=True))
 
         return results()
 

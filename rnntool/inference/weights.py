@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from rnntool import model_folder
 from rnntool.errors import ModelError, setting
-from rnntool.models.config import NetworkConfig
+from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
 
 # How rnntool 0.1.0 named parameters, as patterns, and what replaces each match.
@@ -28,9 +27,9 @@ RENAMED = (
 )
 
 
-def load_network(folder: Path, config: dict[str, Any]) -> Network:
+def load_network(folder: Path, config: ModelConfig) -> Network:
     """Return a model folder's torch network with its weights; `ModelError` if they are missing or damaged."""
-    network = Network(NetworkConfig.from_json(config["network"], place=folder / model_folder.CONFIG))
+    network = Network(config.network)
     weights = load_weights(folder)
     parameters = dict(network.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:

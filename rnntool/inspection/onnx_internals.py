@@ -5,7 +5,6 @@ Works on float32 and 8-bit graphs without torch, so that models without float we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from onnx import helper, numpy_helper
 
 from rnntool import model_folder
 from rnntool.errors import ModelError
+from rnntool.model_folder import ModelConfig
 
 EMBEDDING = "embedding"  # name of the weight; in 8 bits `_quantized`, `_scale` or `_zero_point` is appended
 OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # run all directions of a layer; a Scan runs one
 
 
-def embedding(folder: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
+def embedding(folder: Path, config: ModelConfig) -> NDArray[np.float32]:
     """Return the embedding (V, E) of the graph in a model folder that has this `config`.
 
     The clusters of an adaptive embedding are projected to E and put one below the other. Matrices in 8 bits
@@ -45,7 +45,7 @@ def embedding(folder: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
 
     whole = matrix(EMBEDDING)
     if whole is not None:
-        return whole[:, : config["network"]["encoder"]["embed"]]
+        return whole[:, : config.network.encoder.embed]
     clusters: list[NDArray[np.float32]] = []
     while (rows := matrix(f"{EMBEDDING}.{len(clusters)}")) is not None:
         projection = matrix(f"{EMBEDDING}.{len(clusters)}.projection.weight")
@@ -55,7 +55,7 @@ def embedding(folder: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
     return np.concatenate(clusters)
 
 
-def states_graph(folder: Path, config: Mapping[str, Any], *, layer: int) -> tuple[bytes, list[str]]:
+def states_graph(folder: Path, config: ModelConfig, *, layer: int) -> tuple[bytes, list[str]]:
     """Make a graph that outputs the states of one layer (from 0); return it and the names of these outputs.
 
     It is made of the graph in a model folder that has this `config`. The states are one array
@@ -64,7 +64,7 @@ def states_graph(folder: Path, config: Mapping[str, Any], *, layer: int) -> tupl
     the head is not computed. `ModelError` if the graph is damaged or belongs to another model.
     """
     model = _load(folder, config)
-    layers, bidirectional = (config["network"]["encoder"][key] for key in ("layers", "bidirectional"))
+    layers, bidirectional = config.network.encoder.layers, config.network.encoder.bidirectional
     nodes = [node for node in model.graph.node if node.op_type in (*OPERATORS, "Scan")]
     by_layer: list[list[onnx.NodeProto]] = []  # from the last layer; networks that read characters come first
     while nodes and len(by_layer) < layers:
@@ -91,7 +91,7 @@ def _runs_backward(node: onnx.NodeProto) -> bool:
                for attribute in node.attribute)
 
 
-def _load(folder: Path, config: Mapping[str, Any]) -> onnx.ModelProto:
+def _load(folder: Path, config: ModelConfig) -> onnx.ModelProto:
     try:
         model = onnx.load(folder / model_folder.GRAPH)
     except (OSError, DecodeError) as error:

@@ -57,17 +57,17 @@ class StateReader:
 
         `UsageError` if the network has no states or no such layer, `ModelError` if its graph is damaged.
         """
-        encoder = model.config["network"]["encoder"]
-        layers = encoder["layers"]
-        if encoder.get("kind", "rnn") != "rnn":
+        encoder = model.config.network.encoder
+        layers = encoder.layers
+        if encoder.kind != "rnn":
             raise UsageError(place=model.name, expected="a recurrent network, which has states",
-                             found=f"the encoder {encoder['kind']}", advice="give another model")
+                             found=f"the encoder {encoder.kind}", advice="give another model")
         if layer is not None and not 1 <= layer <= layers:
             raise UsageError(place=model.name, setting="layer", expected=f"a number from 1 to {layers}",
                              found=layer)
         graph, self._names = onnx_internals.states_graph(
             model.folder, model.config, layer=(layer or layers) - 1)
-        self._hidden = encoder["hidden"]
+        self._hidden = encoder.hidden
         self._engine = OnnxEngine(model.folder / model_folder.GRAPH, threads=threads, graph=graph)
         self._task = model.task
         self._carried: Arrays = {}
@@ -80,7 +80,6 @@ class StateReader:
             for record, states in zip(window, self._states(examples), strict=True):
                 text, spans = self._task.spans(record)
                 yield TextStates(text, spans, states[len(states) - len(spans) :])  # without BOS or a label
-            self._task.forget()
 
     def _states(self, examples: list[Any]) -> list[Floats]:
         lengths = [self._task.length(example) for example in examples]

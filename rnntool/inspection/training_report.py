@@ -17,7 +17,7 @@ from rnntool.data.progress import duration
 from rnntool.errors import ModelError
 from rnntool.inspection import charts, svg
 from rnntool.inspection.svg import Point
-from rnntool.tasks import TASKS
+from rnntool.model_folder import ModelConfig
 
 NO_CURVE = ("epoch", "step", "seconds", "tokens")  # the figures of an evaluation that no curve shows
 # title, unit and caption of the curves that do not show a score on the development data
@@ -47,25 +47,24 @@ def read_history(folder: Path) -> list[Entry]:
     return history
 
 
-def page(name: str, config: Mapping[str, Any], history: Sequence[Entry]) -> str:
-    """Make the HTML page from the validated content of config.json and the evaluations of the training."""
-    report = config.get("report") or {}
+def page(name: str, config: ModelConfig, history: Sequence[Entry]) -> str:
+    """Make the HTML page from a model's config and the evaluations of the training."""
     facts = [
-        ("task", config["task"]),
-        ("network", model_folder.architecture(config)),
-        ("parameters", f"{config['parameters']:,}"),
-        ("vocabulary", f"{config['network']['encoder']['vocabulary']:,}"),
-        ("made by", f"rnntool {config['version']}"),
+        ("task", config.task),
+        ("network", config.architecture),
+        ("parameters", f"{config.parameters:,}"),
+        ("vocabulary", f"{config.network.encoder.vocabulary:,}"),
+        ("made by", f"rnntool {config.version}"),
     ]
     if history:
         facts.append(("training time", duration(history[-1]["seconds"])))
-    settings = [(key, value) for key, value in config["settings"].items() if value is not None]
+    settings = [(key, value) for key, value in config.settings.to_json().items() if value is not None]
     return svg.page(
         name,
         f"<h1>{escape(name)}</h1>\n", table(facts),
-        *(_learning_curves(history, TASKS[config["task"]].higher_is_better) if history
+        *(_learning_curves(history, config.spec.higher_is_better) if history
           else [f"<p>This model has no {model_folder.METRICS}, so no curves can be drawn.</p>\n"]),
-        *_report(report, "Scores on the development data"),
+        *_report(config.report, "Scores on the development data"),
         "<h2>Settings</h2>\n", table(settings),
     )
 

@@ -1,4 +1,4 @@
-"""Sentences as a character language model reads them, and where in that text each word stands."""
+"""Sentences as a character language model reads them, and where each word stands in that text."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from rnntool.tokenize import BOS, PAD, Tokenizer
 
 
 @dataclass(slots=True)
-class Spelled:
-    """A sentence's characters, BOS at both ends, and the steps of its words' first and last ones."""
+class CharacterSentence:
+    """The characters of a sentence, BOS at both ends, and the steps of each word's first and last one."""
 
     chars: NDArray[np.int32]
     starts: NDArray[np.int32]
     ends: NDArray[np.int32]
 
 
-class CharacterText:
-    """Words joined by spaces, as the characters of a language model."""
+class CharacterContext:
+    """Turns words into the characters of a language model, with spaces between the words."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         (self.space,) = tokenizer.encode(" ")
 
     def config(self) -> dict[str, Any]:
-        """What `tokenize.from_characters` wants."""
+        """Return the arguments of `tokenize.from_characters`, as JSON types."""
         return {"characters": "".join(self.tokenizer.entries), "lower": self.tokenizer.lower}
 
-    def example(self, words: Sequence[str]) -> Spelled:
-        """A sentence as numbers."""
-        spelled = self.tokenizer.encode_batch(words)
-        sizes = np.fromiter(map(len, spelled), np.int32, len(spelled))
-        starts = np.cumsum(sizes + 1) - sizes  # behind BOS, or behind the space that follows the word before
+    def example(self, words: Sequence[str]) -> CharacterSentence:
+        """Encode the words of a sentence."""
+        encoded = self.tokenizer.encode_batch(words)
+        sizes = np.fromiter(map(len, encoded), np.int32, len(encoded))
+        starts = np.cumsum(sizes + 1) - sizes  # after BOS, or after the space that follows the word before
         chars = [BOS]
-        for ids in spelled:
+        for ids in encoded:
             chars += ids
             chars.append(self.space)
         chars[len(chars) - 1 if words else len(chars) :] = [BOS]
         ends = starts + sizes - 1
-        return Spelled(np.array(chars, np.int32), starts.astype(np.int32), ends.astype(np.int32))
+        return CharacterSentence(np.array(chars, np.int32), starts.astype(np.int32), ends.astype(np.int32))
 
-    def collate(self, examples: Sequence[Spelled]) -> Arrays:
-        """`chars` (C, B) and their lengths; `word_starts` and `word_ends` (T, B)."""
+    def collate(self, examples: Sequence[CharacterSentence]) -> Arrays:
+        """Make `chars` (C, B) and their lengths, and `word_starts` and `word_ends` (T, B)."""
         chars, lengths = pad([example.chars for example in examples], PAD)
         return {
             "chars": chars, "char_lengths": lengths,
@@ -56,9 +56,9 @@ class CharacterText:
         }
 
     def piece(self, arrays: Arrays, first: int, last: int) -> Arrays:
-        """Those of the words from `first` to before `last`, of a batch of one sentence.
+        """Cut out the words from `first` to before `last` of a batch of one sentence.
 
-        They begin and end with what stands beside these words.
+        The piece keeps one character before its first word and one after its last.
         """
         starts, ends = (arrays[name][first:last] for name in ("word_starts", "word_ends"))
         begin, end = int(starts[0, 0]) - 1, int(ends[-1, 0]) + 2

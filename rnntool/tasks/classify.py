@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,38 +18,33 @@ from rnntool.data.formats import read_texts
 from rnntool.data.labels import Labels
 from rnntool.data.records import Text
 from rnntool.data.streams import Lines
-from rnntool.errors import DataError
+from rnntool.errors import DataError, setting
 from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import Calibration, fit_temperature
-from rnntool.tasks.base import (
-    Criterion,
-    Engine,
-    Evaluation,
-    Mistake,
-    RowNames,
-    Task,
-)
+from rnntool.models.config import ClassifierHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
+from rnntool.tasks.base import Criterion, Engine, Evaluation, Mistake, RowNames, Task
+from rnntool.tasks.network import balanced_weights, encoder_config, word_config
 from rnntool.tasks.specs.classify import SPEC, ClassifySettings
-from rnntool.tasks.word_features import WordFeatures, spelled
+from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 MULTI_LABEL_THRESHOLD = 0.5
-PIECE = 1 << 14  # tokens of a text that a network reads at once: more than of any batch of several
+PIECE = 1 << 14  # tokens of a text that a network reads at once: more than any batch of several texts has
 
 
 @dataclass(slots=True)
 class ClassifyExample:
-    """A text as token ids (or rows of the word table), and its labels' ids; None where it came without."""
+    """A text as words, or as token ids if there are no word features, and the ids of its labels."""
 
-    tokens: NDArray[np.int32]
+    tokens: Sequence[str] | NDArray[np.int32]
     labels: tuple[int, ...] | None
 
 
 @dataclass(slots=True)
 class Classified:
-    """Labels with their probabilities, most probable first: all, or as many as were asked for.
+    """Labels with their probabilities, the most probable first: all, or as many as were asked for.
 
-    `chosen` are the ones the model settles on.
+    `chosen` are the labels that the model decides on.
     """
 
     ranked: list[tuple[str, float]]
@@ -56,10 +52,9 @@ class Classified:
 
 
 class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
-    """Labels texts. Where training texts carry several labels each label is a decision of its own."""
+    """Labels texts. If training texts have several labels, each label is a decision of its own."""
 
     spec = SPEC
-    name = SPEC.name
     criterion = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
 
     def __init__(
@@ -73,6 +68,8 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         self.multi_label = multi_label
         self.settings = settings
 
+    # --- Records, and what is learned from them ------------------------------------------------------------
+
     @classmethod
     def read(cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool) -> Iterator[Text]:
         label_column = settings.label_column or "label" if targets else None
@@ -82,23 +79,29 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return (_labelled(record, label_column) for record in records) if label_column else records
 
     @classmethod
+    def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
+        return {(0, label) for label in record.labels}
+
+    @classmethod
     def learn(
         cls, records: Sequence[Text], settings: ClassifySettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
-        """Vocabulary and labels of training texts; of `raw` ones the vocabulary, too."""
+        """Learn the vocabulary and labels of training texts, and the vocabulary of `raw` texts."""
         labels = Counter(label for record in records for label in record.labels)
         if not records:
-            raise DataError("training data: expected labelled texts, found none; give files that have some")
+            raise DataError(place="training data", expected="labelled texts", found="none",
+                            advice="give files that have some")
         if len(labels) < 2:
-            found = f"only {next(iter(labels))!r}" if labels else "none"
-            raise DataError(f"training data: expected at least 2 different labels, found {found}; "
-                            "see --label-column")
+            raise DataError(
+                place="training data", expected="at least 2 different labels",
+                found=f"only {next(iter(labels))!r}" if labels else "none",
+                advice=f"check {setting('label_column')}")
         texts = [record.text for record in (*records, *raw)]
         tokenizer = tokenize.train(
             settings.tokenizer, texts, vocab_size=settings.vocab_size, lower=settings.lower,
             min_count=settings.min_count if settings.tokenizer == "word" else 1,
-            split="words", allow_empty=spelled(settings), base=base,
+            split="words", allow_empty=reads_spelling(settings), base=base,
         )
         features = None
         if isinstance(tokenizer, WordTokenizer):
@@ -106,6 +109,11 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         return cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
+
+    def unseen_labels(self, records: Sequence[Text]) -> dict[str, int]:
+        return metrics.unseen_labels(_label_counts(records), self.labels)
+
+    # --- In a model folder ---------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.config(), "multi_label": self.multi_label,
@@ -126,57 +134,89 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         labels = Labels.load(folder)
         return cls(tokenizer, features, labels, multi_label=config["multi_label"], settings=settings)
 
+    @classmethod
+    def label_names(cls, folder: Path, settings: ClassifySettings) -> Sequence[str]:
+        return Labels.load(folder).names
+
+    # --- The network ---------------------------------------------------------------------------------------
+
     def sizes(self) -> dict[str, int]:
         inputs = self.features.sizes() if self.features else {"vocabulary": self.tokenizer.size}
         return inputs | {"outputs": len(self.labels)}
 
+    def network_config(
+        self, *, vector_size: int = 0, context: tuple[EncoderConfig, bool] | None = None
+    ) -> NetworkConfig:
+        settings, sizes = self.settings, self.sizes()
+        return NetworkConfig(
+            encoder=encoder_config(
+                settings, sizes, word=word_config(settings, sizes, vector_size) if self.features else None,
+                # the mean of all words has no direction
+                bidirectional=settings.bidirectional and settings.encoder != "bag"),
+            head=ClassifierHeadConfig(
+                outputs=sizes["outputs"], pooling=settings.pooling, multi_label=self.multi_label))
+
+    def objective(self, examples: Sequence[ClassifyExample]) -> ObjectiveConfig:
+        settings = self.settings
+        weights: tuple[float, ...] = ()
+        if settings.class_weights == "balanced":
+            counts = np.zeros(len(self.labels))
+            for example in examples:
+                counts[list(example.labels or ())] += 1
+            weights = balanced_weights([counts])
+        reads_words = settings.encoder == "rnn" and self.features is not None
+        return ObjectiveConfig(
+            label_smoothing=settings.label_smoothing, label_weights=weights, consistency=settings.consistency,
+            auxiliary_lm=settings.neighbours if reads_words else 0.0)
+
     def row_names(self) -> RowNames:
         return self.features.row_names() if self.features else super().row_names()
 
+    # --- Arrays --------------------------------------------------------------------------------------------
+
     def example(self, record: Text, *, targets: bool = False) -> ClassifyExample:
+        tokens: Sequence[str] | NDArray[np.int32]
         if self.features:
-            assert isinstance(self.tokenizer, WordTokenizer)
-            tokens = self.features.rows(self.tokenizer.surface_forms(record.text))
+            tokens = self.features.tokenizer.surface_forms(record.text)
         else:
             tokens = np.array(self.tokenizer.encode(record.text), np.int32)
-        labels = None
-        if targets:
-            labels = tuple(self.labels.get(label, IGNORE) for label in record.labels)
+        labels = tuple(self.labels.get(label, IGNORE) for label in record.labels) if targets else None
         return ClassifyExample(tokens, labels)
 
-    def forget(self) -> None:
-        if self.features:
-            self.features.trim()
+    def parts(self, example: ClassifyExample) -> list[ClassifyExample]:
+        return [ClassifyExample(example.tokens[start:end], example.labels)
+                for start, end in _pieces(len(example.tokens))]
 
-    def prepare(self, engine: Engine) -> None:
-        if self.features:
-            self.features.compute(engine, {})
-
-    def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
-        return record.text, [(token.start, token.end) for token in self.tokenizer.tokens(record.text)]
+    def unlabelled(self, records: Iterable[Text]) -> list[ClassifyExample]:
+        examples = map(self.example, (record for record in records if record.text.strip()))
+        return [part for example in examples for part in self.parts(example)]
 
     def length(self, example: ClassifyExample) -> int:
         return len(example.tokens)
 
     def collate(self, examples: Sequence[ClassifyExample]) -> Arrays:
-        rows = [example.tokens for example in examples]
+        rows: list[Any] = [example.tokens for example in examples]
         if self.features:
             arrays = self.features.collate(rows)
         else:
             tokens, lengths = pad(rows, PAD)
             arrays = {"tokens": tokens, "lengths": lengths}
-        if self.multi_label:
-            arrays["targets"] = self._yes_or_no(examples)
-        else:
-            arrays["targets"] = self._firsts(examples)
-        return arrays
+        targets = self._all_labels(examples) if self.multi_label else self._first_labels(examples)
+        return arrays | {"targets": targets}
 
-    def _firsts(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """The one label of each example, (B,); `IGNORE` where it has none."""
+    def batches(self, engine: Engine, batches: Sequence[Sequence[ClassifyExample]]) -> list[Arrays]:
+        if not self.features:
+            return super().batches(engine, batches)
+        rows: list[list[Any]] = [[example.tokens for example in batch] for batch in batches]
+        return self.features.batches(engine, rows, {})
+
+    def _first_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
+        """Return the label of each example (B,), or `IGNORE` if it has none."""
         return np.array([example.labels[0] if example.labels else IGNORE for example in examples], np.int64)
 
-    def _yes_or_no(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """1 for each label that an example has, 0 for the others, (B, L); `IGNORE` where it came without."""
+    def _all_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
+        """Return 1 for each label that an example has and 0 for the others (B, L), or `IGNORE` without
+        targets."""
         targets = np.zeros((len(examples), len(self.labels)), np.int64)
         for target, example in zip(targets, examples, strict=True):
             if example.labels is None:
@@ -185,42 +225,38 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
                 target[[label for label in example.labels if label != IGNORE]] = 1
         return targets
 
-    def unlabelled(self, records: Iterable[Text]) -> list[ClassifyExample]:
-        """What is learned from texts whose labels, if any, don't count."""
-        examples = map(self.example, (record for record in records if record.text.strip()))
-        return [part for example in examples for part in self.parts(example)]
-
-    def parts(self, example: ClassifyExample) -> list[ClassifyExample]:
-        return [ClassifyExample(tokens, example.labels) for tokens in _pieces(example.tokens)]
-
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """The logits of a batch; a very long text is read in pieces, whose mean counts by their lengths."""
+        """Compute the logits of a batch; a very long text is read in pieces, whose weighted mean counts."""
         name = "words" if self.features else "tokens"
         if len(arrays[name]) <= PIECE:
             return engine.run(arrays)
-        total, start = np.zeros((len(arrays["lengths"]), len(self.labels)), np.float32), 0
-        for piece in _pieces(arrays[name]):
-            lengths = np.clip(arrays["lengths"] - start, 0, len(piece)).astype(np.int32)
-            outputs = engine.run({**arrays, name: piece, "lengths": lengths})
+        total = np.zeros((len(arrays["lengths"]), len(self.labels)), np.float32)
+        for start, end in _pieces(len(arrays[name])):
+            lengths = np.clip(arrays["lengths"] - start, 0, end - start).astype(np.int32)
+            outputs = engine.run({**arrays, name: arrays[name][start:end], "lengths": lengths})
             total += outputs["logits"] * lengths[:, None]
-            start += len(piece)
         return {"logits": total / np.maximum(1, arrays["lengths"])[:, None]}
 
+    def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
+        return record.text, [(token.start, token.end) for token in self.tokenizer.tokens(record.text)]
+
+    # --- Results -------------------------------------------------------------------------------------------
+
     def probabilities(self, outputs: Arrays) -> NDArray[Any]:
-        """Probabilities (B, L) of the labels of a batch."""
+        """Return the probabilities (B, L) of the labels of a batch."""
         logits = outputs["logits"]
         return 1 / (1 + np.exp(-logits)) if self.multi_label else softmax(logits)
 
     def decode(self, records: Sequence[Text], outputs: Arrays, *, top: int | None = None) -> list[Classified]:
-        """Labels of a batch; `top` are ranked, all by default."""
+        """Rank the labels of a batch: the `top` most probable ones, all by default."""
         return self.rank(self.probabilities(outputs), top=top)
 
     def rank(self, probs: NDArray[Any], *, top: int | None = None) -> list[Classified]:
-        """Labels by their probabilities (B, L); `top` are ranked, all by default."""
+        """Rank labels by their probabilities (B, L): the `top` most probable ones, all by default."""
         if top == 1 and not self.multi_label:
             best = probs.argmax(axis=1)
-            found = zip(self._names[best].tolist(), probs[np.arange(len(best)), best].tolist(), strict=True)
-            return [Classified([pair], [pair[0]]) for pair in found]
+            pairs = zip(self._names[best].tolist(), probs[np.arange(len(best)), best].tolist(), strict=True)
+            return [Classified([pair], [pair[0]]) for pair in pairs]
         order = np.argsort(-probs, axis=1, kind="stable")
         names = self._names[order[:, :top]].tolist()
         values = np.take_along_axis(probs, order[:, :top], 1).tolist()
@@ -232,93 +268,96 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
             chosen = [row[:1] for row in names]
         return list(map(Classified, ranked, chosen))
 
+    # --- How good a network is -----------------------------------------------------------------------------
+
+    def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
+        """Compute accuracy alone, which is faster than the whole report."""
+        logits = self._logits(engine, [self.example(record) for record in records])
+        results = self.decode(records, {"logits": logits}, top=1)
+        correct = [set(result.chosen) == set(record.labels)
+                   for record, result in zip(records, results, strict=True)]
+        return {self.criterion.key: float(np.mean(correct)) if correct else 0.0}
+
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
-        """Accuracy, macro F1, per label figures, the confusion of labels, and calibration."""
+        """Compute accuracy, macro F1, figures per label, the confusion of labels, and calibration."""
         examples = [self.example(record) for record in records]
-        # the mistakes want the most probable label that a record has not
+        # a mistake is the most probable label that a record doesn't have, so one more than it has is ranked
         top = None if self.multi_label else 1 + max((len(record.labels) for record in records), default=0)
         results = self.decode(records, {"logits": self._logits(engine, examples)}, top=top)
         gold = [list(record.labels) for record in records]
-        right = [set(labels) == set(result.chosen) for labels, result in zip(gold, results, strict=True)]
-        counted = _counted(records)
+        correct = [set(labels) == set(result.chosen) for labels, result in zip(gold, results, strict=True)]
+        label_counts = _label_counts(records)
         report = {
             "records": len(records),
             "tokens": sum(len(example.tokens) for example in examples),
             **metrics.classification_report(gold, [result.chosen for result in results]),
             "ece": self._calibration_error(gold, results),
-            "unseen_labels": metrics.unseen_labels(counted, self.labels),
+            "unseen_labels": metrics.unseen_labels(label_counts, self.labels),
         }
-        wrong = [i for i in range(len(records)) if mistakes and not right[i]]
-        found = [_mistake(records[i], results[i], multi_label=self.multi_label) for i in wrong]
+        wrong = [_mistake(record, result, multi_label=self.multi_label)
+                 for record, result, right in zip(records, results, correct, strict=True)
+                 if mistakes and not right]
         return Evaluation(
-            report=report, counts=np.array([(hit, 1) for hit in right], np.float64).reshape(-1, 2),
-            mistakes=sorted(found, key=lambda mistake: -mistake["prob"])[:mistakes],
-            gold=counted, known=self.labels.names)
-
-    def unseen_labels(self, records: Sequence[Text]) -> dict[str, int]:
-        return metrics.unseen_labels(_counted(records), self.labels)
+            report=report, counts=np.array([(right, 1) for right in correct], np.float64).reshape(-1, 2),
+            mistakes=sorted(wrong, key=lambda mistake: -mistake["prob"])[:mistakes],
+            gold=label_counts, trained_labels=self.labels.names)
 
     def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
-        """Of the label that is chosen; where there may be several, of each label's yes or no."""
-        sure, right = [], []
+        """Compute the calibration error of the chosen label, or with several labels of each yes or no."""
+        confidence, correct = [], []
         for labels, result in zip(gold, results, strict=True):
             for name, p in result.ranked if self.multi_label else result.ranked[:1]:
                 yes = name in result.chosen
-                sure.append(p if yes else 1 - p)
-                right.append(yes == (name in labels))
-        return metrics.calibration_error(sure, right)
+                confidence.append(p if yes else 1 - p)
+                correct.append(yes == (name in labels))
+        return metrics.calibration_error(confidence, correct)
 
     def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
-        """A temperature for all labels; where there may be several, for each label's yes and no."""
+        """Fit one temperature for all labels; with several labels a text, for each label's yes and no."""
         examples = [self.example(record, targets=True) for record in records]
         logits = self._logits(engine, examples)
         gold = [list(record.labels) for record in records]
         top = None if self.multi_label else 1
         error = self._calibration_error(gold, self.decode(records, {"logits": logits}, top=top))
         if self.multi_label:
-            scores = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)  # of no and of yes, (N * L, 2)
-            targets = self._yes_or_no(examples).ravel()
+            scores = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)  # no and yes, (N * L, 2)
+            targets = self._all_labels(examples).ravel()
         else:
-            firsts = self._firsts(examples)
-            scores, targets = logits[firsts != IGNORE], firsts[firsts != IGNORE]
+            first = self._first_labels(examples)
+            scores, targets = logits[first != IGNORE], first[first != IGNORE]
         return Calibration((fit_temperature(scores, targets),), error)
 
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
-        """The logits (N, L) of the examples of a file that fits in memory."""
+        """Compute the logits (N, L) of the examples of a file that fits in memory."""
         logits = np.zeros((len(examples), len(self.labels)), np.float32)
         for batch in by_length([len(example.tokens) for example in examples], self.budget):
             logits[batch] = self.run(engine, self.collate([examples[i] for i in batch]))["logits"]
         return logits
 
-    def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
-        """The criterion alone, faster than the whole report."""
-        logits = self._logits(engine, [self.example(record) for record in records])
-        results = self.decode(records, {"logits": logits}, top=1)
-        right = [set(result.chosen) == set(record.labels)
-                 for record, result in zip(records, results, strict=True)]
-        return {self.criterion.key: float(np.mean(right)) if right else 0.0}
 
-
-def _counted(records: Sequence[Text]) -> Counter[str]:
-    """How often the records have each label."""
+def _label_counts(records: Sequence[Text]) -> Counter[str]:
+    """Count how often the records have each label."""
     return Counter(label for record in records for label in record.labels)
 
 
-def _pieces(tokens: NDArray[Any]) -> list[NDArray[Any]]:
-    """The tokens of a text, (T,) or (T, B), in as few pieces of like length as a network can read."""
-    return np.array_split(tokens, -(-len(tokens) // PIECE) or 1)
+def _pieces(length: int) -> list[tuple[int, int]]:
+    """Cut a text of this length into as few pieces as a network can read: their starts and ends."""
+    count = -(-length // PIECE) or 1
+    size, longer = divmod(length, count)
+    return list(pairwise(accumulate([size + (i < longer) for i in range(count)], initial=0)))
 
 
 def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
-    """How sure the answer was: of a wrong label, or where there may be several of the lack of a right one."""
+    """Describe a wrong answer and how certain it was."""
     wrong = set(result.chosen) ^ set(record.labels) if multi_label else set(result.chosen)
-    sure = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
-    return Mistake(prob=max(sure, default=0.0), gold=",".join(record.labels),
+    confidence = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
+    return Mistake(prob=max(confidence, default=0.0), gold=",".join(record.labels),
                    predicted=",".join(result.chosen), context=" ".join(record.text.split()))
 
 
 def _labelled(record: Text, column: str) -> Text:
     # an empty list says that no label fits; anything else that is empty has lost its label
     if not record.labels and (record.fields or {}).get(column) != []:
-        raise DataError(f"{record.place}: expected a label, found none; see --label-column and --from")
+        raise DataError(place=record.place, expected="a label", found="none",
+                        advice=f"check {setting('label_column')} and {setting('format')}")
     return record

@@ -1,4 +1,4 @@
-"""Sentences of a document that a network reads as one: which ones, and where each has its words there."""
+"""Document context: consecutive sentences that a network reads as one row, with a separator between them."""
 
 from __future__ import annotations
 
@@ -11,63 +11,66 @@ from rnntool.data.records import Sentence
 from rnntool.errors import RnntoolError
 from rnntool.tasks.base import Ready, always
 
-BREAK = "\n"  # what is read between the sentences of a passage, as if it were a word
+SEPARATOR = "\n"  # stands between the sentences of a row, as if it were a word
 
 
-def passages(
+def document_groups(
     sentences: Iterable[Sentence], words: int, ready: Ready = always
 ) -> Iterator[list[Sentence]]:
-    """Sentences of one document together, as many as have that many `words`; or one, which may have more.
+    """Group consecutive sentences of one document, up to `words` words in a group; 0 groups none.
 
-    Those of formats that have no documents are alone, and never waited with for the next one. Before the next
-    one would be waited for, as `ready` tells, an empty list is given. What came before a bad sentence is
-    given before its error is raised.
+    A sentence that is longer is a group by itself, and so is one from a format without documents, which never
+    waits for the next. If `ready` says that the next sentence would have to be waited for, an empty list
+    comes first. If reading fails, the sentences before the bad one are yielded before the error is raised.
     """
-    passage: list[Sentence] = []
+    group: list[Sentence] = []
     size = 0
     source = iter(sentences)
     try:
         while True:
-            if passage and not ready():
+            if group and not ready():
                 yield []
             sentence = next(source, None)
             if sentence is None:
                 break
             size += len(sentence.words)
-            full = size > words or len(passage) >= words  # sentences without words count, too
-            if passage and (full or sentence.document != passage[0].document):
-                yield passage
-                passage, size = [], len(sentence.words)
-            passage.append(sentence)
+            full = size > words or len(group) >= words  # the second limits sentences without words
+            if group and (full or sentence.document != group[0].document):
+                yield group
+                group, size = [], len(sentence.words)
+            group.append(sentence)
             if not words or sentence.document is None:
-                yield passage
-                passage, size = [], 0
+                yield group
+                group, size = [], 0
     except RnntoolError:
-        if passage:
-            yield passage
+        if group:
+            yield group
         raise
-    if passage:
-        yield passage
+    if group:
+        yield group
 
 
-def starts(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Where the sentences of a passage begin, given their sizes, and behind these where its last one ends.
+def with_separators(sentences: Iterable[Sequence[str]]) -> list[str]:
+    """Join the words of a group's sentences, with a separator between any two that have words."""
+    words = [word for sentence in sentences if sentence for word in (SEPARATOR, *sentence)]
+    return words[1:]
 
-    A BREAK stands between any two, but for those without words.
-    """
+
+def sentence_starts(sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the step where each sentence of a row begins, given their sizes, and the row's length."""
     steps = np.array([size + 1 if size else 0 for size in sizes])
     ends = np.cumsum(steps)
     return np.append(ends - steps, max(0, ends[-1] - 1))
 
 
-def where(sizes: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Where the words of all sentences of a batch are, given the sizes of those of each passage.
+def sentence_places(sizes: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Return where the words of a batch's N sentences are, given the sizes of the sentences in each row.
 
-    Steps and rows, (2, T', N); behind the end of a sentence they are those of anything.
+    The result (2, T', N) holds steps and rows; what follows the end of a sentence is arbitrary but valid.
     """
-    bounds = list(map(starts, sizes))
+    starts = list(map(sentence_starts, sizes))
     rows = np.repeat(np.arange(len(sizes)), list(map(len, sizes)))  # (N,)
     longest = max(1, *map(max, sizes))
-    steps = np.concatenate([each[:-1] for each in bounds]) + np.arange(longest)[:, None]  # (T', N)
-    last = max(0, max(each[-1] for each in bounds) - 1)  # of the longest row
+    steps = np.concatenate([each[:-1] for each in starts]) + np.arange(longest)[:, None]  # (T', N)
+    last = max(0, max(each[-1] for each in starts) - 1)  # step of the longest row
     return np.stack([steps.clip(max=last), np.broadcast_to(rows, steps.shape)])

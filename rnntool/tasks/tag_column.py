@@ -1,6 +1,6 @@
-"""One column of tags: its labels, its scheme, the best chain of them under a network's scores, its report.
+"""One column of tags: its labels and scheme, how the best tags are found, and how good they are.
 
-A tagger has one or several, side by side. Knows no words, no file and no network.
+A tagger has one column or several, side by side. Knows no words, no file and no network.
 """
 
 from __future__ import annotations
@@ -27,88 +27,100 @@ from rnntool.data.labels import (
     tags_from_spans,
     transition_mask,
 )
-from rnntool.errors import DataError
+from rnntool.errors import DataError, setting
 from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import fit_chain_temperature, fit_temperature
 from rnntool.evaluation.significance import Counts
 from rnntool.models import linear_chain
 from rnntool.tasks.base import Criterion
 
-WORDS = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
-SPANS = Criterion("f1", higher_is_better=True, figure=metrics.f1)
-INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: ends and single words are told apart
-JUDGED_SCHEME = "iob2"  # what spans are compared in
+ACCURACY = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
+SPAN_F1 = Criterion("f1", higher_is_better=True, figure=metrics.f1)
+INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: it marks ends and single words
+EVALUATED_SCHEME = "iob2"  # in which spans are compared
 ScoredBatch = tuple[Floats, Ints, Ints]  # emissions (T, B, L), lengths (B,), gold ids (T, B)
-Chain = tuple[Floats, Floats, Floats]  # scores of first tags (L,), of neighbours (L, L), of last tags (L,)
+ChainScores = tuple[Floats, Floats, Floats]  # of first tags (L,), of transitions (L, L), of last tags (L,)
 
 
 class TagColumn:
-    """Labels of one column. With span labels (IOB1, IOB2, IOBES) no invalid sequence leaves."""
+    """The labels of one column. If they are span tags, no invalid sequence is ever predicted."""
 
     def __init__(self, labels: Labels, scheme: str | None) -> None:
         self.labels = labels
         self.scheme = scheme  # that of the training data; None for plain tags
-        self.criterion = SPANS if scheme else WORDS
+        self.criterion = SPAN_F1 if scheme else ACCURACY
         self._names = np.array(labels.names, object)
         masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
         start, transitions, end = (np.where(mask, 0.0, -np.inf).astype(np.float32) for mask in masks)
-        self._allowed: Chain = start, transitions, end
+        self._allowed: ChainScores = start, transitions, end
         self._transducers: dict[str, Transducer] = {}  # by scheme
 
     @classmethod
     def learn(cls, sequences: Sequence[Sequence[str]], name: str) -> Self:
-        """The labels and the scheme of a column's sequences; `DataError` where there is nothing to tell."""
+        """Learn the labels and the scheme of a column; `DataError` if all its tags are the same."""
         scheme = detect_scheme(sequences)
         tags = Counter[str]()
         for sequence in sequences:
             tags.update(convert(sequence, scheme, INNER_SCHEME) if scheme else sequence)
         if len(tags) < 2:
-            raise DataError(f"training data: expected at least 2 different tags{name}, found only "
-                            f"{next(iter(tags))!r}; see --column")
-        return cls(Labels.from_counts(_completed(tags) if scheme else tags), scheme)
+            raise DataError(place="training data", expected=f"at least 2 different tags{name}",
+                            found=f"only {next(iter(tags))!r}", advice=f"check {setting('column')}")
+        return cls(Labels.from_counts(_all_tags(tags) if scheme else tags), scheme)
+
+    # --- Tags and ids --------------------------------------------------------------------------------------
 
     def ids(self, tags: Sequence[str], scheme: str | None, unknown: int) -> NDArray[np.int32]:
-        """The ids of gold tags in `scheme`, `unknown` for those that the training data never had."""
+        """Return the ids of gold tags in `scheme`, and `unknown` for tags that training data never had."""
         return np.array([self.labels.get(tag, unknown) for tag in self.inner(tags, scheme)], np.int32)
 
     def inner(self, tags: Sequence[str], scheme: str | None) -> list[str]:
-        """Gold tags, in `scheme`, as the network learns them."""
+        """Convert gold tags in `scheme` to those that the network learns."""
         return convert(tags, scheme, INNER_SCHEME) if scheme else list(tags)
 
     def outer(self, tags: Sequence[str], scheme: str) -> list[str]:
-        """Tags of the network in another scheme, plain ones as they are."""
+        """Convert the network's tags to another scheme; plain tags stay as they are."""
         return convert(tags, INNER_SCHEME, scheme) if self.scheme else list(tags)
 
-    def chain(self, learned: Chain | None) -> Chain:
-        """The scores that a CRF has learned, or zeros; -inf where the scheme forbids."""
+    def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
+        """Return the names of ids (T, B), a list for each row of the batch."""
+        return [row[:n].tolist() for row, n in zip(self._names[ids.T], lengths, strict=True)]
+
+    # --- The linear chain ----------------------------------------------------------------------------------
+
+    def chain(self, learned: ChainScores | None) -> ChainScores:
+        """Return the scores that a CRF has learned, or zeros; -inf marks what the scheme forbids."""
         if learned is None:
             return self._allowed
         start, transitions, end = (a + b for a, b in zip(learned, self._allowed, strict=True))
         return start, transitions, end
 
-    def best(self, emissions: Floats, lengths: Ints, learned: Chain | None) -> Ints:
-        """Ids of the best tags, (T, B) of `emissions` (T, B, L); each for itself where nothing binds them."""
+    def best(self, emissions: Floats, lengths: Ints, learned: ChainScores | None) -> Ints:
+        """Return the ids (T, B) of the best tags of `emissions` (T, B, L), by Viterbi if tags depend on
+        others."""
         if self.scheme is None and learned is None:
             ids: Ints = emissions.argmax(-1)
             return ids
         return linear_chain.viterbi(emissions, lengths, *self.chain(learned))[0]
 
     def probs(
-        self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: Chain | None,
+        self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str,
     ) -> list[list[float]]:
-        """The probability of each tag of each sentence, written in `scheme`; see `marginals`."""
+        """Return the probability of each tag of each sentence, written in `scheme`; see `marginals`."""
         names = self._transducer(scheme).outputs if self.scheme else self.labels
         ids, _ = pad([np.array([names.id(tag) for tag in row], np.intp) for row in tags], 0)  # (T, B)
-        found = self.marginals(emissions, lengths, learned, scheme)[: len(ids)]
-        values = np.take_along_axis(found, ids[..., None], -1)[..., 0].T  # (B, T)
+        marginals = self.marginals(emissions, lengths, learned, scheme)[: len(ids)]
+        values = np.take_along_axis(marginals, ids[..., None], -1)[..., 0].T  # (B, T)
         return [row[:n].tolist() for row, n in zip(values, lengths, strict=True)]
 
     def marginals(
-        self, emissions: Floats, lengths: Ints, learned: Chain | None, scheme: str, temperature: float = 1.0
+        self, emissions: Floats, lengths: Ints, learned: ChainScores | None, scheme: str,
+        temperature: float = 1.0,
     ) -> Floats:
-        """The probability of each tag that `scheme` can write at each word (T, B, W): the share of all
-        allowed sequences that are written with it there, all scores divided by a temperature.
+        """Return the probability of each tag that `scheme` can write, at each word: (T, B, W).
+
+        It is the share of all allowed sequences that are written with the tag there. All scores are divided
+        by the temperature first.
         """
         if self.scheme is None and learned is None:
             return softmax(emissions / temperature)
@@ -120,18 +132,18 @@ class TagColumn:
         tags = transducer.input_ids
         initial = np.where(transducer.initial, start[tags], -np.inf)
         transitions = np.where(transducer.transitions, transitions[np.ix_(tags, tags)], -np.inf)
-        found = np.exp(linear_chain.marginals(
+        states = np.exp(linear_chain.marginals(
             emissions[..., tags], lengths, initial, transitions, end[tags]))  # (T, B, K)
-        written: Floats = found @ np.eye(len(transducer.outputs), dtype=found.dtype)[transducer.output_ids]
-        return written.clip(max=1)  # a sum, rounded, may come out above it
+        probs: Floats = states @ np.eye(len(transducer.outputs), dtype=states.dtype)[transducer.output_ids]
+        return probs.clip(max=1)  # rounding may lift a sum above 1
 
     def _transducer(self, scheme: str) -> Transducer:
         if scheme not in self._transducers:
             self._transducers[scheme] = scheme_transducer(self.labels.names, INNER_SCHEME, scheme)
         return self._transducers[scheme]
 
-    def temperature(self, batches: Sequence[ScoredBatch], learned: Chain | None) -> float:
-        """What the scores of some batches want to be divided by, for the tags as they are judged."""
+    def temperature(self, batches: Sequence[ScoredBatch], learned: ChainScores | None) -> float:
+        """Fit the temperature of the scores of some batches, for tags as they are evaluated."""
         real = [gold != IGNORE for *_, gold in batches]
         targets = np.concatenate([gold[mask] for (*_, gold), mask in zip(batches, real, strict=True)])
         if self.scheme is None and learned is None:
@@ -140,108 +152,110 @@ class TagColumn:
 
         def probs(temperature: float) -> Floats:
             return np.concatenate([
-                self.marginals(emissions, lengths, learned, JUDGED_SCHEME, temperature)[mask]
+                self.marginals(emissions, lengths, learned, EVALUATED_SCHEME, temperature)[mask]
                 for (emissions, lengths, _), mask in zip(batches, real, strict=True)])
 
         if self.scheme:
-            targets = self._transducer(JUDGED_SCHEME).output_ids[targets]
+            targets = self._transducer(EVALUATED_SCHEME).output_ids[targets]
         return fit_chain_temperature(probs, targets)
 
-    def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
-        """The names of ids (T, B), as the network learned them, a list for each row."""
-        return [row[:n].tolist() for row, n in zip(self._names[ids.T], lengths, strict=True)]
-
     def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
-        """`O` for spans that hold a word less probable than `threshold`, `_` for other tags that are.
+        """Replace tags less probable than `threshold` by `_`, and spans with such a word by `O`.
 
-        Spans are written in `scheme`; those that stay are the same ones, though IOB1 may write them anew.
+        Spans are written in `scheme`. The spans that stay are the same, although IOB1 may write them
+        differently now.
         """
         if not self.scheme:
             return [tag if p >= threshold else "_" for tag, p in zip(tags, probs, strict=True)]
-        sure = (s for s in spans(tags, scheme) if min(probs[s.start : s.end]) >= threshold)
-        return tags_from_spans(sure, len(tags), scheme)
+        kept = (s for s in spans(tags, scheme) if min(probs[s.start : s.end]) >= threshold)
+        return tags_from_spans(kept, len(tags), scheme)
 
-    def found_scheme(self, sequences: Iterable[Sequence[str]]) -> str | None:
-        """The scheme of a file's gold tags, which may be another one than that of the training data."""
+    # --- Gold tags -----------------------------------------------------------------------------------------
+
+    def gold_scheme(self, sequences: Iterable[Sequence[str]]) -> str | None:
+        """Detect the scheme of gold tags, which may differ from that of the training data."""
         return self.scheme and (detect_scheme(sequences) or self.scheme)
 
-    def judge(self, written: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Judged:
-        """Gold tags in any scheme beside a network's in IOB2, a list for each sentence."""
-        scheme = self.found_scheme(written)
-        gold = [self._gold(tags, scheme) for tags in written]
-        labels = self._gold_labels(written, scheme)
-        return Judged(gold, predicted, scheme and JUDGED_SCHEME, labels, self.known_labels())
+    def compare(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Comparison:
+        """Compare gold tags in any scheme with predicted tags in IOB2, sentence by sentence."""
+        scheme = self.gold_scheme(gold)
+        return Comparison(
+            gold=[self._evaluated(tags, scheme) for tags in gold], predicted=predicted,
+            scheme=scheme and EVALUATED_SCHEME, labels=self._gold_labels(gold, scheme),
+            trained_labels=self.trained_labels())
 
-    def _gold(self, tags: Sequence[str], scheme: str | None) -> list[str]:
-        """Gold tags as they are judged; those that the scheme can't read stay, as no network gives them."""
-        read = self.outer(self.inner(tags, scheme), JUDGED_SCHEME)
+    def _evaluated(self, tags: Sequence[str], scheme: str | None) -> list[str]:
+        """Convert gold tags for evaluation; tags that the scheme can't read stay, as no network predicts
+        them."""
+        converted = self.outer(self.inner(tags, scheme), EVALUATED_SCHEME)
         if scheme is None:
-            return read
-        return [tag if new == OUTSIDE else new for tag, new in zip(tags, read, strict=True)]
+            return converted
+        return [tag if new == OUTSIDE else new for tag, new in zip(tags, converted, strict=True)]
 
     @property
     def strays(self) -> list[str]:
-        """The few tags, learned as plain ones, that look like a slip among those of spans."""
+        """The tags that kept a column from being read as spans, if they are few and so probably mistakes."""
         names = self.labels.names
         others = [name for name in names if name != OUTSIDE and name[1:2] != "-"]
         return others if self.scheme is None and 0 < 2 * len(others) < len(names) and OUTSIDE in names else []
 
-    def known_labels(self) -> tuple[str, ...]:
-        """The labels that training saw; of spans those that they have."""
+    def trained_labels(self) -> tuple[str, ...]:
+        """Return the labels of the training data; for span tags those of the spans."""
         if not self.scheme:
             return self.labels.names
         return tuple(dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE))
 
-    def unseen_labels(self, written: Sequence[Sequence[str]]) -> dict[str, int]:
-        """How often gold tags have each label that training never saw."""
-        labels = self._gold_labels(written, self.found_scheme(written))
-        return metrics.unseen_labels(labels, self.known_labels())
+    def unseen_labels(self, gold: Sequence[Sequence[str]]) -> dict[str, int]:
+        """Count the labels of gold tags that training data never had."""
+        labels = self._gold_labels(gold, self.gold_scheme(gold))
+        return metrics.unseen_labels(labels, self.trained_labels())
 
-    def _gold_labels(self, written: Sequence[Sequence[str]], scheme: str | None) -> Counter[str]:
-        """How often each plain tag, or span of a label, is in gold tags."""
-        tags = Counter(chain.from_iterable(written))
+    def _gold_labels(self, gold: Sequence[Sequence[str]], scheme: str | None) -> Counter[str]:
+        """Count the plain tags, or the spans of each label, in gold tags."""
+        tags = Counter(chain.from_iterable(gold))
         if scheme is None:
             return tags
-        labels = Counter(span.label for sequence in written for span in spans(sequence, scheme))
-        # What no scheme can read, such as a part of speech, is a label that training never saw.
+        labels = Counter(span.label for sequence in gold for span in spans(sequence, scheme))
+        # a tag that no scheme can read, such as a part of speech, is a label that training data never had
         foreign = {tag: n for tag, n in tags.items() if tag != OUTSIDE and not spans([tag], scheme)}
         return labels + Counter(foreign)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The gold tags of some sentences and a network's, in `scheme`; None where they are plain."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Gold and predicted tags of some sentences, in `scheme`; None for plain tags."""
 
     gold: Sequence[Sequence[str]]
-    predicted: Sequence[Sequence[str]]  # as long, sentence by sentence
+    predicted: Sequence[Sequence[str]]  # of the same lengths
     scheme: str | None
-    labels: Counter[str]  # how often each plain tag, or span of a label, is in the gold standard
-    known: Sequence[str]  # labels that training saw
+    labels: Counter[str]  # how often each plain tag, or a span of each label, is in the gold tags
+    trained_labels: Sequence[str]  # that the training data had
 
-    def right(self) -> NDArray[np.bool_]:
-        """Which words of all sentences, one after the other, have the right tag, (words,)."""
+    def correct(self) -> NDArray[np.bool_]:
+        """Return which words have the right tag, (words,), sentence after sentence."""
         gold, predicted = chain.from_iterable(self.gold), chain.from_iterable(self.predicted)
         return np.array(list(map(eq, gold, predicted)), bool)
 
     def counts(self) -> Counts:
-        """(N, K), a row for each sentence: spans as `metrics.f1` wants them, words as `accuracy` does."""
+        """Return (N, K) with a row for each sentence: what `metrics.f1` sums of spans, or `accuracy` of
+        words."""
         pairs = zip(self.gold, self.predicted, strict=True)
         if self.scheme is None:
             rows = [(sum(map(eq, gold, predicted)), len(gold)) for gold, predicted in pairs]
             return np.array(rows, np.float64).reshape(-1, 2)
-        spanned = [metrics.span_counts(gold, predicted, self.scheme) for gold, predicted in pairs]
-        return np.array(spanned, np.float64).reshape(-1, 3)
+        span_rows = [metrics.span_counts(gold, predicted, self.scheme) for gold, predicted in pairs]
+        return np.array(span_rows, np.float64).reshape(-1, 3)
 
-    def report(self, known_words: NDArray[np.bool_]) -> dict[str, Any]:
-        """Every figure of the column; `known_words` (words,) are those with an embedding of their own."""
+    def report(self, in_vocabulary: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return all figures of the column; `in_vocabulary` (words,) marks words with an embedding."""
         return {
             **metrics.tagging_report(self.gold, self.predicted, self.scheme),
-            **metrics.vocabulary_report(self.right(), known_words),
-            "unseen_labels": metrics.unseen_labels(self.labels, self.known),
+            **metrics.vocabulary_report(self.correct(), in_vocabulary),
+            "unseen_labels": metrics.unseen_labels(self.labels, self.trained_labels),
         }
 
 
-def _completed(tags: Counter[str]) -> Counter[str]:
-    """All IOBES tags of the types seen, so that every span of a known type can be written."""
-    types = {tag[2:] for tag in tags if tag != "O"}
-    return Counter({"O": tags["O"]} | {f"{p}-{t}": tags[f"{p}-{t}"] for t in types for p in "BIES"})
+def _all_tags(tags: Counter[str]) -> Counter[str]:
+    """Add all IOBES tags of the span labels in `tags`, so that every span of these labels can be written."""
+    labels = {tag[2:] for tag in tags if tag != "O"}
+    return Counter({"O": tags["O"]} | {f"{p}-{t}": tags[f"{p}-{t}"] for t in labels for p in "BIES"})

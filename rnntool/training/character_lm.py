@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rnntool import model_folder
 from rnntool.errors import UsageError, setting
-from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
+from rnntool.models.config import EncoderConfig, LMHeadConfig
 from rnntool.models.encoder import WordInput
 from rnntool.models.network import Network
 from rnntool.training.pretrained_model import PretrainedModel
@@ -15,7 +14,7 @@ def context_config(model: PretrainedModel) -> tuple[EncoderConfig, bool]:
 
     `UsageError` if the model is no recurrent language model.
     """
-    config = NetworkConfig.from_json(model.config["network"], place=model.folder / model_folder.CONFIG)
+    config = model.config.network
     if not isinstance(config.head, LMHeadConfig) or config.encoder.kind != "rnn":
         raise UsageError(
             setting="features", expected="a recurrent language model of characters",

@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.records import Text
 from rnntool.data.threads import thread_count
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
 from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
+from rnntool.model_folder import ModelConfig
 from rnntool.models.cells.kernel import State
 from rnntool.models.network import Network
-from rnntool.tasks.lm import LMTask
+from rnntool.tasks.base import AnyTask
 
 SEGMENT = 20  # tokens between two updates of the weights
 CHUNK = 256  # tokens that are looked up in the cache together; it changes no figure
 
 
 def perplexity(
-    folder: Path, config: dict[str, Any], task: LMTask, records: Sequence[Text],
+    folder: Path, config: ModelConfig, task: AnyTask, records: Sequence[Any],
     options: DynamicEvaluation | NeuralCache, *, device: str, threads: int,
 ) -> float:
     """Score `records` with the network of a model folder that adapts to them.
@@ -54,7 +54,7 @@ def perplexity(
 
 
 def dynamic_nats(
-    network: Network, task: LMTask, records: Sequence[Text], options: DynamicEvaluation, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: DynamicEvaluation, device: torch.device
 ) -> float:
     """Sum the negative log-likelihood of all tokens under dynamic evaluation, which changes the weights.
 
@@ -84,7 +84,7 @@ def dynamic_nats(
 
 
 def cache_nats(
-    network: Network, task: LMTask, records: Sequence[Text], options: NeuralCache, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: NeuralCache, device: torch.device
 ) -> float:
     """Sum the negative log-likelihood of all tokens with a continuous cache (Grave et al. 2017).
 
@@ -128,10 +128,10 @@ def _cache_probs(
     return (shares * (followers == targets[:, None])).sum(-1)
 
 
-def _segments(task: LMTask, records: Sequence[Text], tokens: int) -> Iterator[tuple[Arrays, bool]]:
+def _segments(task: AnyTask, records: Sequence[Any], tokens: int) -> Iterator[tuple[Arrays, bool]]:
     """Read all texts in order, so many tokens at a time; True means that recurrent states start from zero."""
     examples: list[NDArray[np.int32]] = [task.example(record) for record in records]
-    streams = [examples] if task.settings.context == "stream" else [[example] for example in examples]
+    streams = [examples] if task.carries_state else [[example] for example in examples]
     for stream in streams:
         for i, arrays in enumerate(task.windows(np.concatenate(stream), columns=1, steps=tokens)):
             yield arrays, i == 0

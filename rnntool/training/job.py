@@ -1,4 +1,4 @@
-"""What a training was asked for, kept so that it can go on later and from elsewhere. Reads none of it."""
+"""What a training was asked for, kept so that it can continue later and from another folder."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnntool import model_folder
-from rnntool.errors import DataError, ModelError
+from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 
-FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name what is read, too
+FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name something to read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained from which files. A resumed training goes on with the job that it began with.
+    """What is trained, and from which files. A training that is resumed continues the job it began with.
 
-    Settings name files and models as the user did, and are published with the model; where these are, which
-    a training has to know that goes on from another folder, is in `places`, by the setting.
+    Settings name files and models as the user did, and are published with the model. `places` says where
+    these are, by setting, so that a training can continue from another folder.
     """
 
     task: str
@@ -32,30 +32,32 @@ class Job:
     encoding_errors: str = "strict"
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def begin(self) -> Job:
-        """The job with the places of what its settings name; `ModelError` where there is no such model."""
+    def located(self) -> Job:
+        """Return the job with the places of what its settings name; `ModelError` for a model that isn't
+        found."""
         named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
         places = {name: value if name in FILES else str(model_folder.find(value))
                   for name, value in named.items() if value}
         return dataclasses.replace(self, places=places)
 
     def sources(self) -> dict[str, list[str]]:
-        """All that is read, by what it is for."""
+        """Return everything that is read, by what it is for."""
         return {"train": self.train, "dev": self.dev or self.train,
                 **{name: [place] for name, place in self.places.items()}}
 
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
-        """Write as JSON, with absolute paths, and with what the content of its sources was."""
+        """Write the job as JSON, with absolute paths and the fingerprints of its sources."""
         places = {"train": list(map(_absolute, self.train)), "dev": list(map(_absolute, self.dev)),
                   "places": {name: _absolute(place) for name, place in self.places.items()}}
         model_folder.write_json(path, dataclasses.asdict(self) | places | {"fingerprints": fingerprints})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Job, dict[str, str]]:
-        """The job that `save` wrote, and the fingerprints of its sources.
+        """Read what `save` wrote: the job, and the fingerprints of its sources.
 
-        `DataError` or `ModelError` where one of these is gone.
+        `DataError` or `ModelError` if one of the sources is gone.
         """
+        again = f"start again with {setting('force')}"
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
@@ -64,26 +66,29 @@ class Job:
         except FileNotFoundError:
             folder = path.parent.parent
             if (folder / model_folder.CONFIG).exists():
-                raise ModelError(f"{folder}: its training has ended; give --force in place of --resume to "
-                                 "train anew") from None
-            raise ModelError(f"{folder}: no training to resume; leave --resume out to start one") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: is damaged ({error}); start anew with --force") from None
+                raise ModelError("its training has ended", place=folder,
+                                 advice=f"to train again, give {setting('force')} in place of "
+                                        f"{setting('resume')}") from None
+            raise ModelError("there is no training to resume", place=folder,
+                             advice=f"leave {setting('resume')} out to start one") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"is damaged ({error})", place=path, advice=again) from None
         for name, places in job.sources().items():
             for place in places:
                 if place != "-" and not Path(place).exists():
                     raise (ModelError if name in MODELS else DataError)(
-                        f"{place}: this training began with it and it is gone; put it back, or start anew "
-                        "with --force")
+                        "this training began with it, and it is gone", place=place,
+                        advice=f"put it back, or {again}")
         return job, fingerprints
 
-    def check(self, before: Mapping[str, str], found: Mapping[str, str]) -> None:
-        """`DataError` where the content of a source has changed; it names what. See `save`."""
-        changed = [place for name, places in self.sources().items() if found[name] != before[name]
+    def check_unchanged(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Raise `DataError` if a source's fingerprint is no longer the one that `save` wrote."""
+        changed = [place for name, places in self.sources().items() if now[name] != before[name]
                    for place in places]
         if changed:
-            raise DataError(f"{', '.join(dict.fromkeys(changed))}: the data has changed since this training "
-                            "began; start anew with --force")
+            raise DataError("the data has changed since this training began",
+                            place=", ".join(dict.fromkeys(changed)),
+                            advice=f"start again with {setting('force')}")
 
 
 def _absolute(path: str) -> str:

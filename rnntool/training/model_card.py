@@ -4,61 +4,50 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rnntool import __version__
 from rnntool.evaluation.metrics import figures
-from rnntool.models.cells import CELLS
-from rnntool.models.config import ENCODERS
+from rnntool.model_folder import ModelConfig
 
-PIPELINES = {"lm": "text-generation", "classify": "text-classification", "tag": "token-classification"}
-EXAMPLES = {
-    "lm": "rnntool generate -m {name} -n 3\n    echo 'A line of text.' | rnntool score -m {name}",
-    "lm given a label": "rnntool generate -m {name} --label {label} -n 3\n"
-                        "    echo 'A line of text.' | rnntool score -m {name} --label {label}",
-    "classify": "echo 'A line of text.' | rnntool classify -m {name}",
-    "tag": "echo 'A line of text.' | rnntool tag -m {name}",
-}
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # that are no strings
-ABOUT = ("license", "language", "about")  # settings that the card shows at its top
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # YAML doesn't read these as text
+HEADER_SETTINGS = ("license", "language", "about")  # settings that the card shows at its top
 FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall",
            "f1", "f1_conlleval")
 
 
-def model_card(name: str, config: dict[str, Any], *, label: str | None = None) -> str:
-    """A card in Markdown from what `config.json` holds; `label` is one that text is written given."""
-    task, report, settings = config["task"], config.get("report") or {}, config["settings"]
-    network = config["network"]["encoder"]
-    kind = network["cell"] if network["kind"] == "rnn" else network["kind"]
-    words = CELLS[kind].words if kind in CELLS else ENCODERS[kind]
-    direction = " in both directions" if network["bidirectional"] else ""
-    layers = f"{network['layers']} layer{'s' if network['layers'] > 1 else ''}"
-    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in figures(report).items()
+def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) -> str:
+    """Return a card in Markdown; `labels` are those that text is written given, or chosen from."""
+    encoder, settings = config.network.encoder, config.settings
+    cell = encoder.cell if encoder.kind == "rnn" else encoder.kind
+    direction = " in both directions" if encoder.bidirectional else ""
+    layers = f"{encoder.layers} layer{'s' if encoder.layers > 1 else ''}"
+    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in figures(config.report).items()
                    if isinstance(value, float) and name.split()[-1] in FIGURES)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
-    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.items()
-                     if value is not None and key not in ABOUT)
-    header = {"library_name": "rnntool", "pipeline_tag": PIPELINES[task],
-              "tags": f"[rnntool, {', '.join(dict.fromkeys((network['kind'], kind)))}]",
-              "license": settings["license"], "language": settings["language"]}
+    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.to_json().items()
+                     if value is not None and key not in HEADER_SETTINGS)
+    header = {"library_name": "rnntool", "pipeline_tag": config.spec.pipeline_tag,
+              "tags": f"[rnntool, {', '.join(dict.fromkeys((encoder.kind, cell)))}]",
+              "license": settings.license, "language": settings.language}
     lines = "".join(f"{key}: {_yaml(value)}\n" for key, value in header.items() if value)
-    example = EXAMPLES[task if label is None else f"{task} given a label"]
-    example = example.format(name=shlex.quote(name), label=shlex.quote(label or ""))
-    about = f"{settings['about']}\n\n" if settings["about"] else ""
+    examples = "\n    ".join(config.spec.command_lines(name, label=labels[0] if labels else None))
+    about = f"{settings.about}\n\n" if settings.about else ""
     return (
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"{words}{direction}, {layers} of {network['hidden']}, "
-        f"{config['parameters']:,} parameters, made by rnntool {__version__} (`rnntool train {task}`).\n\n"
-        f"    {example}\n\n"
+        f"{encoder.words}{direction}, {layers} of {encoder.hidden}, {config.parameters:,} parameters, made "
+        "by "
+        f"rnntool {__version__} (`rnntool train {config.task}`).\n\n"
+        f"    {examples}\n\n"
         f"{table}## Settings\n\n{chosen}"
     )
 
 
 def _yaml(value: str) -> str:
-    """A value as it is, or quoted where YAML could take it for something else, as `no` for false."""
+    """Write a value, in quotes if YAML could read it as something else, such as `no` for false."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{', '.join(_yaml(part.strip()) for part in value[1:-1].split(','))}]"
     plain = re.fullmatch(r"[A-Za-z][\w.-]*", value) and value.lower() not in _YAML_WORDS

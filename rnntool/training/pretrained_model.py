@@ -6,12 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from rnntool import model_folder
 from rnntool.errors import UsageError, setting
 from rnntool.inference import model
 from rnntool.inference.weights import load_network
+from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 from rnntool.tokenize import Tokenizer
@@ -25,7 +26,7 @@ class PretrainedModel:
 
     name: str
     folder: Path
-    config: dict[str, Any]
+    config: ModelConfig
     task: AnyTask
 
     @classmethod
@@ -52,7 +53,7 @@ class PretrainedModel:
 
     def digest(self) -> bytes:
         """Hash all that a training takes from the model: weights, vocabularies and their configuration."""
-        digest = hashlib.blake2b(json.dumps([self.config["data"], self.config["network"]]).encode())
+        digest = hashlib.blake2b(json.dumps([dict(self.config.data), self.config.network.to_json()]).encode())
         for name in CONTENT:
             if (self.folder / name).exists():
                 digest.update((self.folder / name).read_bytes())

@@ -1,14 +1,11 @@
-"""All that a training reads: records, vectors and other models.
-
-Settings that are of no use for what was read are errors.
-"""
+"""Everything that a training reads: records, pretrained vectors and other models."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, compress
 from typing import Any, Self
 
@@ -18,213 +15,194 @@ from numpy.typing import NDArray
 from rnntool.data.corpus import Texts
 from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage
-from rnntool.data.records import Sentence
 from rnntool.data.streams import input_names
 from rnntool.data.vector_file import read_vectors
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
-from rnntool.tasks.document_context import passages
-from rnntool.tasks.lm import LMTask
-from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings
-from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.character_lm import place_context
 from rnntool.training.job import Job
 from rnntool.training.pretrained_model import PretrainedModel
 from rnntool.training.pretrained_vectors import place_vectors
 from rnntool.training.transfer import Transfer, transfer_weights
 
-WANTED = {"lm": "text", "classify": "labelled texts", "tag": "tagged sentences"}
-# settings that only some formats read, as they are where nobody chose
-USUAL = {"text_column": None, "label_column": None, "unit": "line"}
+# settings that only some formats use, with the values that mean that nobody chose one
+FORMAT_SETTINGS = {"text_column": None, "label_column": None, "unit": "line"}
 
 
 @dataclass(kw_only=True)
-class Sources:
-    """What `job` names, read."""
+class TrainingData:
+    """What a job names, read."""
 
     train: Sequence[Any]
     dev: Sequence[Any]
-    raw: Sequence[Any]  # records to learn from without targets
-    words: list[str]  # that have one of the pretrained `vectors` (N, D), in their order
+    raw: Sequence[Any]  # records whose targets are ignored
+    words: list[str]  # that have one of the pretrained `vectors` (N, D), in this order
     vectors: NDArray[np.float32] | None
-    base: PretrainedModel | None  # the model of --init
-    reader: PretrainedModel | None  # the language model of --features
+    base: PretrainedModel | None  # the model that the training starts from
+    character_lm: PretrainedModel | None  # the language model that is read beside words
 
     @classmethod
     def read(cls, job: Job, *, log: Log, watch: Callable[[Stage], None]) -> Self:
-        """Read all; `say` takes what was guessed."""
-        settings, places = job.settings, job.places
-        train, dev, formats = _records(job, log, watch)
+        """Read everything; `log` hears what was guessed.
+
+        Settings that have no effect on what was read raise `UsageError`.
+        """
+        settings, places, kind = job.settings, job.places, task_class(job.task)
+        train, dev, formats = _records(job, kind, log, watch)
         if not train:
-            raise DataError(place=input_names(job.train), expected=WANTED[job.task], found="none",
+            raise DataError(place=input_names(job.train), expected=kind.spec.learns_from, found="none",
                             advice="give files that have some")
         _check_dev(dev, settings)
         raw = []
-        if "raw" in places:  # in whatever format the file is
-            inputs = task_class(job.task).inputs([places["raw"]], settings, targets=False, format=None,
-                                            errors=job.encoding_errors, log=log)
+        if "raw" in places:  # its format may differ from that of the training files
+            inputs = kind.inputs([places["raw"]], settings, targets=False, format=None,
+                                 errors=job.encoding_errors, log=log)
             raw, formats = list(inputs), {*formats, *inputs.formats}
-        chosen = [name for name, usual in USUAL.items() if getattr(settings, name, usual) != usual]
-        check_formats(formats, chosen, needs_labels=task_class(job.task).spec.needs_labels)
-        base = reader = None
-        if settings.init:  # a network of words has no choice of tokens
+        chosen = [name for name, usual in FORMAT_SETTINGS.items() if getattr(settings, name, usual) != usual]
+        check_formats(formats, chosen, needs_labels=kind.spec.needs_labels)
+        base = character_lm = None
+        if settings.init:  # a task without a choice of tokenizer reads words
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
                                         tokenizer=getattr(settings, "tokenizer", "word"))
-        if isinstance(settings, TagSettings) and settings.features:
-            reader = PretrainedModel.read(settings.features, places["features"], used_as="features",
-                                          tokenizer="char")
+        if features := getattr(settings, "features", None):
+            character_lm = PretrainedModel.read(features, places["features"], used_as="features",
+                                                tokenizer="char")
         words: list[str] = []
         vectors = None
         if settings.vectors:
             words, vectors = read_vectors(places["vectors"], limit=settings.vectors_limit)
-        return cls(train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base, reader=reader)
+        return cls(train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base,
+                   character_lm=character_lm)
 
     def fingerprints(self) -> dict[str, str]:
-        """A digest of the content of each source, by the names that `Job.sources` has."""
+        """Return a digest of the content of each source, under the names of `Job.sources`."""
         vectors = [] if self.vectors is None else [*map(str.encode, self.words), self.vectors]
-        models = {"init": self.base, "features": self.reader}
+        models = {"init": self.base, "features": self.character_lm}
         return {
             "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
             "vectors": _digest(vectors),
             **{name: _digest([model.digest()] if model else []) for name, model in models.items()},
         }
 
-    def learn(
-        self, kind: type[AnyTask], settings: Settings, *, watch: Callable[[Stage], None]
-    ) -> AnyTask:
-        """A task with the vocabularies and labels of these sources."""
+    def learn(self, kind: type[AnyTask], settings: Settings, *, watch: Callable[[Stage], None]) -> AnyTask:
+        """Return a task with the vocabularies and labels of this data."""
         if isinstance(self.train, Texts) and self.train.large:
             watch(Stage("learning the vocabulary", None, len(self.train), "records"))
-        # a language model has no place for vectors of words that training hasn't seen
         return kind.learn(
-            self.train, settings, vectors=self.words if kind is not LMTask else [], raw=self.raw,
+            self.train, settings, vectors=self.words, raw=self.raw,
             base=self.base.tokenizer if self.base else None,
-            characters=self.reader.tokenizer if self.reader else None)
+            characters=self.character_lm.tokenizer if self.character_lm else None)
 
-    def place(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Transfer | None:
-        """Put vectors and other models into a new network; tells what of --init was carried over."""
-        if self.reader:
-            place_context(self.reader, network)
+    def initialize(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Transfer | None:
+        """Put vectors and other models' weights into a new network; returns what came from `base`."""
+        if self.character_lm:
+            place_context(self.character_lm, network)
         if self.vectors is not None:
-            known = place_vectors(network, task.tokenizer, self.words, self.vectors)
-            aloud = log if known else warn  # vectors of another language, say, are no error, and no help
-            aloud(f"{known:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
-                  f"pretrained vectors of {self.vector_size}")
+            count = place_vectors(network, task.tokenizer, self.words, self.vectors)
+            report = log if count else warn  # vectors of another language, say, are no error but don't help
+            report(f"{count:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
+                   f"pretrained vectors of size {self.vector_size}")
         return transfer_weights(self.base, network, task.row_names()) if self.base else None
 
     @property
     def vector_size(self) -> int:
-        """How many numbers a pretrained vector has; 0 where there are none."""
+        """Numbers in a pretrained vector; 0 if there are none."""
         return 0 if self.vectors is None else self.vectors.shape[1]
 
     def __str__(self) -> str:
-        """How many records there are."""
         return (f"{len(self.train):,} training records, {len(self.dev):,} for development"
                 + (f", {len(self.raw):,} of raw text" if self.raw else ""))
 
 
 def _records(
-    job: Job, log: Log, watch: Callable[[Stage], None]
+    job: Job, kind: type[AnyTask], log: Log, watch: Callable[[Stage], None]
 ) -> tuple[Sequence[Any], Sequence[Any], set[str]]:
-    """Training and dev records, and the formats of their files."""
-    kind = task_class(job.task)
+    """Read training and development records, and return them with the formats of their files."""
     formats: set[str] = set()
 
     def read(paths: list[str]) -> Sequence[Any]:
         inputs = kind.inputs(paths, job.settings, targets=True, format=job.format,
                              errors=job.encoding_errors, log=log)
-        records = Texts.collect(inputs, watch=watch) if kind is LMTask else list(inputs)
+        records = kind.collect(inputs, watch=watch)
         formats.update(inputs.formats)
         return records
 
     records = read(job.train)
-    if job.dev:
-        dev = read(job.dev)
-        if not dev:
-            raise DataError(
-                place=input_names(job.dev), expected="records for development", found="none",
-                advice=f"leave {setting('dev')} out to keep a share of the training records")
-        return records, dev, formats
-    # records with labels are no running text, and often sorted by them
-    ordered = isinstance(job.settings, LMSettings) and not job.settings.label_column
-    return *split(records, job.settings, ordered=ordered), formats
+    if not job.dev:
+        return *split(kind, records, job.settings), formats
+    dev = read(job.dev)
+    if not dev:
+        raise DataError(place=input_names(job.dev), expected="records for development", found="none",
+                        advice=f"leave {setting('dev')} out to keep a share of the training records")
+    return records, dev, formats
 
 
 def split(
-    records: Sequence[Any], settings: Settings, *, ordered: bool
+    kind: type[AnyTask], records: Sequence[Any], settings: Settings
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Keep a share of the records for development: the last ones where order matters, else random ones.
+    """Hold out a share of the records for development: the last ones of a running text, else random ones.
 
-    A record with a label or tag that no other one has is learned from. Sentences that are read together stay
-    together.
+    A record with a label or tag that no other record has is kept for training. Records that are read together
+    stay together.
     """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
-    if ordered:
-        count = _share(len(records), settings)
+    if kind.in_order(settings):
+        count = _dev_size(len(records), settings)
         return records[:-count], records[-count:]
-    if isinstance(records, Texts):
-        held = _drawn(len(records), settings)
-        _give_back(lambda i: records[i : i + 1], held)
-        return records.pick(np.flatnonzero(~held)), records.pick(np.flatnonzero(held))
-    together = [[record] for record in records]
-    if isinstance(settings, TagSettings) and settings.passage:
-        together = _apart(records, settings.passage)
-    held = _drawn(len(together), settings)
-    _give_back(together.__getitem__, held)
-    return list(chain(*compress(together, ~held))), list(chain(*compress(together, held)))
+    groups = kind.inseparable(records, settings)
+    if groups is None:
+        held = _draw(len(records), settings)
+        _keep_rare_labels(kind, lambda i: records[i : i + 1], held)
+        return _select(records, ~held), _select(records, held)
+    held = _draw(len(groups), settings)
+    _keep_rare_labels(kind, groups.__getitem__, held)
+    return list(chain(*compress(groups, ~held))), list(chain(*compress(groups, held)))
 
 
-def _share(count: int, settings: Settings) -> int:
-    """How many of so many are kept for development: at least one, and not all."""
+def _select(records: Sequence[Any], mask: NDArray[np.bool_]) -> Sequence[Any]:
+    """Return the records where `mask` (N,) is True."""
+    return records.pick(np.flatnonzero(mask)) if isinstance(records, Texts) else list(compress(records, mask))
+
+
+def _dev_size(count: int, settings: Settings) -> int:
+    """Return how many of `count` are held out: at least one, and not all."""
     return min(max(1, round(count * settings.dev_fraction)), count - 1)
 
 
-def _drawn(count: int, settings: Settings) -> NDArray[np.bool_]:
-    """Which of so many are kept for development, at random."""
+def _draw(count: int, settings: Settings) -> NDArray[np.bool_]:
+    """Draw at random which of `count` are held out."""
     held = np.zeros(count, bool)
-    held[random.Random(settings.seed).sample(range(count), _share(count, settings))] = True
+    held[random.Random(settings.seed).sample(range(count), _dev_size(count, settings))] = True
     return held
 
 
-def _apart(sentences: Sequence[Sentence], words: int) -> list[list[Sentence]]:
-    """Passages, each a document of its own from here on: those beside it may be gone."""
-    together = ((object(), passage) for passage in passages(sentences, words))
-    return [[sentence if sentence.document is None else replace(sentence, document=own)
-             for sentence in passage] for own, passage in together]
-
-
-def _give_back(group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]) -> None:
-    """Hold no group of records apart whose labels or tags aren't all in those that are learned from."""
-    seen: set[Any] = set()
+def _keep_rare_labels(
+    kind: type[AnyTask], group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]
+) -> None:
+    """Give back held out groups with a label that no training record has."""
+    trained: set[Any] = set()
     for i in np.flatnonzero(~held).tolist():
-        seen |= _labels(group(i))
+        trained.update(*map(kind.labels_of, group(i)))
     for i in np.flatnonzero(held).tolist():
-        labels = _labels(group(i))
-        held[i] = labels <= seen
-        seen |= labels
-
-
-def _labels(records: Sequence[Any]) -> set[tuple[int, str]]:
-    """The labels of records, or their tags, each with the number of its column."""
-    columns = ((record.tags or (), *record.more_tags) if isinstance(record, Sentence) else (record.labels,)
-               for record in records)
-    return {(i, label) for own in columns for i, column in enumerate(own) for label in column}
+        labels = set().union(*map(kind.labels_of, group(i)))
+        held[i] = labels <= trained
+        trained |= labels
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
-    """Refuse settings that watch the dev score where there is none."""
-    watching = {"--schedule plateau": settings.schedule == "plateau", "--patience": settings.patience > 0,
-                "--evaluations": settings.evaluations > 1}
+    """Raise `UsageError` for a setting that watches the development score if there is no such data."""
+    watching = {setting("schedule", "plateau"): settings.schedule == "plateau",
+                setting("patience"): settings.patience > 0, setting("evaluations"): settings.evaluations > 1}
     for name in (name for name, watches in watching.items() if watches and not dev):
-        raise UsageError(f"{name}: expected records for development to watch, found none; give --dev, or a "
-                         "--dev-fraction of several records")
+        raise UsageError(f"{name} needs records for development, found none",
+                         advice=f"give {setting('dev')}, or a {setting('dev_fraction')} of several records")
 
 
 def _fingerprint(records: Sequence[Any]) -> str:
-    """A digest of the content of records."""
+    """Return a digest of the content of records."""
     if isinstance(records, Texts):
         return records.digest().hex()
     names = ("text", "labels", "words", "tags", "more_tags")
@@ -236,7 +214,7 @@ def _fingerprint(records: Sequence[Any]) -> str:
 
 
 def _digest(parts: Iterable[Any]) -> str:
-    """A digest of bytes and arrays."""
+    """Return a digest of bytes and arrays."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part)

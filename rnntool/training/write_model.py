@@ -1,4 +1,4 @@
-"""What a training writes: the task that it learned, in a checkpoint, and in the end the model folder."""
+"""What a training writes: the task that it learned, beside the checkpoints, and then the model folder."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ import torch
 from safetensors.torch import save
 
 from rnntool import __version__, model_folder
-from rnntool.errors import ModelError, RnntoolError, UsageError
+from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
+from rnntool.model_folder import ModelConfig
 from rnntool.models.config import ObjectiveConfig
-from rnntool.models.export import network_graph
+from rnntool.models.export.network_graph import write_graphs
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.base import AnyTask
-from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.settings import Settings
-from rnntool.training import transfer
 from rnntool.training.model_card import model_card
 from rnntool.training.optimizers import weights_of
+from rnntool.training.transfer import Transfer
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Refuse, before anything is read, a folder that can't be written or holds something else."""
+    """Refuse a folder that can't be written or holds something else, before anything is read."""
     if str(out) == "-":
-        raise UsageError("-o -: a model is several files, which standard output can't take; give -o a folder")
+        raise UsageError("a model is several files, which standard output can't hold", setting="output",
+                         advice="give a folder")
     try:
-        there = next(place for place in (out, *out.parents) if place.exists())
-        held = there == out and there.is_dir() and any(out.iterdir())
+        nearest = next(place for place in (out, *out.parents) if place.exists())
+        occupied = nearest == out and out.is_dir() and any(out.iterdir())
     except OSError as error:
-        raise RnntoolError(
-            f"{out}: can't be read ({error.strerror}); choose another folder with -o") from None
-    if there == out and not out.is_dir():
-        raise UsageError(f"{out}: is a file; give -o a folder")
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise RnntoolError(f"{out}: can't be written to; choose another folder with -o")
-    if not held:
+        raise RnntoolError(f"can't be read ({error.strerror})", place=out, advice="choose another folder"
+                           ) from None
+    if nearest == out and not out.is_dir():
+        raise UsageError(place=out, expected="a folder", found="a file", advice="choose another name")
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RnntoolError("can't be written to", place=out, advice="choose another folder")
+    if not occupied:
         return
-    ours = (out / model_folder.CONFIG).exists() or (out / model_folder.RESUME).exists()
-    if not ours:
-        raise UsageError(f"{out}: holds other files and no model; choose another folder with -o")
+    if not (out / model_folder.CONFIG).exists() and not (out / model_folder.RESUME).exists():
+        raise UsageError("holds other files and no model", place=out, advice="choose another folder")
     if not force:
-        raise UsageError(f"{out}: exists already; --resume goes on with a training that was stopped, --force "
-                         "replaces it")
+        raise UsageError("exists already", place=out,
+                         advice=f"{setting('resume')} continues a training that was stopped, "
+                                f"{setting('force')} replaces the model")
 
 
 def save_task(task: AnyTask, folder: Path) -> None:
@@ -58,21 +59,22 @@ def save_task(task: AnyTask, folder: Path) -> None:
 
 
 def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
-    """The task that `save_task` wrote; `ModelError` where it is damaged."""
+    """Read the task that `save_task` wrote; `ModelError` if it is damaged."""
     try:
-        data = json.loads((folder / "data.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: the checkpoint is damaged ({error}); start anew with --force") from None
-    return kind.load(folder, data, settings)
+        return kind.load(folder, json.loads((folder / "data.json").read_text("utf-8")), settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the checkpoint is damaged ({error})", place=folder,
+                         advice=f"start again with {setting('force')}") from None
 
 
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]], carried: transfer.Transfer | None = None, threads: int = 0,
+    history: list[dict[str, Any]], transfer: Transfer | None = None, threads: int = 0,
 ) -> dict[str, Any]:
-    """Write the whole model folder and remove its checkpoint. Returns the written graph's dev report.
+    """Write the model folder and remove its checkpoints; returns the report on the development data.
 
-    Where `dev` tells that probabilities are too high or too low, the head's scores are put right first.
+    The report is of the exported graph. If the development data shows that probabilities are too high or too
+    low, the network's scores are divided by a temperature first.
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drops what only training needs
@@ -80,28 +82,20 @@ def write_model(
     if calibration:
         network.head.divide(*calibration.temperatures)
     with model_folder.staged(out, replace=True) as stage:
-        network_graph.write_graphs(network, stage, int8=settings.int8)
+        write_graphs(network, stage, int8=settings.int8)
         report = task.report(OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev) if dev else {}
         report |= calibration.report() if calibration else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / model_folder.WEIGHTS).write_bytes(save(weights))
-        content = {
-            "format": model_folder.FORMAT,
-            "version": __version__,
-            "task": task.name,
-            "data": task.config(),
-            "network": network.config.to_json(),
-            "parameters": count_parameters(network),
-            "graph": "int8" if settings.int8 else "float32",
-            "settings": settings.to_json(),
-            "init": carried.to_json() if carried else None,
-            "report": report,
-        }
+        config = ModelConfig(
+            version=__version__, task=task.spec.name, data=task.config(), network=network.config,
+            parameters=count_parameters(network), graph="int8" if settings.int8 else "float32",
+            settings=settings, init=transfer.to_json() if transfer else None, report=report)
         lines = (json.dumps(entry) + "\n" for entry in history)
         (stage / model_folder.METRICS).write_text("".join(lines), "utf-8")
-        label = task.labels.names[0] if isinstance(task, LMTask) and task.labels else None
-        (stage / model_folder.CARD).write_text(model_card(out.resolve().name, content, label=label), "utf-8")
-        model_folder.write_json(stage / model_folder.CONFIG, content)
+        card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))
+        (stage / model_folder.CARD).write_text(card, "utf-8")
+        model_folder.write_json(stage / model_folder.CONFIG, config.to_json())
     model_folder.remove(out / model_folder.RESUME)
     return report

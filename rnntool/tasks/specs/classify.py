@@ -20,7 +20,8 @@ def check_pooling(text: str) -> str:
         raise UsageError(setting="pooling", expected=f"{', '.join(POOLING_NAMES)}, or several joined by +",
                          found=repr(text))
     if len(set(names)) < len(names):
-        raise UsageError(setting="pooling", expected="each name once", found=repr(text), advice="leave one out")
+        raise UsageError(
+            setting="pooling", expected="each name once", found=repr(text), advice="leave one out")
     return text
 
 
@@ -36,10 +37,12 @@ class ClassifySettings(WordSettings):
     label_column: str | None = option(
         None, "Column or key of the label.", panel="Data", metavar="COLUMN")
     pooling: str = option(
-        "max", "How the states of a text become one vector: last, mean, max, attention, or several joined by +.",
+        "max", "How the states of a text become one vector: last, mean, max, attention, or several joined by "
+               "+.",
         panel="Network", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
     consistency: float = option(
-        1.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et al. "
+        1.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et "
+             "al. "
              "2021). It doubles the training time; 0 turns it off.", panel="Training", low=0)
     encoder: str = option(
         "rnn", "What reads a text: a recurrent network, or a feed-forward network over the mean of the words "
@@ -78,5 +81,6 @@ SPEC = TaskSpec(
     graph_outputs=("logits",),
     pipeline_tag="text-classification",
     higher_is_better=True,
+    figures=("f1", "accuracy", "macro_f1", "precision", "recall", "temperature", "ece_uncalibrated", "ece"),
     implementation="rnntool.tasks.classify:ClassifyTask",
 )

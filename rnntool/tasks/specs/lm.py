@@ -34,11 +34,13 @@ class LMSettings(Settings):
         "line", "Start each record from an empty state, or carry the state from record to record.",
         panel="Data", choices=("line", "stream"))
     direction: str = option(
-        "forward", "Learn to predict the next token, or also the previous one from the same embedding, so that "
+        "forward", "Learn to predict the next token, or also the previous one from the same embedding, so "
+                   "that "
                    "both directions can start another training.", panel="Network",
         choices=("forward", "both"), requires=RECURRENT)
     split: str = option(
-        "space", "Where words end with --tokenizer word: at white space, or where classifiers and taggers split "
+        "space", "Where words end with --tokenizer word: at white space, or where classifiers and taggers "
+                 "split "
                  "raw text, so that they read the same words.", panel="Data", choices=("space", "words"),
         requires=WORDS)
     bptt: int = option(
@@ -48,7 +50,8 @@ class LMSettings(Settings):
         Settings, "window", 4, help="Number of tokens before the current one that --encoder window sees.")
     tied: bool = option(True, "Tie the softmax to the embedding (Inan et al. 2017).", panel="Network")
     softmax: str = option(
-        "auto", "Give all tokens vectors of one size, or rarer tokens shorter ones: adaptive softmax and input "
+        "auto", "Give all tokens vectors of one size, or rarer tokens shorter ones: adaptive softmax and "
+                "input "
                 "(Grave et al. 2017, Baevski and Auli 2019). auto is adaptive for more than "
                 f"{ADAPTIVE_FROM:,} entries.", panel="Network", choices=("auto", "full", "adaptive"))
     hidden: int = with_default(Settings, "hidden", 400)
@@ -58,7 +61,8 @@ class LMSettings(Settings):
         0.0, "Weight of activation regularization: the mean square of the last layer's states after dropout "
              "(Merity et al. 2017).", panel="Training", low=0)
     tar: float = option(
-        0.0, "Weight of temporal activation regularization: the mean square of the difference between the last "
+        0.0, "Weight of temporal activation regularization: the mean square of the difference between the "
+             "last "
              "layer's states at neighboring tokens.", panel="Training", low=0)
     lr: float = with_default(Settings, "lr", 0.003)
     warmup: float = with_default(Settings, "warmup", 0.02)
@@ -68,7 +72,8 @@ class LMSettings(Settings):
         super().__post_init__()
         if self.label_column and self.context == "stream":
             raise UsageError(
-                setting="label_column", expected=f"{setting('context', 'line')}, as each text starts from its "
+                setting="label_column", expected=f"{setting('context', 'line')}, as each text starts from "
+                                                 "its "
                 "own label", found="a stream")
         if self.softmax == "adaptive" and self.tokenizer == "bpe":
             raise UsageError(
@@ -122,5 +127,6 @@ SPEC = TaskSpec(
     graph_outputs=("logits", "probs", "log_probs"),
     pipeline_tag="text-generation",
     higher_is_better=False,
+    figures=("perplexity", "bits_per_char", "bits_per_byte", "tokens", "oov"),
     implementation="rnntool.tasks.lm:LMTask",
 )

@@ -1,4 +1,4 @@
-"""Where the settings of a training come from: the command line, variables, a TOML file, a preset, defaults."""
+"""Where settings come from: the command line, variables, a TOML file, a preset, defaults."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[st
                 raise UsageError(f"needs {setting(other)}", setting=name,
                                  advice=f"leave it out, or give {setting(other)}")
             if condition is False and _is_on(settings, other, value):
-                raise UsageError(f"has no effect beside {setting(other)}", setting=name, advice="leave one out")
+                raise UsageError("has no effect beside "
+                                 f"{setting(other)}", setting=name, advice="leave one out")
             if not isinstance(condition, bool) and value not in condition:
                 least = isinstance(condition, range)
                 needed = f"{condition[0]} or more" if least else " or ".join(map(str, condition))

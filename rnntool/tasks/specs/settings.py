@@ -99,7 +99,8 @@ class Settings(Options):
         32, "Records in a batch, or columns of a stream.", panel="Training", low=1)
     lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
     lr_decay_by_layer: float = option(
-        1.0, "Divide the learning rate by this for each layer down from the output (Howard and Ruder 2018 use "
+        1.0, "Divide the learning rate by this for each layer down from the output (Howard and Ruder 2018 "
+             "use "
              "2.6).", panel="Training", low=1)
     optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
     schedule: str = option(
@@ -118,7 +119,8 @@ class Settings(Options):
         "auto", "Arithmetic. auto takes bf16 if the processor supports it.", panel="Training",
         choices=("auto", "fp32", "bf16"))
     ema: float = option(
-        0.0, "Evaluate and keep an exponential moving average of the weights with this decay. 0 turns it off.",
+        0.0, "Evaluate and keep an exponential moving average of the weights with this decay. 0 turns it "
+             "off.",
         panel="Training", low=0, high=0.99999)
     evaluations: int = option(
         1, "Evaluations on the development data in each epoch.", panel="Training", low=1)
@@ -192,7 +194,8 @@ class WordSettings(Settings):
         0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
         panel="Training", low=0, high=0.9)
     neighbours: float = option(
-        0.1, "Weight of an auxiliary language-model loss: each direction of the first layer also predicts the "
+        0.1, "Weight of an auxiliary language-model loss: each direction of the first layer also predicts "
+             "the "
              "word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
     raw: str | None = option(
         None, "Raw text, or records whose labels are ignored, for the auxiliary loss of --neighbours. It "

@@ -18,15 +18,18 @@ class TagSettings(WordSettings):
               "Several with commas between are tagged side by side; the first is the main one.",
         panel="Data", metavar="COLUMN[,COLUMN…]")
     features: str | None = option(
-        None, "Character language model whose states at the ends of each word are an additional input (Akbik et "
+        None, "Character language model whose states at the ends of each word are an additional input (Akbik "
+              "et "
               "al. 2018). It is not trained further and becomes part of the tagger.", panel="Network",
         metavar="MODEL")
     passage: int = option(
-        0, "Read the sentences of a document together, up to this many words, so that one sentence helps with "
+        0, "Read the sentences of a document together, up to this many words, so that one sentence helps "
+           "with "
            "the next. 0 reads each sentence alone.", panel="Network", low=0, high=1000, metavar="WORDS",
         requires={"features": False})
     head: str = option(
-        "softmax", "Choose each tag by itself, or the best sequence of tags with a linear-chain CRF (Lafferty "
+        "softmax", "Choose each tag by itself, or the best sequence of tags with a linear-chain CRF "
+                   "(Lafferty "
                    "et al. 2001).", panel="Network", choices=("softmax", "crf"))
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)
     word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
@@ -62,5 +65,7 @@ SPEC = TaskSpec(
     graph_outputs=("emissions",),
     pipeline_tag="token-classification",
     higher_is_better=True,
+    figures=("f1", "accuracy", "precision", "recall", "f1_conlleval", "temperature", "ece_uncalibrated",
+             "ece"),
     implementation="rnntool.tasks.tag:TagTask",
 )

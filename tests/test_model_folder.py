@@ -37,37 +37,37 @@ def test_found_by_path_and_by_name(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert model_folder.find(tagger) == tagger
     assert model_folder.find(str(tagger)) == tagger
-    with pytest.raises(ModelError, match="tiny-pos: no model folder and no known model of that name"):
+    with pytest.raises(ModelError, match="tiny-pos: no such folder, and no model has this name"):
         model_folder.find("tiny-pos")
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
     assert model_folder.find("tiny-pos") == tagger
-    assert tagger in model_folder.known()
+    assert tagger in model_folder.available()
     mine = Path(shutil.copytree(tagger, tmp_path / "data" / "rnntool" / "models" / "mine"))
     assert model_folder.find("mine") == mine
     shutil.copytree(tagger, tmp_path / "models" / "tiny-pos")
     assert model_folder.find("tiny-pos") == Path("models/tiny-pos"), "the nearest comes first"
-    assert [folder.name for folder in model_folder.known()].count("tiny-pos") == 1
+    assert [folder.name for folder in model_folder.available()].count("tiny-pos") == 1
 
 
 def test_a_name_that_is_unknown_lists_those_that_are(
     models: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
-    with pytest.raises(ModelError, match=r"^tiny-poss: no model .*tiny-pos"):
+    with pytest.raises(ModelError, match=r"^tiny-poss: no such folder, and no model has this name; choose one of .*tiny-pos"):
         model_folder.find("tiny-poss")
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match="no such folder"):
         model_folder.find("no/such/folder")
     for name in ("a" * 300, "a\0b"):
-        with pytest.raises(ModelError, match="no model folder"):
+        with pytest.raises(ModelError, match="no such folder"):
             model_folder.find(name)
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     file = tmp_path / "file.onnx"
     file.write_text("x")
-    with pytest.raises(ModelError, match="is a file; a model is a folder"):
+    with pytest.raises(ModelError, match="expected a folder that `rnntool train` wrote, found a file"):
         model_folder.find(file)
-    with pytest.raises(ModelError, match=r"is no model folder \(it has no config\.json\)"):
+    with pytest.raises(ModelError, match=r"is not a model folder \(it has no config\.json\)"):
         model_folder.read_config(tmp_path)
     (tmp_path / "config.json").mkdir()
     with pytest.raises(ModelError, match="can't be read"):
@@ -78,10 +78,10 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     ("", "is damaged"),
     ('{"format": 1', "is damaged"),
     ("\x00" * 50, "is damaged"),
-    ("[1]", "is not rnntool's"),
-    ('{"model_type": "bert", "hidden_size": 768}', "is not rnntool's"),
-    ('{"format": 99}', "has format 99, this rnntool reads 1; use the rnntool that wrote it, or a newer one"),
-    ('{"format": "1"}', "has format '1'"),
+    ("[1]", "wasn't written by rnntool"),
+    ('{"model_type": "bert", "hidden_size": 768}', "wasn't written by rnntool"),
+    ('{"format": 99}', "expected format 1, found 99; use the rnntool that wrote it, or a newer one"),
+    ('{"format": "1"}', "expected format 1, found '1'"),
     ('{"format": 1, "task": "tag"}', "is damaged"),
 ])
 def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"task": "translate"}, {"task": None}, {"data": None}, {"data": {}}, {"data": {"tokenizer": "word"}},
-    {"settings": {"cell": "perceptron"}}, {"settings": {"unheard_of": 1}}, {"settings": {"layers": "two"}},
+    {"settings": {"cell": "perceptron"}}, {"settings": {"pooling": "foo", "layers": 0}}, {"settings": {"layers": "two"}},
     {"network": []}, {"format": 2}, {"version": None}, {"graph": None}, {"network": {}},
 ])
 def test_a_config_that_does_not_hold_together(changes: dict[str, Any], copy: Path) -> None:
@@ -216,7 +216,13 @@ def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_stage_that_cannot_be_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(RnntoolError, match=r"out: writing failed \(No space left on device\); make room"), \
+    with pytest.raises(RnntoolError, match=r"out: can't be written to \(No space left on device\); make room"), \
             model_folder.staged(out):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(out.iterdir()) == []
+
+
+def test_an_error_that_is_not_about_the_folder_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError), model_folder.staged(tmp_path / "out"):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert not list((tmp_path / "out").iterdir())

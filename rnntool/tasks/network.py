@@ -1,0 +1,43 @@
+"""Parts of a network's configuration that tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.models.config import EncoderConfig, WordConfig
+from rnntool.tasks.specs.settings import Settings, WordSettings
+
+
+def encoder_config(
+    settings: Settings, sizes: Mapping[str, int], *, bidirectional: bool, word: WordConfig | None = None,
+    context: tuple[EncoderConfig, bool] | None = None, cutoffs: tuple[int, ...] = (),
+) -> EncoderConfig:
+    """Return the encoder that the settings call for; `sizes` are those of the task."""
+    return EncoderConfig(
+        vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
+        hidden=settings.hidden, kind=settings.encoder, window=settings.window, bidirectional=bidirectional,
+        dropout=settings.dropout, dropout_between=settings.dropout_between,
+        token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout, word=word,
+        context=context[0] if context else None, context_both=bool(context and context[1]), cutoffs=cutoffs)
+
+
+def word_config(settings: WordSettings, sizes: Mapping[str, int], vector_size: int) -> WordConfig:
+    """Return how word types become vectors."""
+    return WordConfig(
+        chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
+        char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
+        affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
+        vector_size=vector_size if sizes["vector_rows"] else 0, dropout=settings.word_dropout)
+
+
+def balanced_weights(columns: Sequence[NDArray[np.float64]]) -> tuple[float, ...]:
+    """Weigh each label's loss by its rarity, so that the mean over the examples is 1.
+
+    `columns` are the counts (L,) of each set of labels. Labels that never occur, as a scheme of span tags may
+    have, don't count for the mean.
+    """
+    weights = [counts.sum() / (np.count_nonzero(counts) * counts.clip(min=1)) for counts in columns]
+    return tuple(np.concatenate(weights).tolist())
