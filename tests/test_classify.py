@@ -115,13 +115,13 @@ def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest
     expected = list(loaded.explain([long]))
     monkeypatch.setattr("rnntool.inference.pipeline.WINDOW_TOKENS", 3000)
     sizes: list[int] = []
-    collate = loaded.task.collate
+    batches_of = loaded.task.batches
 
-    def seen(examples: Any) -> Any:
-        sizes.append(sum(len(example.tokens) for example in examples))
-        return collate(examples)
+    def seen(engine: Any, batches: Any) -> Any:
+        sizes.append(sum(len(example.tokens) for batch in batches for example in batch))
+        return batches_of(engine, batches)
 
-    monkeypatch.setattr(loaded.task, "collate", seen)
+    monkeypatch.setattr(loaded.task, "batches", seen)
     found = list(loaded.explain([long]))
     assert max(sizes) <= 3300
     assert [w.weight for w in found[0][1]] == pytest.approx([w.weight for w in expected[0][1]], abs=1e-5)
@@ -225,7 +225,7 @@ def test_a_very_long_text_is_read_in_pieces(
     cut = loaded.task.parts(example)
     assert [len(part.tokens) for part in cut] == [21, 20, 20, 20]
     assert {part.labels for part in cut} == {example.labels}
-    assert loaded.task.parts(loaded.task.example(Text("")))[0].tokens.tolist() == []
+    assert loaded.task.parts(loaded.task.example(Text("")))[0].tokens == []
 
 
 def test_a_thousand_classes(tmp_path: Path, run: Run) -> None:

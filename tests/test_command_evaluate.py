@@ -51,7 +51,7 @@ def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
 
 def test_evaluate_knows_its_columns_by_their_names(joint: Path, models: Path, run: Run) -> None:
     done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--column", "xpos")
-    failed(done, 2, "--column: expected columns in the order in which tiny-joint was trained",
+    failed(done, 2, "--column: expected columns in the order of the model tiny-joint",
            "(upos,xpos,NER), found 'xpos'")
 
 
@@ -165,7 +165,7 @@ def test_evaluate_compares_what_can_be_compared(
 ) -> None:
     failed(run("evaluate", pos_file, "-m", tagger, "--compare", writer), 2, "task tag", "one of lm")
     failed(run("evaluate", pos_file, "-m", tagger, "--compare", ner), 2, "by accuracy", "by f1")
-    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4, "gone: no model folder")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4, "gone: no such folder, and no model has this name")
     data = [models / "data" / "train.txt"]
     for name, settings in (
         ("bytes", {"tokenizer": "byte"}), ("words", {"tokenizer": "word", "min_count": 50}),
@@ -182,7 +182,7 @@ def test_evaluate_compares_what_can_be_compared(
     chars = json.loads(ok(run(*command, models / "writer-chars")))["compare"]
     assert chars["figure"] == "perplexity"
     failed(run(*command, models / "writer-words"), 2, "--compare: ", "of 20 records", "bits per character")
-    failed(run(*command, models / "writer-paragraphs"), 2, "--unit is line", "paragraph")
+    failed(run(*command, models / "writer-paragraphs"), 2, "expected a model with --unit line, found one with --unit paragraph", "paragraph")
 
 
 def test_evaluate_gives_one_batch_all_threads(

@@ -113,7 +113,7 @@ def test_a_tag_of_one_sentence_is_learned_from(train: Train, tmp_path: Path) -> 
         done = train("tag", "in.jsonl", "-o", column, *small("tag"), "--column", f"{column},{other}",
                      "--dev-fraction", "0.9", "-v")
         assert "9 training records, 0 for development" in done.err
-        assert "labels are none that training saw" not in done.err
+        assert "labels are not in the training data" not in done.err
 
 
 def test_train_says_which_variables_set_nothing(
@@ -146,13 +146,13 @@ def test_train_says_which_variables_set_nothing(
     ("lm", "in.txt", "text\n", ["--dev", os.devnull], 3, "expected records for development, found none"),
     ("lm", "in.txt", "text\n", ["--vectors", "gone.vec", "--tokenizer", "word"], 3,
      "gone.vec: no such file"),
-    ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no model folder"),
+    ("lm", "in.txt", "text\n", ["--init", "gone"], 4, "gone: no such folder, and no model has this name"),
     ("lm", "in.txt", "body\tkind\na\tx\n", ["--text-column", "body"], 2,
      "--text-column: expected files in jsonl, tsv or csv, found text; leave it out, or name the format"),
     ("classify", "in.ft", "__label__x a\n__label__y b\n" * 9, ["--label-column", "kind"], 2,
      "--label-column: expected files in jsonl, tsv or csv, found fasttext; leave it out, or name the format"),
     ("lm", "in.tsv", "text\tlabel\na\tx\n" * 9, ["--paragraphs"], 2,
-     "--unit: expected files in text, found tsv"),
+     "--paragraphs: expected files in text, found tsv"),
     ("lm", "in.txt", "text\n", ["--tokenizer", "bpe", "--vocab-size", "100"], 2,
      "--vocab-size: expected 261 or more"),
     ("lm", "in.txt", "text\n", ["--tokenizer", "byte", "--vocab-size", "300"], 2,
@@ -191,7 +191,7 @@ def test_train_says_which_labels_only_the_development_data_have(train: Train, tm
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     (tmp_path / "dev.tsv").write_text(tiny.tsv([*tiny.questions(5), ("why ?", "reason"), ("why", "reason")]))
     done = train("classify", "in.tsv", "-o", "a", *small("classify"), "--dev", "dev.tsv")
-    said = "development data: 2 labels are none that training saw, and count as mistakes: 'reason'\n"
+    said = "development data: 2 labels are not in the training data and count as mistakes: 'reason'\n"
     assert f"rnntool: {said}" in done.err
     assert train("classify", "in.tsv", "-o", "q", *small("classify"), "--dev", "dev.tsv", "-q").err == ""
     assert "count as mistakes" not in train("classify", "in.tsv", "-o", "b", *small("classify")).err
@@ -199,7 +199,7 @@ def test_train_says_which_labels_only_the_development_data_have(train: Train, tm
     (tmp_path / "dev.conll").write_text(tiny.conll(
         [*tiny.ner_sentences(4), [("Fry", "B-DOG"), ("er", "I-DOG"), ("a", "B-CAT")]]))
     done = train("tag", "in.conll", "-o", "c", *small("tag"), "--dev", "dev.conll")
-    assert "data: 2 labels are none that training saw, and count as mistakes: 'DOG', 'CAT'\n" in done.err
+    assert "data: 2 labels are not in the training data and count as mistakes: 'DOG', 'CAT'\n" in done.err
 
 
 def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
     failed(train("lm", "-o", "out"), 2, "expected training files")
     failed(train("lm", "gone.txt", "-o", "out"), 3, "gone.txt: no such file")
     failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
-    failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: is a file")
+    failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: expected a folder, found a file")
     failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
     failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # said before data is read
     failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
@@ -395,8 +395,8 @@ def test_train_says_what_has_no_effect_or_looks_like_a_slip(train: Train, tmp_pa
     (tmp_path / "v.txt").write_text("xx 1 2\nyy 2 3\n")
     done = train("tag", "slip.conll", "-o", "m", "--vectors", "v.txt", *small("tag"))
     assert done.code == 0
-    assert "the tags are learned as plain ones and not as spans, because of '0'; correct that" in done.err
-    assert "0 of 9 embeddings start from one of 2 pretrained vectors of 2" in done.err
+    assert "the tags are learned as plain tags and not as spans, because of '0'; correct these" in done.err
+    assert "0 of 9 embeddings start from one of 2 pretrained vectors of size 2" in done.err
 
 
 @pytest.mark.parametrize("task", ["lm", "tag", "classify"])
@@ -416,4 +416,4 @@ def test_train_reads_settings_with_a_mark_and_refuses_no_time(train: Train, tmp_
     base = ["tag", "in.conll", "-o", "m", "-q"]
     assert train(*base, "--config", "c.toml", *(o for o in small("tag") if "hidden" not in o)).code == 0
     failed(train(*base, "--force", "--max-time", "0s"), 2, "--max-time: expected a duration such as 90s")
-    failed(train("tag", "-o", "m", "--resume"), 4, "its training has ended; give --force")
+    failed(train("tag", "-o", "m", "--resume"), 4, "its training has ended; to train again, give --force")

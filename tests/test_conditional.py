@@ -25,7 +25,7 @@ from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.resolve import resolve
 from rnntool.tokenize import BOS, EOS
 from rnntool.training.job import Job
-from rnntool.training.training_data import Sources
+from rnntool.training.training_data import TrainingData
 
 TEXTS = [Text(text, (label,)) for text, label in tiny.labelled_texts(30, seed=9)]
 OTHER = {"food": "sky", "sky": "food"}
@@ -103,7 +103,7 @@ def test_text_is_far_likelier_given_its_own_label(loaded: Model) -> None:
 def test_labels_take_no_probability(loaded: Model) -> None:
     task = loaded.require(LMTask)
     arrays = task.encode(TEXTS[:3])
-    assert arrays["tokens"][0].tolist() == [task.begin(text.labels[0]) for text in TEXTS[:3]]
+    assert arrays["tokens"][0].tolist() == [task.first_token(text.labels[0]) for text in TEXTS[:3]]
     assert arrays["tokens"][0].min() >= task.tokenizer.size
     assert arrays["targets"].max() < task.tokenizer.size
     outputs = loaded.engine.run(arrays | loaded.engine.initial_state(3))
@@ -113,7 +113,7 @@ def test_labels_take_no_probability(loaded: Model) -> None:
 
 def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
     task = model.load(writer, threads=1).require(LMTask)
-    assert task.begin(None) == BOS
+    assert task.first_token(None) == BOS
     assert task.encode([Text("", ("x",))])["tokens"].tolist() == [[BOS]]
     assert task.encode([Text("", ("x",))])["targets"].tolist() == [[EOS]]
 
@@ -124,7 +124,7 @@ def test_records_with_labels_are_held_out_at_random(
 ) -> None:
     settings = resolve(TASKS["lm"], {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
-    sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
+    sources = TrainingData.read(job.located(), log=lambda message: None, watch=lambda stage: None)
     records, held = sources.train, sources.dev
     assert (len(records), len(held)) == (108, 12)
     assert {label for record in held for label in record.labels} == labels
@@ -135,7 +135,7 @@ def test_a_text_whose_label_no_other_one_has_is_learned_from(tmp_path: Path) -> 
     (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
     settings = resolve(TASKS["lm"], {"label_column": "label"})
     job = Job(task="lm", train=[str(tmp_path / "in.tsv")], dev=[], settings=settings)
-    sources = Sources.read(job.begin(), log=lambda message: None, watch=lambda stage: None)
+    sources = TrainingData.read(job.located(), log=lambda message: None, watch=lambda stage: None)
     assert {label for record in sources.dev for label in record.labels} == {"a", "b"}
     assert len(sources.train) + len(sources.dev) == 100
 
@@ -181,25 +181,26 @@ def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -
     failed(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
     failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
     failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
-    failed(invoke("score", "-m", cook, input="rice\n"), 3, "<stdin>:1: expected one label, found none; see ")
+    failed(invoke("score", "-m", cook, input="rice\n"), 3,
+           "<stdin>:1: expected one label, found none; check --label-column")
     failed(invoke("score", "-m", cook, "--context", "stream", dev), 2,
            "--context: expected line, because tiny-cook reads each text after its label")
     failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
-            "--label-column is for single texts and goes without --label")
+            "--label-column: has no effect with --label; leave one out")
     failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
     failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "expected a column 'kind'")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')
     done = invoke("score", "-m", cook, bad)
     assert (done.code, done.out.count("\n")) == (3, 1), "what came before is answered"
-    assert "bad.jsonl:2: expected a label that training saw (food, sky), found 'sea'" in done.err
+    assert "bad.jsonl:2: expected a label of the training data (food, sky), found 'sea'" in done.err
     bad.write_text('{"text": "rice", "label": ["food", "sky"]}\n')
     failed(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: expected one label, found 2 (food, sky)")
 
 
 def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
-    without = "the model learned text without labels"
-    failed(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}, found 'sky'")
+    without = "the model was trained on text without labels"
+    failed(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}")
     failed(invoke("score", "-m", writer, "--label", "sky", dev), 2, f"--label: {without}")
     failed(invoke("score", "-m", writer, "--label-column", "label", dev), 2, f"--label-column: {without}")
     failed(invoke("evaluate", "-m", writer, "--label-column", "label", dev), 2, "reads no such column")
@@ -213,12 +214,13 @@ def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Pat
     compared = json.loads(done.out)["compare"]
     assert (compared["figure"], compared["model"]) == ("perplexity", "plain")
     assert compared["difference"] < -0.2
-    failed(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2, "expected a model that reads no labels")
+    failed(invoke("evaluate", "-m", plain, "--compare", cook, dev), 2,
+           "expected a model that reads no labels")
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [
-    ([("a b", "x"), ("b", "")], r"data.tsv:3: expected one label, found none; see --label-column"),
-    ([("a b", "x"), ("b", "x")], r"expected at least 2 different labels, found only 'x'; see --label-column"),
+    ([("a b", "x"), ("b", "")], r"data.tsv:3: expected one label, found none; check label_column"),
+    ([("a b", "x"), ("b", "x")], r"expected at least 2 different labels, found only 'x'; check label_column"),
 ])
 def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "data.tsv"
@@ -230,7 +232,8 @@ def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str,
 def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) -> None:
     dev = tmp_path / "dev.tsv"
     dev.write_text(tiny.tsv([("rice", "food"), ("rice", "sea")]), "utf-8")
-    with pytest.raises(DataError, match=r"dev.tsv:3: expected a label that training saw \(.*\), found 'sea'"):
+    message = r"dev.tsv:3: expected a label of the training data \(.*\), found 'sea'"
+    with pytest.raises(DataError, match=message):
         tiny.train("lm", tmp_path / "m", [table], dev=[dev], label_column="label")
     assert not (tmp_path / "m").exists()
 

@@ -117,7 +117,7 @@ def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> Non
 
 
 def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
-    failed(run("tag", "-m", "gone"), 4, "gone: no model folder and no known model of that name")
+    failed(run("tag", "-m", "gone"), 4, "gone: no such folder, and no model has this name")
     failed(run("tag", "-m", tmp_path), 4, "is no model folder")
     failed(run("tag", "-m", writer), 4, "`generate` or `score`", "`tag`")
     failed(run("generate", "-m", tagger), 4, "`tag`")

@@ -396,7 +396,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
                 found=repr(settings.column))
         if any(name and name in own and own.index(name) != i for i, name in enumerate(requested)):
             raise UsageError(
-                setting="column", found=settings.column,
+                setting="column", found=repr(settings.column),
                 expected=f"columns in the order of the model {model} ({self.settings.column})")
         return settings
 

@@ -26,7 +26,7 @@ def place_vectors(
     size = table.shape[1]
     source = network.encoder.input
     embedding = source.embedding
-    assert isinstance(embedding, nn.Embedding)  # no adaptive softmax with vectors, see `network_design`
+    assert isinstance(embedding, nn.Embedding)  # no adaptive softmax with vectors, see `tasks.lm`
     with torch.no_grad():
         if isinstance(source, WordInput):
             assert source.vectors is not None

@@ -194,10 +194,10 @@ def _keep_rare_labels(
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
     """Raise `UsageError` for a setting that watches the development score if there is no such data."""
-    watching = {setting("schedule", "plateau"): settings.schedule == "plateau",
-                setting("patience"): settings.patience > 0, setting("evaluations"): settings.evaluations > 1}
+    watching = {"schedule": settings.schedule == "plateau", "patience": settings.patience > 0,
+                "evaluations": settings.evaluations > 1}
     for name in (name for name, watches in watching.items() if watches and not dev):
-        raise UsageError(f"{name} needs records for development, found none",
+        raise UsageError(setting=name, expected="records for development to watch", found="none",
                          advice=f"give {setting('dev')}, or a {setting('dev_fraction')} of several records")
 
 
