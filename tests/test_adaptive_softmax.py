@@ -1,4 +1,4 @@
-"""Adaptive softmax: its probabilities, the graph, and what a model with bands of rare tokens can do."""
+"""Adaptive softmax: its probabilities, its graph, and what a model with clusters of tokens can do."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ CPU = torch.device("cpu")
 VOCABULARY, CUTOFFS = 30, (6, 15)
 
 
-def shaken(module: nn.Module) -> None:
-    """Put weights far from their starting values, biases included."""
+def perturb(module: nn.Module) -> None:
+    """Move weights, biases included, far from their initial values."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -47,12 +47,12 @@ def head(*, tied: bool = True, outputs: int = VOCABULARY, size: int = 16) -> Ada
     torch.manual_seed(1)
     made = AdaptiveSoftmaxHead(LMHeadConfig(outputs=outputs, tied=tied), size,
                         AdaptiveEmbedding(VOCABULARY, 16, CUTOFFS))
-    shaken(made)
+    perturb(made)
     return made
 
 
 def batch(outputs: int = VOCABULARY, size: int = 16) -> tuple[Tensor, Tensor]:
-    """States (T, B, D) and targets of every band, some of them padding."""
+    """Return states (T, B, D) and targets of every cluster, some of them padding."""
     torch.manual_seed(2)
     targets = torch.randint(outputs, (9, 5))
     targets[5:, 2] = IGNORE
@@ -75,33 +75,33 @@ def test_probabilities_sum_to_one_and_are_the_logits(tied: bool, outputs: int, s
     assert alone.keys() == {"log_probs"} and torch.equal(alone["log_probs"], found["log_probs"])
 
 
-def test_equals_torchs_own_given_the_same_weights() -> None:
+def test_equals_reference_own_given_the_same_weights() -> None:
     softmax = head()
-    torchs = nn.AdaptiveLogSoftmaxWithLoss(16, VOCABULARY, list(CUTOFFS), div_value=SHRINK, head_bias=True)
+    reference = nn.AdaptiveLogSoftmaxWithLoss(16, VOCABULARY, list(CUTOFFS), div_value=SHRINK, head_bias=True)
     with torch.no_grad():
-        softmax.bias[CUTOFFS[0] :] = 0  # torch's bands have no bias
+        softmax.bias[CUTOFFS[0] :] = 0  # torch's clusters have no bias
         weight, bias = softmax.layer(0)
-        torchs.head.weight.copy_(weight)
-        torchs.head.bias.copy_(bias)
-        for band, (project, score) in enumerate(torchs.tail, 1):
-            project.weight.copy_(softmax.output_embedding.projection(band).weight.T)
-            score.weight.copy_(softmax.output_embedding.table(band))
+        reference.head.weight.copy_(weight)
+        reference.head.bias.copy_(bias)
+        for cluster, (project, score) in enumerate(reference.tail, 1):
+            project.weight.copy_(softmax.output_embedding.projection(cluster).weight.T)
+            score.weight.copy_(softmax.output_embedding.table(cluster))
     states, targets = batch()
     found = softmax(states, {"targets": targets})
-    torch.testing.assert_close(found["logits"].flatten(0, 1), torchs.log_prob(states.flatten(0, 1)))
+    torch.testing.assert_close(found["logits"].flatten(0, 1), reference.log_prob(states.flatten(0, 1)))
     real = targets != IGNORE
-    want = torchs(states[real], targets[real])
-    torch.testing.assert_close(found["log_probs"][real], want.output)
-    torch.testing.assert_close(softmax.loss(states, {"targets": targets}), want.loss)
+    expected = reference(states[real], targets[real])
+    torch.testing.assert_close(found["log_probs"][real], expected.output)
+    torch.testing.assert_close(softmax.loss(states, {"targets": targets}), expected.loss)
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_single_band_is_the_full_softmax(tied: bool) -> None:
+def test_a_single_cluster_is_the_full_softmax(tied: bool) -> None:
     torch.manual_seed(1)
     settings = LMHeadConfig(outputs=VOCABULARY - 3, tied=tied)
     one = AdaptiveSoftmaxHead(settings, 12, AdaptiveEmbedding(VOCABULARY, 16, ()))
     full = SoftmaxHead(settings, 12, nn.Embedding(VOCABULARY, 16))
-    shaken(one)
+    perturb(one)
     with torch.no_grad():
         full.output.weight[: VOCABULARY if tied else None].copy_(one.output_embedding.table(0))
         full.output.bias.copy_(one.bias)
@@ -116,7 +116,7 @@ def test_a_single_band_is_the_full_softmax(tied: bool) -> None:
 
 @pytest.mark.parametrize("only", [None, 0, 2])
 def test_the_loss_and_its_gradients_are_those_of_the_log_probabilities(only: int | None) -> None:
-    """`only`: all targets are of one band."""
+    """With `only`, all targets are in one cluster."""
     softmax = head(size=12)
     states, targets = batch(size=12)
     if only is not None:
@@ -128,16 +128,16 @@ def test_the_loss_and_its_gradients_are_those_of_the_log_probabilities(only: int
     learned = [states, *softmax.parameters()]
     pairs = zip(*(torch.autograd.grad(value, learned, materialize_grads=True) for value in (loss, plain)),
                 strict=True)
-    for have, want in pairs:
-        torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-6)
+    for actual, expected in pairs:
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_vectors_of_bands() -> None:
+def test_vectors_of_clusters() -> None:
     torch.manual_seed(1)
     vectors = AdaptiveEmbedding(VOCABULARY, 16, CUTOFFS)
     tokens = torch.randint(VOCABULARY, (4, 7))
     torch.testing.assert_close(vectors(tokens), vectors.full()[tokens])
-    assert [vectors.table(band).shape for band in range(3)] == [(6, 16), (9, 4), (15, 1)]
+    assert [vectors.table(cluster).shape for cluster in range(3)] == [(6, 16), (9, 4), (15, 1)]
     full = vectors.full().detach()
     assert 0.3 < full[6:15].std() / full[:6].std() < 3
 
@@ -157,7 +157,7 @@ def test_the_graph_computes_what_torch_computes(
     network = Network(NetworkConfig(
         encoder=EncoderConfig(vocabulary=VOCABULARY, embed=12, hidden=hidden, cutoffs=CUTOFFS, **what),
         head=LMHeadConfig(outputs=outputs, tied=tied))).eval()
-    shaken(network)
+    perturb(network)
     tiny.write_graph(network, tmp_path / "m.onnx", int8=int8)
     onnx, learns = OnnxEngine(tmp_path / "m.onnx", threads=1), TorchEngine(network, CPU)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=outputs)
@@ -165,23 +165,23 @@ def test_the_graph_computes_what_torch_computes(
     real = np.arange(7)[:, None] < arrays["lengths"]
     for targets in (arrays["targets"], *(np.full_like(arrays["targets"], id) for id in (IGNORE, 2, 9, 20))):
         batch = arrays | onnx.initial_state(5) | {"targets": targets}
-        have, want = onnx.run(batch), learns.run(batch)
-        assert have.keys() == want.keys()
-        np.testing.assert_allclose(np.exp(have["logits"]).sum(-1), 1, rtol=1e-5)
-        for name in want:
+        actual, expected = onnx.run(batch), learns.run(batch)
+        assert actual.keys() == expected.keys()
+        np.testing.assert_allclose(np.exp(actual["logits"]).sum(-1), 1, rtol=1e-5)
+        for name in expected:
             which = real if name in ("logits", "probs", "log_probs") else ...
             np.testing.assert_allclose(
-                have[name][which], want[name][which], atol=0.2 if int8 else 1e-5, err_msg=name)
+                actual[name][which], expected[name][which], atol=0.2 if int8 else 1e-5, err_msg=name)
         assert onnx.run(batch, ["log_probs"]).keys() == {"log_probs"}
-        np.testing.assert_array_equal(onnx.run(batch, ["log_probs"])["log_probs"], have["log_probs"])
+        np.testing.assert_array_equal(onnx.run(batch, ["log_probs"])["log_probs"], actual["log_probs"])
 
 
 # --- Models ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _short_bands() -> Iterator[None]:
-    """Bands that the made text has words for."""
+def _short_clusters() -> Iterator[None]:
+    """Set cutoffs so low that the made text has words in each cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lm, "CUTOFFS", (8, 16))
         yield
@@ -192,36 +192,36 @@ WORDS: dict[str, Any] = {"tokenizer": "word", "embed": 16, "hidden": 16, "softma
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bands") / "raw.txt"
+    path = tmp_path_factory.mktemp("clusters") / "raw.txt"
     path.write_text("\n".join(tiny.lines_of_text(80)) + "\n", "utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-def banded(raw: Path) -> Path:
-    """A language model of words in three bands, and of both directions."""
+def adaptive(raw: Path) -> Path:
+    """Train a language model of words in three clusters, in both directions."""
     tiny.train("lm", raw.parent / "lm", [raw], direction="both", epochs=6, **WORDS)
     return raw.parent / "lm"
 
 
-def test_it_learns_as_well_as_the_full_softmax(raw: Path, banded: Path, tmp_path: Path) -> None:
+def test_it_learns_as_well_as_the_full_softmax(raw: Path, adaptive: Path, tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "full", [raw], direction="both", epochs=6, **{**WORDS, "softmax": "full"})
-    reports = [model_folder.read_config(folder).report for folder in (banded, tmp_path / "full")]
+    reports = [model_folder.read_config(folder).report for folder in (adaptive, tmp_path / "full")]
     assert reports[0]["perplexity"] < 1.1 * reports[1]["perplexity"]
 
 
-def test_scores_are_those_of_the_training_network(banded: Path) -> None:
-    loaded = model.load(banded, threads=1)
+def test_scores_are_those_of_the_training_network(adaptive: Path) -> None:
+    loaded = model.load(adaptive, threads=1)
     records = list(map(Text, tiny.lines_of_text(6, seed=4)))
     arrays = loaded.task.encode(records)
-    found = TorchEngine(tiny.network_of(banded), CPU).run(
-        arrays | TorchEngine(tiny.network_of(banded), CPU).initial_state(6))["log_probs"]
+    found = TorchEngine(tiny.network_of(adaptive), CPU).run(
+        arrays | TorchEngine(tiny.network_of(adaptive), CPU).initial_state(6))["log_probs"]
     for i, scored in enumerate(loaded.score(records)):
         np.testing.assert_allclose(scored.log_probs, found[: len(scored.log_probs), i], atol=1e-5)
 
 
-def test_a_sample_has_the_log_probabilities_that_score_gives_it(banded: Path) -> None:
-    loaded = model.load(banded, threads=1)
+def test_a_sample_has_the_log_probabilities_that_score_gives_it(adaptive: Path) -> None:
+    loaded = model.load(adaptive, threads=1)
     written = [sample for sample in loaded.generate(n=9, max_tokens=30) if sample.finished]
     assert written
     for sample, scored in zip(written, loaded.score(sample.text for sample in written), strict=True):
@@ -230,7 +230,7 @@ def test_a_sample_has_the_log_probabilities_that_score_gives_it(banded: Path) ->
     assert next(loaded.generate(["the"], beam=3, min_tokens=1, max_tokens=5)).tokens
 
 
-def test_words_of_pieces_sum_to_their_record(raw: Path, tmp_path: Path) -> None:
+def test_surprisals_of_words_sum_to_that_of_their_record(raw: Path, tmp_path: Path) -> None:
     """Where a token can end a word, the probabilities of all such tokens are needed."""
     tiny.train("lm", tmp_path / "m", [raw], epochs=2, softmax="adaptive")  # of characters
     loaded = model.load(tmp_path / "m", threads=1)
@@ -242,57 +242,58 @@ def test_words_of_pieces_sum_to_their_record(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
-def test_what_adapts_to_nothing_is_the_model_itself(context: str, banded: Path) -> None:
-    loaded = model.load(banded, threads=1)
+def test_without_adaptation_it_is_the_model_itself(context: str, adaptive: Path) -> None:
+    loaded = model.load(adaptive, threads=1)
     given = loaded.require(LMTask)
     task = LMTask(given.tokenizer, settings=given.settings.replace(context=context))
     records = [*map(Text, tiny.lines_of_text(5, seed=4)), Text("")]
-    want = float(task.evaluate(loaded.engine, records).counts[:, 0].sum())
+    expected = float(task.evaluate(loaded.engine, records).counts[:, 0].sum())
     def forward() -> Network:
-        network = tiny.network_of(banded)
+        network = tiny.network_of(adaptive)
         network.backward_encoder = None
         return network
 
     for nats in (dynamic_nats(forward(), task, records, DynamicEvaluation(lr=0, decay=0), CPU),
                  cache_nats(forward(), task, records, NeuralCache(weight=0), CPU)):
-        assert nats == pytest.approx(want, rel=1e-4)
-    assert dynamic_nats(forward(), task, records, DynamicEvaluation(), CPU) != pytest.approx(want, rel=1e-4)
+        assert nats == pytest.approx(expected, rel=1e-4)
+    adapted = dynamic_nats(forward(), task, records, DynamicEvaluation(), CPU)
+    assert adapted != pytest.approx(expected, rel=1e-4)
 
 
-def test_stopped_and_resumed_gives_the_same_bytes(raw: Path, banded: Path, tmp_path: Path) -> None:
+def test_stopped_and_resumed_gives_the_same_bytes(raw: Path, adaptive: Path, tmp_path: Path) -> None:
     asked = iter(range(1000))
     with pytest.raises(Interrupted):
         tiny.train("lm", tmp_path / "lm", [raw], direction="both", epochs=6, **WORDS,
                    stopping=lambda: 15 if next(asked) == 7 else None)
     tiny.train("lm", tmp_path / "lm", resume=True)
     for name in ("model.safetensors", "model.onnx", "config.json"):
-        assert (tmp_path / "lm" / name).read_bytes() == (banded / name).read_bytes()
+        assert (tmp_path / "lm" / name).read_bytes() == (adaptive / name).read_bytes()
 
 
-def test_carried_over_to_the_same_words_it_is_the_same_encoder(
-    raw: Path, banded: Path, tmp_path: Path
+def test_transferred_to_the_same_words_it_is_the_same_encoder(
+    raw: Path, adaptive: Path, tmp_path: Path
 ) -> None:
-    tiny.train("lm", tmp_path / "m", [raw], init=str(banded), lr=0.0, weight_decay=0.0, epochs=1,
+    tiny.train("lm", tmp_path / "m", [raw], init=str(adaptive), lr=0.0, weight_decay=0.0, epochs=1,
                direction="both", **WORDS)
     carried = model_folder.read_config(tmp_path / "m").init
     assert carried["left"] == []
     assert "input.embedding.tables.0 (4 of 4 entries)" in carried["parts"]
-    before, after = tiny.network_of(banded), tiny.network_of(tmp_path / "m")
+    before, after = tiny.network_of(adaptive), tiny.network_of(tmp_path / "m")
     arrays = {"tokens": torch.randint(before.config.head.outputs, (9, 4)), "lengths": torch.full((4,), 9)}
     torch.testing.assert_close(after.encoder(arrays)[0], before.encoder(arrays)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_words_that_change_their_band_keep_their_vectors_as_near_as_it_gets(
-    raw: Path, banded: Path, tmp_path: Path
+def test_words_that_change_their_cluster_keep_the_nearest_vectors(
+    raw: Path, adaptive: Path, tmp_path: Path
 ) -> None:
     """The other text has its words in another order of frequency."""
     more = tmp_path / "more.txt"
-    words = (banded / "vocab.txt").read_text("utf-8").split()
+    words = (adaptive / "vocab.txt").read_text("utf-8").split()
     more.write_text("\n".join(" ".join(words[i:]) for i in range(len(words))) + "\n", "utf-8")
-    tiny.train("lm", tmp_path / "m", [more], init=str(banded), lr=0.0, weight_decay=0.0, epochs=1,
+    tiny.train("lm", tmp_path / "m", [more], init=str(adaptive), lr=0.0, weight_decay=0.0, epochs=1,
                dev_fraction=0.0, **WORDS)
     vectors = [(tiny.network_of(folder).encoder.input.embedding,
-                (folder / "vocab.txt").read_text("utf-8").split()) for folder in (banded, tmp_path / "m")]
+                (folder / "vocab.txt").read_text("utf-8").split()) for folder in (adaptive, tmp_path / "m")]
     (before, old), (after, new) = vectors
     assert old != new and set(old) == set(new)
     for id, word in enumerate(new, 4):
@@ -305,16 +306,16 @@ def test_words_that_change_their_band_keep_their_vectors_as_near_as_it_gets(
             torch.testing.assert_close(rest @ basis, torch.zeros(basis.shape[1]), rtol=0, atol=1e-4)
 
 
-def test_a_tagger_begins_with_its_full_vectors_and_back_to_one_without_bands(
-    banded: Path, raw: Path, tmp_path: Path
+def test_a_tagger_starts_from_the_full_vectors(
+    adaptive: Path, raw: Path, tmp_path: Path
 ) -> None:
     tags = tmp_path / "few.conllu"
     tags.write_text(tiny.conllu(tiny.pos_sentences(6, seed=3)), "utf-8")
-    still: dict[str, Any] = {"init": str(banded), "lr": 0.0, "weight_decay": 0.0, "epochs": 1}
+    still: dict[str, Any] = {"init": str(adaptive), "lr": 0.0, "weight_decay": 0.0, "epochs": 1}
     tiny.train("tag", tmp_path / "t", [tags], embed=16, hidden=16, layers=2, lower=False, **still)
     tiny.train("lm", tmp_path / "full", [raw], **{**WORDS, "softmax": "full"}, **still)
-    old = (banded / "vocab.txt").read_text("utf-8").split()
-    full = tiny.network_of(banded).encoder.input.embedding.full()
+    old = (adaptive / "vocab.txt").read_text("utf-8").split()
+    full = tiny.network_of(adaptive).encoder.input.embedding.full()
     for folder in ("t", "full"):
         new = (tmp_path / folder / "vocab.txt").read_text("utf-8").split()
         table = tiny.network_of(tmp_path / folder).encoder.input.embedding.weight
@@ -326,7 +327,7 @@ def test_a_tagger_begins_with_its_full_vectors_and_back_to_one_without_bands(
     assert {"input.embedding.tables.1", "input.embedding.projections.0"} <= set(carried["left"])
 
 
-def test_characters_in_bands_are_read_beside_words(raw: Path, tmp_path: Path) -> None:
+def test_characters_in_clusters_are_read_beside_words(raw: Path, tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "chars", [raw], epochs=1, softmax="adaptive", direction="both")
     tags = tmp_path / "few.conllu"
     tags.write_text(tiny.conllu(tiny.pos_sentences(20, seed=3)), "utf-8")
@@ -355,18 +356,18 @@ def test_text_given_a_label(tmp_path: Path) -> None:
 # --- Settings ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("settings", "entries", "bands"), [
+@pytest.mark.parametrize(("settings", "entries", "clusters"), [
     ({}, 50_001, True), ({}, 50_000, False), ({"softmax": "full"}, 300_000, False),
     ({"softmax": "adaptive"}, 9_000, True),
     ({"tokenizer": "bpe"}, 60_000, False), ({"vectors": "glove.txt"}, 60_000, False)])
-def test_auto_takes_bands_where_there_are_many_tokens(
-    settings: dict[str, Any], entries: int, bands: bool
+def test_auto_uses_clusters_for_a_large_vocabulary(
+    settings: dict[str, Any], entries: int, clusters: bool
 ) -> None:
     found = lm.cutoffs(LMSettings(**settings), entries)
-    assert found == ((8, 16) if bands else ())
+    assert found == ((8, 16) if clusters else ())
 
 
-def test_bands_without_a_token_for_them_are_an_error() -> None:
+def test_a_vocabulary_without_rare_tokens_is_an_error() -> None:
     with pytest.raises(UsageError, match="needs a vocabulary of more than 8 entries, found 8"):
         lm.cutoffs(LMSettings(softmax="adaptive"), 8)
 
@@ -379,7 +380,7 @@ def test_settings_that_exclude_an_adaptive_softmax(settings: dict[str, Any], mes
         LMSettings(softmax="adaptive", **settings)
 
 
-def test_info_names_the_bands(banded: Path, run: Run) -> None:
-    assert ", in bands from 8 and 16 on\n" in run("info", banded).out
-    content = json.loads(run("info", banded, "--json").out)
+def test_info_names_the_clusters(adaptive: Path, run: Run) -> None:
+    assert ", in clusters from 8 and 16 on\n" in run("info", adaptive).out
+    content = json.loads(run("info", adaptive, "--json").out)
     assert content["network"]["encoder"]["cutoffs"] == [8, 16]
