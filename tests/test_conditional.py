@@ -187,7 +187,7 @@ def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -
            "--context: expected line, because tiny-cook reads each text after its label")
     failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
             "--label-column: has no effect with --label; leave one out")
-    failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "goes without --pairs")
+    failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "--label-column: has no effect with --pairs")
     failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "expected a column 'kind'")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')

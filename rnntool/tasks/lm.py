@@ -210,7 +210,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
         """
         if self.labels is None:
             if label is not None:
-                raise UsageError("the model learned text without labels", setting="label",
+                raise UsageError("the model was trained on text without labels", setting="label",
                                  advice="leave it out")
             return BOS
         if label is None or label not in self.labels:
