@@ -465,7 +465,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
 
     def for_evaluation(self, columns: Mapping[str, str], model: str) -> LMSettings:
         if self.labels is None and "label_column" in columns:
-            raise UsageError(f"the model {model} learned text without labels", setting="label_column",
+            raise UsageError(f"the model {model} was trained on text without labels", setting="label_column",
                              advice="leave it out")
         return super().for_evaluation(columns, model)
 
