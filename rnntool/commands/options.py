@@ -63,8 +63,8 @@ class Reading(Options):
 class Compute(Options):
     """What a network runs on."""
 
-    device: str = option("auto", "Device to compute on.", panel=COMMON, choices=("auto", "cpu", "cuda", "mps"),
-                         variable="RNNTOOL_DEVICE")
+    device: str = option("auto", "Device to compute on.", panel=COMMON,
+                         choices=("auto", "cpu", "cuda", "mps"), variable="RNNTOOL_DEVICE")
     threads: int = option(0, "Processor threads; 0 uses all cores.", panel=COMMON, low=0,
                           variable="RNNTOOL_THREADS")
 
