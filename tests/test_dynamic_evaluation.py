@@ -116,7 +116,7 @@ def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
 ) -> None:
     done = run("evaluate", text_file, "-m", writer, "--dynamic", "--dynamic-lr", "20", "--dynamic-decay", "0")
     assert (done.code, done.out) == (2, "")
-    assert "--dynamic: expected a model that learns from the text, found a perplexity of " in done.err
+    assert "--dynamic: expected a perplexity that falls as the model learns from the text, found " in done.err
     assert done.err.endswith("; lower --dynamic-lr\n") and done.err.count("\n") == 1
 
 
@@ -145,7 +145,7 @@ def test_only_language_models_with_weights_can_adapt(
     assert "--dynamic: expected a language model, found tiny-pos (tag)" in done.err
     done = run("evaluate", text_file, "-m", writer, "--cache-window", "9")
     assert (done.code, done.out) == (2, "")
-    assert "give --cache too" in done.err
+    assert "give --cache as well" in done.err
     bare = tmp_path / "bare"
     shutil.copytree(writer, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     done = run("evaluate", text_file, "-m", bare, "--cache")

@@ -118,11 +118,11 @@ def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> Non
 
 def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
     failed(run("tag", "-m", "gone"), 4, "gone: no such folder, and no model has this name")
-    failed(run("tag", "-m", tmp_path), 4, "is no model folder")
+    failed(run("tag", "-m", tmp_path), 4, "is not a model folder")
     failed(run("tag", "-m", writer), 4, "`generate` or `score`", "`tag`")
     failed(run("generate", "-m", tagger), 4, "`tag`")
-    failed(run("info", tmp_path), 4, "is no model folder")
-    failed(run("export", tmp_path, "-o", "x.onnx"), 4, "is no model folder")
+    failed(run("info", tmp_path), 4, "is not a model folder")
+    failed(run("export", tmp_path, "-o", "x.onnx"), 4, "is not a model folder")
 
 
 @pytest.mark.parametrize(("name", "text"), [

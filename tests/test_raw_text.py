@@ -148,6 +148,6 @@ def test_raw_text_that_nothing_can_be_learned_from(files: tuple[Path, Path], tmp
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")
     for text in ("", "\n \n"):
         (tmp_path / "empty.txt").write_text(text, "utf-8")
-        sentence = r"empty\.txt: expected raw text, found no word; give --raw a file"
+        sentence = r"empty\.txt: expected raw text, found no words; give a file that has some"
         with pytest.raises(DataError, match=sentence):
             tiny.train("tag", tmp_path / "m", [tagged], raw=str(tmp_path / "empty.txt"), neighbours=0.1)

@@ -128,8 +128,8 @@ def test_transferred_weights_stay_frozen_and_unfreeze_in_resumed_trainings(
         tiny.train("classify", stopped, resume=True, stopping=stop_after(steps // 3))
     tiny.train("classify", stopped, resume=True)
     assert files_of(stopped) == files_of(whole)
-    with pytest.raises(UsageError, match="--unfreeze-every 2: the input is free after 6 epochs, "
-                                         "found 5; give --epochs 7 or more"):
+    with pytest.raises(UsageError, match="unfreeze_every=2 frees the input after 6 epochs, "
+                                         "and there are 5; give epochs=7 or more"):
         tiny.train("classify", tmp_path / "x", [more], **settings | {"unfreeze_every": 2})
 
 
@@ -180,13 +180,13 @@ def test_an_interrupted_training_is_not_a_model(data: Callable[[str], Path], tmp
     with pytest.raises(Interrupted):
         tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
     assert [path.name for path in out.iterdir()] == ["resume"]
-    remedy = r"its training has not ended; go on with rnntool train tag -o .*out --resume"
+    remedy = r"its training has not ended; continue it with rnntool train tag -o .*out --resume"
     with pytest.raises(ModelError, match=remedy):
         model_folder.read_config(out)
-    remedy = "--resume goes on with a training that was stopped, --force replaces it"
+    remedy = "resume continues a training that was stopped, force replaces the model"
     with pytest.raises(UsageError, match=remedy):
         tiny.train("tag", out, [tmp_path / "train.conll"])
-    with pytest.raises(UsageError, match="its training is of the task tag; give rnntool train tag"):
+    with pytest.raises(UsageError, match="its training is of the task tag; continue it with rnntool train tag"):
         tiny.train("lm", out, resume=True)
 
 
@@ -211,7 +211,7 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
         tiny.train("classify", out, [file], epochs=2, stopping=stop_after(2))
     text = file.read_text("utf-8")
     file.write_text(text.replace("person", "robot", 1), "utf-8")
-    with pytest.raises(DataError, match=r"train\.tsv: the data has changed .* start anew with --force"):
+    with pytest.raises(DataError, match=r"train\.tsv: the data has changed .* start again with force"):
         tiny.train("classify", out, resume=True)
     file.write_text(text, "utf-8")
     os.utime(file, (1, 1))  # only the content counts
@@ -270,16 +270,16 @@ def test_resuming_from_another_folder(
         source.rename(tmp_path / "aside")
         with pytest.raises(RnntoolError) as caught:
             tiny.train("tag", here / "m", resume=True)
-        assert str(caught.value) == (f"{source}: this training began with it and it is gone; put it back, or "
-                                     "start anew with --force")
+        assert str(caught.value) == (f"{source}: this training began with it, and it is gone; put it back, or "
+                                     "start again with force")
         assert caught.value.exit_code == (3 if option in ("--dev", "--raw", "--vectors") else 4)
         (tmp_path / "aside").rename(source)
         before = file.read_text("utf-8")
         file.write_text(before.replace("the", "teh", 1).replace("a\n", "\u03b1\n", 1), "utf-8")
         with pytest.raises(DataError) as caught:
             tiny.train("tag", here / "m", resume=True)
-        assert str(caught.value) == (f"{source}: the data has changed since this training began; start anew "
-                                     "with --force"), option
+        assert str(caught.value) == (f"{source}: the data has changed since this training began; start again "
+                                     "with force"), option
         file.write_text(before, "utf-8")
     tiny.train("tag", here / "m", resume=True)
     assert files_of(here / "m") == files_of(here / "whole")
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_gives_one_sentence(
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no training to resume; leave --resume out to start one"):
+    with pytest.raises(ModelError, match="there is no training to resume; leave resume out to start one"):
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
@@ -373,7 +373,7 @@ def test_a_training_that_cannot_begin_leaves_nothing(
     data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     out, file = tmp_path / "out", data("classify")
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match="gone: no such folder, and no model has this name"):
         tiny.train("classify", out, [file], init="gone")
     assert not out.exists()
     with pytest.raises(Interrupted):

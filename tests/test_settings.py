@@ -128,7 +128,7 @@ def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(9)))
     done = run("train", "classify", "in.tsv", "-o", "m", "--tokenizer", "char", RNNTOOL_NEIGHBOURS="0.2")
     assert (done.code, done.out) == (2, "")
-    assert done.err == ("rnntool: --neighbours: needs --tokenizer word, found --tokenizer char; leave it out\n")
+    assert done.err == "rnntool: RNNTOOL_NEIGHBOURS: needs --tokenizer word, found --tokenizer char; leave it out\n"
 
 
 def test_threads_are_no_more_than_cores() -> None:

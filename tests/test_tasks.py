@@ -262,6 +262,16 @@ def test_read_vector_words_are_saved_as_they_are(tmp_path: Path) -> None:
         read_vector_words(tmp_path, 5)
 
 
+def test_a_batch_does_not_depend_on_the_words_before_it() -> None:
+    fresh, used = features("ab abc bob"), features("ab abc bob")
+    used.collate([["zebra", "bob", "abc"]])
+    rows = [["ab", "bob"], ["abc", "ab", "zebra"]]
+    expected, actual = fresh.collate(rows), used.collate(rows)
+    assert expected.keys() == actual.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+
+
 def test_the_table_grows_and_can_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made, engine = features("ab abc"), Counting()
     words = [f"w{i}" for i in range(3000)]  # more than the table begins with

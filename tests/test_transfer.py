@@ -119,7 +119,7 @@ def test_a_bidirectional_encoder_starts_as_the_two_language_models(
     content = model_folder.read_config(tmp_path / "t")
     entries = len((tmp_path / "t" / "vocab.txt").read_text("utf-8").splitlines())
     transferred = len((both / "vocab.txt").read_text("utf-8").splitlines())
-    assert content["init"] == {
+    assert content.init == {
         "model": str(both),
         "parts": [f"input.embedding ({transferred} of {entries} entries)",
                   *(f"layers.{i}.{side} (12 of {28 if i == 0 else 24} inputs)"
@@ -149,7 +149,7 @@ def test_the_vocabulary_of_words_is_transferred(both: Path, tagged: Path, tmp_pa
     more.write_text("a zebra sings .\n" * 20, "utf-8")
     tiny.train("lm", tmp_path / "lm", [more], init=str(both), direction="both", **WORDS, **UNTRAINED)
     content = model_folder.read_config(tmp_path / "lm")
-    assert content["init"]["parts"][1:] == [
+    assert content.init["parts"][1:] == [
         "layers.0.forward_cell", "layers.1.forward_cell", "layers.0.backward_cell", "layers.1.backward_cell"]
     before, after = tiny.network_of(both), tiny.network_of(tmp_path / "lm")
     assert before.backward_encoder is not None and after.backward_encoder is not None

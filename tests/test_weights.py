@@ -40,8 +40,8 @@ def test_an_older_model_computes_what_its_graph_computes(name: str) -> None:
     config = model_folder.read_config(folder)
     runs = OnnxEngine(folder / model_folder.GRAPH, threads=1)
     network = TorchEngine(load_network(folder, config), torch.device("cpu"))
-    outputs = config["network"]["head"]["outputs"]
-    vocabulary = config["network"]["encoder"]["vocabulary"]
+    outputs = config.network.head.outputs
+    vocabulary = config.network.encoder.vocabulary
     arrays = tiny.network_arrays(
         np.random.default_rng(0), [7, 1, 3, 2, 5], vocabulary=vocabulary, targets=outputs)
     arrays["type_chars"] %= 15

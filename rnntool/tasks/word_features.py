@@ -59,8 +59,10 @@ _CHARACTER_KINDS = _CharacterKinds()
 
 
 def shape(word: str) -> str:
-    """Return a word's letters and digits by kind, with runs cut to two: `McDonald's` → `XxXxx'x`, `1999` →
-    `dd`."""
+    """Return a word's letters and digits by kind, with runs cut to two.
+
+    `McDonald's` becomes `XxXxx'x`, and `1999` becomes `dd`.
+    """
     return _THIRD.sub("", word.translate(_CHARACTER_KINDS))
 
 
@@ -143,13 +145,17 @@ class WordFeatures:
     def collate(self, rows: Sequence[Sequence[str]]) -> Arrays:
         """Make the arrays of a batch of B rows of words, up to T in each.
 
-        `words` (T, B) are indices of the batch's U word types, and the features of these come with them.
+        `words` (T, B) are indices of the batch's U word types, and the features of these come with them. The
+        types are in the order of the batch, whatever was looked up before: a resumed training has to add up
+        gradients in the same order.
         """
         with self._lock:
             padded, lengths = pad([self._table.rows(words) for words in rows], 0)
-            types, words = np.unique(padded, return_inverse=True)
-            features = self._table.features(types)
-        return {"words": words.reshape(padded.shape), "lengths": lengths, **features}
+            types, first, words = np.unique(padded, return_index=True, return_inverse=True)
+            order = np.argsort(first)
+            features = self._table.features(types[order])
+        index = np.argsort(order)[words]
+        return {"words": index.reshape(padded.shape), "lengths": lengths, **features}
 
     def batches(
         self, engine: Engine, batches: Sequence[Sequence[Sequence[str]]], others: Arrays
