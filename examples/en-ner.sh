@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make models/en-ner: persons, places, organisations and others in English, from CoNLL-2003 (eng.train and eng.testa
+# Make models/en-ner: persons, places, organizations and others in English, from CoNLL-2003 (eng.train and eng.testa
 # in the folder given) and GloVe vectors of 100 numbers (a file in GloVe's text format).
 set -euo pipefail
 data=$1 vectors=$2 out=${3:-models/en-ner}

@@ -2,7 +2,7 @@
 
 An error holds its parts: where it happened, which setting is wrong, what was expected, what was found, and
 what to do. The library names settings in its own terms (`max_tokens`). The command line renders the same
-error with what the user typed (`--max-tokens`, a variable, a key of a TOML file); see `RnntoolError.describe`.
+error with the name that the user gave: `--max-tokens`, a variable, or a key of a TOML file.
 """
 
 from __future__ import annotations

@@ -341,11 +341,11 @@ def test_characters_in_clusters_are_read_beside_words(raw: Path, tmp_path: Path)
 
 def test_text_given_a_label(tmp_path: Path) -> None:
     table = tmp_path / "train.tsv"
-    table.write_text(tiny.tsv(tiny.labelled_texts(120)), "utf-8")
+    table.write_text(tiny.tsv(tiny.labeled_texts(120)), "utf-8")
     tiny.train("lm", tmp_path / "m", [table], label_column="label", epochs=15, lr=0.05,
                **{**WORDS, "hidden": 24})
     loaded = model.load(tmp_path / "m", threads=1)
-    text, label = tiny.labelled_texts(1, seed=5)[0]
+    text, label = tiny.labeled_texts(1, seed=5)[0]
     other = {"food": "sky", "sky": "food"}[label]
     right, wrong = (next(loaded.score([text], label=given)).total_nats for given in (label, other))
     assert right > wrong

@@ -11,15 +11,15 @@ import pytest
 import tiny
 from conftest import Ran, Run, failed, invoke, ok
 
-LABELLED = {"accuracy", "ece", "unseen_labels", "per_label"}
+LABELED = {"accuracy", "ece", "unseen_labels", "per_label"}
 WORDS = {"accuracy_known", "accuracy_unknown", "unknown"}
 
 
 @pytest.mark.parametrize(("name", "data", "keys"), [
     ("writer", "text_file", {"perplexity", "nll_nats", "bits_per_char", "bits_per_byte", "oov"}),
-    ("classifier", "question_file", {"macro_f1", "micro_f1", "confusion"} | LABELLED),
-    ("tagger", "pos_file", {"confusion"} | LABELLED | WORDS),
-    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval", "confusion"} | LABELLED | WORDS),
+    ("classifier", "question_file", {"macro_f1", "micro_f1", "confusion"} | LABELED),
+    ("tagger", "pos_file", {"confusion"} | LABELED | WORDS),
+    ("ner", "ner_file", {"precision", "recall", "f1", "f1_conlleval", "confusion"} | LABELED | WORDS),
 ])  # fmt: skip
 def test_evaluate(name: str, data: str, keys: set[str], run: Run, request: pytest.FixtureRequest) -> None:
     model, file = request.getfixturevalue(name), request.getfixturevalue(data)
@@ -157,7 +157,8 @@ def test_evaluate_compares_by_the_first_column(
     first = json.loads(ok(run("evaluate", pos_file, "-m", joint, "--column", "upos", "--json")))
     assert "columns" not in first
     assert first["accuracy"] == many["accuracy"]
-    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2, "expected at most 1", "'upos,xpos'")
+    failed(run("evaluate", file, "-m", tagger, "--column", "upos,xpos"), 2,
+           "expected at most 1", "'upos,xpos'")
 
 
 def test_evaluate_compares_what_can_be_compared(
@@ -165,7 +166,8 @@ def test_evaluate_compares_what_can_be_compared(
 ) -> None:
     failed(run("evaluate", pos_file, "-m", tagger, "--compare", writer), 2, "task tag", "one of lm")
     failed(run("evaluate", pos_file, "-m", tagger, "--compare", ner), 2, "by accuracy", "by f1")
-    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4, "gone: no such folder, and no model has this name")
+    failed(run("evaluate", pos_file, "-m", tagger, "--compare", "gone"), 4,
+           "gone: no such folder, and no model has this name")
     data = [models / "data" / "train.txt"]
     for name, settings in (
         ("bytes", {"tokenizer": "byte"}), ("words", {"tokenizer": "word", "min_count": 50}),
@@ -182,7 +184,8 @@ def test_evaluate_compares_what_can_be_compared(
     chars = json.loads(ok(run(*command, models / "writer-chars")))["compare"]
     assert chars["figure"] == "perplexity"
     failed(run(*command, models / "writer-words"), 2, "--compare: ", "of 20 records", "bits per character")
-    failed(run(*command, models / "writer-paragraphs"), 2, "expected a model with --unit line, found one with --unit paragraph", "paragraph")
+    failed(run(*command, models / "writer-paragraphs"), 2,
+           "expected a model with --unit line, found one with --unit paragraph")
 
 
 def test_evaluate_gives_one_batch_all_threads(

@@ -1,4 +1,4 @@
-"""`rnntool generate`: repeatable, whatever the batch; what it stops at, copied, does not know."""
+"""`rnntool generate`: the same text in any batch, where it stops, what it copies, unknown characters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> No
 
 
 def test_prompts_from_arguments_are_sampled_in_one_batch(writer: Path) -> None:
-    arguments = ["generate", "-m", str(writer), "the ", "a ", "the baker ", "--max-tokens", "5", "--seed", "5"]
+    prompts = ["the ", "a ", "the baker "]
+    arguments = ["generate", "-m", str(writer), *prompts, "--max-tokens", "5", "--seed", "5"]
     script = f"""
 import sys
 from rnntool.cli import app
@@ -76,11 +77,12 @@ def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_
     own.write_text(ok(run(*base)))
     done = run(*base, "--copied", own, "--copied-words", "2")
     assert done.out == own.read_text()
-    assert re.fullmatch(r"rnntool: \S+: contains 100.0% of the \d+ runs of 2 words in the new text\n", done.err)
+    copied = r"rnntool: \S+: contains 100.0% of the \d+ sequences of 2 words in the new text\n"
+    assert re.fullmatch(copied, done.err)
     own.write_text("nothing")
     assert "contains 0.0% of" in run(*base, "--copied", own, "--copied-words", "2", "--typical", "0.9").err
     done = run(*base, "--copied", own, "--copied-words", "99")
-    assert done.err == "rnntool: the new text has no run of 99 words\n"
+    assert done.err == "rnntool: the new text is shorter than 99 words, so nothing was compared\n"
     failed(run(*base, "--copied", "nowhere.txt"), 3, "nowhere.txt: no such file")
 
 
@@ -101,13 +103,15 @@ def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--typical", "0"], "--typical: expected"), (["--beam", "2", "--typical", "0.9"], "--typical"),
-    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"], "--no-repeat-ngram: every next token would repeat 1 token;"),
+    (["--no-repeat-ngram", "1", "--min-tokens", "99", "--max-tokens", "99"],
+     "--no-repeat-ngram: every next token would repeat 1 token;"),
     (["--temperature", "-1"], "--temperature: expected"), (["--top-p", "0"], "--top-p: expected"),
     (["--min-tokens", "9", "--max-tokens", "3"], "min"), (["a", "--prompts", "-"], "--prompts"),
     (["--stream", "--jsonl"], "--stream"), (["--stream", "--batch-size", "2"], "--batch-size"),
     (["--copied-words", "3"], "give --copied FILE too"),
     (["--beam", "2", "--batch-size", "2"], "--batch-size"),
-    (["--temperature", "0", "--top-p", "0.9"], "--temperature 0 always takes the most likely token; leave out --top-p"),
+    (["--temperature", "0", "--top-p", "0.9"],
+     "--temperature 0 always takes the most likely token; leave out --top-p"),
 ])  # fmt: skip
 def test_generate_usage(options: list[str], words: str, writer: Path, run: Run) -> None:
     failed(run("generate", "-m", writer, *options), 2, words)

@@ -65,7 +65,8 @@ def test_score_pairs(writer: Path, run: Run) -> None:
     report = json.loads(ok(run("score", "-m", writer, "--pairs", "--json", "-q", input=text)))
     assert report == {"pairs": 2, "accuracy": 0.5, "per_phenomenon": {"x": 1.0, "y": 0.0},
                       "by": {"UID": {"x": {"pairs": 1, "accuracy": 1.0}, "y": {"pairs": 1, "accuracy": 0.0}}}}
-    failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3, "<stdin>:1: expected 2 columns")
+    failed(run("score", "-m", writer, "--pairs", input="one sentence only\n"), 3,
+           "<stdin>:1: expected 2 columns")
     failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
 
 

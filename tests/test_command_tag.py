@@ -37,7 +37,8 @@ def test_tag_inline_jsonl_and_html(tagger: Path, run: Run) -> None:
     assert blank["tags"] == []
     came_in = json.dumps({"tokens": first["tokens"]})
     assert json.loads(ok(run("tag", "-m", tagger, "--nbest", "2", input=came_in)))["nbest"] == first["nbest"]
-    failed(run("tag", "-m", tagger, "--nbest", "2", input=LINES), 2, "--nbest: the format conll can hold only one sequence")
+    failed(run("tag", "-m", tagger, "--nbest", "2", input=LINES), 2,
+           "--nbest: the format conll can hold only one sequence")
     html = ok(run("tag", "-m", tagger, "-t", "html", input=LINES))
     HTMLParser().feed(html)
     assert html.startswith("<!DOCTYPE html>")
@@ -149,7 +150,8 @@ def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -
     (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
     done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")
     assert (done.code, len(done.out.splitlines())) == (3, 1)
-    assert "a.jsonl:2: expected one JSON object on each line, found 'Expecting value' at column 10" in done.err
+    problem = "a.jsonl:2: expected one JSON object on each line, found 'Expecting value' at column 10"
+    assert problem in done.err
 
 
 def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:

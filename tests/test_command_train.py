@@ -83,7 +83,8 @@ def test_train_settings_come_from_everywhere(
     failed(train(*wrong, "--max-time", "soon"), 2, "expected a duration such as 90s")
     failed(train(*wrong, "--schedule", "one-cycle", "--warmup", "0.1"), 2, "--warmup: needs --schedule")
     failed(train(*wrong, "--pooling", "min"), 2, "--pooling: expected last, mean", "found 'min'")
-    failed(train(*wrong, "--pooling", "mean+mean"), 2, "--pooling: expected each name once, found 'mean+mean'")
+    failed(train(*wrong, "--pooling", "mean+mean"), 2,
+           "--pooling: expected each name once, found 'mean+mean'")
     failed(train(*wrong, "--preset", "huge"), 2, "--preset: expected one of fast", "found 'huge'")
     assert not (tmp_path / "x").exists()
 
@@ -121,15 +122,16 @@ def test_train_says_which_variables_set_nothing(
 ) -> None:
     (tmp_path / "in.txt").write_text("a b\n" * 9)
     monkeypatch.setenv("RNNTOOL_HIDEN", "5")
-    said = "rnntool: RNNTOOL_HIDEN: no setting has this name, so it is ignored; did you mean RNNTOOL_HIDDEN?\n"
+    said = ("rnntool: RNNTOOL_HIDEN: no setting has this name, so it is ignored; "
+            "did you mean RNNTOOL_HIDDEN?\n")
     assert train("lm", "in.txt", "-o", "out", *small("lm")).err.startswith(said)
     assert train("lm", "in.txt", "-o", "out", *small("lm"), "--force", "-q").err == ""
 
 
 @pytest.mark.parametrize(("task", "name", "text", "options", "code", "words"), [
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\tx\n", [], 3, "at least 2 different labels, found only 'x'"),
-    ("classify", "in.tsv", "", [], 3, "expected labelled texts, found none"),
-    ("classify", "in.tsv", "text\tlabel\n", [], 3, "expected labelled texts, found none"),
+    ("classify", "in.tsv", "", [], 3, "expected labeled texts, found none"),
+    ("classify", "in.tsv", "text\tlabel\n", [], 3, "expected labeled texts, found none"),
     ("classify", "in.tsv", "body\tkind\na\tx\n", [], 3, "in.tsv:1: expected a column 'label'"),
     ("classify", "in.tsv", "text\tlabel\na\tx\tz\n", [], 3, "in.tsv:2: expected 2 columns"),
     ("classify", "in.jsonl", '{"text": "a"}\n', [], 3, "in.jsonl:1: expected a key 'label'"),
@@ -229,7 +231,8 @@ def test_a_damaged_model_to_start_from(content: str, tagger: Path, train: Train,
     damaged = Path(shutil.copytree(tagger, tmp_path / "damaged"))
     (damaged / "config.json").write_text(content)
     (tmp_path / "in.conllu").write_text("1\tthe" + "\t_" * 8 + "\n\n")
-    failed(train("tag", "in.conllu", "-o", "out", "--init", "damaged"), 4, str(Path("damaged") / "config.json"))
+    failed(train("tag", "in.conllu", "-o", "out", "--init", "damaged"), 4,
+           str(Path("damaged") / "config.json"))
     assert not (tmp_path / "out").exists()
 
 
@@ -249,7 +252,8 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
 
 def test_train_on_invalid_utf8(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(b"good\nbad \xff\n" * 5)
-    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3, "in.txt:2: expected UTF-8, found 0xff at byte 5")
+    failed(train("lm", "in.txt", "-o", "out", *small("lm")), 3,
+           "in.txt:2: expected UTF-8, found 0xff at byte 5")
     done = train("lm", "in.txt", "-o", "out", *small("lm"), "--encoding-errors", "replace", "-q")
     assert (done.code, done.err) == (0, "")
 
@@ -269,7 +273,8 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     entries = len((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
     shared = len(set((tmp_path / "out" / "vocab.txt").read_text("utf-8").splitlines())
                  & set((writer / "vocab.txt").read_text("utf-8").splitlines()))
-    parts = [f"input.embedding ({shared} of {entries} entries)", "layers.0.forward_cell", "layers.1.forward_cell"]
+    parts = [f"input.embedding ({shared} of {entries} entries)",
+             "layers.0.forward_cell", "layers.1.forward_cell"]
     message = f"transferred from {writer}: {', '.join(parts)}; not transferred: nothing"
     assert f"rnntool: {message}\n" in done.err
     kept = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["init"]

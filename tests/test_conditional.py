@@ -27,15 +27,15 @@ from rnntool.tokenize import BOS, EOS
 from rnntool.training.job import Job
 from rnntool.training.training_data import TrainingData
 
-TEXTS = [Text(text, (label,)) for text, label in tiny.labelled_texts(30, seed=9)]
+TEXTS = [Text(text, (label,)) for text, label in tiny.labeled_texts(30, seed=9)]
 OTHER = {"food": "sky", "sky": "food"}
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labelled texts, sorted by label, that the model learns from."""
-    path = tmp_path_factory.mktemp("labelled") / "train.tsv"
-    path.write_text(tiny.tsv(sorted(tiny.labelled_texts(120), key=lambda row: row[1])), "utf-8")
+    """Labeled texts, sorted by label, that the model learns from."""
+    path = tmp_path_factory.mktemp("labeled") / "train.tsv"
+    path.write_text(tiny.tsv(sorted(tiny.labeled_texts(120), key=lambda row: row[1])), "utf-8")
     return path
 
 
@@ -187,7 +187,8 @@ def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -
            "--context: expected line, because tiny-cook reads each text after its label")
     failed(invoke("score", "-m", cook, "--label", "sky", "--label-column", "label", dev), 2,
             "--label-column: has no effect with --label; leave one out")
-    failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2, "--label-column: has no effect with --pairs")
+    failed(invoke("score", "-m", cook, "--pairs", "--label-column", "label", dev), 2,
+           "--label-column: has no effect with --pairs")
     failed(invoke("evaluate", "-m", cook, dev, "--label-column", "kind"), 3, "expected a column 'kind'")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnntool.evaluation.copied_ngrams import Source
+from rnntool.evaluation.copied_ngrams import SourceText
 
 
 @pytest.mark.parametrize(("prompt", "text", "copied", "total"), [
@@ -19,10 +19,10 @@ from rnntool.evaluation.copied_ngrams import Source
     ("", "", 0, 0),
 ])  # fmt: skip
 def test_ngrams(prompt: str, text: str, copied: int, total: int) -> None:
-    source = Source(["a b\n", "  c d\n", "e\n"], n=3)
-    assert source.copied(prompt, text) == (copied, total)
+    source = SourceText(["a b\n", "  c d\n", "e\n"], n=3)
+    assert source.copied_ngrams(prompt, text) == (copied, total)
 
 
 def test_a_source_shorter_than_an_ngram() -> None:
-    assert Source(["a b"], n=3).copied("", "a b c d") == (0, 2)
-    assert Source([], n=1).copied("", "a") == (0, 1)
+    assert SourceText(["a b"], n=3).copied_ngrams("", "a b c d") == (0, 2)
+    assert SourceText([], n=1).copied_ngrams("", "a") == (0, 1)

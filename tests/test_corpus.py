@@ -133,7 +133,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 
 def write(kind: str, folder: Path) -> Path:
     path = folder / ("train.tsv" if kind == "labels" else "train.txt")
-    text = tiny.tsv(tiny.labelled_texts(60)) if kind == "labels" else "\n".join(tiny.lines_of_text(60))
+    text = tiny.tsv(tiny.labeled_texts(60)) if kind == "labels" else "\n".join(tiny.lines_of_text(60))
     path.write_text(text, "utf-8")
     return path
 

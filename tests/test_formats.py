@@ -22,14 +22,14 @@ from rnntool.data.formats import (
     guess_format,
     label_writer,
     output_format,
-    read_judgements,
+    read_judgments,
     read_pairs,
     read_sentences,
     read_texts,
     readable_formats,
     sentence_writer,
 )
-from rnntool.data.records import Judgement, Kind, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
+from rnntool.data.records import Judgment, Kind, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError
 from rnntool.tokenize import split_words
@@ -1004,7 +1004,7 @@ def test_guess_format_never_fails(head: str, kind: Kind) -> None:
 
 
 def test_guess_format_checks_the_kind() -> None:
-    with pytest.raises(UsageError, match=r"^kind: expected one of texts, pairs, judgements, sentences,"):
+    with pytest.raises(UsageError, match=r"^kind: expected one of texts, pairs, judgments, sentences,"):
         guess_format("a", "", "parses")  # type: ignore[arg-type]
 
 
@@ -1013,7 +1013,7 @@ def test_guess_format_checks_the_kind() -> None:
 
 def records(text: str, format: str, kind: Kind) -> list[Any]:
     read: dict[str, Callable[..., Iterable[Any]]] = {
-        "texts": read_texts, "pairs": read_pairs, "judgements": read_judgements, "sentences": sentences_of}
+        "texts": read_texts, "pairs": read_pairs, "judgments": read_judgments, "sentences": sentences_of}
     return list(read[kind](lines_of(text), format=format))
 
 
@@ -1060,8 +1060,8 @@ def test_the_examples_of_a_format_are_whole_records_that_it_recognizes(name: str
             assert any(record.labels for record in got) == format.has_labels
         if kind == "sentences":
             assert any(record.tags for record in got) == format.has_tags
-        if kind == "judgements":
-            assert got == [Judgement("cat", "dog", 7.5), Judgement("cat", "rice", 0.3)]
+        if kind == "judgments":
+            assert got == [Judgment("cat", "dog", 7.5), Judgment("cat", "rice", 0.3)]
 
 
 @pytest.mark.parametrize("name", [name for name in WRITE_FORMATS if FORMATS[name].has_tags])

@@ -53,7 +53,8 @@ def test_a_name_that_is_unknown_lists_those_that_are(
     models: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
-    with pytest.raises(ModelError, match=r"^tiny-poss: no such folder, and no model has this name; choose one of .*tiny-pos"):
+    problem = "^tiny-poss: no such folder, and no model has this name; choose one of .*tiny-pos"
+    with pytest.raises(ModelError, match=problem):
         model_folder.find("tiny-poss")
     with pytest.raises(ModelError, match="no such folder"):
         model_folder.find("no/such/folder")
@@ -101,7 +102,8 @@ def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"task": "translate"}, {"task": None}, {"data": None}, {"data": {}}, {"data": {"tokenizer": "word"}},
-    {"settings": {"cell": "perceptron"}}, {"settings": {"pooling": "foo", "layers": 0}}, {"settings": {"layers": "two"}},
+    {"settings": {"cell": "perceptron"}}, {"settings": {"pooling": "foo", "layers": 0}},
+    {"settings": {"layers": "two"}},
     {"network": []}, {"format": 2}, {"version": None}, {"graph": None}, {"network": {}},
 ])
 def test_a_config_that_does_not_hold_together(changes: dict[str, Any], copy: Path) -> None:
@@ -216,7 +218,8 @@ def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_stage_that_cannot_be_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(RnntoolError, match=r"out: can't be written to \(No space left on device\); make room"), \
+    problem = r"out: can't be written to \(No space left on device\); make room"
+    with pytest.raises(RnntoolError, match=problem), \
             model_folder.staged(out):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(out.iterdir()) == []

@@ -56,7 +56,8 @@ def test_their_weights_give_the_answers_of_their_graph(name: str) -> None:
     torch_engine = TorchEngine(tiny.network_of(MODELS / name), torch.device("cpu"))
     outputs = [loaded.task.run(engine, arrays) for engine in (loaded.engine, torch_engine)]
     for key in outputs[0]:
-        graph, torchs = (np.moveaxis(side[key], 1, 0) if side[key].ndim > 2 else side[key] for side in outputs)
+        graph, torchs = (np.moveaxis(side[key], 1, 0) if side[key].ndim > 2 else side[key]
+                         for side in outputs)
         if key == "emissions":  # what a network gives at padding is arbitrary
             graph, torchs = (side[:, : min(map(int, arrays["lengths"]))] for side in (graph, torchs))
         np.testing.assert_allclose(graph, torchs, atol=1e-5, err_msg=key)

@@ -1,4 +1,4 @@
-"""Raw text beside labelled records: what taggers and classifiers learn from it and what they must ignore."""
+"""Raw text beside labeled records: what taggers and classifiers learn from it and what they must ignore."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def test_classifiers_learn_words_that_only_raw_text_has(tmp_path: Path) -> None:
     (tmp_path / "raw.txt").write_text("".join(f"{text}\n" for text, _ in texts(400, 1)), "utf-8")
     settings = {"epochs": 12, "dev_fraction": 0.0, "chars": "none", "affix_embed": 0, "neighbours": 1.0}
     tiny.train("classify", tmp_path / "m", [tmp_path / "few.tsv"], raw=str(tmp_path / "raw.txt"), **settings)
-    unlabelled = texts(100, 2, first=2)
-    answers = model.load(tmp_path / "m", threads=1).classify([text for text, _ in unlabelled])
-    assert sum(answer.chosen == [kind] for answer, (_, kind) in zip(answers, unlabelled, strict=True)) >= 95
+    unlabeled = texts(100, 2, first=2)
+    answers = model.load(tmp_path / "m", threads=1).classify([text for text, _ in unlabeled])
+    assert sum(answer.chosen == [kind] for answer, (_, kind) in zip(answers, unlabeled, strict=True)) >= 95
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

@@ -16,7 +16,7 @@ import tiny
 import rnntool
 from rnntool import model_folder
 from rnntool.commands import console
-from rnntool.data.records import Judgement, Sentence, Text
+from rnntool.data.records import Judgment, Sentence, Text
 from rnntool.errors import (
     DataError,
     ModelError,
@@ -161,8 +161,8 @@ def test_colored_text_breaks_lines_where_the_text_does() -> None:
 def test_two_planted_groups_are_found() -> None:
     rng = np.random.default_rng(1)
     names = ["dog", "run", "cat", "eat", "cow", "see"]
-    centres = {True: np.full(5, 3.0), False: np.full(5, -3.0)}
-    vectors = np.stack([centres[name in ("dog", "cat", "cow")] + rng.normal(0, 0.3, 5) for name in names])
+    centers = {True: np.full(5, 3.0), False: np.full(5, -3.0)}
+    vectors = np.stack([centers[name in ("dog", "cat", "cow")] + rng.normal(0, 0.3, 5) for name in names])
     linkage = clusters.average_linkage(vectors)
     lines = clusters.text_tree(names, linkage)
     order = [line.split("─ ")[1] for line in lines]
@@ -227,21 +227,21 @@ def test_spearman_by_hand_and_missing_words_are_counted() -> None:
     radians = np.radians(list(angles.values()))
     vectors = Vectors("planted", names, np.stack([np.cos(radians), np.sin(radians)], axis=1),
                       lambda word: names.index(word) if word in names else None)
-    pairs = [Judgement("a", other, score) for other, score in zip("bcdeX", (7, 9, 1, 5, 3), strict=True)]
+    pairs = [Judgment("a", other, score) for other, score in zip("bcdeX", (7, 9, 1, 5, 3), strict=True)]
     result = agreement(vectors, pairs)
     assert (result.missing, len(result.used)) == (["X"], 4)
     assert result.cosines == pytest.approx([math.cos(math.radians(angle)) for angle in (20, 60, 130, 170)])
     # ranks by people 3 4 1 2, by cosine 4 3 2 1: 1 - 6 * sum(d^2) / (n * (n^2 - 1)), Spearman (1904)
     assert result.spearman == pytest.approx(1 - 6 * (1 + 1 + 1 + 1) / (4 * 15))
     assert result.p_value == pytest.approx(_two_sided([3, 4, 1, 2], [4, 3, 2, 1]))
-    in_order = agreement(vectors, [Judgement("a", other, -i) for i, other in enumerate("bcd")])
+    in_order = agreement(vectors, [Judgment("a", other, -i) for i, other in enumerate("bcd")])
     assert (in_order.spearman, in_order.p_value) == (pytest.approx(1), pytest.approx(2 / 6))
     with pytest.raises(DataError, match="found 2 of 3"):
         agreement(vectors, [pairs[0], pairs[1], pairs[4]])
     with pytest.raises(DataError, match="judgments that differ, found 5 for each of the 3 pairs"):
-        agreement(vectors, [Judgement("a", other, 5) for other in "bcd"])
+        agreement(vectors, [Judgment("a", other, 5) for other in "bcd"])
     with pytest.raises(DataError, match="cosines that differ"):
-        agreement(vectors, [Judgement("a", "b", score) for score in (1, 2, 3)])
+        agreement(vectors, [Judgment("a", "b", score) for score in (1, 2, 3)])
 
 
 # --- States ------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
     """Write the training file of a task."""
     made = {
         "lm": ("train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(40))),
-        "lm-labels": ("texts.tsv", tiny.tsv(tiny.labelled_texts(40))),
+        "lm-labels": ("texts.tsv", tiny.tsv(tiny.labeled_texts(40))),
         "classify": ("train.tsv", tiny.tsv(tiny.questions(60))),
         "tag": ("train.conll", tiny.conll(tiny.ner_sentences(60))),
     }

@@ -93,18 +93,20 @@ def test_what_settings_require_can_be_had() -> None:
             assert set(requires) - names <= {"dev"}
             for other, condition in requires.items():
                 if isinstance(condition, tuple) and CHOICES[spec.name].get(other):
-                    assert set(condition) & set(CHOICES[spec.name][other]), f"{field.name}: {other} {condition}"
+                    allowed = set(CHOICES[spec.name][other])
+                    assert set(condition) & allowed, f"{field.name}: {other} {condition}"
 
 
 def test_settings_of_another_version_are_read() -> None:
     settings = ClassifySettings.from_json({"hidden": 7, "removed_long_ago": [1]})
     assert settings == ClassifySettings(hidden=7)
-    with pytest.raises(UsageError, match="^hidden: expected a whole number of at least 1, found 0$"):
+    with pytest.raises(UsageError, match=r"^hidden: expected a whole number of at least 1, found 0$"):
         ClassifySettings.from_json({"hidden": 0})
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"pooling": "foo"}, "^pooling: expected last, mean, max, attention, or several joined by \\+, found 'foo'$"),
+    ({"pooling": "foo"},
+     "^pooling: expected last, mean, max, attention, or several joined by \\+, found 'foo'$"),
     ({"pooling": "max+max"}, "^pooling: expected each name once, found 'max\\+max'; leave one out$"),
     ({"epochs": True}, "^epochs: expected a whole number, found True$"),
     ({"encoder": "cnn"}, "^encoder: expected one of rnn, bag, window, found 'cnn'$"),
@@ -128,7 +130,8 @@ def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(9)))
     done = run("train", "classify", "in.tsv", "-o", "m", "--tokenizer", "char", RNNTOOL_NEIGHBOURS="0.2")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "rnntool: RNNTOOL_NEIGHBOURS: needs --tokenizer word, found --tokenizer char; leave it out\n"
+    assert done.err == ("rnntool: RNNTOOL_NEIGHBOURS: needs --tokenizer word, found --tokenizer char; "
+                        "leave it out\n")
 
 
 def test_threads_are_no_more_than_cores() -> None:

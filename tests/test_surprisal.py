@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rnntool.data.records import Pair, Text
 from rnntool.inference import model
 from rnntool.inference.model import Model
-from rnntool.tasks.lm import LMTask, Scored, Unit
+from rnntool.tasks.lm import LMTask, ScoredText, Unit
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import (
     BOS,
@@ -202,7 +202,7 @@ def test_ids_with_a_leading_space(tmp_path: Path) -> None:
 def test_space_after_the_last_word() -> None:
     text = "ab "
     tokens = train("char", [text]).tokens(text)
-    scored = Scored(tokens, [-1.0, -2.0, -3.0, -4.0], 0, [0.0, 0.0, -0.5, -0.25])
+    scored = ScoredText(tokens, [-1.0, -2.0, -3.0, -4.0], 0, [0.0, 0.0, -0.5, -0.25])
     assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([3.5, 6.5])
 
 
@@ -211,7 +211,7 @@ def test_a_character_of_several_bytes_belongs_to_its_word() -> None:
     tokens = train("byte", [text]).tokens(text)
     assert len(tokens) == 8
     ends = [0.0] * 5 + [-0.25, 0.0, 0.0, -0.5]
-    scored = Scored(tokens, [-1.0] * 9, 0, ends)
+    scored = ScoredText(tokens, [-1.0] * 9, 0, ends)
     assert [u.surprisal_bits * math.log(2) for u in scored.words(text)] == pytest.approx([5.25, 3.25, 0.5])
     assert scored.nats_from(text, 5) == pytest.approx(-3.25)
 
@@ -279,7 +279,8 @@ def test_blimp_is_reported_by_its_own_groups(writer: Path, run: Run) -> None:
     (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "choose one with --prefix"),
     (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: expected a column 'nope'"),
     (["--pairs", "--columns", "2,3", "--by", "nope"], 3, "found columns without names"),
-    (["--pairs", "--columns", "right,wrong", "--jsonl"], 2, "--jsonl: the output has a key 'right' of its own"),
+    (["--pairs", "--columns", "right,wrong", "--jsonl"], 2,
+     "--jsonl: the output has a key 'right' of its own"),
     (["--pairs", "--columns", "2,3", "--prefix", "9"], 3, "expected at least 9 columns"),
 ])  # fmt: skip
 def test_pairs_usage(options: list[str], code: int, words: str, writer: Path, run: Run) -> None:

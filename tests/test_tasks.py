@@ -29,7 +29,7 @@ from rnntool.inference import model
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import Criterion, excerpt
 from rnntool.tasks.classify import ClassifyTask
-from rnntool.tasks.lm import LMTask, Scored
+from rnntool.tasks.lm import LMTask, ScoredText
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.tag import TagSettings
@@ -96,8 +96,8 @@ def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: lis
 
 
 def test_criterion() -> None:
-    up = Criterion("f1", higher_is_better=True, figure=metrics.f1)
-    down = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    up = Criterion("f1", higher_is_better=True, metric=metrics.f1)
+    down = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
     assert up.better(0.0, None)
     assert not up.better(math.nan, None)
     assert up.better(0.5, 0.4)
@@ -556,7 +556,7 @@ def test_records_are_run_once_and_the_criterion_is_of_their_counts(
     assert sum(seen) == len(found.counts) == len(records)
     criterion = loaded.task.criterion
     whole = found.report[criterion.key]
-    assert criterion.figure(found.counts.sum(axis=0)) == pytest.approx(whole, rel=1e-6)
+    assert criterion.metric(found.counts.sum(axis=0)) == pytest.approx(whole, rel=1e-6)
     assert loaded.task.score(loaded.engine, records) == {criterion.key: pytest.approx(whole, rel=1e-6)}
     for i in (0, 7, len(records) - 1):
         alone = loaded.task.evaluate(loaded.engine, records[i : i + 1])
@@ -609,7 +609,7 @@ def test_texts_with_several_labels() -> None:
 
 
 def test_a_classifier_needs_two_labels() -> None:
-    with pytest.raises(DataError, match="expected labelled texts, found none"):
+    with pytest.raises(DataError, match="expected labeled texts, found none"):
         ClassifyTask.learn([], ClassifySettings())
     with pytest.raises(DataError, match="at least 2 different labels, found only 'x'"):
         ClassifyTask.learn([Text("a", ("x",)), Text("b", ("x",))], ClassifySettings())
@@ -630,7 +630,7 @@ def test_class_weights_leave_the_mean_at_one() -> None:
 def test_units_and_words_of_a_scored_text() -> None:
     text = " to  be!"
     tokens = [Token(4, 0, 3), Token(5, 3, 5), Token(6, 5, 7), Token(7, 7, 8)]
-    scored = Scored(tokens, [-1.0, -2.0, -3.0, -4.0, -5.0], 0)
+    scored = ScoredText(tokens, [-1.0, -2.0, -3.0, -4.0, -5.0], 0)
     units = scored.units(text)
     assert [(u.text, u.start, u.end) for u in units] == [
         (" to", 0, 3), ("  ", 3, 5), ("be", 5, 7), ("!", 7, 8), ("</s>", 8, 8)]
@@ -638,7 +638,7 @@ def test_units_and_words_of_a_scored_text() -> None:
     assert [(w.text, w.start, w.end) for w in words] == [("to", 1, 3), ("be!", 5, 8), ("</s>", 8, 8)]
     assert [w.surprisal_bits * math.log(2) for w in words] == pytest.approx([1, 9, 5])
     assert sum(u.surprisal_bits for u in units) == pytest.approx(-scored.total_nats / math.log(2))
-    assert [w.text for w in Scored([], [-1.0], 0).words("")] == ["</s>"]
+    assert [w.text for w in ScoredText([], [-1.0], 0).words("")] == ["</s>"]
 
 
 def test_word_surprisals_sum_to_the_text(writer: Path) -> None:

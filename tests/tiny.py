@@ -120,7 +120,7 @@ def questions(n: int, seed: int = 0) -> list[tuple[str, str]]:
 WORDS_OF = {"food": ("bread", "soup", "rice", "beans"), "sky": ("sun", "wind", "cloud", "rain")}
 
 
-def labelled_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
+def labeled_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
     """(text, label) of short texts, each of the words of its label alone."""
     rng = random.Random(seed)
     made = []

@@ -58,7 +58,7 @@ class _Stages:
     def __init__(self) -> None:
         self._name, self._start_s, self._printed_s = "", 0.0, 0.0
 
-    def figures(self, stage: Stage) -> str:
+    def describe(self, stage: Stage) -> str:
         now = time.monotonic()
         if stage.name != self._name:
             self._name, self._start_s, self._printed_s = stage.name, now, now
@@ -69,7 +69,7 @@ class _Stages:
 
     def print_line(self, stage: Stage) -> None:
         """Write a line to standard error every few seconds."""
-        shown = self.figures(stage)
+        shown = self.describe(stage)
         if time.monotonic() - self._printed_s >= LINE_EVERY_S:
             self._printed_s = time.monotonic()
             share = f" {stage.share:.0%}" if stage.share is not None else ""
@@ -88,11 +88,11 @@ class _Evaluations:
         if step.evaluation is None or not (last or now - self._printed_s >= EVALUATION_EVERY_S):
             return None
         self._printed_s = now
-        return figures(step.evaluation)
+        return _one_line(step.evaluation)
 
 
-def figures(entry: dict[str, Any]) -> str:
-    """Format the figures of an evaluation in one line."""
+def _one_line(entry: dict[str, Any]) -> str:
+    """Format the results of an evaluation in one line."""
     return "  ".join(f"{key} {value:.5g}" if isinstance(value, float) else f"{key} {value}"
                      for key, value in entry.items())
 
@@ -120,9 +120,9 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[details]}"))
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            shown = bar.add_task("training", total=None, figures="")
+            shown = bar.add_task("training", total=None, details="")
             speed = 0.0  # tokens per second, averaged over the last steps
 
             def watch(step: Step | Stage) -> None:
@@ -130,7 +130,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
                 if isinstance(step, Stage):
                     total = None if step.share is None else 1.0
                     bar.update(shown, description=step.name, total=total, completed=step.share or 0,
-                               figures=stages.figures(step))
+                               details=stages.describe(step))
                     return
                 speed = step.tokens_per_s if not speed else 0.95 * speed + 0.05 * step.tokens_per_s
                 progress = step.progress
@@ -138,7 +138,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
                 bar.update(
                     shown, total=step.total_steps, completed=progress.step,
                     description=f"epoch {progress.epoch + 1}",
-                    figures=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
+                    details=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
                             f"{duration(step.left_s)} left",
                 )
                 if line := evaluations.line(step):

@@ -130,7 +130,7 @@ def _adapted(
 
 
 def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:
-    """Warn if the model doesn't know most of the labels, because the figures say little about it then."""
+    """Warn if the model doesn't know most of the labels, because its scores say little then."""
     from rnntool.data.streams import input_names
 
     unseen = evaluation.report.get("unseen_labels", {})
@@ -150,14 +150,14 @@ def _some(labels: Any) -> str:
 
 
 def _interval(evaluation: Evaluation, criterion: Criterion) -> list[float] | None:
-    """Return the confidence interval of the main figure; None for a single record."""
+    """Return the confidence interval of the main metric; None for a single record."""
     import numpy as np
 
     from rnntool.evaluation import significance
 
     if len(evaluation.counts) < 2:
         return None
-    return list(significance.interval(evaluation.counts, criterion.figure, np.random.default_rng(SEED)))
+    return list(significance.interval(evaluation.counts, criterion.metric, np.random.default_rng(SEED)))
 
 
 def _comparison(
@@ -167,15 +167,15 @@ def _comparison(
 
     from rnntool.evaluation import significance
 
-    key, figure = criterion.key, criterion.figure
+    key, metric = criterion.key, criterion.metric
     sides = evaluation.counts, reference.counts
     interval = None
     if len(evaluation.counts) > 1:
-        interval = list(significance.difference_interval(*sides, figure, np.random.default_rng(SEED)))
+        interval = list(significance.difference_interval(*sides, metric, np.random.default_rng(SEED)))
     return {
         "model": other.name, "figure": key, "value": reference.report[key],
         "difference": evaluation.report[key] - reference.report[key], "interval": interval,
-        "p_value": significance.p_value(*sides, figure, np.random.default_rng(SEED)),
+        "p_value": significance.p_value(*sides, metric, np.random.default_rng(SEED)),
         "signature": _signature(other, criterion),
     }
 
@@ -199,14 +199,14 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
     comparison = report.get("compare")
     if comparison:
         parts.append(f"compared with {comparison['model']}\n" + console.table([
-            (comparison["figure"], _figure(comparison["value"])),
-            ("difference", _figure(comparison["difference"]) + _interval_text(comparison["interval"])),
-            ("p_value", _figure(comparison["p_value"])),
+            (comparison["figure"], _shown(comparison["value"])),
+            ("difference", _shown(comparison["difference"]) + _interval_text(comparison["interval"])),
+            ("p_value", _shown(comparison["p_value"])),
         ]))
     per_label = report.get("per_label")
     if per_label:
         header = ("label", *next(iter(per_label.values())))
-        body = [(name, *map(_figure, figures.values())) for name, figures in per_label.items()]
+        body = [(name, *map(_shown, scores.values())) for name, scores in per_label.items()]
         parts.append(console.table([header, *body], right=tuple(range(1, len(header)))))
     unseen = report.get("unseen_labels")
     if unseen:
@@ -218,15 +218,15 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
         parts.append("most frequent confusions\n"
                      + console.table([("gold", "predicted", "count"), *confused[:SHOWN]], right=(2,)))
     if mistakes:
-        rows = [(_figure(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
+        rows = [(_shown(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
         parts.append("most confident mistakes\n"
                      + console.table([("prob", "gold", "predicted", "in"), *rows]))
     return "\n".join(parts)
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the entries that are a single figure or word; the interval has no row of its own."""
-    return [(key, _figure(value)) for key, value in report.items()
+    """Return the entries that are a single number or word; the interval has no row of its own."""
+    return [(key, _shown(value)) for key, value in report.items()
             if not isinstance(value, dict | list) and not key.startswith("interval")]
 
 
@@ -237,10 +237,10 @@ def _confusions(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, s
 
 
 def _interval_text(interval: Sequence[float] | None) -> str:
-    return f"  (95% interval: {_figure(interval[0])} to {_figure(interval[1])})" if interval else ""
+    return f"  (95% interval: {_shown(interval[0])} to {_shown(interval[1])})" if interval else ""
 
 
-def _figure(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

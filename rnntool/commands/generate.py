@@ -15,7 +15,7 @@ from rnntool.errors import UsageError, setting
 from rnntool.inference.options import GenerateOptions
 
 if TYPE_CHECKING:
-    from rnntool.evaluation.copied_ngrams import Copied
+    from rnntool.evaluation.copied_ngrams import CopiedNgrams
     from rnntool.inference.generation import Generated
 
 COPIED_WORDS = 8  # in a row
@@ -60,7 +60,7 @@ def generate(
     from rnntool.commands.inputs import plain_lines
     from rnntool.commands.outputs import writes_json
     from rnntool.data.streams import open_lines, open_output
-    from rnntool.evaluation.copied_ngrams import Source
+    from rnntool.evaluation.copied_ngrams import SourceText
     from rnntool.inference import model as models
     from rnntool.tasks.base import always
     from rnntool.tasks.lm import LMTask
@@ -86,8 +86,8 @@ def generate(
     source = None
     if copied:
         with open_lines(copied, errors=reading.encoding_errors) as lines:
-            source = Source(lines, n=copied_words or COPIED_WORDS)
-    copies, runs = 0, 0
+            source = SourceText(lines, n=copied_words or COPIED_WORDS)
+    copied_ngrams = ngrams = 0
     separator = SEPARATORS[task.settings.unit]
     with open_output(output) as out:
 
@@ -96,34 +96,36 @@ def generate(
             out.flush()
 
         texts: Iterable[str] = prompts or [""]
-        ready = always  # arguments are there at once, so that they fill a batch
+        ready = always  # all arguments are known, so they fill a batch
         if prompt_file:
             inputs = plain_lines([prompt_file], reading, messages)
             texts, ready = (record.text for record in inputs), inputs.ready
         samples = writer.generate(texts, options, watch=show if stream else None, ready=ready)
         for sample in samples:
-            copy = source.copied(sample.prompt, sample.text) if source else None
-            if copy:
-                copies, runs = copies + copy.found, runs + copy.runs
+            counts = source.copied_ngrams(sample.prompt, sample.text) if source else None
+            if counts:
+                copied_ngrams, ngrams = copied_ngrams + counts.copied, ngrams + counts.total
             if as_jsonl:
-                show(_json(sample, options, copy, log_probs=log_probs))
+                show(_json(sample, options, counts, log_probs=log_probs))
             elif stream:
                 show(separator)
             else:
                 show(sample.prompt + sample.text + separator)
-    if source and runs:
-        messages.warn(f"{copied}: contains {copies / runs:.1%} of the {runs:,} runs of {source.n} words in "
-                      "the new text")
+    if source and ngrams:
+        messages.warn(f"{copied}: contains {copied_ngrams / ngrams:.1%} of the {ngrams:,} sequences of "
+                      f"{source.n} words in the new text")
     elif source:
-        messages.warn(f"the new text has no run of {source.n} words")
+        messages.warn(f"the new text is shorter than {source.n} words, so nothing was compared")
 
 
-def _json(sample: Generated, options: GenerateOptions, copy: Copied | None, *, log_probs: bool) -> str:
+def _json(
+    sample: Generated, options: GenerateOptions, counts: CopiedNgrams | None, *, log_probs: bool
+) -> str:
     label = {"label": options.label} if options.label is not None else {}
     fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
               "text": sample.text, "finished": sample.finished}
     if log_probs:
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
-    if copy:
-        fields |= {"copied": copy.found, "runs": copy.runs}
+    if counts:
+        fields |= {"copied": counts.copied, "runs": counts.total}
     return json.dumps(fields, ensure_ascii=False) + "\n"

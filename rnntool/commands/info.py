@@ -21,7 +21,7 @@ def info(
     from rnntool import model_folder
     from rnntool.commands import console
     from rnntool.commands.outputs import show
-    from rnntool.evaluation.metrics import figures
+    from rnntool.evaluation.metrics import numbers
     from rnntool.tasks.base import task_class
 
     folder = model_folder.find(model)
@@ -42,7 +42,7 @@ def info(
         ("graph", config.graph),
         ("weights", "yes" if (folder / model_folder.WEIGHTS).exists() else "no, only the ONNX graph"),
         *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-          for key, value in figures(config.report).items()),
+          for key, value in numbers(config.report).items()),
         *((f"set {key}", str(value)) for key, value in settings.items()),
     ]
     show(config.to_json(), as_json, console.table(rows))

@@ -24,7 +24,7 @@ def models(as_json: AsJson = False) -> None:
             console.message(error.describe(setting))
             continue
         report = config.report
-        key = next((key for key in config.spec.figures if key in report), None)
+        key = next((key for key in config.spec.metrics if key in report), None)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         rows.append({"name": folder.name, "task": config.task, "megabytes": round(size / 1e6, 1),
                      "figure": key, "value": report.get(key) if key else None, "folder": str(folder)})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rnntool.data.inputs import Inputs
     from rnntool.data.records import Pair, Text
     from rnntool.inference.model import Model
-    from rnntool.tasks.lm import LMTask, Scored
+    from rnntool.tasks.lm import LMTask, ScoredText
     from rnntool.tasks.specs.lm import LMSettings
 
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
@@ -186,13 +186,13 @@ def _score_texts(
     return unknown, tokens
 
 
-def _rows(number: int, record: Text, result: Scored, per: str) -> list[str]:
+def _rows(number: int, record: Text, result: ScoredText, per: str) -> list[str]:
     """Return a row for each token or word; the last one is for the end of the record."""
     units = result.words(record.text) if per == "word" else result.units(record.text)
     return [f"{number}\t{u.start}\t{u.end}\t{_cell(u.text)}\t{u.surprisal_bits:.4f}\n" for u in units]
 
 
-def _json(record: Text, result: Scored, per: str | None) -> str:
+def _json(record: Text, result: ScoredText, per: str | None) -> str:
     fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
     fields |= {"log_prob": round(result.total_nats, 6), "tokens": len(result.log_probs),
                "unknown": result.unknown, "perplexity": round(result.perplexity, 6),

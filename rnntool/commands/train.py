@@ -195,13 +195,13 @@ def _show(
     """Print the report as JSON, or for people as a table with a command to try next."""
     from rnntool.commands import console
     from rnntool.commands.outputs import show
-    from rnntool.evaluation.metrics import figures
+    from rnntool.evaluation.metrics import numbers
 
     if as_json:
         show(report, as_json, "")
     elif not messages.quiet:
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
-                 for name, value in figures(report).items() if name.split()[-1] in spec.figures]
+                 for name, value in numbers(report).items() if name.split()[-1] in spec.metrics]
         console.write(console.table(shown, right=(1,)))
         console.message(f"model written to {output}; try: {_next_command(spec, output)}")
 

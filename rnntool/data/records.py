@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["texts", "pairs", "judgements", "sentences"]  # what the records of a file are
+Kind = Literal["texts", "pairs", "judgments", "sentences"]  # what the records of a file are
 
 _COLUMN_BREAKS = str.maketrans("\t\r\n", "   ")
 _START_PREFIXES = frozenset("BSUW")  # of tags that start an entity whatever comes before them
@@ -53,7 +53,7 @@ class Pair:
         return before + self.good, before + self.bad
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """Two words, and how similar people find them."""
 
     first: str

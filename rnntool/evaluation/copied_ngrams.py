@@ -1,7 +1,7 @@
 """How much of a generated text is copied: the share of its word n-grams that occur in a source text.
 
-Knows no model and no file. A language model that has memorized its training text writes long n-grams of it
-(McCoy et al., 2023).
+A language model that has memorized its training text copies long n-grams from it (McCoy et al., 2023). Knows
+no model and no file.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from numpy.typing import NDArray
 _WORD = re.compile(r"\S+")
 
 
-class Copied(NamedTuple):
-    """How many n-grams of a text occur in the source, and how many n-grams the text has."""
+class CopiedNgrams(NamedTuple):
+    """The number of a text's n-grams that occur in the source, and of all its n-grams."""
 
-    found: int
-    runs: int
+    copied: int
+    total: int
 
 
-class Source:
+class SourceText:
     """The n-grams of a source text, as hashes of 8 bytes each."""
 
     def __init__(self, lines: Iterable[str], *, n: int) -> None:
-        """N-grams extend over line ends, because another text may break its lines elsewhere."""
+        """Read the source. N-grams extend over line ends, because another text may break lines elsewhere."""
         self.n = n
         words = (word for line in lines for word in line.split())
         self._hashes = np.unique(_ngram_hashes(words, n))
 
-    def copied(self, prompt: str, text: str) -> Copied:
+    def copied_ngrams(self, prompt: str, text: str) -> CopiedNgrams:
         """Count the n-grams of prompt + text that end in `text`."""
         words = [(match[0], match.end()) for match in _WORD.finditer(prompt + text)]
         generated = sum(end > len(prompt) for _, end in words)
         context = [word for word, _ in words][max(0, len(words) - generated - self.n + 1) :]
         hashes = _ngram_hashes(context, self.n)
-        return Copied(int(np.isin(hashes, self._hashes).sum()), len(hashes))
+        return CopiedNgrams(int(np.isin(hashes, self._hashes).sum()), len(hashes))
 
 
 def _ngram_hashes(words: Iterable[str], n: int) -> NDArray[np.int64]:
-    """Two different n-grams have the same hash with a probability of 2 ** -64."""
+    """Return a hash of each n-gram. Two different n-grams share a hash with a probability of 2 ** -64."""
     return np.fromiter(map(hash, _ngrams(words, n)), np.int64)
 
 

@@ -255,12 +255,12 @@ def unseen_labels(gold: Counter[str], training_labels: Collection[str]) -> dict[
     return {label: n for label, n in gold.most_common() if label not in training_labels}
 
 
-def figures(report: Mapping[str, Any]) -> dict[str, int | float]:
+def numbers(report: Mapping[str, Any]) -> dict[str, int | float]:
     """Return the numbers in a report by name, those of additional columns as `COLUMN NAME`."""
-    numbers = {key: value for key, value in report.items() if isinstance(value, int | float)}
+    values = {key: value for key, value in report.items() if isinstance(value, int | float)}
     for name, column in report.get("columns", {}).items():
-        numbers |= {f"{name} {key}": value for key, value in figures(column).items()}
-    return numbers
+        values |= {f"{name} {key}": value for key, value in numbers(column).items()}
+    return values
 
 
 def signature(**parts: object) -> str:

@@ -37,7 +37,7 @@ class NeuralCache(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(Options):
-    """What an evaluation reports besides the figures of the task."""
+    """What an evaluation reports besides the metrics of the task."""
 
     errors: int = option(0, "List the K most confident mistakes.", low=0, metavar="K")
     dynamic: bool = option(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.float64]
-Figure = Callable[[Counts], NDArray[Any]]  # a metric
+Metric = Callable[[Counts], NDArray[Any]]  # from sums of counts (..., K) to (...)
 
 LEVEL = 0.95  # of confidence
 RESAMPLES = 1000
@@ -23,7 +23,7 @@ ROUNDING = 1e-12  # relative; the order of a sum changes a metric by less
 
 
 def interval(
-    counts: Counts, metric: Figure, rng: np.random.Generator, *, resamples: int = RESAMPLES
+    counts: Counts, metric: Metric, rng: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Return the bootstrap confidence interval of a metric by the percentile method (Efron, 1979).
 
@@ -39,7 +39,7 @@ def interval(
 
 
 def difference_interval(
-    counts: Counts, baseline: Counts, metric: Figure, rng: np.random.Generator, *,
+    counts: Counts, baseline: Counts, metric: Metric, rng: np.random.Generator, *,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """Return the bootstrap confidence interval of a model's metric minus the baseline's.
@@ -55,7 +55,7 @@ def difference_interval(
 
 
 def p_value(
-    counts: Counts, baseline: Counts, metric: Figure, rng: np.random.Generator, *, rounds: int = ROUNDS
+    counts: Counts, baseline: Counts, metric: Metric, rng: np.random.Generator, *, rounds: int = ROUNDS
 ) -> float:
     """Return the p-value of a paired, two-sided approximate randomization test.
 

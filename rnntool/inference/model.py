@@ -20,7 +20,7 @@ from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_f
 from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
-from rnntool.tasks.lm import LMTask, Scored
+from rnntool.tasks.lm import LMTask, ScoredText
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tasks.tag import TagTask
 from rnntool.tokenize import split_words
@@ -171,11 +171,11 @@ class Model(ModelFolder):
 
     def score(
         self, texts: Iterable[str | Text], options: ScoreOptions | None = None, **changes: Any
-    ) -> Iterator[Scored]:
+    ) -> Iterator[ScoredText]:
         """Compute the log-probabilities of the tokens of each text, in nats.
 
         With the `context` `stream` the state is carried from one text to the next. A model that was trained
-        on labelled text needs the label of each text, or the option `label` for all.
+        on labeled text needs the label of each text, or the option `label` for all.
         """
         options = _resolve(ScoreOptions, options, changes)
         return (result for _, result in self.scored(map(_text, _not_a_text(texts)), options))
@@ -183,7 +183,7 @@ class Model(ModelFolder):
     def scored(
         self, records: Iterable[Text], options: ScoreOptions | None = None, *, ready: Ready = always,
         flush: Flush = no_flush,
-    ) -> Iterator[tuple[Text, Scored]]:
+    ) -> Iterator[tuple[Text, ScoredText]]:
         """Score a stream of texts."""
         options = options or ScoreOptions()
         task = self.require(LMTask)
@@ -202,7 +202,7 @@ class Model(ModelFolder):
     def compare(
         self, pairs: Iterable[Pair], options: ScoreOptions | None = None, *, ready: Ready = always,
         flush: Flush = no_flush, **changes: Any,
-    ) -> Iterator[tuple[Pair, Scored, Scored]]:
+    ) -> Iterator[tuple[Pair, ScoredText, ScoredText]]:
         """Score the two sentences of each minimal pair; return the pair with both scores."""
         options = _resolve(ScoreOptions, options, changes)
         self.require(LMTask).first_token(options.label)  # checks the label
@@ -213,7 +213,7 @@ class Model(ModelFolder):
 
     def _compared(
         self, pairs: Iterable[Pair], options: ScoreOptions, ready: Ready, flush: Flush
-    ) -> Iterator[tuple[Pair, Scored, Scored]]:
+    ) -> Iterator[tuple[Pair, ScoredText, ScoredText]]:
         read: deque[Pair] = deque()
 
         def sentences() -> Iterator[Text]:

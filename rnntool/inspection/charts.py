@@ -33,7 +33,7 @@ Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Axes:
-    """Labelled axes in a picture, and the map from data to pixels."""
+    """Labeled axes in a picture, and the map from data to pixels."""
 
     def __init__(
         self, picture: Picture, xs: Sequence[float], ys: Sequence[float], *, x_name: str, y_name: str,

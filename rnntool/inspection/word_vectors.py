@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnntool.data.records import Judgement
+from rnntool.data.records import Judgment
 from rnntool.errors import DataError
 
 MOST_PERMUTED = 9  # pairs; more have too many orders to count, and the t distribution is close enough
@@ -93,12 +93,12 @@ class Agreement:
 
     spearman: float
     p_value: float
-    used: list[Judgement]
+    used: list[Judgment]
     cosines: list[float]
     missing: list[str]  # words without a vector, whose pairs are left out
 
 
-def agreement(vectors: Vectors, pairs: Sequence[Judgement]) -> Agreement:
+def agreement(vectors: Vectors, pairs: Sequence[Judgment]) -> Agreement:
     """Measure how well the vectors' cosines rank pairs of words as people do.
 
     `DataError` if fewer than 3 pairs have vectors, or if all their judgments or all their cosines are equal.

@@ -20,7 +20,7 @@ from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.calibration import Calibration
-from rnntool.evaluation.significance import Counts, Figure
+from rnntool.evaluation.significance import Counts, Metric
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
@@ -59,11 +59,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Criterion:
-    """The figure of a report that decides which of two models is better, and how it follows from counts."""
+    """The metric that decides which of two models is better: its key in a report, and how it is computed."""
 
     key: str
     higher_is_better: bool
-    figure: Figure
+    metric: Metric
 
     def better(self, new: float, old: float | None) -> bool:
         """Return whether `new` beats `old`; any number beats None."""
@@ -86,7 +86,7 @@ class Evaluation:
     """How good a network's answers to records with targets are."""
 
     report: dict[str, Any]  # JSON types
-    counts: Counts  # (N, K), a row for each record in order; their sum gives the criterion's figure
+    counts: Counts  # (N, K), a row for each record in order; the criterion's metric takes their sum
     mistakes: list[Mistake]  # as many as were asked for, the most confident ones first
     gold: Counter[str] = field(default_factory=Counter)  # how often the records have each label
     trained_labels: Sequence[str] = ()  # labels that the training data had
@@ -264,7 +264,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
                     for group in self.groups(records))
         return [part for example in examples for part in self.parts(example)]
 
-    def unlabelled(self, records: Iterable[Record]) -> list[Example]:
+    def unlabeled(self, records: Iterable[Record]) -> list[Example]:
         """Encode records whose targets are ignored, as far as anything can be learned from them."""
         return []
 
@@ -304,7 +304,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
     @abstractmethod
     def score(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
-        """Compute what is watched while training, cheaply; the first figure picks the weights."""
+        """Compute what is watched while training, cheaply; the first value picks the weights."""
 
     @abstractmethod
     def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:
@@ -330,9 +330,9 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         return None
 
     def shared_criterion(self, other: AnyTask, records: Sequence[Record]) -> Criterion:
-        """Return the figure to compare this task's network with another one's on these records.
+        """Return the metric that compares this task's network with another one's on these records.
 
-        `UsageError` if their figures measure different things.
+        `UsageError` if their metrics measure different things.
         """
         if other.spec is not self.spec:
             raise UsageError(setting="compare", expected=f"another model of the task {self.spec.name}",

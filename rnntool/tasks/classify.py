@@ -55,7 +55,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     """Labels texts. If training texts have several labels, each label is a decision of its own."""
 
     spec = SPEC
-    criterion = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
+    criterion = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
 
     def __init__(
         self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
@@ -76,7 +76,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         records = read_texts(
             lines, format=format, text_column=settings.text_column, label_column=label_column,
             default_label_column=settings.label_column or "label")
-        return (_labelled(record, label_column) for record in records) if label_column else records
+        return (_labeled(record, label_column) for record in records) if label_column else records
 
     @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
@@ -90,7 +90,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         """Learn the vocabulary and labels of training texts, and the vocabulary of `raw` texts."""
         labels = Counter(label for record in records for label in record.labels)
         if not records:
-            raise DataError(place="training data", expected="labelled texts", found="none",
+            raise DataError(place="training data", expected="labeled texts", found="none",
                             advice="give files that have some")
         if len(labels) < 2:
             raise DataError(
@@ -187,7 +187,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return [ClassifyExample(example.tokens[start:end], example.labels)
                 for start, end in _pieces(len(example.tokens))]
 
-    def unlabelled(self, records: Iterable[Text]) -> list[ClassifyExample]:
+    def unlabeled(self, records: Iterable[Text]) -> list[ClassifyExample]:
         examples = map(self.example, (record for record in records if record.text.strip()))
         return [part for example in examples for part in self.parts(example)]
 
@@ -279,7 +279,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return {self.criterion.key: float(np.mean(correct)) if correct else 0.0}
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
-        """Compute accuracy, macro F1, figures per label, the confusion of labels, and calibration."""
+        """Compute accuracy, macro F1, scores per label, the confusion of labels, and calibration."""
         examples = [self.example(record) for record in records]
         # a mistake is the most probable label that a record doesn't have, so one more than it has is ranked
         top = None if self.multi_label else 1 + max((len(record.labels) for record in records), default=0)
@@ -355,7 +355,7 @@ def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
                    predicted=",".join(result.chosen), context=" ".join(record.text.split()))
 
 
-def _labelled(record: Text, column: str) -> Text:
+def _labeled(record: Text, column: str) -> Text:
     # an empty list says that no label fits; anything else that is empty has lost its label
     if not record.labels and (record.fields or {}).get(column) != []:
         raise DataError(place=record.place, expected="a label", found="none",

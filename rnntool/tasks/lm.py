@@ -1,4 +1,4 @@
-"""Language modelling: the probability of a text, token by token.
+"""Language modeling: the probability of a text, token by token.
 
 Each record is read as BOS w1 … wn and predicted as w1 … wn EOS: BOS is never scored, EOS always is. In the
 `stream` context the state is carried from record to record; in the `line` context each record starts from an
@@ -50,7 +50,7 @@ CUTOFFS = (8_000, 40_000)  # where the clusters of rarer tokens begin in an adap
 # characters between records, which EOS stands for
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}
 MAX_LISTED = 20  # labels that a message lists
-BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, figure=metrics.bits_per_char)
+BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, metric=metrics.bits_per_char)
 
 
 class Unit(NamedTuple):
@@ -63,7 +63,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(slots=True)
-class Scored:
+class ScoredText:
     """A text's log-probabilities in nats: one for each token, and the last one for EOS."""
 
     tokens: list[tokenize.Token]
@@ -137,14 +137,14 @@ class Scored:
         return [Unit(*place, value) for place, value in zip([*places, end], bits, strict=True)]
 
 
-class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
+class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
     """Predicts the next token, given the label of the text if it has `labels`.
 
     An example is the ids of a text after BOS or the token of its label.
     """
 
     spec = SPEC
-    criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    criterion = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
     small_batches = False  # its large matrix products use all threads
     long_record_advice = f"give {setting('context', 'stream')}, which reads a record piece by piece"
 
@@ -165,7 +165,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
     def read(cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool) -> Iterator[Text]:
         texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
                            label_column=settings.label_column)
-        return map(_labelled, texts) if targets and settings.label_column else texts
+        return map(_labeled, texts) if targets and settings.label_column else texts
 
     @classmethod
     def collect(cls, records: Iterable[Text], *, watch: Callable[[Stage], None]) -> Texts:
@@ -370,7 +370,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
     def run(self, engine: Engine, arrays: Arrays, *, ends: bool = True) -> Arrays:
         """Compute `log_probs` (T, B) of a batch, from the states in `arrays` or from states of zeros.
 
-        With `ends`, also `log_ends` (T, B); see `Scored`. A long batch is read in pieces and the state is
+        With `ends`, also `log_ends` (T, B); see `ScoredText`. A long batch is read in pieces and the state is
         carried, so that only the budget's logits exist at once. The states after the last step are returned
         as `state.*`.
         """
@@ -412,7 +412,7 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
 
     # --- Results -------------------------------------------------------------------------------------------
 
-    def decode(self, records: Sequence[Text], outputs: Arrays) -> list[Scored]:
+    def decode(self, records: Sequence[Text], outputs: Arrays) -> list[ScoredText]:
         """Return the log-probabilities of each text of a batch."""
         log_probs = outputs["log_probs"].T  # (B, T)
         log_ends = outputs["log_ends"].T if "log_ends" in outputs else None
@@ -422,10 +422,10 @@ class LMTask(Task[Text, NDArray[np.int32], Scored, LMSettings]):
             unknown = len(self.tokenizer.unknown(record.text))
             size = len(tokens) + 1
             ends = None if log_ends is None else log_ends[i, :size].tolist()
-            results.append(Scored(tokens, log_probs[i, :size].tolist(), unknown, ends))
+            results.append(ScoredText(tokens, log_probs[i, :size].tolist(), unknown, ends))
         return results
 
-    def score_stream(self, engine: Engine, records: Iterable[Text]) -> Iterator[tuple[Text, Scored]]:
+    def score_stream(self, engine: Engine, records: Iterable[Text]) -> Iterator[tuple[Text, ScoredText]]:
         """Score texts that follow each other, carrying the state from one to the next."""
         state: Arrays = {}
         for record in records:
@@ -563,7 +563,7 @@ def _label(record: Text) -> str:
     return record.labels[0]
 
 
-def _labelled(record: Text) -> Text:
+def _labeled(record: Text) -> Text:
     """Return the record; `DataError` unless it has exactly one label."""
     _label(record)
     return record

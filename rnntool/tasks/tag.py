@@ -236,7 +236,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def records(self, example: TagExample) -> int:
         return max(1, len(example.sizes))
 
-    def unlabelled(self, records: Iterable[Sentence]) -> list[TagExample]:
+    def unlabeled(self, records: Iterable[Sentence]) -> list[TagExample]:
         """Encode sentences whose tags are ignored, in pieces, as a line may be long."""
         pieces = [record.words[start : start + RAW_PIECE]
                   for record in records for start in range(0, len(record.words), RAW_PIECE)]
@@ -355,12 +355,12 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def score(self, engine: Engine, records: Sequence[Sentence]) -> dict[str, float]:
         """Compute the criterion alone; with several columns their mean, and then each one."""
         results = self._results(engine, records)
-        figures = [float(column.criterion.figure(self._compared(i, records, results).counts().sum(axis=0)))
-                   for i, column in enumerate(self.columns)]
-        if len(figures) == 1:
-            return {self.criterion.key: figures[0]}
+        scores = [float(column.criterion.metric(self._compared(i, records, results).counts().sum(axis=0)))
+                  for i, column in enumerate(self.columns)]
+        if len(scores) == 1:
+            return {self.criterion.key: scores[0]}
         names = (name or self.criterion.key for name in split_columns(self.settings.column))
-        return {"mean": sum(figures) / len(figures), **dict(zip(names, figures, strict=True))}
+        return {"mean": sum(scores) / len(scores), **dict(zip(names, scores, strict=True))}
 
     def evaluate(self, engine: Engine, records: Sequence[Sentence], *, mistakes: int = 0) -> Evaluation:
         """Compute the accuracy of words, the precision, recall and F1 of spans, and calibration.

@@ -94,13 +94,13 @@ class Streamed:
         return self.windows(self.stream, columns=self.columns, steps=self.time_steps, start=start)
 
 
-def mix(labelled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
-    """Mix labelled with raw examples, repeating the labelled ones so that they are about a seventh of all.
+def mix(labeled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
+    """Mix labeled with raw examples, repeating the labeled ones so that they are about a seventh of all.
 
-    An epoch over much raw text then has each labelled example several times. If their share were larger, the
+    An epoch over much raw text then has each labeled example several times. If their share were larger, the
     network would memorize them before it has read the raw text often enough.
     """
-    return [*labelled] * max(1, round(len(raw) / (6 * len(labelled)))) + [*raw]
+    return [*labeled] * max(1, round(len(raw) / (6 * len(labeled)))) + [*raw]
 
 
 def _batch_bounds(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:

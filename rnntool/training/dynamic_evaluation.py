@@ -29,7 +29,7 @@ from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 
 SEGMENT = 20  # tokens between two updates of the weights
-CHUNK = 256  # tokens that are looked up in the cache together; it changes no figure
+CHUNK = 256  # tokens that are looked up in the cache together; the size changes no result
 
 
 def perplexity(

@@ -253,7 +253,7 @@ class Trainer:
         return max(0.0, left_s)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Score the dev records, keep the weights if they are the best, and record the figures."""
+        """Score the dev records, keep the weights if they are the best, and record the results."""
         self._check_weights()
         progress = self.state.progress
         start = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rnntool import __version__
-from rnntool.evaluation.metrics import figures
+from rnntool.evaluation.metrics import numbers
 from rnntool.model_folder import ModelConfig
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # YAML doesn't read these as text
@@ -23,7 +23,7 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
     cell = encoder.cell if encoder.kind == "rnn" else encoder.kind
     direction = " in both directions" if encoder.bidirectional else ""
     layers = f"{encoder.layers} layer{'s' if encoder.layers > 1 else ''}"
-    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in figures(config.report).items()
+    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in numbers(config.report).items()
                    if isinstance(value, float) and name.split()[-1] in FIGURES)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.to_json().items()

@@ -159,7 +159,7 @@ def _with_raw(task: AnyTask, examples: Sequence[Any], records: Sequence[Any], jo
     """Mix the examples with those of raw text, if there is any."""
     if "raw" not in job.places:
         return examples
-    raw = task.unlabelled(records)
+    raw = task.unlabeled(records)
     if not raw:
         raise DataError(place=job.places["raw"], expected="raw text", found="no words",
                         advice="give a file that has some")

@@ -13,7 +13,7 @@ from rnntool.commands.options import AsJson, Reading
 from rnntool.errors import UsageError
 
 LISTED = 10  # missing words in the table
-LABELLED = 30  # dots, at most, that have labels in the picture
+LABELED = 30  # dots, at most, that have labels in the picture
 
 
 @examples(
@@ -41,7 +41,7 @@ def similarity(
 
     from rnntool.commands import console
     from rnntool.commands.outputs import show
-    from rnntool.data.formats import read_judgements
+    from rnntool.data.formats import read_judgments
     from rnntool.data.inputs import opened
     from rnntool.data.progress import silent
     from rnntool.inspection import charts, svg
@@ -52,9 +52,9 @@ def similarity(
     if len(names) != 3:
         raise UsageError(setting="columns", expected="three names with commas between", found=repr(columns))
     vectors = source.load()
-    opening = opened(file, "judgements", format=None, errors=reading.encoding_errors, log=silent)
+    opening = opened(file, "judgments", format=None, errors=reading.encoding_errors, log=silent)
     with opening as (lines, format):
-        pairs = list(read_judgements(lines, format=format, columns=names))
+        pairs = list(read_judgments(lines, format=format, columns=names))
     result = agreement(vectors, pairs)
     rows = [(pair.first, pair.second, pair.score, cosine)
             for pair, cosine in zip(result.used, result.cosines, strict=True)]
@@ -73,6 +73,6 @@ def similarity(
             f"Cosines of {vectors.source} and human judgments", [f"{a}, {b}" for a, b, *_ in rows],
             np.array([(score, cosine) for _, _, score, cosine in rows]),
             x_name="human judgment, as in the file", y_name="cosine of the two vectors",
-            named=len(rows) <= LABELLED,
+            named=len(rows) <= LABELED,
             caption="Each dot is a pair of words. The more steadily the dots rise, the better the vectors "
                     f"agree with people. Spearman's rank correlation is {result.spearman:.3f}."), output)

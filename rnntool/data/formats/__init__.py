@@ -26,7 +26,7 @@ from rnntool.data.formats.html import HTML
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
 from rnntool.data.formats.text import INLINE, TEXT, TOKENS
-from rnntool.data.records import Judgement, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import COMPRESSED, Lines
 from rnntool.errors import DataError, UsageError, setting
 
@@ -40,7 +40,7 @@ __all__ = [
     "guess_format",
     "label_writer",
     "output_format",
-    "read_judgements",
+    "read_judgments",
     "read_pairs",
     "read_sentences",
     "read_texts",
@@ -56,7 +56,7 @@ FORMATS = {
 }
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
-_FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgements": TSV}
+_FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgments": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
 
 
@@ -89,11 +89,11 @@ def read_pairs(
     return read(lines, PairOptions(columns=columns, prefix=prefix))
 
 
-def read_judgements(
+def read_judgments(
     lines: Lines, *, format: str, columns: Sequence[str] = ("1", "2", "3")
-) -> Iterator[Judgement]:
+) -> Iterator[Judgment]:
     """Read two words and how similar people find them from three columns of a format by name."""
-    read = _format(format, "judgements").read_judgements
+    read = _format(format, "judgments").read_judgments
     assert read is not None
     return read(lines, columns)
 

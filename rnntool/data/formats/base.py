@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rnntool.data.records import Judgement, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import Lines, is_blank
 
 Columns = tuple[str | None, ...]  # names or numbers; None is the column that a format reads by default
@@ -85,7 +85,7 @@ class Format:
     holds_record: Callable[[Iterable[str]], bool] = any
     read_texts: Callable[[Lines, TextOptions], Iterator[Text]] | None = None
     read_pairs: Callable[[Lines, PairOptions], Iterator[Pair]] | None = None
-    read_judgements: Callable[[Lines, Sequence[str]], Iterator[Judgement]] | None = None
+    read_judgments: Callable[[Lines, Sequence[str]], Iterator[Judgment]] | None = None
     read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
     sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
     label_writer: Callable[[LabelOptions], LabelWriter] | None = None

@@ -1,4 +1,4 @@
-"""TSV and CSV: tables with a header row, or, for pairs and judgements, with columns that have numbers."""
+"""TSV and CSV: tables with a header row, or, for pairs and judgments, with columns that have numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from rnntool.data.formats.base import Format, PairOptions, TextOptions, holds_nonblank_line
-from rnntool.data.records import Judgement, Pair, Text
+from rnntool.data.records import Judgment, Pair, Text
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
@@ -143,7 +143,7 @@ def _numbered_pairs(
         yield Pair(cells[good], cells[bad], None, place, None if prefix_at is None else cells[prefix_at])
 
 
-def _read_judgements(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Iterator[Judgement]:
+def _read_judgments(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Iterator[Judgment]:
     """Read two words and a number from three columns, given by number or by name.
 
     If all three have numbers, the first row is a header row only if its third cell is not a number.
@@ -162,9 +162,9 @@ def _read_judgements(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> It
         first, second, score = (cells[i].strip() for i in indexes)
         value = _finite_number(score)
         if value is not None:
-            yield Judgement(first, second, value)
+            yield Judgment(first, second, value)
         elif number or place != f"{lines.name}:1":
-            raise DataError(place=place, expected="a number as judgement", found=repr(score),
+            raise DataError(place=place, expected="a number as judgment", found=repr(score),
                             advice=_CHOOSE_COLUMNS)
 
 
@@ -256,11 +256,11 @@ def _table(
         holds_record=holds_record,
         read_texts=partial(_read_texts, rows=rows, separator=separator),
         read_pairs=partial(_read_pairs, rows=rows, separator=separator),
-        read_judgements=partial(_read_judgements, rows=rows),
+        read_judgments=partial(_read_judgments, rows=rows),
         examples={
             "texts": example(("label", "text"), ("pets", "The cat sleeps."), ("food", "We cook.")),
             "pairs": example(("The cat sleeps.", "The cat sleep."), ("We cook.", "We cooks.")),
-            "judgements": example(("cat", "dog", "7.5"), ("cat", "rice", "0.3")),
+            "judgments": example(("cat", "dog", "7.5"), ("cat", "rice", "0.3")),
         },
         settings=frozenset({"text_column", "label_column"}),
         has_labels=True,

@@ -66,7 +66,7 @@ class ClassifySettings(WordSettings):
 SPEC = TaskSpec(
     name="classify",
     title="a classifier",
-    summary="Train a classifier on labelled texts: TSV or CSV with a header, JSONL, or fastText lines.",
+    summary="Train a classifier on labeled texts: TSV or CSV with a header, JSONL, or fastText lines.",
     examples=(
         "rnntool train classify train.tsv -o topics --text-column text --label-column label",
         "rnntool train classify reviews.jsonl -o reviews --pooling mean+max --class-weights balanced",
@@ -75,12 +75,12 @@ SPEC = TaskSpec(
     settings=ClassifySettings,
     presets={"fast": {"epochs": 5, "consistency": 0.0}},
     reads="texts",
-    learns_from="labelled texts",
+    learns_from="labeled texts",
     commands=("classify",),
     usage=("echo 'A line of text.' | rnntool classify -m {model}",),
     graph_outputs=("logits",),
     pipeline_tag="text-classification",
     higher_is_better=True,
-    figures=("f1", "accuracy", "macro_f1", "precision", "recall", "temperature", "ece_uncalibrated", "ece"),
+    metrics=("f1", "accuracy", "macro_f1", "precision", "recall", "temperature", "ece_uncalibrated", "ece"),
     implementation="rnntool.tasks.classify:ClassifyTask",
 )

@@ -1,4 +1,4 @@
-"""The language modelling task: settings, presets and names."""
+"""The language modeling task: settings, presets and names."""
 
 from __future__ import annotations
 
@@ -127,6 +127,6 @@ SPEC = TaskSpec(
     graph_outputs=("logits", "probs", "log_probs"),
     pipeline_tag="text-generation",
     higher_is_better=False,
-    figures=("perplexity", "bits_per_char", "bits_per_byte", "tokens", "oov"),
+    metrics=("perplexity", "bits_per_char", "bits_per_byte", "tokens", "oov"),
     implementation="rnntool.tasks.lm:LMTask",
 )

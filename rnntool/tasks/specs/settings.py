@@ -199,7 +199,7 @@ class WordSettings(Settings):
              "word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
     raw: str | None = option(
         None, "Raw text, or records whose labels are ignored, for the auxiliary loss of --neighbours. It "
-              "helps most when there are few labelled records.", panel="Data", metavar="FILE",
+              "helps most when there are few labeled records.", panel="Data", metavar="FILE",
         requires={**AUXILIARY_LM, "neighbours": True})
     class_weights: str = option(
         "none", "Give rare labels more weight in the loss.", panel="Training", choices=("none", "balanced"))

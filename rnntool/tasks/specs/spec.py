@@ -32,7 +32,7 @@ class TaskSpec:
     pipeline_tag: str  # what the Hugging Face Hub calls the task
     higher_is_better: bool  # whether a higher score on the development data is better
     implementation: str  # `module:class` of the task itself
-    figures: tuple[str, ...]  # of its reports that training prints, the one to judge a model by first
+    metrics: tuple[str, ...]  # keys of its report that training prints, the most important one first
     needs_labels: tuple[str, ...] = ()  # settings that apply to every format with labels
 
     def preset(self, name: str) -> Preset:

@@ -65,7 +65,7 @@ SPEC = TaskSpec(
     graph_outputs=("emissions",),
     pipeline_tag="token-classification",
     higher_is_better=True,
-    figures=("f1", "accuracy", "precision", "recall", "f1_conlleval", "temperature", "ece_uncalibrated",
+    metrics=("f1", "accuracy", "precision", "recall", "f1_conlleval", "temperature", "ece_uncalibrated",
              "ece"),
     implementation="rnntool.tasks.tag:TagTask",
 )
