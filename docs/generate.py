@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
@@ -30,6 +30,13 @@ TREE_BEGINS, TREE_ENDS = "<!-- written by docs/generate.py -->", "<!-- end of th
 PANELS = ("Network", "Data", "Training", "Output")
 
 Words = tuple[str, ...]  # that call a command: ("rnntool", "train", "tag")
+
+SHARED: dict[Words, str] = {  # headings, the smallest groups first
+    ("rnntool", "train"): "Options shared by `train` commands",
+    ("rnntool", "inspect"): "Options shared by `inspect` commands",
+    ("rnntool",): "Options shared by several commands",
+}
+OFTEN = 3  # commands that must have the same option for it to be described once
 
 
 # --- The code as data --------------------------------------------------------------------------------------
@@ -124,37 +131,90 @@ def bounds(low: float | None, high: float | None) -> str:
 # --- Commands ----------------------------------------------------------------------------------------------
 
 
+class Row(NamedTuple):
+    """An argument or option as the reference shows it. `name` is its longest spelling."""
+
+    name: str
+    spellings: str
+    text: str
+    default: str = ""
+
+    def cells(self) -> list[str]:
+        """Return the cells of a table."""
+        return [self.spellings, self.text + (f" Default: {self.default}." if self.default else "")]
+
+
 def commands_page() -> str:
     """The reference of all commands and their options."""
-    found = commands()
+    found = {path: (command, _rows(path, command)) for path, command in commands().items()}
+    shared = _shared({path: rows for path, (_, rows) in found.items()})
     parts = [NOTICE, "# Commands\n\n"
-             "`rnntool COMMAND --help` shows the same options. [The command line](command-line.md) has "
-             "what all commands share: streams, exit codes and variables.\n\n"]
-    for path, command in found.items():
-        parts.append(_command_section(path, command))
+             "`rnntool COMMAND --help` shows the same options. [The command line](command-line.md) describes "
+             "streams, exit codes and variables.\n\n"]
+    for path, (command, rows) in found.items():
+        parts.append(_command_section(path, command, rows, shared))
+        if path in SHARED:
+            parts.append(f"{'#' * (len(path) + 1)} {SHARED[path]}\n\n{_options_table(shared[path])}")
     return "".join(parts).rstrip("\n") + "\n"
 
 
-def _command_section(path: Words, command: Any) -> str:
+def _rows(path: Words, command: Any) -> list[Row]:
+    """The arguments and options of a command, without the settings of a training."""
     settings_of_task = settings().get(path[-1], {}) if path[1:2] == ("train",) else {}
+    short = {switch for field in settings_of_task.values() for switch in switches(field)}
+    return [_row(parameter) for parameter in command.params
+            if parameter.param_type_name == "argument"
+            or not (parameter.hidden or parameter.name in settings_of_task or short & set(parameter.opts))]
+
+
+def _shared(found: Mapping[Words, list[Row]]) -> dict[Words, list[Row]]:
+    """The rows that are described once, by the group whose commands share them."""
+    groups: dict[Row, list[Row]] = {}  # rows that differ in their default only, by the row without it
+    paths: dict[Row, list[Words]] = {}
+    for path, rows in found.items():
+        for row in rows:
+            key = row._replace(default="")
+            groups.setdefault(key, []).append(row)
+            paths.setdefault(key, []).append(path)
+    shared: dict[Words, list[Row]] = {group: [] for group in SHARED}
+    for key, rows in groups.items():
+        if len(rows) >= OFTEN:
+            group = next(group for group in SHARED if all(path[: len(group)] == group for path in paths[key]))
+            shared[group].append(rows[0] if len(set(rows)) == 1 else key)
+    return shared
+
+
+def _command_section(
+    path: Words, command: Any, rows: list[Row], shared: Mapping[Words, list[Row]]
+) -> str:
     parts = [f"{'#' * max(2, len(path))} `{' '.join(path)}`\n\n", f"{prose(command.help or '')}\n\n"]
     examples = _examples(command.epilog or "")
     if examples:
         parts.append("```sh\n" + "".join(f"{line}\n" for line in examples) + "```\n\n")
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-    if arguments:
-        parts.append(table(["Argument", "What it is"],
-                           [[code(parameter.metavar or parameter.name.upper()), prose(parameter.help or "")]
-                            for parameter in arguments]))
-    options = [parameter for parameter in command.params if parameter.param_type_name == "option"
-               and not parameter.hidden and parameter.name not in settings_of_task]
-    short = {switch for field in settings_of_task.values() for switch in switches(field)}
-    options = [parameter for parameter in options if not short & set(parameter.opts)]
-    if options:
-        parts.append(table(["Option", "What it does"], map(_option_row, options)))
-    if settings_of_task:
-        parts.append(f"It also takes the [settings](settings.md) of `{path[-1]}` as options.\n\n")
+    group_of = {row._replace(default=""): group for group in shared for row in shared[group]}
+    by_group: dict[Words | None, list[Row]] = {}
+    for row in rows:
+        by_group.setdefault(group_of.get(row._replace(default="")), []).append(row)
+    parts.append(_options_table(by_group.pop(None, [])))
+    for group, group_rows in by_group.items():
+        assert group
+        names = ", ".join(
+            code(row.name) + (f" (default {row.default})" if row.default and row not in shared[group] else "")
+            for row in group_rows)
+        link = f"[Options of `{group[1]}`]" if group[1:] else "[Shared options]"
+        parts.append(f"{link}(#{_slug(SHARED[group])}): {names}.\n\n")
+    if path[1:2] == ("train",) and path[2:]:
+        parts.append(f"The [settings](settings.md) of `{path[-1]}` are options as well.\n\n")
     return "".join(parts)
+
+
+def _options_table(rows: Iterable[Row]) -> str:
+    rows = [row.cells() for row in rows]
+    return table(["Argument or option", "What it does"], rows) if rows else ""
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _examples(epilog: str) -> list[str]:
@@ -162,23 +222,24 @@ def _examples(epilog: str) -> list[str]:
     return [line.removeprefix("$ ").replace("\\[", "[") for line in lines if line.startswith("$ ")]
 
 
-def _option_row(parameter: Any) -> list[str]:
+def _row(parameter: Any) -> Row:
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or parameter.name.upper()
+        return Row(name, code(name), prose(parameter.help or ""))
     value = _value_name(parameter)
     *short, long = parameter.opts
     spellings = [code(name) for name in (*short, f"{long} {value}".strip(), *parameter.secondary_opts)]
     text = sentence(prose(parameter.help or ""))
     limits = bounds(getattr(parameter.type, "min", None), getattr(parameter.type, "max", None))
-    if limits:
+    if limits and limits != "at least 0":
         text += f" {limits[0].upper()}{limits[1:]}."
-    if parameter.multiple:
+    if parameter.multiple and "repeat" not in text and "several times" not in text:
         text += " May be given several times."
-    default = parameter.default if parameter.default is not None else parameter.show_default
-    default = None if callable(default) or isinstance(default, bool) else default
-    if shown(default):
-        text += f" Default: {shown(default)}."
     if parameter.envvar:
         text += f" Variable: {code(parameter.envvar)}."
-    return [", ".join(spellings), text]
+    default = parameter.default if parameter.default is not None else parameter.show_default
+    default = None if callable(default) or isinstance(default, bool) else default
+    return Row(long, ", ".join(spellings), text, shown(default))
 
 
 def _value_name(parameter: Any) -> str:
@@ -262,7 +323,7 @@ def _values(task: str, field: dataclasses.Field[Any]) -> str:
         return code(meta["metavar"]) + (f", {limits}" if limits and kind is int else "")
     if kind is bool:
         return "on or off"
-    return (f"whole number, {limits}" if kind is int else f"number, {limits}").rstrip(", ")
+    return limits.replace("at least", "whole, at least") if kind is int else limits
 
 
 def _defaults(values: Mapping[str, Any]) -> str:

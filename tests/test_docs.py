@@ -112,12 +112,24 @@ def test_the_documents_show_every_command() -> None:
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_and_option_is_documented(path: tuple[str, ...]) -> None:
-    text = sections((REFERENCE / "commands.md").read_text("utf-8"))[f"`{' '.join(path)}`"]
+    page = sections((REFERENCE / "commands.md").read_text("utf-8"))
+    text = page[f"`{' '.join(path)}`"]
+    for name, anchor in shared_options(text):  # a name stands for its row, with all spellings
+        rows = next(rows for heading, rows in page.items() if slug(heading) == anchor).split("\n")
+        (row,) = (row for row in rows if re.search(rf"`{re.escape(name)}[ `]", row.split(" | ")[0] + " "))
+        text += row
     if path[1:2] == ("train",):
         text += settings_of(path[-1])
     missing = [flag for flag in options(COMMANDS[path])
                if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text)]
     assert not missing, f"docs/reference/commands.md: {' '.join(path)} lacks {', '.join(missing)}"
+
+
+def shared_options(section: str) -> list[tuple[str, str]]:
+    """The names that a section of the reference takes from shared tables, with the anchors of the tables."""
+    lists = re.findall(r"^\[[^\]]*ptions[^\]]*\]\(#(.+?)\): (.*)$", section, re.MULTILINE)
+    return [(name, anchor) for anchor, names in lists
+            for name in re.findall(r"`([^`]+)`", re.sub(r"\(default .*?\)", "", names))]
 
 
 def test_only_existing_options_are_named() -> None:
