@@ -96,14 +96,14 @@ def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: lis
 
 
 def test_criterion() -> None:
-    up = Criterion("f1", higher_is_better=True, metric=metrics.f1)
-    down = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
-    assert up.better(0.0, None)
-    assert not up.better(math.nan, None)
-    assert up.better(0.5, 0.4)
-    assert not up.better(0.4, 0.4)
-    assert down.better(3.0, 4.0)
-    assert not down.better(math.nan, 4.0)
+    up = Criterion("f1", higher_is_better=True, figure=metrics.f1)
+    down = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    assert up.is_better(0.0, None)
+    assert not up.is_better(math.nan, None)
+    assert up.is_better(0.5, 0.4)
+    assert not up.is_better(0.4, 0.4)
+    assert down.is_better(3.0, 4.0)
+    assert not down.is_better(math.nan, 4.0)
 
 
 def test_excerpt_is_one_line() -> None:

@@ -75,7 +75,7 @@ def evaluate(
     columns = {"column": column, "text_column": text_column, "label_column": label_column}
     chosen = {name: value for name, value in columns.items() if value is not None}
     inputs = type(task).inputs(
-        files, task.for_evaluation(chosen, loaded.name), targets=True, format=format,
+        files, task.evaluation_settings(chosen, loaded.name), targets=True, format=format,
         errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
     records = list(inputs)
     if not records:

@@ -278,7 +278,7 @@ def load(
     loaded = read(model)
     loaded.task.tokenizer.threads = threads
     workers = thread_count(threads)
-    parallel = side_by_side and loaded.task.small_batches
+    parallel = side_by_side and loaded.task.parallel_batches
     engine = _engine(loaded, device, 1 if parallel else workers)
     on_processor = device in ("auto", "cpu")
     return Model(loaded.folder, loaded.config, loaded.task, engine,

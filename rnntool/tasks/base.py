@@ -1,7 +1,7 @@
-"""What every task does: records to arrays, arrays to results, and a report of how good the results are.
+"""The interface of a task: it turns records into arrays, arrays into results, and evaluates the results.
 
-The same code serves training, evaluation and inference, so they cannot disagree. A task knows the
-configuration of its network, and neither torch nor an engine.
+Training, evaluation and inference use the same code, so they cannot disagree. A task describes its network by
+a configuration; it knows neither torch nor ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tokenize import Tokenizer
 
-Ready = Callable[[], bool]  # whether another record can be had without waiting
+Ready = Callable[[], bool]  # whether the next record can be read without waiting
 
 Record = TypeVar("Record")
 Example = TypeVar("Example")
-Result = TypeVar("Result")
-Chosen = TypeVar("Chosen", bound=Settings)
+TaskSettings = TypeVar("TaskSettings", bound=Settings)
 
 
 def always() -> bool:
-    """Say that every record can be had without waiting."""
+    """Tell that the next record can be read without waiting, as from a file."""
     return True
 
 
 class Engine(Protocol):
-    """What runs a network: named arrays in, named arrays out.
+    """Runs a network: named arrays in, named arrays out.
 
-    `word_vectors` is the size of the word vectors that the engine can return and take back, or 0.
+    `word_vectors` is the size of the word vectors that the engine can return and accept as input, or 0.
     """
 
     word_vectors: int
@@ -59,37 +58,37 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Criterion:
-    """The metric that decides which of two models is better: its key in a report, and how it is computed."""
+    """The figure of a report that decides which of two models is better."""
 
-    key: str
+    key: str  # in the report
     higher_is_better: bool
-    metric: Metric
+    figure: Figure  # computes it from summed counts
 
-    def better(self, new: float, old: float | None) -> bool:
-        """Return whether `new` beats `old`; any number beats None."""
+    def is_better(self, new: float, old: float | None) -> bool:
+        """Return whether `new` beats `old`; any number beats None, and NaN beats nothing."""
         if old is None:
             return new == new
         return new > old if self.higher_is_better else new < old
 
 
 class Mistake(TypedDict):
-    """A wrong answer: what was right, what was predicted, the model's probability of that, and where."""
+    """A wrong answer."""
 
-    prob: float
+    prob: float  # of the predicted label
     gold: str
     predicted: str
-    context: str
+    context: str  # the text around it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How good a network's answers to records with targets are."""
+    """The result of evaluating a network on records with targets."""
 
     report: dict[str, Any]  # JSON types
-    counts: Counts  # (N, K), a row for each record in order; the criterion's metric takes their sum
-    mistakes: list[Mistake]  # as many as were asked for, the most confident ones first
-    gold: Counter[str] = field(default_factory=Counter)  # how often the records have each label
-    trained_labels: Sequence[str] = ()  # labels that the training data had
+    counts: Counts  # (N, K), a row for each record in order; the criterion is computed from their sum
+    mistakes: list[Mistake]  # the most confident ones first, up to the requested number
+    gold: Counter[str] = field(default_factory=Counter)  # number of occurrences of each gold label
+    trained_labels: Sequence[str] = ()  # labels of the training data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,45 +96,46 @@ class RowNames:
     """What the rows of a network's embeddings stand for, after the special rows at the top."""
 
     tokens: Sequence[str]
-    characters: str = ""  # that words are spelled with
+    characters: str = ""  # in the order of the rows of the character embedding
     vectors: Sequence[str] = ()  # words that have a pretrained vector
-    context: Mapping[str, Any] | None = None  # the characters of a language model that is read beside words
+    context: Mapping[str, Any] | None = None  # the vocabulary of the character language model, if any
 
 
 def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
-    """Return a stretch of a text in brackets, with `width` characters around it, on one line."""
+    """Return characters `start` to `end` in brackets, with `width` characters on each side, on one line."""
     before, after = text[max(0, start - width) : start], text[end : end + width]
     return " ".join(f"{before}[{text[start:end]}]{after}".split())
 
 
-class Task(ABC, Generic[Record, Example, Result, Chosen]):
-    """Encodes and decodes the records of one task.
+class Task(ABC, Generic[Record, Example, TaskSettings]):
+    """Encodes the records of a task for its network and decodes the network's outputs.
 
-    An example is what a network reads as one row: a record as numbers or words, cheap to keep and to batch.
-    `learn` makes a task from training records; `save` and `load` keep it in a model folder.
+    An example is one row of a batch: usually an encoded record, or several records that are read together.
+    `learn` makes a task from training records; `save` and `load` keep it in a model folder. Each subclass
+    also has a `decode` method, which returns the results of a batch and has options of its own.
     """
 
     spec: ClassVar[TaskSpec]
-    small_batches: ClassVar[bool] = True  # whether batches run fastest in parallel, each on one thread
-    long_record_advice: ClassVar[str] = ""  # what to do if a record is too long for the memory of one step
+    parallel_batches: ClassVar[bool] = True  # inference is fastest with a thread for each batch
+    long_record_advice: ClassVar[str] = ""  # what to do if a record is too long for a training step
     criterion: Criterion
-    settings: Chosen
+    settings: TaskSettings
     tokenizer: Tokenizer
-    budget: int = 8192  # padded tokens in a batch, at most: their states and outputs have to fit in memory
+    budget: int = 8192  # most padded tokens in a batch: their states and outputs have to fit in memory
 
     # --- Records, and what is learned from them ------------------------------------------------------------
 
     @classmethod
     @abstractmethod
-    def read(cls, lines: Lines, format: str, settings: Chosen, *, targets: bool) -> Iterator[Record]:
-        """Read the records of a file; with `targets`, a record without any is an error."""
+    def read(cls, lines: Lines, format: str, settings: TaskSettings, *, targets: bool) -> Iterator[Record]:
+        """Read the records of a file; with `targets`, a record that has none raises `DataError`."""
 
     @classmethod
     def inputs(
-        cls, paths: Sequence[str], settings: Chosen, *, targets: bool, format: str | None, errors: str,
+        cls, paths: Sequence[str], settings: TaskSettings, *, targets: bool, format: str | None, errors: str,
         log: Log, warn: Log = silent, chosen: Collection[str] = (),
     ) -> Inputs:
-        """Return the records of files as `read` yields them; see `Inputs` for the other parameters."""
+        """Return the records of several files; see `read`, and `Inputs` for the other parameters."""
         return Inputs(
             paths, cls.spec.reads, lambda lines, name: cls.read(lines, name, settings, targets=targets),
             format=format, errors=errors, log=log, warn=warn, chosen=chosen,
@@ -143,17 +143,19 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
     @classmethod
     def collect(cls, records: Iterable[Record], *, watch: Callable[[Stage], None]) -> Sequence[Record]:
-        """Read all training records; `watch` hears how far a long reading has come."""
+        """Read all training records; `watch` receives the progress if that takes long."""
         return list(records)
 
     @classmethod
-    def in_order(cls, settings: Chosen) -> bool:
-        """Return whether records are a running text, of which the last ones are held out."""
+    def is_running_text(cls, settings: TaskSettings) -> bool:
+        """Return whether records follow each other as a text; then the last ones are held out."""
         return False
 
     @classmethod
-    def inseparable(cls, records: Sequence[Record], settings: Chosen) -> Sequence[Sequence[Record]] | None:
-        """Group records that are held out together or not at all; None if each stands alone."""
+    def inseparable_groups(
+        cls, records: Sequence[Record], settings: TaskSettings
+    ) -> Sequence[Sequence[Record]] | None:
+        """Group records that have to be held out together; None if each record stands alone."""
         return None
 
     @classmethod
@@ -164,32 +166,32 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
     @classmethod
     @abstractmethod
     def learn(
-        cls, records: Sequence[Record], settings: Chosen, *, raw: Sequence[Record] = (),
+        cls, records: Sequence[Record], settings: TaskSettings, *, raw: Sequence[Record] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
         """Learn vocabularies and labels from training records; `DataError` if there is nothing to learn from.
 
-        `raw` are records whose targets are ignored, `vectors` the words that have a pretrained vector, `base`
-        is the tokenizer of the model that the training starts from, and `characters` that of a language model
-        that is read beside words. A task ignores what it has no use for.
+        `raw` are records whose targets are ignored. `vectors` are the words that have a pretrained vector.
+        `base` is the tokenizer of the model that the training starts from. `characters` is the tokenizer of a
+        character language model whose states are part of the word vectors. A task ignores what it can't use.
         """
 
     def notices(self) -> Iterator[str]:
-        """Describe what was learned and a user should know, such as the scheme of span tags."""
+        """Describe what was learned from the data, as far as a user should know it."""
         return iter(())
 
     def check(self, records: Iterable[Record]) -> None:
         """Raise `DataError` for the first record that can't be evaluated."""
 
     def unseen_labels(self, records: Sequence[Record]) -> dict[str, int]:
-        """Count the labels of the records that training data never had."""
+        """Count the labels of the records that don't occur in the training data."""
         return {}
 
     # --- In a model folder ---------------------------------------------------------------------------------
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return what `load` needs besides the files of `save`, as JSON types."""
+        """Return what `load` needs in addition to the files that `save` writes, as JSON types."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -197,36 +199,36 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], settings: Chosen) -> Self:
-        """Read the task that `save` and `config` wrote."""
+    def load(cls, folder: Path, config: Mapping[str, Any], settings: TaskSettings) -> Self:
+        """Restore a task from the files of `save` and the result of `config`."""
 
     @classmethod
-    def label_names(cls, folder: Path, settings: Chosen) -> Sequence[str]:
-        """Return the labels that a model chooses from or that its text is given, for people to read."""
+    def label_names(cls, folder: Path, settings: TaskSettings) -> Sequence[str]:
+        """Return the labels that a model predicts or takes as input, without loading the model."""
         return ()
 
     # --- The network ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Return the sizes that depend on the data: `vocabulary`, `outputs`, and those of word features."""
+        """Return the sizes that depend on the data: `vocabulary`, `outputs`, and sizes of word features."""
 
     @abstractmethod
     def network_config(
         self, *, vector_size: int = 0, context: tuple[EncoderConfig, bool] | None = None
     ) -> NetworkConfig:
-        """Return the network that the settings and the data call for.
+        """Return the configuration of the network.
 
-        `vector_size` is that of pretrained vectors. `context` is the encoder of a character language model
-        that is read beside words, and whether it reads in both directions.
+        `vector_size` is the size of the pretrained vectors. `context` is the encoder of a character language
+        model, and whether that reads in both directions.
         """
 
     def objective(self, examples: Sequence[Example]) -> ObjectiveConfig:
-        """Return what training minimizes besides the plain loss."""
+        """Return the terms and weights of the training loss."""
         return ObjectiveConfig()
 
     def row_names(self) -> RowNames:
-        """Say what the rows of the network's embeddings stand for, so that another model's can be matched."""
+        """Return what the rows of the network's embeddings stand for, to match them with another model's."""
         return RowNames(tokens=self.tokenizer.entries)
 
     @property
@@ -238,22 +240,23 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
     @abstractmethod
     def example(self, record: Record, *, targets: bool = False) -> Example:
-        """Encode a record; with `targets`, what the network should predict comes with it."""
+        """Encode a record, with what the network should predict if `targets` is true."""
 
     def groups(self, records: Iterable[Record], ready: Ready = always) -> Iterator[list[Record]]:
-        """Group consecutive records that the network reads as one row; by default each is a group by itself.
+        """Group consecutive records that are read as one row; by default each is a group by itself.
 
-        A task that looks ahead yields an empty list if `ready` says that it would have to wait.
+        A task that needs the next record to complete a group yields an empty list before it waits for one,
+        so that results which are complete can be written; `ready` tells whether it would have to wait.
         """
         return ([record] for record in records)
 
     def join(self, examples: Sequence[Example]) -> Example:
-        """Make one example of those of a group."""
+        """Join the examples of a group into one."""
         (example,) = examples
         return example
 
     def parts(self, example: Example) -> list[Example]:
-        """Cut an example that is too long for a training step into pieces."""
+        """Cut an example that is too long for a training step into several."""
         return [example]
 
     def training_examples(
@@ -264,11 +267,11 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
                     for group in self.groups(records))
         return [part for example in examples for part in self.parts(example)]
 
-    def unlabeled(self, records: Iterable[Record]) -> list[Example]:
-        """Encode records whose targets are ignored, as far as anything can be learned from them."""
+    def unlabeled_examples(self, records: Iterable[Record]) -> list[Example]:
+        """Encode raw records, whose targets are ignored; none if the task can't learn from them."""
         return []
 
-    def records(self, example: Example) -> int:
+    def record_count(self, example: Example) -> int:
         """Return the number of records in an example."""
         return 1
 
@@ -281,11 +284,11 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         """Make the arrays of a batch."""
 
     def batches(self, engine: Engine, batches: Sequence[Sequence[Example]]) -> list[Arrays]:
-        """Make the arrays of several batches, for which an engine may compute once what they share."""
+        """Make the arrays of several batches; the engine may compute what they share only once."""
         return list(map(self.collate, batches))
 
     def windows(self, stream: Any, *, columns: int, steps: int, start: int = 0) -> Iterator[Arrays]:
-        """Cut a stream of examples into batches; only for a task that carries state."""
+        """Cut the concatenated examples into batches; only for a task that can carry its state."""
         raise NotImplementedError
 
     def encode(self, records: Sequence[Record], *, targets: bool = False) -> Arrays:
@@ -293,7 +296,7 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         return self.collate([self.example(record, targets=targets) for record in records])
 
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """Compute the outputs of a batch that `decode` reads."""
+        """Compute the outputs of a batch, for `decode`."""
         return engine.run(arrays)
 
     @abstractmethod
@@ -304,20 +307,20 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
 
     @abstractmethod
     def score(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
-        """Compute what is watched while training, cheaply; the first value picks the weights."""
+        """Compute the figures to show during training, quickly; the first one selects the best weights."""
 
     @abstractmethod
     def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:
-        """Evaluate a network on records with targets; each is run once."""
+        """Run a network on records with targets and evaluate its results; collect up to `mistakes` errors."""
 
     def report(self, engine: Engine, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the report of `evaluate` alone."""
+        """Return only the report of `evaluate`."""
         return self.evaluate(engine, records).report
 
-    def for_evaluation(self, columns: Mapping[str, str], model: str) -> Chosen:
-        """Return the settings to read gold data with, where `columns` replaces some of the settings.
+    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> TaskSettings:
+        """Return the settings for reading gold data, with the settings in `columns` replaced.
 
-        `UsageError` for a column that this task doesn't read; `model` is the model's name for the message.
+        `UsageError` for a column that this task doesn't read; the message contains the name `model`.
         """
         foreign = [name for name in columns if not hasattr(self.settings, name)]
         if foreign:
@@ -326,13 +329,13 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
         return self.settings.replace(**columns)
 
     def describe_gold(self, records: Sequence[Record]) -> tuple[str, bool] | None:
-        """Describe how gold data is read, such as the scheme of its spans, and whether that is as usual."""
+        """Describe how gold data is read, and whether as in training; None if there is only one way."""
         return None
 
     def shared_criterion(self, other: AnyTask, records: Sequence[Record]) -> Criterion:
-        """Return the metric that compares this task's network with another one's on these records.
+        """Return the figure by which to compare this task's network with another one on these records.
 
-        `UsageError` if their metrics measure different things.
+        `UsageError` if no figure measures the same for both.
         """
         if other.spec is not self.spec:
             raise UsageError(setting="compare", expected=f"another model of the task {self.spec.name}",
@@ -343,17 +346,21 @@ class Task(ABC, Generic[Record, Example, Result, Chosen]):
                 found=f"one that is judged by {other.criterion.key}", advice="compare models of one kind")
         return self.criterion
 
-    def check_adaptable(self, option: str, model: str) -> None:
-        """Raise `UsageError` unless the network can adapt to the text that it is evaluated on."""
-        raise UsageError(setting=option, expected="a language model", found=f"{model} ({self.spec.name})",
-                         advice=f"leave {setting(option)} out")
+    def check_adaptable(self, requested_by: str, model: str) -> None:
+        """Raise `UsageError` unless the network can adapt to the text that it is evaluated on.
+
+        `requested_by` is the setting that asks for it.
+        """
+        raise UsageError(
+            setting=requested_by, expected="a language model", found=f"{model} ({self.spec.name})",
+            advice=f"leave {setting(requested_by)} out")
 
     def calibrate(self, engine: Engine, records: Sequence[Record]) -> Calibration | None:
-        """Fit the temperatures that the network's scores are divided by; None if the task needs none."""
+        """Fit the temperatures by which the network's scores are divided; None if the task has none."""
         return None
 
 
-AnyTask = Task[Any, Any, Any, Any]
+AnyTask = Task[Any, Any, Any]
 
 
 def task_class(name: str) -> type[AnyTask]:

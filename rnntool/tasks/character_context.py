@@ -1,4 +1,4 @@
-"""Sentences as a character language model reads them, and where each word stands in that text."""
+"""Sentences as input of a character language model, and the position of each word in the characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rnntool.tokenize import BOS, PAD, Tokenizer
 
 @dataclass(slots=True)
 class CharacterSentence:
-    """The characters of a sentence, BOS at both ends, and the steps of each word's first and last one."""
+    """The characters of a sentence, with BOS at both ends, and the steps where each word starts and ends."""
 
     chars: NDArray[np.int32]
     starts: NDArray[np.int32]
@@ -23,7 +23,7 @@ class CharacterSentence:
 
 
 class CharacterContext:
-    """Turns words into the characters of a language model, with spaces between the words."""
+    """Encodes words as the characters of a language model, with spaces between the words."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -37,7 +37,7 @@ class CharacterContext:
         """Encode the words of a sentence."""
         encoded = self.tokenizer.encode_batch(words)
         sizes = np.fromiter(map(len, encoded), np.int32, len(encoded))
-        starts = np.cumsum(sizes + 1) - sizes  # after BOS, or after the space that follows the word before
+        starts = np.cumsum(sizes + 1) - sizes  # after BOS or a space
         chars = [BOS]
         for ids in encoded:
             chars += ids
@@ -47,7 +47,7 @@ class CharacterContext:
         return CharacterSentence(np.array(chars, np.int32), starts.astype(np.int32), ends.astype(np.int32))
 
     def collate(self, examples: Sequence[CharacterSentence]) -> Arrays:
-        """Make `chars` (C, B) and their lengths, and `word_starts` and `word_ends` (T, B)."""
+        """Make `chars` (C, B), their lengths (B,), `word_starts` and `word_ends` (T, B)."""
         chars, lengths = pad([example.chars for example in examples], PAD)
         return {
             "chars": chars, "char_lengths": lengths,
@@ -56,12 +56,12 @@ class CharacterContext:
         }
 
     def piece(self, arrays: Arrays, first: int, last: int) -> Arrays:
-        """Cut out the words from `first` to before `last` of a batch of one sentence.
+        """Cut the words `first` to `last`, exclusive, out of a batch of one sentence.
 
-        The piece keeps one character before its first word and one after its last.
+        The piece includes the character before its first word and the one after its last word.
         """
         starts, ends = (arrays[name][first:last] for name in ("word_starts", "word_ends"))
-        begin, end = int(starts[0, 0]) - 1, int(ends[-1, 0]) + 2
-        chars = arrays["chars"][begin:end]
+        first_char, end_char = int(starts[0, 0]) - 1, int(ends[-1, 0]) + 2
+        chars = arrays["chars"][first_char:end_char]
         return {"chars": chars, "char_lengths": np.full(1, len(chars), np.int32),
-                "word_starts": starts - begin, "word_ends": ends - begin}
+                "word_starts": starts - first_char, "word_ends": ends - first_char}

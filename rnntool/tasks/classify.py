@@ -1,4 +1,4 @@
-"""Text classification, many to one: a label, or several, for each text."""
+"""Text classification: one or several labels for each text."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 MULTI_LABEL_THRESHOLD = 0.5
-PIECE = 1 << 14  # tokens of a text that a network reads at once: more than any batch of several texts has
+PIECE = 1 << 14  # tokens of a text that a network reads at once; a longer text is read in pieces
 
 
 @dataclass(slots=True)
 class ClassifyExample:
-    """A text as words, or as token ids if there are no word features, and the ids of its labels."""
+    """A text as words, or as token ids if the network has no word features, and the ids of its labels."""
 
     tokens: Sequence[str] | NDArray[np.int32]
     labels: tuple[int, ...] | None
@@ -42,17 +42,14 @@ class ClassifyExample:
 
 @dataclass(slots=True)
 class Classified:
-    """Labels with their probabilities, the most probable first: all, or as many as were asked for.
+    """The labels of a text."""
 
-    `chosen` are the labels that the model decides on.
-    """
-
-    ranked: list[tuple[str, float]]
-    chosen: list[str]
+    ranked: list[tuple[str, float]]  # all labels or the requested number, the most probable first
+    chosen: list[str]  # the predicted labels
 
 
-class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
-    """Labels texts. If training texts have several labels, each label is a decision of its own."""
+class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
+    """Classifies texts. If training texts have several labels or none, each label is decided separately."""
 
     spec = SPEC
     criterion = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
@@ -76,7 +73,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         records = read_texts(
             lines, format=format, text_column=settings.text_column, label_column=label_column,
             default_label_column=settings.label_column or "label")
-        return (_labeled(record, label_column) for record in records) if label_column else records
+        return (_with_label(record, label_column) for record in records) if label_column else records
 
     @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
@@ -87,10 +84,10 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         cls, records: Sequence[Text], settings: ClassifySettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
-        """Learn the vocabulary and labels of training texts, and the vocabulary of `raw` texts."""
-        labels = Counter(label for record in records for label in record.labels)
+        """Learn labels from training texts, and a vocabulary from these and `raw` texts."""
+        labels = _label_counts(records)
         if not records:
-            raise DataError(place="training data", expected="labeled texts", found="none",
+            raise DataError(place="training data", expected=SPEC.learns_from, found="none",
                             advice="give files that have some")
         if len(labels) < 2:
             raise DataError(
@@ -151,7 +148,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return NetworkConfig(
             encoder=encoder_config(
                 settings, sizes, word=word_config(settings, sizes, vector_size) if self.features else None,
-                # the mean of all words has no direction
+                # a bag of words has no direction
                 bidirectional=settings.bidirectional and settings.encoder != "bag"),
             head=ClassifierHeadConfig(
                 outputs=sizes["outputs"], pooling=settings.pooling, multi_label=self.multi_label))
@@ -187,7 +184,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return [ClassifyExample(example.tokens[start:end], example.labels)
                 for start, end in _pieces(len(example.tokens))]
 
-    def unlabeled(self, records: Iterable[Text]) -> list[ClassifyExample]:
+    def unlabeled_examples(self, records: Iterable[Text]) -> list[ClassifyExample]:
         examples = map(self.example, (record for record in records if record.text.strip()))
         return [part for example in examples for part in self.parts(example)]
 
@@ -211,12 +208,14 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return self.features.batches(engine, rows, {})
 
     def _first_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """Return the label of each example (B,), or `IGNORE` if it has none."""
+        """Return the first label of each example, (B,); `IGNORE` for an example without labels."""
         return np.array([example.labels[0] if example.labels else IGNORE for example in examples], np.int64)
 
     def _all_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
-        """Return 1 for each label that an example has and 0 for the others (B, L), or `IGNORE` without
-        targets."""
+        """Return 1 for each label that an example has and 0 for the others, (B, L).
+
+        The row of an example without targets is `IGNORE`.
+        """
         targets = np.zeros((len(examples), len(self.labels)), np.int64)
         for target, example in zip(targets, examples, strict=True):
             if example.labels is None:
@@ -226,7 +225,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return targets
 
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """Compute the logits of a batch; a very long text is read in pieces, whose weighted mean counts."""
+        """Compute the logits of a batch; for a very long text, the weighted mean over its pieces."""
         name = "words" if self.features else "tokens"
         if len(arrays[name]) <= PIECE:
             return engine.run(arrays)
@@ -248,11 +247,11 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return 1 / (1 + np.exp(-logits)) if self.multi_label else softmax(logits)
 
     def decode(self, records: Sequence[Text], outputs: Arrays, *, top: int | None = None) -> list[Classified]:
-        """Rank the labels of a batch: the `top` most probable ones, all by default."""
+        """Rank the `top` most probable labels of each record of a batch; by default all labels."""
         return self.rank(self.probabilities(outputs), top=top)
 
     def rank(self, probs: NDArray[Any], *, top: int | None = None) -> list[Classified]:
-        """Rank labels by their probabilities (B, L): the `top` most probable ones, all by default."""
+        """Rank the `top` most probable labels of each row of `probs` (B, L); by default all labels."""
         if top == 1 and not self.multi_label:
             best = probs.argmax(axis=1)
             pairs = zip(self._names[best].tolist(), probs[np.arange(len(best)), best].tolist(), strict=True)
@@ -271,7 +270,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
     # --- How good a network is -----------------------------------------------------------------------------
 
     def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
-        """Compute accuracy alone, which is faster than the whole report."""
+        """Compute only the accuracy, which is faster than the whole report."""
         logits = self._logits(engine, [self.example(record) for record in records])
         results = self.decode(records, {"logits": logits}, top=1)
         correct = [set(result.chosen) == set(record.labels)
@@ -279,10 +278,9 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return {self.criterion.key: float(np.mean(correct)) if correct else 0.0}
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
-        """Compute accuracy, macro F1, scores per label, the confusion of labels, and calibration."""
+        """Compute accuracy, macro F1, figures per label, a confusion matrix, and the calibration error."""
         examples = [self.example(record) for record in records]
-        # a mistake is the most probable label that a record doesn't have, so one more than it has is ranked
-        top = None if self.multi_label else 1 + max((len(record.labels) for record in records), default=0)
+        top = None if self.multi_label else 1
         results = self.decode(records, {"logits": self._logits(engine, examples)}, top=top)
         gold = [list(record.labels) for record in records]
         correct = [set(labels) == set(result.chosen) for labels, result in zip(gold, results, strict=True)]
@@ -303,17 +301,17 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
             gold=label_counts, trained_labels=self.labels.names)
 
     def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
-        """Compute the calibration error of the chosen label, or with several labels of each yes or no."""
+        """Compute the calibration error of the predicted labels; with several labels, of each decision."""
         confidence, correct = [], []
         for labels, result in zip(gold, results, strict=True):
             for name, p in result.ranked if self.multi_label else result.ranked[:1]:
-                yes = name in result.chosen
-                confidence.append(p if yes else 1 - p)
-                correct.append(yes == (name in labels))
+                is_chosen = name in result.chosen
+                confidence.append(p if is_chosen else 1 - p)
+                correct.append(is_chosen == (name in labels))
         return metrics.calibration_error(confidence, correct)
 
     def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
-        """Fit one temperature for all labels; with several labels a text, for each label's yes and no."""
+        """Fit one temperature for all labels; with several labels per text, to the binary decisions."""
         examples = [self.example(record, targets=True) for record in records]
         logits = self._logits(engine, examples)
         gold = [list(record.labels) for record in records]
@@ -328,7 +326,7 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
         return Calibration((fit_temperature(scores, targets),), error)
 
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
-        """Compute the logits (N, L) of the examples of a file that fits in memory."""
+        """Compute the logits (N, L) of all examples."""
         logits = np.zeros((len(examples), len(self.labels)), np.float32)
         for batch in by_length([len(example.tokens) for example in examples], self.budget):
             logits[batch] = self.run(engine, self.collate([examples[i] for i in batch]))["logits"]
@@ -336,27 +334,28 @@ class ClassifyTask(Task[Text, ClassifyExample, Classified, ClassifySettings]):
 
 
 def _label_counts(records: Sequence[Text]) -> Counter[str]:
-    """Count how often the records have each label."""
+    """Count how many records have each label."""
     return Counter(label for record in records for label in record.labels)
 
 
 def _pieces(length: int) -> list[tuple[int, int]]:
-    """Cut a text of this length into as few pieces as a network can read: their starts and ends."""
-    count = -(-length // PIECE) or 1
+    """Cut a text of this length into as few pieces of similar size as possible: their starts and ends."""
+    count = -(-length // PIECE) or 1  # rounded up
     size, longer = divmod(length, count)
     return list(pairwise(accumulate([size + (i < longer) for i in range(count)], initial=0)))
 
 
 def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
-    """Describe a wrong answer and how certain it was."""
+    """Describe a wrong answer, with the probability of its most confident wrong decision."""
     wrong = set(result.chosen) ^ set(record.labels) if multi_label else set(result.chosen)
     confidence = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
     return Mistake(prob=max(confidence, default=0.0), gold=",".join(record.labels),
                    predicted=",".join(result.chosen), context=" ".join(record.text.split()))
 
 
-def _labeled(record: Text, column: str) -> Text:
-    # an empty list says that no label fits; anything else that is empty has lost its label
+def _with_label(record: Text, column: str) -> Text:
+    """Return the record; `DataError` if its label is missing."""
+    # an empty list is a valid value: no label applies
     if not record.labels and (record.fields or {}).get(column) != []:
         raise DataError(place=record.place, expected="a label", found="none",
                         advice=f"check {setting('label_column')} and {setting('format')}")

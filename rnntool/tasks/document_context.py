@@ -1,4 +1,4 @@
-"""Document context: consecutive sentences that a network reads as one row, with a separator between them."""
+"""Document context: a network reads consecutive sentences as one row, with a separator between them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rnntool.data.records import Sentence
 from rnntool.errors import RnntoolError
 from rnntool.tasks.base import Ready, always
 
-SEPARATOR = "\n"  # stands between the sentences of a row, as if it were a word
+SEPARATOR = "\n"  # a word of its own between the sentences of a row
 
 
 def document_groups(
     sentences: Iterable[Sentence], words: int, ready: Ready = always
 ) -> Iterator[list[Sentence]]:
-    """Group consecutive sentences of one document, up to `words` words in a group; 0 groups none.
+    """Group consecutive sentences of one document, up to `words` words in a group; 0 means no grouping.
 
-    A sentence that is longer is a group by itself, and so is one from a format without documents, which never
-    waits for the next. If `ready` says that the next sentence would have to be waited for, an empty list
-    comes first. If reading fails, the sentences before the bad one are yielded before the error is raised.
+    A longer sentence is a group by itself. A sentence from a format without documents is also a group by
+    itself, which is yielded at once. Before the function waits for a sentence, as `ready` tells, it yields an
+    empty list. If reading fails, the sentences before the error are yielded before it is raised.
     """
     group: list[Sentence] = []
     size = 0
@@ -34,7 +34,7 @@ def document_groups(
             if sentence is None:
                 break
             size += len(sentence.words)
-            full = size > words or len(group) >= words  # the second limits sentences without words
+            full = size > words or len(group) >= words  # the latter limits the number of empty sentences
             if group and (full or sentence.document != group[0].document):
                 yield group
                 group, size = [], len(sentence.words)
@@ -51,22 +51,23 @@ def document_groups(
 
 
 def with_separators(sentences: Iterable[Sequence[str]]) -> list[str]:
-    """Join the words of a group's sentences, with a separator between any two that have words."""
+    """Join the words of a group's sentences, with a separator between them; empty sentences get none."""
     words = [word for sentence in sentences if sentence for word in (SEPARATOR, *sentence)]
     return words[1:]
 
 
 def sentence_starts(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Return the step where each sentence of a row begins, given their sizes, and the row's length."""
+    """Return the first step of each sentence in a row, given their sizes, followed by the row's length."""
     steps = np.array([size + 1 if size else 0 for size in sizes])
     ends = np.cumsum(steps)
     return np.append(ends - steps, max(0, ends[-1] - 1))
 
 
 def sentence_places(sizes: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Return where the words of a batch's N sentences are, given the sizes of the sentences in each row.
+    """Return the positions of the words of a batch's N sentences, given the sizes of the sentences by row.
 
-    The result (2, T', N) holds steps and rows; what follows the end of a sentence is arbitrary but valid.
+    The result (2, T', N) holds a step and a row for each word; entries after the end of a sentence are
+    arbitrary but valid.
     """
     starts = list(map(sentence_starts, sizes))
     rows = np.repeat(np.arange(len(sizes)), list(map(len, sizes)))  # (N,)

@@ -1,12 +1,12 @@
 """Language modeling: the probability of a text, token by token.
 
-Each record is read as BOS w1 … wn and predicted as w1 … wn EOS: BOS is never scored, EOS always is. In the
-`stream` context the state is carried from record to record; in the `line` context each record starts from an
-empty state.
+The network reads BOS w1 … wn and predicts w1 … wn EOS: BOS is never scored, EOS always is. In the `stream`
+context the recurrent state is carried from record to record; in the `line` context each record starts from a
+state of zeros.
 
-Text that is learned given a label starts with a token of its label in place of BOS. These tokens come after
-the vocabulary: the embedding has a row for each and the softmax has none, so they take no probability from
-the text.
+In a model conditioned on labels, a text starts with the token of its label instead of BOS. These tokens come
+after the vocabulary: the embedding has a row for each, but the softmax has none, so they take no probability
+from the text.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
 
 LOGITS_BUDGET = 1 << 23  # numbers in the logits of one batch: 32 MiB
-SCORE_COLUMNS = 16  # columns of a stream if a training only needs to know whether it got better
-SCORE_STEPS = 1000  # shortest length of such a column
-CUTOFFS = (8_000, 40_000)  # where the clusters of rarer tokens begin in an adaptive softmax
-# characters between records, which EOS stands for
-SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}
+SCORE_COLUMNS = 16  # columns in which a stream of development data is scored during training
+SCORE_STEPS = 1000  # minimum length of such a column
+CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an adaptive softmax
+SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}  # by unit: characters between records, counted as EOS
 MAX_LISTED = 20  # labels that a message lists
-BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, metric=metrics.bits_per_char)
+MAX_EXCERPT = 20  # characters of a text in a message
+BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, figure=metrics.bits_per_char)
 
 
 class Unit(NamedTuple):
@@ -63,20 +63,22 @@ class Unit(NamedTuple):
 
 
 @dataclass(slots=True)
-class ScoredText:
-    """A text's log-probabilities in nats: one for each token, and the last one for EOS."""
+class Scored:
+    """A text's log-probabilities in nats.
+
+    `log_ends` has an entry for each token that begins with white space and for EOS: the log-probability that
+    any such token or EOS comes here, so that the previous word is complete. The other entries are 0. It is
+    None for a model whose tokens are words.
+    """
 
     tokens: list[tokenize.Token]
-    log_probs: list[float]
-    unknown: int
+    log_probs: list[float]  # of each token and of EOS
+    unknown: int  # number of unknown tokens
     log_ends: list[float] | None = None
-    """For each token that begins with white space, and for EOS: the log-probability that any such token or
-    EOS comes here, so that the previous word is complete. 0 elsewhere. None if each token is a word
-    anyway."""
 
     @property
     def total_nats(self) -> float:
-        """Log-probability of the whole record."""
+        """Log-probability of the whole text and EOS."""
         return float(sum(self.log_probs))
 
     @property
@@ -85,23 +87,23 @@ class ScoredText:
         return metrics.perplexity_of(-self.total_nats / len(self.log_probs))
 
     def units(self, text: str) -> list[Unit]:
-        """Return each token of `text` with its surprisal, and the end of the record, `</s>`."""
+        """Return each token of `text` with its surprisal, and the end of the text, `</s>`."""
         spans = [(t.start, t.end) for t in self.tokens]
         return self._units(text, spans, [[i] for i in range(len(self.log_probs))])
 
     def words(self, text: str) -> list[Unit]:
-        """Return each word of `text` (between white space) with its surprisal, and the end of the record.
+        """Return each word of `text`, between white space, with its surprisal, and the end of the text.
 
-        The tokens of a word are those that begin in it or in the space before it. Only the next token shows,
-        by the space that it begins with, that the word is complete and not the beginning of a longer one. So
-        the probability of any such token (or EOS) is counted for the word, and the next word is divided by it
-        (Oh and Schuler, 2024; Pimentel and Meister, 2024):
+        The tokens of a word begin in it or in the white space before it. Only the next token, which begins
+        with white space or is EOS, shows that the word is complete and not the beginning of a longer one. So
+        the probability that any such token follows is a factor of the word's probability, and the next word's
+        probability is divided by it (Oh and Schuler, 2024; Pimentel and Meister, 2024):
 
             p(word | before) = p(tokens) * p(a word ends here | tokens) / p(a word ends here | before)
 
-        The first word is not divided: no word ends before it. The surprisals of all words and of the end sum
-        to the record's, and after each word the probabilities of all possible words and of the end sum to
-        one. White space without a word belongs to the end.
+        The first word is not divided, because no word ends before it. The surprisals of all words and of the
+        end sum to the surprisal of the text. After each word, the probabilities of all possible words and of
+        the end sum to one. White space at the end of the text counts as part of the end.
         """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
         if not spans:
@@ -109,7 +111,7 @@ class ScoredText:
         groups: list[list[int]] = [[] for _ in (*spans, "the end")]
         word = 0
         for i, token in enumerate(self.tokens):
-            if token.start < token.end:  # the later bytes of a character are empty and go with the first one
+            if token.start < token.end:  # all bytes of a character but the first are empty; they follow it
                 while word < len(spans) and token.start >= spans[word][1]:
                     word += 1
             groups[word].append(i)
@@ -118,34 +120,34 @@ class ScoredText:
         if self.log_ends is None:
             return units
         next_tokens = [group[0] if group else None for group in groups[1:]]
-        for k, place in enumerate(next_tokens):
-            bits = -self.log_ends[place] / math.log(2) if place is not None else 0.0
+        for k, next_token in enumerate(next_tokens):
+            bits = -self.log_ends[next_token] / math.log(2) if next_token is not None else 0.0
             units[k] = units[k]._replace(surprisal_bits=units[k].surprisal_bits + bits)
             units[k + 1] = units[k + 1]._replace(surprisal_bits=units[k + 1].surprisal_bits - bits)
         return units
 
     def nats_from(self, text: str, start: int) -> float:
-        """Return the log-probability of the words of `text` from character `start` on, given the others."""
+        """Return the log-probability of the words of `text` from character `start` on, given those before."""
         words = self.words(text)[:-1]
         return -math.log(2) * sum(word.surprisal_bits for word in words if word.start >= start)
 
     def _units(self, text: str, spans: list[tuple[int, int]], groups: list[list[int]]) -> list[Unit]:
-        """Return the text at `spans` and the end, each with the log-probabilities of its group of tokens."""
+        """Return the text of each span and the end, with the surprisal of its group of tokens."""
         bits = [-sum(self.log_probs[i] for i in group) / math.log(2) for group in groups]
-        places = [(text[start:end], start, end) for start, end in spans]
-        end = ("</s>", len(text), len(text))
-        return [Unit(*place, value) for place, value in zip([*places, end], bits, strict=True)]
+        units = [(text[start:end], start, end) for start, end in spans]
+        end_unit = ("</s>", len(text), len(text))
+        return [Unit(*unit, value) for unit, value in zip([*units, end_unit], bits, strict=True)]
 
 
-class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
-    """Predicts the next token, given the label of the text if it has `labels`.
+class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
+    """Predicts the next token. With `labels`, the model is conditioned on the label of the text.
 
-    An example is the ids of a text after BOS or the token of its label.
+    An example is BOS or the token of a label, followed by the token ids of a text.
     """
 
     spec = SPEC
-    criterion = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
-    small_batches = False  # its large matrix products use all threads
+    criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    parallel_batches = False  # its large matrix products use all threads themselves
     long_record_advice = f"give {setting('context', 'stream')}, which reads a record piece by piece"
 
     def __init__(
@@ -154,10 +156,11 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         self.tokenizer = tokenizer
         self.settings = settings
         self.labels = labels
-        self.budget = max(64, min(self.budget, LOGITS_BUDGET // tokenizer.size))  # logits are most of a batch
-        self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1 for tokens that end the previous word
+        # the logits are most of a batch
+        self.budget = max(64, min(self.budget, LOGITS_BUDGET // tokenizer.size))
+        self.ends_word = np.zeros(tokenizer.size, np.float32)  # (V,) 1: the token shows that a word has ended
         self.ends_word[[*tokenizer.leading_space_ids, EOS]] = 1
-        self.of_words = isinstance(tokenizer, WordTokenizer)
+        self.tokens_are_words = isinstance(tokenizer, WordTokenizer)
 
     # --- Records, and what is learned from them ------------------------------------------------------------
 
@@ -165,16 +168,15 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
     def read(cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool) -> Iterator[Text]:
         texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
                            label_column=settings.label_column)
-        return map(_labeled, texts) if targets and settings.label_column else texts
+        return map(_with_one_label, texts) if targets and settings.label_column else texts
 
     @classmethod
     def collect(cls, records: Iterable[Text], *, watch: Callable[[Stage], None]) -> Texts:
         return Texts.collect(records, watch=watch)
 
     @classmethod
-    def in_order(cls, settings: LMSettings) -> bool:
-        # records with labels are no running text, and are often sorted by label
-        return not settings.label_column
+    def is_running_text(cls, settings: LMSettings) -> bool:
+        return not settings.label_column  # labeled records are often sorted by label
 
     @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
@@ -185,9 +187,9 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         cls, records: Sequence[Text], settings: LMSettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
-        """Learn the vocabulary of training texts, and their labels if text is learned given a label."""
+        """Learn a vocabulary, and labels if the model is conditioned on them."""
         if not any(record.text for record in records):
-            raise DataError(place="training data", expected="text", found="none",
+            raise DataError(place="training data", expected=SPEC.learns_from, found="none",
                             advice="give files that have some")
         labels = Labels.collect(map(_label, records)) if settings.label_column else None
         if labels is not None and len(labels) < 2:
@@ -199,14 +201,14 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return cls(tokenizer, settings=settings, labels=labels)
 
     def check(self, records: Iterable[Text]) -> None:
-        """Raise `DataError` for the first record with no label, several, or one that training never had."""
+        """Raise `DataError` for the first record that doesn't have exactly one label of the training data."""
         for record in records if self.labels is not None else ():
             self._first_token(record)
 
     def first_token(self, label: str | None) -> int:
-        """Return the token that a text with this label starts with; BOS if the model learned no labels.
+        """Return the token that starts a text with this label; BOS if the model learned no labels.
 
-        `UsageError` for a label that the model doesn't know, and for no label if it needs one.
+        `UsageError` for an unknown label, and for a missing label if the model needs one.
         """
         if self.labels is None:
             if label is not None:
@@ -214,9 +216,9 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
                                  advice="leave it out")
             return BOS
         if label is None or label not in self.labels:
-            raise UsageError(setting="label", expected="a label that the model learned "
-                                                       f"({self._known_labels()})",
-                             found="none" if label is None else repr(label))
+            raise UsageError(
+                setting="label", expected=f"a label that the model learned ({self._listed_labels()})",
+                found="none" if label is None else repr(label))
         return self.tokenizer.size + self.labels.id(label)
 
     def _first_token(self, record: Text) -> int:
@@ -225,11 +227,11 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         label = _label(record)
         if label not in self.labels:
             raise DataError(
-                place=_place(record), expected=f"a label of the training data ({self._known_labels()})",
+                place=_place(record), expected=f"a label of the training data ({self._listed_labels()})",
                 found=repr(label), advice=f"check {setting('label_column')}")
         return self.first_token(label)
 
-    def _known_labels(self) -> str:
+    def _listed_labels(self) -> str:
         names = self.labels.names if self.labels is not None else ()
         return ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "")
 
@@ -281,16 +283,16 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
     def training_examples(
         self, records: Sequence[Text], *, watch: Callable[[Stage], None], log: Log
     ) -> Rows:
-        """Encode all training texts; the tokens of a large corpus are kept in the user's cache."""
+        """Encode all training texts; the tokens of a large corpus are stored in the user's cache folder."""
         if not isinstance(records, Texts) or not records.large:
             return self.rows(records)
 
         def blocks() -> Iterator[Block]:
-            done = tokens = 0
+            texts = tokens = 0
             for block in self._blocks(records):
                 yield block
-                done, tokens = done + len(block.lengths), tokens + len(block.values)
-                watch(Stage("tokenizing", done / len(records), tokens, "tokens"))
+                texts, tokens = texts + len(block.lengths), tokens + len(block.values)
+                watch(Stage("tokenizing", texts / len(records), tokens, "tokens"))
 
         return cached_rows(blocks(), self._dtype, key=self._cache_key(records), warn=log)
 
@@ -300,11 +302,11 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
 
     @property
     def _dtype(self) -> np.dtype[Any]:
-        """The smallest type of number that holds each token."""
+        """The smallest integer type that holds all token ids."""
         return np.min_scalar_type(self.sizes()["vocabulary"] - 1)
 
     def _blocks(self, records: Iterable[Text]) -> Iterator[Block]:
-        """Encode records, many at a time."""
+        """Encode records in blocks of many."""
         texts: list[str] = []
         first_tokens: list[int] = []
         size = 0
@@ -325,7 +327,7 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return Block(np.fromiter(ids, self._dtype, int(lengths.sum())), lengths)
 
     def _cache_key(self, records: Texts) -> str:
-        """Return a digest of everything that the tokens of the records depend on."""
+        """Return a digest of everything that the token ids of the records depend on."""
         digest = hashlib.blake2b(records.digest() + __version__.encode(), digest_size=16)
         digest.update(repr(self.config()).encode())
         with tempfile.TemporaryDirectory() as folder:
@@ -343,19 +345,19 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return {"tokens": tokens, "lengths": lengths, "targets": targets}
 
     def windows(self, stream: Values, *, columns: int, steps: int, start: int = 0) -> Iterator[Arrays]:
-        """Cut a stream (N,) of examples into `columns` that are read side by side, `steps` at a time.
+        """Cut a stream of tokens (N,) into `columns` that are read side by side, `steps` tokens at a time.
 
-        Every token is predicted once: the last columns are filled up with padding that isn't scored. `start`
-        is the number of the first window.
+        Every token is predicted once; the end of the last columns is padding, which isn't scored. The first
+        window has the number `start`.
         """
-        height = -(-len(stream) // columns)
+        height = -(-len(stream) // columns)  # rounded up
         for first in range(start * steps, height, steps):
             size = min(steps, height - first)
             tokens = np.full((columns, size), PAD, np.int64)
             targets = np.full((columns, size), IGNORE, np.int64)
             for column in range(columns):
                 place = column * height + first
-                ids = stream[place : place + size + 1]  # the last one is a target only
+                ids = stream[place : place + size + 1]  # the last one is only a target
                 inputs, following = ids[:size], ids[1:]
                 tokens[column, : len(inputs)] = inputs
                 targets[column, : len(following)] = np.where(following == BOS, EOS, following)
@@ -370,20 +372,20 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
     def run(self, engine: Engine, arrays: Arrays, *, ends: bool = True) -> Arrays:
         """Compute `log_probs` (T, B) of a batch, from the states in `arrays` or from states of zeros.
 
-        With `ends`, also `log_ends` (T, B); see `ScoredText`. A long batch is read in pieces and the state is
-        carried, so that only the budget's logits exist at once. The states after the last step are returned
-        as `state.*`.
+        With `ends`, also `log_ends` (T, B); see `Scored`. A long batch is read in pieces, and the state is
+        carried between them, to limit the logits in memory. The states after the last step are returned as
+        `state.*`.
         """
         tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
         state = {name: arrays.get(name, zeros) for name, zeros in engine.initial_state(len(lengths)).items()}
         steps = max(1, self.budget // len(lengths))
-        ends = ends and not self.of_words
+        ends = ends and not self.tokens_are_words
         pieces: dict[str, list[NDArray[Any]]] = {"log_probs": [], **({"log_ends": []} if ends else {})}
         for start in range(0, len(tokens), steps):
             piece = {
                 "tokens": tokens[start : start + steps],
                 "targets": targets[start : start + steps],
-                # A row that has ended continues into its padding, which is never scored.
+                # Rows that have ended get a length of 1, because 0 isn't allowed; their padding isn't scored.
                 "lengths": np.clip(lengths - start, 1, min(steps, len(tokens) - start)).astype(np.int32),
             }
             names = ["log_probs", *(["logits"] if ends else []), *map(next_name, state)]
@@ -396,15 +398,15 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return {name: np.concatenate(parts) for name, parts in pieces.items()} | state
 
     def _log_ends(self, logits: NDArray[Any], targets: NDArray[Any], log_probs: NDArray[Any]) -> NDArray[Any]:
-        """Return (T, B): where the target ends a word, the log-probability of all tokens that do; 0
-        elsewhere."""
+        """Return the log-probability that a word ends (T, B), for targets that end a word; 0 elsewhere."""
         places = np.nonzero((targets >= 0) & (self.ends_word[targets] > 0))
-        chosen, rows = log_probs[places], logits[places]  # (N,), (N, V)
-        rows -= (rows[np.arange(len(chosen)), targets[places]] - chosen)[:, None]  # the softmax's own total
+        target_log_probs, rows = log_probs[places], logits[places]  # (N,), (N, V)
+        # subtract the normalizer, which is the target's logit minus its log-probability
+        rows -= (rows[np.arange(len(rows)), targets[places]] - target_log_probs)[:, None]
         log_ends = np.zeros_like(log_probs)
         with np.errstate(divide="ignore"):
-            total = np.log(np.exp(rows) @ self.ends_word)
-        log_ends[places] = np.clip(total, chosen, 0)  # apart from rounding, all have at least as much as one
+            totals = np.log(np.exp(rows) @ self.ends_word)
+        log_ends[places] = np.clip(totals, target_log_probs, 0)  # rounding may exceed these bounds
         return log_ends
 
     def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
@@ -436,16 +438,16 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
     # --- How good a network is -----------------------------------------------------------------------------
 
     def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
-        """Compute perplexity alone; reading a stream in columns is faster and costs a little context."""
+        """Compute only the perplexity; reading a stream in columns is faster but loses some context."""
         examples = self.rows(records)
         log_probs = self._log_probs(engine, examples, columns=SCORE_COLUMNS)
         nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
         return {self.criterion.key: metrics.perplexity_of(nll / max(1, len(examples.values)))}
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
-        """Compute perplexity, bits per character and byte, and count scored and unknown tokens.
+        """Compute perplexity, bits per character and byte, and the numbers of scored and unknown tokens.
 
-        The mistakes are the most surprising tokens, each in `gold` with its probability.
+        The mistakes are the most surprising tokens: `gold` is the token and `prob` its probability.
         """
         examples = self.rows(records)
         log_probs = self._log_probs(engine, examples, columns=1)
@@ -463,14 +465,14 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return Evaluation(report={"records": len(records)} | report, counts=counts,
                           mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
 
-    def for_evaluation(self, columns: Mapping[str, str], model: str) -> LMSettings:
+    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> LMSettings:
         if self.labels is None and "label_column" in columns:
             raise UsageError(f"the model {model} was trained on text without labels", setting="label_column",
                              advice="leave it out")
-        return super().for_evaluation(columns, model)
+        return super().evaluation_settings(columns, model)
 
     def shared_criterion(self, other: AnyTask, records: Sequence[Text]) -> Criterion:
-        """Return perplexity if both split texts alike, else bits per character if both are lossless."""
+        """Return perplexity if both tokenize alike, otherwise bits per character if both are lossless."""
         super().shared_criterion(other, records)
         assert isinstance(other, LMTask)
         if self.settings.unit != other.settings.unit:
@@ -479,29 +481,31 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
                 found=f"one with {setting('unit', other.settings.unit)}")
         if other.labels is not None and self.labels is None:
             raise UsageError(
-                setting="compare", expected="a model that reads no labels", found="one of text given a label",
-                advice=f"swap it with {setting('model')}")
-        ours, theirs = self.tokenizer, other.tokenizer
-        if _vocabulary(ours) == _vocabulary(theirs) and all(
-                _pieces(ours, record.text) == _pieces(theirs, record.text) for record in records):
+                setting="compare", expected="a model that reads no labels",
+                found="one that is conditioned on labels", advice=f"swap it with {setting('model')}")
+        tokenizers = self.tokenizer, other.tokenizer
+        vocabulary, other_vocabulary = map(_vocabulary, tokenizers)
+        if vocabulary == other_vocabulary and all(
+                _pieces(self.tokenizer, record.text) == _pieces(other.tokenizer, record.text)
+                for record in records):
             return self.criterion
         changed = sum(any(tokenizer.decode(tokenizer.encode(record.text)) != record.text
-                          for tokenizer in (ours, theirs)) for record in records)
+                          for tokenizer in tokenizers) for record in records)
         if changed:
             raise UsageError(
                 f"the models' tokenizers differ and change {changed} of {len(records)} records (unknown "
-                "words, "
-                "case, spaces), so neither perplexity nor bits per character measure the same text",
+                "words, case, spaces), so neither perplexity nor bits per character measure the same text",
                 setting="compare",
-                advice="compare models that have one tokenizer, or lossless ones (unigram, bpe, byte)")
+                advice="compare models with the same tokenizer, or with lossless ones (unigram, bpe, byte)")
         return BITS_PER_CHAR
 
-    def check_adaptable(self, option: str, model: str) -> None:
-        """Accept any option: a language model can adapt to the text that it reads."""
+    def check_adaptable(self, requested_by: str, model: str) -> None:
+        """Do nothing: a language model can adapt."""
 
     def _surprises(self, records: Sequence[Text], log_probs: Sequence[NDArray[Any]], k: int) -> list[Mistake]:
+        """Describe the `k` least probable tokens of the records, without EOS."""
         places = ((log_prob, i, j) for i, row in enumerate(log_probs)
-                  for j, log_prob in enumerate(row[:-1].tolist()))  # EOS is not shown
+                  for j, log_prob in enumerate(row[:-1].tolist()))
         mistakes = []
         for log_prob, i, j in heapq.nsmallest(k, places):
             text = records[i].text
@@ -511,7 +515,7 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
         return mistakes
 
     def _log_probs(self, engine: Engine, examples: Rows, *, columns: int) -> Rows:
-        """Compute the log-probabilities of each example's tokens and EOS; a stream is read in `columns`."""
+        """Compute the log-probabilities of the tokens and EOS of each example; read a stream in `columns`."""
         total, bounds = len(examples.values), examples.bounds.tolist()
         log_probs = np.empty(total, np.float32)
         if self.carries_state:
@@ -523,7 +527,7 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
                 state = {name: values for name, values in outputs.items() if name.startswith("state.")}
                 for column, row in enumerate(outputs["log_probs"].T):
                     part = log_probs[column * height + place : column * height + place + len(row)]
-                    part[:] = row[: len(part)]  # after the last record comes padding
+                    part[:] = row[: len(part)]  # without the padding after the last record
                 place += len(arrays["tokens"])
         else:
             for batch in by_length(examples.lengths.tolist(), self.budget):
@@ -534,22 +538,22 @@ class LMTask(Task[Text, NDArray[np.int32], ScoredText, LMSettings]):
 
 
 def cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
-    """Return where the clusters of an adaptive softmax begin, or nothing for a full softmax.
+    """Return where the clusters of rarer tokens start in an adaptive softmax; nothing for a full softmax.
 
     `UsageError` if an adaptive softmax is requested for a vocabulary that is too small for it.
     """
     adaptive = settings.softmax == "adaptive" or (
         settings.softmax == "auto" and outputs > ADAPTIVE_FROM
-        and settings.tokenizer != "bpe" and not settings.vectors)  # these can't have one, see LMSettings
-    clusters = tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
-    if settings.softmax == "adaptive" and not clusters:
+        and settings.tokenizer != "bpe" and not settings.vectors)  # it excludes these, see `LMSettings`
+    starts = tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
+    if settings.softmax == "adaptive" and not starts:
         raise UsageError(f"{setting('softmax', 'adaptive')} needs a vocabulary of more than {CUTOFFS[0]:,} "
                          f"entries, found {outputs:,}", advice="leave it out")
-    return clusters
+    return starts
 
 
 def next_name(state: str) -> str:
-    """Return the output that holds what the input `state` becomes: `state.0.h` → `next.0.h`."""
+    """Return the name of the output with the next value of the input `state`: `state.0.h` → `next.0.h`."""
     return "next" + state.removeprefix("state")
 
 
@@ -563,18 +567,18 @@ def _label(record: Text) -> str:
     return record.labels[0]
 
 
-def _labeled(record: Text) -> Text:
+def _with_one_label(record: Text) -> Text:
     """Return the record; `DataError` unless it has exactly one label."""
     _label(record)
     return record
 
 
 def _place(record: Text) -> str:
-    return record.place or f"text {record.text[:MAX_LISTED]!r}"
+    return record.place or f"text {record.text[:MAX_EXCERPT]!r}"
 
 
 def _vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """Return all pieces, sorted: ids depend on how frequent the pieces were in training."""
+    """Return all pieces in sorted order, because ids depend on frequencies in the training data."""
     return sorted(map(tokenizer.piece, range(tokenizer.size)))
 
 

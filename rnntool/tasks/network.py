@@ -1,4 +1,4 @@
-"""Parts of a network's configuration that tasks share."""
+"""Network configurations from settings: the parts that tasks share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def encoder_config(
     settings: Settings, sizes: Mapping[str, int], *, bidirectional: bool, word: WordConfig | None = None,
     context: tuple[EncoderConfig, bool] | None = None, cutoffs: tuple[int, ...] = (),
 ) -> EncoderConfig:
-    """Return the encoder that the settings call for; `sizes` are those of the task."""
+    """Return the configuration of the encoder; `sizes` are those of the task."""
     return EncoderConfig(
         vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
         hidden=settings.hidden, kind=settings.encoder, window=settings.window, bidirectional=bidirectional,
@@ -25,7 +25,7 @@ def encoder_config(
 
 
 def word_config(settings: WordSettings, sizes: Mapping[str, int], vector_size: int) -> WordConfig:
-    """Return how word types become vectors."""
+    """Return the configuration of the network that computes a vector for each word type."""
     return WordConfig(
         chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
         char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
@@ -34,10 +34,10 @@ def word_config(settings: WordSettings, sizes: Mapping[str, int], vector_size: i
 
 
 def balanced_weights(columns: Sequence[NDArray[np.float64]]) -> tuple[float, ...]:
-    """Weigh each label's loss by its rarity, so that the mean over the examples is 1.
+    """Return weights inversely proportional to the frequencies of labels, with a mean of 1 over the examples.
 
-    `columns` are the counts (L,) of each set of labels. Labels that never occur, as a scheme of span tags may
-    have, don't count for the mean.
+    `columns` are the counts (L,) of each column of labels. Labels that don't occur, such as some tags of a
+    span scheme, don't count for the mean.
     """
     weights = [counts.sum() / (np.count_nonzero(counts) * counts.clip(min=1)) for counts in columns]
     return tuple(np.concatenate(weights).tolist())

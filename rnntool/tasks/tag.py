@@ -1,4 +1,4 @@
-"""Sequence tagging, many to many: one tag for each word of a sentence (parts of speech, named entities)."""
+"""Sequence tagging: a tag for each word of a sentence (parts of speech, named entities)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from rnntool.tasks.document_context import (
 from rnntool.tasks.network import balanced_weights, encoder_config, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
 from rnntool.tasks.tag_column import (
-    ACCURACY,
     EVALUATED_SCHEME,
     ChainScores,
     Comparison,
@@ -45,43 +44,38 @@ from rnntool.tasks.tag_column import (
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 
-PIECE = 1 << 14  # words of a sentence that a network reads at once: more than any batch of several has
-CONTEXT = 1 << 9  # words that it also reads on each side of a piece; what is farther away changes nothing
-RAW_PIECE = 128  # words of raw text in a training example; a longer line makes several
+PIECE = 1 << 14  # words of a row that a network reads at once; a longer row is read in pieces
+CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more would change nothing
+RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
 @dataclass(slots=True)
 class TagExample:
-    """The words of a sentence, and the ids of each column's tags if it has tags.
-
-    Or a group of sentences with `sizes` words each: `words` has a separator between any two, `tags` has none.
-    """
+    """A sentence, or several with document context: `words` has separators between them, `tags` has none."""
 
     words: Sequence[str]
-    tags: list[NDArray[np.int32]] | None
+    tags: list[NDArray[np.int32]] | None  # ids, by column
     characters: CharacterSentence | None = None
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()  # words of each sentence; only with document context
 
 
-class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
-    """Tags words, in one column or in several side by side; the first is the main one."""
+class TagTask(Task[Sentence, TagExample, TagSettings]):
+    """Tags words, in one column or in several; the first is the main one."""
 
     spec = SPEC
-    criterion = ACCURACY  # of plain tags; if the first column has spans, their F1
 
     def __init__(
         self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings,
         characters: Tokenizer | None = None,
     ) -> None:
-        """`characters` is the tokenizer of a language model that is read beside words."""
+        """`characters` is the tokenizer of a character language model."""
         self.features = features
         self.tokenizer = features.tokenizer
         self.context = CharacterContext(characters) if characters is not None else None
         self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
-        # A network reads each sentence alone if it never met a separator, because its training data had no
-        # documents, and if it also reads characters.
+        # without documents in the training data, the network has not learned the separator
         has_separator = self.tokenizer.lookup([SEPARATOR]) != [UNK]
         self.group_words = settings.passage if has_separator and self.context is None else 0
         self.criterion = self.columns[0].criterion
@@ -104,10 +98,12 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
             lines, format=format, column=settings.column, split=split_words, need_tags=targets)
 
     @classmethod
-    def inseparable(cls, records: Sequence[Sentence], settings: TagSettings) -> list[list[Sentence]] | None:
+    def inseparable_groups(
+        cls, records: Sequence[Sentence], settings: TagSettings
+    ) -> list[list[Sentence]] | None:
         """Keep sentences together that are read together.
 
-        Each group becomes a document of its own, because the groups beside it may be held out.
+        Each group becomes a document of its own, because its neighbors may be held out.
         """
         if not settings.passage:
             return None
@@ -124,10 +120,10 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         cls, records: Sequence[Sentence], settings: TagSettings, *, raw: Sequence[Sentence] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
     ) -> Self:
-        """Learn words, characters and labels of training sentences; of `raw` ones words and characters."""
+        """Learn labels from training sentences, and words and characters from these and `raw` ones."""
         counts = Counter(word for sentence in records for word in sentence.words)
         if not counts:
-            raise DataError(place="training data", expected="tagged sentences", found="none",
+            raise DataError(place="training data", expected=SPEC.learns_from, found="none",
                             advice="give files that have some")
         counts.update(word for sentence in raw for word in sentence.words)
         if settings.passage and not settings.features:
@@ -147,9 +143,10 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
             yield f"{setting('passage')} has no effect, because no training file has documents"
         for name, column in zip(split_columns(self.settings.column), self.columns, strict=True):
             place = f" in column {name}" if name else ""
-            if column.strays:
-                yield (f"the tags{place} are learned as plain tags and not as spans, because of "
-                       f"{', '.join(map(repr, column.strays[:3]))}; correct these if they are mistakes")
+            if column.non_span_tags:
+                examples = ", ".join(map(repr, column.non_span_tags[:3]))
+                yield (f"the tags{place} are learned as plain tags and not as spans, because of {examples}; "
+                       "correct these if they are mistakes")
             if column.scheme:
                 yield f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES"
 
@@ -233,11 +230,11 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return TagExample(with_separators(example.words for example in examples), joined,
                           sizes=tuple(len(example.words) for example in examples))
 
-    def records(self, example: TagExample) -> int:
+    def record_count(self, example: TagExample) -> int:
         return max(1, len(example.sizes))
 
-    def unlabeled(self, records: Iterable[Sentence]) -> list[TagExample]:
-        """Encode sentences whose tags are ignored, in pieces, as a line may be long."""
+    def unlabeled_examples(self, records: Iterable[Sentence]) -> list[TagExample]:
+        """Encode sentences whose tags are ignored, in pieces because a line of raw text may be long."""
         pieces = [record.words[start : start + RAW_PIECE]
                   for record in records for start in range(0, len(record.words), RAW_PIECE)]
         return [self.join([TagExample(words, [np.full(len(words), IGNORE, np.int32)] * len(self.columns))])
@@ -247,7 +244,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return len(example.words)
 
     def collate(self, examples: Sequence[TagExample]) -> Arrays:
-        arrays = self.features.collate([example.words for example in examples]) | self._beside_words(examples)
+        arrays = self.features.collate([example.words for example in examples]) | self._more_arrays(examples)
         tags = [tags for example in examples for tags in _tags_by_sentence(example)]
         if tags:
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
@@ -256,11 +253,11 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def batches(self, engine: Engine, batches: Sequence[Sequence[TagExample]]) -> list[Arrays]:
         others = self.context.collate([self.context.example([""])]) if self.context else {}
         words = [[example.words for example in batch] for batch in batches]
-        return [arrays | self._beside_words(batch)
+        return [arrays | self._more_arrays(batch)
                 for arrays, batch in zip(self.features.batches(engine, words, others), batches, strict=True)]
 
-    def _beside_words(self, examples: Sequence[TagExample]) -> Arrays:
-        """Make the arrays of characters that are read beside words, and of sentences that share a row."""
+    def _more_arrays(self, examples: Sequence[TagExample]) -> Arrays:
+        """Make the arrays of the character language model and of document context."""
         arrays: Arrays = {}
         if self.context:
             arrays = self.context.collate([e.characters for e in examples if e.characters is not None])
@@ -277,7 +274,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return outputs
 
     def _run_rows(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """Compute the emissions of a batch's rows; a very long row is read in pieces to keep memory flat."""
+        """Compute the emissions of a batch's rows; a very long row is read in pieces to limit memory."""
         steps = len(arrays["words"])
         if steps <= PIECE:
             return engine.run(arrays)
@@ -292,7 +289,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return {**outputs, "emissions": np.concatenate(pieces)}
 
     def spans(self, record: Sentence) -> tuple[str, list[tuple[int, int]]]:
-        """Return the words in their text, or joined by spaces if the text is not known."""
+        """Return the words in their text, or joined by spaces if the record has no text."""
         if record.text is not None and record.offsets is not None:
             return record.text, list(record.offsets)
         ends = np.cumsum([len(word) + 1 for word in record.words]).tolist()
@@ -307,10 +304,10 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     ) -> list[Tagged]:
         """Return the tags of a batch; span tags are written in `scheme`, IOB2 by default.
 
-        With `probs`, each word has the probability of its first tag as it is written, or as it was before the
-        model abstained. `nbest` adds that many best sequences with their log-probabilities. The model
-        abstains where the tag of a word, or of any word of a span, is less probable than `threshold`: it then
-        gives `_` for plain tags and `O` for spans.
+        `probs` adds the probability of each word's tag in the first column, as it is written in `scheme`.
+        `nbest` adds that many best sequences with their log-probabilities. The model abstains if the tag of a
+        word, or of any word of a span, is less probable than `threshold`: a plain tag becomes `_`, a span
+        `O`. Their probabilities stay those of the original tags.
         """
         lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
         scheme = scheme or "iob2"
@@ -337,14 +334,15 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def _add_nbest(
         self, results: list[Tagged], outputs: Arrays, lengths: NDArray[np.int32], k: int, scheme: str
     ) -> None:
+        """Add the `k` best tag sequences of the first column to each result."""
         column, emissions, learned = self._scores(outputs)[0]
-        found = linear_chain.nbest(emissions, lengths, *column.chain(learned), k=k)
-        for result, paths in zip(results, found, strict=True):
-            result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), score)
-                            for path, score in paths]
+        paths_by_sentence = linear_chain.nbest(emissions, lengths, *column.chain(learned), k=k)
+        for result, paths in zip(results, paths_by_sentence, strict=True):
+            result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), log_prob)
+                            for path, log_prob in paths]
 
     def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
-        """Return each column with its emissions (T, B, L) and, for the first, what the CRF has learned."""
+        """Return each column with its emissions (T, B, L), and the first one with the scores of the CRF."""
         cuts = np.cumsum([len(column.labels) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
@@ -353,7 +351,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     # --- How good a network is -----------------------------------------------------------------------------
 
     def score(self, engine: Engine, records: Sequence[Sentence]) -> dict[str, float]:
-        """Compute the criterion alone; with several columns their mean, and then each one."""
+        """Compute only the criterion; with several columns, the mean of their criteria and each of them."""
         results = self._results(engine, records)
         scores = [float(column.criterion.metric(self._compared(i, records, results).counts().sum(axis=0)))
                   for i, column in enumerate(self.columns)]
@@ -363,10 +361,11 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return {"mean": sum(scores) / len(scores), **dict(zip(names, scores, strict=True))}
 
     def evaluate(self, engine: Engine, records: Sequence[Sentence], *, mistakes: int = 0) -> Evaluation:
-        """Compute the accuracy of words, the precision, recall and F1 of spans, and calibration.
+        """Compute the accuracy of words, precision, recall and F1 of spans, and the calibration error.
 
-        With several columns, the report of each further one is under `columns`, by name, and `accuracy_all`
-        counts words with all tags right. Columns that the records lack are left out.
+        With several columns, the report has the figures of the others under `columns`, by name, and
+        `accuracy_all`, the share of words whose tags are all correct. Columns that the records lack are left
+        out.
         """
         results = self._results(engine, records, probs=True)
         available = min((1 + len(record.more_tags) for record in records), default=1)
@@ -385,16 +384,16 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
             report=report, counts=first.counts(), gold=first.labels, trained_labels=first.trained_labels,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
 
-    def for_evaluation(self, columns: Mapping[str, str], model: str) -> TagSettings:
-        settings = super().for_evaluation(columns, model)
+    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> TagSettings:
+        settings = super().evaluation_settings(columns, model)
         if "column" not in columns:
             return settings
-        requested, own = split_columns(settings.column), split_columns(self.settings.column)
+        requested, trained = split_columns(settings.column), split_columns(self.settings.column)
         if len(requested) > len(self.columns):
             raise UsageError(
                 setting="column", expected=f"at most {len(self.columns)}, as many as the model {model} tags",
                 found=repr(settings.column))
-        if any(name and name in own and own.index(name) != i for i, name in enumerate(requested)):
+        if any(name and name in trained and trained.index(name) != i for i, name in enumerate(requested)):
             raise UsageError(
                 setting="column", found=repr(settings.column),
                 expected=f"columns in the order of the model {model} ({self.settings.column})")
@@ -407,7 +406,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return f"the tags are spans in {scheme.upper()}", scheme == self.scheme
 
     def calibrate(self, engine: Engine, records: Sequence[Sentence]) -> Calibration:
-        """Fit a temperature for each column; with a CRF it divides the scores of the whole chain."""
+        """Fit a temperature for each column; with a CRF, it applies to the scores of the whole chain."""
         batches: list[list[ScoredBatch]] = [[] for _ in self.columns]
         learned: list[ChainScores | None] = [None for _ in self.columns]
         results: dict[int, Tagged] = {}
@@ -428,7 +427,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
         return Calibration(tuple(temperatures), error)
 
     def _results(self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False) -> list[Tagged]:
-        """Tag the records of a file that fits in memory, in IOB2."""
+        """Tag all records, in IOB2."""
         results: dict[int, Tagged] = {}
         for places, sentences, outputs in self._outputs(engine, records):
             decoded = self.decode(sentences, outputs, probs=probs, scheme=EVALUATED_SCHEME)
@@ -438,7 +437,7 @@ class TagTask(Task[Sentence, TagExample, Tagged, TagSettings]):
     def _outputs(
         self, engine: Engine, records: Sequence[Sentence]
     ) -> Iterator[tuple[list[int], list[Sentence], Arrays]]:
-        """Yield batches of similar length: the places of their records, the records, and the outputs."""
+        """Yield batches of similar length: the indices of their records, the records, and the outputs."""
         groups = list(self.groups(records))
         ends = np.cumsum([len(group) for group in groups])
         lengths = [sentence_starts([len(sentence.words) for sentence in group])[-1] for group in groups]
@@ -479,7 +478,7 @@ def _mistakes(
 
 
 def _calibration_error(compared: Comparison, results: Sequence[Tagged]) -> float:
-    """Compute how far the probabilities of the first column's tags are from how often they are right."""
+    """Compute the calibration error of the probabilities of the first column's tags."""
     probs = list(chain.from_iterable(result.probs or () for result in results))
     return metrics.calibration_error(probs, compared.correct())
 

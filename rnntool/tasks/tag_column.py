@@ -1,6 +1,6 @@
-"""One column of tags: its labels and scheme, how the best tags are found, and how good they are.
+"""One column of tags: its labels and scheme, the best tags for given scores, and their evaluation.
 
-A tagger has one column or several, side by side. Knows no words, no file and no network.
+A tagger predicts one column or several. Knows no words, no files and no networks.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from rnntool.evaluation.significance import Counts
 from rnntool.models import linear_chain
 from rnntool.tasks.base import Criterion
 
-ACCURACY = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
-SPAN_F1 = Criterion("f1", higher_is_better=True, metric=metrics.f1)
-INNER_SCHEME = "iobes"  # what networks learn, whatever the file has: it marks ends and single words
-EVALUATED_SCHEME = "iob2"  # in which spans are compared
+ACCURACY = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
+SPAN_F1 = Criterion("f1", higher_is_better=True, figure=metrics.f1)
+INNER_SCHEME = "iobes"  # that networks learn, whatever the file has: it marks last words and single words
+EVALUATED_SCHEME = "iob2"  # in which predictions are compared with gold tags
 ScoredBatch = tuple[Floats, Ints, Ints]  # emissions (T, B, L), lengths (B,), gold ids (T, B)
-ChainScores = tuple[Floats, Floats, Floats]  # of first tags (L,), of transitions (L, L), of last tags (L,)
+ChainScores = tuple[Floats, Floats, Floats]  # start (L,), transitions (L, L), end (L,)
 
 
 class TagColumn:
-    """The labels of one column. If they are span tags, no invalid sequence is ever predicted."""
+    """The labels of one column. If they are span tags, only valid sequences are predicted."""
 
     def __init__(self, labels: Labels, scheme: str | None) -> None:
         self.labels = labels
-        self.scheme = scheme  # that of the training data; None for plain tags
+        self.scheme = scheme  # of the training data; None for plain tags
         self.criterion = SPAN_F1 if scheme else ACCURACY
         self._names = np.array(labels.names, object)
         masks = transition_mask(labels.names, INNER_SCHEME if scheme else None)
@@ -56,48 +56,50 @@ class TagColumn:
         self._transducers: dict[str, Transducer] = {}  # by scheme
 
     @classmethod
-    def learn(cls, sequences: Sequence[Sequence[str]], name: str) -> Self:
-        """Learn the labels and the scheme of a column; `DataError` if all its tags are the same."""
+    def learn(cls, sequences: Sequence[Sequence[str]], place: str = "") -> Self:
+        """Learn the labels and the scheme of a column; `DataError` if all its tags are the same.
+
+        `place` names the column in that message, as ` in column upos`.
+        """
         scheme = detect_scheme(sequences)
         tags = Counter[str]()
         for sequence in sequences:
             tags.update(convert(sequence, scheme, INNER_SCHEME) if scheme else sequence)
         if len(tags) < 2:
-            raise DataError(place="training data", expected=f"at least 2 different tags{name}",
+            raise DataError(place="training data", expected=f"at least 2 different tags{place}",
                             found=f"only {next(iter(tags))!r}", advice=f"check {setting('column')}")
         return cls(Labels.from_counts(_all_tags(tags) if scheme else tags), scheme)
 
     # --- Tags and ids --------------------------------------------------------------------------------------
 
     def ids(self, tags: Sequence[str], scheme: str | None, unknown: int) -> NDArray[np.int32]:
-        """Return the ids of gold tags in `scheme`, and `unknown` for tags that training data never had."""
+        """Return the ids of gold tags in `scheme`, with `unknown` for tags that are not in the labels."""
         return np.array([self.labels.get(tag, unknown) for tag in self.inner(tags, scheme)], np.int32)
 
     def inner(self, tags: Sequence[str], scheme: str | None) -> list[str]:
-        """Convert gold tags in `scheme` to those that the network learns."""
+        """Convert tags in `scheme` to the scheme of the network; plain tags stay as they are."""
         return convert(tags, scheme, INNER_SCHEME) if scheme else list(tags)
 
     def outer(self, tags: Sequence[str], scheme: str) -> list[str]:
-        """Convert the network's tags to another scheme; plain tags stay as they are."""
+        """Convert tags in the scheme of the network to `scheme`; plain tags stay as they are."""
         return convert(tags, INNER_SCHEME, scheme) if self.scheme else list(tags)
 
     def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
-        """Return the names of ids (T, B), a list for each row of the batch."""
+        """Return the tags of ids (T, B), a list for each row of the batch."""
         return [row[:n].tolist() for row, n in zip(self._names[ids.T], lengths, strict=True)]
 
     # --- The linear chain ----------------------------------------------------------------------------------
 
     def chain(self, learned: ChainScores | None) -> ChainScores:
-        """Return the scores that a CRF has learned, or zeros; -inf marks what the scheme forbids."""
+        """Return the scores of a CRF, or zeros without one; what the scheme forbids is -inf."""
         if learned is None:
             return self._allowed
         start, transitions, end = (a + b for a, b in zip(learned, self._allowed, strict=True))
         return start, transitions, end
 
     def best(self, emissions: Floats, lengths: Ints, learned: ChainScores | None) -> Ints:
-        """Return the ids (T, B) of the best tags of `emissions` (T, B, L), by Viterbi if tags depend on
-        others."""
-        if self.scheme is None and learned is None:
+        """Return the ids (T, B) of the best tags for `emissions` (T, B, L)."""
+        if self.scheme is None and learned is None:  # tags don't depend on each other
             ids: Ints = emissions.argmax(-1)
             return ids
         return linear_chain.viterbi(emissions, lengths, *self.chain(learned))[0]
@@ -106,7 +108,7 @@ class TagColumn:
         self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str,
     ) -> list[list[float]]:
-        """Return the probability of each tag of each sentence, written in `scheme`; see `marginals`."""
+        """Return the probabilities of the tags of each sentence, which are in `scheme`; see `marginals`."""
         names = self._transducer(scheme).outputs if self.scheme else self.labels
         ids, _ = pad([np.array([names.id(tag) for tag in row], np.intp) for row in tags], 0)  # (T, B)
         marginals = self.marginals(emissions, lengths, learned, scheme)[: len(ids)]
@@ -117,10 +119,10 @@ class TagColumn:
         self, emissions: Floats, lengths: Ints, learned: ChainScores | None, scheme: str,
         temperature: float = 1.0,
     ) -> Floats:
-        """Return the probability of each tag that `scheme` can write, at each word: (T, B, W).
+        """Return the marginal probability of each of the W tags of `scheme` at each word, (T, B, W).
 
-        It is the share of all allowed sequences that are written with the tag there. All scores are divided
-        by the temperature first.
+        It is the total probability of all valid sequences that have this tag there when written in `scheme`.
+        All scores are divided by the temperature first.
         """
         if self.scheme is None and learned is None:
             return softmax(emissions / temperature)
@@ -143,7 +145,7 @@ class TagColumn:
         return self._transducers[scheme]
 
     def temperature(self, batches: Sequence[ScoredBatch], learned: ChainScores | None) -> float:
-        """Fit the temperature of the scores of some batches, for tags as they are evaluated."""
+        """Fit a temperature to the scores of batches, for the probabilities of tags as they are evaluated."""
         real = [gold != IGNORE for *_, gold in batches]
         targets = np.concatenate([gold[mask] for (*_, gold), mask in zip(batches, real, strict=True)])
         if self.scheme is None and learned is None:
@@ -160,10 +162,9 @@ class TagColumn:
         return fit_chain_temperature(probs, targets)
 
     def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
-        """Replace tags less probable than `threshold` by `_`, and spans with such a word by `O`.
+        """Replace tags less probable than `threshold` by `_`, and spans with such a tag by `O`.
 
-        Spans are written in `scheme`. The spans that stay are the same, although IOB1 may write them
-        differently now.
+        Spans are written in `scheme`. The other spans stay, although IOB1 may write them differently now.
         """
         if not self.scheme:
             return [tag if p >= threshold else "_" for tag, p in zip(tags, probs, strict=True)]
@@ -173,7 +174,7 @@ class TagColumn:
     # --- Gold tags -----------------------------------------------------------------------------------------
 
     def gold_scheme(self, sequences: Iterable[Sequence[str]]) -> str | None:
-        """Detect the scheme of gold tags, which may differ from that of the training data."""
+        """Detect the scheme of gold tags, which may differ from the scheme of the training data."""
         return self.scheme and (detect_scheme(sequences) or self.scheme)
 
     def compare(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Comparison:
@@ -185,28 +186,30 @@ class TagColumn:
             trained_labels=self.trained_labels())
 
     def _evaluated(self, tags: Sequence[str], scheme: str | None) -> list[str]:
-        """Convert gold tags for evaluation; tags that the scheme can't read stay, as no network predicts
-        them."""
+        """Convert gold tags for evaluation.
+
+        Tags that are not valid in the scheme stay, so that they never equal a prediction.
+        """
         converted = self.outer(self.inner(tags, scheme), EVALUATED_SCHEME)
         if scheme is None:
             return converted
         return [tag if new == OUTSIDE else new for tag, new in zip(tags, converted, strict=True)]
 
     @property
-    def strays(self) -> list[str]:
-        """The tags that kept a column from being read as spans, if they are few and so probably mistakes."""
+    def non_span_tags(self) -> list[str]:
+        """The few tags, probably mistakes, because of which a column of span tags was read as plain tags."""
         names = self.labels.names
         others = [name for name in names if name != OUTSIDE and name[1:2] != "-"]
         return others if self.scheme is None and 0 < 2 * len(others) < len(names) and OUTSIDE in names else []
 
     def trained_labels(self) -> tuple[str, ...]:
-        """Return the labels of the training data; for span tags those of the spans."""
+        """Return the plain tags, or the labels of spans, of the training data."""
         if not self.scheme:
             return self.labels.names
         return tuple(dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE))
 
     def unseen_labels(self, gold: Sequence[Sequence[str]]) -> dict[str, int]:
-        """Count the labels of gold tags that training data never had."""
+        """Count the labels in gold tags that don't occur in the training data."""
         labels = self._gold_labels(gold, self.gold_scheme(gold))
         return metrics.unseen_labels(labels, self.trained_labels())
 
@@ -216,29 +219,28 @@ class TagColumn:
         if scheme is None:
             return tags
         labels = Counter(span.label for sequence in gold for span in spans(sequence, scheme))
-        # a tag that no scheme can read, such as a part of speech, is a label that training data never had
-        foreign = {tag: n for tag, n in tags.items() if tag != OUTSIDE and not spans([tag], scheme)}
-        return labels + Counter(foreign)
+        # a tag that is not valid in the scheme, such as a part of speech, counts as a label of its own
+        invalid = {tag: n for tag, n in tags.items() if tag != OUTSIDE and not spans([tag], scheme)}
+        return labels + Counter(invalid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Gold and predicted tags of some sentences, in `scheme`; None for plain tags."""
+    """Gold and predicted tags of the same sentences."""
 
     gold: Sequence[Sequence[str]]
-    predicted: Sequence[Sequence[str]]  # of the same lengths
-    scheme: str | None
-    labels: Counter[str]  # how often each plain tag, or a span of each label, is in the gold tags
-    trained_labels: Sequence[str]  # that the training data had
+    predicted: Sequence[Sequence[str]]
+    scheme: str | None  # of both; None for plain tags
+    labels: Counter[str]  # number of gold tags, or of gold spans with each label
+    trained_labels: Sequence[str]  # of the training data
 
     def correct(self) -> NDArray[np.bool_]:
-        """Return which words have the right tag, (words,), sentence after sentence."""
+        """Return which words of all sentences have the correct tag, (words,)."""
         gold, predicted = chain.from_iterable(self.gold), chain.from_iterable(self.predicted)
         return np.array(list(map(eq, gold, predicted)), bool)
 
     def counts(self) -> Counts:
-        """Return (N, K) with a row for each sentence: what `metrics.f1` sums of spans, or `accuracy` of
-        words."""
+        """Return the counts (N, K) of each sentence for `metrics.f1`, or for `metrics.accuracy`."""
         pairs = zip(self.gold, self.predicted, strict=True)
         if self.scheme is None:
             rows = [(sum(map(eq, gold, predicted)), len(gold)) for gold, predicted in pairs]
@@ -247,7 +249,7 @@ class Comparison:
         return np.array(span_rows, np.float64).reshape(-1, 3)
 
     def report(self, in_vocabulary: NDArray[np.bool_]) -> dict[str, Any]:
-        """Return all metrics of the column; `in_vocabulary` (words,) marks words with an embedding."""
+        """Return all figures of the column; `in_vocabulary` (words,) marks words with their own embedding."""
         return {
             **metrics.tagging_report(self.gold, self.predicted, self.scheme),
             **metrics.vocabulary_report(self.correct(), in_vocabulary),
@@ -256,6 +258,6 @@ class Comparison:
 
 
 def _all_tags(tags: Counter[str]) -> Counter[str]:
-    """Add all IOBES tags of the span labels in `tags`, so that every span of these labels can be written."""
+    """Add the missing IOBES tags of all span labels, so that spans of any length can be predicted."""
     labels = {tag[2:] for tag in tags if tag != "O"}
     return Counter({"O": tags["O"]} | {f"{p}-{t}": tags[f"{p}-{t}"] for t in labels for p in "BIES"})

@@ -278,7 +278,7 @@ class Trainer:
             average.swap(self.network)
         scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
         score = next(iter(scores.values()))
-        if self.task.criterion.better(score, progress.best):
+        if self.task.criterion.is_better(score, progress.best):
             progress.best, progress.stale_evaluations = score, 0
             self.state.best_weights = weights_of(self.network)
         else:

@@ -159,7 +159,7 @@ def _with_raw(task: AnyTask, examples: Sequence[Any], records: Sequence[Any], jo
     """Mix the examples with those of raw text, if there is any."""
     if "raw" not in job.places:
         return examples
-    raw = task.unlabeled(records)
+    raw = task.unlabeled_examples(records)
     if not raw:
         raise DataError(place=job.places["raw"], expected="raw text", found="no words",
                         advice="give a file that has some")
@@ -173,7 +173,7 @@ def _batches(task: AnyTask, examples: Sequence[Any]) -> Batches:
         return Streamed(task.windows, examples.values, columns=settings.batch_size, time_steps=settings.bptt)
     size = settings.batch_size
     if not isinstance(examples, Rows):  # as many examples as have that many records
-        size = max(1, round(size * len(examples) / sum(map(task.records, examples))))
+        size = max(1, round(size * len(examples) / sum(map(task.record_count, examples))))
     # two readings of each text, for the agreement between them
     copies = 2 if getattr(settings, "consistency", 0) else 1
     return Shuffled(task, examples, batch_size=size, seed=settings.seed, copies=copies)

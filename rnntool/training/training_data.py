@@ -149,10 +149,10 @@ def split(
     """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
-    if kind.in_order(settings):
+    if kind.is_running_text(settings):
         count = _dev_size(len(records), settings)
         return records[:-count], records[-count:]
-    groups = kind.inseparable(records, settings)
+    groups = kind.inseparable_groups(records, settings)
     if groups is None:
         held = _draw(len(records), settings)
         _keep_rare_labels(kind, lambda i: records[i : i + 1], held)
