@@ -29,7 +29,7 @@ from rnntool.data.threads import cores
 from rnntool.inference import model
 from rnntool.inference.pipeline import BUDGET
 from rnntool.tasks.tag import TagTask
-from rnntool.tasks.word_features import CHARACTERS_SEEN, TYPES_AT_ONCE
+from rnntool.tasks.word_features import MAX_CHARACTERS, TYPES_AT_ONCE
 from rnntool.training.batching import Shuffled
 
 LONG_ENOUGH_S = 0.3  # that a roof is measured for
@@ -279,7 +279,7 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
 
 def mean_length(words: Collection[str]) -> float:
     """Characters that the network sees of a word."""
-    return sum(min(len(word), CHARACTERS_SEEN) for word in words) / len(words)
+    return sum(min(len(word), MAX_CHARACTERS) for word in words) / len(words)
 
 
 def main() -> None:

@@ -96,8 +96,8 @@ def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: lis
 
 
 def test_criterion() -> None:
-    up = Criterion("f1", higher_is_better=True, figure=metrics.f1)
-    down = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    up = Criterion("f1", higher_is_better=True, metric=metrics.f1)
+    down = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
     assert up.is_better(0.0, None)
     assert not up.is_better(math.nan, None)
     assert up.is_better(0.5, 0.4)

@@ -58,11 +58,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Criterion:
-    """The figure of a report that decides which of two models is better."""
+    """The metric that decides which of two models is better."""
 
     key: str  # in the report
     higher_is_better: bool
-    figure: Figure  # computes it from summed counts
+    metric: Metric  # computes it from summed counts
 
     def is_better(self, new: float, old: float | None) -> bool:
         """Return whether `new` beats `old`; any number beats None, and NaN beats nothing."""
@@ -307,7 +307,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     @abstractmethod
     def score(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
-        """Compute the figures to show during training, quickly; the first one selects the best weights."""
+        """Compute the metrics to show during training, quickly; the first one selects the best weights."""
 
     @abstractmethod
     def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:
@@ -333,9 +333,9 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         return None
 
     def shared_criterion(self, other: AnyTask, records: Sequence[Record]) -> Criterion:
-        """Return the figure by which to compare this task's network with another one on these records.
+        """Return the metric by which to compare this task's network with another one on these records.
 
-        `UsageError` if no figure measures the same for both.
+        `UsageError` if no metric measures the same for both.
         """
         if other.spec is not self.spec:
             raise UsageError(setting="compare", expected=f"another model of the task {self.spec.name}",

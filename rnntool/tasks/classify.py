@@ -278,7 +278,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         return {self.criterion.key: float(np.mean(correct)) if correct else 0.0}
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
-        """Compute accuracy, macro F1, figures per label, a confusion matrix, and the calibration error."""
+        """Compute accuracy, macro F1, scores per label, a confusion matrix, and the calibration error."""
         examples = [self.example(record) for record in records]
         top = None if self.multi_label else 1
         results = self.decode(records, {"logits": self._logits(engine, examples)}, top=top)

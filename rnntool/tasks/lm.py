@@ -50,7 +50,7 @@ CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an 
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}  # by unit: characters between records, counted as EOS
 MAX_LISTED = 20  # labels that a message lists
 MAX_EXCERPT = 20  # characters of a text in a message
-BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, figure=metrics.bits_per_char)
+BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, metric=metrics.bits_per_char)
 
 
 class Unit(NamedTuple):
@@ -63,7 +63,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(slots=True)
-class Scored:
+class ScoredText:
     """A text's log-probabilities in nats.
 
     `log_ends` has an entry for each token that begins with white space and for EOS: the log-probability that
@@ -146,7 +146,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     """
 
     spec = SPEC
-    criterion = Criterion("perplexity", higher_is_better=False, figure=metrics.perplexity)
+    criterion = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
     parallel_batches = False  # its large matrix products use all threads themselves
     long_record_advice = f"give {setting('context', 'stream')}, which reads a record piece by piece"
 
@@ -372,8 +372,8 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     def run(self, engine: Engine, arrays: Arrays, *, ends: bool = True) -> Arrays:
         """Compute `log_probs` (T, B) of a batch, from the states in `arrays` or from states of zeros.
 
-        With `ends`, also `log_ends` (T, B); see `Scored`. A long batch is read in pieces, and the state is
-        carried between them, to limit the logits in memory. The states after the last step are returned as
+        With `ends`, also `log_ends` (T, B); see `ScoredText`. To limit the logits in memory, a long batch is
+        read in pieces, and the state is carried between them. The states after the last step are returned as
         `state.*`.
         """
         tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))

@@ -363,7 +363,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def evaluate(self, engine: Engine, records: Sequence[Sentence], *, mistakes: int = 0) -> Evaluation:
         """Compute the accuracy of words, precision, recall and F1 of spans, and the calibration error.
 
-        With several columns, the report has the figures of the others under `columns`, by name, and
+        With several columns, the report has the metrics of the others under `columns`, by name, and
         `accuracy_all`, the share of words whose tags are all correct. Columns that the records lack are left
         out.
         """

@@ -34,8 +34,8 @@ from rnntool.evaluation.significance import Counts
 from rnntool.models import linear_chain
 from rnntool.tasks.base import Criterion
 
-ACCURACY = Criterion("accuracy", higher_is_better=True, figure=metrics.accuracy)
-SPAN_F1 = Criterion("f1", higher_is_better=True, figure=metrics.f1)
+ACCURACY = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
+SPAN_F1 = Criterion("f1", higher_is_better=True, metric=metrics.f1)
 INNER_SCHEME = "iobes"  # that networks learn, whatever the file has: it marks last words and single words
 EVALUATED_SCHEME = "iob2"  # in which predictions are compared with gold tags
 ScoredBatch = tuple[Floats, Ints, Ints]  # emissions (T, B, L), lengths (B,), gold ids (T, B)
@@ -249,7 +249,7 @@ class Comparison:
         return np.array(span_rows, np.float64).reshape(-1, 3)
 
     def report(self, in_vocabulary: NDArray[np.bool_]) -> dict[str, Any]:
-        """Return all figures of the column; `in_vocabulary` (words,) marks words with their own embedding."""
+        """Return all metrics of the column; `in_vocabulary` (words,) marks words with their own embedding."""
         return {
             **metrics.tagging_report(self.gold, self.predicted, self.scheme),
             **metrics.vocabulary_report(self.correct(), in_vocabulary),
