@@ -22,7 +22,7 @@ from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
 from rnntool.inference import model
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
-from rnntool.models.adaptive_embedding import SHRINK, AdaptiveEmbedding
+from rnntool.models.adaptive_embedding import DIV_VALUE, AdaptiveEmbedding
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig
 from rnntool.models.heads.language_model import AdaptiveSoftmaxHead, SoftmaxHead
 from rnntool.models.network import Network
@@ -75,9 +75,10 @@ def test_probabilities_sum_to_one_and_are_the_logits(tied: bool, outputs: int, s
     assert alone.keys() == {"log_probs"} and torch.equal(alone["log_probs"], found["log_probs"])
 
 
-def test_equals_reference_own_given_the_same_weights() -> None:
+def test_it_equals_torchs_own_given_the_same_weights() -> None:
     softmax = head()
-    reference = nn.AdaptiveLogSoftmaxWithLoss(16, VOCABULARY, list(CUTOFFS), div_value=SHRINK, head_bias=True)
+    reference = nn.AdaptiveLogSoftmaxWithLoss(
+        16, VOCABULARY, list(CUTOFFS), div_value=DIV_VALUE, head_bias=True)
     with torch.no_grad():
         softmax.bias[CUTOFFS[0] :] = 0  # torch's clusters have no bias
         weight, bias = softmax.layer(0)
@@ -136,9 +137,9 @@ def test_vectors_of_clusters() -> None:
     torch.manual_seed(1)
     vectors = AdaptiveEmbedding(VOCABULARY, 16, CUTOFFS)
     tokens = torch.randint(VOCABULARY, (4, 7))
-    torch.testing.assert_close(vectors(tokens), vectors.full()[tokens])
+    torch.testing.assert_close(vectors(tokens), vectors.full_vectors()[tokens])
     assert [vectors.table(cluster).shape for cluster in range(3)] == [(6, 16), (9, 4), (15, 1)]
-    full = vectors.full().detach()
+    full = vectors.full_vectors().detach()
     assert 0.3 < full[6:15].std() / full[:6].std() < 3
 
 
@@ -297,11 +298,11 @@ def test_words_that_change_their_cluster_keep_the_nearest_vectors(
     (before, old), (after, new) = vectors
     assert old != new and set(old) == set(new)
     for id, word in enumerate(new, 4):
-        was = before.full()[old.index(word) + 4]
+        was = before.full_vectors()[old.index(word) + 4]
         if id < 8:
-            torch.testing.assert_close(after.full()[id], was)
+            torch.testing.assert_close(after.full_vectors()[id], was)
         else:
-            rest = was - after.full()[id]
+            rest = was - after.full_vectors()[id]
             basis = after.projection(1 if id < 16 else 2).weight
             torch.testing.assert_close(rest @ basis, torch.zeros(basis.shape[1]), rtol=0, atol=1e-4)
 
@@ -315,7 +316,7 @@ def test_a_tagger_starts_from_the_full_vectors(
     tiny.train("tag", tmp_path / "t", [tags], embed=16, hidden=16, layers=2, lower=False, **still)
     tiny.train("lm", tmp_path / "full", [raw], **{**WORDS, "softmax": "full"}, **still)
     old = (adaptive / "vocab.txt").read_text("utf-8").split()
-    full = tiny.network_of(adaptive).encoder.input.embedding.full()
+    full = tiny.network_of(adaptive).encoder.input.embedding.full_vectors()
     for folder in ("t", "full"):
         new = (tmp_path / folder / "vocab.txt").read_text("utf-8").split()
         table = tiny.network_of(tmp_path / folder).encoder.input.embedding.weight

@@ -1,4 +1,4 @@
-"""The table of cells, the cells that torch lacks against their papers, and weight dropout."""
+"""The table of cells, custom cells against their papers, weight dropout and activation penalties."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
 
 Array = NDArray[Any]
-OURS = ("mogrifier", "mingru")
+CUSTOM_CELLS = ("mogrifier", "mingru")
 
 
 def made(name: str, input_size: int = 3, hidden: int = 4, *, seed: int = 1, **choices: Any) -> Cell:
@@ -51,32 +51,32 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def numbers(cell: Cell) -> dict[str, Array]:
+def parameters_of(cell: Cell) -> dict[str, Array]:
     return {name: p.detach().numpy().astype(float) for name, p in cell.kernel.named_parameters()}
 
 
 @pytest.mark.parametrize("name", [name for name, row in CELLS.items() if row.keep_gate])
-def test_a_gated_cell_starts_by_keeping_what_it_has_seen(name: str) -> None:
-    """Without input, each step keeps a share of sigmoid(1) of the state, and adds nothing to it."""
+def test_a_new_gated_cell_keeps_most_of_its_state(name: str) -> None:
+    """Without input, each step multiplies the state by sigmoid(1), and adds nothing to it."""
     cell = Cell(name, 3, 4)
     with torch.no_grad():
         for parameter in cell.kernel.parameters():
             if parameter.dim() > 1:
                 parameter.zero_()
-    state = tuple(torch.rand(1, 2, 4) for _ in CELLS[name].states)
+    state = tuple(torch.rand(1, 2, 4) for _ in CELLS[name].state_names)
     _, end = cell(torch.zeros(5, 2, 3), state)
-    torch.testing.assert_close(end[-1], state[-1] * torch.tensor(1.0).sigmoid() ** 5)  # c, where there is one
+    torch.testing.assert_close(end[-1], state[-1] * torch.tensor(1.0).sigmoid() ** 5)  # c, if there is one
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
-    """A cell needs no other table: what a row says is true, and layers of it run over tokens and words."""
+    """A row is all that a cell needs: its values are right, and layers over tokens and words run."""
     row = CELLS[name]
-    assert re.match(r"An? [A-Z]?\w+", row.words) and re.search(r"\(\d{4}\)", row.source)
+    assert re.match(r"An? [A-Z]?\w+", row.description) and re.search(r"\(\d{4}\)", row.source)
     cell = Cell(name, 3, 4)
     y, state = cell(torch.randn(5, 2, 3))
-    assert y.shape == (5, 2, 4) and [part.shape for part in state] == [(1, 2, 4)] * len(row.states)
-    assert row.states[0] == "h" and torch.equal(state[0][0], y[-1])
+    assert y.shape == (5, 2, 4) and [part.shape for part in state] == [(1, 2, 4)] * len(row.state_names)
+    assert row.state_names[0] == "h" and torch.equal(state[0][0], y[-1])
     parameters = dict(cell.kernel.named_parameters())
     assert (RECURRENT_MATRIX in parameters) == row.has_recurrent_matrix
     wider = dict(Cell(name, 5, 4).kernel.named_parameters())
@@ -90,7 +90,7 @@ def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
             encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, layers=2, cell=name, word=word,
                                   bidirectional=True),
             head=TaggerHeadConfig(outputs=3))
-        assert config.encoder.words == row.words
+        assert config.encoder.description == row.description
         for int8 in (False, True):
             tiny.write_graph(Network(config).eval(), tmp_path / "m.onnx", int8=int8)
             arrays = tiny.network_arrays(np.random.default_rng(0), [5, 3], vocabulary=9)
@@ -101,8 +101,8 @@ def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
 
 
 def mogrifier_by_hand(cell: Cell, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-    """Melis et al. (2020), section 2, one row and one step at a time, in NumPy."""
-    w, ys = numbers(cell), []
+    """Melis et al. (2020), section 2, in NumPy, one row and one step at a time."""
+    w, ys = parameters_of(cell), []
     for row in x:
         for i in range(1, Mogrifier.ROUNDS + 1):
             if i % 2:
@@ -129,7 +129,7 @@ def test_the_mogrifier_follows_the_paper() -> None:
             np.testing.assert_allclose(actual.detach().numpy(), by_hand, rtol=0, atol=1e-5)
 
 
-def test_a_mogrifier_that_does_not_mogrify_is_an_lstm() -> None:
+def test_a_mogrifier_with_zero_matrices_is_an_lstm() -> None:
     cell, lstm = made("mogrifier"), made("lstm")
     with torch.no_grad():
         for name in ("mogrify_x", "mogrify_h"):
@@ -138,13 +138,13 @@ def test_a_mogrifier_that_does_not_mogrify_is_an_lstm() -> None:
             lstm.kernel.get_parameter(name).copy_(cell.kernel.get_parameter(name))
         lstm.kernel.get_parameter("bias_hh_l0").zero_()
     x = torch.randn(7, 2, 3)
-    (y, ends), (expected, expected_ends) = cell(x), lstm(x)
+    (y, final_state), (expected, expected_state) = cell(x), lstm(x)
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(ends, expected_ends)
+    torch.testing.assert_close(final_state, expected_state)
 
 
 def plain_mogrifier(cell: Cell, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the same in torch, which differentiates it step by step."""
+    """The same computation in plain torch, so that autograd differentiates each step."""
     w, ys = dict(cell.kernel.named_parameters()), []
     for row in x:
         for i in range(Mogrifier.ROUNDS):
@@ -177,7 +177,7 @@ def test_gradients_summed_after_the_loop_equal_those_of_each_step(read: str) -> 
 
 def test_the_min_gru_follows_the_paper() -> None:
     cell = made("mingru")
-    w = numbers(cell)
+    w = parameters_of(cell)
     x, h = torch.randn(9, 2, 3), torch.randn(1, 2, 4)
     y, (end,) = cell(x, (h,), torch.tensor([9, 5]))
     for row, length in ((0, 9), (1, 5)):
@@ -194,7 +194,7 @@ def test_the_min_gru_follows_the_paper() -> None:
 def test_the_scan_is_the_recurrence_in_any_number_of_chunks(chunks: int, reverse: bool) -> None:
     rng = torch.Generator().manual_seed(1)
     a = torch.rand(37, 2, 3, generator=rng, dtype=torch.double)
-    a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 0.0  # forgets all, which logarithms can't say
+    a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 0.0  # forgets everything: a logarithm of -inf
     a[torch.rand(37, 2, 3, generator=rng) < 0.2] = 1.0
     b, h = (torch.randn(n, 2, 3, generator=rng, dtype=torch.double) for n in (37, 1))
     y = linear_recurrence(a, b, h, chunks=chunks, reverse=reverse)
@@ -227,32 +227,32 @@ def test_gradients_over_five_thousand_steps_are_finite(name: str, scale: float) 
         assert leaf.grad.any()
 
 
-# --- Both --------------------------------------------------------------------------------------------------
+# --- Custom cells ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", CUSTOM_CELLS)
 def test_in_bfloat16_products_are_rounded_and_states_are_not(name: str) -> None:
     cell, x = made(name, 16, 16), torch.randn(30, 2, 16)
     expected, _ = cell(x)
     with torch.autocast("cpu", torch.bfloat16):
-        y, ends = cell(x)
+        y, final_state = cell(x)
     y.sum().backward()
     assert y.dtype == torch.float32
-    assert all(part.dtype == torch.float32 for part in ends)
+    assert all(part.dtype == torch.float32 for part in final_state)
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
     assert 0 < (y - expected).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", CUSTOM_CELLS)
 def test_an_empty_row_keeps_its_state(name: str) -> None:
     cell = made(name)
-    state = tuple(torch.randn(1, 2, 4) for _ in CELLS[name].states)
-    _, ends = cell(torch.randn(3, 2, 3), state, torch.tensor([0, 3]))
-    for start, end in zip(state, ends, strict=True):
+    state = tuple(torch.randn(1, 2, 4) for _ in CELLS[name].state_names)
+    _, final_state = cell(torch.randn(3, 2, 3), state, torch.tensor([0, 3]))
+    for start, end in zip(state, final_state, strict=True):
         assert torch.equal(end[:, 0], start[:, 0])
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", CUSTOM_CELLS)
 def test_models_of_all_tasks(name: str, tmp_path: Path) -> None:
     choices: dict[str, Any] = {"cell": name, "layers": 2, "epochs": 2}
     text = tmp_path / "train.txt"
@@ -284,17 +284,17 @@ def test_dropped_weights_are_a_share_and_the_mean_stays() -> None:
 def test_a_pass_drops_the_same_recurrent_weights_at_all_steps(name: str, lengths: list[int] | None) -> None:
     p = 0.5
     cell, plain = (made(name, weight_dropout=p) for _ in range(2))
-    x, ends = torch.randn(9, 2, 3), None if lengths is None else torch.tensor(lengths)
+    x, row_lengths = torch.randn(9, 2, 3), None if lengths is None else torch.tensor(lengths)
     torch.manual_seed(7)
     with torch.no_grad():
         weight = plain.kernel.get_parameter(RECURRENT_MATRIX)
         weight.copy_(drop(weight, p))
     torch.manual_seed(7)
-    (y, state), (expected, expected_state) = cell(x, None, ends), plain.eval()(x, None, ends)
+    (y, state), (expected, expected_state) = cell(x, None, row_lengths), plain.eval()(x, None, row_lengths)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(state, expected_state)
     torch.manual_seed(8)
-    assert not torch.equal(cell(x)[0], y), "another pass drops others"
+    assert not torch.equal(cell(x)[0], y), "another pass drops other weights"
     y.sum().backward()
     grad = cell.kernel.get_parameter(RECURRENT_MATRIX).grad
     assert grad is not None

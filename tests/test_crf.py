@@ -1,4 +1,4 @@
-"""The CRF against an explicit sum over all chains."""
+"""The CRF against an explicit sum over all tag sequences."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ def batch(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     return emissions, tags, mask
 
 
-def chain_score(model: CRF, emissions: Tensor, chain: tuple[int, ...]) -> float:
-    """Return the score of one chain of tags over emissions (T, L)."""
-    if not chain:
+def sequence_score(model: CRF, emissions: Tensor, sequence: tuple[int, ...]) -> float:
+    """Return the score of one sequence of tags under emissions (T, L)."""
+    if not sequence:
         return 0.0
-    total = (model.start[chain[0]] + model.end[chain[-1]]).item()
-    total += sum(emissions[t, tag].item() for t, tag in enumerate(chain))
-    return total + sum(model.transitions[a, b].item() for a, b in itertools.pairwise(chain))
+    total = (model.start[sequence[0]] + model.end[sequence[-1]]).item()
+    total += sum(emissions[t, tag].item() for t, tag in enumerate(sequence))
+    return total + sum(model.transitions[a, b].item() for a, b in itertools.pairwise(sequence))
 
 
 def brute_force_log_z(model: CRF, emissions: Tensor, length: int) -> float:
-    scores = [chain_score(model, emissions, chain) for chain in itertools.product(range(TAGS), repeat=length)]
+    scores = [sequence_score(model, emissions, tags)
+              for tags in itertools.product(range(TAGS), repeat=length)]
     top = max(scores)
     return top + math.log(sum(math.exp(score - top) for score in scores))
 
@@ -52,9 +53,9 @@ def test_log_z_score_and_nll_against_every_chain(scale: float) -> None:
     model, (emissions, tags, mask) = crf(scale), batch(scale)
     log_z, score = model.log_z(emissions, mask), model.score(emissions, tags, mask)
     for row, length in enumerate(LENGTHS):
-        chain = tuple(tags[:length, row].tolist())
+        sequence = tuple(tags[:length, row].tolist())
         assert log_z[row].item() == pytest.approx(brute_force_log_z(model, emissions[:, row], length))
-        assert score[row].item() == pytest.approx(chain_score(model, emissions[:, row], chain))
+        assert score[row].item() == pytest.approx(sequence_score(model, emissions[:, row], sequence))
     nll = model.float().nll(emissions, tags, mask)
     torch.testing.assert_close(nll.double(), log_z - score, rtol=1e-4, atol=1e-4)
     assert (nll >= -1e-4).all()
@@ -62,9 +63,9 @@ def test_log_z_score_and_nll_against_every_chain(scale: float) -> None:
 
 def test_the_probabilities_of_all_chains_sum_to_one() -> None:
     model, (emissions, _, _) = crf(), batch()
-    chains = torch.tensor(list(itertools.product(range(TAGS), repeat=4))).T  # (4, 81)
-    spread = emissions[:, :1].expand(-1, chains.shape[1], -1)
-    nll = model.float().nll(spread, chains, torch.ones_like(chains, dtype=torch.bool))
+    sequences = torch.tensor(list(itertools.product(range(TAGS), repeat=4))).T  # (4, 81)
+    spread = emissions[:, :1].expand(-1, sequences.shape[1], -1)
+    nll = model.float().nll(spread, sequences, torch.ones_like(sequences, dtype=torch.bool))
     assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-4)
 
 
@@ -75,9 +76,9 @@ def test_smoothing_is_the_mean_over_chains_with_redrawn_tags() -> None:
     for row, length in enumerate(LENGTHS):
         gold = tags[:length, row].tolist()
         expected = sum(
-            math.prod(share[a == b] for a, b in zip(chain, gold, strict=True))
-            * chain_score(model, emissions[:, row], chain)
-            for chain in itertools.product(range(TAGS), repeat=length))
+            math.prod(share[a == b] for a, b in zip(sequence, gold, strict=True))
+            * sequence_score(model, emissions[:, row], sequence)
+            for sequence in itertools.product(range(TAGS), repeat=length))
         assert actual[row].item() == pytest.approx(expected)
 
 
@@ -88,10 +89,10 @@ def test_costs_raise_the_score_of_each_wrong_tag() -> None:
     for row, length in enumerate(LENGTHS):
         gold = tuple(tags[:length, row].tolist())
         scores = torch.tensor([
-            chain_score(model, emissions[:, row], chain)
-            + sum(costs[t, row].item() for t in range(length) if chain[t] != gold[t])
-            for chain in itertools.product(range(TAGS), repeat=length)])
-        expected = torch.logsumexp(scores, 0).item() - chain_score(model, emissions[:, row], gold)
+            sequence_score(model, emissions[:, row], sequence)
+            + sum(costs[t, row].item() for t in range(length) if sequence[t] != gold[t])
+            for sequence in itertools.product(range(TAGS), repeat=length)])
+        expected = torch.logsumexp(scores, 0).item() - sequence_score(model, emissions[:, row], gold)
         assert actual[row].item() == pytest.approx(expected, abs=1e-4)
 
 

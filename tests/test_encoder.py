@@ -97,7 +97,7 @@ def test_a_bag_by_hand() -> None:
 
 
 def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match="kind: expected one of rnn, window, bag, found 'tree'"):
+    with pytest.raises(UsageError, match="kind: expected one of rnn, bag, window, found 'tree'"):
         encoder(kind="tree")
 
 
@@ -105,39 +105,39 @@ def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
 def test_a_window_read_in_two_pieces_gives_the_states_of_the_whole(window: int) -> None:
     net = encoder(kind="window", window=window, layers=2)
     batch = arrays((6, 6))
-    whole, ends = net(batch)
+    whole, final_states = net(batch)
     first, between = net(batch | {"tokens": batch["tokens"][:4], "lengths": torch.tensor([4, 4])})
     second, after = net(batch | {"tokens": batch["tokens"][4:], "lengths": torch.tensor([2, 2])}, between)
     torch.testing.assert_close(torch.cat([first, second]), whole)
-    torch.testing.assert_close(after, ends)
-    wanted = net(batch, states_at_lengths=True)[1]
-    torch.testing.assert_close(wanted, ends)
+    torch.testing.assert_close(after, final_states)
+    at_lengths = net(batch, states_at_lengths=True)[1]
+    torch.testing.assert_close(at_lengths, final_states)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_states_at_lengths_are_those_after_each_rows_own_last_step(cell: str) -> None:
     net = encoder(cell=cell, layers=2)
     batch = arrays((7, 1, 3, 2, 5))
-    states, ends = net(batch, states_at_lengths=True)
-    assert len(ends) == 2
+    states, final_states = net(batch, states_at_lengths=True)
+    assert len(final_states) == 2
     for row, length in enumerate((7, 1, 3, 2, 5)):
         _, alone = net(one_row(batch, row, length), states_at_lengths=True)
-        for whole, part in zip(ends, alone, strict=True):
-            assert len(whole) == len(CELLS[cell].states)
+        for whole, part in zip(final_states, alone, strict=True):
+            assert len(whole) == len(CELLS[cell].state_names)
             for a, b in zip(whole, part, strict=True):
                 torch.testing.assert_close(a[:, row], b[:, 0])
-        torch.testing.assert_close(ends[-1][0][0, row], states[length - 1, row])
+        torch.testing.assert_close(final_states[-1][0][0, row], states[length - 1, row])
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_text_read_in_two_pieces_gives_the_states_of_the_whole(cell: str) -> None:
     net = encoder(cell=cell, layers=2)
     batch = arrays((6, 6))
-    whole, ends = net(batch)
+    whole, final_states = net(batch)
     first, between = net(batch | {"tokens": batch["tokens"][:4], "lengths": torch.tensor([4, 4])})
     second, after = net(batch | {"tokens": batch["tokens"][4:], "lengths": torch.tensor([2, 2])}, between)
     torch.testing.assert_close(torch.cat([first, second]), whole)
-    torch.testing.assert_close(after, ends)
+    torch.testing.assert_close(after, final_states)
 
 
 def test_the_content_of_padding_does_not_matter() -> None:
@@ -166,23 +166,23 @@ def test_an_unknown_cell_raises_and_lists_the_choices() -> None:
 def test_reverse_is_its_own_inverse_and_leaves_padding_alone() -> None:
     x = torch.randn(7, 5, 3)
     lengths = torch.tensor(LENGTHS)
-    turned = reverse(x, lengths)
-    torch.testing.assert_close(reverse(turned, lengths), x, rtol=0, atol=0)
+    reversed_x = reverse(x, lengths)
+    torch.testing.assert_close(reverse(reversed_x, lengths), x, rtol=0, atol=0)
     for row, length in enumerate(LENGTHS):
-        torch.testing.assert_close(turned[:length, row], x[:length, row].flip(0), rtol=0, atol=0)
-        torch.testing.assert_close(turned[length:, row], x[length:, row], rtol=0, atol=0)
+        torch.testing.assert_close(reversed_x[:length, row], x[:length, row].flip(0), rtol=0, atol=0)
+        torch.testing.assert_close(reversed_x[length:, row], x[length:, row], rtol=0, atol=0)
 
 
 def test_last_states_of_ragged_rows() -> None:
     states = torch.arange(7 * 5 * 4, dtype=torch.float32).reshape(7, 5, 4)
     both = last_states(states, torch.tensor(LENGTHS), 2)
     for row, length in enumerate(LENGTHS):
-        # what the forward direction knows at the last word, and the backward direction at the first
-        ends = [*states[length - 1, row, :2].tolist(), *states[0, row, 2:].tolist()]
-        expected = ends if length else [0.0] * 4
+        # the forward direction final_states at the last word, the backward direction at the first
+        last = [*states[length - 1, row, :2].tolist(), *states[0, row, 2:].tolist()]
+        expected = last if length else [0.0] * 4
         assert both[row].tolist() == expected
-    ahead = last_states(states, torch.tensor(LENGTHS), 4)
-    assert ahead[2].tolist() == states[2, 2].tolist()
+    forward_only = last_states(states, torch.tensor(LENGTHS), 4)
+    assert forward_only[2].tolist() == states[2, 2].tolist()
 
 
 def test_time_mask() -> None:
@@ -207,9 +207,9 @@ def test_token_dropout_takes_a_type_everywhere_or_nowhere() -> None:
     tokens = torch.arange(4, 30).repeat(3, 1)
     dropped = drop_tokens(tokens, 30, 0.5)
     assert (dropped == dropped[:1]).all()
-    gone = dropped[0] == UNK
-    assert 0 < gone.sum() < 26
-    assert (dropped[0][~gone] == tokens[0][~gone]).all()
+    is_dropped = dropped[0] == UNK
+    assert 0 < is_dropped.sum() < 26
+    assert (dropped[0][~is_dropped] == tokens[0][~is_dropped]).all()
 
 
 def test_pretrained_vectors_are_not_learned() -> None:
@@ -221,13 +221,13 @@ def test_pretrained_vectors_are_not_learned() -> None:
 def test_equal_maxima_share_the_gradient_of_characters() -> None:
     torch.manual_seed(1)
     network = CharacterCNN(WORD)
-    chars = torch.tensor([[5, 5, 5, 5, 5, 5], [5, 6, 7, 5, 6, 7], [8, 0, 0, 0, 0, 0]])  # the same run twice
+    chars = torch.tensor([[5, 5, 5, 5, 5, 5], [5, 6, 7, 5, 6, 7], [8, 0, 0, 0, 0, 0]])  # repeated characters
     lengths = torch.tensor([6, 6, 1], dtype=torch.int32)
-    upstream = torch.randn(3, WORD.char_hidden)  # of either sign
+    upstream = torch.randn(3, WORD.char_hidden)  # positive and negative
     parameters = list(network.parameters())
-    got = torch.autograd.grad(network(chars, lengths), parameters, upstream)
+    actual = torch.autograd.grad(network(chars, lengths), parameters, upstream)
     embedded = network.embedding(chars) * (chars > 0)[..., None]
     y = network.convolution(embedded.transpose(1, 2)).relu() * (chars > 0)[:, None]
     expected = torch.autograd.grad(y.amax(2), parameters, upstream)
-    for mine, theirs in zip(got, expected, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for gradient, expected_gradient in zip(actual, expected, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient)

@@ -1,4 +1,4 @@
-"""Heads against plain Python: poolings, tied weights, log-probabilities, and the perplexity they make."""
+"""Heads against plain Python: poolings, losses, tied weights, log-probabilities and perplexity."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def pooled(name: str, rows: list[list[float]], head: ClassifierHead) -> list[flo
     return [sum(s * x for s, x in zip(scores, column, strict=True)) / sum(scores) for column in columns]
 
 
-@pytest.mark.parametrize("kind", config.HEADS)
+@pytest.mark.parametrize("kind", config.HEAD_CONFIGS)
 def test_each_kind_of_head_has_a_module_and_an_exporter(kind: str) -> None:
-    """A head needs no other table; its graph has the outputs that torch gives."""
+    """No other table lists heads, and the graph has the same outputs as the torch module."""
     word = None if kind == "lm" else WordConfig()
     net = Network(NetworkConfig(
         encoder=EncoderConfig(vocabulary=9, embed=4, hidden=4, word=word),
-        head=config.HEADS[kind](outputs=5)))
+        head=config.HEAD_CONFIGS[kind](outputs=5)))
     assert isinstance(net.head, Head) and net.head.objectives <= {
         field.name for field in dataclasses.fields(ObjectiveConfig)}
     arrays = {name: torch.from_numpy(array) for name, array in tiny.network_arrays(
@@ -78,12 +78,12 @@ def test_an_objective_that_a_network_can_not_have_is_an_error() -> None:
     net = network()
     with pytest.raises(ValueError, match="label_smoothing has no effect on SoftmaxHead"):
         net.set_objective(ObjectiveConfig(label_smoothing=0.1))
-    with pytest.raises(ValueError, match="auxiliary_lm needs a recurrent network of words"):
+    with pytest.raises(ValueError, match="auxiliary_lm needs a recurrent network over words"):
         net.set_objective(ObjectiveConfig(auxiliary_lm=0.1))
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "max+last+attention+mean"])
-@pytest.mark.parametrize("sign", [1, -1])  # where all states are negative, padding of 0 would win a maximum
+@pytest.mark.parametrize("sign", [1, -1])  # if all states are negative, zeros at padding would be the maximum
 def test_poolings_see_no_padding(pooling: str, sign: int) -> None:
     torch.manual_seed(1)
     head = ClassifierHead(ClassifierHeadConfig(outputs=2, pooling=pooling), 2 * HIDDEN, HIDDEN, 0.0)
@@ -102,8 +102,8 @@ def test_multi_label_loss_counts_each_label_of_each_text() -> None:
     targets = torch.tensor([[1, 0], [1, 1]])
     logits = head(states, {"lengths": lengths})["logits"].tolist()
     expected = sum(math.log(1 + math.exp(-x if t else x))
-               for row, wanted in zip(logits, targets.tolist(), strict=True)
-               for x, t in zip(row, wanted, strict=True)) / 2
+               for row, target in zip(logits, targets.tolist(), strict=True)
+               for x, t in zip(row, target, strict=True)) / 2
     assert head.loss(states, {"lengths": lengths, "targets": targets}).item() == pytest.approx(expected)
 
 
@@ -164,7 +164,7 @@ def test_the_auxiliary_lm_predicts_words_among_the_types_of_the_batch(bidirectio
     alone |= {"words": words[:1, 1:], "lengths": lengths[1:], "targets": arrays["targets"][:, :1, 1:]}
     before, _ = net.loss(alone)
     net.set_objective(ObjectiveConfig(auxiliary_lm=0.5))
-    assert net.loss(alone)[0].item() == pytest.approx(before.item()), "a word alone has no neighbours"
+    assert net.loss(alone)[0].item() == pytest.approx(before.item()), "a single word has no neighbors"
 
 
 # --- Language models ---------------------------------------------------------------------------------------
@@ -209,15 +209,15 @@ def test_tied_weights_are_one_tensor_on_disk(writer: Path) -> None:
 def log_probs_by_hand(
     net: Network, tokens: Sequence[int], targets: Sequence[int], state: Any
 ) -> tuple[list[float], Any]:
-    """Return each target's log-probability, computed token by token in plain Python, and the last state."""
-    found = []
+    """Return each target's log-probability, computed token by token in plain Python, and the final state."""
+    log_probs = []
     for token, target in zip(tokens, targets, strict=True):
         arrays = {"tokens": torch.tensor([[token]]), "lengths": torch.tensor([1])}
         states, state = net.encoder(arrays, state)
         logits = net.head.logits(states)[0, 0].tolist()  # type: ignore[operator]
         top = max(logits)
-        found.append(logits[target] - top - math.log(sum(math.exp(x - top) for x in logits)))
-    return found, state
+        log_probs.append(logits[target] - top - math.log(sum(math.exp(x - top) for x in logits)))
+    return log_probs, state
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -253,8 +253,8 @@ def test_perplexity_is_the_sum_over_tokens_with_eos_and_without_bos(context: str
         ids = task.tokenizer.encode(text)
         if context == "line":
             state = None
-        found, state = log_probs_by_hand(net, [BOS, *ids], [*ids, EOS], state)
-        nats += found
+        log_probs, state = log_probs_by_hand(net, [BOS, *ids], [*ids, EOS], state)
+        nats += log_probs
     records = [Text(text) for text in TEXTS]
     report = task.report(TorchEngine(net, torch.device("cpu")), records)
     words = sum(len(text.split()) for text in TEXTS)

@@ -11,12 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from rnntool.data.arrays import log_softmax, softmax
-from rnntool.models.linear_chain import (
-    log_partition,
-    marginals,
-    nbest,
-    viterbi,
-)
+from rnntool.models.linear_chain import log_partition, marginals, nbest, viterbi
 
 Array = npt.NDArray[Any]
 
@@ -32,7 +27,7 @@ def test_softmax_is_stable() -> None:
 
 
 def chain(seed: int, steps: int, batch: int, size: int, *, forbid: float = 0.0) -> tuple[Array, ...]:
-    """Random emissions, lengths (including 0 and `steps`), start, transitions and end."""
+    """Return random emissions, lengths (0 and `steps` among them), start, transitions and end."""
     rng = np.random.default_rng(seed)
     parts = [rng.normal(size=shape).astype(np.float32) for shape in (size, (size, size), size)]
     for part in parts:
@@ -50,7 +45,7 @@ def all_paths(
     transitions: Array,
     end: Array,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """All paths of a sequence with their scores, best first."""
+    """Return all paths of a sequence with their scores, best first."""
     n = int(lengths[row])
     scored = []
     for path in itertools.product(range(len(start)), repeat=n):

@@ -1,4 +1,4 @@
-"""The ONNX graph computes what the torch network computes, for every architecture, on ragged batches."""
+"""The ONNX graph computes the same as the torch network, for every architecture, on ragged batches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.cells import CELLS
 from rnntool.models.config import (
+    POOLINGS,
     ClassifierHeadConfig,
     EncoderConfig,
     HeadConfig,
@@ -27,7 +28,6 @@ from rnntool.models.config import (
 from rnntool.models.network import Network
 
 VOCABULARY = 30
-POOLINGS = ("last", "mean", "max", "attention")
 
 
 def words(**parts: Any) -> WordConfig:
@@ -68,12 +68,12 @@ def network(encoder: EncoderConfig, head: HeadConfig) -> Network:
 def assert_equal(net: Network, arrays: Arrays, path: Path) -> None:
     """Check that both engines return the same names and, at real positions, the same numbers."""
     tiny.write_graph(net, path)
-    runs, learns = OnnxEngine(path, threads=1), TorchEngine(net, torch.device("cpu"))
-    zeros = runs.initial_state(len(arrays["lengths"]))
-    assert zeros.keys() == learns.initial_state(len(arrays["lengths"])).keys()
+    onnx, torch_engine = OnnxEngine(path, threads=1), TorchEngine(net, torch.device("cpu"))
+    zeros = onnx.initial_state(len(arrays["lengths"]))
+    assert zeros.keys() == torch_engine.initial_state(len(arrays["lengths"])).keys()
     rng = np.random.default_rng(2)
     states = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in zeros.items()}
-    actual, expected = runs.run(arrays | states), learns.run(arrays | states)
+    actual, expected = onnx.run(arrays | states), torch_engine.run(arrays | states)
     assert actual.keys() == expected.keys()
     shape = arrays["tokens"].shape
     real = np.arange(shape[0])[:, None] < arrays["lengths"]
@@ -90,7 +90,7 @@ def assert_equal(net: Network, arrays: Arrays, path: Path) -> None:
 def test_language_models(cell: str, layers: int, head: str, tmp_path: Path) -> None:
     config, hidden = LM_HEADS[head]
     encoder = EncoderConfig(vocabulary=VOCABULARY, embed=12, cell=cell, layers=layers, hidden=hidden)
-    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5])  # BOS is there: no row is empty
+    arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5])  # no row is empty: there is BOS
     assert_equal(network(encoder, config), arrays, tmp_path / "m.onnx")
 
 
@@ -168,8 +168,8 @@ def test_vectors_of_words_can_be_kept_and_passed_in(head: str, int8: bool, tmp_p
     vectors = engine.run(arrays, ["word_vectors"])["word_vectors"]
     assert vectors.shape == (len(arrays["type_tokens"]), engine.word_vectors)
     one_type = {name: array[:1] for name, array in arrays.items() if name.startswith("type_")}
-    turned = {"words": len(vectors) - 1 - arrays["words"], "known_vectors": vectors[::-1].copy()}
-    kept = engine.run(arrays | one_type | turned)
+    reversed_table = {"words": len(vectors) - 1 - arrays["words"], "known_vectors": vectors[::-1].copy()}
+    kept = engine.run(arrays | one_type | reversed_table)
     for name, expected in engine.run(arrays).items():
         np.testing.assert_array_equal(kept[name], expected, err_msg=name)
 
@@ -184,7 +184,7 @@ def test_eight_bits_stay_near(cell: str, tmp_path: Path) -> None:
     tiny.write_graph(net, tmp_path / "float32.onnx")
     tiny.write_graph(net, tmp_path / "int8.onnx", int8=True)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("int8", "float32")]
-    assert sizes[0] < (1.0 if cell == "gru" else 0.5) * sizes[1]  # a GRU's own weights stay float
+    assert sizes[0] < (1.0 if cell == "gru" else 0.5) * sizes[1]  # ONNX Runtime has no GRU in 8 bits
     near, expected = (
         OnnxEngine(tmp_path / f"{name}.onnx", threads=1).run(arrays) for name in ("int8", "float32"))
     real = np.arange(7)[:, None] < arrays["lengths"]

@@ -1,4 +1,4 @@
-"""Graphs in 8 bits: the rest of a batch changes nothing, not even the rounding."""
+"""Graphs in 8 bits: an answer never depends on the rest of the batch, not even in its rounding."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def both(encoder: EncoderConfig, head: HeadConfig, folder: Path) -> tuple[OnnxEn
 
 
 def step(engine: OnnxEngine, tokens: list[int], state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Read one token (B,) per row; return logits (B, V) and the states `state.*` after it."""
+    """Read one token per row (B,); return `logits` (B, V) and the new states `state.*`."""
     rows = len(tokens)
     arrays = {"tokens": np.array([tokens]), "lengths": np.ones(rows, np.int32),
               "targets": np.zeros((1, rows), np.int64)}
@@ -105,25 +105,25 @@ def test_the_results_stay_near(encoder: str, tied: bool, tmp_path: Path) -> None
 # --- Taggers and classifiers -------------------------------------------------------------------------------
 
 SIZES: dict[str, Any] = {"vocabulary": VOCABULARY, "embed": 12, "hidden": 10}
-SPELLED = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=8, affix_buckets=32,
+WORD = WordConfig(chars="cnn", char_vocabulary=20, char_embed=5, char_hidden=8, affix_buckets=32,
                      affix_embed=6, vector_rows=7, vector_size=3)
 CHARACTERS = WordConfig(chars="lstm", char_vocabulary=20, char_embed=5, char_hidden=8)
 CONTEXT = EncoderConfig(vocabulary=VOCABULARY, embed=7, hidden=11, layers=2)
 TAG = TaggerHeadConfig(outputs=6, crf=True)
 CLASSIFY = ClassifierHeadConfig(outputs=6, pooling="last+mean+max+attention")
-READERS = {
-    "tagger": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, layers=3)),
-    "one-direction": (TAG, EncoderConfig(**SIZES, word=SPELLED, layers=2)),
+NETWORKS = {
+    "tagger": (TAG, EncoderConfig(**SIZES, word=WORD, bidirectional=True, layers=3)),
+    "one-direction": (TAG, EncoderConfig(**SIZES, word=WORD, layers=2)),
     "characters": (TAG, EncoderConfig(**SIZES, word=CHARACTERS, bidirectional=True)),
-    "context": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, layers=2, context=CONTEXT,
+    "context": (TAG, EncoderConfig(**SIZES, word=WORD, bidirectional=True, layers=2, context=CONTEXT,
                                    context_both=True)),
-    "gru": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="gru")),
-    "elman-relu": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="elman-relu")),
+    "gru": (TAG, EncoderConfig(**SIZES, word=WORD, bidirectional=True, cell="gru")),
+    "elman-relu": (TAG, EncoderConfig(**SIZES, word=WORD, bidirectional=True, cell="elman-relu")),
     "mogrifier": (TAG, EncoderConfig(**SIZES, word=WordConfig(), bidirectional=True, cell="mogrifier")),
-    "mingru": (TAG, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True, cell="mingru", layers=2)),
+    "mingru": (TAG, EncoderConfig(**SIZES, word=WORD, bidirectional=True, cell="mingru", layers=2)),
     "classifier": (CLASSIFY, EncoderConfig(**SIZES, bidirectional=True, layers=2)),
-    "classifier-of-words": (CLASSIFY, EncoderConfig(**SIZES, word=SPELLED, bidirectional=True)),
-    "bag": (CLASSIFY, EncoderConfig(**SIZES, word=SPELLED, kind="bag")),
+    "classifier-of-words": (CLASSIFY, EncoderConfig(**SIZES, word=WORD, bidirectional=True)),
+    "bag": (CLASSIFY, EncoderConfig(**SIZES, word=WORD, kind="bag")),
 }
 
 
@@ -151,9 +151,9 @@ def row(arrays: dict[str, NDArray[Any]], which: int) -> dict[str, NDArray[Any]]:
     return own
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_answers_of_taggers_and_classifiers_do_not_depend_on_the_batch(name: str, tmp_path: Path) -> None:
-    head, encoder = READERS[name]
+    head, encoder = NETWORKS[name]
     exact, engine = both(encoder, head, tmp_path)
     lengths = [9, 2, 7, 1, 4, 9, 12]
     arrays = ragged(lengths)

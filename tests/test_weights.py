@@ -1,4 +1,4 @@
-"""Weights that older versions wrote are found under the names that parameters have now."""
+"""Weights of older versions are loaded under the current parameter names."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ RENAMED = {
 def test_an_older_model_computes_what_its_graph_computes(name: str) -> None:
     folder = OLD_MODELS / name
     config = model_folder.read_config(folder)
-    runs = OnnxEngine(folder / model_folder.GRAPH, threads=1)
+    onnx = OnnxEngine(folder / model_folder.GRAPH, threads=1)
     network = TorchEngine(load_network(folder, config), torch.device("cpu"))
     outputs = config.network.head.outputs
     vocabulary = config.network.encoder.vocabulary
     arrays = tiny.network_arrays(
         np.random.default_rng(0), [7, 1, 3, 2, 5], vocabulary=vocabulary, targets=outputs)
     arrays["type_chars"] %= 15
-    zeros = runs.initial_state(5)
+    zeros = onnx.initial_state(5)
     assert {name: value.shape for name, value in network.initial_state(5).items()} == {
         name: value.shape for name, value in zeros.items()}
-    exact, loaded = runs.run(arrays | zeros), network.run(arrays | zeros)
+    exact, loaded = onnx.run(arrays | zeros), network.run(arrays | zeros)
     assert exact.keys() == loaded.keys()
     real = np.arange(7)[:, None] < arrays["lengths"]
     for key, value in exact.items():

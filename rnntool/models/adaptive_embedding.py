@@ -1,6 +1,6 @@
 """Adaptive embeddings: rarer tokens have shorter vectors (Baevski and Auli 2019).
 
-Token ids have to be ordered by frequency, the most frequent first. Knows no network around it.
+Token ids have to be ordered by frequency, the most frequent first. Knows nothing of the network around it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHRINK = 4  # the vectors of a cluster are this many times shorter than those of the cluster before
+DIV_VALUE = 4  # each cluster's vectors are this many times shorter than those of the previous one
 
 
 class AdaptiveEmbedding(nn.Module):
-    """An embedding in clusters. The first has vectors of full size, the others are projected to it.
+    """A low-rank substitute for `nn.Embedding`: tokens are embedded in clusters by frequency.
 
-    Cluster i > 0 begins with token `cutoffs[i - 1]`. It replaces an `nn.Embedding` by one of low rank.
+    The vectors of the first cluster have full size; those of later clusters are shorter and are projected to
+    full size. Cluster i > 0 begins with token `cutoffs[i - 1]`.
     """
 
     def __init__(self, vocabulary: int, size: int, cutoffs: Sequence[int]) -> None:
@@ -26,14 +27,14 @@ class AdaptiveEmbedding(nn.Module):
         self.embedding_dim = size
         self.cutoffs = tuple(cutoffs)
         self.spans = list(zip((0, *cutoffs), (*cutoffs, vocabulary), strict=True))
-        widths = [max(1, size // SHRINK**i) for i in range(len(self.spans))]
+        widths = [max(1, size // DIV_VALUE**i) for i in range(len(self.spans))]
         self.tables = nn.ModuleList(
             nn.Embedding(end - start, width)
             for (start, end), width in zip(self.spans, widths, strict=True))
         self.projections = nn.ModuleList(nn.Linear(width, size, bias=False) for width in widths[1:])
         for cluster, width in enumerate(widths):
             nn.init.uniform_(self.table(cluster), -0.1, 0.1)
-            if cluster:  # projected vectors are about as large as the short ones
+            if cluster:  # a projected vector gets about the norm of the short one
                 nn.init.normal_(self.projection(cluster).weight, std=width**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -60,14 +61,14 @@ class AdaptiveEmbedding(nn.Module):
         assert isinstance(projection, nn.Linear)
         return projection
 
-    def shorten(self, states: Tensor, cluster: int) -> Tensor:
+    def project_down(self, states: Tensor, cluster: int) -> Tensor:
         """Project `states` (N, size) to (N, width of the cluster).
 
         Their products with the short vectors are those of the full states with the full vectors.
         """
         return functional.linear(states, self.projection(cluster).weight.T)
 
-    def full(self) -> Tensor:
+    def full_vectors(self) -> Tensor:
         """Return all vectors at full size, (vocabulary, size)."""
         rest = range(1, len(self.spans))
         return torch.cat(

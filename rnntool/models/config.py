@@ -1,8 +1,8 @@
 """The configuration of a network, as `config.json` holds it under `network`. Knows neither torch nor NumPy.
 
-Each part checks itself when it is made. `NetworkConfig.from_json` reads what this or an older version wrote:
-keys that an older version lacked take their defaults, keys in `removed` are dropped, and any other unknown
-key is an error, because a newer version must have written it.
+Each part checks its values when it is created. `NetworkConfig.from_json` reads what this or an older version
+wrote: missing keys take their defaults, keys in `removed` are ignored, and any other unknown key is an error,
+because a newer version must have written it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, ClassVar, Self
 
 from rnntool.data.options import Options, option, value_types
 from rnntool.errors import ModelError, UsageError
-from rnntool.models.cells import CELLS
+from rnntool.models.cells import CELL_NAMES, CELLS
 
 ENCODERS = {  # each kind, and how the model card describes it
     "rnn": "A recurrent network",
-    "window": "A feed-forward network over a window",
     "bag": "A feed-forward network over the mean of the words",
+    "window": "A feed-forward network over a window",
 }
-CELL_NAMES, ENCODER_NAMES = tuple(CELLS), tuple(ENCODERS)
-CHARACTER_NETWORKS = ("none", "lstm", "cnn")
+ENCODER_NAMES = tuple(ENCODERS)
+CHARACTER_NETWORK_NAMES = ("lstm", "cnn", "none")
 POOLINGS = ("last", "mean", "max", "attention")
 DIRECTIONS = ("forward", "both")
 _COPY = "copy or train the model again"
@@ -35,11 +35,11 @@ def check_pooling(text: str) -> str:
     """Check a pooling such as `last` or `mean+max`; `UsageError` lists the choices."""
     names = text.split("+")
     if not set(names) <= set(POOLINGS):
-        raise UsageError(
-            setting="pooling", expected=f"{', '.join(POOLINGS)}, or several of them joined by +",
-            found=repr(text))
+        raise UsageError(setting="pooling", expected=f"{', '.join(POOLINGS)}, or several joined by +",
+                         found=repr(text))
     if len(set(names)) < len(names):
-        raise UsageError(setting="pooling", expected="each name once", found=repr(text))
+        raise UsageError(
+            setting="pooling", expected="each name once", found=repr(text), advice="leave one out")
     return text
 
 
@@ -47,7 +47,7 @@ def check_pooling(text: str) -> str:
 class Config(Options):
     """A part of a network's configuration."""
 
-    removed: ClassVar[frozenset[str]] = frozenset()  # keys of older versions that mean nothing here any more
+    removed: ClassVar[frozenset[str]] = frozenset()  # keys that older versions wrote and that are ignored
 
     @classmethod
     def from_json(cls, data: object, *, place: object = "config.json", key: str = "network") -> Self:
@@ -71,7 +71,7 @@ class Config(Options):
 
 
 def _value(kind: Any, value: object, *, place: object, key: str) -> Any:
-    """Turn a JSON value into what a field of type `kind` holds; plain values are checked by the field."""
+    """Convert a JSON value to a field's type, `kind`; the field itself checks plain values."""
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise _damaged(f"{place}: {key}", "a list of whole numbers", value)
@@ -94,17 +94,17 @@ def _damaged(place: str, expected: str, found: object) -> ModelError:
 
 @dataclass(frozen=True, kw_only=True)
 class WordConfig(Config):
-    """How a word type becomes a vector, beside its embedding. A size of 0 leaves a part out."""
+    """The parts of a word type's vector besides its embedding. A size of 0 leaves a part out."""
 
-    chars: str = option("none", "What reads the characters of a word.", choices=CHARACTER_NETWORKS)
-    char_vocabulary: int = option(0, "Characters, padding and unknown ones included.", low=0)
+    chars: str = option("none", "Network over the characters of a word.", choices=CHARACTER_NETWORK_NAMES)
+    char_vocabulary: int = option(0, "Number of characters, with padding and the unknown character.", low=0)
     char_embed: int = option(0, "Size of a character's vector.", low=0)
-    char_hidden: int = option(0, "Size of the vector that is made of a word's characters.", low=0)
+    char_hidden: int = option(0, "Size of the vector that the character network computes.", low=0)
     affix_buckets: int = option(0, "Rows of the table that affixes are hashed into.", low=0)
     affix_embed: int = option(0, "Size of an affix's vector.", low=0)
-    vector_rows: int = option(0, "Pretrained vectors, row 0 being that of words without one.", low=0)
+    vector_rows: int = option(0, "Number of pretrained vectors; row 0 is for words without one.", low=0)
     vector_size: int = option(0, "Size of a pretrained vector.", low=0)
-    dropout: float = option(0.0, "Share of words hidden whole while training.", low=0, high=1)
+    dropout: float = option(0.0, "Share of words whose whole vector is dropped in training.", low=0, high=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,29 +118,29 @@ class WordConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
-    """The encoder. `word` is None where tokens are embedded as they are.
+    """The encoder. `word` is None if tokens have nothing but an embedding.
 
-    With `cutoffs`, tokens are embedded in clusters by frequency, see `AdaptiveEmbedding`. `context` is the
-    encoder of a character language model that is read beside words; with `context_both`, that model also
-    reads from right to left.
+    With `cutoffs`, tokens are embedded in clusters by frequency; see `AdaptiveEmbedding`. `context` is the
+    encoder of a character language model whose states are added to the words' vectors; with `context_both`,
+    that model also reads from right to left.
     """
 
-    vocabulary: int = option(MISSING, "Tokens that are embedded.", low=1)
+    vocabulary: int = option(MISSING, "Number of tokens that have an embedding.", low=1)
     embed: int = option(MISSING, "Size of a token's vector.", low=1)
-    cell: str = option("lstm", "Recurrent cell of the kind rnn.", choices=CELL_NAMES)
-    layers: int = option(1, "Layers.", low=1)
+    cell: str = option("lstm", "Recurrent cell, for the kind rnn.", choices=CELL_NAMES)
+    layers: int = option(1, "Number of layers.", low=1)
     hidden: int = option(200, "Units of a layer, per direction.", low=1)
-    bidirectional: bool = option(False, "Whether it also reads from right to left.")
-    kind: str = option("rnn", "What reads the tokens.", choices=ENCODER_NAMES)
-    window: int = option(0, "Tokens on each side that the kind window sees.", low=0)
+    bidirectional: bool = option(False, "Whether the encoder also reads from right to left.")
+    kind: str = option("rnn", "Kind of network.", choices=ENCODER_NAMES)
+    window: int = option(0, "Tokens that a window reads on each side.", low=0)
     dropout: float = option(0.0, "Dropout of inputs and outputs.", low=0, high=1)
     dropout_between: float = option(0.0, "Dropout between layers.", low=0, high=1)
     token_dropout: float = option(0.0, "Share of token types replaced by the unknown token.", low=0, high=1)
     weight_dropout: float = option(0.0, "Share of recurrent weights dropped.", low=0, high=1)
     word: WordConfig | None = None
     context: EncoderConfig | None = None
-    context_both: bool = option(False, "Whether that model reads in both directions.")
-    cutoffs: tuple[int, ...] = option((), "First token of each cluster but the first.")
+    context_both: bool = option(False, "Whether the character model reads in both directions.")
+    cutoffs: tuple[int, ...] = option((), "First token of each cluster except the first.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,20 +152,20 @@ class EncoderConfig(Config):
             raise UsageError(
                 setting="context", expected="a language model of characters", found="one of words")
         if self.context and not self.word:
-            raise UsageError("goes only with an encoder of words", setting="context")
+            raise UsageError("needs an encoder of words", setting="context")
 
     @property
-    def words(self) -> str:
-        """What the network is, in words for the model card: `An LSTM network`."""
-        return CELLS[self.cell].words if self.kind == "rnn" else ENCODERS[self.kind]
+    def description(self) -> str:
+        """What kind of network this is, for the model card: `An LSTM network`."""
+        return CELLS[self.cell].description if self.kind == "rnn" else ENCODERS[self.kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig(Config):
-    """What a head of any kind has. `kind` is stored beside the fields and picks the class in `HEADS`."""
+    """The base of all head configurations. `kind` is stored with the fields; see `HEAD_CONFIGS`."""
 
     kind: ClassVar[str]
-    outputs: int = option(MISSING, "Scores that the head gives out, of all columns together.", low=1)
+    outputs: int = option(MISSING, "Number of scores that the head computes, over all columns.", low=1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the kind and all fields as JSON types."""
@@ -177,9 +177,9 @@ class LMHeadConfig(HeadConfig):
     """A language model. With `direction` both, a backward model is trained beside the forward one."""
 
     kind = "lm"
-    removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # of other kinds; once written for all
-    tied: bool = option(False, "Whether the output layer is the embedding.")
-    direction: str = option("forward", "What is learned.", choices=DIRECTIONS)
+    removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # of other kinds; once always written
+    tied: bool = option(False, "Whether the output layer shares the embedding's weight.")
+    direction: str = option("forward", "Directions that are learned.", choices=DIRECTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,18 +188,18 @@ class ClassifierHeadConfig(HeadConfig):
 
     kind = "classify"
     removed = frozenset({"tied", "columns", "crf", "direction"})
-    pooling: str = option("max", "How states become one vector.", check=check_pooling)
+    pooling: str = option("max", "How the states become one vector.", check=check_pooling)
     multi_label: bool = option(False, "Whether a text may have several labels.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerHeadConfig(HeadConfig):
-    """A tagger of words, of one or several columns of tags. The CRF is of the first column."""
+    """A tagger of words, for one or several columns of tags. A CRF covers the first column only."""
 
     kind = "tag"
     removed = frozenset({"tied", "pooling", "multi_label", "direction"})
-    columns: tuple[int, ...] = option((), "Tags of each column; empty stands for one column.")
-    crf: bool = option(False, "Whether the first column's tags are scored in pairs.")
+    columns: tuple[int, ...] = option((), "Number of tags of each column; empty for a single column.")
+    crf: bool = option(False, "Whether a CRF scores the first column's tags.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,13 +208,13 @@ class TaggerHeadConfig(HeadConfig):
                              found=list(self.columns))
 
 
-HEADS: dict[str, type[HeadConfig]] = {
+HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
     kind.kind: kind for kind in (LMHeadConfig, ClassifierHeadConfig, TaggerHeadConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """All that is needed to build a network: an encoder, and a head that reads its states."""
+    """Everything needed to build a network: an encoder, and a head that reads its states."""
 
     encoder: EncoderConfig
     head: HeadConfig
@@ -233,22 +233,22 @@ class NetworkConfig:
                 raise _damaged(f"{place}: {key}.{name}", "an object", parts.get(name))
         head = dict(parts["head"])
         kind = head.pop("kind", None)
-        if kind not in HEADS:
-            raise ModelError(place=f"{place}: {key}.head.kind", expected=f"one of {', '.join(HEADS)}",
+        if kind not in HEAD_CONFIGS:
+            raise ModelError(place=f"{place}: {key}.head.kind", expected=f"one of {', '.join(HEAD_CONFIGS)}",
                              found=repr(kind), advice=_UPGRADE)
         return cls(
             encoder=EncoderConfig.from_json(parts["encoder"], place=place, key=f"{key}.encoder"),
-            head=HEADS[kind].from_json(head, place=place, key=f"{key}.head"))
+            head=HEAD_CONFIGS[kind].from_json(head, place=place, key=f"{key}.head"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig(Options):
-    """What a training minimizes besides the head's plain loss. It is not part of a trained model.
+    """What training minimizes besides the head's plain loss. It is not part of a trained model.
 
-    A weight of 0 leaves a term out. `label_weights` are of all outputs, or empty where all weigh the same.
+    A weight of 0 leaves a term out. `label_weights` has a weight for each output; empty, all weigh the same.
     """
 
-    label_smoothing: float = option(0.0, "Share of a target's probability given to all labels alike.",
+    label_smoothing: float = option(0.0, "Share of a target's probability that is spread over all labels.",
                                     low=0, high=1)
     label_weights: tuple[float, ...] = option((), "Weight of each label's loss.")
     consistency: float = option(

@@ -1,6 +1,6 @@
 """The linear-chain conditional random field as a training loss (Lafferty et al. 2001).
 
-It learns scores only. `rnntool.models.linear_chain` decodes them, for both engines.
+This module only learns the scores. `rnntool.models.linear_chain` decodes them, for both engines.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class CRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(tags))
 
     def score(self, emissions: Tensor, tags: Tensor, mask: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """Return the score (B,) of the chains `tags` (T, B) under `emissions` (T, B, L).
+        """Return the scores (B,) of the tag sequences `tags` (T, B) under `emissions` (T, B, L).
 
-        `mask` is (T, B) bool, True at real tokens. With `smoothing` it is the expected score of chains whose
-        tags are drawn independently: the given tag, or, for that share, any tag alike.
+        `mask` is (T, B) bool, True at real tokens. With `smoothing` this is the expected score if each tag is
+        replaced, with that probability, by one drawn uniformly from all tags.
         """
         size = emissions.shape[2]
         chosen = functional.one_hot(tags.where(mask, 0), size).to(self.start.dtype)  # (T, B, L)
@@ -35,11 +35,11 @@ class CRF(nn.Module):
         return emission_score + transition_score + chosen[0] @ self.start + last @ self.end
 
     def log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Return the log of the summed exponential scores of all chains, (B,); 0 for an empty row."""
+        """Return the log of the summed exponential scores of all tag sequences, (B,); 0 for an empty row."""
         alpha = self.start + emissions[0]  # (B, L)
         for t in range(1, len(emissions)):
             # log-sum-exp over the previous tag, as a product with exp(transitions): one small matrix product
-            # a step instead of a (B, L, L) tensor. The maxima keep every exponent at or below zero.
+            # per step instead of a (B, L, L) tensor. The maxima keep every exponent at or below zero.
             top = alpha.amax(dim=1, keepdim=True)  # (B, 1)
             peak = self.transitions.amax()
             total = (alpha - top).exp() @ (self.transitions - peak).exp()  # (B, L)
@@ -53,14 +53,14 @@ class CRF(nn.Module):
     ) -> Tensor:
         """Return the negative log-likelihood (B,), in nats, of `tags` (T, B).
 
-        See `score` on `smoothing`. With `costs` (T, B), the amount by which each wrong tag raises a chain's
-        score in the normalizing sum, it is the softmax-margin loss of Gimpel and Smith (2010).
+        `smoothing` is explained in `score`. With `costs` (T, B), each wrong tag raises a sequence's score in
+        the partition function by its cost: the softmax-margin loss of Gimpel and Smith (2010).
         """
         # Two large sums nearly cancel; in bfloat16, under autocast, the difference would be noise.
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = emissions.float()
             score = self.score(emissions, tags, mask, smoothing=smoothing)
             if costs is not None:
-                right = functional.one_hot(tags.where(mask, 0), emissions.shape[2])  # (T, B, L)
-                emissions = emissions + costs[..., None] * (1 - right)
+                correct = functional.one_hot(tags.where(mask, 0), emissions.shape[2])  # (T, B, L)
+                emissions = emissions + costs[..., None] * (1 - correct)
             return self.log_z(emissions, mask) - score

@@ -30,12 +30,12 @@ from rnntool.models.layers import (
 from rnntool.models.row_padding import rows_to_add
 from rnntool.tokenize import UNK
 
-Tensors = Mapping[str, Tensor]  # by name, as the arrays of a task
+Tensors = Mapping[str, Tensor]  # a batch by name, as the NumPy `Arrays` of a task
 
 
 @dataclass
 class Trace:
-    """Values inside an encoder that a training objective reads."""
+    """Intermediate values of an encoder that a training objective reads."""
 
     word_types: Tensor | None = None  # (U, D), the vectors of the batch's word types
     first_layer: Tensor | None = None  # (T, B, D), the states of the first layer
@@ -43,7 +43,7 @@ class Trace:
 
 
 class Input(nn.Module, ABC):
-    """The first part of an encoder, which makes vectors of what the arrays hold."""
+    """The first part of an encoder, which turns the arrays of a batch into vectors."""
 
     embedding: nn.Embedding | AdaptiveEmbedding
     output_size: int
@@ -97,20 +97,20 @@ class CharacterCNN(nn.Module):
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
         """Return (U, output_size), given `chars` (U, C) with `lengths` (U,).
 
-        Most of a batch of words is padding up to the longest word, so the convolution is computed as a
-        product of the N real characters, each with those beside it.
+        Most of a batch is padding up to the longest word, so the convolution is computed as a product over
+        the N real characters, each with its neighbors.
         """
         real = time_mask(lengths, chars.shape[1]).T  # (U, C)
         side = self.WIDTH // 2
         windows = (functional.pad(x, (side, side)).unfold(1, self.WIDTH, 1)[real] for x in (chars, real))
         chars_around, real_around = windows  # (N, WIDTH)
-        # padding embeds to zero, whatever row 0 became
+        # padding has to embed to zero, even if row 0 does not
         embedded = self.embedding(chars_around) * real_around[..., None]
         weight = self.convolution.weight.transpose(1, 2).flatten(1)  # (H, WIDTH * E)
         rows = functional.pad(embedded.flatten(1), (0, 0, 0, rows_to_add(len(embedded))))
         y = functional.linear(rows, weight, self.convolution.bias)[: len(embedded)].float()  # (N, H)
-        # `segment_reduce` would give each of several equal maxima the whole of a negative gradient (torch
-        # 2.13), and in bfloat16 many are equal. Starting from zeros is the ReLU.
+        # Not `segment_reduce`: in torch 2.13 it gives each of several equal maxima the whole of a negative
+        # gradient, and in bfloat16 many are equal. The zeros that the maximum starts from are the ReLU.
         word = torch.repeat_interleave(lengths.long())[:, None].expand_as(y)
         return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")
 
@@ -136,10 +136,10 @@ CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
 
 
 class CharacterContext(nn.Module):
-    """The states of a character language model at word boundaries (Akbik et al. 2018). It never learns.
+    """The states of a character language model at word boundaries (Akbik et al. 2018), with frozen weights.
 
-    The forward model gives its state after a word's last character, the backward model its state before the
-    first.
+    The forward model contributes its state after a word's last character, the backward model its state after
+    the word's first character, which it reads last.
     """
 
     def __init__(self, config: EncoderConfig, *, both: bool) -> None:
@@ -150,12 +150,12 @@ class CharacterContext(nn.Module):
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> CharacterContext:
-        """Stay in evaluation mode, in which nothing is dropped."""
+        """Stay in evaluation mode, without dropout."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, arrays: Tensors) -> Tensor:
-        """Return (T, B, output_size), given `chars` (C, B), and `word_starts`, `word_ends` (T, B) in it."""
+        """Return (T, B, output_size), given `chars` (C, B) and steps `word_starts`, `word_ends` (T, B)."""
         chars, lengths = arrays["chars"], arrays["char_lengths"]
         states, _ = self.forward_encoder({"tokens": chars, "lengths": lengths})
         parts = [_at_steps(states, arrays["word_ends"])]
@@ -167,7 +167,7 @@ class CharacterContext(nn.Module):
 
 
 def _at_steps(x: Tensor, steps: Tensor) -> Tensor:
-    """Return what `x` (C, B, D) has at `steps` (T, B): (T, B, D)."""
+    """Return the rows (T, B, D) of `x` (C, B, D) at `steps` (T, B)."""
     return x.gather(0, steps[..., None].expand(-1, -1, x.shape[-1]))
 
 
@@ -175,7 +175,7 @@ class WordInput(Input):
     """Vectors of words: embedding, characters, hashed affixes and shape, pretrained vectors, side by side.
 
     These depend on the word alone, so they are computed once for each of the U word types of a batch and then
-    looked up by `words` (T, B). The last part, the context, belongs to a word's place.
+    looked up by `words` (T, B). The last part, the context, depends on the position in the text.
     """
 
     embedding: nn.Embedding
@@ -229,14 +229,14 @@ class WordInput(Input):
             vectors = torch.cat([vectors, self.context(arrays)], dim=-1)
         if self.training and self.word_dropout:
             shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
-            vectors = vectors * shown[..., None]  # the words around must tell what the hidden word is
+            vectors = vectors * shown[..., None]  # so the network learns to use the words around
         return vectors
 
 
 class Encoder(nn.Module):
     """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`.
 
-    With `shared_input`, it reads through the input of another encoder.
+    `shared_input` is the input of another encoder, which this one uses instead of its own.
     """
 
     def __init__(self, config: EncoderConfig, shared_input: Input | None = None) -> None:
@@ -252,27 +252,27 @@ class Encoder(nn.Module):
             size = layers[-1].output_size
         self.layers = nn.ModuleList(layers)
         self.output_size = size
-        self.state_sizes = [layer.states for layer in layers]  # by name, for each layer
+        self.state_sizes = [layer.state_sizes for layer in layers]
 
     def forward(
         self, arrays: Tensors, states: list[State] | None = None, *, states_at_lengths: bool = False,
         trace: Trace | None = None,
     ) -> tuple[Tensor, list[State]]:
-        """Return the states (T, B, output_size) of a batch, and what each layer carries on.
+        """Return the states (T, B, output_size) of a batch, and the final state of each layer.
 
-        `arrays` has what the input reads, and `lengths` (B,). With `states`, it continues where an earlier
-        batch ended; see `Layer` on `states_at_lengths`. A `trace` is filled in.
+        `arrays` has what the input reads, and `lengths` (B,). `states` are the final states of the batch to
+        continue. `states_at_lengths` is explained in `Layer.forward`. A `trace` is filled in.
         """
         lengths = arrays["lengths"]
         x = self.dropout(self.input(arrays, trace))
-        ends: list[State] = []
+        final_states: list[State] = []
         for i, (layer, state) in enumerate(zip_longest(self.layers, states or ())):
             if i:
                 x = self.dropout_between(x)
-            x, end = layer(x, lengths, state, state_at_lengths=states_at_lengths)
-            ends.append(end)
+            x, final_state = layer(x, lengths, state, state_at_lengths=states_at_lengths)
+            final_states.append(final_state)
             if i == 0 and trace is not None:
                 trace.first_layer = x
         if trace is not None:
             trace.last_layer = x
-        return self.dropout(x), ends
+        return self.dropout(x), final_states

@@ -1,6 +1,6 @@
 """The layers of an encoder, each `y, state = layer(x, lengths, state)` over sequences (T, B, I).
 
-Padding is handled here: the result at real positions never depends on how far a batch was padded.
+Padding is handled here: results at real positions never depend on the amount of padding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def time_mask(lengths: Tensor, steps: int) -> Tensor:
 
 
 def reversed_steps(lengths: Tensor, steps: int) -> Tensor:
-    """Return (T, B), the step that moves to each place when rows are reversed within their lengths."""
+    """Return (T, B), the step whose value each position gets when rows are reversed within their lengths."""
     t = torch.arange(steps, device=lengths.device)[:, None]  # (T, 1)
     return torch.where(t < lengths, lengths - 1 - t, t)
 
@@ -56,25 +56,25 @@ def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
     `states` is (T, B, D), where D is `hidden` or 2 * `hidden`. The backward direction ends at position 0.
     """
     rows = torch.arange(states.shape[1], device=states.device)
-    ends = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
-    last = torch.cat([ends[:, :hidden], states[0, :, hidden:]], dim=1)
+    at_end = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
+    last = torch.cat([at_end[:, :hidden], states[0, :, hidden:]], dim=1)
     return last * (lengths > 0)[:, None]
 
 
 class Layer(nn.Module, ABC):
-    """One layer of an encoder. `states` has the names and sizes of what it carries from batch to batch."""
+    """One layer of an encoder. `state_sizes` are the sizes of its state's parts, which have names."""
 
     output_size: int
-    states: dict[str, int]
+    state_sizes: dict[str, int]
 
     @abstractmethod
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, state_at_lengths: bool = False
     ) -> tuple[Tensor, State]:
-        """Return the states (T, B, output_size) of `x` (T, B, I), and what is carried on.
+        """Return the states (T, B, output_size) of `x` (T, B, I), and the final state.
 
-        That is taken after the last step of the batch, or after each row's own last step where
-        `state_at_lengths` is set.
+        That is the state after the last step of the batch; with `state_at_lengths`, after each row's own last
+        step.
         """
 
 
@@ -90,7 +90,7 @@ class RecurrentLayer(Layer):
         if bidirectional:
             self.backward_cell = Cell(cell, input_size, hidden, weight_dropout=weight_dropout)
         self.output_size = hidden * (2 if bidirectional else 1)
-        self.states = dict.fromkeys(CELLS[cell].states, hidden)
+        self.state_sizes = dict.fromkeys(CELLS[cell].state_names, hidden)
 
     def cells(self) -> list[Cell]:
         """Return the cell of each direction, the forward one first."""
@@ -108,9 +108,9 @@ class RecurrentLayer(Layer):
 
 
 class Window(Layer):
-    """A feed-forward layer over a token and those around it (Bengio et al. 2003), zeros beyond the text.
+    """A feed-forward layer over a token and its neighbors (Bengio et al. 2003), with zeros beyond the text.
 
-    It carries the last `before` vectors that it read, (1, B, before * I).
+    Its state is the last `before` vectors that it read, (1, B, before * I).
     """
 
     def __init__(self, input_size: int, hidden: int, *, before: int = 0, after: int = 0) -> None:
@@ -119,7 +119,7 @@ class Window(Layer):
         self.after = after
         self.linear = _linear(input_size * (before + 1 + after), hidden)
         self.output_size = hidden
-        self.states = {"x": before * input_size} if before else {}
+        self.state_sizes = {"x": before * input_size} if before else {}
 
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, state_at_lengths: bool = False
@@ -131,31 +131,31 @@ class Window(Layer):
         past = x.new_zeros(self.before, batch, size)
         if state:
             past = state[0].reshape(batch, self.before, size).transpose(0, 1)
-        real = x * time_mask(lengths, steps)[..., None]  # padding may be within a window
-        wide = torch.cat([past, real, x.new_zeros(self.after, batch, size)])  # (before + T + after, B, I)
-        views = [wide[i : i + steps] for i in range(self.before + 1 + self.after)]
+        real = x * time_mask(lengths, steps)[..., None]  # a window may reach into padding
+        padded = torch.cat([past, real, x.new_zeros(self.after, batch, size)])  # (before + T + after, B, I)
+        views = [padded[i : i + steps] for i in range(self.before + 1 + self.after)]
         y = self.linear(torch.cat(views, dim=-1)).tanh()
         if not self.before:
             return y, ()
         if state_at_lengths:
             t = lengths + torch.arange(self.before, device=x.device)[:, None]  # (before, B)
-            last = wide[t, torch.arange(batch, device=x.device)]
+            last = padded[t, torch.arange(batch, device=x.device)]
         else:
-            last = wide[steps : steps + self.before]
+            last = padded[steps : steps + self.before]
         return y, (last.transpose(0, 1).reshape(1, batch, -1),)
 
 
 class Bag(Layer):
-    """A feed-forward layer over the mean of a text's vectors, whatever their order (Iyyer et al. 2015).
+    """A feed-forward layer over the mean of a text's vectors, regardless of order (Iyyer et al. 2015).
 
-    Each position gets the same state, that of the text. Nothing is carried.
+    The output at each position is the same. There is no state.
     """
 
     def __init__(self, input_size: int, hidden: int) -> None:
         super().__init__()
         self.linear = _linear(input_size, hidden)
         self.output_size = hidden
-        self.states = {}
+        self.state_sizes = {}
 
     def forward(
         self, x: Tensor, lengths: Tensor, state: State | None = None, *, state_at_lengths: bool = False
@@ -167,7 +167,7 @@ class Bag(Layer):
 
 
 def make_layer(config: EncoderConfig, index: int, input_size: int) -> Layer:
-    """Make layer `index` of an encoder. Only the first layer of a window or a bag sees beyond a position."""
+    """Make layer `index` of an encoder. In windows and bags, only the first layer reads several positions."""
     if config.kind == "rnn":
         return RecurrentLayer(config.cell, input_size, config.hidden, bidirectional=config.bidirectional,
                               weight_dropout=config.weight_dropout)

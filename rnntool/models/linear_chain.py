@@ -3,7 +3,8 @@
 Emissions (T, B, L), lengths (B,), start (L,), transitions (L, L) as [from, to] and end (L,) are natural
 logarithms; -inf in the last three forbids a label or a transition. Steps past the length of a sequence are
 ignored, and the only path of an empty sequence is the empty path with score 0. Sequences are sorted by
-falling length: step t concerns only the first `active[t]` of them, n below, so that padding costs no time.
+descending length. Step t concerns only the first `active[t]` of them, called n below, so padding costs no
+time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def viterbi(
 ) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Return the best path of each sequence (T, B), 0 past its length, and its score (B,).
 
-    The score is -inf if no path is allowed. Instead of back-pointers this keeps the forward scores (T, L, B),
-    and finds the predecessors of the chosen labels alone on the way back.
+    The score is -inf if no path is allowed. Instead of back-pointers this keeps the forward scores (T, L, B).
+    The backward pass finds the predecessors of the chosen labels only.
     """
     paths = np.zeros(emissions.shape[:2], dtype=np.intp)
     order, active = _longest_first(lengths)
@@ -49,7 +50,7 @@ def viterbi(
 def marginals(emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats) -> Floats:
     """Return the log-probability of each label at each token (T, B, L) by the forward-backward algorithm.
 
-    It is -inf past the length, and may be -inf for a label that is less likely than the best by 700 nats.
+    It is -inf past the length, and may be -inf for a label that is 700 nats less likely than the best one.
     """
     log_probs = np.full_like(emissions, -np.inf)
     order, active = _longest_first(lengths)
@@ -60,7 +61,7 @@ def marginals(emissions: Floats, lengths: Ints, start: Floats, transitions: Floa
         alpha -= finite_maximum(alpha.max(axis=-1, keepdims=True))
         log_probs[t, order[:n]] = alpha
 
-    beta: Floats = np.empty((0, len(start)))  # (n, L) of what follows step t
+    beta: Floats = np.empty((0, len(start)))  # (n, L), scores of the labels after step t
     for t in range(len(active) - 2, -1, -1):
         rows = order[: active[t]]
         if len(beta):
@@ -131,7 +132,7 @@ def nbest(
 
 
 def _longest_first(lengths: Ints) -> tuple[Ints, list[int]]:
-    """Return the order by falling length (B,), and for t = 0 … T how many sequences are longer than t."""
+    """Return the order by descending length (B,), and for t = 0 … T how many sequences are longer than t."""
     order = np.argsort(lengths, kind="stable")[::-1]
     steps = int(lengths.max(initial=0))
     active = len(lengths) - np.searchsorted(np.sort(lengths), np.arange(steps + 1), side="right")

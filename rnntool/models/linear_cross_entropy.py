@@ -1,8 +1,8 @@
 """The cross-entropy of a linear layer over a large vocabulary, computed without keeping the logits.
 
-It keeps the gradients for the backward pass instead; they are only as large as the layer and its inputs. The
-logits are computed for some rows at a time and overwritten by their own gradient (as in Liger Kernel, Hsu et
-al. 2024). Knows nothing of tokens.
+The logits are computed a chunk of rows at a time and overwritten by their own gradient (as in Liger Kernel,
+Hsu et al. 2024). Only the gradients of the layer and of its inputs are kept for the backward pass. Knows
+nothing of tokens.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn import functional
 from rnntool.models.row_padding import rows_to_add
 
 LOGITS_BUDGET = 1 << 23  # logits in memory at once: 16 MiB in bfloat16, small enough for a cache
-MIN_ROWS = 512  # but at least so many rows at once, because each time reads the weight and its gradient
-_MIN_PROBABILITY = torch.finfo(torch.float32).tiny  # lower ones count as this one: 87 nats
+MIN_ROWS = 512  # of a chunk, since each chunk reads the whole weight and its gradient
+_MIN_PROBABILITY = torch.finfo(torch.float32).tiny  # lower ones are raised to this: 87 nats
 
 
 def linear_cross_entropy(
@@ -28,9 +28,9 @@ def linear_cross_entropy(
     """Return the mean cross-entropy, in nats, of `targets` (N,) under a linear layer and a softmax.
 
     `inputs` is (N, D), `weight` (V, D), `bias` (V,), and the logits are `inputs` @ `weight`.T + `bias`. Rows
-    whose target is `ignore` don't count and cost nothing; at least one row has to count. Under autocast the
-    products have its type, as those of a linear layer would; sums over rows are float32. Differentiable once;
-    second derivatives are not supported.
+    whose target is `ignore` don't count and cost nothing; at least one row has to count. Under autocast,
+    products have its type, as in a linear layer; sums over rows are float32. Differentiable once; second
+    derivatives are not supported.
     """
     real = (targets != ignore).nonzero().squeeze(1)
     if len(real) < len(targets):
@@ -61,19 +61,19 @@ class _LinearCrossEntropy(Function):
         w_grad = torch.zeros(())  # (V, D + 1)
         rows = max(MIN_ROWS, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
-            piece = slice(start, start + rows)
-            probs = x[piece] @ w.T
+            chunk = slice(start, start + rows)
+            probs = x[chunk] @ w.T
             torch.softmax(probs, -1, out=probs)  # (rows, V)
-            piece_targets = targets[piece]
-            gold = torch.arange(len(piece_targets), device=x.device), piece_targets
+            chunk_targets = targets[chunk]
+            gold = torch.arange(len(chunk_targets), device=x.device), chunk_targets
             nats -= probs[gold].float().clamp(min=_MIN_PROBABILITY).log().sum()
-            # The gradient of the logits is the probabilities, less 1 at the target. There it is computed as
-            # minus the sum of the others: in bfloat16 that has more digits than 1 - p for p near 1.
+            # The gradient of the logits is the probabilities, minus 1 at the target. The latter is computed
+            # as minus the sum of the others, which is more precise in bfloat16 than p - 1 for p near 1.
             probs[gold] = 0
-            probs[gold] = -probs[: len(piece_targets)].sum(1)
-            x_grad[piece] = probs @ w
-            piece_grad = probs.T @ x[piece]
-            w_grad = w_grad.float().add_(piece_grad) if start else piece_grad
+            probs[gold] = -probs[: len(chunk_targets)].sum(1)
+            x_grad[chunk] = probs @ w
+            chunk_grad = probs.T @ x[chunk]
+            w_grad = w_grad.float().add_(chunk_grad) if start else chunk_grad
         ctx.save_for_backward(x_grad[:count], w_grad)
         ctx.dtype = inputs.dtype
         return nats / count
@@ -81,7 +81,7 @@ class _LinearCrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the saved gradients by that of the loss, divided by the number of rows."""
+        """Scale the saved gradients by the gradient of the loss, divided by the number of rows."""
         x_grad, w_grad = ctx.saved_tensors
         scale = upstream / len(x_grad)
         inputs_grad, weight_grad, bias_grad = x_grad[:, :-1], w_grad[:, :-1].float(), w_grad[:, -1].float()

@@ -1,9 +1,9 @@
-"""Row counts of products, rounded up, so that few shapes occur.
+"""Row counts of matrix products, rounded up so that few different shapes occur.
 
-oneDNN, which multiplies bfloat16 matrices on a processor, compiles a program for each new shape, and that
-takes longer than the product itself. The number of words, word types or characters in a batch is hardly ever
-the same twice, so such products get rows of zeros up to the next multiple of `MULTIPLE`, and their results
-are cut off.
+On a processor, oneDNN multiplies bfloat16 matrices. It compiles a program for each new shape, which takes
+longer than the product itself, and batches hardly ever have the same number of words, word types or
+characters. So such products get rows of zeros up to a multiple of `MULTIPLE`, and the extra results are cut
+off.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ MULTIPLE = 64
 
 
 def rows_to_add(count: int) -> int:
-    """Return how many rows bring `count` up to a multiple."""
+    """Return how many rows to add to `count` for a multiple of `MULTIPLE`."""
     return -count % MULTIPLE

@@ -38,9 +38,8 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"{encoder.words}{direction}, {layers} of {encoder.hidden}, {config.parameters:,} parameters, made "
-        "by "
-        f"rnntool {__version__} (`rnntool train {config.task}`).\n\n"
+        f"{encoder.description}{direction}, {layers} of {encoder.hidden}, {config.parameters:,} parameters, "
+        f"made by rnntool {__version__} (`rnntool train {config.task}`).\n\n"
         f"    {examples}\n\n"
         f"{table}## Settings\n\n{chosen}"
     )

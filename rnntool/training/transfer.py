@@ -151,7 +151,7 @@ def _token_tables(source: Network, names: RowNames, *, like: Network) -> dict[st
     tokens, as close as the source's projection comes to them; the first cluster has no projection.
     """
     embedding, form = source.encoder.input.embedding, like.encoder.input.embedding
-    full = embedding.full() if isinstance(embedding, AdaptiveEmbedding) else embedding.weight
+    full = embedding.full_vectors() if isinstance(embedding, AdaptiveEmbedding) else embedding.weight
     table = _tables(source, names)[EMBEDDING]
     if not isinstance(form, AdaptiveEmbedding):
         return {EMBEDDING: Part(parameters={"weight": full}, table=table)}

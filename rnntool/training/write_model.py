@@ -80,7 +80,7 @@ def write_model(
     network.set_objective(ObjectiveConfig())  # drops what only training needs
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
     if calibration:
-        network.head.divide(*calibration.temperatures)
+        network.head.apply_temperatures(*calibration.temperatures)
     with model_folder.staged(out, replace=True) as stage:
         write_graphs(network, stage, int8=settings.int8)
         report = task.report(OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev) if dev else {}

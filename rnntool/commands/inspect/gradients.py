@@ -10,7 +10,8 @@ from rnntool.commands.groups import examples
 from rnntool.commands.inspect.shared_options import PicturePath, TextFormat, comma_separated
 from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
-from rnntool.tasks.specs.settings import CELL_NAMES, MAX_SEED
+from rnntool.models.cells import CELL_NAMES
+from rnntool.tasks.specs.settings import MAX_SEED
 
 NEW_CELLS = ("elman", "gru", "lstm")  # compared if no model is given
 HIDDEN = 100  # units of new networks

@@ -1,6 +1,6 @@
-"""The table of recurrent cells, one row each. Needs the standard library alone, so settings can list them.
+"""The table of recurrent cells, one row each. Imports only the standard library, so settings can use it.
 
-A new cell is a row here, and a file beside this one with its kernel and its ONNX nodes.
+A new cell is a row here, and a module beside this one with its kernel and its ONNX nodes.
 """
 
 from __future__ import annotations
@@ -12,41 +12,45 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class CellType:
-    """What is known of a cell before torch is loaded.
+    """The properties of a cell that can be known without torch.
 
-    `states` names the tensors (1, B, H) that its state is made of. `keep_gate` is the gate that decides how
-    much of the old state a step keeps: its place among the gates of the kernel's matrices, and the bias that
-    it starts with. `has_recurrent_matrix` says whether weight dropout has recurrent weights to drop.
-    `other_input_weights` are parameters besides `weight_ih_l0` whose shape depends on the input's size.
+    `state_names` are the names of the tensors (1, B, H) that form the state. `keep_gate` is the gate that
+    decides how much of the old state a step keeps: its index among the gates in the kernel's matrices, and
+    its initial bias. `has_recurrent_matrix` says whether there are recurrent weights for weight dropout.
+    `other_input_weights` are parameters besides `weight_ih_l0` whose shape depends on the input size.
     """
 
-    words: str  # for the model card: "An LSTM network"
+    description: str  # for the model card: "An LSTM network"
     source: str  # the paper
-    code: str  # where the kernel is: a module of this package and a name in it
-    states: tuple[str, ...] = ("h",)
+    implementation: str  # of the kernel, as `module:name` in this package
+    state_names: tuple[str, ...] = ("h",)
     keep_gate: tuple[int, float] | None = None
     has_recurrent_matrix: bool = True
     other_input_weights: tuple[str, ...] = ()
 
     def kernel(self) -> Any:
-        """Import the cell's `TorchKernel`, or its subclass of `OwnKernel`, and torch with it."""
-        module, _, name = self.code.partition(":")
+        """Import the cell's `TorchKernel`, or its subclass of `CustomKernel`, and torch with it."""
+        module, _, name = self.implementation.partition(":")
         return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 CELLS: dict[str, CellType] = {
-    "elman": CellType(words="An Elman network", source="Elman (1990)", code="elman:TANH"),
+    "elman": CellType(description="An Elman network", source="Elman (1990)", implementation="elman:TANH"),
     "elman-relu": CellType(
-        words="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)", code="elman:RELU"),
-    "gru": CellType(words="A GRU network", source="Cho et al. (2014)", code="gru:GRU", keep_gate=(1, 1.0)),
+        description="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)",
+        implementation="elman:RELU"),
+    "gru": CellType(
+        description="A GRU network", source="Cho et al. (2014)", implementation="gru:GRU",
+        keep_gate=(1, 1.0)),
     "lstm": CellType(
-        words="An LSTM network", source="Hochreiter and Schmidhuber (1997), Gers et al. (2000)",
-        code="lstm:LSTM", states=("h", "c"), keep_gate=(1, 1.0)),
+        description="An LSTM network", source="Hochreiter and Schmidhuber (1997), Gers et al. (2000)",
+        implementation="lstm:LSTM", state_names=("h", "c"), keep_gate=(1, 1.0)),
     "mogrifier": CellType(
-        words="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
-        code="mogrifier:Mogrifier", states=("h", "c"), keep_gate=(1, 1.0),
+        description="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
+        implementation="mogrifier:Mogrifier", state_names=("h", "c"), keep_gate=(1, 1.0),
         other_input_weights=("mogrify_x", "mogrify_h")),
-    "mingru": CellType(  # its gate lets new content in, so a negative bias keeps the old
-        words="A minGRU network", source="Feng et al. (2024)", code="mingru:MinGRU", keep_gate=(0, -1.0),
-        has_recurrent_matrix=False),
+    "mingru": CellType(  # an open gate lets new content in, so a negative bias keeps the old state
+        description="A minGRU network", source="Feng et al. (2024)", implementation="mingru:MinGRU",
+        keep_gate=(0, -1.0), has_recurrent_matrix=False),
 }
+CELL_NAMES = tuple(CELLS)

@@ -1,7 +1,7 @@
 """A recurrent cell: one layer, one direction, behind one contract, `y, state = cell(x, state)`.
 
-torch's own kernels (oneDNN, cuDNN) do the work where there is one. A cell knows nothing of padding, except
-for the step that a row's last state is taken from.
+Cells that torch has run on its own kernels (oneDNN, cuDNN). A cell knows nothing of padding, except for the
+step after which a row's last state is taken.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnntool.models.cells import CELLS
-from rnntool.models.cells.kernel import RECURRENT_MATRIX, OwnKernel, State
+from rnntool.models.cells.kernel import RECURRENT_MATRIX, CustomKernel, State
 
 
 class Cell(nn.Module):
     """One recurrent layer that reads in one direction.
 
-    While training, `weight_dropout` is the share of the recurrent matrix that a pass does without, the same
-    numbers at all steps and in all rows (DropConnect, Merity et al. 2018). A cell without such a matrix
-    ignores it. An unknown `name` raises `ValueError` with the choices.
+    `weight_dropout` is the share of the recurrent weights that a training pass drops, the same ones at all
+    steps and in all rows (DropConnect, Merity et al. 2018). A cell without a recurrent matrix ignores it. An
+    unknown `name` raises `ValueError` with the choices.
     """
 
     def __init__(self, name: str, input_size: int, hidden: int, *, weight_dropout: float = 0.0) -> None:
@@ -32,15 +32,15 @@ class Cell(nn.Module):
         self.name = name
         self.hidden = hidden
         self.cell_type = CELLS[name]
-        self.kernel: nn.RNNBase | OwnKernel = self.cell_type.kernel()(input_size, hidden)
+        self.kernel: nn.RNNBase | CustomKernel = self.cell_type.kernel()(input_size, hidden)
         self.weight_dropout = weight_dropout if self.cell_type.has_recurrent_matrix else 0.0
         self._initialize()
 
     def _initialize(self) -> None:
-        """Start with orthogonal recurrence, Glorot input and zero bias, and with gates that keep the state.
+        """Initialize recurrent weights orthogonally, input weights after Glorot, and biases with zero.
 
-        With these gates the start of a text reaches its end, so there is something to learn from (Gers et al.
-        2000 and Jozefowicz et al. 2015, on the LSTM's forget gate).
+        The keep gate starts mostly open. Then the gradient reaches far back from the first step on, and long
+        dependencies can be learned (Gers et al. 2000, Jozefowicz et al. 2015, on the LSTM's forget gate).
         """
         for name, weight in self.kernel.named_parameters():
             if "bias" in name:
@@ -55,15 +55,15 @@ class Cell(nn.Module):
 
     def initial_state(self, x: Tensor) -> State:
         """Return zeros for a batch like `x` (T, B, I)."""
-        return tuple(x.new_zeros(1, x.shape[1], self.hidden) for _ in self.cell_type.states)
+        return tuple(x.new_zeros(1, x.shape[1], self.hidden) for _ in self.cell_type.state_names)
 
     def forward(
         self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Return the states (T, B, H) of `x` (T, B, I), and the state after the last step.
 
-        With `lengths` (B,) the returned state is the one after each row's own last step; without, after step
-        T. Positions past a row's length hold nothing of use.
+        With `lengths` (B,) the returned state is the one after each row's own last step; without them, it is
+        the state after step T. Outputs past a row's length are meaningless.
         """
         state = self.initial_state(x) if state is None else state
         if lengths is not None and bool((lengths == len(x)).all()):
@@ -78,18 +78,18 @@ class Cell(nn.Module):
             torch.cat([start, part])[lengths, rows][None] for start, part in zip(state, parts, strict=True))
 
     def _run_torch_kernel(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Pass one tensor where the state has one part, and ragged rows packed, as torch's layers require."""
+        """Call a torch layer, which takes a state of one part as a tensor, and ragged rows packed."""
         start = state if len(state) > 1 else state[0]
         if lengths is None:
-            y, end = self._run_kernel(x, start)
+            y, last = self._run_kernel(x, start)
         else:
             packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-            y, end = self._run_kernel(packed, start)
+            y, last = self._run_kernel(packed, start)
             y, _ = pad_packed_sequence(y, total_length=len(x))
-        return y, end if isinstance(end, tuple) else (end,)
+        return y, last if isinstance(last, tuple) else (last,)
 
     def _run_kernel(self, *arguments: Any) -> Any:
-        """Run the kernel; while training, without a share of its recurrent weights."""
+        """Run the kernel; in training, drop a share of its recurrent weights."""
         if not self.training or not self.weight_dropout:
             return self.kernel(*arguments)
         weight = drop(self.kernel.get_parameter(RECURRENT_MATRIX), self.weight_dropout)
@@ -97,9 +97,9 @@ class Cell(nn.Module):
 
 
 def drop(x: Tensor, p: float) -> Tensor:
-    """Zero a share `p` of a tensor's numbers, exact to 16 bits, and scale the others so that the mean stays.
+    """Zero a share `p` of a tensor's elements, exact to 16 bits; scale the others so that the mean stays.
 
-    One 64-bit random number decides about four of them, because drawing is what takes the time.
+    One 64-bit random number decides for four elements, because drawing takes most of the time.
     """
     low = round(p * 2**16)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)

@@ -1,7 +1,7 @@
 """The GRU (Cho et al. 2014), in the variant that cuDNN, torch and ONNX (`linear_before_reset`) share.
 
 r = sigmoid(W_r x + U_r h + b_r), z = sigmoid(W_z x + U_z h + b_z),
-n = tanh(W_n x + b_n + r * (U_n h + c_n)), h' = n + z * (h - n).
+n = tanh(W_n x + b_n + r * (U_n h + c_n)), h' = n + z * (h - n), where h' is the new state.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ def _step(g: Graph, from_input: str, from_state: str, state: list[str], mask: st
 
 GRU = TorchKernel(
     layer=nn.GRU, operator=Operator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch r z n → ONNX z r h
-    step=_step, recurrent_bias_apart=True)
+    step=_step, separate_recurrent_bias=True)

@@ -1,7 +1,7 @@
-"""What computes a cell: torch's own layer where there is one, a module of ours where there is not.
+"""The kernels of cells: torch's own layers, or modules of this package for cells that torch lacks.
 
-Either comes with its ONNX nodes. The `Graph` that those are added to is only named here, so training and
-torch inference don't load onnx.
+Each kernel also knows its ONNX nodes. `Graph` is imported for type checking only, so that training and torch
+inference don't load onnx.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rnntool.models.export.builder import Graph
 
 State = tuple[Tensor, ...]  # (h,) or (h, c), each (1, B, H)
-RECURRENT_MATRIX = "weight_hh_l0"  # its name in each kernel that has one
+RECURRENT_MATRIX = "weight_hh_l0"  # the parameter's name, in each kernel that has one
 
 
 @dataclass(frozen=True)
 class Operator:
-    """ONNX's operator for a cell: its name, where torch's gates stand in its order, and its attributes."""
+    """ONNX's operator for a cell: its name, the indices of torch's gates in ONNX's order, its attributes."""
 
     name: str
     gates: tuple[int, ...]
@@ -37,8 +37,9 @@ class Step(Protocol):
     ) -> list[str]:
         """Return the new state (B, H), one value for each of the cell's states.
 
-        `from_input` and `from_state` (B, G*H) are what the gates, in ONNX's order, get of each. Where `mask`
-        (B, 1) is given, its zeros stand for padding and the state there has to become zero.
+        `from_input` and `from_state` (B, G*H) are the contributions of the input and of the old state to the
+        gates, in ONNX's order. If a `mask` (B, 1) is given, its zeros mark padding, where the state becomes
+        0.
         """
         ...
 
@@ -47,22 +48,22 @@ class Step(Protocol):
 class TorchKernel:
     """A cell that both torch and ONNX have: torch's layer, ONNX's operator, and one step as ONNX nodes.
 
-    The operator serves layers over tokens. The step serves layers over words, where the product with a word's
-    vector is computed once for each word type. `recurrent_bias_apart` says that a gate scales the recurrent
-    bias, so that it can't be added to the other one beforehand.
+    Layers over tokens use the operator. Layers over words use the step, because the product with a word's
+    vector is computed once for each word type. With `separate_recurrent_bias` the recurrent bias can't be
+    added to the input's bias beforehand, because a gate scales it.
     """
 
     layer: Callable[[int, int], nn.RNNBase]
     operator: Operator
     step: Step
-    recurrent_bias_apart: bool = False
+    separate_recurrent_bias: bool = False
 
     def __call__(self, input_size: int, hidden: int) -> nn.RNNBase:
         """Make the torch layer."""
         return self.layer(input_size, hidden)
 
 
-class OwnKernel(nn.Module, ABC):
+class CustomKernel(nn.Module, ABC):
     """A cell that torch lacks. Its parameters are named and laid out as in torch's layers."""
 
     def __init__(self, input_size: int, hidden: int) -> None:
@@ -73,7 +74,7 @@ class OwnKernel(nn.Module, ABC):
         """Return the state after each step, each part (T, B, H) in float32, given `x` (T, B, I)."""
 
     @abstractmethod
-    def add_to(
+    def add_to_graph(
         self, g: Graph, x: str, real: str, state: list[str], name: str, *, reverse: bool
     ) -> tuple[str, list[str]]:
         """Add a whole layer to a graph; return h after each step (T, B, H), and the last state.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnntool.models.cells.kernel import OwnKernel, State
+from rnntool.models.cells.kernel import CustomKernel, State
 
 if TYPE_CHECKING:
     from rnntool.models.export.builder import Graph
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 def linear_recurrence(a: Tensor, b: Tensor, h: Tensor, *, chunks: int, reverse: bool = False) -> Tensor:
     """Return all h_t = a_t * h_(t-1) + b_t, (T, B, H) like `a` and `b`, starting from `h` (1, B, H).
 
-    With `reverse`, the recurrence starts at the last step. With one chunk it is a loop over time. With
-    several, the steps of all chunks are taken side by side: first from zero, to learn how each chunk maps its
-    start to its end, then from the state that the chunk before it really ends in. That takes 2 T / chunks +
-    chunks operations in a row instead of T. Nothing is divided and no logarithm is taken, so `a` may be
-    anything from 0 to 1.
+    With `reverse`, the recurrence starts at the last step. With one chunk it is a loop over time. With more
+    chunks, they advance in parallel, twice: first from zero, to find how each chunk maps its start to its
+    end, then from the true last state of the chunk before. That takes 2 T / chunks + chunks sequential
+    operations instead of T. There are no divisions and no logarithms, so `a` may be anything from 0 to 1.
     """
     steps, length = len(a), -(-len(a) // chunks)
     order = slice(None, None, -1 if reverse else 1)
@@ -69,10 +68,10 @@ class _LinearRecurrence(torch.autograd.Function):
 differentiable_recurrence: Callable[..., Tensor] = _LinearRecurrence.apply
 
 
-class MinGRU(OwnKernel):
+class MinGRU(CustomKernel):
     """h_t = (1 - z_t) * h_(t-1) + z_t * v_t with z = sigmoid(W_z x + b_z) and v = W_v x + b_v.
 
-    That is a linear recurrence, all of whose numbers are known before the first step.
+    This is a linear recurrence, whose coefficients can all be computed before the first step.
     """
 
     def __init__(self, input_size: int, hidden: int) -> None:
@@ -86,10 +85,10 @@ class MinGRU(OwnKernel):
         z = z.sigmoid()
         return (differentiable_recurrence(1 - z, z * v, state[0].float()),)
 
-    def add_to(
+    def add_to_graph(
         self, g: Graph, x: str, real: str, state: list[str], name: str, *, reverse: bool
     ) -> tuple[str, list[str]]:
-        """Add all products before a scan, which is left with two operations a step."""
+        """Add all products, then a scan with only two operations per step."""
         both = g.add("MatMul", x, g.weight(self.weight_ih_l0.T, f"{name}.w"))
         both = g.add("Add", both, g.weight(self.bias_ih_l0, f"{name}.b"))
         z, v = g.add_many("Split", both, outputs=2, axis=2)

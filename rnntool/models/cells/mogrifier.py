@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rnntool.models.cells.kernel import OwnKernel, State
+from rnntool.models.cells.kernel import CustomKernel, State
 
 if TYPE_CHECKING:
     from rnntool.models.export.builder import Graph
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class _StepProduct(torch.autograd.Function):
     """`x @ weight.T` within a loop over time, with the gradient of `weight` computed once for all steps.
 
-    Autograd would add up one thin product for each step, each as large as the weight, which takes most of the
-    time. Here `steps`, a list that all steps of a loop share, collects the inputs and the gradients of the
-    outputs; the backward pass of the `first` step, which comes last as all later steps read its state, makes
-    one product of them. Differentiable once; second derivatives are not supported.
+    Autograd would add up a product as large as the weight for each step, which takes most of the time. Here
+    all steps of a loop share the list `steps`, which collects their inputs and the gradients of their
+    outputs. The backward pass of the `first` step runs last, since all later steps depend on its state; it
+    multiplies what was collected. Differentiable once; second derivatives are not supported.
     """
 
     @staticmethod
@@ -48,11 +48,11 @@ class _StepProduct(torch.autograd.Function):
 _step_product: Callable[..., Tensor] = _StepProduct.apply
 
 
-class Mogrifier(OwnKernel):
+class Mogrifier(CustomKernel):
     """Melis et al. (2020), section 2, in five rounds.
 
-    By turns, x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h, x first; then x and h go into a step of an
-    LSTM. Each round has its own matrix. Where the matrices are zero, this is an LSTM.
+    The rounds alternate between x <- 2 sigmoid(Q h) * x and h <- 2 sigmoid(R x) * h, starting with x. Then x
+    and h enter an LSTM step. Each round has its own matrix. If all of them are zero, this is an LSTM.
     """
 
     ROUNDS = 5
@@ -66,7 +66,7 @@ class Mogrifier(OwnKernel):
         self.mogrify_h = nn.Parameter(torch.empty(self.ROUNDS // 2, hidden, input_size))  # R
 
     def rounds(self) -> list[Tensor]:
-        """Return the matrices in the order that they are used: Q R Q R Q."""
+        """Return the matrices in the order of their use: Q R Q R Q."""
         return [(self.mogrify_h if i % 2 else self.mogrify_x)[i // 2] for i in range(self.ROUNDS)]
 
     def forward(self, x: Tensor, state: State) -> State:
@@ -93,7 +93,7 @@ class Mogrifier(OwnKernel):
                 cs.append(c)
         return torch.stack(hs), torch.stack(cs)
 
-    def add_to(
+    def add_to_graph(
         self, g: Graph, x: str, real: str, state: list[str], name: str, *, reverse: bool
     ) -> tuple[str, list[str]]:
         """Add a scan with the whole step in its body."""

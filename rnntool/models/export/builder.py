@@ -16,13 +16,13 @@ IR_VERSION = 8
 DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32,
           "bool": TensorProto.BOOL}
 
-Shape = Sequence[str | int]  # sizes, and names of those that vary
+Shape = Sequence[str | int]  # sizes; a size that varies has a name
 
 
 class Graph:
     """A graph under construction. A method that adds nodes returns the name of their result.
 
-    With `outer` it is the body of a loop in that graph, and can use the values of that graph.
+    With `outer` it is the body of a loop within that graph, whose values it can use.
     """
 
     def __init__(self, name: str = "", outer: Graph | None = None) -> None:
@@ -38,18 +38,18 @@ class Graph:
         return name
 
     def optional_input(self, name: str, default: NDArray[np.float32], rows: str) -> str:
-        """Declare a float input that may be left out; `rows` names its first axis, of any size."""
+        """Declare a float input that may be left out; `rows` names its first axis, whose size varies."""
         self.weight(default, name)
         return self.input(name, "float32", [rows, *default.shape[1:]])
 
     def output(self, value: str, name: str, dtype: str, shape: Shape) -> None:
-        """Declare an output: a value, under its own name or another."""
+        """Declare a value as an output, under its own name or another."""
         if name != value:
             self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
 
     def weight(self, array: NDArray[Any] | Tensor, name: str) -> str:
-        """Store a weight under its name, once."""
+        """Store a weight under its name, unless it is stored already."""
         if name not in self.weights:
             values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
             self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
@@ -71,7 +71,7 @@ class Graph:
         return names
 
     def select(self, condition: str, yes: Sequence[str], no: Sequence[str], shape: Shape) -> str:
-        """Run one of two nodes, each given as its operator and its inputs; the result is float32."""
+        """Add a choice between two nodes, given as operator and inputs; the result is float32."""
         branches = []
         for side, (operator, *inputs) in (("yes", yes), ("no", no)):
             name = f"If.{len(self.nodes)}.{side}"
@@ -84,11 +84,11 @@ class Graph:
         self, step: Callable[[Graph, list[str], list[str]], list[str]], states: Sequence[str],
         sequences: Sequence[tuple[str, str]], size: int, *, reverse: bool,
     ) -> tuple[str, list[str]]:
-        """Repeat a step over time; return the first state after each step (T, B, size), and the last states.
+        """Add a loop over time; return the first state after each step (T, B, size), and the final states.
 
         `step` adds the nodes of one step to a graph and returns the new states, given the states (B, size)
         and the rows (B, ·) of the `sequences`, which are values (T, B, ·) with their types. With `reverse`
-        the last step is taken first; the result of a step stands at its own place all the same.
+        the loop starts at the last step; results keep the order of their steps.
         """
         body = Graph(f"{self.name}Scan.{len(self.nodes)}/", self)
         before = [body.input(f"{body.name}state.{i}", "float32", ["batch", size]) for i in range(len(states))]
@@ -98,12 +98,12 @@ class Graph:
         for value in after:
             body.output(value, value, "float32", ["batch", size])
         body.output(after[0], f"{body.name}y", "float32", ["batch", size])
-        *ends, y = self.add_many(
+        *final_states, y = self.add_many(
             "Scan", *states, *(name for name, _ in sequences), outputs=len(states) + 1,
             body=helper.make_graph(body.nodes, body.name, body.inputs, body.outputs),
             num_scan_inputs=len(sequences), scan_input_directions=[int(reverse)] * len(sequences),
             scan_output_directions=[int(reverse)])
-        return y, ends
+        return y, final_states
 
     def linear(self, x: str, layer: nn.Linear, name: str) -> str:
         """Add `x @ weightᵀ + bias` over the last axis."""
@@ -115,15 +115,15 @@ class Graph:
         return self.add("Cast", x, to=DTYPES[dtype])
 
     def masked(self, x: str, mask: str) -> str:
-        """Add a product with a `mask` of zeros and ones, if there is one."""
+        """Multiply by a `mask` of zeros and ones, unless its name is empty."""
         return self.add("Mul", x, mask) if mask else x
 
     def clipped(self, ids: str, size: int) -> str:
-        """Move int64 `ids` that are out of range to the nearest of 0 to `size` - 1."""
+        """Clip int64 `ids` to the range from 0 to `size` - 1."""
         return self.add("Clip", ids, self.constant(0), self.constant(size - 1))
 
     def time_mask(self, x: str, axis: int, lengths: str) -> str:
-        """Mark the real steps (T, B) bool, T being the size of `axis` of `x`; `lengths` (B,) is int32."""
+        """Mark the real steps (T, B) bool, where T is the size of `axis` of `x`; `lengths` (B,) is int32."""
         steps = self.add("Squeeze", self.add("Shape", x, start=axis, end=axis + 1), self.constant([0]))
         t = self.add("Range", self.constant(0), steps, self.constant(1))
         t = self.add("Unsqueeze", self.cast(t, "int32"), self.constant([1]))
@@ -135,22 +135,22 @@ class Graph:
         return self.add("Unsqueeze", mask, self.constant([2]))
 
     def mean(self, x: str, real: str, lengths: str) -> str:
-        """Add the mean (B, D) over the real steps of `x` (T, B, D); `real` is that of `real_steps`."""
+        """Add the mean (B, D) over the real steps of `x` (T, B, D); `real` is made by `real_steps`."""
         total = self.add("ReduceSum", self.add("Mul", x, real), self.constant([0]), keepdims=0)
         count = self.cast(self.add("Max", lengths, self.constant(1, "int32")), "float32")
         return self.add("Div", total, self.add("Unsqueeze", count, self.constant([1])))
 
     def zeros(self, x: str, rows: int, size: int) -> str:
-        """Add zeros (rows, B, size), B being that of `x` (T, B, D)."""
+        """Add zeros (rows, B, size), with the batch size B of `x` (T, B, D)."""
         batch = self.add("Shape", x, start=1, end=2)
         return self.add("ConstantOfShape", self.add(
             "Concat", self.constant([rows]), batch, self.constant([size]), axis=0))
 
     def at_steps(self, x: str, steps: str, size: int) -> str:
-        """Look up what `x` (T, B, size) has at `steps` (N, B) int64: (N, B, size)."""
+        """Look up the rows (N, B, size) of `x` (T, B, size) at `steps` (N, B) int64."""
         batch = self.add("Squeeze", self.add("Shape", x, start=1, end=2), self.constant([0]))
         row = self.add("Range", self.constant(0), batch, self.constant(1))
-        flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of x as (T * B, size)
+        flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of (T * B, size)
         return self.add("Gather", self.add("Reshape", x, self.constant([-1, size])), flat)
 
     def model(self) -> onnx.ModelProto:

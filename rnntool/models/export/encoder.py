@@ -1,4 +1,4 @@
-"""An encoder as ONNX nodes: what it reads, and its layers one after the other."""
+"""An encoder as ONNX nodes: its input, and its layers one after the other."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from rnntool.models.layers import RecurrentLayer
 
 
 def add_encoder(g: Graph, encoder: Encoder, states: list[dict[str, int]]) -> tuple[str, list[list[str]]]:
-    """Add an encoder; return its states (T, B, D), and what each layer carries on.
+    """Add an encoder; return its states (T, B, D), and the final state of each layer.
 
-    `states` has the names and sizes of the inputs that each layer's state comes from, if it has any.
+    `states` are the names and sizes of each layer's state inputs, empty without.
     """
     layers = list(encoder.layers)
     x, lengths, done = add_input(encoder.input, g, layers[0])
-    ends: list[list[str]] = [[] for _ in range(done)]
+    final_states: list[list[str]] = [[] for _ in range(done)]
     for i, layer in enumerate(layers[done:], done):
         state = [g.input(name, "float32", [1, "batch", size]) for name, size in states[i].items()]
-        x, end = add_layer(layer, g, x, lengths, f"layer.{i}", state)
-        ends.append(end)
-    return x, ends
+        x, final_state = add_layer(layer, g, x, lengths, f"layer.{i}", state)
+        final_states.append(final_state)
+    return x, final_states
 
 
 @singledispatch
 def add_input(source: Input, g: Graph, first_layer: nn.Module) -> tuple[str, str, int]:
-    """Add what an encoder reads; return (T, B, ·), the lengths, and how many layers are done already.
+    """Add the input of an encoder; return (T, B, ·), the lengths, and how many layers are included.
 
-    An input may take on the first layer, where it can share work between words of one type.
+    An input of words may include the first layer, because most of its work is the same for each word type.
     """
     raise TypeError(f"{type(source).__name__} has no exporter")
 
@@ -100,7 +100,7 @@ def _word_types(g: Graph, source: WordInput) -> str:
         parts.append(add_characters(source.characters, g, chars, lengths))
     if source.affixes is not None:
         affixes = g.input("type_affixes", "int64", ["types", "affixes"])
-        # Summed over the first axis, a type's vector is the same to the last bit, alone and among others.
+        # The sum runs over the first axis so that a vector has the same bits alone and in a batch.
         affixes = g.add("Transpose", affixes, perm=[1, 0])
         rows = g.add("Gather", g.weight(source.affixes.weight, "affixes"), affixes)  # (K, U, A)
         parts.append(g.add("ReduceSum", rows, g.constant([0]), keepdims=0))
@@ -111,7 +111,7 @@ def _word_types(g: Graph, source: WordInput) -> str:
 
 
 def _context(g: Graph, context: CharacterContext) -> list[str]:
-    """Add the states at words of each direction of a character language model, (T, B, H)."""
+    """Add the states (T, B, H) of each direction of a character language model at the words."""
     chars = g.input("chars", "int64", ["chars", "batch"])
     lengths = g.input("char_lengths", "int32", ["batch"])
     x = _embed(g, context.forward_encoder.input.embedding, chars, "context.embedding")

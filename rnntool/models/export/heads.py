@@ -1,4 +1,4 @@
-"""Heads as ONNX nodes. Each exporter declares the outputs that the module of the same name returns."""
+"""Heads as ONNX nodes. Each exporter declares the outputs that the head's `forward` returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnntool.models.heads.tagger import TaggerHead
 def add_head(head: Head, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
     """Add a head that reads the encoder's `states` (T, B, D) of rows with `lengths` (B,).
 
-    Return further graphs by name, of parts that run on their own, such as a decoder's step.
+    Return further graphs by name, for parts that run on their own, such as a decoder's step.
     """
     raise TypeError(f"{type(head).__name__} has no exporter")
 
@@ -62,8 +62,8 @@ def _add_lm_outputs(g: Graph, logits: str, size: int) -> None:
     g.output(logits, "logits", "float32", ["time", "batch", size])
     probs = g.add("Softmax", logits, axis=-1)
     g.output(probs, "probs", "float32", ["time", "batch", size])
-    # The normalizer is computed from the likeliest token, which saves a second softmax. A maximum, unlike a
-    # sum, is the same to the last bit wherever a row begins.
+    # The normalizer is computed from the most likely token, which saves a second softmax. Unlike a sum, a
+    # maximum has the same bits at any place in a batch.
     peak, top = (g.add("ReduceMax", values, axes=[-1]) for values in (logits, probs))  # (T, B, 1)
     log_total = g.add("Sub", peak, g.add("Log", top))
     indices = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
@@ -94,20 +94,20 @@ def _(head: ClassifierHead, g: Graph, states: str, lengths: str) -> dict[str, Gr
         weighted = g.add("Mul", states, g.add("Softmax", scores, axis=0))
         return g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), is_filled)
 
-    def last() -> str:
+    def last_state() -> str:
         size = head.output.in_features // len(head.pooling)
         step = g.add("Sub", g.add("Max", lengths, g.constant(1, "int32")), g.constant(1, "int32"))
         step = g.add("Unsqueeze", g.cast(step, "int64"), g.constant([0]))  # (1, B)
-        ends = g.add("Squeeze", g.at_steps(states, step, size), g.constant([0]))
-        if size > head.hidden:  # the backward direction ends where the row begins
+        last = g.add("Squeeze", g.at_steps(states, step, size), g.constant([0]))
+        if size > head.hidden:  # the backward direction ends at the first step
             first = g.add("Squeeze", g.add("Gather", states, g.constant([0])), g.constant([0]))
             sides = g.constant([head.hidden, size - head.hidden])
-            forward, _ = g.add_many("Split", ends, sides, outputs=2, axis=1)
+            forward, _ = g.add_many("Split", last, sides, outputs=2, axis=1)
             _, backward = g.add_many("Split", first, sides, outputs=2, axis=1)
-            ends = g.add("Concat", forward, backward, axis=1)
-        return g.add("Mul", ends, is_filled)
+            last = g.add("Concat", forward, backward, axis=1)
+        return g.add("Mul", last, is_filled)
 
-    poolings = {"last": last, "mean": mean, "max": peak, "attention": attention}
+    poolings = {"last": last_state, "mean": mean, "max": peak, "attention": attention}
     pooled = [poolings[name]() for name in head.pooling]
     vector = g.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
     logits = g.linear(vector, head.output, "output")

@@ -1,7 +1,7 @@
 """The layers of an encoder as ONNX nodes.
 
-torch's own exporter freezes the time axis of recurrent layers. ONNX's operators with `sequence_lens` take
-ragged batches as they are.
+torch's own exporter fixes the number of time steps of recurrent layers. ONNX's operators accept ragged
+batches through `sequence_lens`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from rnntool.models.cells import CELLS
 from rnntool.models.cells.cell import Cell
-from rnntool.models.cells.kernel import OwnKernel, TorchKernel
+from rnntool.models.cells.kernel import CustomKernel, TorchKernel
 from rnntool.models.export.builder import Graph
 from rnntool.models.layers import Bag, RecurrentLayer, Window
 
@@ -25,10 +25,10 @@ Floats = NDArray[np.float32]
 def add_layer(
     layer: nn.Module, g: Graph, x: str, lengths: str, name: str, state: list[str]
 ) -> tuple[str, list[str]]:
-    """Add a layer that reads `x` (T, B, I); return its states (T, B, D) and what it carries on.
+    """Add a layer that reads `x` (T, B, I); return its states (T, B, D) and its final state.
 
-    `name` begins the names of its weights. `state` is what it carried from the batch before, each value
-    (1, B, size); it starts from zeros where that is empty.
+    `name` is the prefix of its weights' names. `state` is the state to start from, each value (1, B, size);
+    if it is empty, the layer starts from zeros.
     """
     raise TypeError(f"{type(layer).__name__} has no exporter")
 
@@ -38,54 +38,54 @@ def add_recurrent_layer(
     layer: RecurrentLayer, g: Graph, x: str, lengths: str, name: str, state: list[str], *,
     reverse: bool = False,
 ) -> tuple[str, list[str]]:
-    """Add a recurrent layer, whose last states are (directions, B, H) each.
+    """Add a recurrent layer; each part of its final state is (directions, B, H).
 
-    With `reverse`, its one direction reads from right to left.
+    With `reverse`, a layer with one direction reads from right to left.
     """
     cells = layer.cells()
     kernel = CELLS[cells[0].name].kernel()
     if not isinstance(kernel, TorchKernel):
-        return _add_own_kernels(g, cells, x, lengths, name, state, reverse=reverse)
+        return _add_custom_kernels(g, cells, x, lengths, name, state, reverse=reverse)
     direction = "bidirectional" if len(cells) > 1 else "reverse" if reverse else "forward"
     w, r, b = (np.stack(arrays) for arrays in zip(*(_weights(cell, kernel) for cell in cells), strict=True))
     attributes = dict(kernel.operator.attributes)
     if "activations" in attributes:
         attributes["activations"] = attributes["activations"] * len(cells)
     inputs = [x, g.weight(w, f"{name}.w"), g.weight(r, f"{name}.r"), g.weight(b, f"{name}.b"), lengths]
-    y, *ends = g.add_many(
-        kernel.operator.name, *inputs, *state, outputs=1 + len(CELLS[cells[0].name].states),
+    y, *final_state = g.add_many(
+        kernel.operator.name, *inputs, *state, outputs=1 + len(CELLS[cells[0].name].state_names),
         hidden_size=cells[0].hidden, direction=direction, **attributes)
     y = g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.constant([0, 0, -1]))  # (T, dirs, B, H)
-    return y, ends
+    return y, final_state
 
 
-def _add_own_kernels(
+def _add_custom_kernels(
     g: Graph, cells: list[Cell], x: str, lengths: str, name: str, state: list[str], *, reverse: bool
 ) -> tuple[str, list[str]]:
-    """Add a scan for each direction, of cells that ONNX has no operator for.
+    """Add a scan for each direction, for cells without an ONNX operator.
 
-    A step at padding leaves the state as it is. So the state after the last step is that of each row's own
-    end, and a scan in reverse arrives at a row's last token with zeros.
+    A step at padding leaves the state unchanged. So the final state is the one after each row's own last
+    token, and a scan in reverse reaches that token with zeros.
     """
     real = g.add("Unsqueeze", g.time_mask(x, 0, lengths), g.constant([2]))  # (T, B, 1) bool
-    ys, ends = [], []
+    ys, final_states = [], []
     for cell, reads_backward in zip(cells, (True,) if reverse else (False, True), strict=False):
-        assert isinstance(cell.kernel, OwnKernel)
-        start = state or [g.zeros(x, 1, cell.hidden)] * len(CELLS[cell.name].states)
+        assert isinstance(cell.kernel, CustomKernel)
+        start = state or [g.zeros(x, 1, cell.hidden)] * len(CELLS[cell.name].state_names)
         start = [g.add("Squeeze", part, g.constant([0])) for part in start]  # (B, H)
         direction = "backward" if reads_backward else "forward"
-        y, end = cell.kernel.add_to(g, x, real, start, f"{name}.{direction}", reverse=reads_backward)
+        y, final_state = cell.kernel.add_to_graph(
+            g, x, real, start, f"{name}.{direction}", reverse=reads_backward)
         ys.append(y)
-        ends.append([g.add("Unsqueeze", part, g.constant([0])) for part in end])
-    return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0], ends[0]
+        final_states.append([g.add("Unsqueeze", part, g.constant([0])) for part in final_state])
+    return g.add("Concat", *ys, axis=2) if len(ys) > 1 else ys[0], final_states[0]
 
 
 def look_up_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
-    """Look up the `parts` (T, B, size) of words' vectors (U, parts * size) in `types` or in known vectors.
+    """Look up words in `types` (U, parts * size) or in known vectors; return the parts (T, B, size).
 
-    A caller that reads a stream requests `word_vectors` for word types that are new to it, keeps them, and
-    passes them as `known_vectors` (K, parts * size) from then on. Other callers leave that input out, so it
-    has no rows.
+    A caller that reads a stream requests `word_vectors` for new word types, keeps them, and passes them as
+    `known_vectors` (K, parts * size) from then on. Other callers leave that input out; then it has no rows.
     """
     words = g.input("words", "int64", ["time", "batch"])
     g.output(types, "word_vectors", "float32", ["types", parts * size])
@@ -94,7 +94,7 @@ def look_up_words(g: Graph, types: str, size: int, parts: int) -> list[str]:
     is_given = g.add("Greater", count, g.constant(0))
     vectors = []
     for part in range(parts):
-        rows = [g.add("Reshape", table, g.constant([-1, size])) for table in (known, types)]  # a part each
+        rows = [g.add("Reshape", table, g.constant([-1, size])) for table in (known, types)]
         row = g.add("Add", g.add("Mul", words, g.constant(parts)), g.constant(part))
         yes, no = (("Gather", table, row) for table in rows)
         vectors.append(g.select(is_given, yes, no, ["time", "batch", size]))
@@ -105,34 +105,34 @@ def add_layer_of_words(
     layer: RecurrentLayer, kernel: TorchKernel, g: Graph, types: str, size: int, context: list[str],
     lengths: str, name: str,
 ) -> str:
-    """Add a recurrent layer over words, whose vectors (U, size) are those of `types`; return (T, B, D).
+    """Add a recurrent layer over words with the vectors `types` (U, size); return its states (T, B, D).
 
-    What the gates get from a word's type is computed once for each type and kept in place of the type's
-    vector. What they get from its `context` (T, B, ·) is added. Only the recurrence is left for the steps.
+    The contribution of a word type to the gates is computed once per type and replaces the type's vector.
+    The contribution of the `context` (T, B, ·) is added. Only the recurrence is left for each step.
     """
     cells = layer.cells()
     weights = [_weights(cell, kernel) for cell in cells]
     hidden, gates = layer.forward_cell.hidden, len(weights[0][0])
-    apart = kernel.recurrent_bias_apart
+    apart = kernel.separate_recurrent_bias
     b = [biases.reshape(2, gates)[: 1 if apart else 2].sum(axis=0) for _, _, biases in weights]
-    of_types = np.concatenate([w[:, :size] for w, _, _ in weights]).T  # (size, directions * G*H)
-    types = g.add("MatMul", types, g.weight(of_types, f"{name}.w"))
+    type_weights = np.concatenate([w[:, :size] for w, _, _ in weights]).T  # (size, directions * G*H)
+    types = g.add("MatMul", types, g.weight(type_weights, f"{name}.w"))
     types = g.add("Add", types, g.weight(np.concatenate(b), f"{name}.b"))
     x = look_up_words(g, types, gates, len(cells))
     if context:
-        around = g.add("Concat", *context, axis=2)
+        all_context = g.add("Concat", *context, axis=2)
         for i, (w, _, _) in enumerate(weights):
-            of_context = g.add("MatMul", around, g.weight(w[:, size:].T, f"{name}.{i}.context"))
-            x[i] = g.add("Add", x[i], of_context)
+            from_context = g.add("MatMul", all_context, g.weight(w[:, size:].T, f"{name}.{i}.context"))
+            x[i] = g.add("Add", x[i], from_context)
     real = g.real_steps(x[0], lengths)
     zeros = g.add("Squeeze", g.zeros(x[0], 1, hidden), g.constant([0]))
     ys = []
     for i, (cell, (_, r, biases)) in enumerate(zip(cells, weights, strict=True)):
         step = partial(_step_of_words, kernel=kernel, r=g.weight(r.T, f"{name}.{i}.r"),
                        b=g.weight(biases[gates:], f"{name}.{i}.b") if apart else "")
-        # In reverse, padding is read first and must leave no trace.
+        # In reverse, padding comes first and must not change the state.
         sequences = [(x[i], "float32"), (real, "float32")] if i else [(x[i], "float32")]
-        states = [zeros] * len(CELLS[cell.name].states)
+        states = [zeros] * len(CELLS[cell.name].state_names)
         ys.append(g.scan(step, states, sequences, hidden, reverse=i == 1)[0])
     return g.add("Concat", *ys, axis=2)
 
@@ -140,7 +140,7 @@ def add_layer_of_words(
 def _step_of_words(
     g: Graph, state: list[str], rows: list[str], *, kernel: TorchKernel, r: str, b: str
 ) -> list[str]:
-    """Add a step. `rows` are what the gates get from the words and, where padding comes first, a mask."""
+    """Add a step. `rows` are the words' contributions to the gates and, in reverse, a mask."""
     from_state = g.add("MatMul", state[0], r)
     return kernel.step(g, rows[0], g.add("Add", from_state, b) if b else from_state, state, *rows[1:])
 
@@ -174,15 +174,15 @@ def _(
         parts.insert(0, past)
     if layer.after:
         parts.append(g.zeros(x, layer.after, size))
-    wide = g.add("Concat", *parts, axis=0)  # (before + T + after, B, I)
+    padded = g.add("Concat", *parts, axis=0)  # (before + T + after, B, I)
     steps = g.add("Shape", x, start=0, end=1)
-    views = [g.add("Slice", wide, g.constant([i]), g.add("Add", steps, g.constant([i])), g.constant([0]))
+    views = [g.add("Slice", padded, g.constant([i]), g.add("Add", steps, g.constant([i])), g.constant([0]))
              for i in range(width)]
     y = g.add("Tanh", g.linear(g.add("Concat", *views, axis=2), layer.linear, name))
     if not state:
         return y, []
     rows = g.constant([[i] for i in range(layer.before)])
-    last = g.at_steps(wide, g.add("Add", g.cast(lengths, "int64"), rows), size)  # (before, B, I)
+    last = g.at_steps(padded, g.add("Add", g.cast(lengths, "int64"), rows), size)  # (before, B, I)
     last = g.add("Transpose", last, perm=[1, 0, 2])
     return y, [g.add("Reshape", last, g.constant([1, -1, layer.before * size]))]
 

@@ -1,6 +1,6 @@
-"""From a torch network to the ONNX graphs that run, written node by node.
+"""From a torch network to the ONNX graphs that run it, built node by node.
 
-Each exporter in this package mirrors a module of `rnntool.models` and is found by its type.
+Each exporter in this package mirrors a module of `rnntool.models` and is selected by its type.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MAIN = "model"  # the graph that reads records; heads may add others
 
 
 def build_graphs(network: Network) -> dict[str, onnx.ModelProto]:
-    """Return the graphs of a network in float32, by name; `MAIN` is the one with encoder and head."""
+    """Return the graphs of a network in float32, by name; `MAIN` contains encoder and head."""
     g = Graph()
-    encoded, ends = add_encoder(g, network.encoder, network.state_sizes())
+    encoded, final_states = add_encoder(g, network.encoder, network.state_sizes())
     others = add_head(network.head, g, encoded, "lengths")
     if network.head.carries_state:
-        for sizes, values in zip(network.state_sizes("next"), ends, strict=True):
+        for sizes, values in zip(network.state_sizes("next"), final_states, strict=True):
             for (name, size), value in zip(sizes.items(), values, strict=True):
                 g.output(value, name, "float32", [1, "batch", size])
     return {name: graph.model() for name, graph in {MAIN: g, **others}.items()}
 
 
 def save(model: onnx.ModelProto, path: Path, *, int8: bool = False) -> None:
-    """Write a graph to a file; with `int8`, its matrices are in 8 bits. Changes the model."""
+    """Write a graph to a file; with `int8`, first quantize the model in place."""
     if int8:
         quantization.quantize(model)
     onnx.save(model, path)

@@ -1,15 +1,15 @@
-"""Graphs with their weights in 8 bits: smaller and faster. Knows ONNX, and no network.
+"""Quantization: graphs with weights in 8 bits are smaller and faster. Knows ONNX but no networks.
 
-Where integers are multiplied, the values that meet a matrix are rounded to 8 bits as well. If their scale
-came from the batch, the answer to a text would depend on the texts beside it. So no scale depends on the
-batch: states of most recurrent layers are within -1 and 1 and have a fixed scale, and anything else is scaled
-row by row.
+Integer products round the activations to 8 bits as well. If the scale of activations depended on the batch,
+so would the answer to a text. Therefore states of most recurrent layers, which are between -1 and 1, have a
+fixed scale, and all other activations are scaled row by row.
 
-ONNX Runtime's LSTM in 8 bits (`DynamicQuantizeLSTM`) leaves no choice: it scales its inputs and, at each
-step, its states by the smallest and the largest number of the batch. So these two are made constant. The
-inputs get two columns with the extremes that they can have, and the layer gets two units that are always 1
-and -1; their weights to everything else are zero, and they are cut off from the results. A scan with integer
-products in its steps, which other cells use, would need none of this, but takes 1.1 to 1.9 times as long.
+ONNX Runtime's LSTM in 8 bits (`DynamicQuantizeLSTM`) always scales its inputs and, at each step, its states
+by the smallest and the largest number in the batch. These extremes are made constant: the inputs get two more
+columns, which hold the extremes that are possible, and the layer gets two more units, which are always 1 and
+-1. All weights from these units to others are zero, and the units are cut off from the results. Other cells
+use a scan with integer products in its steps. That needs no such extremes, but for an LSTM it takes 1.1 to
+1.9 times as long.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-DOMAIN = "com.microsoft"  # of the operators that ONNX Runtime has and ONNX lacks
+DOMAIN = "com.microsoft"  # of operators that only ONNX Runtime has
 UNIT_SCALE, ZERO_POINT = np.float32(2 / 255), np.uint8(128)  # of numbers within -1 and 1
-EXTREME_UNITS = (1.0, -1.0)  # the states of the two units that an LSTM gets
+EXTREME_UNITS = (1.0, -1.0)  # the states of the two units that are added to an LSTM
 OPEN_GATE = 30.0  # a bias that opens a gate completely
 SATURATED_CELL = 20.0  # an LSTM cell whose tanh is 1 in float32, whatever a step adds
 MIN_SCALE = np.float32(1e-30)  # for rows and columns of zeros
-MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice")  # change no number
+REARRANGING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice")  # change no number
 
 Nodes = list[onnx.NodeProto]
 
 
 def quantize(model: onnx.ModelProto) -> None:
-    """Put the matrices of a float32 graph into 8 bits, in place; each column gets its own scale."""
+    """Quantize the matrices of a float32 graph to 8 bits, in place; each column gets its own scale."""
     graph = _Weights(model.graph)
     nodes: Nodes = []
     for node in model.graph.node:
@@ -55,13 +55,13 @@ def quantize(model: onnx.ModelProto) -> None:
 
 
 class _Weights:
-    """The weights of a graph by name, and the nodes that its values come from."""
+    """The weights of a graph by name, and the nodes that produce its values."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         inputs = {value.name for value in graph.input}
         self.graph = graph
         self.tensors = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
-        self.makers = {name: node for node in graph.node for name in node.output}
+        self.producers = {name: node for node in graph.node for name in node.output}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.tensors[name])
@@ -81,10 +81,10 @@ class _Weights:
         return self.put(f"integers {values}", np.array(values, np.int64))
 
     def rounded(self, name: str, value: NDArray[Any], *, axis: int) -> list[str]:
-        """Set a weight in 8 bits: its integers, and scales and zero points along all axes but this one.
+        """Set a weight in 8 bits: its integers, with scales and zero points that are shared along `axis`.
 
-        The integers have no sign. To multiply signed ones, processors without instructions for it (VNNI) add
-        up pairs of products in 16 bits, which large pairs overflow.
+        The integers are unsigned. For signed ones, processors without VNNI instructions add pairs of products
+        in 16 bits, which can overflow.
         """
         scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True) / np.float32(127), MIN_SCALE)
         integers = (np.rint(value / scales) + ZERO_POINT).astype(np.uint8)
@@ -92,7 +92,7 @@ class _Weights:
         return self._put_parts(name, integers, scales, np.full(scales.shape, ZERO_POINT))
 
     def rounded_table(self, name: str) -> list[str]:
-        """Set a weight in 8 bits that meets no matrix: its integers, one scale and one zero point."""
+        """Set a look-up table in 8 bits: its integers, one scale and one zero point."""
         value = self[name]
         low, high = min(value.min(), 0.0), max(value.max(), 0.0)
         scale = np.maximum(np.float32((high - low) / 255), MIN_SCALE)
@@ -105,15 +105,15 @@ class _Weights:
                 for part, value in zip(("quantized", "scale", "zero_point"), values, strict=True)]
 
     def source(self, name: str) -> onnx.NodeProto | None:
-        """Return the node that computed the numbers of a value, whatever rearranged them since."""
-        node = self.makers.get(name)
-        while node is not None and node.op_type in MOVES:
-            node = self.makers.get(node.input[0])
+        """Return the node that computed a value's numbers, before any rearranging nodes."""
+        node = self.producers.get(name)
+        while node is not None and node.op_type in REARRANGING:
+            node = self.producers.get(node.input[0])
         return node
 
 
 def _within_one(graph: _Weights, name: str) -> bool:
-    """Say whether a value is certain to be within -1 and 1, as the states of most recurrent layers are."""
+    """Return whether a value is certain to be between -1 and 1, like the states of most recurrent layers."""
     node = graph.source(name)
     if node is None:
         return False
@@ -122,14 +122,14 @@ def _within_one(graph: _Weights, name: str) -> bool:
     if node.op_type == "Gather":
         return _within_one(graph, node.input[0])
     if node.op_type == "Scan":
-        return _squashes(_body(node))
+        return _is_bounded(_body(node))
     if node.op_type == "RNN":
         return all(a.strings[0] == b"Tanh" for a in node.attribute if a.name == "activations")
     return node.op_type in ("LSTM", "GRU", "Tanh")
 
 
-def _squashes(body: onnx.GraphProto) -> bool:
-    """Say whether a step's state is within -1 and 1: a tanh, a share of one, or a mean with the old state."""
+def _is_bounded(body: onnx.GraphProto) -> bool:
+    """Return whether a step's state is between -1 and 1: made by tanh, gates and means with the old state."""
     return any(node.op_type == "Tanh" for node in body.node)
 
 
@@ -140,14 +140,14 @@ def _body(scan: onnx.NodeProto) -> onnx.GraphProto:
 
 
 def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
-    """Put the matrices in a scan's steps into 8 bits."""
+    """Quantize the matrices in the body of a scan."""
     body = _body(scan)
     (rows,) = (attribute.i for attribute in scan.attribute if attribute.name == "num_scan_inputs")
     states = {value.name for value in body.input[: len(scan.input) - rows]}
     nodes: Nodes = []
     for node in body.node:
         if node.op_type == "MatMul" and node.input[1] in graph.tensors:
-            nodes += _product(graph, node, unit=node.input[0] in states and _squashes(body))
+            nodes += _product(graph, node, unit=node.input[0] in states and _is_bounded(body))
         else:
             nodes.append(node)
     _replace(body.node, nodes)
@@ -155,9 +155,9 @@ def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _product(graph: _Weights, product: onnx.NodeProto, *, unit: bool) -> Nodes:
-    """Return a product with a matrix in 8 bits; `unit` says that the rows are within -1 and 1.
+    """Return a product with a matrix in 8 bits; `unit` says that the rows are between -1 and 1.
 
-    Other rows are divided by their largest number before, and multiplied by it after.
+    Other rows are divided by their largest absolute value before, and multiplied by it after.
     """
     x, name = product.input
     (out,) = product.output
@@ -192,7 +192,7 @@ def _look_up(graph: _Weights, gather: onnx.NodeProto) -> Nodes:
 
 
 def _lstm(graph: _Weights, lstm: onnx.NodeProto) -> Nodes:
-    """Return an LSTM in 8 bits, with two more inputs and two more units, which its results are without."""
+    """Return an LSTM in 8 bits, with two more inputs and two more units; its results lack these units."""
     (hidden,) = (attribute for attribute in lstm.attribute if attribute.name == "hidden_size")
     size, extra = hidden.i, len(EXTREME_UNITS)
     x, w, r, b, lengths, *states = lstm.input
@@ -205,11 +205,11 @@ def _lstm(graph: _Weights, lstm: onnx.NodeProto) -> Nodes:
         integers, *scaled = graph.rounded(name, matrices, axis=1)
         weights.append(integers)
         scales += scaled
-    biases = graph[b].reshape(directions, 8, size)  # those of w, and those of r
-    of_units = np.zeros((directions, 8, extra), np.float32)
-    of_units[:, :3] = OPEN_GATE
-    of_units[:, 3] = OPEN_GATE * np.array(EXTREME_UNITS)
-    graph.put(b, np.concatenate([biases, of_units], axis=2).reshape(directions, -1))
+    biases = graph[b].reshape(directions, 8, size)  # of w, and of r
+    unit_biases = np.zeros((directions, 8, extra), np.float32)
+    unit_biases[:, :3] = OPEN_GATE
+    unit_biases[:, 3] = OPEN_GATE * np.array(EXTREME_UNITS)
+    graph.put(b, np.concatenate([biases, unit_biases], axis=2).reshape(directions, -1))
     before = _with_extremes(graph, x, f"{lstm.name}.x")
     nodes, starts = _start_states(graph, lstm.name, x, states, directions, size)
     outputs, after = [], []
@@ -227,7 +227,7 @@ def _lstm(graph: _Weights, lstm: onnx.NodeProto) -> Nodes:
 
 
 def _with_extremes(graph: _Weights, x: str, name: str) -> Nodes:
-    """Return nodes that put two columns with its extremes beside `x` (T, B, I)."""
+    """Return nodes that append two columns with its extremes to `x` (T, B, I)."""
     low, high, is_exact = _extremes(graph, x)
     bounds = [graph.put(f"{name}.low", np.float32(low)), graph.put(f"{name}.high", np.float32(high))]
     nodes: Nodes = []
@@ -241,9 +241,9 @@ def _with_extremes(graph: _Weights, x: str, name: str) -> Nodes:
 
 
 def _extremes(graph: _Weights, name: str) -> tuple[float, float, bool]:
-    """Return the smallest and the largest number that a value can have; `ValueError` if that is not known.
+    """Return the smallest and the largest number that a value can have; `ValueError` if they are unknown.
 
-    Also say whether they are exact, or could be exceeded a little by the rounding of a product.
+    The third result says whether they are exact, or could be exceeded a little by the rounding of a product.
     """
     if _within_one(graph, name):
         return -1.0, 1.0, True
@@ -252,22 +252,23 @@ def _extremes(graph: _Weights, name: str) -> tuple[float, float, bool]:
         _, scale, zero = (graph[part] for part in graph.rounded_table(node.input[0]))
         return float((0 - float(zero)) * scale), float((255 - float(zero)) * scale), True
     if node is not None and node.op_type == "MatMul" and node.input[1] in graph.tensors:
-        table = graph.source(node.input[0])  # of an adaptive embedding, whose rows are projected
+        table = graph.source(node.input[0])  # an adaptive embedding's, whose rows are projected
         if table is not None and table.op_type == "Gather" and table.input[0] in graph.tensors:
             rows = graph[table.input[0]] @ graph[node.input[1]]
             return float(rows.min()), float(rows.max()), False
     if node is not None and node.op_type == "Where":
         sides = [_extremes(graph, side) for side in node.input[1:]]
         return min(low for low, _, _ in sides), max(high for _, high, _ in sides), False
-    raise ValueError(f"the range of {name} is not known")
+    raise ValueError(f"the range of {name} is unknown")
 
 
 def _start_states(
     graph: _Weights, name: str, x: str, states: Sequence[str], directions: int, hidden: int
 ) -> tuple[Nodes, list[str]]:
-    """Return the state h and c before the first step, with that of the two units; otherwise given or zeros.
+    """Return h and c before the first step, given or zeros, extended by the states of the two extreme units.
 
-    The units have their values before they have read anything, so that texts of any age can share a batch.
+    These units have their values from the start, so that texts of which different amounts have been read can
+    share a batch.
     """
     nodes: Nodes = []
     starts = []
@@ -291,7 +292,7 @@ def _start_states(
 
 
 def _inputs(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
-    """Yield the names that nodes read, those in bodies and branches included."""
+    """Yield the names of all inputs of nodes, including those in bodies and branches."""
     for node in nodes:
         yield from node.input
         for attribute in node.attribute:
@@ -299,6 +300,6 @@ def _inputs(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
 
 
 def _replace(field: Any, values: Sequence[Any]) -> None:
-    """Replace the messages of a repeated field."""
+    """Replace all messages of a repeated protobuf field."""
     del field[:]
     field.extend(values)

@@ -1,4 +1,4 @@
-"""The table of heads: what makes the module for each kind of head configuration.
+"""The table of heads: for each kind of head configuration, the function that makes its module.
 
 A new kind is a config class in `rnntool.models.config`, a module beside this one with a row here, and an
 exporter in `rnntool.models.export.heads`.
@@ -24,5 +24,5 @@ HEADS: dict[str, Callable[[Any, Encoder], Head]] = {
 
 
 def make_head(config: HeadConfig, encoder: Encoder) -> Head:
-    """Make the head that a configuration describes, for the states of `encoder`."""
+    """Make the head for a configuration and an encoder."""
     return HEADS[config.kind](config, encoder)

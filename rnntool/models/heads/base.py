@@ -1,7 +1,7 @@
-"""What every head is: encoder states in, named outputs and a loss out.
+"""The interface of all heads: encoder states in, named outputs and a loss out.
 
-A head knows shapes and probabilities, and nothing of words or of label names. The names of its outputs are
-those of the ONNX graph.
+A head knows shapes and probabilities, but no words and no label names. Its outputs have the same names as in
+the ONNX graph.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Outputs = dict[str, Tensor]
 class Head(nn.Module, ABC):
     """Reads the states of an encoder.
 
-    `objectives` are the fields of `ObjectiveConfig` that the head acts on. With `carries_state` the encoder's
-    recurrent states are inputs and outputs of the network, so a text can be read in pieces. With
-    `is_mirrored` a second encoder is trained on texts from right to left, see `mirror`.
+    `objectives` are the fields of `ObjectiveConfig` that the head supports. With `carries_state` the
+    encoder's recurrent states are inputs and outputs of the network, so a text can be read in pieces. With
+    `is_mirrored` a second encoder is trained on reversed texts; see `mirror`.
     """
 
     objectives: ClassVar[frozenset[str]] = frozenset()
@@ -44,7 +44,7 @@ class Head(nn.Module, ABC):
     def forward(
         self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
     ) -> Outputs:
-        """Return named outputs, given `states` (T, B, D); with `requested`, others may be left out."""
+        """Return named outputs, given `states` (T, B, D); those not `requested` may be left out."""
 
     @abstractmethod
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
@@ -54,8 +54,8 @@ class Head(nn.Module, ABC):
         """Set what `loss` includes."""
         self.objective = objective
 
-    def divide(self, *temperatures: float) -> None:
-        """Divide the scores by temperatures for good, one for each group of outputs that sums to one."""
+    def apply_temperatures(self, *temperatures: float) -> None:
+        """Build temperatures into the weights, one for each distribution: its scores are divided by it."""
         raise NotImplementedError(f"{type(self).__name__} is not calibrated")
 
     def mirror(self, arrays: Tensors) -> Tensors:
@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
 
 
 class LabelHead(Head):
-    """A head that scores labels, with a weight for the loss of each."""
+    """A head that scores labels, whose losses can have different weights."""
 
     label_weights: Tensor  # (L,)
 
@@ -73,7 +73,7 @@ class LabelHead(Head):
         self.register_buffer("label_weights", torch.ones(labels), persistent=False)
 
     def set_objective(self, objective: ObjectiveConfig) -> None:
-        """Set what `loss` includes; labels weigh the same where no weights are given."""
+        """Set what `loss` includes; without label weights, all labels weigh the same."""
         super().set_objective(objective)
         weights = objective.label_weights or [1.0] * len(self.label_weights)
         self.label_weights.copy_(torch.tensor(weights))

@@ -16,7 +16,7 @@ from rnntool.models.layers import last_states, time_mask
 
 
 class ClassifierHead(LabelHead):
-    """Scores labels by one pooled vector of a text, or by several side by side.
+    """Scores labels from one or several pooled vectors of a text, concatenated.
 
     `hidden` is the encoder's size per direction, which the pooling `last` needs.
     """
@@ -59,17 +59,17 @@ class ClassifierHead(LabelHead):
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
-        """Return the mean loss of the texts: cross-entropy, or where labels are many, binary for each label.
+        """Return the mean cross-entropy of the texts, a binary one for each label if a text may have several.
 
-        `targets` are (B,), or (B, L) where a text may have several labels. Texts whose target is `IGNORE`
-        don't count. With the objective `consistency`, the batch holds every text twice, one half behind the
-        other, and the halves, which differ by their dropout, are pulled together (R-Drop, Wu et al. 2021).
+        `targets` are (B,), or (B, L) with several labels per text. Texts whose target is `IGNORE` don't
+        count. With the objective `consistency`, the second half of the batch repeats the first under other
+        dropout masks, and the divergence of the two predictions is added (R-Drop, Wu et al. 2021).
         """
         logits, targets = self(states, arrays)["logits"], arrays["targets"]
         smoothing, consistency = self.objective.label_smoothing, self.objective.consistency
         real = (targets[:, 0] if self.multi_label else targets) != IGNORE  # (B,)
         logits, targets = logits[real], targets[real]
-        loss: Tensor = logits.sum()  # 0 where nothing is left
+        loss: Tensor = logits.sum()  # 0 if no text counts
         if len(targets) and self.multi_label:
             smoothed = targets * (1 - smoothing) + smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
@@ -81,8 +81,8 @@ class ClassifierHead(LabelHead):
             loss = loss + consistency * self._divergence(*logits.chunk(2))
         return loss
 
-    def divide(self, *temperatures: float) -> None:
-        """Divide the scores of all labels by one temperature."""
+    def apply_temperatures(self, *temperatures: float) -> None:
+        """Build the only temperature into the output layer."""
         (temperature,) = temperatures
         with torch.no_grad():
             for parameter in self.output.parameters():

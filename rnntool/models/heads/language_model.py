@@ -19,7 +19,7 @@ from rnntool.tokenize import BOS, EOS
 
 
 class LMHead(Head):
-    """Predicts the next token. Tokens behind the outputs are read and never predicted."""
+    """Predicts the next token. Tokens from id `outputs` on, such as labels, are read but never predicted."""
 
     carries_state = True
 
@@ -41,13 +41,13 @@ class LMHead(Head):
         return SoftmaxHead(config, encoder.output_size, embedding)
 
     def project(self, states: Tensor) -> Tensor:
-        """Bring states to the size of the output vectors (Inan et al. 2017)."""
+        """Project states to the size of the output vectors (Inan et al. 2017)."""
         return states if self.projection is None else self.projection(states)
 
     def mirror(self, arrays: Tensors) -> Tensors:
         """Turn BOS w1 … wn, which predicts w1 … wn EOS, into BOS wn … w1, which predicts wn … w1 EOS.
 
-        Where a text begins with a label instead of BOS, a token behind the outputs, EOS takes its place too.
+        The token of a label, which a text may begin with in place of BOS, is not predicted: EOS replaces it.
         """
         tokens, targets, lengths = (arrays[name] for name in ("tokens", "targets", "lengths"))
         steps = reversed_steps(lengths, len(tokens))
@@ -86,7 +86,7 @@ class SoftmaxHead(LMHead):
 
     @property
     def weight(self) -> Tensor:
-        """(V, D)."""
+        """The output vectors (V, D)."""
         weight, size = self.output.weight, self.output.out_features
         return weight if len(weight) == size else weight[:size]
 
@@ -104,8 +104,8 @@ class SoftmaxHead(LMHead):
 class AdaptiveSoftmaxHead(LMHead):
     """Adaptive softmax (Grave et al. 2017): over frequent tokens and clusters, then over a cluster's tokens.
 
-    A cluster's tokens are scored only where they are needed. The head shares the embedding's vectors, or has
-    its own in the same clusters. Probabilities sum to one over the vocabulary, as those of a softmax do.
+    A cluster's tokens are scored only where they are needed. The output vectors are the embedding's or the
+    head's own, in the same clusters. Probabilities sum to one over the vocabulary.
     """
 
     def __init__(self, config: LMHeadConfig, input_size: int, embedding: AdaptiveEmbedding) -> None:
@@ -113,7 +113,7 @@ class AdaptiveSoftmaxHead(LMHead):
         self.output_embedding = embedding
         if not config.tied:
             self.output_embedding = AdaptiveEmbedding(config.outputs, self.size, embedding.cutoffs)
-        # where clusters begin and end, without the tokens that are never predicted
+        # first token and end of each cluster, without tokens that are never predicted
         self.spans = list(zip((0, *embedding.cutoffs), (*embedding.cutoffs, config.outputs), strict=True))
         clusters = len(embedding.cutoffs)
         self.cluster_weight = nn.Parameter(torch.empty(clusters, self.size).uniform_(-0.1, 0.1))
@@ -121,7 +121,7 @@ class AdaptiveSoftmaxHead(LMHead):
         self.bias = nn.Parameter(torch.zeros(config.outputs))
 
     def layer(self, cluster: int) -> tuple[Tensor, Tensor]:
-        """Return weight and bias for a cluster's tokens; in cluster 0 the other clusters come last."""
+        """Return weight and bias for a cluster's tokens; those of cluster 0 precede the other clusters."""
         start, end = self.spans[cluster]
         weight, bias = self.output_embedding.table(cluster)[: end - start], self.bias[start:end]
         if cluster:
@@ -140,12 +140,12 @@ class AdaptiveSoftmaxHead(LMHead):
         first = self._log_softmax(flat, 0)
         log_probs = first.gather(1, self._first_targets(targets.flatten())[:, None]).squeeze(1)
         for cluster, rows, ids in self._by_cluster(targets.flatten()):
-            within = self._log_softmax(self.output_embedding.shorten(flat[rows], cluster), cluster)
+            within = self._log_softmax(self.output_embedding.project_down(flat[rows], cluster), cluster)
             log_probs = log_probs.index_add(0, rows, within.gather(1, ids[:, None]).squeeze(1))
         outputs = {"log_probs": log_probs.view(targets.shape) * (targets != IGNORE)}
         if requested is None or "logits" in requested:
             parts = first.split([self.spans[0][1], *([1] * len(self.cluster_bias))], dim=1)
-            rest = [part + self._log_softmax(self.output_embedding.shorten(flat, cluster), cluster)
+            rest = [part + self._log_softmax(self.output_embedding.project_down(flat, cluster), cluster)
                     for cluster, part in enumerate(parts[1:], 1)]
             logits = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
             outputs |= {"logits": logits, "probs": logits.softmax(-1)}
@@ -161,18 +161,18 @@ class AdaptiveSoftmaxHead(LMHead):
         for cluster, rows, ids in self._by_cluster(targets):
             share = len(rows) / count
             loss = loss + share * linear_cross_entropy(
-                self.output_embedding.shorten(flat[rows], cluster), *self.layer(cluster), ids)
+                self.output_embedding.project_down(flat[rows], cluster), *self.layer(cluster), ids)
         return loss
 
     def _first_targets(self, targets: Tensor) -> Tensor:
-        """Return (N,) outputs of cluster 0: each of `targets` (N,), or its cluster; 0 at padding."""
+        """Map `targets` (N,) to outputs of cluster 0: the token itself, or its cluster; 0 at padding."""
         first = targets.clamp(min=0)
         for cluster, (start, _) in enumerate(self.spans[1:]):
             first = first.masked_fill(targets >= start, self.spans[0][1] + cluster)
         return first
 
     def _by_cluster(self, targets: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield each cluster but the first that `targets` (N,) are in, with indices and ids in it (n,)."""
+        """Yield each rare cluster in `targets` (N,): its number, the indices (n,) and ids within it (n,)."""
         for cluster, (start, end) in enumerate(self.spans):
             rows = indices_within(targets, start, end)
             if cluster and len(rows):

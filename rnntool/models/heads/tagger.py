@@ -1,4 +1,4 @@
-"""The tagger head: scores of each tag at each word, column by column."""
+"""The tagger head: scores for each tag of each column at each word."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class TaggerHead(LabelHead):
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Return the negative log-likelihood of the tags, in nats per word, averaged over the columns.
 
-        `targets` are (columns, T, B). Where a row of the batch holds several sentences, `sentences` has the
-        place of each sentence's words, and `targets` have a row for each sentence. The loss is 0 for a batch
-        of empty sentences.
+        `targets` are (columns, T, B). If a row of the batch holds several sentences, `sentences` are the
+        indices of each sentence's words, and `targets` have a row for each sentence. The loss is 0 if all
+        sentences are empty.
         """
         scores = self.output(states)
         if "sentences" in arrays:
@@ -53,12 +53,12 @@ class TaggerHead(LabelHead):
         emissions = scores.split(self.columns, dim=-1)
         weights = self.label_weights.split(self.columns)
         losses = [
-            self._chain_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
+            self._crf_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
             for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
         return torch.stack(losses).mean()
 
-    def divide(self, *temperatures: float) -> None:
-        """Divide the scores of each column by its temperature."""
+    def apply_temperatures(self, *temperatures: float) -> None:
+        """Build a temperature for each column into the output layer and the CRF."""
         sizes = zip(temperatures, self.columns, strict=True)
         divisors = torch.cat([torch.full((size,), temperature) for temperature, size in sizes])  # (L,)
         with torch.no_grad():
@@ -75,10 +75,10 @@ class TaggerHead(LabelHead):
             label_smoothing=self.objective.label_smoothing)
         return (losses * weights[flat.clamp(min=0)]).sum() / (flat != IGNORE).sum().clamp(min=1)
 
-    def _chain_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Return the mean loss of the CRF. Missing a tag costs the logarithm of its weight.
+    def _crf_loss(self, emissions: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean loss of the CRF per word. Missing a tag costs the logarithm of its weight.
 
-        The likelihood of a sentence can't be weighted word by word.
+        Weights become costs because the likelihood of a sentence can't be weighted word by word.
         """
         assert self.crf is not None
         mask = targets != IGNORE

@@ -6,23 +6,9 @@ from dataclasses import dataclass
 
 from rnntool.data.options import option, with_default
 from rnntool.errors import UsageError, setting
+from rnntool.models.config import ENCODER_NAMES, check_pooling
 from rnntool.tasks.specs.settings import DIRECTED, TOKENIZER_NAMES, WORDS, Settings, WordSettings
 from rnntool.tasks.specs.spec import TaskSpec
-
-ENCODER_NAMES = ("rnn", "bag", "window")
-POOLING_NAMES = ("last", "mean", "max", "attention")
-
-
-def check_pooling(text: str) -> str:
-    """Check a pooling such as `last` or `mean+max`; `UsageError` names the choices."""
-    names = text.split("+")
-    if not set(names) <= set(POOLING_NAMES):
-        raise UsageError(setting="pooling", expected=f"{', '.join(POOLING_NAMES)}, or several joined by +",
-                         found=repr(text))
-    if len(set(names)) < len(names):
-        raise UsageError(
-            setting="pooling", expected="each name once", found=repr(text), advice="leave one out")
-    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rnntool.data.options import option, with_default
 from rnntool.errors import UsageError, setting
+from rnntool.models.config import DIRECTIONS
 from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings
 from rnntool.tasks.specs.spec import TaskSpec
 
@@ -37,7 +38,7 @@ class LMSettings(Settings):
         "forward", "Learn to predict the next token, or also the previous one from the same embedding, so "
                    "that "
                    "both directions can start another training.", panel="Network",
-        choices=("forward", "both"), requires=RECURRENT)
+        choices=DIRECTIONS, requires=RECURRENT)
     split: str = option(
         "space", "Where words end with --tokenizer word: at white space, or where classifiers and taggers "
                  "split "

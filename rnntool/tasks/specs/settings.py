@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Self
 
 from rnntool.data.options import Condition, Options, option
 from rnntool.errors import UsageError, setting
-from rnntool.models.cells import CELLS
+from rnntool.models.cells import CELL_NAMES, CELLS
+from rnntool.models.config import CHARACTER_NETWORK_NAMES
 
-CELL_NAMES = tuple(CELLS)
 _CELLS_WITH_MATRIX = tuple(name for name, cell in CELLS.items() if cell.has_recurrent_matrix)
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
 MAX_SEED = 2**32 - 1  # torch takes 64 bits, and the lower 32 number the training steps
@@ -167,7 +167,7 @@ class WordSettings(Settings):
     """Settings of networks that read words: how a word becomes a vector."""
 
     chars: str = option(
-        "cnn", "Network over the characters of each word.", panel="Network", choices=("lstm", "cnn", "none"),
+        "cnn", "Network over the characters of each word.", panel="Network", choices=CHARACTER_NETWORK_NAMES,
         requires=WORDS)
     char_embed: int = option(
         32, "Size of the character embedding.", panel="Network", low=1, requires=CHARACTERS)
