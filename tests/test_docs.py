@@ -164,13 +164,22 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors, f"{page}: {link}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "first-models.md", "linguistics.md", "python.md",
-                                  "training.md"])
+@pytest.mark.parametrize("page", ["README.md", "first-models.md", "linguistics.md", "training.md"])
 def test_python_examples_compile(page: str) -> None:
     found = [code for path, code in examples("python") if path.name == page]
     assert found
     for code in found:
         compile(code, page, "exec")
+
+
+def test_python_examples_of_the_reference_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for page, code in examples("python"):
+        if page.name == "python.md":
+            exec(code, {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("['DET', 'NOUN', 'ADP', 'DET', 'NOUN', 'AUX', 'PRON', 'PUNCT']\n")
+    assert "(4, 5, 'LOC')" in printed
+    assert "['HUM']" in printed
 
 
 def test_json_examples_are_json() -> None:
