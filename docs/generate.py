@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import typer
 
 from rnntool.cli import app
+from rnntool.commands.cli_errors import option_name
+from rnntool.errors import with_names
 from rnntool.tasks import TASKS
 
 SETTINGS = {name: spec.settings for name, spec in TASKS.items()}
@@ -27,7 +29,7 @@ FOLDER = ROOT / "docs" / "reference"
 NOTICE = "<!-- Written by docs/generate.py. Change the code, then run `python docs/generate.py`. -->\n\n"
 TYPE_NAMES = {"int": "N", "int range": "N", "float": "NUMBER", "float range": "NUMBER"}
 TREE_BEGINS, TREE_ENDS = "<!-- written by docs/generate.py -->", "<!-- end of the tree -->"
-PANELS = ("Network", "Data", "Training", "Output")
+PANELS = ("Data", "Network", "Training", "Output")
 
 Words = tuple[str, ...]  # that call a command: ("rnntool", "train", "tag")
 
@@ -300,7 +302,8 @@ def _setting_rows(
     """A row for each group of tasks in which a setting means the same."""
     groups: dict[tuple[str, str], list[str]] = {}  # what it does, values -> tasks
     for task, field in fields.items():
-        groups.setdefault((field.metadata["help"], _values(task, field)), []).append(task)
+        help_text = with_names(field.metadata["help"], option_name)
+        groups.setdefault((help_text, _values(task, field)), []).append(task)
     for (help_text, values), tasks in groups.items():
         default = _defaults({task: fields[task].default for task in tasks})
         spellings = [code(flag(name))]

@@ -70,7 +70,7 @@ def test_train_settings_come_from_everywhere(
     failed(train(*wrong, "--config", "c.toml"), 2, "c.toml: unknown setting 'hiden'; did you mean hidden?")
     for text, words in (
         ("[network]\nhidden = 5\n", "expected all settings at the top level, found the table [network]"),
-        ("batch-size = 4\nbatch_size = 8\n", "expected 'batch_size' once, found it with - and with _"),
+        ("batch-size = 4\nbatch_size = 8\n", "expected 'batch_size' once, found it twice, with - and with _"),
         ('hidden = "5"\n', "hidden: expected a whole number, found '5'"),
         ('max-time = "soon"\n', "max_time: expected a duration such as 90s"),
         ("max-time = -5\n", "max_time: expected a number of at least 1, found -5.0"),

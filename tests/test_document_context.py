@@ -274,7 +274,7 @@ def test_document_context_and_a_character_language_model_exclude_each_other(
     ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--passage", "50",
                  "--features", writer)
     assert ran.code == 2
-    assert "--passage: has no effect beside --features; leave one out" in ran.err
+    assert "--passage: has no effect with --features; leave one out" in ran.err
     ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", *SMALL,
                  "-q", "--features", writer, "--init", folder / "together")  # that of a preset is dropped
     assert (ran.code, ran.err) == (0, "")

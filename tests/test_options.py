@@ -140,7 +140,7 @@ def test_settings_of_an_adaptation_need_it() -> None:
     ("RNNTOOL_MAX_TIME", "soon", "RNNTOOL_MAX_TIME: expected a duration such as 90s, 10m or 1.5h, "
                                  "found 'soon'"),
     ("RNNTOOL_LR", "nan", "RNNTOOL_LR: expected a number of at least 0, found nan"),
-    ("RNNTOOL_FREEZE", "1", "RNNTOOL_FREEZE: needs --init; leave it out, or give --init"),
+    ("RNNTOOL_FREEZE", "1", "RNNTOOL_FREEZE: needs --init; give --init, or leave it out"),
 ])  # fmt: skip
 def test_a_variable_is_blamed_for_its_value(variable: str, value: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "in.conllu").write_text("1\tthe" + "\t_" * 8 + "\n\n")
@@ -154,8 +154,9 @@ def test_a_variable_is_blamed_for_its_value(variable: str, value: str, message: 
     ("batch-size = 0", "my.toml: batch_size: expected a whole number of at least 1, found 0"),
     ('max-time = "soon"', "my.toml: max_time: expected a duration such as 90s, 10m or 1.5h, found 'soon'"),
     ('label-column = "label"\ncontext = "stream"',
-     "my.toml: label_column: expected context=line, as each text starts from its own label, found a stream"),
-    ("freeze = true", "my.toml: freeze: needs --init; leave it out, or give --init"),
+     "my.toml: label_column: expected context=line, because each text starts from its own label, "
+     "found a stream"),
+    ("freeze = true", "my.toml: freeze: needs --init; give --init, or leave it out"),
     ("lr = ", "my.toml: is not a TOML file"),
 ])  # fmt: skip
 def test_a_file_is_blamed_for_its_keys(content: str, message: str, run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Render errors with the names that the user typed: options, variables, keys of a TOML file."""
+"""Render errors with the names that the user knows: options, environment variables, keys of a TOML file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import typer
 from rnntool.data.options import number_range
 from rnntool.errors import RnntoolError, SettingName, python_name, suggestion
 
-# The class of everything that Typer finds wrong with a command line; it has no public name of its own.
+# The class of all usage errors that Typer raises; it has no public name.
 TyperUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-SWITCH = "_is_"  # in the parameter of a switch, between the setting and the choice that it stands for
-CONFIG = "config_file"  # the parameter of a command that names its TOML file
+SWITCH = "_is_"  # in the parameter name of a switch, between the setting and the choice that it stands for
+CONFIG = "config_file"  # the parameter that names the TOML file of a command
 
 
 def describe(error: RnntoolError, context: typer.Context) -> str:
-    """Render an error as one sentence, naming each setting by where its value came from."""
+    """Render an error as one sentence that names each setting by where its value came from."""
+    if error.place is not None and error.setting is None:  # a bad file or model that a variable names
+        error.setting = next((name for name, value in context.params.items() if str(value) == error.place
+                              and value_source(context, name) == "ENVIRONMENT"), None)
     file = context.params.get(CONFIG)
     if error.place is None and error.setting in _keys(context):
         error.place = str(file)
@@ -31,7 +34,7 @@ def describe(error: RnntoolError, context: typer.Context) -> str:
 
 
 def naming(context: typer.Context) -> SettingName:
-    """Return what names a setting as the user gave it to this command."""
+    """Return a function that names a setting as the user gave it to this command."""
     parameters = {parameter.name: parameter for parameter in context.command.params}
     keys = _keys(context)
 
@@ -40,7 +43,7 @@ def naming(context: typer.Context) -> SettingName:
         if setting in keys:
             return python_name(setting, value)
         if parameter is None:
-            return _spelled("--" + setting.replace("_", "-"), value)
+            return option_name(setting, value)
         switches = [other for key, other in parameters.items() if str(key).startswith(f"{setting}{SWITCH}")
                     and value_source(context, str(key)) == "COMMANDLINE"]
         if switches and value is None:
@@ -50,13 +53,19 @@ def naming(context: typer.Context) -> SettingName:
             return variable if value is None else f"{variable}={value}"
         if value == "False" and parameter.secondary_opts:
             return str(max(parameter.secondary_opts, key=len))
-        return _spelled(_typed(parameter), None if getattr(parameter, "is_flag", False) else value)
+        return _joined(_typed(parameter), None if getattr(parameter, "is_flag", False) else value)
 
     return name
 
 
+def option_name(setting: str, value: str | None = None) -> str:
+    """Spell a setting as an option: `--head crf`, `--no-bidirectional`."""
+    flag = setting.replace("_", "-")
+    return f"--no-{flag}" if value == "False" else _joined(f"--{flag}", value)
+
+
 def usage(error: Any, context: typer.Context) -> str:
-    """Render what Typer finds wrong with a command line."""
+    """Render an error that Typer found in a command line."""
     see = f"See {context.command_path} --help."
     if hasattr(error, "possibilities"):  # an unknown option
         parameters = context.command.params
@@ -82,7 +91,7 @@ def _bad_value(error: Any, parameter: Any, context: typer.Context) -> str:
 
 
 def _expected(kind: Any) -> str | None:
-    """Return what values an option takes; None if its type does not say."""
+    """Describe the values that a type allows; None for a type without limits."""
     choices = getattr(kind, "choices", None)
     if choices:
         return f"one of {', '.join(map(str, choices))}"
@@ -95,13 +104,13 @@ def _expected(kind: Any) -> str | None:
 
 
 def _typed(parameter: Any) -> str:
-    """Spell a parameter as it is typed: an option's long name, or what the help calls an argument."""
+    """Return the long name of an option, or the name that the help shows for an argument."""
     if parameter.param_type_name == "argument":
         return str(parameter.human_readable_name)
     return str(max(parameter.opts, key=len))
 
 
-def _spelled(flag: str, value: str | None) -> str:
+def _joined(flag: str, value: str | None) -> str:
     return flag if value is None else f"{flag} {value}"
 
 
@@ -120,12 +129,12 @@ def _keys(context: typer.Context) -> set[str]:
 
 
 def value_source(context: typer.Context, parameter: str) -> str:
-    """Return where a value is from, as Typer calls it: COMMANDLINE, ENVIRONMENT or DEFAULT."""
+    """Return where a value comes from, in Typer's terms: COMMANDLINE, ENVIRONMENT or DEFAULT."""
     source = context.get_parameter_source(parameter)
     return "DEFAULT" if source is None else source.name
 
 
 def _in_file(subject: str | None, name: SettingName) -> SettingName:
-    """Name a setting that is wrong in a TOML file by its key, and others as the user gave them."""
+    """Name the setting `subject` by its key in the TOML file, and others as the user gave them."""
     return lambda setting, value: (
         python_name(setting, value) if setting == subject else name(setting, value))

@@ -10,15 +10,16 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
+from rnntool.commands.options import ModelArgument
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 
 
 @examples("rnntool export my-tagger -o tagger.onnx --int8")
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder or a name.")],
+    model: ModelArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
     int8: Annotated[bool, typer.Option(
-        "--int8", help="Quantize the weights to 8 bits, which makes the graph smaller and faster.")] = False,
+        "--int8", help="Quantize the weights to 8 bits. The graph becomes smaller and faster.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model's network as an ONNX graph for other programs."""
@@ -41,7 +42,7 @@ def export(
                                  advice="copy or train the model again")
             from rnntool.inference import model as models
 
-            models.load(folder)  # complains about a damaged model
+            models.load(folder)  # raises an error for a damaged model
             shutil.copyfile(folder / model_folder.GRAPH, part)
         else:
             from rnntool.inference.weights import load_network

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from rnntool.commands.groups import examples
-from rnntool.commands.options import AsJson
+from rnntool.commands.options import AsJson, ModelArgument
 
-SHOWN = 20  # labels
+SHOWN = 20  # labels; the others are left out
 
 
 @examples("rnntool info en-pos", "rnntool info en-pos --json")
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder or a name.")],
+    model: ModelArgument,
     as_json: AsJson = False,
 ) -> None:
     """Describe a model: its task, network, settings and scores."""

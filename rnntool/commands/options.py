@@ -1,8 +1,8 @@
-"""Options of commands: those that several commands share, and options made from `Options` dataclasses.
+"""Options that several commands share, and options made from `Options` dataclasses.
 
-A parameter of a command whose type is an `Options` class becomes one option for each of its fields. The
-command receives an instance, which has checked its values. A parameter of type `Given` becomes options as
-well, but the command receives only what the user chose, so that files and presets can fill in the rest.
+A parameter of a command whose type is an `Options` class becomes one option for each field. The command
+receives an instance, which has checked its values. A parameter of type `Given` becomes options as well, but
+the command receives only the values that the user chose; files and presets can fill in the rest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rnntool.commands import console
-from rnntool.commands.cli_errors import SWITCH, value_source
+from rnntool.commands.cli_errors import SWITCH, option_name, value_source
 from rnntool.data.options import Options, option, value_types, variable
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError, setting, with_names
 
 COMMON = "Common options"
-LONGEST_CHOICES = 26  # characters; longer lists of choices stand in the help text
+LONGEST_CHOICES = 26  # characters; a longer list of choices moves to the help text
 METAVARS: dict[type, str] = {int: "N", float: "X"}
 CONTEXT = "typer_context"  # the parameter in which Typer passes its context
 
@@ -36,64 +36,69 @@ class Messages(Options):
     """Which messages a command prints on standard error."""
 
     quiet: bool = option(False, "Print errors only.", panel=COMMON, flags=("-q", "--quiet"))
-    verbose: bool = option(False, "Also print what was guessed and chosen.", panel=COMMON,
+    verbose: bool = option(False, "Also print details, such as the guessed input format.", panel=COMMON,
                            flags=("-v", "--verbose"))
 
     def log(self, message: str) -> None:
-        """Print a message that only `--verbose` shows."""
+        """Print a message if `--verbose` is set."""
         if self.verbose and not self.quiet:
             console.message(message)
 
     def warn(self, message: str) -> None:
-        """Print a message that only `--quiet` hides."""
+        """Print a message unless `--quiet` is set."""
         if not self.quiet:
             console.message(message)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(Options):
-    """How bytes of the input become text."""
+    """How the bytes of the input are decoded."""
 
     encoding_errors: str = option(
-        "strict", "On bytes that are not UTF-8, stop with an error, or replace them by U+FFFD.",
-        panel=COMMON, choices=("strict", "replace"))
+        "strict", "If the input is not valid UTF-8, stop (strict), or insert U+FFFD (replace).", panel=COMMON,
+        choices=("strict", "replace"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Options):
-    """What a network runs on."""
+    """The hardware that a network runs on."""
 
-    device: str = option("auto", "Device to compute on.", panel=COMMON,
+    device: str = option("auto", "Device that runs the network.", panel=COMMON,
                          choices=("auto", "cpu", "cuda", "mps"), variable="RNNTOOL_DEVICE")
-    threads: int = option(0, "Processor threads; 0 uses all cores.", panel=COMMON, low=0,
+    threads: int = option(0, "Number of processor threads. 0 uses all cores.", panel=COMMON, low=0,
                           variable="RNNTOOL_THREADS")
 
 
 Files = Annotated[list[str] | None, typer.Argument(
     metavar="[FILE]…", show_default=False,
-    help="Files to read, in order. Without any, or for `-`, standard input. Compressed files (.gz, .bz2, "
-         ".xz, .zst) are decompressed.")]
+    help="Files to read, in order. The default, `-`, is standard input. Compressed files (.gz, .bz2, .xz, "
+         ".zst) are decompressed.")]
 Output = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="FILE", show_default=False,
     help="Write to FILE instead of standard output. Its extension chooses the format and the compression.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Write one JSON object per record.")]
 TextColumn = Annotated[str | None, typer.Option(
     "--text-column", metavar="COLUMN", show_default=False,
     help="Column or key of the text: a name, or a number from 1.")]
 
 
-def model_option(help: str = "Model to run: a folder, or a name that `rnntool models` lists.") -> Any:
-    """Declare `--model`, which the variable RNNTOOL_MODEL stands in for."""
+ModelArgument = Annotated[str, typer.Argument(
+    metavar="MODEL", help="Model: a folder, or a name that `rnntool models` lists.")]
+
+
+def model_option(purpose: str = "Model to run", more: str = "") -> Any:
+    """Declare `--model`; the variable RNNTOOL_MODEL is its default. `more` is added to the help."""
     return typer.Option(
-        "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False, help=help)
+        "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False,
+        help=f"{purpose}: a folder, or a name that `rnntool models` lists.{more}")
 
 
 def format_option(formats: str | None = None) -> Any:
-    """Declare `--from`, the format of the input; `formats` lists the possible ones."""
+    """Declare `--from`, the format of the input; `formats` lists the valid names."""
     listed = f": {formats}" if formats else ""
-    return typer.Option("-f", "--from", metavar="FORMAT", show_default=False,
-                        help=f"Format of the input{listed}. Guessed if not given.")
+    return typer.Option("-f", "--from", metavar="FORMAT", show_default="guessed from the input",
+                        help=f"Format of the input{listed}.")
 
 
 # --- Options from dataclasses ------------------------------------------------------------------------------
@@ -101,9 +106,9 @@ def format_option(formats: str | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """The values of an `Options` class that the user chose, unchecked.
+    """The values that the user chose for the fields of an `Options` class, unchecked.
 
-    `values` are by field, from the command line or from variables; `typed` names those from the command line.
+    `values` come from the command line or from variables; `typed` names the fields from the command line.
     """
 
     values: Mapping[str, Any]
@@ -111,7 +116,7 @@ class Given:
 
 
 def expanded(function: Command, given: type[Options] | None = None) -> Command:
-    """Return a function for Typer: parameters of `Options` types are replaced by one for each field.
+    """Return a function for Typer that has one parameter for each field of an `Options` class.
 
     `given` is the class whose fields a parameter of type `Given` stands for.
     """
@@ -139,13 +144,14 @@ def expanded(function: Command, given: type[Options] | None = None) -> Command:
 
 
 def _parameters(kind: type[Options], *, settings: bool) -> Iterator[inspect.Parameter]:
-    """Make a parameter for each field and for each switch; settings have a variable and can be negated."""
+    """Make a parameter for each field and each switch. A setting also has a variable and a `--no-` flag."""
     for field, value_type in _fields(kind):
         meta = field.metadata
         flags = _flags(field)
         if settings and value_type is bool:
             flags = (f"{flags[0]}/--no-{flags[0][2:]}",)
-        help, metavar, choices = meta["help"], meta["metavar"] or METAVARS.get(value_type), meta["choices"]
+        help, metavar = with_names(meta["help"], option_name), meta["metavar"] or METAVARS.get(value_type)
+        choices = meta["choices"]
         numeric = value_type in METAVARS and not meta["parse"]
         if choices:
             value_type = Literal[choices]  # type: ignore[assignment]
@@ -168,9 +174,9 @@ def _parameter(name: str, value_type: Any, info: Any, default: Any) -> inspect.P
 
 
 def _chosen(kind: type[Options], arguments: dict[str, Any], context: typer.Context) -> Given:
-    """Take the values of a class's fields out of `arguments`, and fold switches into the fields they set.
+    """Move the values of a class's fields out of `arguments`; a switch counts as a value of its field.
 
-    A switch goes before a variable. Beside another choice that was typed it is an error.
+    A switch overrides a variable. `UsageError` if it contradicts another option.
     """
     values, typed = {}, []
     for field, _ in _fields(kind):

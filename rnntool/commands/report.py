@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from rnntool.commands.groups import examples
-from rnntool.commands.options import Output
+from rnntool.commands.options import ModelArgument, Output
 
 
 @examples("rnntool report my-tagger > my-tagger.html")
 def report(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder or a name.")],
+    model: ModelArgument,
     output: Output = None,
 ) -> None:
     """Write an HTML page about a training: learning curves, scores on the development data, settings."""

@@ -30,27 +30,29 @@ def train(
     spec: TaskSpec,
     *,
     files: Annotated[list[str] | None, typer.Argument(
-        metavar="TRAIN…", help="Files to train on; - is standard input. Not needed with --resume.",
+        metavar="TRAIN…", help="Files to train on; `-` is standard input. Not needed with --resume.",
         show_default=False)] = None,
     output: Annotated[Path | None, typer.Option(
-        "-o", "--output", metavar="DIR", help="Folder to write the model to.", show_default=False)] = None,
+        "-o", "--output", metavar="DIR", help="Folder for the model.", show_default=False)] = None,
     dev: Annotated[list[str] | None, typer.Option(
         "--dev", metavar="FILE", show_default=False,
-        help="Development data, which chooses the best weights. Can be given several times. Without it, a "
-             "share of the training data is held out (see --dev-fraction).")] = None,
+        help="File of development data, by which the best weights are chosen. Can be given several times. "
+             "Without it, --dev-fraction of the training data is held out.")] = None,
     format: Annotated[str | None, format_option()] = None,
     preset: Annotated[str | None, typer.Option(
-        "--preset", metavar="NAME", help="Start from a named set of settings.", show_default=False)] = None,
+        "--preset", metavar="NAME", show_default=False,
+        help="Set of settings to start from; other options override it.")] = None,
     config_file: Annotated[Path | None, typer.Option(
-        "--config", metavar="FILE.toml", help="Read settings from a TOML file.", show_default=False)] = None,
+        "--config", metavar="FILE.toml", show_default=False,
+        help="TOML file of settings; options override it.")] = None,
     resume: Annotated[bool, typer.Option(
-        "--resume", help="Continue the training that was interrupted in DIR.")] = False,
+        "--resume", help="Continue the interrupted training in DIR.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model in DIR.")] = False,
+    as_json: AsJson = False,
+    given: Given,
     reading: Reading,
     compute: Compute,
     messages: Messages,
-    as_json: AsJson = False,
-    given: Given,
 ) -> None:
     """Train a model for a task and print its scores on the development data."""
     if output is None:
@@ -92,7 +94,7 @@ def _job(
     spec: TaskSpec, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
     preset: str | None, config_file: Path | None, encoding_errors: str,
 ) -> Job:
-    """Return what to train, with the settings from all their sources; `UsageError` if they don't fit."""
+    """Return the training job, with settings from all sources; `UsageError` if they don't fit together."""
     from rnntool.training.job import Job
 
     if not files:
@@ -101,14 +103,13 @@ def _job(
     settings = resolve(spec, given, preset=preset, file=config_file, inherit=_inherited, dev=dev)
     raw = getattr(settings, "raw", None)
     if [*files, *dev, raw].count("-") > 1:
-        raise UsageError("standard input can be read only once",
-                         advice=f"give {setting('raw' if raw == '-' else 'dev')} a file")
+        raise UsageError("standard input can be read only once", advice="give - only once")
     return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format,
                encoding_errors=encoding_errors)
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:
-    """Return the defaults that a model to start from sets: its tokens and the sizes of its layers."""
+    """Return the defaults that the initial model sets: its tokenizer and the sizes of its layers."""
     from rnntool.inference import model as models
 
     if settings.init is None:
@@ -125,9 +126,9 @@ def _inherited(settings: Settings) -> dict[str, Any]:
 
 
 class Signals:
-    """Remember SIGINT and SIGTERM so that the current step can end; a second signal exits at once.
+    """Remember SIGINT or SIGTERM, so that training stops after the current step.
 
-    Before the first checkpoint exists, the first signal exits at once.
+    A second signal exits at once, and so does the first one if no checkpoint exists yet.
     """
 
     def __init__(self) -> None:
@@ -135,7 +136,7 @@ class Signals:
         self.started = False
 
     def stopping(self) -> int | None:
-        """Return the signal that was received, if any; called once a checkpoint exists, after each step."""
+        """Return the signal that was received, if any. Called after each step, once a checkpoint exists."""
         self.started = True
         return self.received
 
@@ -152,7 +153,7 @@ class Signals:
 
 @contextmanager
 def signals() -> Iterator[Signals]:
-    """Handle signals by `Signals` inside the block, and as before outside."""
+    """Install the handlers of `Signals` for the duration of the block."""
     handler = Signals()
     before = {number: signal.signal(number, handler.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -165,7 +166,7 @@ def signals() -> Iterator[Signals]:
 def _run(
     task: str, job: Job | None, output: Path, *, force: bool, compute: Compute, messages: Messages
 ) -> Mapping[str, Any]:
-    """Train, and return the report on the development data; without a job, resume the one in `output`."""
+    """Train, and return the report on the development data. Without a job, resume the one in `output`."""
     from rnntool.commands import allocator, console
 
     allocator.prepare_torch()
@@ -192,7 +193,7 @@ def _run(
 def _show(
     report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages
 ) -> None:
-    """Print the report as JSON, or for people as a table with a command to try next."""
+    """Print the report: as JSON, or as a table and a command to try next."""
     from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import numbers

@@ -22,7 +22,7 @@ def analogy(
     b: Annotated[str, typer.Argument(metavar="B", help="Second word of the known pair.")],
     c: Annotated[str, typer.Argument(metavar="C", help="First word of the pair to complete.")],
     source: VectorSource,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Answers to print.")] = 5,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Number of answers.")] = 5,
     output: PicturePath = None,
     as_json: AsJson = False,
 ) -> None:

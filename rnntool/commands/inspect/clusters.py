@@ -7,8 +7,15 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import Layer, PicturePath, TextFormat, Threads, comma_separated
-from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.commands.inspect.shared_options import (
+    InspectedModel,
+    Layer,
+    PicturePath,
+    TextFormat,
+    Threads,
+    comma_separated,
+)
+from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
 
 FREQUENT = 30  # words to cluster if none are named
@@ -20,10 +27,11 @@ FREQUENT = 30  # words to cluster if none are named
 )
 def clusters(
     *,
-    model: Annotated[str, model_option()],
+    model: InspectedModel,
     files: Files = None,
     words: Annotated[str | None, typer.Option(
-        "--words", metavar="WORD,…", help="Words to cluster.", show_default=False)] = None,
+        "--words", metavar="WORD,…", show_default=False,
+        help="Words to cluster, separated by commas.")] = None,
     top: Annotated[int | None, typer.Option(
         "--top", metavar="N", min=2, max=500, help="Cluster the N most frequent words.",
         show_default=str(FREQUENT))] = None,
@@ -31,8 +39,8 @@ def clusters(
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
-    threads: Threads = 0,
     reading: Reading,
+    threads: Threads = 0,
     messages: Messages,
 ) -> None:
     """Cluster words by the mean states of a network after them."""

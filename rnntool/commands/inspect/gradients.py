@@ -27,17 +27,19 @@ def gradients(
     files: Files = None,
     model: Annotated[list[str] | None, typer.Option(
         "-m", "--model", metavar="MODEL", show_default=False,
-        help="Trained model that reads the files; repeat -m to compare several.")] = None,
+        help="Trained model that reads the files. Repeat the option to compare several models.")] = None,
     cells: Annotated[str | None, typer.Option(
         "--cells", metavar="CELL,…", show_default=f"{','.join(NEW_CELLS)} if no model is given",
-        help=f"New networks of one layer, which read noise: {', '.join(CELL_NAMES)}.")] = None,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps to go back.")] = 50,
+        help=f"Also inspect new networks of one layer, which read noise: {', '.join(CELL_NAMES)}.")] = None,
+    steps: Annotated[int, typer.Option(
+        "--steps", metavar="N", min=1, help="Number of steps to go back.")] = 50,
     hidden: Annotated[int | None, typer.Option(
-        "--hidden", metavar="N", min=1, help="Units of new networks.", show_default=str(HIDDEN))] = None,
-    texts: Annotated[int, typer.Option("--texts", metavar="N", min=1, help="Texts to average over.")] = 10,
+        "--hidden", metavar="N", min=1, help="Size of new networks.", show_default=str(HIDDEN))] = None,
+    texts: Annotated[int, typer.Option(
+        "--texts", metavar="N", min=1, help="Number of texts to average over.")] = 10,
     seed: Annotated[int, typer.Option(
-        "--seed", min=0, max=MAX_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
-        help="Seed of new networks and their noise.")] = 1,
+        "--seed", metavar="N", min=0, max=MAX_SEED, envvar="RNNTOOL_SEED", show_envvar=False,
+        help="Seed of the new networks and their input.")] = 1,
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,

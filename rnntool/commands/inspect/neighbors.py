@@ -18,9 +18,11 @@ from rnntool.commands.options import AsJson
 )
 def neighbors(
     *,
-    words: Annotated[list[str], typer.Argument(metavar="WORD…", help="Words or other tokens.")],
+    words: Annotated[list[str], typer.Argument(
+        metavar="WORD…", help="Words or other entries of the vocabulary.")],
     source: VectorSource,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Neighbors of each word.")] = 10,
+    top: Annotated[int, typer.Option(
+        "--top", metavar="K", min=1, help="Number of neighbors of each word.")] = 10,
     output: PicturePath = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,4 +40,4 @@ def neighbors(
          console.table([("word", "neighbor", "cosine"), *rows], right=(2,)))
     drawn = [*map(vectors.row, by_word), *(near.row for nearest in by_word.values() for near in nearest)]
     draw_plane(vectors, drawn, output, bold=len(by_word),
-               caption="Bold words are those whose neighbors were asked for.")
+               caption="The words in bold are the queries.")

@@ -1,4 +1,4 @@
-"""Options that several subcommands of `rnntool inspect` have, and how their values are read."""
+"""Options that several subcommands of `rnntool inspect` share."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from rnntool.commands.options import format_option
+from rnntool.commands.options import COMMON, format_option, model_option
 
 PicturePath = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="FILE", show_default=False,
-    help="Also draw a picture: an SVG if the name ends in .svg, an HTML page if it ends in .html.")]
+    help="Also draw a picture: an SVG file (.svg) or an HTML page (.html).")]
 Layer = Annotated[int | None, typer.Option(
-    "--layer", metavar="N", min=1, help="Layer to look at, from 1.", show_default="the last layer")]
-TextFormat = Annotated[str | None, format_option("any that the model's training reads")]
+    "--layer", metavar="N", min=1, help="Layer to inspect, counted from 1.", show_default="the last layer")]
+TextFormat = Annotated[str | None, format_option("any that training reads")]
 Threads = Annotated[int, typer.Option(
-    "--threads", min=0, envvar="RNNTOOL_THREADS", show_envvar=False,
-    help="Processor threads; 0 uses all cores.")]
+    "--threads", metavar="N", min=0, envvar="RNNTOOL_THREADS", show_envvar=False, rich_help_panel=COMMON,
+    help="Number of processor threads. 0 uses all cores.")]
+InspectedModel = Annotated[str, model_option("Model to inspect")]
 
 
 def comma_separated(text: str) -> list[str]:

@@ -12,8 +12,8 @@ from rnntool.commands.inspect.vector_source import VectorSource
 from rnntool.commands.options import AsJson, Reading
 from rnntool.errors import UsageError
 
-LISTED = 10  # missing words in the table
-LABELED = 30  # dots, at most, that have labels in the picture
+MAX_MISSING_WORDS = 10  # that the table lists
+MAX_LABELED_DOTS = 30  # with more dots, the picture has no labels
 
 
 @examples(
@@ -24,18 +24,19 @@ def similarity(
     *,
     file: Annotated[str, typer.Argument(
         metavar="FILE",
-        help="TSV or CSV of two words and how similar people find them; `-` is standard input.")],
+        help="TSV or CSV with two words and a human score of their similarity in each row; `-` is standard "
+             "input.")],
     source: VectorSource,
     columns: Annotated[str | None, typer.Option(
-        "--columns", metavar="WORD,WORD,SCORE", help="Columns by name or number.",
-        show_default="1,2,3")] = None,
+        "--columns", metavar="WORD,WORD,SCORE", show_default="1,2,3",
+        help="Columns of the two words and the score, by name or by number.")] = None,
     output: PicturePath = None,
     as_json: AsJson = False,
     reading: Reading,
 ) -> None:
     """Compare cosines of word vectors with human judgments of similarity.
 
-    The measure is Spearman's rank correlation.
+    Reports Spearman's rank correlation.
     """
     import numpy as np
 
@@ -59,20 +60,20 @@ def similarity(
     rows = [(pair.first, pair.second, pair.score, cosine)
             for pair, cosine in zip(result.used, result.cosines, strict=True)]
     keys = ("first", "second", "score", "cosine")
-    missing = ": " + ", ".join(result.missing[:LISTED]) if result.missing else ""
+    missing = ": " + ", ".join(result.missing[:MAX_MISSING_WORDS]) if result.missing else ""
     show({"spearman": result.spearman, "p_value": result.p_value, "pairs": len(pairs), "used": len(rows),
           "missing": result.missing, "rows": [dict(zip(keys, row, strict=True)) for row in rows]}, as_json,
          console.table([
              ("spearman", f"{result.spearman:.4f}"), ("p_value", f"{result.p_value:.4g}"),
              ("pairs", f"{len(rows)} of {len(pairs)}"),
              ("missing words",
-              f"{len(result.missing)}{missing}" + (", …" if len(result.missing) > LISTED else "")),
+              f"{len(result.missing)}{missing}" + (", …" if len(result.missing) > MAX_MISSING_WORDS else "")),
          ]))
     if output:
         svg.write(charts.scatter(
             f"Cosines of {vectors.source} and human judgments", [f"{a}, {b}" for a, b, *_ in rows],
             np.array([(score, cosine) for _, _, score, cosine in rows]),
             x_name="human judgment, as in the file", y_name="cosine of the two vectors",
-            named=len(rows) <= LABELED,
+            named=len(rows) <= MAX_LABELED_DOTS,
             caption="Each dot is a pair of words. The more steadily the dots rise, the better the vectors "
                     f"agree with people. Spearman's rank correlation is {result.spearman:.3f}."), output)

@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import Layer, PicturePath, TextFormat, Threads, comma_separated
-from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.commands.inspect.shared_options import (
+    InspectedModel,
+    Layer,
+    PicturePath,
+    TextFormat,
+    Threads,
+    comma_separated,
+)
+from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
 
 VARYING = 5  # units to show if none are named
@@ -23,10 +30,11 @@ CONTEXT = 12  # characters that are shown on each side of a token
 )
 def states(
     *,
-    model: Annotated[str, model_option()],
+    model: InspectedModel,
     files: Files = None,
     units: Annotated[str | None, typer.Option(
-        "--units", metavar="N,…", help="Units to show, from 0.", show_default=False)] = None,
+        "--units", metavar="N,…", show_default=False,
+        help="Units to show, counted from 0 and separated by commas.")] = None,
     top: Annotated[int | None, typer.Option(
         "--top", metavar="K", min=1, help="Show the K units that vary most.",
         show_default=str(VARYING))] = None,
@@ -34,8 +42,8 @@ def states(
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
-    threads: Threads = 0,
     reading: Reading,
+    threads: Threads = 0,
     messages: Messages,
 ) -> None:
     """Show how the activations of single units change along a text.

@@ -1,4 +1,4 @@
-"""Word vectors for `rnntool inspect`: those of a model's embedding or of a file, and a picture of some."""
+"""Word vectors for `rnntool inspect`, from a model's embedding or a file, and a picture of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class VectorSource(Options):
     """Where word vectors come from: a model or a file."""
 
     model: str | None = option(
-        None, "Model whose embedding holds the vectors: a folder, or a name that `rnntool models` lists.",
+        None, "Model whose embedding to use: a folder, or a name that `rnntool models` lists.",
         flags=("-m", "--model"), metavar="MODEL", variable="RNNTOOL_MODEL")
     vectors: str | None = option(
-        None, "File of vectors in the text format of GloVe or word2vec, instead of a model.", metavar="FILE")
+        None, "File of vectors to use instead, in the text format of GloVe or word2vec.", metavar="FILE")
 
     def load(self) -> Vectors:
         """Read the vectors of the model or of the file."""

@@ -23,17 +23,17 @@ class ClassifySettings(WordSettings):
     label_column: str | None = option(
         None, "Column or key of the label.", panel="Data", metavar="COLUMN")
     pooling: str = option(
-        "max", "How the states of a text become one vector: last, mean, max, attention, or several joined by "
-               "+.",
+        "max", "How the states of a text become one vector: last, mean, max, attention, or several of these "
+               "joined by +.",
         panel="Network", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
     consistency: float = option(
-        1.0, "Weight of the agreement between two readings of a text under different dropout (R-Drop, Wu et "
-             "al. "
-             "2021). It doubles the training time; 0 turns it off.", panel="Training", low=0)
+        1.0, "Weight of the agreement between two predictions for a text under different dropout masks "
+             "(R-Drop, Wu et al. 2021). It doubles the training time. 0 turns it off.",
+        panel="Training", low=0)
     encoder: str = option(
-        "rnn", "What reads a text: a recurrent network, or a feed-forward network over the mean of the words "
-               "(bag, Iyyer et al. 2015) or over a window of them (Bengio et al. 2003).", panel="Network",
-        choices=ENCODER_NAMES)
+        "rnn", "Network that reads the text: recurrent, or feed-forward over the mean of all words (bag, "
+               "Iyyer et al. 2015) or over a window of words (window, Bengio et al. 2003).",
+        panel="Network", choices=ENCODER_NAMES)
     layers: int = with_default(Settings, "layers", 1)
     embed: int = with_default(Settings, "embed", 300)
     affix_embed: int = with_default(WordSettings, "affix_embed", 120)

@@ -19,42 +19,45 @@ class LMSettings(Settings):
 
     tokenizer: str = option("unigram", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
     vocab_size: int | None = option(
-        None, "Largest vocabulary. By default 8000 for unigram and bpe, and no limit for the others.",
+        None, "Largest size of the vocabulary. The default is 8000 for unigram and bpe, and no limit for the "
+              "others.",
         panel="Data", low=5, requires=LEARNED)
     min_count: int = option(
-        1, "Leave out words or characters seen less often than this.", panel="Data", low=1, requires=LEARNED)
-    lower: bool = option(False, "Lower-case the text.", panel="Data")
+        1, "Leave out words or characters that occur less often than this.", panel="Data", low=1,
+        requires=LEARNED)
+    lower: bool = option(False, "Lowercase the text.", panel="Data")
     text_column: str | None = option(
         None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
     label_column: str | None = option(
-        None, "Learn text given its label, which is in this column or key.", panel="Data", metavar="COLUMN")
+        None, "Column or key of the label. The model then learns to write text for a given label.",
+        panel="Data", metavar="COLUMN")
     unit: str = option(
         "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
         switches={"--paragraphs": "paragraph", "--documents": "document"})
     context: str = option(
-        "line", "Start each record from an empty state, or carry the state from record to record.",
-        panel="Data", choices=("line", "stream"))
+        "line", "Start each record from an empty state (line), or carry the state from record to record "
+                "(stream).", panel="Data", choices=("line", "stream"))
     direction: str = option(
-        "forward", "Learn to predict the next token, or also the previous one from the same embedding, so "
-                   "that "
-                   "both directions can start another training.", panel="Network",
+        "forward", "Predict the next token (forward), or also the previous one from the same embedding "
+                   "(both), so that another training can start from both directions.", panel="Network",
         choices=DIRECTIONS, requires=RECURRENT)
     split: str = option(
-        "space", "Where words end with --tokenizer word: at white space, or where classifiers and taggers "
-                 "split "
-                 "raw text, so that they read the same words.", panel="Data", choices=("space", "words"),
-        requires=WORDS)
+        "space", f"How {setting('tokenizer', 'word')} splits text: at white space (space), or as "
+                 "classifiers and taggers split raw text (words), so that they read the same words.",
+        panel="Data", choices=("space", "words"), requires=WORDS)
     bptt: int = option(
-        70, "Time steps of truncated backpropagation through time over a stream.", panel="Training", low=1,
+        70, "Tokens of a stream through which gradients flow back (truncated backpropagation through time).",
+        panel="Training", low=1,
         requires={"context": ("stream",)})
     window: int = with_default(
-        Settings, "window", 4, help="Number of tokens before the current one that --encoder window sees.")
+        Settings, "window", 4,
+        help=f"Number of tokens that {setting('encoder', 'window')} sees before the next one.")
     tied: bool = option(True, "Tie the softmax to the embedding (Inan et al. 2017).", panel="Network")
     softmax: str = option(
-        "auto", "Give all tokens vectors of one size, or rarer tokens shorter ones: adaptive softmax and "
-                "input "
-                "(Grave et al. 2017, Baevski and Auli 2019). auto is adaptive for more than "
-                f"{ADAPTIVE_FROM:,} entries.", panel="Network", choices=("auto", "full", "adaptive"))
+        "auto", "Give all tokens vectors of the same size (full), or give rarer tokens shorter ones "
+                "(adaptive softmax and input, Grave et al. 2017, Baevski and Auli 2019). auto chooses "
+                f"adaptive for vocabularies of more than {ADAPTIVE_FROM:,} entries.", panel="Network",
+        choices=("auto", "full", "adaptive"))
     hidden: int = with_default(Settings, "hidden", 400)
     embed: int = with_default(Settings, "embed", 400)
     dropout: float = with_default(Settings, "dropout", 0.3)
@@ -63,8 +66,7 @@ class LMSettings(Settings):
              "(Merity et al. 2017).", panel="Training", low=0)
     tar: float = option(
         0.0, "Weight of temporal activation regularization: the mean square of the difference between the "
-             "last "
-             "layer's states at neighboring tokens.", panel="Training", low=0)
+             "last layer's states at adjacent tokens (Merity et al. 2017).", panel="Training", low=0)
     lr: float = with_default(Settings, "lr", 0.003)
     warmup: float = with_default(Settings, "warmup", 0.02)
     ema: float = with_default(Settings, "ema", 0.998)
@@ -73,9 +75,8 @@ class LMSettings(Settings):
         super().__post_init__()
         if self.label_column and self.context == "stream":
             raise UsageError(
-                setting="label_column", expected=f"{setting('context', 'line')}, as each text starts from "
-                                                 "its "
-                "own label", found="a stream")
+                setting="label_column", found="a stream",
+                expected=f"{setting('context', 'line')}, because each text starts from its own label")
         if self.softmax == "adaptive" and self.tokenizer == "bpe":
             raise UsageError(
                 f"{setting('softmax', 'adaptive')} needs a vocabulary in order of frequency, but "

@@ -1,4 +1,4 @@
-"""Where settings come from: the command line, variables, a TOML file, a preset, defaults."""
+"""Combine settings from the command line, variables, a TOML file, a preset and defaults."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ def resolve(
     spec: TaskSpec, given: Mapping[str, Any], *, preset: str | None = None, file: Path | None = None,
     inherit: Callable[[Settings], Mapping[str, Any]] | None = None, dev: Sequence[str] = (),
 ) -> Settings:
-    """Combine the settings of a training; what comes first wins.
+    """Combine the settings of a training. Of several values for a setting, the first of these counts:
 
-    The sources are: `given` on the command line or in variables (None means not given), the TOML `file`, the
-    `preset`, what `inherit` makes of these settings (the sizes of a pretrained model, say), the defaults.
-    Raises `UsageError` for a setting that a user chose and that has no effect beside the others and the `dev`
-    files. A preset or a default may contain settings without effect.
+    1. `given` on the command line or in variables (None means not given)
+    2. the TOML `file`
+    3. the `preset`
+    4. what `inherit` returns for these settings, such as the sizes of a pretrained model
+    5. the defaults
+
+    Raises `UsageError` for a setting from 1 or 2 that has no effect together with the other settings and the
+    `dev` files.
     """
     base = dict(spec.preset(preset)) if preset else {}
     chosen = read_file(spec.settings, file) if file else {}
@@ -57,7 +61,7 @@ def read_file(kind: type[Settings], path: Path) -> dict[str, Any]:
             raise UsageError(f"unknown setting {key!r}", place=path,
                              advice=suggestion(name, fields).replace("_", "-"))
         if name in settings:
-            raise UsageError(place=path, expected=f"{key!r} once", found="it with - and with _",
+            raise UsageError(place=path, expected=f"{key!r} once", found="it twice, with - and with _",
                              advice="leave one out")
         parse = fields[name].metadata["parse"]
         try:
@@ -70,20 +74,19 @@ def read_file(kind: type[Settings], path: Path) -> dict[str, Any]:
 
 
 def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for the first of the `chosen` settings that has no effect beside the `values`."""
+    """Raise `UsageError` for the first of the `chosen` settings that has no effect with these `values`."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
     for name in chosen:
         for other, condition in fields[name].metadata["requires"].items():
-            # A setting left at its "off" value never conflicts, and a task may lack the other setting.
+            # A setting left at its "off" value never conflicts. A task may lack the other setting.
             if not _is_on(settings, name, values[name]) or other not in values:
                 continue
             value = values[other]
             if condition is True and not _is_on(settings, other, value):
                 raise UsageError(f"needs {setting(other)}", setting=name,
-                                 advice=f"leave it out, or give {setting(other)}")
+                                 advice=f"give {setting(other)}, or leave it out")
             if condition is False and _is_on(settings, other, value):
-                raise UsageError("has no effect beside "
-                                 f"{setting(other)}", setting=name, advice="leave one out")
+                raise UsageError(f"has no effect with {setting(other)}", setting=name, advice="leave one out")
             if not isinstance(condition, bool) and value not in condition:
                 least = isinstance(condition, range)
                 needed = f"{condition[0]} or more" if least else " or ".join(map(str, condition))
@@ -99,7 +102,7 @@ def _is_on(settings: Settings, name: str, value: Any) -> bool:
 
 
 def unused_variables(kinds: Iterable[type[Settings]]) -> Iterator[str]:
-    """Describe each `RNNTOOL_…` variable of the environment that belongs to no setting of these `kinds`."""
+    """Yield a warning for each `RNNTOOL_…` environment variable that no setting of these `kinds` has."""
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     valid = {*OTHER_VARIABLES, *map(variable, names)}
     for name in sorted(name for name in os.environ if name.startswith("RNNTOOL_") and name not in valid):

@@ -1,4 +1,4 @@
-"""Settings that several trainings share: every choice that a user has, with its default, range and help.
+"""Settings that the tasks share, each with its default, range and help.
 
 Command-line options, `RNNTOOL_…` variables, keys of a TOML file, presets and the settings in a model's
 config.json are all made from these dataclasses. Knows nothing of how a setting is used.
@@ -45,15 +45,19 @@ class Settings(Options):
     """Settings of every training. Sizes are in units, rates per training step, times in seconds."""
 
     usual_epochs: ClassVar[int] = 20
-    min_steps: ClassVar[int] = 800  # if `epochs` is left out
+    min_steps: ClassVar[int] = 800  # training steps, if `epochs` is not set
 
+    dev_fraction: float = option(
+        0.1, f"Share of the training records to hold out as development data if {setting('dev')} is not "
+             "given. 0 trains on all records, without evaluation.", panel="Data", low=0, high=0.9,
+        requires={"dev": False})
     encoder: str = option(
-        "rnn", "What reads a text: a recurrent network, or a feed-forward network over a window of tokens "
-               "(Bengio et al. 2003).", panel="Network", choices=("rnn", "window"))
+        "rnn", "Network that reads the text: recurrent, or feed-forward over a window of tokens (window, "
+               "Bengio et al. 2003).", panel="Network", choices=("rnn", "window"))
     cell: str = option("lstm", "Recurrent cell.", panel="Network", choices=CELL_NAMES, requires=RECURRENT)
     window: int = option(
-        2, "Number of tokens that --encoder window sees on each side of the current one. Language models and "
-           "--no-bidirectional see only those before it.", panel="Network", low=0,
+        2, f"Number of tokens that {setting('encoder', 'window')} sees on each side of the current one, or "
+           "only before it if the network reads in one direction.", panel="Network", low=0,
         requires={"encoder": ("window",)})
     layers: int = option(2, "Number of layers.", panel="Network", low=1)
     hidden: int = option(200, "Units of each layer, per direction.", panel="Network", low=1)
@@ -64,44 +68,44 @@ class Settings(Options):
         0.3, "Variational dropout between layers: one mask for all time steps (Gal and Ghahramani 2016).",
         panel="Network", low=0, high=0.95, requires={"layers": range(2, 2**31)})
     token_dropout: float = option(
-        0.0, "Share of token types that each training step replaces by the unknown token.", panel="Network",
+        0.0, "Share of token types that a training step replaces with the unknown token.", panel="Network",
         low=0, high=0.95)
     weight_dropout: float = option(
-        0.0, "Share of each recurrent matrix that a training step leaves out: DropConnect, with one mask for "
-             "all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
+        0.0, "Share of each recurrent weight matrix that a training step leaves out: DropConnect, with one "
+             "mask for all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
         requires={**RECURRENT, "cell": _CELLS_WITH_MATRIX})
     vectors: str | None = option(
         None, "Pretrained word vectors in the text format of GloVe or word2vec.", panel="Network",
         metavar="FILE", requires=WORDS)
     vectors_limit: int = option(
-        200_000, "Read at most this many vectors, from the top of the file.", panel="Network", low=1,
+        200_000, "Largest number of vectors to read, from the top of the file.", panel="Network", low=1,
         requires={"vectors": True})
     init: str | None = option(
-        None, "Start from the vocabulary and the encoder of this trained model.", panel="Network",
+        None, "Trained model to start from: its vocabulary and its encoder are used.", panel="Network",
         metavar="MODEL")
     freeze: bool = option(
-        False, "Never change the weights that come from --init.", panel="Network", requires={"init": True})
+        False, f"Keep the weights that come from {setting('init')} unchanged.", panel="Network",
+        requires={"init": True})
     unfreeze_every: int = option(
-        0, "Keep the weights that come from --init at first, and free one more layer from the top after each "
-           "this many epochs (gradual unfreezing, Howard and Ruder 2018). 0 trains all from the start.",
-        panel="Network", low=0, requires={"init": True})
+        0, f"Freeze the weights that come from {setting('init')} at first, and unfreeze one more layer from "
+           "the top every N epochs (gradual unfreezing, Howard and Ruder 2018). 0 trains all layers from the "
+           "start.", panel="Network", low=0, requires={"init": True})
 
     epochs: int | None = option(
-        None, "Passes over the training data. By default 20 for lm and tag, 8 for classify, and more if the "
-              "data is so small that these make few training steps.", panel="Training", low=1)
+        None, "Passes over the training data. The default is 20 for lm and tag and 8 for classify, or more "
+              "if the data is small.", panel="Training", low=1)
     max_time: float | None = option(
-        None, "Stop in time: 90s, 10m, 1.5h. The learning rate schedule then ends when the time does.",
+        None, "Longest time to train, such as 90s, 10m or 1.5h. The learning rate schedule is fitted to it.",
         panel="Training", low=1, parse=duration_s, metavar="TIME")
     patience: int = option(
-        0, "Stop after this many evaluations without a better score on the development data. 0 never stops "
-           "early.", panel="Training", low=0)
+        0, "Stop after N evaluations without a better score on the development data. 0 never stops early.",
+        panel="Training", low=0)
     batch_size: int = option(
-        32, "Records in a batch, or columns of a stream.", panel="Training", low=1)
+        32, "Records in a batch, or parallel parts of a stream.", panel="Training", low=1)
     lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
     lr_decay_by_layer: float = option(
-        1.0, "Divide the learning rate by this for each layer down from the output (Howard and Ruder 2018 "
-             "use "
-             "2.6).", panel="Training", low=1)
+        1.0, "Divide the learning rate by this factor for each layer down from the output (Howard and Ruder "
+             "2018 use 2.6).", panel="Training", low=1)
     optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
     schedule: str = option(
         "linear", "How the learning rate changes over time.", panel="Training",
@@ -110,23 +114,22 @@ class Settings(Options):
         0.0, "Share of the training in which the learning rate rises to its maximum.", panel="Training",
         low=0, high=0.9, requires={"schedule": ("constant", "linear", "cosine", "plateau")})
     weight_decay: float = option(
-        0.01, "Weight decay of matrices. Embeddings and biases have none.", panel="Training", low=0)
+        0.01, "Weight decay of weight matrices. Embeddings and biases are not decayed.", panel="Training",
+        low=0)
     momentum: float = option(
         0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999, requires={"optimizer": ("sgd",)})
     clip: float = option(
-        1.0, "Scale the gradient down to this norm if it is larger. 0 never does.", panel="Training", low=0)
+        1.0, "Largest norm of the gradient; a larger gradient is scaled down. 0 turns clipping off.",
+        panel="Training", low=0)
     precision: str = option(
-        "auto", "Arithmetic. auto takes bf16 if the processor supports it.", panel="Training",
+        "auto", "Number format of the arithmetic. auto uses bf16 if the processor supports it.",
+        panel="Training",
         choices=("auto", "fp32", "bf16"))
     ema: float = option(
-        0.0, "Evaluate and keep an exponential moving average of the weights with this decay. 0 turns it "
-             "off.",
-        panel="Training", low=0, high=0.99999)
+        0.0, "Decay of the exponential moving average of the weights, which is evaluated and saved. 0 turns "
+             "averaging off.", panel="Training", low=0, high=0.99999)
     evaluations: int = option(
         1, "Evaluations on the development data in each epoch.", panel="Training", low=1)
-    dev_fraction: float = option(
-        0.1, "Share of the training records to keep for development if there is no --dev. 0 trains on all of "
-             "them, without evaluation.", panel="Data", low=0, high=0.9, requires={"dev": False})
     int8: bool = option(
         False, "Write the model's graph with 8-bit weights: smaller and faster.", panel="Output")
     license: str | None = option(
@@ -142,8 +145,8 @@ class Settings(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.freeze and self.unfreeze_every:
-            raise UsageError(f"{setting('freeze')} lasts for the whole training, and "
-                             f"{setting('unfreeze_every')} ends it layer by layer", advice="leave one out")
+            raise UsageError(f"{setting('freeze')} contradicts {setting('unfreeze_every')}",
+                             advice="leave one out")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -156,7 +159,7 @@ class Settings(Options):
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def epochs_for(self, batches: int) -> int:
-        """Return the number of epochs over `batches`: as set, or the usual number and more on small data."""
+        """Return `epochs` if it is set, or else the usual number, or more if there are few `batches`."""
         if self.epochs is not None:
             return self.epochs
         return max(self.usual_epochs, -(-self.min_steps // max(1, batches)))
@@ -174,32 +177,33 @@ class WordSettings(Settings):
     char_hidden: int = option(
         64, "Output size of the character network.", panel="Network", low=2, requires=CHARACTERS)
     affix_embed: int = option(
-        64, "Size of the embedding of hashed affixes and word shapes. 0 leaves it out.", panel="Network",
+        64, "Size of the embedding of affixes and word shapes. 0 leaves it out.", panel="Network",
         low=0, requires=WORDS)
     affix_buckets: int = option(
-        8192, "Buckets that affixes and shapes are hashed into.", panel="Network", low=16,
+        8192, "Number of hash buckets for affixes and word shapes.", panel="Network", low=16,
         requires={**WORDS, "affix_embed": True})
     word_dropout: float = option(
-        0.0, "Share of the words that a training step hides entirely, so that the network must rely on the "
-             "words around them.", panel="Network", low=0, high=0.95, requires=WORDS)
+        0.0, "Share of the words that a training step hides completely, so that the network learns to rely "
+             "on the context.", panel="Network", low=0, high=0.95, requires=WORDS)
     bidirectional: bool = option(
-        True, "Read in both directions.", panel="Network", requires=DIRECTED)
+        True, "Read the text in both directions.", panel="Network", requires=DIRECTED)
     vocab_size: int | None = option(
-        None, "Largest vocabulary. No limit by default.", panel="Data", low=5, requires=LEARNED)
-    min_count: int = option(
-        2, "Words seen less often than this have no embedding of their own.", panel="Data", low=1,
+        None, "Largest size of the vocabulary. The default is no limit.", panel="Data", low=5,
         requires=LEARNED)
-    lower: bool = option(False, "Lower-case words before their embedding is looked up.", panel="Data")
+    min_count: int = option(
+        2, "Words that occur less often than this have no embedding of their own.", panel="Data", low=1,
+        requires=LEARNED)
+    lower: bool = option(False, "Lowercase words before their embedding is looked up.", panel="Data")
     label_smoothing: float = option(
-        0.0, "Share of the probability that the right label leaves to the others (Szegedy et al. 2016).",
+        0.0, "Share of the target probability that goes to the wrong labels (Szegedy et al. 2016).",
         panel="Training", low=0, high=0.9)
     neighbours: float = option(
         0.1, "Weight of an auxiliary language-model loss: each direction of the first layer also predicts "
-             "the "
-             "word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
+             "the word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
     raw: str | None = option(
-        None, "Raw text, or records whose labels are ignored, for the auxiliary loss of --neighbours. It "
-              "helps most when there are few labeled records.", panel="Data", metavar="FILE",
+        None, f"Unlabeled text for the auxiliary loss of {setting('neighbours')}; labels in it are ignored. "
+              "It helps most if there are few labeled records.", panel="Data", metavar="FILE",
         requires={**AUXILIARY_LM, "neighbours": True})
     class_weights: str = option(
-        "none", "Give rare labels more weight in the loss.", panel="Training", choices=("none", "balanced"))
+        "none", "Weight of each label in the loss: the same for all (none), or more for rare labels "
+                "(balanced).", panel="Training", choices=("none", "balanced"))

@@ -14,23 +14,20 @@ class TagSettings(WordSettings):
     """Settings of `train tag`."""
 
     column: str | None = option(
-        None, "Column that holds the tag: a number from 1 or a name (upos, xpos, feats, deprel, a MISC key). "
-              "Several with commas between are tagged side by side; the first is the main one.",
+        None, "Column of the tags: a number from 1, or a name (upos, xpos, feats, deprel, a key of MISC). "
+              "Several columns, separated by commas, are learned together; the first is the main one.",
         panel="Data", metavar="COLUMN[,COLUMN…]")
     features: str | None = option(
-        None, "Character language model whose states at the ends of each word are an additional input (Akbik "
-              "et "
-              "al. 2018). It is not trained further and becomes part of the tagger.", panel="Network",
-        metavar="MODEL")
+        None, "Character language model whose states at both ends of each word are an additional input "
+              "(Akbik et al. 2018). It is not trained further and becomes part of the tagger.",
+        panel="Network", metavar="MODEL")
     passage: int = option(
-        0, "Read the sentences of a document together, up to this many words, so that one sentence helps "
-           "with "
-           "the next. 0 reads each sentence alone.", panel="Network", low=0, high=1000, metavar="WORDS",
-        requires={"features": False})
+        0, "Read adjacent sentences of a document together, up to this many words, so that they are context "
+           "for each other. 0 reads each sentence alone.", panel="Network", low=0, high=1000,
+        metavar="WORDS", requires={"features": False})
     head: str = option(
-        "softmax", "Choose each tag by itself, or the best sequence of tags with a linear-chain CRF "
-                   "(Lafferty "
-                   "et al. 2001).", panel="Network", choices=("softmax", "crf"))
+        "softmax", "Choose each tag by itself (softmax), or the best sequence of tags with a linear-chain "
+                   "CRF (crf, Lafferty et al. 2001).", panel="Network", choices=("softmax", "crf"))
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)
     word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
     embed: int = with_default(Settings, "embed", 160)
