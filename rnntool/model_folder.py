@@ -161,11 +161,9 @@ def check_graph(
 
     `inputs` are the names of the graph's inputs, `widths` the sizes of its outputs' last axes by name.
     """
-    encoder, head = config.network.encoder, config.network.head
-    outputs = config.spec.graph_outputs
-    names = {*outputs, *(["transitions"] if getattr(head, "crf", False) else [])}
-    reads_words = encoder.word is not None
-    if not names <= widths.keys() or widths[outputs[0]] != head.outputs or ("words" in inputs) != reads_words:
+    required, reads_words = config.network.head.graph_outputs(), config.network.encoder.word is not None
+    fits = all(name in widths and width in (None, widths[name]) for name, width in required.items())
+    if not fits or ("words" in inputs) != reads_words:
         raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.tag import TagSettings
 from rnntool.training.checkpoint import Checkpoint, Progress
 from rnntool.training.optimizers import (
+    OPTIMIZERS,
     SCHEDULES,
     Frozen,
     MovingAverage,
@@ -82,7 +84,13 @@ def network() -> Network:
                                  head=TaggerHeadConfig(outputs=3, crf=True)))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_optimizers_and_schedules_are_the_choices_of_their_settings() -> None:
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(Settings)}
+    assert choices["optimizer"] == tuple(OPTIMIZERS)
+    assert choices["schedule"] == tuple(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weight_decay_applies_to_matrices_only(name: str) -> None:
     net = network()
     names = {id(p): key for key, p in net.named_parameters()}

@@ -165,11 +165,16 @@ class HeadConfig(Config):
     """The base of all head configurations. `kind` is stored with the fields; see `HEAD_CONFIGS`."""
 
     kind: ClassVar[str]
+    code: ClassVar[str]  # where the head is: a module of `rnntool.models.heads` and a class in it
     outputs: int = option(MISSING, "Number of scores that the head computes, over all columns.", low=1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the kind and all fields as JSON types."""
         return {"kind": self.kind, **super().to_json()}
+
+    def graph_outputs(self) -> dict[str, int | None]:
+        """Return the outputs that the ONNX graph must have, with the size of the last axis; None for any."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +182,14 @@ class LMHeadConfig(HeadConfig):
     """A language model. With `direction` both, a backward model is trained beside the forward one."""
 
     kind = "lm"
+    code = "language_model:LMHead"
     removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # of other kinds; once always written
     tied: bool = option(False, "Whether the output layer shares the embedding's weight.")
     direction: str = option("forward", "Directions that are learned.", choices=DIRECTIONS)
+
+    def graph_outputs(self) -> dict[str, int | None]:
+        """Return the outputs of a softmax over the vocabulary."""
+        return {"logits": self.outputs, "probs": None, "log_probs": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +197,14 @@ class ClassifierHeadConfig(HeadConfig):
     """A classifier of texts."""
 
     kind = "classify"
+    code = "classifier:ClassifierHead"
     removed = frozenset({"tied", "columns", "crf", "direction"})
     pooling: str = option("max", "How the states become one vector.", check=check_pooling)
     multi_label: bool = option(False, "Whether a text may have several labels.")
+
+    def graph_outputs(self) -> dict[str, int | None]:
+        """Return the scores of all labels."""
+        return {"logits": self.outputs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +212,7 @@ class TaggerHeadConfig(HeadConfig):
     """A tagger of words, for one or several columns of tags. A CRF covers the first column only."""
 
     kind = "tag"
+    code = "tagger:TaggerHead"
     removed = frozenset({"tied", "pooling", "multi_label", "direction"})
     columns: tuple[int, ...] = option((), "Number of tags of each column; empty for a single column.")
     crf: bool = option(False, "Whether a CRF scores the first column's tags.")
@@ -206,6 +222,10 @@ class TaggerHeadConfig(HeadConfig):
         if self.columns and (sum(self.columns) != self.outputs or min(self.columns) < 1):
             raise UsageError(setting="columns", expected=f"sizes that add up to {self.outputs}",
                              found=list(self.columns))
+
+    def graph_outputs(self) -> dict[str, int | None]:
+        """Return the scores of tags, and those of transitions if there is a CRF."""
+        return {"emissions": self.outputs} | ({"transitions": None} if self.crf else {})
 
 
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {

@@ -23,7 +23,7 @@ from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import Calibration, fit_temperature
 from rnntool.models.config import ClassifierHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks.base import Criterion, Engine, Evaluation, Mistake, RowNames, Task
-from rnntool.tasks.network import balanced_weights, encoder_config, word_config
+from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.classify import SPEC, ClassifySettings
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
@@ -150,8 +150,8 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
                 settings, sizes, word=word_config(settings, sizes, vector_size) if self.features else None,
                 # a bag of words has no direction
                 bidirectional=settings.bidirectional and settings.encoder != "bag"),
-            head=ClassifierHeadConfig(
-                outputs=sizes["outputs"], pooling=settings.pooling, multi_label=self.multi_label))
+            head=from_settings(ClassifierHeadConfig, settings, outputs=sizes["outputs"],
+                               multi_label=self.multi_label))
 
     def objective(self, examples: Sequence[ClassifyExample]) -> ObjectiveConfig:
         settings = self.settings
@@ -162,9 +162,8 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
                 counts[list(example.labels or ())] += 1
             weights = balanced_weights([counts])
         reads_words = settings.encoder == "rnn" and self.features is not None
-        return ObjectiveConfig(
-            label_smoothing=settings.label_smoothing, label_weights=weights, consistency=settings.consistency,
-            auxiliary_lm=settings.neighbours if reads_words else 0.0)
+        return from_settings(ObjectiveConfig, settings, label_weights=weights,
+                             auxiliary_lm=settings.neighbours if reads_words else 0.0)
 
     def row_names(self) -> RowNames:
         return self.features.row_names() if self.features else super().row_names()

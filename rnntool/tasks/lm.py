@@ -39,7 +39,7 @@ from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import metrics
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks.base import AnyTask, Criterion, Engine, Evaluation, Mistake, Task, excerpt
-from rnntool.tasks.network import encoder_config
+from rnntool.tasks.network_config import encoder_config, from_settings
 from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
 
@@ -266,10 +266,11 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         return NetworkConfig(
             encoder=encoder_config(settings, sizes, bidirectional=False,
                                    cutoffs=cutoffs(settings, sizes["outputs"])),
-            head=LMHeadConfig(outputs=sizes["outputs"], tied=settings.tied, direction=settings.direction))
+            head=from_settings(LMHeadConfig, settings, outputs=sizes["outputs"]))
 
     def objective(self, examples: Sequence[NDArray[np.int32]]) -> ObjectiveConfig:
-        return ObjectiveConfig(activation=self.settings.ar, temporal_activation=self.settings.tar)
+        return from_settings(ObjectiveConfig, self.settings, activation=self.settings.ar,
+                             temporal_activation=self.settings.tar)
 
     @property
     def carries_state(self) -> bool:

@@ -32,7 +32,7 @@ from rnntool.tasks.document_context import (
     sentence_starts,
     with_separators,
 )
-from rnntool.tasks.network import balanced_weights, encoder_config, word_config
+from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
 from rnntool.tasks.tag_column import (
     EVALUATED_SCHEME,
@@ -190,8 +190,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return NetworkConfig(
             encoder=encoder_config(settings, sizes, word=word_config(settings, sizes, vector_size),
                                    bidirectional=settings.bidirectional, context=context),
-            head=TaggerHeadConfig(outputs=sizes["outputs"], crf=self.crf,
-                                  columns=tuple(len(column.labels) for column in self.columns)))
+            head=from_settings(TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
+                               columns=tuple(len(column.labels) for column in self.columns)))
 
     def objective(self, examples: Sequence[TagExample]) -> ObjectiveConfig:
         settings = self.settings
@@ -203,8 +203,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 for column, ids in zip(self.columns, columns, strict=True)])
         # a backward character model would reveal the next word
         predicts_words = settings.encoder == "rnn" and self.context is None
-        return ObjectiveConfig(label_smoothing=settings.label_smoothing, label_weights=weights,
-                               auxiliary_lm=settings.neighbours if predicts_words else 0.0)
+        return from_settings(ObjectiveConfig, settings, label_weights=weights,
+                             auxiliary_lm=settings.neighbours if predicts_words else 0.0)
 
     def row_names(self) -> RowNames:
         return replace(self.features.row_names(), context=self.context.config() if self.context else None)

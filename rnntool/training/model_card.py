@@ -13,8 +13,7 @@ from rnntool.model_folder import ModelConfig
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # YAML doesn't read these as text
 HEADER_SETTINGS = ("license", "language", "about")  # settings that the card shows at its top
-FIGURES = ("perplexity", "bits_per_char", "bits_per_byte", "accuracy", "macro_f1", "precision", "recall",
-           "f1", "f1_conlleval")
+CALIBRATION = ("temperature", "ece", "ece_uncalibrated")  # metrics that the card leaves out
 
 
 def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) -> str:
@@ -23,8 +22,9 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
     cell = encoder.cell if encoder.kind == "rnn" else encoder.kind
     direction = " in both directions" if encoder.bidirectional else ""
     layers = f"{encoder.layers} layer{'s' if encoder.layers > 1 else ''}"
+    shown = set(config.spec.metrics).difference(CALIBRATION)
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in numbers(config.report).items()
-                   if isinstance(value, float) and name.split()[-1] in FIGURES)
+                   if isinstance(value, float) and name.split()[-1] in shown)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.to_json().items()
                      if value is not None and key not in HEADER_SETTINGS)

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +30,17 @@ def depth_below_output(network: Network, name: str) -> int:
     return 0
 
 
+OPTIMIZERS: dict[str, Callable[[list[Any], Settings], torch.optim.Optimizer]] = {
+    "adamw": lambda groups, settings: torch.optim.AdamW(
+        groups, lr=settings.lr, betas=(0.9, 0.99), fused=True),
+    "sgd": lambda groups, settings: torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum),
+}
+
+
 def make_optimizer(
     network: Network, settings: Settings, frozen: Frozen | None = None
 ) -> torch.optim.Optimizer:
-    """Make AdamW or SGD, whose parameter groups carry `lr_share`, their factor of the learning rate.
+    """Make an optimizer whose parameter groups carry `lr_share`, their factor of the learning rate.
 
     Weight decay applies to matrices only. It would pull at embedding rows that get no gradient in most steps,
     and at partly frozen parameters, which have to stay as they are.
@@ -47,9 +55,7 @@ def make_optimizer(
     groups = [{"params": parameters, "weight_decay": 0.0 if exempt else settings.weight_decay,
                "lr_share": settings.lr_decay_by_layer ** -depth}
               for (depth, exempt), parameters in sorted(members.items(), key=lambda group: group[0])]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    return OPTIMIZERS[settings.optimizer](groups, settings)
 
 
 def clip_gradient(network: nn.Module, max_norm: float) -> None:

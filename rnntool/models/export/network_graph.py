@@ -1,6 +1,7 @@
 """From a torch network to the ONNX graphs that run it, built node by node.
 
-Each exporter in this package mirrors a module of `rnntool.models` and is selected by its type.
+Encoders and layers have an exporter in this package, which is selected by their type. Cells and heads bring
+their own nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import onnx
 from rnntool.models.export import quantization
 from rnntool.models.export.builder import Graph
 from rnntool.models.export.encoder import add_encoder
-from rnntool.models.export.heads import add_head
 from rnntool.models.network import Network
 
 MAIN = "model"  # the graph that reads records; heads may add others
@@ -22,7 +22,7 @@ def build_graphs(network: Network) -> dict[str, onnx.ModelProto]:
     """Return the graphs of a network in float32, by name; `MAIN` contains encoder and head."""
     g = Graph()
     encoded, final_states = add_encoder(g, network.encoder, network.state_sizes())
-    others = add_head(network.head, g, encoded, "lengths")
+    others = network.head.add_to(g, encoded, "lengths")
     if network.head.carries_state:
         for sizes, values in zip(network.state_sizes("next"), final_states, strict=True):
             for (name, size), value in zip(sizes.items(), values, strict=True):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rnntool.models.config import ObjectiveConfig
 from rnntool.models.encoder import Encoder, Tensors
+
+if TYPE_CHECKING:
+    from rnntool.models.export.builder import Graph
 
 Outputs = dict[str, Tensor]
 
@@ -45,6 +48,14 @@ class Head(nn.Module, ABC):
         self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
     ) -> Outputs:
         """Return named outputs, given `states` (T, B, D); those not `requested` may be left out."""
+
+    @abstractmethod
+    def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
+        """Add the nodes and the outputs of `forward` to a graph.
+
+        `states` (T, B, D) are those of the encoder for rows with `lengths` (B,). Return further graphs by
+        name, of parts that run on their own, such as a decoder's step.
+        """
 
     @abstractmethod
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from rnntool.models.config import ClassifierHeadConfig
 from rnntool.models.encoder import Encoder, Tensors
 from rnntool.models.heads.base import LabelHead, Outputs
 from rnntool.models.layers import last_states, time_mask
+
+if TYPE_CHECKING:
+    from rnntool.models.export.builder import Graph
 
 
 class ClassifierHead(LabelHead):
@@ -57,6 +61,47 @@ class ClassifierHead(LabelHead):
     ) -> Outputs:
         """Return `logits` (B, L)."""
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
+
+    def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
+        """Add `logits` (B, L)."""
+        mask = g.add("Unsqueeze", g.time_mask(states, 0, lengths), g.constant([2]))  # (T, B, 1) bool
+        real = g.cast(mask, "float32")
+        is_filled = g.cast(g.add("Greater", lengths, g.constant(0, "int32")), "float32")
+        is_filled = g.add("Unsqueeze", is_filled, g.constant([1]))  # (B, 1), 0 for an empty text
+        lowest = g.constant(torch.finfo(torch.float32).min, "float32")
+
+        def mean() -> str:
+            return g.mean(states, real, lengths)
+
+        def peak() -> str:
+            value = g.add("ReduceMax", g.add("Where", mask, states, lowest), axes=[0], keepdims=0)
+            return g.add("Mul", value, is_filled)
+
+        def attention() -> str:
+            assert self.attention is not None
+            scores = g.add("Where", mask, g.linear(states, self.attention, "attention"), lowest)
+            weighted = g.add("Mul", states, g.add("Softmax", scores, axis=0))
+            return g.add("Mul", g.add("ReduceSum", weighted, g.constant([0]), keepdims=0), is_filled)
+
+        def last_state() -> str:
+            size = self.output.in_features // len(self.pooling)
+            step = g.add("Sub", g.add("Max", lengths, g.constant(1, "int32")), g.constant(1, "int32"))
+            step = g.add("Unsqueeze", g.cast(step, "int64"), g.constant([0]))  # (1, B)
+            last = g.add("Squeeze", g.at_steps(states, step, size), g.constant([0]))
+            if size > self.hidden:  # the backward direction ends at the first step
+                first = g.add("Squeeze", g.add("Gather", states, g.constant([0])), g.constant([0]))
+                sides = g.constant([self.hidden, size - self.hidden])
+                forward, _ = g.add_many("Split", last, sides, outputs=2, axis=1)
+                _, backward = g.add_many("Split", first, sides, outputs=2, axis=1)
+                last = g.add("Concat", forward, backward, axis=1)
+            return g.add("Mul", last, is_filled)
+
+        poolings = {"last": last_state, "mean": mean, "max": peak, "attention": attention}
+        pooled = [poolings[name]() for name in self.pooling]
+        vector = g.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
+        logits = g.linear(vector, self.output, "output")
+        g.output(logits, "logits", "float32", ["batch", self.output.out_features])
+        return {}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Return the mean cross-entropy of the texts, a binary one for each label if a text may have several.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from rnntool.models.heads.base import Head, Outputs
 from rnntool.models.layers import reversed_steps
 from rnntool.models.linear_cross_entropy import linear_cross_entropy
 from rnntool.tokenize import BOS, EOS
+
+if TYPE_CHECKING:
+    from rnntool.models.export.builder import Graph
 
 
 class LMHead(Head):
@@ -43,6 +47,26 @@ class LMHead(Head):
     def project(self, states: Tensor) -> Tensor:
         """Project states to the size of the output vectors (Inan et al. 2017)."""
         return states if self.projection is None else self.projection(states)
+
+    def project_in_graph(self, g: Graph, states: str) -> str:
+        """Add `project`."""
+        return states if self.projection is None else g.linear(states, self.projection, "projection")
+
+    def add_outputs(self, g: Graph, logits: str) -> None:
+        """Add `logits` (T, B, V), their softmax `probs`, and the `log_probs` (T, B) of the targets."""
+        targets = g.input("targets", "int64", ["time", "batch"])
+        g.output(logits, "logits", "float32", ["time", "batch", self.outputs])
+        probs = g.add("Softmax", logits, axis=-1)
+        g.output(probs, "probs", "float32", ["time", "batch", self.outputs])
+        # The normalizer is computed from the most likely token, which saves a second softmax. Unlike a sum,
+        # a maximum has the same bits at any place in a batch.
+        peak, top = (g.add("ReduceMax", values, axes=[-1]) for values in (logits, probs))  # (T, B, 1)
+        log_total = g.add("Sub", peak, g.add("Log", top))
+        indices = g.add("Unsqueeze", g.add("Max", targets, g.constant(0)), g.constant([2]))
+        log_probs = g.add("Sub", g.add("GatherElements", logits, indices, axis=2), log_total)
+        log_probs = g.add("Squeeze", log_probs, g.constant([2]))
+        real = g.cast(g.add("GreaterOrEqual", targets, g.constant(0)), "float32")
+        g.output(g.add("Mul", log_probs, real), "log_probs", "float32", ["time", "batch"])
 
     def mirror(self, arrays: Tensors) -> Tensors:
         """Turn BOS w1 … wn, which predicts w1 … wn EOS, into BOS wn … w1, which predicts wn … w1 EOS.
@@ -83,6 +107,13 @@ class SoftmaxHead(LMHead):
         if requested is None or "logits" in requested:
             outputs |= {"logits": logits, "probs": logits.softmax(-1)}
         return outputs
+
+    def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
+        """Add all outputs."""
+        logits = g.add("MatMul", self.project_in_graph(g, states), g.weight(self.weight.T, "output.weight"))
+        logits = g.add("Add", logits, g.weight(self.output.bias, "output.bias"))
+        self.add_outputs(g, logits)
+        return {}
 
     @property
     def weight(self) -> Tensor:
@@ -150,6 +181,28 @@ class AdaptiveSoftmaxHead(LMHead):
             logits = torch.cat([parts[0], *rest], dim=1).view(*targets.shape, -1)
             outputs |= {"logits": logits, "probs": logits.softmax(-1)}
         return outputs
+
+    def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
+        """Add all outputs; each cluster is scored whole."""
+        states = self.project_in_graph(g, states)
+        (_, frequent), *rest = self.spans
+
+        def log_softmax(cluster: int) -> str:
+            """Add log-probabilities (T, B, outputs of the cluster)."""
+            x = states
+            if cluster:
+                shorten = self.output_embedding.projection(cluster).weight
+                x = g.add("MatMul", x, g.weight(shorten, f"output.{cluster}.projection"))
+            weight, bias = self.layer(cluster)
+            scores = g.add("MatMul", x, g.weight(weight.T, f"output.{cluster}.weight"))
+            scores = g.add("Add", scores, g.weight(bias, f"output.{cluster}.bias"))
+            return g.add("LogSoftmax", scores, axis=-1)
+
+        parts = g.add_many("Split", log_softmax(0), g.constant([frequent] + [1] * len(rest)),
+                           outputs=1 + len(rest), axis=2)
+        parts[1:] = [g.add("Add", part, log_softmax(cluster)) for cluster, part in enumerate(parts[1:], 1)]
+        self.add_outputs(g, g.add("Concat", *parts, axis=2))
+        return {}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Return the mean negative log-probability of the real targets, in nats."""

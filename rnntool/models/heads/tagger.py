@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from rnntool.models.config import TaggerHeadConfig
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Encoder, Tensors
 from rnntool.models.heads.base import LabelHead, Outputs
+
+if TYPE_CHECKING:
+    from rnntool.models.export.builder import Graph
 
 
 class TaggerHead(LabelHead):
@@ -39,6 +43,16 @@ class TaggerHead(LabelHead):
         if self.crf is not None:
             outputs |= {"start": self.crf.start, "transitions": self.crf.transitions, "end": self.crf.end}
         return outputs
+
+    def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
+        """Add `emissions`, and with a CRF its scores."""
+        emissions = g.linear(states, self.output, "output")
+        g.output(emissions, "emissions", "float32", ["time", "batch", self.output.out_features])
+        if self.crf is not None:
+            for name in ("start", "transitions", "end"):
+                scores = getattr(self.crf, name)
+                g.output(g.weight(scores, f"crf.{name}"), name, "float32", list(scores.shape))
+        return {}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
         """Return the negative log-likelihood of the tags, in nats per word, averaged over the columns.

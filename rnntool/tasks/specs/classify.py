@@ -64,7 +64,6 @@ SPEC = TaskSpec(
     learns_from="labeled texts",
     commands=("classify",),
     usage=("echo 'A line of text.' | rnntool classify -m {model}",),
-    graph_outputs=("logits",),
     pipeline_tag="text-classification",
     higher_is_better=True,
     metrics=("f1", "accuracy", "macro_f1", "precision", "recall", "temperature", "ece_uncalibrated", "ece"),

@@ -126,7 +126,6 @@ SPEC = TaskSpec(
     commands=("generate", "score"),
     usage=("rnntool generate -m {model}{label} -n 3",
            "echo 'A line of text.' | rnntool score -m {model}{label}"),
-    graph_outputs=("logits", "probs", "log_probs"),
     pipeline_tag="text-generation",
     higher_is_better=False,
     metrics=("perplexity", "bits_per_char", "bits_per_byte", "tokens", "oov"),

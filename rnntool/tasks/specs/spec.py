@@ -28,7 +28,6 @@ class TaskSpec:
     learns_from: str  # what training data holds, for messages
     commands: tuple[str, ...]  # names of the commands that run a model
     usage: tuple[str, ...]  # command lines that run a model; `{model}` and `{label}` are filled in
-    graph_outputs: tuple[str, ...]  # that the ONNX graph must have, the one with all labels or tokens first
     pipeline_tag: str  # what the Hugging Face Hub calls the task
     higher_is_better: bool  # whether a higher score on the development data is better
     implementation: str  # `module:class` of the task itself

@@ -59,7 +59,6 @@ SPEC = TaskSpec(
     learns_from="tagged sentences",
     commands=("tag",),
     usage=("echo 'A line of text.' | rnntool tag -m {model}",),
-    graph_outputs=("emissions",),
     pipeline_tag="token-classification",
     higher_is_better=True,
     metrics=("f1", "accuracy", "precision", "recall", "f1_conlleval", "temperature", "ece_uncalibrated",

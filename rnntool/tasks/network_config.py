@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnntool.data.options import Options
 from rnntool.models.config import EncoderConfig, WordConfig
 from rnntool.tasks.specs.settings import Settings, WordSettings
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+def from_settings(part: type[SomeOptions], settings: Settings, /, **values: Any) -> SomeOptions:
+    """Make a part of a configuration from `values`; other fields take the settings of the same name."""
+    names = [field.name for field in dataclasses.fields(part) if hasattr(settings, field.name)]
+    return part(**{name: getattr(settings, name) for name in names} | values)
 
 
 def encoder_config(
@@ -16,21 +27,18 @@ def encoder_config(
     context: tuple[EncoderConfig, bool] | None = None, cutoffs: tuple[int, ...] = (),
 ) -> EncoderConfig:
     """Return the configuration of the encoder; `sizes` are those of the task."""
-    return EncoderConfig(
-        vocabulary=sizes["vocabulary"], embed=settings.embed, cell=settings.cell, layers=settings.layers,
-        hidden=settings.hidden, kind=settings.encoder, window=settings.window, bidirectional=bidirectional,
-        dropout=settings.dropout, dropout_between=settings.dropout_between,
-        token_dropout=settings.token_dropout, weight_dropout=settings.weight_dropout, word=word,
-        context=context[0] if context else None, context_both=bool(context and context[1]), cutoffs=cutoffs)
+    return from_settings(
+        EncoderConfig, settings, vocabulary=sizes["vocabulary"], kind=settings.encoder,
+        bidirectional=bidirectional, word=word, context=context[0] if context else None,
+        context_both=bool(context and context[1]), cutoffs=cutoffs)
 
 
 def word_config(settings: WordSettings, sizes: Mapping[str, int], vector_size: int) -> WordConfig:
     """Return the configuration of the network that computes a vector for each word type."""
-    return WordConfig(
-        chars=settings.chars, char_vocabulary=sizes["char_vocabulary"], char_embed=settings.char_embed,
-        char_hidden=settings.char_hidden, affix_buckets=sizes["affix_buckets"],
-        affix_embed=settings.affix_embed, vector_rows=sizes["vector_rows"],
-        vector_size=vector_size if sizes["vector_rows"] else 0, dropout=settings.word_dropout)
+    return from_settings(
+        WordConfig, settings, char_vocabulary=sizes["char_vocabulary"], affix_buckets=sizes["affix_buckets"],
+        vector_rows=sizes["vector_rows"], vector_size=vector_size if sizes["vector_rows"] else 0,
+        dropout=settings.word_dropout)
 
 
 def balanced_weights(columns: Sequence[NDArray[np.float64]]) -> tuple[float, ...]:
