@@ -279,7 +279,7 @@ def settings_page() -> str:
         rows = groups[tasks]
         for panel in sorted({panel for panel, _ in rows}, key=PANELS.index):
             parts.append(f"**{panel}**\n\n")
-            parts.append(table(["Setting", "What it does", "Values", "Default"],
+            parts.append(table(["Setting", "What it does", "Default"],
                                [row for found, row in rows if found == panel]))
     return "".join(parts).rstrip("\n") + "\n"
 
@@ -308,28 +308,26 @@ def _setting_rows(
         help_text = with_names(field.metadata["help"], option_name)
         groups.setdefault((help_text, _values(task, field)), []).append(task)
     for (help_text, values), tasks in groups.items():
+        field = fields[tasks[0]]
         default = _defaults({task: fields[task].default for task in tasks})
-        spellings = [code(flag(name))]
-        if isinstance(fields[tasks[0]].default, bool):
+        spellings = [code(f"{flag(name)} {field.metadata.get('metavar') or ''}".strip())]
+        if isinstance(field.default, bool):
             spellings.append(code(flag(f"no_{name}")))
         short = [f"{code(switch)} is short for {code(f'{flag(name)} {value}')}."
-                 for switch, value in switches(fields[tasks[0]]).items()]
-        text = " ".join([sentence(prose(help_text)), *short])
-        yield tuple(tasks), [", ".join(spellings), text, values, default]
+                 for switch, value in switches(field).items()]
+        text = " ".join(filter(None, [sentence(prose(help_text)), values, *short]))
+        yield tuple(tasks), [", ".join(spellings), text, default]
 
 
 def _values(task: str, field: dataclasses.Field[Any]) -> str:
+    """A sentence about the values that a setting takes, unless any text or number will do."""
     meta = field.metadata
     if meta.get("choices"):
-        return ", ".join(map(code, meta["choices"]))
+        return f"One of {', '.join(map(code, meta['choices']))}."
     hint = typing.get_type_hints(SETTINGS[task])[field.name]
     kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
     limits = bounds(meta.get("low"), meta.get("high")) if kind in (int, float) else ""
-    if meta.get("metavar"):
-        return code(meta["metavar"]) + (f", {limits}" if limits and kind is int else "")
-    if kind is bool:
-        return "on or off"
-    return limits
+    return f"{limits[0].upper()}{limits[1:]}." if limits and limits != "at least 0" else ""
 
 
 def _defaults(values: Mapping[str, Any]) -> str:

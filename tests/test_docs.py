@@ -214,7 +214,7 @@ def settings_of(task: str) -> str:
 
 @pytest.mark.parametrize("task", generate.SETTINGS)
 def test_defaults_are_documented(task: str) -> None:
-    rows = {row.split("`")[1]: row.rsplit(" | ", 1)[1] for row in settings_of(task).split("\n")
+    rows = {row.split("`")[1].split(" ")[0]: row.rsplit(" | ", 1)[1] for row in settings_of(task).split("\n")
             if row.startswith("| `--")}
     for field in dataclasses.fields(generate.SETTINGS[task]):
         value = "off" if field.default is False else "on" if field.default is True else field.default
