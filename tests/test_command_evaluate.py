@@ -203,9 +203,9 @@ def test_evaluate_gives_one_batch_all_threads(
     monkeypatch.setattr(model, "load", noted)
     monkeypatch.setattr("rnntool.data.threads.cores", lambda: 3)
     assert invoke("evaluate", "-m", tagger, pos_file).code == 0
-    assert asked[0]["side_by_side"] is False
-    for side_by_side, workers, threads in ((True, 3, 1), (False, 1, 3)):
-        loaded = load(tagger, threads=3, side_by_side=side_by_side)
+    assert asked[0]["parallel"] is False
+    for parallel, workers, threads in ((True, 3, 1), (False, 1, 3)):
+        loaded = load(tagger, threads=3, parallel=parallel)
         options = loaded.engine.session.get_session_options()  # type: ignore[attr-defined]
         assert (loaded.pipeline.workers, options.intra_op_num_threads) == (workers, threads)
 

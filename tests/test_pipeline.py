@@ -17,7 +17,7 @@ from rnntool.inference.pipeline import windows
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 5), st.integers(1, 20), st.sets(st.integers(0, 30)))
 def test_windows_contain_each_item_once_within_their_limits(
-    items: list[int], most: int, longest: int, waits: set[int]
+    items: list[int], max_items: int, max_length: int, waits: set[int]
 ) -> None:
     taken = 0
 
@@ -28,12 +28,12 @@ def test_windows_contain_each_item_once_within_their_limits(
             yield item
 
     found: list[int] = []
-    for window in windows(read(), most=most, length=lambda item: item, longest=longest,
+    for window in windows(read(), max_items=max_items, length=lambda item: item, max_length=max_length,
                           ready=lambda: taken not in waits):
         found += window
         assert len(found) == taken, "the window ends with the item that was read last"
-        assert 0 < len(window) <= most
-        assert sum(window[:-1]) < longest, "only the last item may exceed the limit"
+        assert 0 < len(window) <= max_items
+        assert sum(window[:-1]) < max_length, "only the last item may exceed the limit"
         assert not waits & set(range(taken - len(window) + 1, taken)), "no window waits while it has items"
     assert found == items
 

@@ -66,7 +66,7 @@ def evaluate(
     from rnntool.inference import model as models
 
     as_json = as_json or writes_json(output, messages)
-    load = partial(models.load, device=compute.device, threads=compute.threads, side_by_side=False)
+    load = partial(models.load, device=compute.device, threads=compute.threads, parallel=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
     adaptations = options.adaptations()

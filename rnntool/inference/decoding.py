@@ -17,11 +17,11 @@ from rnntool.inference.sampling import DRAWS, Scores, sample
 
 State = TypeVar("State")
 
-BLOCK = 128  # steps whose random numbers are drawn at once
+BLOCK = 128  # steps for which random numbers are drawn at once
 
 
 class LanguageModel(Protocol[State]):
-    """A language model that reads one token at a time. Decoding does not look inside its states."""
+    """A language model that reads one token at a time. Its states are opaque to decoding."""
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Scores, State]:
         """Read prompts of any lengths: the scores of the next token (B, V), and the state."""
@@ -46,7 +46,7 @@ class SampledToken(NamedTuple):
 
 
 class Hypothesis(NamedTuple):
-    """A continuation: its ids without prompt and EOS, and its log-probability, EOS included if `finished`."""
+    """A continuation: its ids without prompt and EOS, and its log-probability, with EOS if `finished`."""
 
     ids: list[int]
     log_prob: float  # nats
@@ -57,7 +57,7 @@ class _Ngrams:
     """The n-grams of a text that grows token by token."""
 
     def __init__(self, n: int, tokens: Sequence[int]) -> None:
-        self._context: tuple[int, ...] = ()  # the last n - 1 tokens, fewer at the beginning
+        self._context: tuple[int, ...] = ()  # the last n - 1 tokens, or fewer at the start
         self._size = n - 1
         self._next: dict[tuple[int, ...], list[int]] = {}
         for token in tokens:
@@ -70,7 +70,7 @@ class _Ngrams:
         self._context = (*self._context, token)[-self._size :] if self._size else ()
 
     def repetitions(self) -> list[int]:
-        """List the tokens that would complete an n-gram which the text already contains."""
+        """List the tokens that would repeat an n-gram of the text."""
         return self._next.get(self._context, [])
 
 
@@ -84,17 +84,16 @@ def sample_tokens(
     first_index: int = 0,
     stop: Callable[[int, int], bool] | None = None,
 ) -> Iterator[SampledToken]:
-    """Continue each prompt by sampling; yield each token as it is drawn, row after row.
+    """Continue each prompt by sampling; yield tokens as they are drawn, step by step and row by row.
 
     `banned` ids are never drawn, and `eos` not before `min_tokens` tokens; log-probabilities leave them out.
-    Row r is sample number `first_index` + r: its random numbers depend on the seed (0 if there is none) and
-    that number alone. It ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True
-    for a token that was drawn. A row that has ended leaves the batch. UsageError if `no_repeat_ngram` leaves
-    no token.
+    Row r is sample number `first_index` + r: its random numbers depend only on the seed (by default 0) and on
+    that number. A row ends with EOS, after `max_tokens` tokens, or when `stop(row, token)` returns True for a
+    drawn token; then it leaves the batch. UsageError if `no_repeat_ngram` leaves no token.
     """
     if not prompts:
         return
-    rows = list(range(len(prompts)))  # that have not ended
+    rows = list(range(len(prompts)))  # open rows, which have not ended
     generators = [_generator(options.seed or 0, first_index + row) for row in rows]
     length = options.no_repeat_ngram
     ngrams = [_Ngrams(length, prompt) for prompt in prompts] if length else None
@@ -111,11 +110,11 @@ def sample_tokens(
                 scores, uniforms[:, 0], options, seen=seen,
                 forbidden=[ngrams[row].repetitions() for row in rows] if ngrams else None)
         except ValueError as error:
-            raise _dead_end(error, options) from None
+            raise _no_token_error(error, options) from None
         if seen is not None:
             seen[np.arange(len(rows)), tokens] = True
         uniforms = uniforms[:, 1:]
-        places = []  # in the batch, of rows that go on
+        places = []  # of the rows that continue, in the batch
         for place, (row, token, log_prob) in enumerate(
                 zip(rows, tokens.tolist(), log_probs.tolist(), strict=True)):
             last = token == eos
@@ -142,15 +141,14 @@ def beam_search(
 ) -> list[Hypothesis]:
     """Search the most likely continuations of a prompt; return them ranked by log-probability, best first.
 
-    The width of the beam is `beam`, or `n` if that is larger; at most so many hypotheses come back.
+    The beam has the width `beam`, or `n` if that is larger, which is also the largest number of results.
     Hypotheses of `max_tokens` tokens are cut there, unfinished. The search is exact if the beam is as wide as
-    the whole search space. UsageError if `no_repeat_ngram` leaves no token; ValueError if the model itself
-    leaves none.
+    the search space. UsageError if `no_repeat_ngram` leaves no token; ValueError if the model leaves none.
     """
     width = max(options.beam, options.n)
     rank = attrgetter("log_prob")
     scores, state = model.start([prompt])
-    open_ids: list[list[int]] = [[]]  # of hypotheses that have not ended
+    open_ids: list[list[int]] = [[]]  # of the H hypotheses that have not ended
     open_log_probs: Floats = np.zeros(1)  # (H,)
     ended: list[Hypothesis] = []
     for n in range(1, options.max_tokens + 1):
@@ -176,11 +174,11 @@ def beam_search(
             cut = zip(open_ids, open_log_probs.tolist(), strict=True)
             ended += [Hypothesis(ids, log_prob, False) for ids, log_prob in cut]
         elif not open_ids or (len(ended) == width and ended[-1].log_prob >= open_log_probs[0]):
-            break  # a log-probability only falls, so no open hypothesis can rank higher any more
+            break  # log-probabilities only fall, so no open hypothesis can rank higher
         else:
             scores, state = model.advance(tokens, model.select(state, parents))
     if not ended:
-        raise _dead_end(ValueError("no token can follow: the logits are all -inf"), options)
+        raise _no_token_error(ValueError("no token can follow: the logits are all -inf"), options)
     return sorted(ended, key=rank, reverse=True)[:width]
 
 
@@ -193,12 +191,12 @@ def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:
-    """Return the random numbers of one sample, from a generator with keys: Philox (Salmon et al., 2011)."""
+    """Return the random generator of one sample: Philox with a key (Salmon et al., 2011)."""
     return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, index], dtype=np.uint64)))
 
 
-def _dead_end(error: ValueError, options: GenerateOptions) -> Exception:
-    """Choose what to raise if no token is left: the user can only act if repetitions are excluded."""
+def _no_token_error(error: ValueError, options: GenerateOptions) -> Exception:
+    """Return the error for a step without tokens; a user can act only if repetitions are excluded."""
     if not options.no_repeat_ngram:
         return error
     length = options.no_repeat_ngram

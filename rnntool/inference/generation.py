@@ -1,6 +1,6 @@
-"""Text generation: from prompts to ids, from sampled ids back to text, and where a text stops.
+"""Text generation: prompts to ids, sampled ids back to text, and where a text stops.
 
-Which token comes next is decided in `rnntool.inference.decoding`.
+`rnntool.inference.decoding` chooses the tokens.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rnntool.inference.decoding import beam_search, sample_tokens
 from rnntool.inference.options import BATCH_SIZE, GenerateOptions
 from rnntool.inference.pipeline import windows
 from rnntool.inference.sampling import Scores
-from rnntool.tasks.base import Engine, Ready
-from rnntool.tasks.lm import LMTask, next_name
+from rnntool.tasks.base import Engine, Ready, next_name
+from rnntool.tasks.lm import LMTask
 from rnntool.tokenize import BOS, EOS, PAD, UNK, StreamDecoder
 
 NEVER_GENERATED = (PAD, BOS, UNK)
@@ -49,7 +49,7 @@ def generate(
     task: LMTask, engine: Engine, prompts: Iterable[str], options: GenerateOptions, *, ready: Ready,
     watch: Watch | None = None,
 ) -> Iterator[Generated]:
-    """Continue prompts as `rnntool.inference.model.Model.generate` describes it."""
+    """Continue prompts; see `rnntool.inference.model.Model.generate`."""
     if watch and (options.beam or (options.batch_size or 1) > 1):
         name = "beam" if options.beam else "batch_size"
         raise UsageError("texts can only be watched while they are sampled one after the other", setting=name,
@@ -62,7 +62,7 @@ def generate(
 
 
 def _encode(task: LMTask, prompt: str, options: GenerateOptions) -> list[int]:
-    """Return the ids of a prompt. DataError if it contains something that the model never saw."""
+    """Return the ids of a prompt. DataError if a part of it is unknown to the model."""
     unknown = [] if options.allow_unknown else task.tokenizer.unknown(prompt)
     if unknown:
         surface, start = unknown[0]
@@ -75,8 +75,8 @@ def _sample(
     task: LMTask, model: EngineModel, prompts: Iterable[Prompt], options: GenerateOptions, *, ready: Ready,
     watch: Watch | None,
 ) -> Iterator[Generated]:
-    """Draw `n` samples for each prompt, many side by side."""
-    samples_left = 0  # of the prompt that was read last
+    """Draw `n` samples for each prompt, many in parallel."""
+    samples_left = 0  # of the last prompt that was read
 
     def repeated() -> Iterator[Prompt]:
         nonlocal samples_left
@@ -88,7 +88,7 @@ def _sample(
 
     batch_size = 1 if watch else options.batch_size or BATCH_SIZE
     first_index = 0
-    for batch in windows(repeated(), most=batch_size, ready=lambda: samples_left > 0 or ready()):
+    for batch in windows(repeated(), max_items=batch_size, ready=lambda: samples_left > 0 or ready()):
         yield from _sample_batch(task, model, batch, options, first_index=first_index, watch=watch)
         first_index += len(batch)
 
@@ -97,7 +97,7 @@ def _sample_batch(
     task: LMTask, model: EngineModel, batch: list[Prompt], options: GenerateOptions, *, first_index: int,
     watch: Watch | None,
 ) -> Iterator[Generated]:
-    """Draw one sample for each prompt of a batch; the first is number `first_index` of the run."""
+    """Draw one sample for each prompt of a batch; the first has the number `first_index`."""
     texts = [_Continuation(task, *prompt, options.stop, watch) for prompt in batch]
     log_probs: list[list[float]] = [[] for _ in batch]
     sampled = sample_tokens(
@@ -110,7 +110,7 @@ def _sample_batch(
         texts[row].show()
     for row, text in enumerate(texts):
         result = text.result(first_index + row, log_probs[row])
-        kept = len(result.tokens) + result.finished  # tokens after `stop` were drawn as well
+        kept = len(result.tokens) + result.finished  # the rest belongs to tokens after `stop`
         yield replace(result, log_probs=log_probs[row][:kept])
 
 
@@ -131,7 +131,7 @@ def _search(
 class _Continuation:
     """The text after a prompt, which grows token by token and is cut before the first `stop`.
 
-    With `watch`, text is passed on as soon as it cannot be part of `stop` any more, the prompt first.
+    `watch` receives the prompt, and then text as soon as it can no longer be part of `stop`.
     """
 
     def __init__(
@@ -144,14 +144,14 @@ class _Continuation:
         self._watch = watch
         self._ids: list[int] = []
         self._parts: list[str] = []  # the text that each token completes
-        self._pending = ""  # text not passed on yet, or that may be the beginning of `stop`
+        self._pending = ""  # text that was not passed on yet
         self._finished = False
         self._ended = False
         if watch:
             watch(prompt)
 
     def add(self, token: int) -> bool:
-        """Append a token; return whether the text contains `stop` now."""
+        """Append a token; return whether the text now contains `stop`."""
         part = self._decoder.push(token)
         self._ids.append(token)
         self._parts.append(part)
@@ -159,14 +159,14 @@ class _Continuation:
         return self._stop is not None and self._stop in self._pending
 
     def end(self, *, finished: bool) -> None:
-        """Complete the text; `finished` tells whether the model ended it itself."""
+        """Complete the text; `finished` says whether the model ended it with EOS."""
         rest = self._decoder.flush()
         self._parts.append(rest)
         self._pending += rest
         self._ended, self._finished = True, finished
 
     def show(self) -> None:
-        """Pass on the text that is certain, and forget it."""
+        """Pass on the text that can't be part of `stop`."""
         certain = len(self._pending)
         if self._stop:
             place = self._pending.find(self._stop)
@@ -179,7 +179,7 @@ class _Continuation:
         self._pending = self._pending[certain:]
 
     def result(self, index: int, log_probs: list[float]) -> Generated:
-        """Return the text up to `stop`, with the tokens that begin in it."""
+        """Return the text before `stop`, with the tokens that begin in it."""
         text, kept = "".join(self._parts), len(self._ids)
         place = text.find(self._stop) if self._stop else -1
         if place >= 0:
@@ -193,10 +193,10 @@ class _Continuation:
 
 
 class EngineModel:
-    """A `LanguageModel` for decoding that an engine runs. Its states are named arrays (1, B, H)."""
+    """A `LanguageModel` that runs on an engine. Its states are named arrays (1, B, H)."""
 
     def __init__(self, engine: Engine, *, start_token: int = BOS, budget: int) -> None:
-        """`start_token` is read before each prompt, and at most `budget` padded tokens are read at once."""
+        """Read `start_token` before each prompt, and at most `budget` padded tokens at once."""
         self._engine = engine
         self._start_token = start_token
         self._budget = budget
@@ -215,7 +215,7 @@ class EngineModel:
         for batch in by_length(list(map(len, rows)), self._budget):
             tokens, lengths = pad([rows[i] for i in batch], PAD)
             state = self._engine.initial_state(len(batch))
-            # Only a single prompt can exceed the budget; it is read in pieces, as its logits would be many.
+            # A batch exceeds the budget only if it is a single prompt, which is then read in pieces.
             for first in range(0, len(tokens), self._budget):
                 piece = tokens[first : first + self._budget]
                 steps = np.minimum(lengths - first, len(piece))
@@ -224,7 +224,7 @@ class EngineModel:
             scores_of_batches.append(
                 Scores(*(values[steps - 1, np.arange(len(batch))] for values in scores)))
             states_of_batches.append(state)
-        places = np.argsort(order)[indices]  # of each prompt among the rows that were read
+        places = np.argsort(order)[indices]  # the row of each prompt
         logits, probs = (np.concatenate(values)[places] for values in zip(*scores_of_batches, strict=True))
         state = {name: np.concatenate([state[name] for state in states_of_batches], axis=1)
                  for name in states_of_batches[0]}
@@ -242,7 +242,7 @@ class EngineModel:
     def _read(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int32], state: Arrays
     ) -> tuple[Scores, Arrays]:
-        """Return the scores (T, B, V) of what follows each of `tokens` (T, B), and the new states."""
+        """Return the scores (T, B, V) of the token after each of `tokens` (T, B), and the new states."""
         inputs: Arrays = {"tokens": tokens, "lengths": lengths, "targets": np.zeros_like(tokens)}
         outputs = self._engine.run(inputs | state, ["logits", "probs", *map(next_name, state)])
         return Scores(outputs["logits"], outputs["probs"]), {name: outputs[next_name(name)] for name in state}

@@ -1,4 +1,4 @@
-"""A trained model that is ready to run: iterators in, iterators out. Commands and `rnntool.load` use it."""
+"""Trained models, ready to run: iterators in, iterators out. Commands and `rnntool.load` use them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
 
 class ModelFolder:
-    """A model folder that was read: its configuration and its task, but nothing to run it with."""
+    """A loaded model folder: its configuration and its task, without an engine."""
 
     def __init__(self, folder: Path, config: ModelConfig, task: AnyTask) -> None:
         self.folder = folder
@@ -64,18 +64,18 @@ class Model(ModelFolder):
     """A model folder with the engine that runs it.
 
     Each method takes an iterable and returns an iterator, so that endless streams can be processed. Options
-    are an object of the method's options class, or its fields by keyword, or both; keywords win. A name that
-    is not a field raises `UsageError`.
+    are an object of the method's options class, or its fields by keyword, or both; keywords take precedence.
+    An unknown keyword raises `UsageError`.
 
     The methods with a past participle (`tagged`) are for streams: they take records instead of texts and
     return each record with its result. `ready` says whether another record can be read without waiting.
-    Before the method waits, it returns all results and calls `flush`.
+    Before the method waits for input, it returns all results and calls `flush`.
     """
 
     def __init__(
         self, folder: Path, config: ModelConfig, task: AnyTask, engine: Engine, *, workers: int = 1
     ) -> None:
-        """`workers` batches are run in parallel."""
+        """Run `workers` batches in parallel."""
         super().__init__(folder, config, task)
         self.engine = engine
         self.pipeline = Pipeline(task, engine, workers=workers)
@@ -86,7 +86,7 @@ class Model(ModelFolder):
     ) -> Iterator[Tagged]:
         """Tag sentences: texts, which are split into words, or sequences of words."""
         options = _resolve(TagOptions, options, changes)
-        return (result for _, result in self.tagged(map(_sentence, _not_a_text(sentences)), options))
+        return (result for _, result in self.tagged(map(_sentence, _not_one_text(sentences)), options))
 
     def tagged(
         self, records: Iterable[Sentence], options: TagOptions | None = None, *, ready: Ready = always,
@@ -103,7 +103,7 @@ class Model(ModelFolder):
     ) -> Iterator[Classified]:
         """Rank the labels of each text by probability, and choose among them."""
         options = _resolve(ClassifyOptions, options, changes)
-        return (result for _, result in self.classified(map(_text, _not_a_text(texts)), options))
+        return (result for _, result in self.classified(map(_text, _not_one_text(texts)), options))
 
     def classified(
         self, records: Iterable[Text], options: ClassifyOptions | None = None, *, ready: Ready = always,
@@ -123,7 +123,7 @@ class Model(ModelFolder):
     ) -> Iterator[tuple[Classified, list[WordWeight]]]:
         """Classify texts and weigh their words by what each contributes to the most probable label."""
         options = _resolve(ClassifyOptions, options, changes)
-        explained = self.explained(map(_text, _not_a_text(texts)), options)
+        explained = self.explained(map(_text, _not_one_text(texts)), options)
         return ((result, words) for _, result, words in explained)
 
     def explained(
@@ -143,7 +143,7 @@ class Model(ModelFolder):
         flush: Flush,
     ) -> Iterator[tuple[Text, Classified, list[WordWeight]]]:
         read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
-        variants_left = 0  # of the text that was read last
+        variants_left = 0  # of the last text that was read
 
         def variants() -> Iterator[Text]:
             nonlocal variants_left
@@ -154,7 +154,7 @@ class Model(ModelFolder):
                 yield Text(record.text, place=record.place)
                 for start, end in spans:
                     variants_left -= 1
-                    yield Text(_without(record.text, start, end), place=record.place)
+                    yield Text(_without_word(record.text, start, end), place=record.place)
 
         def probabilities(batch: Sequence[Text], outputs: Arrays) -> list[Any]:
             return list(task.probabilities(outputs))
@@ -178,7 +178,7 @@ class Model(ModelFolder):
         on labeled text needs the label of each text, or the option `label` for all.
         """
         options = _resolve(ScoreOptions, options, changes)
-        return (result for _, result in self.scored(map(_text, _not_a_text(texts)), options))
+        return (result for _, result in self.scored(map(_text, _not_one_text(texts)), options))
 
     def scored(
         self, records: Iterable[Text], options: ScoreOptions | None = None, *, ready: Ready = always,
@@ -240,7 +240,7 @@ class Model(ModelFolder):
         from rnntool.inference.generation import generate
 
         options = _resolve(GenerateOptions, options, changes)
-        return generate(self.require(LMTask), self.engine, _not_a_text(prompts), options, watch=watch,
+        return generate(self.require(LMTask), self.engine, _not_one_text(prompts), options, watch=watch,
                         ready=ready)
 
 
@@ -266,19 +266,19 @@ def read(model: str | Path) -> ModelFolder:
 
 
 def load(
-    model: str | Path, *, device: str = "cpu", threads: int = 0, side_by_side: bool = True
+    model: str | Path, *, device: str = "cpu", threads: int = 0, parallel: bool = True
 ) -> Model:
     """Load a model by its folder or by its name; it runs on the processor, or with torch on `device`.
 
-    Tasks with many small batches run them in parallel, each in one thread. Without `side_by_side`, batches
-    run one after the other, each with all threads; choose this if you call the engine yourself. Raises
+    Tasks with many small batches run them in parallel, each in one thread. With `parallel=False`, batches run
+    one after the other, each with all threads; choose this if you call the engine yourself. Raises
     `ModelError` if the model does not exist, is damaged, or has files of different models. Runs no code from
     the folder.
     """
     loaded = read(model)
     loaded.task.tokenizer.threads = threads
     workers = thread_count(threads)
-    parallel = side_by_side and loaded.task.parallel_batches
+    parallel = parallel and loaded.task.parallel_batches
     engine = _engine(loaded, device, 1 if parallel else workers)
     on_processor = device in ("auto", "cpu")
     return Model(loaded.folder, loaded.config, loaded.task, engine,
@@ -304,7 +304,7 @@ def _commands(spec: TaskSpec) -> str:
 
 
 def _resolve(kind: type[SomeOptions], options: SomeOptions | None, changes: dict[str, Any]) -> SomeOptions:
-    """Return the options of a call: the object or the defaults, with the fields given by keyword."""
+    """Return the options of a call: the object or the defaults, updated by the keywords."""
     if options is None:
         options = kind()
     elif not isinstance(options, kind):
@@ -312,8 +312,8 @@ def _resolve(kind: type[SomeOptions], options: SomeOptions | None, changes: dict
     return options.replace(**changes) if changes else options
 
 
-def _not_a_text(items: Iterable[Item]) -> Iterable[Item]:
-    """Return the items. `UsageError` for a single text, whose characters would be taken for texts."""
+def _not_one_text(items: Iterable[Item]) -> Iterable[Item]:
+    """Return the items. `UsageError` for a single text, whose characters would count as texts."""
     if isinstance(items, str):
         raise UsageError(expected="a list or another iterable of texts", found=f"one text, {items!r}",
                          advice="put it into a list")
@@ -334,7 +334,7 @@ def _text(text: str | Text) -> Text:
 
 
 def _chosen(task: ClassifyTask, results: list[Classified], options: ClassifyOptions) -> list[Classified]:
-    """Apply the options to the labels that are chosen; see `choose`."""
+    """Apply the options to the choice of labels; see `choose`."""
     if options != ClassifyOptions():
         for result in results:
             chosen = choose(result.ranked, options, multi_label=task.multi_label)
@@ -348,8 +348,8 @@ def choose(
     """Choose among labels that are ranked by probability.
 
     Without `top`, a model with several labels per text gives all labels that reach the threshold, by default
-    0.5, and any other model the most probable one. If no label is chosen, `none_label` is, with probability
-    0; without a `none_label` the result is empty.
+    0.5, and any other model gives the most probable label. If none is left, the result is `none_label` with
+    probability 0, or empty without a `none_label`.
     """
     threshold = options.threshold
     if threshold is None:
@@ -359,7 +359,7 @@ def choose(
     return chosen or ([] if options.none_label is None else [(options.none_label, 0.0)])
 
 
-def _without(text: str, start: int, end: int) -> str:
+def _without_word(text: str, start: int, end: int) -> str:
     """Remove a word and the space before it, or the space after it if it is the first word."""
     before, after = text[:start], text[end:]
     space = len(before) - len(before.rstrip())

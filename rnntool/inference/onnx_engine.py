@@ -15,17 +15,17 @@ class OnnxEngine:
     """Runs the graph of a model folder on the processor. A `rnntool.tasks.base.Engine`."""
 
     def __init__(self, path: Path, *, threads: int = 0, graph: bytes | None = None) -> None:
-        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` are one for each core."""
+        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # ONNX Runtime keeps a memory plan for each shape of a batch, and a stream of ragged batches has many.
+        # A memory plan is kept for each shape of a batch, and ragged batches have many shapes.
         options.enable_mem_pattern = False
         try:
             self.session = onnxruntime.InferenceSession(
                 graph or str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own family of exceptions, and none is public
+        except Exception as error:  # onnxruntime's own exceptions are not public
             raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=path,
                              advice="train or copy the model again") from None
         self.path = path

@@ -6,20 +6,19 @@ that `--help` starts at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from rnntool.data.options import Options, option
 from rnntool.errors import UsageError, setting
 
 SAMPLING = "Sampling"
-BATCH_SIZE = 64  # samples drawn side by side unless another number is given
-HIGHEST_TEMPERATURE = 1_000_000  # the distribution is uniform long before
+BATCH_SIZE = 64  # samples that are drawn in parallel by default
+HIGHEST_TEMPERATURE = 1_000_000  # far beyond the point where the distribution is uniform
 SCHEMES = ("iob1", "iob2", "iobes")
 
 
 def _share(name: str, value: float) -> float:
-    """Check a share of the probability, which can't be 0."""
+    """Check a probability mass, which can't be 0."""
     if not 0 < value <= 1:
         raise UsageError(setting=name, expected="a number above 0 and up to 1", found=value)
     return value
@@ -83,8 +82,9 @@ class GenerateOptions(Options):
         if self.min_tokens > self.max_tokens:
             raise UsageError(setting="min_tokens", found=self.min_tokens, expected=(
                 f"at most {self.max_tokens}, the value of {setting('max_tokens')}"))
-        changed = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical",
-                                     "repetition_penalty") if getattr(self, name) != _default(self, name)]
+        changed = [name for name in
+                   ("temperature", "top_k", "top_p", "min_p", "typical", "repetition_penalty")
+                   if getattr(self, name) != getattr(GenerateOptions, name)]
         if self.beam and changed:
             raise UsageError("beam search does not sample", setting="beam", advice=_leave_out(*changed))
         if self.beam and self.batch_size:
@@ -112,7 +112,7 @@ class TagOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions(Options):
-    """Which of a classifier's labels are given."""
+    """Which labels a classifier gives to a text."""
 
     top: int | None = option(
         None, "Give the K most probable labels.", low=1, metavar="K",
@@ -133,10 +133,6 @@ class ScoreOptions(Options):
               "labeled text.", metavar="LABEL")
     context: str = option(
         "line", "What precedes each line: nothing, or the lines before it.", choices=("line", "stream"))
-
-
-def _default(options: Options, name: str) -> Any:
-    return next(field.default for field in fields(options) if field.name == name)
 
 
 def _leave_out(*names: str) -> str:

@@ -1,7 +1,7 @@
 """Streams of records through a task and an engine: windows, batches of similar length, results in order.
 
-Records are read in windows, sorted by length into batches, run, and returned in their order. Memory stays
-flat over any stream. When reading on would block, everything that was read is answered first.
+Records are read in windows, sorted into batches by length, run, and returned in their order. Memory use does
+not grow with the stream. Before reading would block, everything that was read is answered.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 WINDOWS_IN_PROGRESS = 1  # besides the one being read
-WINDOW = 4096  # records, or documents of several records, that are sorted into batches together, at most
-WINDOW_TOKENS = 1 << 16  # and their tokens, roughly
-BUDGET = 1024  # padded tokens in a batch if the task allows so many: few enough for the processor's caches
+WINDOW = 4096  # records, or documents of several records, that are sorted into batches together
+WINDOW_TOKENS = 1 << 16  # tokens that end a window earlier
+BUDGET = 1024  # padded tokens in a batch, at most: few enough for the processor's caches
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")
@@ -47,19 +47,20 @@ class Pipeline:
     ) -> Iterator[tuple[Record, Result]]:
         """Return each record with its result, in order.
 
-        While one window is computed, the next one is read and the previous one is decoded and returned.
-        Before `ready` lets it wait for input, everything that was read is answered and `flush` is called.
+        While one window is computed, the next one is read, and the previous one is decoded and returned.
+        If `ready` says that reading would wait, everything that was read is answered and `flush` is called.
         """
         pending: deque[Iterator[tuple[Record, Result]]] = deque()
         with _Workers(self.workers) as workers:
             groups = ([(record, self.task.example(record)) for record in group]
                       for group in self.task.groups(records, ready))
-            source = windows(groups, most=WINDOW, length=self._length, longest=WINDOW_TOKENS, ready=ready)
+            source = windows(groups, max_items=WINDOW, length=self._length, max_length=WINDOW_TOKENS,
+                             ready=ready)
             while True:
                 try:
                     window = next(source, None)
                 except RnntoolError:
-                    for results in pending:  # records before a bad one are answered
+                    for results in pending:  # the records before the bad one
                         yield from results
                     raise
                 if window is None:
@@ -69,7 +70,7 @@ class Pipeline:
                 while len(pending) > (0 if waiting else WINDOWS_IN_PROGRESS):
                     yield from pending.popleft()
                 if waiting:
-                    flush()  # the reader at the other end may need these results before it sends more
+                    flush()  # whoever sends the records may need these results before sending more
             for results in pending:
                 yield from results
 
@@ -79,7 +80,7 @@ class Pipeline:
     def _start(
         self, window: list[list[tuple[Record, Any]]], decode: Decode[Record, Result], workers: _Workers
     ) -> Iterator[tuple[Record, Result]]:
-        """Start to compute a window of groups of records; the iterator waits for the results."""
+        """Start computing a window of groups of records; the iterator waits for the results."""
         window = [group for group in window if group]
         examples = [self.task.join([example for _, example in group]) for group in window]
         batches = list(by_length(list(map(self.task.length, examples)), min(BUDGET, self.task.budget)))
@@ -100,12 +101,12 @@ class Pipeline:
 
 
 def windows(
-    items: Iterable[Item], *, most: int, ready: Ready, length: Callable[[Item], int] = lambda item: 0,
-    longest: float = math.inf,
+    items: Iterable[Item], *, max_items: int, ready: Ready, length: Callable[[Item], int] = lambda item: 0,
+    max_length: float = math.inf,
 ) -> Iterator[list[Item]]:
-    """Group items in lists of `most`, or fewer if their lengths reach `longest` or the next item has to wait.
+    """Group items in lists of `max_items`; a list ends earlier at `max_length`, or before a wait for input.
 
-    Items before a bad one are returned before its error is raised.
+    If reading an item fails, the items before it are returned before the error is raised.
     """
     window: list[Item] = []
     size = 0
@@ -113,7 +114,7 @@ def windows(
         for item in items:
             window.append(item)
             size += length(item)
-            if len(window) >= most or size >= longest or not ready():
+            if len(window) >= max_items or size >= max_length or not ready():
                 yield window
                 window, size = [], 0
     except RnntoolError:
@@ -133,7 +134,7 @@ def flush_when_waiting(results: Iterable[Item], ready: Ready, flush: Flush) -> I
 
 
 class _Workers:
-    """Threads that run batches in parallel; they are started when there is more than one batch to run."""
+    """Threads that run batches in parallel; they are started for the first window of several batches."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -150,10 +151,8 @@ class _Workers:
         return self._pool.map(run, batches)
 
     def __enter__(self) -> Self:
-        """Return the workers; leaving the block ends their threads."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End the threads; batches that have not started are dropped."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -12,9 +12,9 @@ from rnntool.data.arrays import Floats, Ints
 from rnntool.inference.options import GenerateOptions
 
 DRAWS = 6  # uniform random numbers reserved for each token; see `_draw`
-CACHED = 1 << 20  # probabilities processed together: so many fit in the processor's last-level cache
-RUN = 128  # probabilities summed at once before the search goes on inside the run
-_SMALLEST_TEMPERATURE = 1e-20  # smaller ones overflow in float32; at this one sampling is argmax already
+CHUNK = 1 << 20  # probabilities that are processed together: few enough for the last-level cache
+BLOCK = 128  # probabilities whose sum is searched first, before the search inside the block
+_SMALLEST_TEMPERATURE = 1e-20  # sampling is argmax here; smaller values overflow in float32
 _SMALLEST_PROBABILITY = 1e-30  # float32 represents it with full precision
 
 
@@ -26,16 +26,16 @@ class Scores(NamedTuple):
 
     @classmethod
     def of(cls, logits: Floats) -> Scores:
-        """Compute the probabilities of `logits` (B, V). ValueError if a row allows no token."""
+        """Compute the probabilities of `logits` (B, V). ValueError if no token of a row is possible."""
         return cls(logits, _softmax(logits))
 
     def ban(self, ids: Sequence[int]) -> None:
-        """Exclude some ids in place. ValueError if no id of a row is left."""
+        """Exclude ids in place. ValueError if no id of a row is left."""
         self.logits[:, ids], self.probs[:, ids] = -np.inf, 0
         _restore_precision(self.probs, self.logits)
 
     def replace_logits(self, rows: Ints, ids: Ints, values: Floats) -> Scores:
-        """Copy with other logits `values` (N,) at `rows` (N,) and `ids` (N,)."""
+        """Return a copy with new logits `values` (N,) at `rows` (N,) and `ids` (N,)."""
         logits, probs = np.array(self.logits), np.array(self.probs)
         with np.errstate(over="ignore"):
             probs[rows, ids] = np.exp(values - self._log_normalizers()[rows])
@@ -70,16 +70,16 @@ def sample(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw a token for each row of scores (B, V) with its random numbers `uniforms` (B, DRAWS) in [0, 1).
 
-    Of the `options` those of sampling apply, in this order: `repetition_penalty` (Keskar et al., 2019) for
-    the tokens that `seen` (B, V) marks, `temperature`, `top_k`, `top_p` (Holtzman et al., 2020), `min_p`,
-    `typical` (Meister et al., 2023). `forbidden` lists ids that a row must not get. A row's token does not
-    depend on the other rows.
+    The sampling options apply in this order: `repetition_penalty` (Keskar et al., 2019) for the tokens that
+    `seen` (B, V) marks, `temperature`, `top_k`, `top_p` (Holtzman et al., 2020), `min_p`, `typical` (Meister
+    et al., 2023). `forbidden` lists the ids that each row must not get. A row's token does not depend on the
+    other rows.
 
     Returns the tokens (B,) and the log-probabilities (B,) that the model itself gives them, in nats: from
     `scores` as they are, before any option applies. ValueError if a row has no token to draw.
     """
     size = scores.logits.shape[1]
-    count = max(1, CACHED // size)
+    count = max(1, CHUNK // size)
     if len(scores.logits) > count:
         parts = [slice(start, start + count) for start in range(0, len(scores.logits), count)]
         drawn = [sample(Scores(scores.logits[part], scores.probs[part]), uniforms[part], options,
@@ -100,7 +100,7 @@ def sample(
 
 
 def _restore_precision(probs: Floats, logits: Floats) -> None:
-    """Recompute, in place, rows of probabilities that lost nearly all their mass, from logits (B, V).
+    """Recompute, in place, rows of probabilities that lost nearly all mass, from the logits (B, V).
 
     ValueError if a row has no token left.
     """
@@ -136,28 +136,28 @@ def _pick(scores: Scores, uniforms: Floats, options: GenerateOptions) -> npt.NDA
 
 
 def _peak(logits: Floats) -> Floats:
-    """Return the largest logit of each row (B, 1). ValueError if a row allows no draw."""
+    """Return the largest logit of each row (B, 1). ValueError if a row has no finite maximum."""
     peak: Floats = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(peak).all():
         raise ValueError("no token can be drawn: the logits of a row are all -inf, or contain nan or inf")
     return peak
 
 
-def _runs(mass: Floats, length: int) -> Floats:
-    """Sum each run of `length` entries of a row (B, N): (B, R). The last run may be shorter.
+def _block_sums(mass: Floats, length: int) -> Floats:
+    """Sum each block of `length` entries of a row (B, N): (B, K). The last block may be shorter.
 
-    `einsum` takes a third of the time of `ndarray.sum`, and sums short runs the same way in any batch.
+    `einsum` takes a third of the time of `ndarray.sum`, and sums short blocks the same way in any batch.
     """
     whole = mass.shape[1] // length * length
-    runs: Floats = np.einsum("brn->br", mass[:, :whole].reshape(len(mass), -1, length))
+    sums: Floats = np.einsum("brn->br", mass[:, :whole].reshape(len(mass), -1, length))
     if whole < mass.shape[1]:
-        runs = np.concatenate([runs, mass[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
-    return runs
+        sums = np.concatenate([sums, mass[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
+    return sums
 
 
 def _sums(mass: Floats) -> Floats:
     """Sum each row (B, N)."""
-    sums: Floats = _runs(mass, 8 * RUN).sum(axis=-1)
+    sums: Floats = _block_sums(mass, 8 * BLOCK).sum(axis=-1)
     return sums
 
 
@@ -166,10 +166,10 @@ def _draw(mass: Floats, logs: Floats, uniforms: Floats, options: GenerateOptions
 
     The rows of `mass` need not sum to one; `logs` (B, V) are their logarithms up to a constant per row.
 
-    Where top-p or typical sampling is the only truncation, this is rejection sampling: draw from the whole
-    distribution and accept what the truncation keeps. Accepting takes one sum, which is much cheaper than the
-    sort that truncates. A row whose first DRAWS - 1 draws were all rejected is sorted, and its last number
-    draws from what is left, so the result is exact.
+    If top-p or typical sampling is the only truncation, this is rejection sampling: draw from the whole
+    distribution and accept an id that the truncation keeps. That test takes one sum, which is much cheaper
+    than the sort of a truncation. If the first DRAWS - 1 draws of a row are all rejected, the row is
+    truncated and drawn from with its last random number, so the result is exact.
     """
     drawn = np.empty(len(mass), np.intp)
     open_rows = np.arange(len(mass))
@@ -192,10 +192,10 @@ def _draw(mass: Floats, logs: Floats, uniforms: Floats, options: GenerateOptions
 
 
 def _is_kept(keys: Floats, mass: Floats, ids: Ints, share: Floats) -> npt.NDArray[np.bool_]:
-    """Tell for each row whether a truncation to the mass `share` (B,) keeps its id (B,).
+    """Return for each row whether a truncation to the mass `share` (B,) keeps its id (B,).
 
-    A truncation takes entries by falling key (B, V), equal ones by rising id, until they hold the share of
-    the mass (B, V). So it keeps an entry if those before it hold less.
+    A truncation takes entries by descending key (B, V), and by ascending id among equal keys, until their
+    mass reaches the share. So it keeps an entry if the mass of the entries before it is smaller.
     """
     rows = np.arange(len(ids))
     own_keys = keys[rows, ids]
@@ -215,34 +215,34 @@ def _truncated(mass: Floats, logs: Floats, options: GenerateOptions) -> Floats:
     if options.min_p > 0:
         mass = mass * (mass >= options.min_p * mass.max(axis=-1, keepdims=True))
     if options.typical < 1:
-        mass = mass * _by_keys(_typicality(mass, logs, _sums(mass)), mass, options.typical)
+        mass = mass * _largest_keys(_typicality(mass, logs, _sums(mass)), mass, options.typical)
     return mass
 
 
 def _inverse_cdf(mass: Floats, shares: Floats | float) -> npt.NDArray[np.intp]:
     """Find the entries (B,) at which the cumulative mass of each row (B, V) reaches `shares` (B,) of it.
 
-    Only short rows are summed entry by entry. In longer ones the run that holds the entry is found first.
+    Only short rows are summed entry by entry. In longer rows the block of the entry is searched first.
     """
     rows, size = mass.shape
-    if size <= 4 * RUN:
+    if size <= 4 * BLOCK:
         cumulative = np.cumsum(mass, axis=-1, dtype=np.float64)
         return _first_reaching(cumulative, shares * cumulative[:, -1])
-    cumulative = np.cumsum(_runs(mass, RUN), axis=-1, dtype=np.float64)
+    cumulative = np.cumsum(_block_sums(mass, BLOCK), axis=-1, dtype=np.float64)
     targets = shares * cumulative[:, -1]
-    run = _first_reaching(cumulative, targets)
-    targets -= np.where(run > 0, cumulative[np.arange(rows), run - 1], 0)
-    ids = run[:, None] * RUN + np.arange(RUN)
+    block = _first_reaching(cumulative, targets)
+    targets -= np.where(block > 0, cumulative[np.arange(rows), block - 1], 0)
+    ids = block[:, None] * BLOCK + np.arange(BLOCK)
     inside = np.where(ids < size, np.take_along_axis(mass, np.minimum(ids, size - 1), axis=-1), 0)
-    return run * RUN + _first_reaching(np.cumsum(inside, axis=-1, dtype=np.float64), targets)
+    return block * BLOCK + _first_reaching(np.cumsum(inside, axis=-1, dtype=np.float64), targets)
 
 
 def _first_reaching(
     cumulative: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.intp]:
-    """Find where rising rows (B, N) first reach `targets` (B,), at a place with mass of its own.
+    """Find where ascending rows (B, N) first reach `targets` (B,), at an entry with mass of its own.
 
-    Rounding may put a target beyond the end of its row; then the last place with mass is taken.
+    Rounding may put a target beyond the end of its row; then it is the last entry with mass.
     """
     below = np.nextafter(np.minimum(targets, cumulative[:, -1]), 0)
     places: npt.NDArray[np.intp] = (cumulative > below[:, None]).argmax(axis=-1)
@@ -250,9 +250,9 @@ def _first_reaching(
 
 
 def _top_ids(logits: Floats, count: int) -> npt.NDArray[np.intp]:
-    """Return the ids (B, `count`) of the largest logits of each row (B, V), in rising order.
+    """Return the ids (B, `count`) of the largest logits of each row (B, V), in ascending order.
 
-    Of equal logits those with lower ids stay.
+    Among equal logits, lower ids come first.
     """
     size = logits.shape[1]
     keep = _largest(logits, np.partition(logits, size - count, axis=-1)[:, size - count], count)
@@ -261,29 +261,29 @@ def _top_ids(logits: Floats, count: int) -> npt.NDArray[np.intp]:
 
 
 def _nucleus(mass: Floats, share: float) -> npt.NDArray[np.bool_]:
-    """Mark the smallest set of largest entries of each row (B, V) that holds `share` of its mass."""
-    falling = np.sort(mass, axis=-1)[:, ::-1]
-    places = _inverse_cdf(falling, share)
-    return _largest(mass, falling[np.arange(len(mass)), places], places + 1)
+    """Mark the smallest set of the largest entries of each row (B, V) with `share` of its mass."""
+    descending = np.sort(mass, axis=-1)[:, ::-1]
+    places = _inverse_cdf(descending, share)
+    return _largest(mass, descending[np.arange(len(mass)), places], places + 1)
 
 
 def _largest(values: Floats, smallest: Floats, counts: Ints | int) -> npt.NDArray[np.bool_]:
     """Mark the `counts` (B,) largest values of each row (B, V); `smallest` (B,) is the last of them.
 
-    Of equal values those with lower ids stay.
+    Among equal values, lower ids come first.
     """
     keep: npt.NDArray[np.bool_] = values >= smallest[:, None]
-    surplus = np.array([np.count_nonzero(row) for row in keep]) - counts  # (B,) ties that have to go
+    surplus = np.array([np.count_nonzero(row) for row in keep]) - counts  # (B,) ties to exclude
     for row in np.flatnonzero(surplus):
         tied = np.flatnonzero(values[row] == smallest[row])
         keep[row, tied[-surplus[row] :]] = False
     return keep
 
 
-def _by_keys(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
-    """Mark the fewest entries of largest key (B, V) that hold `share` of a row's mass (B, V).
+def _largest_keys(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
+    """Mark the fewest entries with the largest keys (B, V) that have `share` of a row's mass (B, V).
 
-    Of equal keys those with lower ids stay.
+    Among equal keys, lower ids come first.
     """
     order = np.argsort(-keys, axis=-1)  # much faster than a stable sort
     rows = np.arange(len(keys))
@@ -300,13 +300,13 @@ def _by_keys(keys: Floats, mass: Floats, share: float) -> npt.NDArray[np.bool_]:
 
 
 def _typicality(mass: Floats, logs: Floats, totals: Floats) -> Floats:
-    """Return how close each entry's surprisal is to the entropy of its row (B, V), in nats; 0 is closest.
+    """Return the negated distance of each entry's surprisal from its row's entropy (B, V), in nats.
 
-    The distance is negated, so that larger is more typical. `totals` (B,) are the sums of the rows.
+    Larger is more typical. `totals` (B,) are the sums of the rows.
     """
     with np.errstate(invalid="ignore"):
         mean = _sums(mass * logs) / totals
-    if not np.isfinite(mean).all():  # entries without mass may have a logarithm of -inf
+    if not np.isfinite(mean).all():  # entries without mass may have a log of -inf
         logs = np.where(mass > 0, logs, 0)
         mean = _sums(mass * logs) / totals
     typicality: Floats = logs - mean[:, None]

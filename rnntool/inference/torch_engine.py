@@ -1,4 +1,4 @@
-"""torch: the engine that evaluates during training and runs models on a GPU."""
+"""The torch engine, which evaluates during training and runs models on a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return a device by name, for `auto` the best available; `UsageError` if it is not available."""
+    """Return a device by name, or the best one for `auto`; `UsageError` if it is not available."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, is_available in available.items() if is_available)
@@ -28,14 +28,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def flush_denormals() -> None:
-    """Round denormal numbers to zero in the whole process: they would slow training down a hundredfold."""
+    """Round denormal numbers to zero in the whole process; they can make training a hundred times slower."""
     torch.set_flush_denormal(True)
 
 
 class TorchEngine:
     """Runs a network in evaluation mode and float32. A `rnntool.tasks.base.Engine`."""
 
-    word_vectors = 0  # keeps none: a table of them would have to be moved to the device with each batch
+    word_vectors = 0  # none: their table would have to be moved to the device with each batch
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network.to(device)
@@ -52,6 +52,6 @@ class TorchEngine:
         return {name: values[name].detach().cpu().numpy() for name in names}
 
     def initial_state(self, batch: int) -> Arrays:
-        """Return zero states (1, B, H) by the names that the network gives them."""
+        """Return zero states (1, B, H) by the network's names."""
         return {name: np.zeros((1, batch, size), np.float32)
                 for layer in self.network.state_sizes() for name, size in layer.items()}

@@ -1,4 +1,4 @@
-"""A network's float32 weights on disk, and how they get back into a network."""
+"""Load a network's float32 weights from a model folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rnntool.errors import ModelError, setting
 from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
 
-# How rnntool 0.1.0 named parameters, as patterns, and what replaces each match.
+# Parameter names of rnntool 0.1.0 as patterns, and their replacements.
 RENAMED = (
     (r"^back\.", "backward_encoder."),
     (r"\.input\.context\.ahead\.", ".input.context.forward_encoder."),
@@ -42,7 +42,7 @@ def load_network(folder: Path, config: ModelConfig) -> Network:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the float32 weights of a model folder, under the names that parameters have now."""
+    """Return the float32 weights of a model folder, under the current parameter names."""
     path = folder / model_folder.WEIGHTS
     if not path.exists():
         raise ModelError(

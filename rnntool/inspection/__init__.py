@@ -1,1 +1,1 @@
-"""Measures and pictures of what networks learned, and of trainings. Knows no command."""
+"""Measures and pictures of trained networks and of trainings. Knows no command."""

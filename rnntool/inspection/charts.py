@@ -21,7 +21,7 @@ from rnntool.inspection.svg import LETTER_WIDTH, PALE, Picture, Point
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 40.0, 45.0  # margins around the axes of a chart
 SIZE = 12.0  # of the font
 ROW = 18.0  # distance of lines of text
-COLUMNS = 100  # letters in a line of colored text
+COLUMNS = 100  # letters in each line of colored text
 # for up to seven curves: the palette of Okabe and Ito (2008), which color-blind readers can tell apart
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 DASHES = ("", "8 3", "2 2", "8 3 2 3", "12 4", "4 4", "1 4")  # so that grayscale tells them apart as well
@@ -71,7 +71,7 @@ class Axes:
 
 def ticks(low: float, high: float) -> list[float]:
     """Return 2 to 9 round numbers that enclose a range."""
-    if not high - low > 1e-7 * max(abs(low), abs(high)):  # as good as a single number
+    if not high - low > 1e-7 * max(abs(low), abs(high)):  # practically a single number
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -145,8 +145,8 @@ def scatter(
 def label_places(points: Sequence[Point], widths: Sequence[float], frame: Rectangle) -> list[Point]:
     """Place a label of each width next to its point; return where its baseline starts.
 
-    Greedy: a label takes the first of ten places around its point that overlaps least with the dots, with
-    the labels before it, and with what lies outside `frame`.
+    Greedy: each label takes the place, of ten around its point, that overlaps least with the dots, the
+    earlier labels and the outside of `frame`.
     """
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     corners = []
@@ -184,7 +184,7 @@ def dendrogram(
     def x(distance: float) -> float:
         return 20 + span * (1 - distance / distances[-1])
 
-    for heights, depths in zip(tree["icoord"], tree["dcoord"], strict=True):  # leaf i is at height 5 + 10 * i
+    for heights, depths in zip(tree["icoord"], tree["dcoord"], strict=True):  # leaf i is at 5 + 10 * i
         picture.elements.append(svg.line(
             [(x(depth), TOP + row * height / 10) for height, depth in zip(heights, depths, strict=True)],
             COLORS[0]))
@@ -255,7 +255,7 @@ def text_layout(text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, in
 
 
 def add_caption(picture: Picture, caption: str) -> None:
-    """Write a caption under a picture, in as many lines as it needs."""
+    """Add a caption below a picture, in as many lines as it needs."""
     for text in textwrap.wrap(caption, int((picture.width - 40) / (SIZE * LETTER_WIDTH))):
         picture.height += ROW
         picture.elements.append(svg.label(20, picture.height - 8, text))

@@ -1,8 +1,8 @@
-"""The vanishing gradient, measured: how much of a gradient is left k steps back, by exact Jacobians.
+"""The vanishing gradient: how much of a gradient is left k steps back, measured with exact Jacobians.
 
-The gradient that reaches step t-k is the Jacobian of the last state h_t by the input x_(t-k) (Pascanu et al.
-2013). It is taken by the input and not by a state, because the past may reach a cell in two ways (an LSTM has
-h and c), and the gradient of the input contains both.
+The gradient that reaches step t-k is the Jacobian of the last state h_t with respect to the input x_(t-k)
+(Pascanu et al. 2013). An earlier state would not do in place of the input: a cell may have two (an LSTM has h
+and c), and only the gradient of the input contains both paths.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 
-VANISHED = 0.01  # a gradient counts as vanished where less than this share of it is left
+VANISHED = 0.01  # a gradient counts as vanished if less than this share of it is left
 
-States = Callable[[Tensor], Tensor]  # (T, B, I) to (T, B, D), the rows of the batch independent of each other
+States = Callable[[Tensor], Tensor]  # (T, B, I) to (T, B, D), with independent rows B
 
 
 def jacobian_norms(states: States, x: Tensor) -> NDArray[np.float64]:
     """Return the Frobenius norm of dh_t / dx_(t-k) for k = 0 … T-1, (T,), of one text `x` (T, 1, I).
 
-    One backward pass gives all D rows of each Jacobian: the text is copied D times, and copy i is
-    differentiated for element i of the last state.
+    One backward pass gives all D rows of each Jacobian: the text is copied D times, and from copy i element i
+    of the last state is differentiated.
     """
     with torch.no_grad():
         size = states(x[:1]).shape[-1]
@@ -45,7 +45,7 @@ def jacobian_norms(states: States, x: Tensor) -> NDArray[np.float64]:
 def remaining_shares(norms: Iterable[NDArray[np.float64]]) -> list[float]:
     """Return the share of the gradient at k = 0 that is left at each k: the geometric mean over texts.
 
-    Texts may differ in length; at each k the mean is over those that are long enough.
+    Texts may differ in length. The mean at each k is over the texts that are long enough.
     """
     with np.errstate(divide="ignore"):  # log(0) is -inf, and exp(-inf) is 0 again
         curves = [np.log(row / row[0]) for row in norms if row[0] > 0]
@@ -65,18 +65,18 @@ def cell_gradients(cell: str, *, size: int, steps: int, texts: int, seed: int) -
         for text in range(texts):
             torch.manual_seed((seed << 32) + text)
             layer = RecurrentLayer(cell, size, size, bidirectional=False)
-            norms.append(jacobian_norms(_through([layer]), torch.randn(steps + 1, 1, size)))
+            norms.append(jacobian_norms(_stacked([layer]), torch.randn(steps + 1, 1, size)))
     return remaining_shares(norms)
 
 
 def network_gradients(network: Network, batches: Iterable[Arrays], *, steps: int) -> list[float]:
     """Return `remaining_shares` of an encoder, from the input of its first layer to its last layer's states.
 
-    Each batch is one text, of which the network reads at most `steps` + 1 time steps. In a bidirectional
-    layer the states of both directions at the last step count.
+    Each batch is one text; the network reads at most its first `steps` + 1 tokens. In a bidirectional layer
+    the states of both directions at the last step count.
     """
     encoder = network.encoder.eval()
-    states, device = _through(encoder.layers), torch.device("cpu")
+    states, device = _stacked(encoder.layers), torch.device("cpu")
     return remaining_shares(
         jacobian_norms(states, encoder.input(to_tensors(arrays, device))[: steps + 1]) for arrays in batches)
 
@@ -94,7 +94,7 @@ def text_batches(task: AnyTask, records: Iterable[Any], *, steps: int, count: in
 
 
 def _pieces(examples: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
-    """Cut a stream of examples (n,) into pieces of one size; only the last one may be shorter."""
+    """Cut a stream of examples (n,) into pieces of one size; only the last piece may be shorter."""
     rest: NDArray[Any] = np.zeros(0, np.int32)
     for example in examples:
         rest = np.concatenate([rest, example])
@@ -104,8 +104,8 @@ def _pieces(examples: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any
     yield rest
 
 
-def _through(layers: Iterable[nn.Module]) -> States:
-    """Return the function from a network's input to the states of its last layer."""
+def _stacked(layers: Iterable[nn.Module]) -> States:
+    """Return the function from the input of stacked layers to the states of the last layer."""
 
     def states(x: Tensor) -> Tensor:
         lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32)

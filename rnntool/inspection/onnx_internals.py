@@ -19,15 +19,15 @@ from rnntool.errors import ModelError
 from rnntool.model_folder import ModelConfig
 
 EMBEDDING = "embedding"  # name of the weight; in 8 bits `_quantized`, `_scale` or `_zero_point` is appended
-OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # run all directions of a layer; a Scan runs one
+OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # for all directions of a layer; a Scan is for one
 
 
 def embedding(folder: Path, config: ModelConfig) -> NDArray[np.float32]:
     """Return the embedding (V, E) of the graph in a model folder that has this `config`.
 
-    The clusters of an adaptive embedding are projected to E and put one below the other. Matrices in 8 bits
-    may be padded with rows and columns that belong to no word. `ModelError` if the graph is damaged or
-    belongs to another model.
+    The clusters of an adaptive embedding are projected to E and concatenated. Matrices in 8 bits may be
+    padded with rows and columns that belong to no word. `ModelError` if the graph is damaged or belongs to
+    another model.
     """
     weights = {weight.name: weight for weight in _load(folder, config).graph.initializer}
 
@@ -38,8 +38,8 @@ def embedding(folder: Path, config: ModelConfig) -> NDArray[np.float32]:
         if name in weights:
             return array(name)
         if f"{name}_quantized" in weights:
-            levels = array(f"{name}_quantized") - array(f"{name}_zero_point")
-            scaled: NDArray[np.float32] = levels * array(f"{name}_scale")  # one scale, or one per column
+            integers = array(f"{name}_quantized") - array(f"{name}_zero_point")
+            scaled: NDArray[np.float32] = integers * array(f"{name}_scale")  # one scale, or one per column
             return scaled
         return None
 
@@ -58,15 +58,15 @@ def embedding(folder: Path, config: ModelConfig) -> NDArray[np.float32]:
 def states_graph(folder: Path, config: ModelConfig, *, layer: int) -> tuple[bytes, list[str]]:
     """Make a graph that outputs the states of one layer (from 0); return it and the names of these outputs.
 
-    It is made of the graph in a model folder that has this `config`. The states are one array
-    (T, directions, B, H), or one array (T, B, H) per direction. In 8 bits, H may be padded with units that
-    are not the layer's. The graph also outputs the states to continue from, but not the model's answers, so
-    the head is not computed. `ModelError` if the graph is damaged or belongs to another model.
+    It is made from the graph in a model folder that has this `config`. The states are one array
+    (T, directions, B, H), or one array (T, B, H) per direction. In 8 bits, H may be padded with extra units.
+    The graph also outputs the final states, but not the model's answers, so the head is not computed.
+    `ModelError` if the graph is damaged or belongs to another model.
     """
     model = _load(folder, config)
     layers, bidirectional = config.network.encoder.layers, config.network.encoder.bidirectional
     nodes = [node for node in model.graph.node if node.op_type in (*OPERATORS, "Scan")]
-    by_layer: list[list[onnx.NodeProto]] = []  # from the last layer; networks that read characters come first
+    by_layer: list[list[onnx.NodeProto]] = []  # the last first; character networks precede them
     while nodes and len(by_layer) < layers:
         count = 2 if bidirectional and nodes[-1].op_type == "Scan" else 1
         by_layer.append(sorted(nodes[-count:], key=_runs_backward))
@@ -76,9 +76,9 @@ def states_graph(folder: Path, config: ModelConfig, *, layer: int) -> tuple[byte
     outputs = [output for output in model.graph.output if output.name.startswith("next.")]
     names = []
     for node in by_layer[layers - 1 - layer]:
-        whole = node.op_type in OPERATORS
-        names.append(node.output[0] if whole else node.output[-1])
-        shape = ["time", "directions", "batch", "hidden"] if whole else ["time", "batch", "hidden"]
+        has_directions = node.op_type in OPERATORS
+        names.append(node.output[0] if has_directions else node.output[-1])
+        shape = ["time", "directions", "batch", "hidden"] if has_directions else ["time", "batch", "hidden"]
         outputs.append(helper.make_tensor_value_info(names[-1], onnx.TensorProto.FLOAT, shape))
     del model.graph.output[:]
     model.graph.output.extend(outputs)
@@ -86,7 +86,7 @@ def states_graph(folder: Path, config: ModelConfig, *, layer: int) -> tuple[byte
 
 
 def _runs_backward(node: onnx.NodeProto) -> bool:
-    """Whether a node is a scan from the last time step to the first."""
+    """Return whether a node is a scan from the last time step to the first."""
     return any(attribute.name == "scan_output_directions" and any(attribute.ints)
                for attribute in node.attribute)
 

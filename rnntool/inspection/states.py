@@ -1,6 +1,6 @@
 """The states of a network at each token of a text: which units vary, and the mean states of each word.
 
-They come from the ONNX graph that runs, so every model has them, and torch is not needed.
+They come from the model's ONNX graph. So every model has them, and torch is not needed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from rnntool.errors import UsageError
 from rnntool.inference.model import ModelFolder
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inspection import onnx_internals
-from rnntool.tasks.base import AnyTask
-from rnntool.tasks.lm import next_name
+from rnntool.tasks.base import AnyTask, next_name
 
 WINDOW = 512  # records read at a time
 BUDGET = 8192  # padded tokens in a batch
@@ -53,14 +52,14 @@ class StateReader:
     """
 
     def __init__(self, model: ModelFolder, *, layer: int | None = None, threads: int = 0) -> None:
-        """Take the last layer, or `layer`, which counts from 1.
+        """Read the states of the last layer, or of `layer`, counted from 1.
 
         `UsageError` if the network has no states or no such layer, `ModelError` if its graph is damaged.
         """
         encoder = model.config.network.encoder
         layers = encoder.layers
         if encoder.kind != "rnn":
-            raise UsageError(place=model.name, expected="a recurrent network, which has states",
+            raise UsageError(place=model.name, expected="a recurrent network",
                              found=f"the encoder {encoder.kind}", advice="give another model")
         if layer is not None and not 1 <= layer <= layers:
             raise UsageError(place=model.name, setting="layer", expected=f"a number from 1 to {layers}",
@@ -104,17 +103,17 @@ class StateReader:
         return np.concatenate([states[..., : self._hidden] for states in directions], axis=-1)
 
 
-def word_states(read: TextStates, *, tokens_are_words: bool) -> Iterator[tuple[str, Floats]]:
+def word_states(text: TextStates, *, tokens_are_words: bool) -> Iterator[tuple[str, Floats]]:
     """Yield each word with the state (D,) after it, which is the state after its last token."""
     if tokens_are_words:
-        for (start, end), state in zip(read.spans, read.states, strict=True):
-            yield read.text[start:end], state
+        for (start, end), state in zip(text.spans, text.states, strict=True):
+            yield text.text[start:end], state
         return
-    ends = [end for _, end in read.spans]
-    for match in re.finditer(r"\S+", read.text):
+    ends = [end for _, end in text.spans]
+    for match in re.finditer(r"\S+", text.text):
         # the last token that ends where the word ends, or the first that ends after it
         last = max(bisect_left(ends, match.end()), bisect_right(ends, match.end()) - 1)
-        yield match[0], read.states[last]
+        yield match[0], text.states[last]
 
 
 def mean_states(
@@ -134,7 +133,7 @@ def mean_states(
 
 
 def concatenated(texts: Sequence[TextStates]) -> TextStates:
-    """Join several texts to one, with line breaks between them."""
+    """Join texts with line breaks between them."""
     spans: list[Span] = []
     start = 0
     for text in texts:

@@ -1,4 +1,4 @@
-"""Pictures in SVG: the elements that charts are made of, and HTML pages around them. Knows no data.
+"""Pictures in SVG: the elements of charts, and HTML pages around them. Knows no data.
 
 Coordinates and sizes are in pixels; (0, 0) is the top left corner. SVG files and pages load nothing and
 contain no scripts.
@@ -16,8 +16,8 @@ from rnntool.data.streams import open_output
 from rnntool.errors import UsageError
 
 INK, PALE = "#222222", "#dddddd"
-LETTER_WIDTH = 0.55  # of a sans-serif letter on average, as a share of the font size
-MONOSPACE_WIDTH = 0.602  # of a monospace letter
+LETTER_WIDTH = 0.55  # average width of a sans-serif letter, as a share of the font size
+MONOSPACE_WIDTH = 0.602  # width of a monospace letter
 SUFFIXES = (".svg", ".html")
 
 Point = tuple[float, float]
@@ -41,7 +41,7 @@ class Picture:
 
 
 def line(points: Iterable[Point], color: str = INK, width: float = 1.5, *, dashes: str = "") -> str:
-    """A line through points; `dashes` are lengths of dashes and gaps, as `stroke-dasharray` has them."""
+    """A line through points; `dashes` are the lengths of dashes and gaps, as in `stroke-dasharray`."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     pattern = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width:g}"{pattern} '
@@ -78,19 +78,19 @@ def check_path(path: str | None) -> None:
     """Raise `UsageError` unless the path ends in the suffix of a format that `write` writes, or is None."""
     if path is not None and Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(setting="output", expected=f"a name that ends in {' or '.join(SUFFIXES)}",
-                         found=repr(path), advice="to get another format, write an SVG and convert it with "
+                         found=repr(path), advice="for another format, write an SVG and convert it with "
                                                   "rsvg-convert, Inkscape or a browser")
 
 
 def write(picture: Picture, path: str) -> None:
-    """Write a picture as SVG, or as an HTML page that shows it, as the suffix of the path says."""
+    """Write a picture as SVG or as an HTML page, depending on the suffix of the path."""
     check_path(path)
     with open_output(path) as out:
         out.write(picture.svg() if path.lower().endswith(".svg") else page(picture.title, picture.svg()))
 
 
 def page(title: str, *parts: str) -> str:
-    """Make an HTML page of pieces of HTML, one below the other; `title` is that of the window."""
+    """Make an HTML page of pieces of HTML, one below the other; `title` names the window."""
     body = "".join(parts)
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -1,6 +1,7 @@
-"""A page about a training: learning curves, the report on the development data, network and settings.
+"""A page about a training: learning curves, scores on the development data, network and settings.
 
-Made from the files in a model folder, without the network. The page loads nothing and contains no scripts.
+It is made from the files in a model folder, without the network. The page loads nothing and contains no
+scripts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from rnntool.inspection import charts, svg
 from rnntool.inspection.svg import Point
 from rnntool.model_folder import ModelConfig
 
-NO_CURVE = ("epoch", "step", "seconds", "tokens")  # the figures of an evaluation that no curve shows
-# title, unit and caption of the curves that do not show a score on the development data
+NO_CURVE = ("epoch", "step", "seconds", "tokens")  # figures of an evaluation that get no curve
+# title, unit and caption of the curves that don't show a score on the development data
 CURVES = {
     "loss": ("Loss on the training data", "nats", "Mean of the steps since the previous evaluation."),
     "lr": ("Learning rate", "", ""),
@@ -33,7 +34,7 @@ Entry = dict[str, Any]
 
 
 def read_history(folder: Path) -> list[Entry]:
-    """Return the evaluations of a training in order, none if the folder has no file of them."""
+    """Return the evaluations of a training in order; none if the folder has no file of them."""
     path = folder / model_folder.METRICS
     try:
         history: list[Entry] = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
@@ -72,7 +73,7 @@ def page(name: str, config: ModelConfig, history: Sequence[Entry]) -> str:
 def _learning_curves(history: Sequence[Entry], higher_is_better: bool) -> Iterator[str]:
     """Draw a curve over epochs for each figure, and list all figures, the best entry in bold."""
     names = [name for name, value in history[0].items() if name not in NO_CURVE and _is_number(value)]
-    score = next((name for name in names if name not in CURVES), None)  # the figure that picked the weights
+    score = next((name for name in names if name not in CURVES), None)  # the figure that chose the weights
     best: Point | None = None
     yield '<h2>Learning curves</h2>\n<div class="charts">\n'
     for name in sorted(names, key=lambda name: name != score):
@@ -94,7 +95,7 @@ def _learning_curves(history: Sequence[Entry], higher_is_better: bool) -> Iterat
 
 
 def _report(report: Mapping[str, Any], heading: str) -> Iterator[str]:
-    """List the figures, those of each label, and the confusion matrix; then the same for further columns."""
+    """List figures, figures of each label, and the confusion matrix; then the same for other columns."""
     if not report:
         return
     yield f"<h2>{escape(heading)}</h2>\n"
@@ -110,7 +111,7 @@ def _report(report: Mapping[str, Any], heading: str) -> Iterator[str]:
 
 
 def _confusion_matrix(confusion: Mapping[str, Mapping[str, int]]) -> str:
-    """Make a table of counts, correct labels down and predicted ones across, colored by share of the row."""
+    """Make a table of counts, a row per correct label and a column per predicted one, colored by share."""
     names = sorted(confusion.keys() | {name for row in confusion.values() for name in row})
     rows = []
     for gold in names:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rnntool.data.records import Judgment
 from rnntool.errors import DataError
 
-MOST_PERMUTED = 9  # pairs; more have too many orders to count, and the t distribution is close enough
+MAX_PERMUTED = 9  # pairs; more have too many permutations, and the t distribution is close enough
 
 
 class Neighbor(NamedTuple):
@@ -65,7 +65,7 @@ class Vectors:
         return self.nearest(self.rows[row], count, excluded=[row])
 
     def analogy(self, a: str, b: str, c: str, count: int) -> list[Neighbor]:
-        """Answer what is to `c` as `b` is to `a`: the words nearest to b - a + c (Mikolov et al. 2013).
+        """Return the words nearest to b - a + c: what is to `c` as `b` is to `a` (Mikolov et al. 2013)?
 
         The three words themselves are excluded.
         """
@@ -74,7 +74,7 @@ class Vectors:
         return self.nearest(second - first + third, count, excluded=rows)
 
     def principal_plane(self, indices: Sequence[int]) -> tuple[NDArray[np.float32], float]:
-        """Project N rows on their first two principal components.
+        """Project N rows onto their first two principal components.
 
         Returns the points (N, 2) and the share of the variance that the plane shows.
         """
@@ -118,12 +118,12 @@ def agreement(vectors: Vectors, pairs: Sequence[Judgment]) -> Agreement:
                             found=f"{values[0]:g} for each of the {len(used)} pairs",
                             advice="give other pairs")
     result = spearmanr(scores, cosines)
-    p_value = result.pvalue if len(used) > MOST_PERMUTED else _exact_p_value(scores, cosines)
+    p_value = result.pvalue if len(used) > MAX_PERMUTED else _exact_p_value(scores, cosines)
     return Agreement(float(result.statistic), float(p_value), used, cosines, list(missing))
 
 
 def _exact_p_value(scores: Sequence[float], cosines: Sequence[float]) -> float:
-    """Return the two-sided p-value of a rank correlation, by counting over all orders."""
+    """Return the two-sided p-value of a rank correlation, by counting over all permutations."""
     from scipy.stats import permutation_test, rankdata
 
     x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (scores, cosines))

@@ -42,6 +42,7 @@ def always() -> bool:
 class Engine(Protocol):
     """Runs a network: named arrays in, named arrays out.
 
+    Recurrent states are inputs such as `state.0.h` and outputs such as `next.0.h`; see `next_name`.
     `word_vectors` is the size of the word vectors that the engine can return and accept as input, or 0.
     """
 
@@ -52,8 +53,13 @@ class Engine(Protocol):
         ...
 
     def initial_state(self, batch: int) -> Arrays:
-        """Return recurrent states of zeros."""
+        """Return recurrent states of zeros, by the names of the inputs."""
         ...
+
+
+def next_name(state: str) -> str:
+    """Return the output that holds the new value of the input `state`: `next.0.h` for `state.0.h`."""
+    return "next" + state.removeprefix("state")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from rnntool.data.token_cache import cached_rows
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import metrics
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
-from rnntool.tasks.base import AnyTask, Criterion, Engine, Evaluation, Mistake, Task, excerpt
+from rnntool.tasks.base import AnyTask, Criterion, Engine, Evaluation, Mistake, Task, excerpt, next_name
 from rnntool.tasks.network_config import encoder_config, from_settings
 from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
@@ -551,11 +551,6 @@ def cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
         raise UsageError(f"{setting('softmax', 'adaptive')} needs a vocabulary of more than {CUTOFFS[0]:,} "
                          f"entries, found {outputs:,}", advice="leave it out")
     return starts
-
-
-def next_name(state: str) -> str:
-    """Return the name of the output with the next value of the input `state`: `state.0.h` → `next.0.h`."""
-    return "next" + state.removeprefix("state")
 
 
 def _label(record: Text) -> str:

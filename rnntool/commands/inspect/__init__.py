@@ -1,6 +1,6 @@
 """`rnntool inspect`: look inside a network. Each subcommand prints a table and can draw a picture.
 
-To add a subcommand, write a module with a function of its name, and add a row here.
+To add a subcommand, write a module with a function of the same name, and add a row here.
 """
 
 from __future__ import annotations

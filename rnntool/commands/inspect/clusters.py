@@ -14,11 +14,12 @@ from rnntool.commands.inspect.shared_options import (
     TextFormat,
     Threads,
     comma_separated,
+    read_states,
 )
 from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
 
-FREQUENT = 30  # words to cluster if none are named
+FREQUENT = 30  # default number of words
 
 
 @examples(
@@ -46,26 +47,22 @@ def clusters(
     """Cluster words by the mean states of a network after them."""
     import numpy as np
 
-    from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
-    from rnntool.inference import model as models
     from rnntool.inspection import charts, svg
     from rnntool.inspection.clusters import average_linkage, text_tree
-    from rnntool.inspection.states import StateReader, mean_states
+    from rnntool.inspection.states import mean_states
 
     svg.check_path(output)
     if words and top:
         raise UsageError(f"{setting('words')} contradicts {setting('top')}", advice="leave one out")
     files = files or ["-"]
-    loaded = models.read(model)
-    task = loaded.task
-    reader = StateReader(loaded, layer=layer, threads=threads)
-    records = task_records(task, files, task.settings, format=format, reading=reading, messages=messages)
-    means = mean_states(reader.read(records), task)
+    loaded, texts = read_states(model, files, layer=layer, threads=threads, format=format, reading=reading,
+                                messages=messages)
+    means = mean_states(texts, loaded.task)
     names = list(means)[: top or FREQUENT]
     if words:
-        names = comma_separated(words.lower() if task.tokenizer.lower else words)
+        names = comma_separated(words.lower() if loaded.task.tokenizer.lower else words)
     missing = ", ".join(repr(name) for name in names if name not in means)
     if missing:
         raise DataError(f"the text does not contain {missing}", place=input_names(files),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnntool.commands.options import COMMON, format_option, model_option
+from rnntool.commands.options import COMMON, Messages, Reading, format_option, model_option
+
+if TYPE_CHECKING:
+    from rnntool.inference.model import ModelFolder
+    from rnntool.inspection.states import TextStates
 
 PicturePath = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="FILE", show_default=False,
@@ -23,3 +28,18 @@ InspectedModel = Annotated[str, model_option("Model to inspect")]
 def comma_separated(text: str) -> list[str]:
     """Split an option's value at commas; drop repeated and empty parts."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def read_states(
+    model: str, files: Sequence[str], *, layer: int | None, threads: int, format: str | None,
+    reading: Reading, messages: Messages,
+) -> tuple[ModelFolder, Iterator[TextStates]]:
+    """Load a model; return it with the states of a layer at each token of the files' texts."""
+    from rnntool.commands.inputs import task_records
+    from rnntool.inference.model import read
+    from rnntool.inspection.states import StateReader
+
+    loaded = read(model)
+    reader = StateReader(loaded, layer=layer, threads=threads)
+    return loaded, reader.read(task_records(
+        loaded.task, files, loaded.task.settings, format=format, reading=reading, messages=messages))

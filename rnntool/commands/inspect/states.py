@@ -15,13 +15,14 @@ from rnntool.commands.inspect.shared_options import (
     TextFormat,
     Threads,
     comma_separated,
+    read_states,
 )
 from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
 
-VARYING = 5  # units to show if none are named
-MAX_TOKENS = 20_000  # of a text
-CONTEXT = 12  # characters that are shown on each side of a token
+VARYING = 5  # default number of units
+MAX_TOKENS = 20_000  # that are shown
+CONTEXT = 12  # characters on each side of a token in the table
 
 
 @examples(
@@ -53,24 +54,20 @@ def states(
     import numpy as np
 
     from rnntool.commands import console
-    from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
-    from rnntool.inference import model as models
     from rnntool.inspection import charts, svg
-    from rnntool.inspection.states import StateReader, concatenated, most_varying
+    from rnntool.inspection.states import concatenated, most_varying
     from rnntool.tasks.base import excerpt
 
     svg.check_path(output)
     if units and top:
         raise UsageError(f"{setting('units')} contradicts {setting('top')}", advice="leave one out")
     files = files or ["-"]
-    loaded = models.read(model)
-    task = loaded.task
-    reader = StateReader(loaded, layer=layer, threads=threads)
-    records = task_records(task, files, task.settings, format=format, reading=reading, messages=messages)
+    loaded, all_texts = read_states(model, files, layer=layer, threads=threads, format=format,
+                                    reading=reading, messages=messages)
     texts, size = [], 0
-    for text in reader.read(records):
+    for text in all_texts:
         if size + len(text.spans) > MAX_TOKENS:
             messages.warn(f"only the first {MAX_TOKENS:,} tokens of the text are shown")
             texts.append(text.head(MAX_TOKENS - size))

@@ -29,7 +29,7 @@ class VectorSource(Options):
     def load(self) -> Vectors:
         """Read the vectors of the model or of the file."""
         model = self.model
-        if self.vectors and model == os.environ.get("RNNTOOL_MODEL"):  # a typed option goes before a variable
+        if self.vectors and model == os.environ.get("RNNTOOL_MODEL"):  # the option takes precedence
             model = None
         if self.vectors and not model:
             return _vectors_of_file(self.vectors)
@@ -56,7 +56,7 @@ def _vectors_of_model(name: str) -> Vectors:
 
     model = models.read(name)
     tokenizer = model.task.tokenizer
-    first = len(SPECIALS)  # special tokens occur in no text, and labels have the rows after the tokens
+    first = len(SPECIALS)  # special tokens come first, and labels have rows after the tokens
     vectors = embedding(model.folder, model.config)[first : tokenizer.size]
     names = [tokenizer.piece(first + i) for i in range(len(vectors))]
     rows = {name: row for row, name in enumerate(names)}
@@ -74,7 +74,7 @@ def draw_plane(
     vectors: Vectors, rows: Sequence[int], path: str | None, *, bold: int, caption: str,
     joined: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """Draw words in their principal plane if there is a path; the first words are `bold`, some `joined`."""
+    """Draw words in their principal plane, if there is a path: the first in bold, some joined by lines."""
     if path is None:
         return
     from rnntool.inspection import charts, svg
