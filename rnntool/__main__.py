@@ -1,10 +1,10 @@
-"""Run `python -m rnntool` and the script `rnntool`; Ctrl-C ends both quietly even while they start."""
+"""Entry point of `python -m rnntool` and the script `rnntool`. Ctrl-C ends it quietly, even at start-up."""
 
 import sys
 
 
 def main() -> None:
-    """Import the command line, which takes a moment, and run it."""
+    """Import and run the command line."""
     try:
         from rnntool.cli import main as run
 

@@ -1,4 +1,4 @@
-"""The table of commands. Each is imported when it is called, so that help starts at once.
+"""The table of commands. A command is imported only when it is called, so that the help starts fast.
 
 To add a command, write `rnntool/commands/NAME.py` with a function `NAME`, and add a row here.
 """
@@ -90,12 +90,12 @@ def _rnntool(
 def main() -> None:
     """Run the console script."""
     signal.signal(signal.SIGTERM, on_sigterm)
-    gc.set_threshold(100_000)  # records form no cycles; looking for some in each batch costs 3 % of the time
-    sys.setswitchinterval(0.0005)  # seconds: a thread that finished a batch need not wait longer to go on
+    gc.set_threshold(100_000)  # records form no cycles; looking for cycles costs 3 % of the time
+    sys.setswitchinterval(0.0005)  # seconds; a thread that finished a batch continues sooner
     allocator.keep_freed()
-    if sys.stderr is None:  # closed by the shell; a file that is opened later must not take its descriptor
+    if sys.stderr is None:  # the shell closed it; no file that is opened later may get its descriptor
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         app()
     finally:
-        gc.freeze()  # saves 25 ms of looking for cycles among all imported objects at exit
+        gc.freeze()  # at exit, saves 25 ms of looking for cycles among imported objects

@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend. Anything else that is raised is a bug.
+"""Errors that a user can cause and fix. Any other exception is a bug.
 
 An error holds its parts: where it happened, which setting is wrong, what was expected, what was found, and
 what to do. The library names settings in its own terms (`max_tokens`). The command line renders the same
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-SettingName = Callable[[str, str | None], str]  # from a setting and its value, if one is meant, to its name
+SettingName = Callable[[str, str | None], str]  # (setting, its value or None) -> the name to show
 
 _MARKED = re.compile("\ue000([a-z_0-9]+)(?:\ue001([^\ue002]*))?\ue002")
 
 
 def setting(name: str, value: object = None) -> str:
-    """Refer to a setting inside the text of an error, or to a setting with a value: `tokenizer=char`."""
+    """Return a reference to a setting, with or without a value, for the text of a message."""
     return f"\ue000{name}\ue002" if value is None else f"\ue000{name}\ue001{value}\ue002"
 
 
@@ -26,12 +26,12 @@ def python_name(name: str, value: str | None = None) -> str:
 
 
 def with_names(text: str, name: SettingName = python_name) -> str:
-    """Replace each reference that `setting` made by what `name` calls the setting."""
+    """Replace each reference that `setting` made with the name that `name` returns for it."""
     return _MARKED.sub(lambda reference: name(reference[1], reference[2]), text)
 
 
 class RnntoolError(Exception):
-    """Something failed that the user can mend; `str()` is one sentence.
+    """An error that the user can fix; `str()` is one sentence.
 
     Give either `problem` in words, or what was `expected` and what was `found`. `place` is a file, a
     `file:line` or a folder, `setting` the name of a setting or parameter. `advice` says what to do.
@@ -52,7 +52,7 @@ class RnntoolError(Exception):
         self.advice = advice
 
     def describe(self, name: SettingName = python_name) -> str:
-        """Render the error as one sentence, in which `name` says what settings are called."""
+        """Render the error as one sentence; `name` returns the name to show for a setting."""
         subject = [self.place, name(self.setting, None) if self.setting else None]
         parts = [with_names(self.problem, name)] if self.problem else []
         if self.expected is not None:
@@ -67,25 +67,37 @@ class RnntoolError(Exception):
 
 
 class UsageError(RnntoolError):
-    """Options that contradict each other, or a value that is out of range."""
+    """Settings that contradict each other, or a value that is out of range."""
 
     exit_code = 2
 
 
+def contradiction(first: str, second: str, *, reason: str = "") -> UsageError:
+    """Return the error for two settings that exclude each other; `reason` is a clause about the second."""
+    return UsageError(f"{setting(first)} contradicts {setting(second)}{reason and f', {reason}'}",
+                      advice="leave one out")
+
+
+def no_effect_without(name: str, needed: str, *, value: str | None = None) -> UsageError:
+    """Return the error for a setting that has no effect without another one, which may need a value."""
+    return UsageError(f"has no effect without {setting(needed)}", setting=name,
+                      advice=f"give {setting(needed, value)} as well, or leave it out")
+
+
 class DataError(RnntoolError):
-    """Input that can't be read as the format it is said to be in."""
+    """Input that is not in the expected format."""
 
     exit_code = 3
 
 
 class ModelError(RnntoolError):
-    """A model folder that is missing, damaged, foreign, or made for another task."""
+    """A model folder that is missing or damaged, or a model for another task."""
 
     exit_code = 4
 
 
 def suggestion(name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:
-    """Suggest the closest valid name for a misspelt one; without a close one list all, or say `otherwise`."""
+    """Suggest the closest valid name for a misspelled one. If none is close, use `otherwise` or list all."""
     from difflib import get_close_matches
 
     names = sorted(names)

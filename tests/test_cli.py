@@ -71,6 +71,15 @@ def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: st
     assert done.err == f"rnntool: {said}\n"
 
 
+def test_a_model_that_a_variable_names_is_blamed_on_the_variable() -> None:
+    failed(invoke("tag", RNNTOOL_MODEL="gone"), 4, "gone: RNNTOOL_MODEL: no such folder")
+    failed(invoke("tag", "-m", "gone", RNNTOOL_MODEL="gone"), 4, "rnntool: gone: no such folder")
+
+
+def test_standard_input_is_read_only_once() -> None:
+    failed(invoke("tag", "-", "-", input=""), 2, "standard input can be read only once; give - only once")
+
+
 @pytest.mark.parametrize(("variable", "value", "said"), [
     ("RNNTOOL_THREADS", "two", "RNNTOOL_THREADS: expected a whole number of at least 0, found 'two'"),
     ("RNNTOOL_HEAD", "crff", "RNNTOOL_HEAD: expected one of softmax, crf, found 'crff'"),

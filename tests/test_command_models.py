@@ -31,6 +31,11 @@ def test_a_damaged_graph_is_not_exported(tagger: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "a.onnx").exists()
 
 
+def test_export_needs_the_weights_for_another_precision(tmp_path: Path) -> None:
+    failed(invoke("export", "en-pos", "-o", tmp_path / "a.onnx"), 4, "has only an 8-bit graph; give --int8")
+    ok(invoke("export", "en-pos", "-o", tmp_path / "a.onnx", "--int8"))
+
+
 @pytest.mark.parametrize("name", ["tagger", "classifier", "writer"])
 def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name)

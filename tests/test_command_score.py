@@ -74,4 +74,4 @@ def test_options_that_would_be_passed_over_are_errors(writer: Path, run: Run) ->
     failed(run("score", "-m", writer, "--text-column", "body", input="id\tbody\n1\tthe baker\n"), 2,
            "<stdin>: --text-column: expected files in jsonl, tsv or csv, found text")
     failed(run("score", "-m", writer, "--pairs", "--json", "--jsonl", input="the\ta\n"), 2,
-           "--json is one report, --jsonl an object per record; leave one out")
+           "--json contradicts --jsonl; leave one out")

@@ -16,7 +16,7 @@ def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
     (record,) = jsonl(ok(run("tokenize", "--jsonl", input="can't\n")))
     assert record["tokens"] == [{"text": "ca", "start": 0, "end": 2}, {"text": "n't", "start": 2, "end": 5}]
     failed(run("tokenize", "--ids", input="a\n"), 2, "--model MODEL")
-    failed(run("tokenize", "-m", writer, "--decode", input="1 99999\n"), 3, "<stdin>:1: expected numbers")
+    failed(run("tokenize", "-m", writer, "--decode", input="1 99999\n"), 3, "<stdin>:1: expected ids")
     assert run("tokenize", "-m", tagger, input="the unheard\n").out == "the <unk>\n"
 
 

@@ -73,7 +73,7 @@ def test_names_and_ids() -> None:
     assert "a" in labels and "z" not in labels and labels == Labels("ba") and labels != Labels("ab")
     with pytest.raises(KeyError):
         labels.id("z")
-    with pytest.raises(ValueError, match="'a' comes twice"):
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         Labels("aba")
 
 
@@ -105,7 +105,7 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
         (b"", "cut short"),
         (b"a\nb", "cut short"),
         (b"a\n\xff\n", "expected utf-8"),
-        (b"a\na\n", "'a' comes twice"),
+        (b"a\na\n", "'a' occurs twice"),
         (b"a\\x\n", "no escape"),
         (b"a\\\n", "no escape"),
     ],

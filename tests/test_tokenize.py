@@ -204,7 +204,7 @@ def test_errors_of_training() -> None:
     for kind in ("unigram", "bpe", "char", "word"):
         with pytest.raises(DataError, match="found none"):
             train(kind, [""])
-    with pytest.raises(DataError, match="no word is seen 9 times or more; lower min_count"):
+    with pytest.raises(DataError, match="no word occurs 9 times or more; lower min_count"):
         train("word", CORPUS, min_count=9)
     with pytest.raises(DataError, match="found none"):
         train("word", [""], allow_empty=True)

@@ -1,4 +1,4 @@
-"""Process-wide settings of memory and threads. Commands make them; importing a module never does."""
+"""Process-wide settings of memory and threads, which only commands apply."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-HIGHEST_TRIM, HIGHEST_MMAP = 2**31 - 1, 2**25  # bytes: the largest int, and the most that glibc allows
+HIGHEST_TRIM, HIGHEST_MMAP = 2**31 - 1, 2**25  # bytes: the largest int, and the limit of glibc
 
 
 def keep_freed() -> None:
-    """Let glibc keep freed memory for the whole process, unless its own variables say otherwise.
+    """Let glibc keep freed memory, unless the environment sets its limits.
 
     Each batch and each training step frees memory that the next one needs again. By default large blocks go
     back to the kernel, which has to clear every page before it hands them out again.

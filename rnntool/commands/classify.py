@@ -49,7 +49,7 @@ def classify(
     as_jsonl: AsJsonl = False,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability of each label.")] = False,
     explain: Annotated[bool, typer.Option(
-        "--explain", help="Add the weight of each word: how much the label's probability falls without it.")
+        "--explain", help="Add the weight of each word: how much the label's probability drops without it.")
     ] = False,
     options: ClassifyOptions,
     reading: Reading,

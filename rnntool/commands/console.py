@@ -1,4 +1,4 @@
-"""What people read: messages, progress, tables, colored texts. Only this module uses rich."""
+"""Output for people: messages, progress, tables, colored texts. Only this module uses rich."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from rnntool.errors import SettingName, python_name, with_names
 if TYPE_CHECKING:
     from rnntool.training.loop import Step
 
-# rich strips these characters, so that what follows them would move to the left
+# rich strips these characters, which would shift the text that follows
 _STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")
 _IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
-LINE_EVERY_S = 10.0  # between lines about the work before a training, without a terminal
-EVALUATION_EVERY_S = 1.0  # small data is evaluated many times a second, which nobody can read
+LINE_EVERY_S = 10.0  # between lines about the work before a training, if there is no terminal
+EVALUATION_EVERY_S = 1.0  # a training on small data evaluates many times per second
 
 _setting_name: SettingName = python_name
 
 
 def name_settings(name: SettingName) -> None:
-    """Use `name` for the settings in all messages from now on; a command calls this before it runs."""
+    """From now on, name settings in messages with `name`. A command calls this before it runs."""
     global _setting_name
     _setting_name = name
 
 
 def message(text: str) -> None:
-    """Write a message to standard error; what `setting()` marks in it gets the name that the user knows."""
+    """Write a message to standard error; references made by `setting()` get the names that the user knows."""
     write(f"rnntool: {with_names(text, _setting_name)}\n")
 
 
 def write(text: str) -> None:
-    """Write text to standard error. If nobody reads it, the command goes on all the same."""
+    """Write text to standard error. If nobody reads it any more, carry on."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -45,7 +45,7 @@ def write(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere; otherwise Python complains when it flushes the stream at exit."""
+    """Discard the rest of a stream; otherwise Python reports an error when it flushes the stream at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -53,7 +53,7 @@ def discard(stream: TextIO) -> None:
 
 
 class _Stages:
-    """Format how far the work before a training has come, and how fast it is."""
+    """Format the progress and the speed of the work before a training."""
 
     def __init__(self) -> None:
         self._name, self._start_s, self._printed_s = "", 0.0, 0.0
@@ -77,7 +77,7 @@ class _Stages:
 
 
 class _Evaluations:
-    """Choose the evaluations that get a line: not too many a second, and always that of the last step."""
+    """Choose the evaluations to print: at most one per second, and always that of the last step."""
 
     def __init__(self) -> None:
         self._printed_s = float("-inf")
@@ -101,8 +101,8 @@ def _one_line(entry: dict[str, Any]) -> str:
 def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]]:
     """Show the progress of a training: yield a function that takes each stage and each step.
 
-    On a terminal this is a live bar. Elsewhere there is a line for each evaluation, unless there are too
-    many, and one every few seconds for the work before the training. With `quiet` there is nothing.
+    On a terminal this is a live bar. Elsewhere it is a line for each evaluation, at most one per second, and
+    a line every few seconds for the work before the training. With `quiet` it is nothing.
     """
     stages, evaluations = _Stages(), _Evaluations()
     if quiet:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rnntool.inference.model import Model
     from rnntool.tasks.base import Criterion, Evaluation, Mistake
 
-SEED = 0  # of resampling and permutation: the same data gives the same report
-SHOWN = 10  # rows of a table that may be long; JSON has all
+SEED = 0  # of resampling and permutation, so that the same data gives the same report
+MAX_ROWS = 10  # of tables that may be long; the JSON report has all rows
 
 
 @examples(
@@ -35,23 +35,22 @@ SHOWN = 10  # rows of a table that may be long; JSON has all
 def evaluate(
     *,
     files: Annotated[list[str], typer.Argument(
-        metavar="FILE…", help="Files with the correct answers; - is standard input.")],
-    model: Annotated[str, model_option(
-        "Model to evaluate: a folder, or a name that `rnntool models` lists.")],
+        metavar="FILE…", help="Files with the correct answers; `-` is standard input.")],
+    model: Annotated[str, model_option("Model to evaluate")],
     output: Output = None,
-    format: Annotated[str | None, format_option("the formats of training")] = None,
+    format: Annotated[str | None, format_option("any that training reads")] = None,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="COLUMN", help="Column of the correct tags.",
-        show_default="the column of training")] = None,
+        show_default="as in training")] = None,
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text.",
-        show_default="the column of training")] = None,
+        show_default="as in training")] = None,
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", help="Column or key of the correct label.",
-        show_default="the column of training")] = None,
+        show_default="as in training")] = None,
     compare: Annotated[str | None, typer.Option(
         "--compare", metavar="MODEL", show_default=False,
-        help="Also run this model on the same records, and report the difference and its significance.")
+        help="Second model to run on the same records. Reports the difference and its significance.")
     ] = None,
     options: EvaluateOptions,
     as_json: AsJson = False,
@@ -210,13 +209,13 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
         parts.append(console.table([header, *body], right=tuple(range(1, len(header)))))
     unseen = report.get("unseen_labels")
     if unseen:
-        body = [(label, str(n)) for label, n in islice(unseen.items(), SHOWN)]
+        body = [(label, str(n)) for label, n in islice(unseen.items(), MAX_ROWS)]
         parts.append("labels that training never saw\n"
                      + console.table([("label", "count"), *body], right=(1,)))
     confused = _confusions(report.get("confusion", {}))
     if confused:
         parts.append("most frequent confusions\n"
-                     + console.table([("gold", "predicted", "count"), *confused[:SHOWN]], right=(2,)))
+                     + console.table([("gold", "predicted", "count"), *confused[:MAX_ROWS]], right=(2,)))
     if mistakes:
         rows = [(_shown(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
         parts.append("most confident mistakes\n"

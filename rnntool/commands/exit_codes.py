@@ -1,4 +1,4 @@
-"""How a command ends: an error becomes one sentence on standard error and the right exit code.
+"""Turn errors into one sentence on standard error and the right exit code.
 
 0 is success, 1 a failure, 2 wrong usage, 3 bad data, 4 a bad or missing model, 128 + n the end by signal n.
 """
@@ -27,7 +27,7 @@ TERMINATED = 128 + signal.SIGTERM
 def exit_on_error(context: Any) -> Iterator[None]:
     """Turn an error of the command in this context into a message and an exit code.
 
-    Nested use is fine: the innermost command prints, the groups around it pass the exit on.
+    May be nested: the innermost command prints the message, and the groups around it pass the exit code on.
     """
     console.name_settings(cli_errors.naming(context))
     try:
@@ -38,7 +38,7 @@ def exit_on_error(context: Any) -> Iterator[None]:
             raise
         _flush()
     except (BrokenPipeError, SystemExit) as error:
-        # The reader of our output has seen enough. While rich prints help it leaves with SystemExit(1) then.
+        # The reader closed the pipe. If that happens while rich prints the help, it raises SystemExit(1).
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             if error.code == TERMINATED:  # the reader may have stopped reading: don't wait for it
                 console.discard(sys.stdout)
@@ -74,6 +74,6 @@ def _flush() -> None:
 
 
 def on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Leave by an exception, so that no half-written file stays behind; a second signal kills the process."""
+    """Exit by an exception, so that unfinished files are removed. A second signal kills the process."""
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)

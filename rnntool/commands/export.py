@@ -45,6 +45,8 @@ def export(
             models.load(folder)  # raises an error for a damaged model
             shutil.copyfile(folder / model_folder.GRAPH, part)
         else:
+            if int8 is False and not (folder / model_folder.WEIGHTS).is_file():
+                raise ModelError("has only an 8-bit graph", place=folder, advice=f"give {setting('int8')}")
             from rnntool.inference.weights import load_network
             from rnntool.models.export.network_graph import MAIN, build_graphs, save
 

@@ -11,7 +11,7 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJsonl, Compute, Messages, Output, Reading, model_option
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import GenerateOptions
 
 if TYPE_CHECKING:
@@ -32,25 +32,24 @@ SEPARATORS = {"line": "\n", "paragraph": "\n\n", "document": "\n"}  # between te
 def generate(
     *,
     prompts: Annotated[list[str] | None, typer.Argument(
-        metavar="[PROMPT]…", help="Texts to continue. Without any, the model starts from nothing.",
+        metavar="[PROMPT]…", help="Texts to continue. Without a prompt, the model starts from nothing.",
         show_default=False)] = None,
     model: Annotated[str, model_option()] = "shakespeare",
     output: Output = None,
     prompt_file: Annotated[str | None, typer.Option(
         "--prompts", metavar="FILE", show_default=False,
-        help="Read a prompt from each line of FILE; - is standard input.")] = None,
+        help="Read a prompt from each line of FILE; `-` is standard input.")] = None,
     stream: Annotated[bool, typer.Option(
-        "--stream", help="Write each token as soon as it is there.")] = False,
+        "--stream", help="Write each token as soon as it is generated.")] = False,
     as_jsonl: AsJsonl = False,
     log_probs: Annotated[bool, typer.Option(
         "--logprobs", help="Write JSONL with the log-probability of each token, in nats.")] = False,
     copied: Annotated[str | None, typer.Option(
         "--copied", metavar="FILE", show_default=False,
-        help="Report how much of the new text occurs word for word in FILE, for example the training "
-             "text.")] = None,
+        help="Report how much of the generated text is copied from FILE, such as the training text.")] = None,
     copied_words: Annotated[int | None, typer.Option(
         "--copied-words", metavar="N", min=1, show_default=str(COPIED_WORDS),
-        help="Words in a row that count as copied.")] = None,
+        help="Number of consecutive words that count as copied.")] = None,
     options: GenerateOptions,
     reading: Reading,
     compute: Compute,
@@ -68,16 +67,14 @@ def generate(
     if prompts and prompt_file:
         raise UsageError("prompts were given both as arguments and as a file", setting="prompt_file",
                          advice="leave one out")
-    as_jsonl = as_jsonl or log_probs or (not stream and writes_json(output, messages))
-    if stream and (options.beam or as_jsonl):
-        raise UsageError(f"{setting('beam' if options.beam else 'as_jsonl')} writes each text as a whole",
-                         setting="stream", advice="leave one out")
+    whole_texts = {"beam": options.beam, "as_jsonl": as_jsonl, "log_probs": log_probs}
+    for name in (name for name, value in whole_texts.items() if stream and value):
+        raise contradiction("stream", name, reason="which writes each text as a whole")
     if stream and options.batch_size:
-        raise UsageError("writes one text after the other", setting="stream",
-                         advice=f"leave out {setting('batch_size')}")
+        raise contradiction("stream", "batch_size")
     if copied_words and not copied:
-        raise UsageError(f"has no effect without {setting('copied')}", setting="copied_words",
-                         advice=f"give {setting('copied', 'FILE')} too")
+        raise no_effect_without("copied_words", "copied", value="FILE")
+    as_jsonl = as_jsonl or log_probs or (not stream and writes_json(output, messages))
     writer = models.load(model, device=compute.device, threads=compute.threads)
     task = writer.require(LMTask)
     if options.seed is None and not options.beam:  # a search draws no random numbers

@@ -1,4 +1,4 @@
-"""Commands and groups as Typer runs them. A group imports the module of a command when it is called."""
+"""Commands and groups for Typer. A group imports the module of a command only when it is called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKUP: Literal["rich"] = "rich"
 
 
 class Row(NamedTuple):
-    """A command of a group: its name, one line of help, and how to get it.
+    """A command of a group: its name, one line of help, and how to load it.
 
     `load` is the module that holds the function of the same name, or a function that makes the command.
     """
@@ -50,7 +50,7 @@ class Group(TyperGroup):
     """A group with a table of commands; their order in the table is their order in the help."""
 
     rows: tuple[Row, ...] = ()
-    listing = False  # while the help is written, which needs one line of each command
+    listing = False  # True while the help is written, which needs only one line about each command
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of the table."""
@@ -68,7 +68,7 @@ class Group(TyperGroup):
         return command(getattr(importlib.import_module(row.load), row.name.replace("-", "_")), row.name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first argument names; `UsageError` suggests a name for a wrong one."""
+        """Return the command that the first argument names; `UsageError` for an unknown one."""
         name = args[0]
         if not (name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name)):
             raise UsageError(no_such("command", name, self.list_commands(ctx)))
@@ -83,7 +83,7 @@ class Group(TyperGroup):
         """Read the options; without arguments print the help."""
         with exit_on_error(ctx):
             if not args and not ctx.resilient_parsing:
-                console.write(ctx.get_help())  # empty where rich has printed it
+                console.write(ctx.get_help())  # an empty text if rich has printed the help
                 raise typer.Exit(2)
             return super().parse_args(ctx, args)
 
@@ -102,7 +102,7 @@ class Group(TyperGroup):
 
 
 def examples(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the examples that its help ends with; each can be pasted into a shell."""
+    """Set the examples at the end of a command's help; each can be pasted into a shell."""
     def mark(function: Callable[..., None]) -> Callable[..., None]:
         function.examples = lines  # type: ignore[attr-defined]
         return function
@@ -114,10 +114,10 @@ def command(
     function: Callable[..., None], name: str, *, given: type[Options] | None = None, help: str | None = None,
     lines: tuple[str, ...] = (),
 ) -> Any:
-    """Make a command of a function; its docstring is the help unless `help` is given.
+    """Make a command from a function; its docstring is the help unless `help` is given.
 
-    `given` is the class of settings that a parameter of type `Given` stands for, `lines` are the examples if
-    the function has none of its own.
+    `given` is the class of settings that a parameter of type `Given` stands for. `lines` are the examples if
+    the function has none.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
     app.command(name, cls=Command, help=help, epilog=epilog(*getattr(function, "examples", lines)),
@@ -133,5 +133,5 @@ def group(name: str, help: str, *rows: Row) -> Group:
 
 
 def epilog(*lines: str) -> str:
-    """Return the end of a help page: commands that can be pasted."""
+    """Return the examples at the end of a help page."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[dim]$[/dim] {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Open the input of a command: records as a task reads them, or plain lines."""
+"""Read the input of a command: the records of a task, or plain lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def task_records(
     task: AnyTask, files: Sequence[str], settings: Settings, *, chosen: Collection[str] = (),
     format: str | None, reading: Reading, messages: Messages,
 ) -> Inputs:
-    """Return the records of files as `settings` of a task have them read, with or without targets.
+    """Return the records of files, read with these `settings` of a task. Targets are optional.
 
     `chosen` names the settings that the user gave, as opposed to those of the model.
     """

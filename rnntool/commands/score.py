@@ -24,7 +24,7 @@ from rnntool.commands.options import (
     model_option,
 )
 from rnntool.data.formats import readable_formats
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import ScoreOptions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
 PHENOMENON = "UID"  # the key in BLiMP for what a pair tests
 GROUPS = ("field", "linguistics_term", PHENOMENON)  # keys in BLiMP, from coarse to fine
-RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that the output adds to a pair
+RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that the JSONL output adds to a pair
 
 
 @examples(
@@ -55,27 +55,26 @@ def score(
     format: Annotated[str | None, format_option(", ".join(readable_formats("texts")))] = None,
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option(
-        "--label-column", metavar="COLUMN", show_default="the column of training",
-        help="Column or key of each text's label. For models that were trained on labeled text.")] = None,
+        "--label-column", metavar="COLUMN", show_default="as in training",
+        help="Column or key of the label, for models that were trained on labeled text.")] = None,
     per: Annotated[Literal["token", "word"] | None, typer.Option(
         "--per", show_default=False,
-        help="Write a row with the surprisal in bits for each token or word, with offsets.")] = None,
+        help="Write one row for each token or word, with its offsets and its surprisal in bits.")] = None,
     pairs: Annotated[bool, typer.Option(
-        "--pairs", help="Read two sentences per line, the better one first, and report how often the model "
-                        "prefers it.")] = False,
+        "--pairs", help="Read minimal pairs, the better sentence first, and report how often the model is "
+                        "right.")] = False,
     columns: Annotated[str | None, typer.Option(
         "--columns", metavar="GOOD,BAD", show_default="1,2, or sentence_good,sentence_bad in JSONL",
-        help="Columns or keys of the two sentences of a pair.")] = None,
+        help="Columns or keys of the two sentences of a pair. Needs --pairs.")] = None,
     prefix: Annotated[str | None, typer.Option(
         "--prefix", metavar="COLUMN", show_default=False,
-        help="Column or key of a text that precedes both sentences of a pair. Only what follows it is "
-             "scored.")] = None,
+        help="Column or key of a text that comes before both sentences of a pair and is not scored.")] = None,
     by: Annotated[str | None, typer.Option(
         "--by", metavar="COLUMN[,COLUMN…]", show_default="field,linguistics_term,UID if JSONL has them",
-        help="Report pairs by the values of these columns or keys.")] = None,
+        help="Also report the accuracy for each value of these columns or keys.")] = None,
     as_jsonl: AsJsonl = False,
     as_json: Annotated[bool, typer.Option(
-        "--json", help="Print the report about --pairs as JSON.")] = False,
+        "--json", help="Print the report on --pairs as JSON.")] = False,
     options: ScoreOptions,
     reading: Reading,
     compute: Compute,
@@ -125,34 +124,32 @@ def _check(
     options: ScoreOptions, *, text_column: str | None, label_column: str | None, per: str | None, pairs: bool,
     columns: str | None, prefix: str | None, by: str | None, as_json: bool, as_jsonl: bool,
 ) -> None:
-    """Refuse options that contradict each other or have no effect."""
+    """Raise `UsageError` for options that contradict each other or have no effect."""
     if pairs and (per or options.context == "stream"):
         other = setting("per") if per else setting("context", "stream")
-        raise UsageError("compares whole sentences", setting="pairs", advice=f"leave out {other}")
+        raise UsageError(f"{setting('pairs')} contradicts {other}", advice="leave one out")
     if pairs and text_column:
-        raise UsageError("is for single texts", setting="text_column",
-                         advice=f"name the columns of pairs with {setting('columns', 'GOOD,BAD')}")
+        raise UsageError(f"has no effect with {setting('pairs')}", setting="text_column",
+                         advice=f"give {setting('columns', 'GOOD,BAD')} instead")
     if label_column and (options.label is not None or pairs):
         other = setting("pairs" if options.label is None else "label")
         raise UsageError(f"has no effect with {other}", setting="label_column", advice="leave one out")
     if columns and not pairs:
-        raise UsageError("names the two sentences of a pair", setting="columns",
-                         advice=f"give {setting('pairs')} too, or use {setting('text_column')}")
+        raise UsageError(f"has no effect without {setting('pairs')}", setting="columns",
+                         advice=f"give {setting('pairs')} as well, or use {setting('text_column')}")
     if (prefix or by) and not pairs:
-        raise UsageError("is for pairs", setting="prefix" if prefix else "by",
-                         advice=f"give {setting('pairs')} too")
+        raise no_effect_without("prefix" if prefix else "by", "pairs")
     if as_json and as_jsonl:
-        raise UsageError(f"{setting('as_json')} is one report, {setting('as_jsonl')} an object per record",
-                         advice="leave one out")
+        raise contradiction("as_json", "as_jsonl")
     if as_json and not pairs:
-        raise UsageError(f"is for the report about {setting('pairs')}", setting="as_json",
-                         advice=f"give {setting('as_jsonl')} for records")
+        raise UsageError(f"has no effect without {setting('pairs')}", setting="as_json",
+                         advice=f"give {setting('as_jsonl')} to get records as JSON")
 
 
 def _settings(
     task: LMTask, text_column: str | None, label_column: str | None, label: str | None
 ) -> LMSettings:
-    """Return how lines are read. With one label for all texts, they need none of their own."""
+    """Return the settings to read texts with. With one `label` for all texts, no label is read."""
     settings: LMSettings = task.settings.replace(unit="line")
     if label_column and task.labels is None:
         raise UsageError("the model was trained on text without labels", setting="label_column",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rnntool.tasks.specs.tag import TagSettings
     from rnntool.tasks.tag import TagTask
 
-SCHEME_SAMPLE = 2000  # sentences that are read to find out which scheme a file's own tags are in
+SCHEME_SAMPLE = 2000  # sentences that are read to detect the scheme of a file's tags
 
 
 @examples(
@@ -45,12 +45,12 @@ def tag(
     output: Output = None,
     format: Annotated[str | None, format_option(", ".join(readable_formats("sentences")))] = None,
     to: Annotated[str | None, typer.Option(
-        "-t", "--to", metavar="FORMAT", show_default="that of the input, but conll for raw text",
-        help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens are a line of tags.")
+        "-t", "--to", metavar="FORMAT", show_default="the format of the input, or conll for raw text",
+        help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens write a line of tags.")
     ] = None,
     as_jsonl: AsJsonl = False,
     column: Annotated[str | None, typer.Option(
-        "--column", metavar="NAME", show_default="the column the model was trained on",
+        "--column", metavar="NAME", show_default="as in training",
         help="CoNLL-U column or JSONL key to write the tags to.")] = None,
     options: TagOptions,
     reading: Reading,
@@ -69,12 +69,12 @@ def tag(
     tagger = models.load(model, device=compute.device, threads=compute.threads)
     task = tagger.require(TagTask)
     if to is not None:
-        _writer(task, to, to, column, options)  # complains before anything is read
+        _writer(task, to, to, column, options)  # raises errors before anything is read
     scheme, has_spans = options.scheme, any(column.scheme for column in task.columns)
     if scheme and not has_spans:
         raise UsageError(f"the model {tagger.name} tags words, not spans", setting="scheme",
                          advice="leave it out")
-    # Tags that the input already has aren't needed, so it doesn't matter which column they are in.
+    # Tags in the input aren't needed, so their column doesn't matter.
     settings = task.settings.replace(column=None)
     inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages)
     if scheme is None and has_spans:
@@ -97,7 +97,7 @@ def tag(
 def _writer(
     task: TagTask, to: str | None, input_format: str, column: str | None, options: TagOptions
 ) -> SentenceWriter:
-    """Return the writer of the requested format, or else of the one that suits the input."""
+    """Return the writer of the requested format, or else of the format that suits the input."""
     from rnntool.data.formats import output_format, sentence_writer, split_columns
 
     to = to or output_format(input_format, probs=options.probs)
@@ -107,7 +107,7 @@ def _writer(
     named = [name for name, form in FORMATS.items() if form.sentence_writer and form.named_columns]
     if column and to not in named:
         raise UsageError(f"the columns of the format {to} have no names", setting="column",
-                         advice=f"leave it out, or give {setting('to', ' or '.join(named))}")
+                         advice=f"give {setting('to', ' or '.join(named))}, or leave it out")
     if column and len(split_columns(column)) != len(task.columns):
         raise UsageError(
             setting="column", found=repr(column), expected=(
@@ -120,7 +120,7 @@ def _writer(
 def _default_column(task: TagTask, to: str) -> str | None:
     """Return where tags go in formats with named columns: the column of training, if it had a name.
 
-    In CoNLL-U, spans that were learned from a numbered column go to the MISC key NER, because they are no
+    In CoNLL-U, spans that were learned from a numbered column go to the key NER of MISC, because they are not
     parts of speech.
     """
     from rnntool.data.formats import split_columns
@@ -143,13 +143,13 @@ def _scheme_of_file(
 ) -> str | None:
     """Return the scheme of a file's own tags, so that the predicted ones can be compared with them."""
     from rnntool.data.formats import split_columns
-    from rnntool.data.inputs import opened
+    from rnntool.data.inputs import open_with_format
     from rnntool.data.labels import detect_scheme
     from rnntool.data.progress import silent
 
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = opened(file, "sentences", format=format, errors=reading.encoding_errors, log=silent)
+    source = open_with_format(file, "sentences", format=format, errors=reading.encoding_errors, log=silent)
     with source as (lines, file_format):
         if not FORMATS[file_format].has_tags:
             return None
@@ -165,6 +165,6 @@ def _scheme_of_file(
 
 
 def _until_error(sentences: Iterator[Sentence]) -> Iterator[Sentence]:
-    """Yield the sentences before a bad one; the command reports it when it gets there."""
+    """Yield the sentences before a bad one; the command reports the error when it tags that sentence."""
     with suppress(DataError):
         yield from sentences

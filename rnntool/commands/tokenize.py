@@ -9,12 +9,12 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJsonl, Files, Messages, Output, Reading, model_option
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, contradiction, setting
 
 if TYPE_CHECKING:
     from rnntool.tokenize import Tokenizer
 
-MAX_DIGITS = 9  # longer numbers can't be ids
+MAX_DIGITS = 9  # of an id; int() rejects numbers of thousands of digits
 
 
 @examples(
@@ -25,11 +25,10 @@ def tokenize(
     *,
     files: Files = None,
     model: Annotated[str | None, model_option(
-        "Model whose tokens to use: a folder, or a name that `rnntool models` lists. Without one, text is "
-        "split into words.")] = None,
+        "Model whose tokenizer to use", " Without a model, text is split into words.")] = None,
     output: Output = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Write the numbers of the tokens.")] = False,
-    decode: Annotated[bool, typer.Option("--decode", help="Read numbers of tokens and write text.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Write the ids of the tokens.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Read token ids and write text.")] = False,
     as_jsonl: AsJsonl = False,
     reading: Reading,
     messages: Messages,
@@ -40,11 +39,10 @@ def tokenize(
     from rnntool.data.streams import open_output
 
     if decode and (ids or as_jsonl):
-        raise UsageError("writes text", setting="decode",
-                         advice=f"leave out {setting('ids' if ids else 'as_jsonl')}")
+        raise contradiction("decode", "ids" if ids else "as_jsonl")
     as_jsonl = as_jsonl or (not (ids or decode) and writes_json(output, messages))
     if model is None and (ids or decode):
-        raise UsageError("words have numbers only in a model", setting="ids" if ids else "decode",
+        raise UsageError("needs the vocabulary of a model", setting="ids" if ids else "decode",
                          advice=f"give {setting('model', 'MODEL')}")
     tokenizer = _tokenizer(model) if model is not None else None
     inputs = plain_lines(files or ["-"], reading, messages)
@@ -66,8 +64,9 @@ def _tokenizer(model: str) -> Tokenizer:
 
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
-    given_words = config.spec.reads == "sentences"  # so raw text has to be split into words first
-    return load(folder, config.tokenizer | ({"split": "words"} if given_words else {}))
+    # a tagger's tokenizer gets words, so raw text has to be split first
+    split = {"split": "words"} if config.spec.reads == "sentences" else {}
+    return load(folder, config.tokenizer | split)
 
 
 def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: bool) -> str:
@@ -94,7 +93,7 @@ def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:
     ids = []
     for word in line.split():
         if not word.isdecimal() or len(word) > MAX_DIGITS or int(word) >= tokenizer.size:
-            raise DataError(place=place, expected=f"numbers from 0 to {tokenizer.size - 1}", found=repr(word),
-                            advice="give what `rnntool tokenize --ids` wrote")
+            raise DataError(place=place, expected=f"ids from 0 to {tokenizer.size - 1}", found=repr(word),
+                            advice="use the same model as for writing the ids")
         ids.append(int(word))
     return tokenizer.decode(ids)

@@ -1,4 +1,4 @@
-"""The texts of a corpus, kept as bytes: a small corpus in memory, a large one in a temporary file."""
+"""The texts of a corpus as bytes: those of a small corpus in memory, those of a large one in a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnntool.data.progress import Stage
 from rnntool.data.records import Text
 from rnntool.data.rows import BLOCK_BYTES, MappedValues, Rows, Values
 
-LARGE = 1 << 26  # bytes of text; a larger corpus lies in a file, and so do its tokens
+LARGE = 1 << 26  # bytes of text; a larger corpus is kept in a file, as are its tokens
 
 Watch = Callable[[Stage], None]
 
@@ -26,7 +26,7 @@ class Texts(Sequence[Text]):
     """Texts with their labels. Labeled texts keep their place; other fields are dropped."""
 
     def __init__(self, rows: Rows, picked: range | NDArray[np.int64], content: bytes) -> None:
-        """`picked` are the rows that belong to these texts, `content` is the digest of all rows."""
+        """`picked` are the indexes of the rows of these texts, `content` is the digest of all rows."""
         self._rows = rows
         self._picked = picked
         self._content = content
@@ -62,7 +62,7 @@ class Texts(Sequence[Text]):
 
     @property
     def large(self) -> bool:
-        """Whether the texts lie in a file."""
+        """Whether the texts are in a file."""
         return isinstance(self._rows.values, MappedValues)
 
     def digest(self) -> bytes:
@@ -91,7 +91,7 @@ class Texts(Sequence[Text]):
         return _text(self._rows[int(self._picked[i])].tobytes())
 
     def __iter__(self) -> Iterator[Text]:
-        """Yield all texts; adjacent ones are read from the file together."""
+        """Yield all texts; adjacent ones are read from the file at once."""
         bounds, picked, i = self._rows.bounds, self._picked, 0
         while i < len(picked):
             first = int(picked[i])

@@ -53,5 +53,5 @@ def _unescape(escape: re.Match[str]) -> str:
     if escape[0] in _ESCAPED_CHARACTERS:
         return _ESCAPED_CHARACTERS[escape[0]]
     if len(escape[0]) < 6:
-        raise ValueError(rf"expected \\, \n or another escape, found {escape[0]}, which is no escape")
+        raise ValueError(rf"expected an escape such as \\ or \n, found {escape[0]}")
     return chr(int(escape[0][2:], 16))

@@ -1,4 +1,4 @@
-"""From paths to records: opens files, finds their formats and reads them. Knows no task.
+"""Read records from files: open them, find out their formats, and parse them. Knows no task.
 
 Training, evaluation and the commands that run a model all read their files through `Inputs`.
 """
@@ -16,14 +16,14 @@ from rnntool.data.records import Kind
 from rnntool.data.streams import Lines, may_wait, open_lines
 from rnntool.errors import UsageError, setting
 
-RecordReader = Callable[[Lines, str], Iterator[Any]]  # from lines and the name of their format
+RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name of their format
 
 
 @contextmanager
-def opened(
+def open_with_format(
     path: str, kind: Kind, *, format: str | None, errors: str, log: Log
 ) -> Iterator[tuple[Lines, str]]:
-    """Open a file; yields its lines and its format, which is guessed and logged unless it is given."""
+    """Open a file; yields its lines and its format, which is guessed and logged if it is None."""
     with open_lines(path, errors=errors) as lines:
         if format is None:
             format = guess_format(path, lines.head(), kind)
@@ -32,20 +32,22 @@ def opened(
 
 
 class Inputs:
-    """The records of several files in order, read as they are asked for.
+    """The records of several files in order; a record is read when it is needed.
 
-    `formats` are the formats of the files that were opened so far, in order.
+    `formats` are the formats of the files that have been opened, in order.
     """
 
     def __init__(
         self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None, errors: str,
         log: Log, warn: Log = silent, chosen: Collection[str] = (), needs_labels: Collection[str] = (),
     ) -> None:
-        """`read` makes records of the lines of a file, whose format is guessed where `format` is None.
+        """`read` makes records from the lines of a file, whose format is guessed if `format` is None.
 
-        `errors` is the error handler of `open_lines`. `chosen` and `needs_labels` are those of
-        `check_formats`, which is asked about each file that isn't empty.
+        `errors` is the error handler of `open_lines`. `chosen` and `needs_labels` are passed to
+        `check_formats` for each file that isn't empty. `UsageError` if standard input is read twice.
         """
+        if list(paths).count("-") > 1:
+            raise UsageError("standard input can be read only once", advice="give - only once")
         self.paths = paths
         self.kind = kind
         self.read = read
@@ -66,7 +68,7 @@ class Inputs:
             path = self._unopened.pop(0)
             if path == "-" and sys.stdin is not None and sys.stdin.isatty():
                 self.warn("reading from the terminal, one line at a time; end with Ctrl-D")
-            source = opened(path, self.kind, format=self.format, errors=self.errors, log=self.log)
+            source = open_with_format(path, self.kind, format=self.format, errors=self.errors, log=self.log)
             with source as (lines, format):
                 if self.chosen and lines.head():
                     check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)
@@ -90,7 +92,7 @@ def check_formats(
 ) -> None:
     """Raise `UsageError` for a chosen setting that applies to none of the formats.
 
-    A setting in `needs_labels` asks for labels in the first place, and applies to every format with labels.
+    A setting in `needs_labels` means that labels are read at all; it applies to every format with labels.
     """
     formats = set(formats)
     restricted = {name for format in FORMATS.values() for name in format.settings}

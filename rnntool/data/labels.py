@@ -67,7 +67,7 @@ class Labels:
         self._ids = {name: index for index, name in enumerate(self.names)}
         if len(self._ids) != len(self.names):
             duplicate = next(name for name, count in Counter(self.names).items() if count > 1)
-            raise ValueError(f"label {duplicate!r} comes twice")
+            raise ValueError(f"label {duplicate!r} occurs twice")
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Labels:

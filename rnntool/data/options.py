@@ -1,7 +1,7 @@
-"""Options as dataclass fields: each has its name, type, default, range and help in one place.
+"""Options as dataclass fields: the name, type, default, range and help of each are in one place.
 
-The command line makes its options of these fields, a TOML file its keys, and the Python interface its
-parameters; all are checked by the same code. Knows nothing of what an option does.
+The options of the command line, the keys of a TOML file and the parameters of the Python interface are these
+fields, and the same code checks them all. Does not know what an option does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from rnntool.errors import UsageError, suggestion
 
-# What an option needs another one to be: one of some values, given at all (True), or left out (False).
+# What an option requires of another one: one of some values, any value (True), or no value (False).
 Condition = tuple[str, ...] | range | bool
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -41,14 +41,14 @@ def option(
 ) -> Any:
     """Declare a field of an options dataclass.
 
-    `low` and `high` are inclusive bounds of a number. `parse` turns the text that a user typed into the
-    value, `check` raises `UsageError` for a value that the bounds can't exclude. `requires` says which values
-    of other options this one needs to have an effect.
+    `low` and `high` are inclusive bounds of a number. `parse` converts the text that a user typed to the
+    value. `check` raises `UsageError` for a value that the bounds can't exclude. `requires` gives the values
+    of other options without which this one has no effect.
 
-    The rest is about the command line: `panel` groups options in the help, `flags` replaces the flag that is
-    made of the name, `switches` maps flags without a value to the choice that each stands for, `variable` is
-    an environment variable that the value may come from, and `shown_default` describes a default that is
-    worked out later.
+    The other parameters are for the command line: `panel` groups options in the help, `flags` replaces the
+    flag that is made from the name, `switches` maps flags without a value to the choice that each stands for,
+    `variable` is an environment variable for the value, and `shown_default` describes a default that is
+    computed later.
     """
     metadata = {
         "help": help, "panel": panel, "choices": choices, "low": low, "high": high, "parse": parse,
@@ -60,7 +60,7 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Frozen options that check themselves; `UsageError` names the field that is wrong."""
+    """Frozen options that check their values; `UsageError` names the wrong field."""
 
     def __post_init__(self) -> None:
         kinds = value_types(type(self))
@@ -73,7 +73,7 @@ class Options:
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
-                raise UsageError(f"{name} is not an option here", advice=suggestion(name, names))
+                raise UsageError(f"unknown option {name!r}", advice=suggestion(name, names))
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Options:
 
 
 def with_default(kind: type[Options], name: str, default: Any, **changes: Any) -> Any:
-    """Declare the field that `kind` has under this name once more, with another default and metadata."""
+    """Redeclare the field `name` of `kind` with another default and changed metadata."""
     field = next(field for field in dataclasses.fields(kind) if field.name == name)
     return dataclasses.field(default=default, metadata={**field.metadata, **changes})
 
@@ -94,7 +94,7 @@ def value_types(kind: type[Options]) -> dict[str, type]:
 
 
 def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
-    """Return a value in the type of its field; `UsageError` says what was expected."""
+    """Return a value, converted to the type of its field; `UsageError` says what was expected."""
     if value is None and field.default is None:
         return None
     if kind is float and type(value) is int:
@@ -111,12 +111,12 @@ def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
 
 
 def variable(name: str) -> str:
-    """Return the environment variable that stands in for a setting."""
+    """Return the environment variable for a setting."""
     return f"RNNTOOL_{name.upper()}"
 
 
 def number_range(kind: type, low: float | None, high: float | None) -> str:
-    """Describe the numbers that an option takes: `a whole number of at least 1`, `a number from 0 to 1`."""
+    """Describe the numbers that an option allows, such as `a whole number of at least 1`."""
     name = _TYPE_NAMES.get(kind, "a value")
     if low is not None and high is not None:
         return f"{name} from {low:g} to {high:g}" if abs(high) < 1e6 else f"{name} from {low} to {high}"

@@ -1,4 +1,4 @@
-"""How long-running work reports back: messages, stages and durations. Prints nothing."""
+"""Types with which long-running work reports its progress. Prints nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def silent(message: str) -> None:
 
 
 class Stage(NamedTuple):
-    """How far the work before a training has come, such as reading a large file."""
+    """The progress of work before a training, such as reading a large file."""
 
     name: str
     share: float | None  # from 0 to 1; None if the total is unknown

@@ -1,4 +1,4 @@
-"""The records that travel between files and tasks: texts, pairs, sentences. Knows no file format."""
+"""The records that tasks read from files and write to them: texts, pairs, sentences. Knows no file format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["texts", "pairs", "judgments", "sentences"]  # what the records of a file are
+Kind = Literal["texts", "pairs", "judgments", "sentences"]  # of the records in a file
 
 _COLUMN_BREAKS = str.maketrans("\t\r\n", "   ")
 _START_PREFIXES = frozenset("BSUW")  # of tags that start an entity whatever comes before them
@@ -54,7 +54,7 @@ class Pair:
 
 
 class Judgment(NamedTuple):
-    """Two words, and how similar people find them."""
+    """Two words and a human score of their similarity."""
 
     first: str
     second: str

@@ -1,4 +1,4 @@
-"""Rows of numbers of different lengths, one after the other in memory or in a memory-mapped file."""
+"""Rows of numbers of different lengths, stored one after the other in memory or in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import IO, Any, NamedTuple, Protocol, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_BYTES = 1 << 20  # how much is read, made or written at once
-REMAP_AFTER = 1 << 26  # bytes read from a mapped file before its pages are given back
-READAHEAD = 1 << 16  # bytes that the system maps around a place that is read
+BLOCK_BYTES = 1 << 20  # read, computed or written at once
+REMAP_AFTER = 1 << 26  # bytes read from a mapped file before it is mapped again
+READAHEAD = 1 << 16  # bytes that the system maps around each slice that is read
 
 
 class Values(Protocol):
     """A sequence of numbers that is read in slices: an array or `MappedValues`."""
 
     def __len__(self) -> int:
-        """Return how many numbers there are."""
+        """Return the number of values."""
         ...
 
     def __getitem__(self, span: slice, /) -> NDArray[Any]:
@@ -27,7 +27,7 @@ class Values(Protocol):
 
 
 class Block(NamedTuple):
-    """Some rows one after the other: their numbers (N,) and the length of each row (R,)."""
+    """Adjacent rows: their numbers (N,) and the length of each row (R,)."""
 
     values: NDArray[Any]
     lengths: NDArray[np.int64]

@@ -23,7 +23,7 @@ from typing import IO, Any, Self, TextIO, cast
 
 from rnntool.errors import DataError, RnntoolError, setting
 
-# the two modules have the same interface and notice truncated files, which the package zstandard doesn't
+# Both modules have the same interface and detect truncated files; the package zstandard does not.
 _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": _ZSTD}  # extension: Python module
 _CHUNK = 1 << 18  # bytes requested at a time; a pipe returns what it has
@@ -293,8 +293,11 @@ def _file(path: Path) -> Iterator[TextIO]:
             part = place if special else place.with_name(f".rnntool-{secrets.token_hex(6)}.part")
             raw = part.open("wb" if special else "xb")
         except (OSError, ValueError) as error:
-            folder = isinstance(error, IsADirectoryError)
-            reason = "it is a folder" if folder else getattr(error, "strerror", None) or error
+            reason: Any = getattr(error, "strerror", None) or error
+            if isinstance(error, IsADirectoryError):
+                reason = "it is a folder"
+            elif not path.parent.exists():
+                reason = f"the folder {path.parent} does not exist"
             raise RnntoolError(f"can't be written: {reason}", place=path,
                                advice="choose another place") from None
         with raw:

@@ -1,4 +1,4 @@
-"""How many processor threads to use."""
+"""The number of processor threads to use."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Tokens of large corpora, kept in the user's cache folder so that each corpus is tokenized once.
 
-A file is named by a digest of all that its tokens depend on, and stores a digest of its own content. It is
-written under a temporary name and renamed when it is complete, and it is checked before it is used. When a
-new file makes the folder larger than `LIMIT`, the files that were not used for the longest time are deleted.
-A process that has a file open can go on reading it after that. The temporary files of large corpora lie in
-the same folder.
+The name of a file is a digest of everything that its tokens depend on. The file also stores a digest of its
+own content, which is checked before use. It gets its name only when it is complete. When a new file makes the
+folder larger than `LIMIT`, the least recently used files are deleted; a process that has one of them open can
+still read it. The folder also holds the temporary files of large corpora.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from rnntool.data.progress import Log
 from rnntool.data.rows import BLOCK_BYTES, Block, MappedValues, Rows, bounds_of
 from rnntool.errors import RnntoolError
 
-LIMIT = 10_000_000_000  # bytes of all files in the folder
+LIMIT = 10_000_000_000  # bytes, of all files together
 ABANDONED_S = 86_400.0  # age of an unfinished file that no process can still be writing
 _HEADER = 512  # bytes before the numbers
 _VERSION = 1  # of the layout of files
@@ -35,8 +34,8 @@ _VERSION = 1  # of the layout of files
 def cached_rows(blocks: Iterable[Block], dtype: Any, *, key: str, warn: Log) -> Rows:
     """Return the rows that the cache has under `key`; if it has none, write `blocks` there.
 
-    `warn` hears which file is written, read or deleted. A damaged file is replaced. `RnntoolError` if the
-    disk is full.
+    `warn` receives a message for each file that is written, read or deleted. A damaged file is replaced.
+    `RnntoolError` if the disk is full.
     """
     path = folder() / f"{key}.tokens"
     rows = _open(path)
@@ -71,7 +70,7 @@ def folder() -> Path:
 
 
 def temporary_file() -> IO[bytes]:
-    """Open a file in the cache folder that is gone when it is closed."""
+    """Open a file in the cache folder that is deleted when it is closed."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder())
@@ -80,7 +79,7 @@ def temporary_file() -> IO[bytes]:
 
 
 def flush(pending: bytearray, file: IO[bytes]) -> int:
-    """Move pending bytes into a temporary file, and return how many there were."""
+    """Move pending bytes into a temporary file, and return their number."""
     size = len(pending)
     try:
         file.write(pending)
@@ -93,7 +92,7 @@ def flush(pending: bytearray, file: IO[bytes]) -> int:
 
 def _no_room(error: OSError) -> RnntoolError:
     return RnntoolError(
-        f"large data is kept there during training, and writing failed ({error.strerror or error})",
+        f"writing the data of the training to this folder failed ({error.strerror or error})",
         place=folder(), advice="make room, or choose another folder with the variable XDG_CACHE_HOME")
 
 

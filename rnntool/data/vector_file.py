@@ -16,7 +16,7 @@ _ADVICE = f"set {setting('vectors')} to a GloVe or word2vec text file"
 def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float32]]:
     """Read up to `limit` words from the top of a file and their vectors (N, D).
 
-    If a word comes several times, its first vector counts.
+    If a word occurs several times, its first vector counts.
     """
     words: dict[str, None] = {}
     rows: list[NDArray[np.float32]] = []
@@ -39,7 +39,7 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
                     raise ValueError
                 rows.append(row)
             except ValueError:
-                raise DataError(place=lines.place(), expected="numbers behind the word",
+                raise DataError(place=lines.place(), expected="numbers after the word",
                                 found="something else", advice=_ADVICE) from None
             words[word] = None
             if len(words) == limit:
@@ -50,7 +50,7 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
 
 
 def _ends_in_a_number(word: str) -> bool:
-    """Whether the last part of a word with spaces is one number more than the other lines have."""
+    """Whether a word with spaces ends in a number, so that the line has more numbers than the others."""
     _, space, last = word.rpartition(" ")
     try:
         return bool(space) and math.isfinite(float(last))

@@ -1,1 +1,1 @@
-"""Metrics, their confidence intervals, and calibration. Knows no network and no file."""
+"""Metrics, confidence intervals and calibration. Knows no network and no file."""

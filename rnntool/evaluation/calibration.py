@@ -1,6 +1,6 @@
-"""Temperature scaling: divide all scores by one number, so that probabilities match how often they are right.
+"""Temperature scaling: divide all scores by one number, so that mean probability and accuracy agree.
 
-Knows scores and the correct labels, no task and no network.
+Knows scores and the correct labels, but no task and no network.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LOWEST, HIGHEST = 0.01, 100.0
-ACCURACY = 1e-3  # of the logarithm of the temperature
-LEAST_PROBABILITY = math.exp(-50)  # one tag that the scheme forbids must not decide everything
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+TOLERANCE = 1e-3  # of the logarithm of the temperature
+MIN_PROBABILITY = math.exp(-50)  # limits the loss of a gold tag that the scheme forbids
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 
 
 def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
-    """As `fit_temperature`, if the probabilities of a token's labels depend on the whole sentence.
+    """Like `fit_temperature`, for a CRF, where a token's label probabilities depend on the whole sentence.
 
     `probs` takes a temperature and returns them, (N, L).
     """
@@ -60,7 +60,7 @@ def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArr
     smoothing = 1 / (len(targets) + 2)
 
     def nll(log_temperature: float) -> float:
-        log_probs = np.log(probs(math.exp(log_temperature)).clip(min=LEAST_PROBABILITY))
+        log_probs = np.log(probs(math.exp(log_temperature)).clip(min=MIN_PROBABILITY))
         correct = log_probs[np.arange(len(targets)), targets]
         return float(-((1 - smoothing) * correct + smoothing * log_probs.mean(axis=1)).mean())
 
@@ -71,6 +71,6 @@ def _best_temperature(nll: Callable[[float], float]) -> float:
     """Minimize a function of the temperature's logarithm by Brent's method (1973)."""
     from scipy.optimize import minimize_scalar
 
-    bounds = math.log(LOWEST), math.log(HIGHEST)
-    minimum = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": ACCURACY / 2})
+    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    minimum = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": TOLERANCE / 2})
     return math.exp(minimum.x)

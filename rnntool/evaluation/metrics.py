@@ -1,4 +1,4 @@
-"""Reports of language models, classifiers and taggers, and the metrics that they consist of.
+"""Reports on language models, classifiers and taggers, and the metrics in them.
 
 Knows no model and no file. A ratio with a denominator of zero is 0.0. Reports are plain Python, ready for
 JSON. `accuracy`, `f1`, `perplexity` and `bits_per_char` take counts summed over records, (..., K), and
@@ -25,7 +25,7 @@ MAX_NATS = 700.0  # the exponential of much more does not fit in a float
 
 
 class _Counts(NamedTuple):
-    """How often a label was predicted correctly, was predicted, and is in the gold standard."""
+    """How often a label is predicted correctly, is predicted at all, and is in the gold standard."""
 
     correct: int
     predicted: int
@@ -44,8 +44,8 @@ def lm_report(*, nll_nats: float, tokens: int, characters: int, bytes: int, oov:
 
     `tokens` is the number of scored tokens: EOS counts, BOS and padding do not. `characters` and `bytes` are
     the size of the text, line ends included. `oov` is the number of scored tokens that are not in the
-    vocabulary. In the report, `nll_nats` is the mean per token. Bits per character and per byte allow to
-    compare models with different tokenizers.
+    vocabulary. In the report, `nll_nats` is the mean per token. Models with different tokenizers can be
+    compared by bits per character and per byte.
     """
     nats = _ratio(nll_nats, tokens)
     bits = nll_nats / math.log(2)
@@ -256,7 +256,7 @@ def unseen_labels(gold: Counter[str], training_labels: Collection[str]) -> dict[
 
 
 def numbers(report: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the numbers in a report by name, those of additional columns as `COLUMN NAME`."""
+    """Return all numbers in a report by name; those of additional columns are named `COLUMN NAME`."""
     values = {key: value for key, value in report.items() if isinstance(value, int | float)}
     for name, column in report.get("columns", {}).items():
         values |= {f"{name} {key}": value for key, value in numbers(column).items()}
@@ -264,7 +264,7 @@ def numbers(report: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def signature(**parts: object) -> str:
-    """Join what a score depends on to one line, `name:value|name:value`, in the given order without None."""
+    """Join everything that a score depends on into one line, `name:value|name:value`, leaving out None."""
     given = ((name, str(value).replace("|", "%7C")) for name, value in parts.items() if value is not None)
     return "|".join(f"{name}:{value}" for name, value in given)
 

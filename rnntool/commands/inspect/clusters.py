@@ -17,7 +17,7 @@ from rnntool.commands.inspect.shared_options import (
     read_states,
 )
 from rnntool.commands.options import AsJson, Files, Messages, Reading
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, contradiction, setting
 
 FREQUENT = 30  # default number of words
 
@@ -55,7 +55,7 @@ def clusters(
 
     svg.check_path(output)
     if words and top:
-        raise UsageError(f"{setting('words')} contradicts {setting('top')}", advice="leave one out")
+        raise contradiction("words", "top")
     files = files or ["-"]
     loaded, texts = read_states(model, files, layer=layer, threads=threads, format=format, reading=reading,
                                 messages=messages)

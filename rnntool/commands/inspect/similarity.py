@@ -43,7 +43,7 @@ def similarity(
     from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.data.formats import read_judgments
-    from rnntool.data.inputs import opened
+    from rnntool.data.inputs import open_with_format
     from rnntool.data.progress import silent
     from rnntool.inspection import charts, svg
     from rnntool.inspection.word_vectors import agreement
@@ -53,7 +53,7 @@ def similarity(
     if len(names) != 3:
         raise UsageError(setting="columns", expected="three names with commas between", found=repr(columns))
     vectors = source.load()
-    opening = opened(file, "judgments", format=None, errors=reading.encoding_errors, log=silent)
+    opening = open_with_format(file, "judgments", format=None, errors=reading.encoding_errors, log=silent)
     with opening as (lines, format):
         pairs = list(read_judgments(lines, format=format, columns=names))
     result = agreement(vectors, pairs)

@@ -18,7 +18,7 @@ from rnntool.commands.inspect.shared_options import (
     read_states,
 )
 from rnntool.commands.options import AsJson, Files, Messages, Reading
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, contradiction
 
 VARYING = 5  # default number of units
 MAX_TOKENS = 20_000  # that are shown
@@ -62,7 +62,7 @@ def states(
 
     svg.check_path(output)
     if units and top:
-        raise UsageError(f"{setting('units')} contradicts {setting('top')}", advice="leave one out")
+        raise contradiction("units", "top")
     files = files or ["-"]
     loaded, all_texts = read_states(model, files, layer=layer, threads=threads, format=format,
                                     reading=reading, messages=messages)

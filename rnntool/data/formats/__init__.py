@@ -1,4 +1,4 @@
-"""All file formats: which there are, which one a file is in, and reading and writing by name.
+"""The registry of file formats: guess the format of a file, and read and write by the name of a format.
 
 To add a format, write its `Format` in a module of this package and add a row to `FORMATS`.
 """
@@ -92,7 +92,7 @@ def read_pairs(
 def read_judgments(
     lines: Lines, *, format: str, columns: Sequence[str] = ("1", "2", "3")
 ) -> Iterator[Judgment]:
-    """Read two words and how similar people find them from three columns of a format by name."""
+    """Read judgments of word similarity from a format by name. `columns` are the two words and the score."""
     read = _format(format, "judgments").read_judgments
     assert read is not None
     return read(lines, columns)

@@ -32,7 +32,7 @@ from rnntool.errors import DataError, UsageError, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN_KEYS = 20  # keys that a message lists
-# first line of a file that has JSON of several lines: how to make JSONL of it
+# the first line of a JSON file with objects over several lines: how to convert the file
 _ONE_LINE_ADVICE = {start: f"put each object on one line with jq -c {filter}"
                     for start, filter in (("{", "."), ("[", "'.[]'"))}
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
@@ -203,7 +203,7 @@ def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
                 value = _printable(value)
         except json.JSONDecodeError as error:
             advice = _ONE_LINE_ADVICE.get(line.strip())
-            found = "only its beginning" if advice else f"{error.msg!r} at column {error.colno}"
+            found = "an object over several lines" if advice else f"{error.msg!r} at column {error.colno}"
             raise DataError(place=place, expected=expected, found=found,
                             advice=advice or "correct the line") from None
         except (ValueError, RecursionError) as error:  # thousands of digits or brackets
@@ -211,7 +211,7 @@ def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
                             advice="correct the line") from None
         if not isinstance(value, dict):
             objects = isinstance(value, list) and all(isinstance(item, dict) for item in value)
-            advice = _ONE_LINE_ADVICE["["] if objects else "put it into braces with a key"
+            advice = _ONE_LINE_ADVICE["["] if objects else 'write it as {"text": …}'
             raise DataError(place=place, expected="a JSON object", found=_kind(value), advice=advice)
         yield value, place
 
@@ -292,7 +292,7 @@ def _keys(record: dict[str, Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 

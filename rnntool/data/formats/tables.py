@@ -1,4 +1,4 @@
-"""TSV and CSV: tables with a header row, or, for pairs and judgments, with columns that have numbers."""
+"""TSV and CSV: tables with a header row. Pairs and judgments may also be in tables without one."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _read_judgments(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Ite
         if value is not None:
             yield Judgment(first, second, value)
         elif number or place != f"{lines.name}:1":
-            raise DataError(place=place, expected="a number as judgment", found=repr(score),
+            raise DataError(place=place, expected="a number as the score", found=repr(score),
                             advice=_CHOOSE_COLUMNS)
 
 

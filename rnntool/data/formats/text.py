@@ -1,4 +1,4 @@
-"""Plain text and text in tokens: a record on each line, without columns. Tags are written as lines, too."""
+"""Plain text and tokenized text: one record per line, without columns. Tags are written in the same way."""
 
 from __future__ import annotations
 

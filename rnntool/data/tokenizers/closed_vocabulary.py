@@ -1,4 +1,4 @@
-"""Character and word tokenizers: the entries of vocab.txt have ids, and anything else becomes UNK."""
+"""Character and word tokenizers: each entry of vocab.txt has an id, and anything else becomes UNK."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ClosedVocabulary(Tokenizer):
         entries = by_frequency(counts, settings.min_count)
         if not entries and not settings.allow_empty:
             raise DataError(
-                f"no {cls.unit} is seen {settings.min_count} times or more", place="training data",
+                f"no {cls.unit} occurs {settings.min_count} times or more", place="training data",
                 advice=f"lower {setting('min_count')}")
         frequent = dict.fromkeys(entries[: settings.vocab_size and settings.vocab_size - len(SPECIALS)])
         base = (entry for entry in settings.base_entries if not settings.lower or entry == entry.lower())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from rnntool.data.options import Condition, Options, option
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError, contradiction, setting
 from rnntool.models.cells import CELL_NAMES, CELLS
 from rnntool.models.config import CHARACTER_NETWORK_NAMES
 
@@ -145,8 +145,7 @@ class Settings(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.freeze and self.unfreeze_every:
-            raise UsageError(f"{setting('freeze')} contradicts {setting('unfreeze_every')}",
-                             advice="leave one out")
+            raise contradiction("freeze", "unfreeze_every")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
