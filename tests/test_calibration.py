@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from rnntool.data.arrays import log_softmax, softmax
 from rnntool.evaluation.calibration import (
-    ACCURACY,
-    HIGHEST,
-    LOWEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    TOLERANCE,
     Calibration,
     fit_chain_temperature,
     fit_temperature,
@@ -33,7 +33,7 @@ def records(scale: float) -> tuple[NDArray[Any], NDArray[Any]]:
 def grid_minimum(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     """The logarithm of the best temperature on a fine grid, with smoothed targets."""
     smoothing = 1 / (len(targets) + 2)
-    grid = np.arange(math.log(LOWEST), math.log(HIGHEST), ACCURACY / 2)
+    grid = np.arange(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE), TOLERANCE / 2)
     rows = np.arange(len(targets))
     losses = []
     for log_temperature in grid:
@@ -47,9 +47,9 @@ def grid_minimum(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 def test_a_temperature_is_that_of_a_grid(scale: float) -> None:
     logits, targets = records(scale)
     expected = grid_minimum(logits, targets)
-    assert math.log(fit_temperature(logits, targets)) == pytest.approx(expected, abs=ACCURACY)
+    assert math.log(fit_temperature(logits, targets)) == pytest.approx(expected, abs=TOLERANCE)
     chain = fit_chain_temperature(lambda temperature: softmax(logits / temperature), targets)
-    assert math.log(chain) == pytest.approx(expected, abs=ACCURACY)
+    assert math.log(chain) == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_a_temperature_of_no_records_is_one() -> None:

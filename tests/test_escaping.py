@@ -40,7 +40,8 @@ def test_line_ends_of_windows_are_not_part_of_entries(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "message"), [
     (None, "No such file"), (b"", "cut short"), (b"a\nb", "cut short"), (b"a\xff\n", "expected UTF-8"),
-    (b"\\x\n", r"found \\x, which is no escape"), (b"\\\n", "no escape"), (b"\\u12\n", "no escape"),
+    (b"\\x\n", r"expected an escape such as \\\\ or \\n, found \\x;"), (b"\\\n", r"found \\;"),
+    (b"\\u12\n", r"found \\u;"),
 ])  # fmt: skip
 def test_a_damaged_file(content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:

@@ -106,8 +106,8 @@ def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: 
         (b"a\nb", "cut short"),
         (b"a\n\xff\n", "expected utf-8"),
         (b"a\na\n", "'a' occurs twice"),
-        (b"a\\x\n", "no escape"),
-        (b"a\\\n", "no escape"),
+        (b"a\\x\n", "expected an escape such as"),
+        (b"a\\\n", "expected an escape such as"),
     ],
 )
 def test_damaged_file_is_a_model_error(tmp_path: Path, content: bytes | None, message: str) -> None:

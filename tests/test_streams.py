@@ -414,7 +414,8 @@ def test_devices_are_written_not_replaced() -> None:
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "none" / "a.txt", "a\0b"):
-        with pytest.raises(RnntoolError, match="can't be written"), open_output(place):
+    for place, reason in ((tmp_path, "it is a folder"), ("a\0b", "embedded null byte"),
+                          (tmp_path / "none" / "a.txt", "the folder .*none does not exist")):
+        with pytest.raises(RnntoolError, match=f"can't be written: {reason}; choose"), open_output(place):
             pass
     assert list(tmp_path.iterdir()) == []

@@ -137,8 +137,8 @@ def test_files_that_a_killed_training_left_are_deleted(cache: Path) -> None:
 
 def test_no_room_is_one_sentence(cache: Path) -> None:
     cache.write_text("a file")
-    with pytest.raises(RnntoolError, match=r"cache: large data is kept there .* failed .*; make room, or .* "
-                                           r"variable XDG_CACHE_HOME$"):
+    with pytest.raises(RnntoolError, match=r"cache: writing the data of the training to this folder failed .*; "
+                                           r"make room, or .* variable XDG_CACHE_HOME$"):
         keep()
 
 
