@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import inspect
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Run, failed, invoke, jsonl, ok
 
+from rnntool.cli import COMMANDS
+from rnntool.commands.inspect import rows as inspect_rows
+from rnntool.commands.train import rows as train_rows
+
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 
 
-COMMANDS = ("train lm", "train classify", "train tag", "tag", "classify", "generate", "score", "evaluate",
-            "models", "info", "export", "tokenize", "report", "inspect gradients", "inspect clusters",
-            "inspect neighbors", "inspect analogy", "inspect similarity", "inspect states")
+GROUPS = {"train": train_rows(), "inspect": inspect_rows()}
+ROWS = {**{row.name: row for row in COMMANDS if row.name not in GROUPS},
+        **{f"{group} {row.name}": row for group, rows in GROUPS.items() for row in rows}}
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *ROWS])
 def test_help_has_examples(command: str) -> None:
     page = ok(invoke(*command.split(), "--help", COLUMNS="200"))
     assert "$ " in page.partition("Examples")[2]
     assert f"rnntool {command}" in page.partition("Examples")[2]
 
 
-def test_every_command_is_known() -> None:
-    shown = ok(invoke("--help", COLUMNS="200"))
-    assert {command.split()[0] for command in COMMANDS} <= set(shown.split())
+@pytest.mark.parametrize("command", ROWS)
+def test_the_row_of_a_command_is_complete(command: str) -> None:
+    """The help lists a command by its row and describes it by its docstring, so both say the same."""
+    row = ROWS[command]
+    assert row.summary.endswith(".")
+    if isinstance(row.load, str):
+        function = getattr(import_module(row.load), row.name)
+        assert " ".join(inspect.getdoc(function).partition("\n\n")[0].split()) == row.summary
+        assert all(line.startswith(f"rnntool {command}") or f"| rnntool {command}" in line
+                   for line in function.examples)
+    *group, name = command.split()
+    assert name in ok(invoke(*group, "--help", COLUMNS="200")).split()
+
+
+def test_each_module_of_a_command_has_a_row() -> None:
+    """A module that belongs to no command is not named like one: nothing in it has its name."""
+    loaded = {row.load for row in ROWS.values()}
+    for path in sorted((ROOT / "rnntool" / "commands").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if f"def {path.stem}(" in path.read_text("utf-8") and path.stem != "train":
+            assert name in loaded, name
 
 
 @pytest.mark.parametrize(("typed", "completed"), [
@@ -125,8 +150,18 @@ def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, r
         failed(run("tokenize", "-m", writer, "--decode", flag, input="4\n"), 2, "--decode", flag)
 
 
-def test_no_module_imports_private_parts_of_another() -> None:
-    module, name = r"(?:from|import) [\w.]*\._\w", r"from rnntool[\w.]* import .*\b_[a-z]"
-    private = re.compile(rf"^\s*(?:{module}|{name})", re.M)
+def test_no_module_uses_private_parts_of_another() -> None:
+    public = {"_asdict", "_fields", "_replace"}  # of named tuples
     for path in (ROOT / "rnntool").rglob("*.py"):
-        assert not private.search(path.read_text("utf-8")), path
+        tree = ast.parse(path.read_text("utf-8"))
+        imported = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+                    for name in node.names]
+        imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        parts = {part for name in imported for part in name.split(".")}
+        assert not {part for part in parts if re.match(r"_[a-z]", part)}, path
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        own = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+               and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                and re.match(r"_[a-z]", node.attr)}
+        assert used <= defined | own | public, path

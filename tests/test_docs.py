@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +16,13 @@ import pytest
 from conftest import ROOT
 
 from rnntool import __version__
+from rnntool.data.formats import FORMATS
+from rnntool.models.cells import CELLS
+from rnntool.models.config import ENCODERS
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
+from rnntool.tokenize import KINDS
+from rnntool.training.optimizers import SCHEDULES
 
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ("docs", "examples", "benchmarks")
                                       for page in ROOT.glob(f"{folder}/**/*.md"))])
@@ -123,6 +128,16 @@ def test_every_command_and_option_is_documented(path: tuple[str, ...]) -> None:
     missing = [flag for flag in options(COMMANDS[path])
                if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text)]
     assert not missing, f"docs/reference/commands.md: {' '.join(path)} lacks {', '.join(missing)}"
+
+
+@pytest.mark.parametrize(("page", "names"), [
+    ("reference/formats.md", FORMATS), ("explanation/networks.md", CELLS),
+    ("explanation/networks.md", ENCODERS), ("how-to/language-models.md", KINDS),
+    ("explanation/training.md", SCHEDULES),
+], ids=["formats", "cells", "encoders", "tokenizers", "schedules"])
+def test_each_row_of_a_registry_is_documented(page: str, names: Iterable[str]) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    assert not [name for name in names if not re.search(rf"[` ]{name}`", text)]
 
 
 def shared_options(section: str) -> list[tuple[str, str]]:

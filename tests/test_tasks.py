@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,15 +21,18 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rnntool
+from rnntool.cli import COMMANDS
 from rnntool.data.arrays import Arrays, by_length, pad
 from rnntool.data.labels import SCHEMES, convert, spans
-from rnntool.data.records import Sentence, Text
+from rnntool.data.records import Kind, Sentence, Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, ModelError
 from rnntool.evaluation import metrics
 from rnntool.inference import model
+from rnntool.models.config import HEAD_CONFIGS, EncoderConfig, ObjectiveConfig, WordConfig
 from rnntool.tasks import TASKS
-from rnntool.tasks.base import Criterion, excerpt
+from rnntool.tasks.base import Criterion, excerpt, task_class
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask, ScoredText
 from rnntool.tasks.specs.classify import ClassifySettings
@@ -112,12 +117,43 @@ def test_excerpt_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_the_spec_of_a_task_is_complete(name: str) -> None:
+    spec, task = TASKS[name], task_class(name)
+    assert spec.name == name and task.spec is spec and not task.__abstractmethods__
+    assert spec.title.startswith(("a ", "an ")) and spec.summary.endswith(".")
+    assert spec.reads in get_args(Kind) and spec.learns_from and spec.pipeline_tag
+    fields = {field.name: field for field in dataclasses.fields(spec.settings)}
+    assert set(spec.needs_labels) <= fields.keys()
+    assert all(field.metadata["help"] and field.metadata["panel"] for field in fields.values())
+    for preset in spec.presets.values():
+        spec.settings(**preset)
+    assert spec.commands and set(spec.commands) <= {row.name for row in COMMANDS}
+    assert all(line.startswith(f"rnntool train {name} ") for line in spec.examples) and spec.examples
+    for line in spec.command_lines("my model", label="my label"):
+        assert re.search(rf"rnntool ({'|'.join(spec.commands)}) -m 'my model'", line)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_setting_of_a_task_is_used(name: str) -> None:
+    """A setting is read by its name, or it is a field of a part of the network's configuration."""
+    parts = (EncoderConfig, WordConfig, ObjectiveConfig, *HEAD_CONFIGS.values())
+    configured = {field.name for part in parts for field in dataclasses.fields(part)}
+    package = Path(rnntool.__file__).parent
+    code = "".join(path.read_text("utf-8") for path in package.rglob("*.py")
+                   if path.parent != package / "tasks" / "specs")
+    names = {field.name for field in dataclasses.fields(TASKS[name].settings)} - configured
+    assert not [name for name in names if not re.search(rf"\w\.{name}\b|\"{name}\"", code)]
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_a_task_comes_back_from_its_folder(
     name: str, tagger: Path, classifier: Path, writer: Path, tmp_path: Path
 ) -> None:
     task = model.load({"lm": writer, "classify": classifier, "tag": tagger}[name], threads=1).task
     task.save(tmp_path)
     again = type(task).load(tmp_path, task.config(), task.settings)
+    assert again.criterion == task.criterion and task.criterion.key in task.spec.metrics
+    assert task.criterion.higher_is_better == task.spec.higher_is_better
     record: Any = Text("who is it?")
     if name == "tag":
         record = sentence("the unseen baker sings", "DET ADJ NOUN VERB")
