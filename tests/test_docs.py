@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, invoke, ok
 
 from rnntool import __version__
 from rnntool.data.formats import FORMATS
@@ -34,6 +34,9 @@ CI = ROOT / ".ci" / "run"
 WORKFLOW = ROOT / ".github" / "workflows" / "check.yml"
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_QUOTED = re.compile(  # a call of a model that ships, and its output below it
+    r"^```sh\n[^\n]*?echo '([^'\n]*)' \| rnntool ([^\n|]*)\n```\n\n```text\n(.*?)^```$",
+    re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -195,6 +198,15 @@ def test_python_examples_of_the_reference_run(capsys: pytest.CaptureFixture[str]
     assert printed.startswith("['DET', 'NOUN', 'ADP', 'DET', 'NOUN', 'AUX', 'PRON', 'PUNCT']\n")
     assert "(4, 5, 'LOC')" in printed
     assert "['HUM']" in printed
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md", "docs/tutorials/first-models.md"])
+def test_the_output_of_models_that_ship_is_quoted_as_it_is(name: str) -> None:
+    quoted = _QUOTED.findall((ROOT / name).read_text("utf-8"))
+    assert quoted
+    for text, words, output in quoted:
+        printed = ok(invoke(*shlex.split(words), input=f"{text}\n"))
+        assert printed.rstrip("\n") == output.rstrip("\n")  # an empty line ends a sentence
 
 
 def test_json_examples_are_json() -> None:
