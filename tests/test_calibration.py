@@ -1,4 +1,4 @@
-"""Temperatures against a search over a grid."""
+"""Temperatures compared with a grid search."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def grid_minimum(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
-def test_a_temperature_is_that_of_a_grid(scale: float) -> None:
+def test_a_temperature_equals_that_of_a_grid_search(scale: float) -> None:
     logits, targets = records(scale)
     expected = grid_minimum(logits, targets)
     assert math.log(fit_temperature(logits, targets)) == pytest.approx(expected, abs=TOLERANCE)

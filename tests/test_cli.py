@@ -1,4 +1,4 @@
-"""The command line: help, completion, messages about wrong usage, options without effect."""
+"""The command line: help, completion, usage errors, options without effect."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_no_arguments_show_the_help(run: Run) -> None:
     assert run("--version").out.startswith("rnntool ")
 
 
-@pytest.mark.parametrize(("typed", "said"), [
+@pytest.mark.parametrize(("typed", "message"), [
     ("tga", "No such command: tga. Did you mean tag?"),
     ("train tga", "No such command: tga. Did you mean tag?"),
     ("inspect xyz", "No such command: xyz. Choose one of analogy, clusters, gradients, "
@@ -90,13 +90,13 @@ def test_no_arguments_show_the_help(run: Run) -> None:
     ("export", "Missing argument 'MODEL'. See rnntool export --help."),
     ("models a b", "Got unexpected extra argument(s) (a b). See rnntool models --help."),
 ])  # fmt: skip
-def test_a_slip_in_the_command_line_is_told_in_one_sentence(typed: str, said: str) -> None:
+def test_a_usage_error_is_one_sentence(typed: str, message: str) -> None:
     done = invoke(*typed.split())
     failed(done, 2)
-    assert done.err == f"rnntool: {said}\n"
+    assert done.err == f"rnntool: {message}\n"
 
 
-def test_a_model_that_a_variable_names_is_blamed_on_the_variable() -> None:
+def test_an_error_in_a_model_from_a_variable_names_the_variable() -> None:
     failed(invoke("tag", RNNTOOL_MODEL="gone"), 4, "gone: RNNTOOL_MODEL: no such folder")
     failed(invoke("tag", "-m", "gone", RNNTOOL_MODEL="gone"), 4, "rnntool: gone: no such folder")
 
@@ -105,18 +105,18 @@ def test_standard_input_is_read_only_once() -> None:
     failed(invoke("tag", "-", "-", input=""), 2, "standard input can be read only once; give - only once")
 
 
-@pytest.mark.parametrize(("variable", "value", "said"), [
+@pytest.mark.parametrize(("variable", "value", "message"), [
     ("RNNTOOL_THREADS", "two", "RNNTOOL_THREADS: expected a whole number of at least 0, found 'two'"),
     ("RNNTOOL_HEAD", "crff", "RNNTOOL_HEAD: expected one of softmax, crf, found 'crff'"),
     ("RNNTOOL_BIDIRECTIONAL", "maybe", "RNNTOOL_BIDIRECTIONAL: expected true or false, found 'maybe'"),
 ])  # fmt: skip
-def test_a_slip_in_a_variable_is_not_put_down_to_the_option(variable: str, value: str, said: str) -> None:
+def test_an_error_in_a_variable_names_the_variable(variable: str, value: str, message: str) -> None:
     done = invoke("train", "tag", "a", "-o", "b", **{variable: value})
     failed(done, 2)
-    assert done.err == f"rnntool: {said}\n"
+    assert done.err == f"rnntool: {message}\n"
 
 
-def test_the_name_of_the_output_says_its_format(
+def test_the_extension_of_the_output_chooses_the_format(
     tagger: Path, classifier: Path, writer: Path, pos_file: Path, tmp_path: Path
 ) -> None:
     def written(name: str, *arguments: object) -> str:
@@ -135,11 +135,11 @@ def test_the_name_of_the_output_says_its_format(
     for command in (["score"], ["tokenize"], ["generate", "--max-tokens", "3"]):
         assert "text" in jsonl(written("a.jsonl", *command, "-m", writer))[0]
     assert json.loads(written("a.json", "evaluate", pos_file, "-m", tagger))["task"] == "tag"
-    said = invoke("tag", "-m", tagger, "-v", "-o", tmp_path / "b.html", input=LINES).err
-    assert "b.html: written as html" in said
+    message = invoke("tag", "-m", tagger, "-v", "-o", tmp_path / "b.html", input=LINES).err
+    assert "b.html: written as html" in message
 
 
-def test_options_that_would_say_nothing(tagger: Path, ner: Path, writer: Path, run: Run) -> None:
+def test_options_without_effect_on_the_output(tagger: Path, ner: Path, writer: Path, run: Run) -> None:
     tag = ["tag", "-m", tagger]
     failed(run(*tag, "--jsonl", "--to", "inline", input=LINES), 2, "--jsonl contradicts --to inline")
     assert jsonl(ok(run(*tag, "--jsonl", "--to", "jsonl", input=LINES)))

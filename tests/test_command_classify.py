@@ -57,7 +57,7 @@ def test_classify_a_table(classifier: Path, question_file: Path, run: Run) -> No
 
 
 @pytest.mark.parametrize("lines", ["id\tbody\n1\twho sings ?\n", "__label__person who sings ?\n"])
-def test_a_column_of_what_has_none_is_an_error(lines: str, classifier: Path, run: Run) -> None:
+def test_text_column_needs_a_format_with_columns(lines: str, classifier: Path, run: Run) -> None:
     done = run("classify", "-m", classifier, "--text-column", "body", input=lines)
     found = "text" if lines.startswith("id") else "fasttext"
     failed(done, 2, "<stdin>: --text-column: expected files in jsonl, tsv or csv, "

@@ -1,4 +1,4 @@
-"""`rnntool evaluate`: the report, what it warns of, and how two models compare."""
+"""`rnntool evaluate`: reports, warnings, and the comparison of two models."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_evaluate_several_columns(joint: Path, models: Path, run: Run) -> None:
     assert "| xpos accuracy | 1.0000 |" in (joint / "README.md").read_text("utf-8")
 
 
-def test_evaluate_knows_its_columns_by_their_names(joint: Path, models: Path, run: Run) -> None:
+def test_evaluate_checks_the_names_of_columns(joint: Path, models: Path, run: Run) -> None:
     done = run("evaluate", models / "data" / "joint-dev.conllu", "-m", joint, "--column", "xpos")
     failed(done, 2, "--column: expected columns in the order of the model tiny-joint",
            "(upos,xpos,NER), found 'xpos'")
 
 
-def test_evaluate_counts_tags_that_are_no_spans_as_wrong(ner: Path, run: Run, tmp_path: Path) -> None:
+def test_evaluate_counts_malformed_span_tags_as_wrong(ner: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "plain.conll").write_text("Anna PER\nmet X\nBob B-PER\n. O\n\n" * 2)
     report = json.loads(run("evaluate", tmp_path / "plain.conll", "-m", ner, "--json").out)
     assert report["accuracy"] == 0.5
@@ -64,7 +64,7 @@ def test_evaluate_counts_tags_that_are_no_spans_as_wrong(ner: Path, run: Run, tm
     assert report["recall"] == 1.0
 
 
-def test_evaluate_for_people(tagger: Path, pos_file: Path, run: Run, tmp_path: Path) -> None:
+def test_evaluate_prints_tables(tagger: Path, pos_file: Path, run: Run, tmp_path: Path) -> None:
     text = pos_file.read_text("utf-8")
     (tmp_path / "wrong.conllu").write_text(text.replace("\tVERB\t", "\tNOUN\t", 1))
     out = ok(run("evaluate", "wrong.conllu", "-m", tagger, "--errors", "3"))
@@ -96,7 +96,7 @@ def test_evaluate_one_record_has_no_interval(tagger: Path, run: Run, tmp_path: P
     assert "interval" not in ok(run("evaluate", "one.conllu", "-m", tagger, "--compare", tagger))
 
 
-def test_evaluate_says_that_a_file_is_of_another_task(
+def test_evaluate_warns_of_unknown_labels(
     tagger: Path, ner: Path, classifier: Path, pos_file: Path, ner_file: Path, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "other.tsv").write_text(tiny.tsv([("who sings ?", "Sports"), ("when ?", "World")]))
@@ -118,7 +118,7 @@ def test_evaluate_says_that_a_file_is_of_another_task(
 
 @pytest.fixture(scope="module")
 def beginner(models: Path, tagger: Path) -> Path:
-    """A tagger of parts of speech that has not learned for long."""
+    """A part-of-speech tagger that was trained for one epoch only."""
     tiny.train("tag", models / "beginner", [models / "data" / "train.conllu"], epochs=1, lr=0.002)
     return models / "beginner"
 
@@ -161,7 +161,7 @@ def test_evaluate_compares_by_the_first_column(
            "expected at most 1", "'upos,xpos'")
 
 
-def test_evaluate_compares_what_can_be_compared(
+def test_evaluate_rejects_models_that_cannot_be_compared(
     tagger: Path, ner: Path, writer: Path, models: Path, pos_file: Path, text_file: Path, run: Run
 ) -> None:
     failed(run("evaluate", pos_file, "-m", tagger, "--compare", writer), 2, "task tag", "one of lm")
@@ -210,18 +210,18 @@ def test_evaluate_gives_one_batch_all_threads(
         assert (loaded.pipeline.workers, options.intra_op_num_threads) == (workers, threads)
 
 
-def test_evaluate_says_another_scheme_aloud(ner: Path, ner_file: Path, tmp_path: Path, run: Run) -> None:
+def test_evaluate_reports_another_scheme(ner: Path, ner_file: Path, tmp_path: Path, run: Run) -> None:
     scheme = json.loads((ner / "config.json").read_text("utf-8"))["data"]["columns"][0]["scheme"]
     assert run("evaluate", ner_file, "-m", ner).err == ""
-    said = run("evaluate", ner_file, "-m", ner, "-v").err
-    assert f"the tags are spans in {scheme.upper()}" in said
+    message = run("evaluate", ner_file, "-m", ner, "-v").err
+    assert f"the tags are spans in {scheme.upper()}" in message
     file = tmp_path / "iobes.conll"
     file.write_text("ann S-PER\nsings O\nin O\nnew B-LOC\nyork E-LOC\n", "utf-8")
     assert run("evaluate", file, "-m", ner).err == f"rnntool: {file}: the tags are spans in IOBES\n"
 
 
 @pytest.mark.parametrize("option", ["--text-column", "--label-column"])
-def test_evaluate_knows_no_columns_in_fasttext_lines(
+def test_evaluate_rejects_columns_of_fasttext_lines(
     option: str, classifier: Path, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "in.ft").write_text("__label__person who sings ?\n__label__time when ?\n")

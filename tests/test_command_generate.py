@@ -11,16 +11,16 @@ import pytest
 from conftest import Run, environment, failed, jsonl, ok
 
 
-def test_generate_is_repeatable_whatever_the_batch(writer: Path, run: Run) -> None:
+def test_generate_is_reproducible_in_any_batch(writer: Path, run: Run) -> None:
     base = ["generate", "-m", writer, "the ", "-n", "6", "--max-tokens", "30", "--seed", "5"]
-    want = ok(run(*base))
-    assert len(want.splitlines()) == 6
-    assert all(line.startswith("the ") for line in want.splitlines())
-    assert ok(run(*base, "--batch-size", "1")) == want
-    assert ok(run(*base, "--stream")) == want
-    assert ok(run(*base[:-1], "6")) != want
+    expected = ok(run(*base))
+    assert len(expected.splitlines()) == 6
+    assert all(line.startswith("the ") for line in expected.splitlines())
+    assert ok(run(*base, "--batch-size", "1")) == expected
+    assert ok(run(*base, "--stream")) == expected
+    assert ok(run(*base[:-1], "6")) != expected
     records = jsonl(ok(run(*base, "--batch-size", "4", "--logprobs")))
-    assert [r["prompt"] + r["text"] for r in records] == want.splitlines()
+    assert [r["prompt"] + r["text"] for r in records] == expected.splitlines()
     assert [r["index"] for r in records] == list(range(6))
     assert all(len(r["log_probs"]) == len(r["tokens"]) + r["finished"] for r in records)
 
@@ -53,9 +53,9 @@ finally:
 
 def test_generate_stops_before_a_text(writer: Path, run: Run) -> None:
     base = ["generate", "-m", writer, "the ", "-n", "3", "--max-tokens", "40", "--seed", "5"]
-    want = [("the " + line[4:].split("e ")[0]) + "\n" for line in ok(run(*base)).splitlines()]
-    assert ok(run(*base, "--stop", "e ")) == "".join(want)
-    assert ok(run(*base, "--stop", "e ", "--stream")) == "".join(want)
+    expected = [("the " + line[4:].split("e ")[0]) + "\n" for line in ok(run(*base)).splitlines()]
+    assert ok(run(*base, "--stop", "e ")) == "".join(expected)
+    assert ok(run(*base, "--stop", "e ", "--stream")) == "".join(expected)
 
 
 def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
@@ -66,11 +66,11 @@ def test_generate_beam_and_prompts(writer: Path, run: Run) -> None:
     assert lines[0] != lines[1]
 
 
-def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_path: Path) -> None:
+def test_generate_reports_copied_ngrams(writer: Path, models: Path, run: Run, tmp_path: Path) -> None:
     base = ["generate", "-m", writer, "the ", "-n", "4", "--max-tokens", "60", "--seed", "3"]
-    want = run(*base, "--jsonl").out
+    expected = run(*base, "--jsonl").out
     source = ["--copied", models / "data" / "train.txt", "--copied-words", "2"]
-    for line, record in zip(jsonl(want), jsonl(run(*base, "--jsonl", *source).out), strict=True):
+    for line, record in zip(jsonl(expected), jsonl(run(*base, "--jsonl", *source).out), strict=True):
         assert 0 <= record.pop("copied") <= record.pop("runs") == len(("the " + line["text"]).split()) - 1
         assert record == line
     own = tmp_path / "own.txt"
@@ -86,14 +86,14 @@ def test_generate_says_what_it_copied(writer: Path, models: Path, run: Run, tmp_
     failed(run(*base, "--copied", "nowhere.txt"), 3, "nowhere.txt: no such file")
 
 
-def test_generate_answers_what_came_before_a_bad_prompt(writer: Path, run: Run) -> None:
+def test_generate_writes_the_texts_before_a_bad_prompt(writer: Path, run: Run) -> None:
     done = run("generate", "-m", writer, "--prompts", "-", "--max-tokens", "3", input="the\nthe Q\nthe\n")
     assert done.code == 3
     assert done.out.startswith("the")
     assert len(done.out.splitlines()) == 1
 
 
-def test_generate_says_what_it_does_not_know(writer: Path, run: Run) -> None:
+def test_generate_reports_unknown_characters(writer: Path, run: Run) -> None:
     failed(run("generate", "-m", writer, "the Q"), 3, "'Q'", "character 5", "--allow-unknown")
     done = run("generate", "-m", writer, "the Q", "--allow-unknown", "--max-tokens", "3", "-v")
     assert done.code == 0

@@ -64,7 +64,7 @@ def test_gradients_of_a_trained_model(writer: Path, run: Run) -> None:
     ("clusters", ["--words", "the,cat"], ["--top", "3"]), ("states", ["--units", "1"], ["--top", "3"]),
     ("gradients", ["--hidden", "8"], []),
 ])  # fmt: skip
-def test_options_that_would_have_no_effect(
+def test_contradicting_options(
     command: str, first: list[str], second: list[str], writer: Path, run: Run
 ) -> None:
     failed(run("inspect", command, "-m", writer, *first, *second, input=TEXT), 2, first[0], "leave")
@@ -100,14 +100,14 @@ def test_neighbors_and_analogy_of_vectors(vectors: Path, run: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["en-question", "en-pos"])
-def test_every_entry_of_a_model_is_found_and_drawn(name: str, tmp_path: Path) -> None:
+def test_every_vocabulary_entry_is_found_and_drawn(name: str, tmp_path: Path) -> None:
     vectors = VectorSource(model=name).load()
     assert [vectors.row(entry) for entry in vectors.names] == list(range(len(vectors.names)))
     ok(invoke("inspect", "neighbors", "mr.", "-m", "en-question", "-o", tmp_path / "a.svg"))
     assert "mr." in drawn(tmp_path / "a.svg").split("\n")
 
 
-def test_pieces_of_words_are_found_as_they_are_listed(tmp_path: Path) -> None:
+def test_subwords_are_found_by_their_pieces(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("the dog thinks and the dogs think\n" * 30, "utf-8")
     tiny.train("lm", tmp_path / "m", [tmp_path / "t.txt"], tokenizer="bpe", vocab_size=290, epochs=1)
     vectors = VectorSource(model=str(tmp_path / "m")).load()
@@ -117,7 +117,7 @@ def test_pieces_of_words_are_found_as_they_are_listed(tmp_path: Path) -> None:
     assert "▁the" in drawn(tmp_path / "a.svg").split("\n")
 
 
-def test_a_text_is_looked_at_up_to_the_limit(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_a_text_up_to_the_limit(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnntool.commands.inspect.states.MAX_TOKENS", 10)
     for text, cut in (("the baker\n", False), ("the baker si\n", True), ("the b\naker\n.\n", False),
                        ("the b\naker\n. .\n", True)):

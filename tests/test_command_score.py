@@ -44,7 +44,7 @@ def test_score_surprisals(per: str, writer: Path, run: Run) -> None:
         assert [c[2] for c in first] == ["the", "baker", "sings", "</s>"]
 
 
-def test_score_says_how_much_is_unknown(writer: Path, run: Run) -> None:
+def test_score_warns_of_unknown_tokens(writer: Path, run: Run) -> None:
     done = run("score", "-m", writer, input="the ZZ\nthe\n")
     assert done.code == 0
     assert done.err == ("rnntool: tokens that tiny-writer has never seen: 2 of 9; all such tokens are scored "
@@ -70,7 +70,7 @@ def test_score_pairs(writer: Path, run: Run) -> None:
     failed(run("score", "-m", writer, "--pairs", "--per", "word"), 2, "--pairs")
 
 
-def test_options_that_would_be_passed_over_are_errors(writer: Path, run: Run) -> None:
+def test_options_without_effect_are_errors(writer: Path, run: Run) -> None:
     failed(run("score", "-m", writer, "--text-column", "body", input="id\tbody\n1\tthe baker\n"), 2,
            "<stdin>: --text-column: expected files in jsonl, tsv or csv, found text")
     failed(run("score", "-m", writer, "--pairs", "--json", "--jsonl", input="the\ta\n"), 2,

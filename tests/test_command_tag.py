@@ -1,4 +1,4 @@
-"""`rnntool tag`: every format in and out, one record out for each record in."""
+"""`rnntool tag`: every input and output format, one record out for each record in."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_tag_conllu_changes_one_column_and_nothing_else(tagger: Path, run: Run, 
     (tmp_path / "in.conllu").write_bytes(text.encode())
     done = run("tag", "-m", tagger, "in.conllu", "-o", "out.conllu")
     assert (done.code, done.out, done.err) == (0, "", "")
-    want = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("\tbaker\t_\t_", "\tbaker\t_\tNOUN")
-    want = want.replace("sings\t_\t_", "sings\t_\tVERB")
-    assert (tmp_path / "out.conllu").read_bytes() == want.encode()
+    expected = text[1:].replace("the\t_\tX", "the\t_\tDET").replace("\tbaker\t_\t_", "\tbaker\t_\tNOUN")
+    expected = expected.replace("sings\t_\t_", "sings\t_\tVERB")
+    assert (tmp_path / "out.conllu").read_bytes() == expected.encode()
 
 
 def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_tag_several_columns_side_by_side(joint: Path, models: Path, run: Run, t
     ("conllu", "upos,UPOS,NER", "--column: expected each column once, found upos, UPOS, NER"),
     ("conllu", ",upos,NER", "--column: expected each column once, found upos, upos, NER"),
 ])  # fmt: skip
-def test_columns_that_would_be_written_over_each_other(
+def test_columns_that_would_overwrite_each_other(
     to: str, columns: str, message: str, joint: Path, run: Run
 ) -> None:
     done = run("tag", "-m", joint, "--to", to, "--column", columns, input="the baker sings .")
@@ -135,18 +135,18 @@ def test_tags_that_are_replaced_keep_their_scheme(name: str, text: str, found: s
     assert found in ok(invoke("tag", "-m", "en-ner", tmp_path / name))
 
 
-def test_spans_beside_other_tags_keep_their_scheme(models: Path, joint: Path, tmp_path: Path) -> None:
+def test_spans_in_one_of_several_columns_keep_their_scheme(models: Path, joint: Path, tmp_path: Path) -> None:
     written = {}
     for scheme in ("iob2", "iobes"):
         ok(invoke("tag", "-m", joint, models / "data" / "joint-dev.conllu", "--scheme", scheme, "-o",
                   tmp_path / f"{scheme}.conllu"))
         written[scheme] = (tmp_path / f"{scheme}.conllu").read_text("utf-8")
     assert written["iob2"] != written["iobes"]
-    for scheme, wanted in written.items():
-        assert ok(invoke("tag", "-m", joint, tmp_path / f"{scheme}.conllu")) == wanted
+    for scheme, expected in written.items():
+        assert ok(invoke("tag", "-m", joint, tmp_path / f"{scheme}.conllu")) == expected
 
 
-def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -> None:
+def test_records_before_a_bad_one_are_tagged(ner: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "the baker sings"}\n{"text": \n', "utf-8")
     done = invoke("tag", "-m", ner, tmp_path / "a.jsonl")
     assert (done.code, len(done.out.splitlines())) == (3, 1)
@@ -154,7 +154,7 @@ def test_what_comes_before_a_bad_record_is_answered(ner: Path, tmp_path: Path) -
     assert problem in done.err
 
 
-def test_tag_spans_from_a_numbered_column_are_no_parts_of_speech(ner: Path, pos_file: Path, run: Run) -> None:
+def test_tag_writes_spans_from_a_numbered_column_to_misc(ner: Path, pos_file: Path, run: Run) -> None:
     made = ok(run("tag", "-m", ner, "--to", "conllu", input="Bob sings\n"))
     assert made.splitlines()[2].split("\t")[3] == "_"
     assert made.splitlines()[2].endswith("\tNER=B-PER")

@@ -1,4 +1,4 @@
-"""`rnntool tokenize`, there and back."""
+"""`rnntool tokenize`: tokens, ids and decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import Run, failed, jsonl, ok
 
 
-def test_tokenize_there_and_back(writer: Path, tagger: Path, run: Run) -> None:
+def test_tokenize_and_decode(writer: Path, tagger: Path, run: Run) -> None:
     text = "the baker  sings .\n\n a\n"
     ids = ok(run("tokenize", "-m", writer, "--ids", input=text))
     assert len(ids.splitlines()) == 3

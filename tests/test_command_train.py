@@ -1,4 +1,4 @@
-"""`rnntool train`: where settings come from, what it says and writes, and what it refuses."""
+"""`rnntool train`: sources of settings, messages, written files, errors."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
 
 
 def small(task: str, **more: Any) -> list[str]:
-    """Options that make a tiny network."""
+    """Options for a tiny network."""
     flags = tiny.SETTINGS[task] | {"epochs": 1} | more
     if flags.get("tokenizer", "word") != "word":
         flags = {name: value for name, value in flags.items() if name not in (*tiny.WORDS, "min_count")}
     return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
 
 
-def test_train_says_what_it_did_and_what_to_try(train: Train, tmp_path: Path) -> None:
+def test_train_prints_the_result_and_a_next_command(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     done = train("classify", "in.tsv", "-o", "out", *small("classify"), "-v")
     assert (done.code, done.out) == (0, "")
@@ -52,7 +52,7 @@ def test_train_says_what_it_did_and_what_to_try(train: Train, tmp_path: Path) ->
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_train_settings_come_from_everywhere(
+def test_train_combines_settings_from_all_sources(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
@@ -89,7 +89,7 @@ def test_train_settings_come_from_everywhere(
     assert not (tmp_path / "x").exists()
 
 
-def test_what_is_typed_goes_before_a_variable(
+def test_an_option_overrides_a_variable(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.txt").write_text("a b\n\nc d\n" * 9)
@@ -104,7 +104,7 @@ def test_what_is_typed_goes_before_a_variable(
     failed(train("lm", "-o", "out", "--resume", "--documents"), 2, "leave out --documents")
 
 
-def test_a_tag_of_one_sentence_is_learned_from(train: Train, tmp_path: Path) -> None:
+def test_a_sentence_with_the_only_example_of_a_tag_stays_in_training(train: Train, tmp_path: Path) -> None:
     rows = [[("a", "X", "x"), (f"w{i}", f"T{i}", f"t{i}")] for i in range(9)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(
         {"tokens": [w for w, _, _ in row], "p": [p for _, p, _ in row], "q": ["x", q]}) + "\n"
@@ -117,14 +117,14 @@ def test_a_tag_of_one_sentence_is_learned_from(train: Train, tmp_path: Path) -> 
         assert "labels are not in the training data" not in done.err
 
 
-def test_train_says_which_variables_set_nothing(
+def test_train_warns_of_unknown_variables(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.txt").write_text("a b\n" * 9)
     monkeypatch.setenv("RNNTOOL_HIDEN", "5")
-    said = ("rnntool: RNNTOOL_HIDEN: no setting has this name, so it is ignored; "
+    message = ("rnntool: RNNTOOL_HIDEN: no setting has this name, so it is ignored; "
             "did you mean RNNTOOL_HIDDEN?\n")
-    assert train("lm", "in.txt", "-o", "out", *small("lm")).err.startswith(said)
+    assert train("lm", "in.txt", "-o", "out", *small("lm")).err.startswith(message)
     assert train("lm", "in.txt", "-o", "out", *small("lm"), "--force", "-q").err == ""
 
 
@@ -179,7 +179,7 @@ def test_train_on_bad_data(
 @pytest.mark.parametrize(("task", "name", "text"), [
     ("classify", "in.csv", "text,label\na,x\nb,y\n"),
     ("tag", "in.conll", "a X\n\nb Y\n\nb Y\n\na X\nb Y\n\n")])
-def test_development_takes_no_label_away(
+def test_held_out_records_leave_every_label_in_training(
     task: str, name: str, text: str, train: Train, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -189,12 +189,12 @@ def test_development_takes_no_label_away(
         assert (done.code, done.err) == (0, "")
 
 
-def test_train_says_which_labels_only_the_development_data_have(train: Train, tmp_path: Path) -> None:
+def test_train_warns_of_labels_that_only_development_data_has(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
     (tmp_path / "dev.tsv").write_text(tiny.tsv([*tiny.questions(5), ("why ?", "reason"), ("why", "reason")]))
     done = train("classify", "in.tsv", "-o", "a", *small("classify"), "--dev", "dev.tsv")
-    said = "development data: 2 labels are not in the training data and count as mistakes: 'reason'\n"
-    assert f"rnntool: {said}" in done.err
+    message = "development data: 2 labels are not in the training data and count as mistakes: 'reason'\n"
+    assert f"rnntool: {message}" in done.err
     assert train("classify", "in.tsv", "-o", "q", *small("classify"), "--dev", "dev.tsv", "-q").err == ""
     assert "count as mistakes" not in train("classify", "in.tsv", "-o", "b", *small("classify")).err
     (tmp_path / "in.conll").write_text(tiny.conll(tiny.ner_sentences(20)))
@@ -204,7 +204,7 @@ def test_train_says_which_labels_only_the_development_data_have(train: Train, tm
     assert "data: 2 labels are not in the training data and count as mistakes: 'DOG', 'CAT'\n" in done.err
 
 
-def test_train_writes_a_card_with_its_terms(train: Train, tmp_path: Path) -> None:
+def test_train_writes_a_model_card_with_license_and_language(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a b\nc\n\nd\n" * 20)
     (tmp_path / 'odd "name".vec').write_text("a 1 2\nb 3 4\n")
     terms = ["--license", "cc-by-4.0", "--language", "en", "--about", 'Letters, "four" of them.']
@@ -244,7 +244,7 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
     failed(train("lm", "-", "--dev", "-", "-o", "out"), 2, "standard input")
     failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: expected a folder, found a file")
     failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
-    failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # said before data is read
+    failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # before data is read
     failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
     failed(train("lm", "--resume", "-o", "out"), 4, "no training to resume")
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
@@ -285,7 +285,7 @@ def test_train_from_another_model(train: Train, writer: Path, tmp_path: Path) ->
     assert (done.code, done.err) == (0, "")
 
 
-def test_train_from_another_model_takes_its_tokens_and_sizes(
+def test_train_from_another_model_inherits_its_tokenizer_and_sizes(
     train: Train, writer: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
@@ -300,7 +300,7 @@ def test_train_from_another_model_takes_its_tokens_and_sizes(
     assert [content["settings"][name] for name in ("lower", "embed", "hidden")] == [True, 16, 8]
 
 
-def test_train_from_another_model_carries_a_layer_whole_or_not(
+def test_train_from_another_model_copies_whole_layers_only(
     train: Train, writer: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(40)))
@@ -347,7 +347,7 @@ def test_train_from_another_model_keeps_the_vectors_that_were_given(train: Train
     assert vectors.tolist() == [[0, 0], [5, 6], [7, 8]]
 
 
-def test_train_keeps_a_dev_record_of_few(train: Train, tmp_path: Path) -> None:
+def test_train_holds_out_a_record_of_small_data(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a b\nb a\n")
     done = train("lm", "in.txt", "-o", "out", *small("lm"), "-v")
     assert done.code == 0
@@ -377,7 +377,7 @@ def test_train_where_no_word_is_frequent(
     failed(train(*bare, "-o", "x"), 3, "lower --min-count")
 
 
-def test_train_resumes_with_nothing_else(train: Train, tmp_path: Path) -> None:
+def test_train_resume_rejects_other_options(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("text\n")
     base = ["lm", "-o", "out", "--resume"]
     for more in (["in.txt"], ["--dev", "in.txt"], ["--from", "text"], ["--force"],
@@ -393,7 +393,7 @@ def test_a_column_named_twice(columns: str, pos_file: Path, run: Run) -> None:
     assert "expected different names or numbers" in done.err
 
 
-def test_train_says_what_has_no_effect_or_looks_like_a_slip(train: Train, tmp_path: Path) -> None:
+def test_train_reports_settings_without_effect(train: Train, tmp_path: Path) -> None:
     spans = [("Anna", "B-PER"), ("Berg", "I-PER"), ("in", "O"), ("Oslo", "B-LOC"), ("sings", "O")]
     text = tiny.conll([spans] * 9)
     (tmp_path / "slip.conll").write_text(text.replace("sings O", "sings 0", 1), "utf-8")
@@ -405,7 +405,7 @@ def test_train_says_what_has_no_effect_or_looks_like_a_slip(train: Train, tmp_pa
 
 
 @pytest.mark.parametrize("task", ["lm", "tag", "classify"])
-def test_train_refuses_weights_that_the_last_step_spoils(task: str, train: Train, tmp_path: Path) -> None:
+def test_train_rejects_weights_that_are_not_finite(task: str, train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(8)), "utf-8")
     (tmp_path / "in.txt").write_text("a line\n" * 8)
@@ -415,7 +415,7 @@ def test_train_refuses_weights_that_the_last_step_spoils(task: str, train: Train
     failed(train(task, name, "-o", "n", *small(task), "--lr", "inf"), 2, "--lr: expected a number")
 
 
-def test_train_reads_settings_with_a_mark_and_refuses_no_time(train: Train, tmp_path: Path) -> None:
+def test_train_reads_toml_with_a_byte_order_mark_and_rejects_time_zero(train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfhidden=5\r\n")
     base = ["tag", "in.conll", "-o", "m", "-q"]

@@ -1,4 +1,4 @@
-"""Corpora in memory and in files: the same texts, the same training, and memory that does not grow."""
+"""Corpora in memory and in files: the same texts, the same training, and bounded memory."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def test_the_digest_depends_on_the_content_only(large: None, monkeypatch: pytest
                 halves.pick(np.array([0, 3])).digest()}) == 4
 
 
-def test_no_room_for_a_large_corpus_is_one_sentence(large: None, cache: Path) -> None:
+def test_a_full_disk_for_a_large_corpus_is_one_sentence(large: None, cache: Path) -> None:
     cache.write_text("a file")
     with pytest.raises(RnntoolError, match=NO_ROOM):
         collect(TEXTS)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "char", "byte", "word"])
-def test_blocks_are_the_examples(kind: str, large: None) -> None:
+def test_blocks_contain_the_examples(kind: str, large: None) -> None:
     texts = [Text(text) for text in [*tiny.lines_of_text(30), "", "a \u2581 b", "zebra \ud800"]]
     task = LMTask.learn(texts, LMSettings(tokenizer=kind, vocab_size=300 if kind == "unigram" else None))
     rows = task.rows(texts)

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one sentence per error, signals, outputs that nobody reads."""
+"""The end of a command: exit codes, one sentence per error, signals, closed pipes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_sigterm_does_not_wait_for_a_reader(tagger: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["models"], ["info", "MODEL", "--json"]])
-def test_nobody_reads(command: list[str], tagger: Path) -> None:
+def test_a_closed_output_ends_quietly(command: list[str], tagger: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     arguments = [str(tagger) if word == "MODEL" else word for word in command]
@@ -83,7 +83,7 @@ def test_nobody_reads(command: list[str], tagger: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["2>&1 | head -1", "2>&-"])
-def test_a_training_goes_on_where_nobody_reads_what_it_says(ending: str, tmp_path: Path) -> None:
+def test_a_training_continues_if_standard_error_is_closed(ending: str, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("the baker sings .\nthe teacher paints .\n" * 100)
     words = [sys.executable, "-m", "rnntool", "train", "lm", str(tmp_path / "in.txt"), "-o",
              str(tmp_path / "out"), "--hidden=4", "--embed=4", "--layers=1", "--epochs=3", "-v"]
@@ -94,7 +94,7 @@ def test_a_training_goes_on_where_nobody_reads_what_it_says(ending: str, tmp_pat
     assert len(done.stdout.splitlines()) == (2 if "head" in ending else 1)
 
 
-def test_errors_have_their_code_where_nobody_reads_them(tagger: Path, tmp_path: Path) -> None:
+def test_exit_codes_with_a_closed_standard_error(tagger: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "gone.txt"],
@@ -116,7 +116,7 @@ def test_missing_and_wrong_inputs(tagger: Path, run: Run, tmp_path: Path) -> Non
     failed(run("evaluate", "plain.txt", "-m", tagger), 3, "plain.txt")
 
 
-def test_models_that_are_none(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
+def test_folders_that_are_not_models(tagger: Path, writer: Path, run: Run, tmp_path: Path) -> None:
     failed(run("tag", "-m", "gone"), 4, "gone: no such folder, and no model has this name")
     failed(run("tag", "-m", tmp_path), 4, "is not a model folder")
     failed(run("tag", "-m", writer), 4, "`generate` or `score`", "`tag`")
@@ -134,7 +134,7 @@ def test_damaged_models(name: str, text: str, tagger: Path, run: Run, tmp_path: 
     failed(run("tag", "-m", copy, input="the\n"), 4, str(copy / name))
 
 
-def test_a_model_cut_short(tagger: Path, run: Run, tmp_path: Path) -> None:
+def test_a_truncated_model(tagger: Path, run: Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tagger, tmp_path / "copy"))
     graph = copy / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1000])
@@ -175,7 +175,7 @@ def test_output_that_cannot_be_written(tagger: Path, run: Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_place_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -1,4 +1,4 @@
-"""Readers and writers of every format: round trips byte for byte, hostile input, places in messages."""
+"""Readers and writers of every format: exact round trips, hostile input, places in messages."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_other_column_is_the_text() -> None:
     assert [t.text for t in texts("anything\na\n\nb", "tsv")] == [t.text for t in texts("any\na\n\nb", "csv")]
 
 
-def test_the_label_column_of_training_is_not_taken_for_the_text() -> None:
+def test_the_label_column_of_training_is_not_the_text() -> None:
     table = "review\tsentiment\ngood\tpos\n"
     assert texts(table, "tsv", default_label_column="sentiment")[0].text == "good"
     assert texts("review\ngood\n", "tsv", default_label_column="sentiment")[0].text == "good"
@@ -205,7 +205,7 @@ def test_table_errors(source: str, options: dict[str, str], message: str) -> Non
     ("text\tlabel\na\tb\n", "csv", "separated by commas, found tabs; set format=tsv"),
     ("id,body\n1,b\n", "tsv", "separated by tabs, found commas; set format=csv"),
 ])
-def test_a_wrong_separator_is_named(source: str, format: str, message: str) -> None:
+def test_errors_name_a_wrong_separator(source: str, format: str, message: str) -> None:
     with pytest.raises(DataError, match=f"^x:1: expected columns {message}$"):
         texts(source, format, text_column="body" if "body" in source else None)
     with pytest.raises(DataError, match=r"^x:1: expected columns separated"):
@@ -216,7 +216,7 @@ def test_a_header_of_one_cell_may_contain_other_separators() -> None:
     assert [t.text for t in texts("what, and why; say\na, b; c\n", "tsv")] == ["a, b; c"]
 
 
-def test_a_file_of_tags_is_not_read_as_text() -> None:
+def test_a_file_of_tags_is_not_text() -> None:
     with pytest.raises(DataError, match=r"^a.conllu.gz: expected text, .*, found the name of a conllu file"):
         guess_format("a.conllu.gz", "1\ta\n", "texts")
     assert guess_format("a.conllu", "1\ta\n", "sentences") == "conllu"
@@ -224,13 +224,13 @@ def test_a_file_of_tags_is_not_read_as_text() -> None:
 
 
 @pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
-def test_a_header_row_is_not_taken_for_a_pair(names: str) -> None:
+def test_a_header_row_is_not_a_pair(names: str) -> None:
     with pytest.raises(DataError, match=r"^x:1: expected two sentences, found names .*; set columns=.*good,"):
         pairs(f"{names}\na\tb\n")
     assert [pair.good for pair in pairs(f"{names}\na\tb\n", columns=tuple(names.split("\t")))] == ["a"]
 
 
-def test_a_word_with_a_space_is_not_taken_for_a_word_and_a_tag() -> None:
+def test_a_word_with_a_space_is_not_a_word_and_a_tag() -> None:
     rows = "in O\nNew York B-LOC\n\n"
     with pytest.raises(DataError, match=r"^x:2: expected 2 columns as in line 1, found 3; .* column to"):
         sentences(rows, "conll", need_tags=True)
@@ -377,7 +377,7 @@ def test_each_line_of_tokens_is_a_record(text: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["text", "tokens"])
-def test_words_alone_cannot_train(format: str) -> None:
+def test_words_without_tags_are_not_training_data(format: str) -> None:
     with pytest.raises(DataError, match="name its format with format"):
         sentences("a", format, need_tags=True)
 
@@ -494,7 +494,7 @@ def test_conll_keeps_files_apart(end: str) -> None:
 @given(lines_text(" \t\t-\u00a0"))
 @example("-DOCSTART-\n")
 @example("\n-DOCSTART-\n \na b\n-DOCSTART-\n\n\n")
-def test_conll_comes_back_with_one_more_column(text: str) -> None:
+def test_conll_is_written_back_with_one_more_column(text: str) -> None:
     text = text.lstrip(BOM)
     got = sentences(text, "conll")
     out = written(sentence_writer("conll"), got, "@TAG")
@@ -644,7 +644,7 @@ ROW = st.tuples(st.sampled_from(["1", "7", "1-2", "3.1"]), st.lists(CELL, min_si
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from(["upos", "feats", "Key"]),
 )
-def test_any_conllu_comes_back_byte_for_byte(rows: list[str], ending: str, column: str) -> None:
+def test_any_conllu_is_written_back_byte_for_byte(rows: list[str], ending: str, column: str) -> None:
     source = ending.join(rows)
     got = sentences(source, "conllu", column=column)
     assert written(sentence_writer("conllu", column=column), got) == source
@@ -1032,7 +1032,7 @@ def test_names_and_extensions_are_unique() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_row_of_the_registry_is_complete(name: str) -> None:
+def test_every_row_of_the_registry_is_complete(name: str) -> None:
     format = FORMATS[name]
     kinds = {kind for kind in KINDS if format.reads(kind)}
     assert kinds or format.sentence_writer, "a format is good for something"
@@ -1065,7 +1065,7 @@ def test_the_examples_of_a_format_are_whole_records_that_it_recognizes(name: str
 
 
 @pytest.mark.parametrize("name", [name for name in WRITE_FORMATS if FORMATS[name].has_tags])
-def test_tagged_examples_come_back_from_what_is_written(name: str) -> None:
+def test_written_examples_are_read_back_with_their_tags(name: str) -> None:
     got = records(FORMATS[name].examples["sentences"], name, "sentences")
     writer = sentence_writer(name)
     again = records(writer.header + written(writer, got) + writer.footer, name, "sentences")

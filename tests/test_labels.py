@@ -91,7 +91,7 @@ def test_order_depends_on_counts_and_names_alone() -> None:
         st.text(st.characters() | st.sampled_from("\\nru\n\r\t\x85\u2028\ud800")), unique=True, min_size=1
     )
 )
-def test_saved_names_come_back(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+def test_saved_names_are_loaded_unchanged(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("labels")
     Labels(names).save(folder)
     assert Labels.load(folder).names == tuple(names)
@@ -151,7 +151,7 @@ def test_detection(text: str, scheme: str | None) -> None:
     assert detect_scheme([[*text.split(), ""]]) is None  # the empty tag is plain
 
 
-def test_detection_does_not_look_across_sentences() -> None:
+def test_detection_treats_sentences_separately() -> None:
     assert detect_scheme([["I-A"], ["I-A"], ["B-B"]]) == "iob1"
 
 

@@ -1,4 +1,4 @@
-"""Reports against sums by hand, and span metrics against seqeval."""
+"""Reports compared with results by hand, and span metrics compared with seqeval."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_classification_by_hand() -> None:
     assert plain(report)
 
 
-def test_one_label_in_a_tuple_is_one_label() -> None:
+def test_a_tuple_of_one_label_equals_the_label() -> None:
     assert classification_report([("a",), ("b",)], [("a",), ("a",)]) == classification_report(
         ["a", "b"], ["a", "a"]
     )
@@ -179,7 +179,7 @@ def test_spans_by_hand() -> None:
 
 @settings(deadline=None)
 @given(sides(IOB2))
-def test_iob2_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list[str]]]) -> None:
+def test_iob2_scores_equal_those_of_seqeval(sentences: list[tuple[list[str], list[str]]]) -> None:
     from seqeval.metrics import f1_score, precision_score, recall_score
     from seqeval.scheme import IOB2 as STRICT
 
@@ -198,7 +198,7 @@ def test_iob2_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list[
 
 @settings(deadline=None)
 @given(sides(IOBES))
-def test_iobes_scores_are_those_of_seqeval(sentences: list[tuple[list[str], list[str]]]) -> None:
+def test_iobes_scores_equal_those_of_seqeval(sentences: list[tuple[list[str], list[str]]]) -> None:
     from seqeval.metrics import f1_score
     from seqeval.scheme import IOBES as STRICT
 
@@ -225,7 +225,7 @@ def test_valid_tags_score_the_same_in_every_scheme(sentences: list[tuple[list[st
     assert len(scores) == 1
 
 
-def test_labels_that_seqeval_takes_apart_stay_whole() -> None:
+def test_labels_that_seqeval_would_split_stay_whole() -> None:
     tags = [["B--", "I--", "B-x-", "B--x", "B-micro avg", "B-x"]]
     report = tagging_report(tags, tags, "iob2")
     assert report["f1"] == 1.0 and list(report["per_label"]) == ["-", "-x", "micro avg", "x", "x-"]
@@ -282,7 +282,7 @@ def test_calibration_by_hand() -> None:
     assert type(calibration_error([0.5], [True])) is float
 
 
-def test_calibration_is_that_of_a_loop_over_bins() -> None:
+def test_calibration_equals_that_of_a_loop_over_bins() -> None:
     rng = np.random.default_rng(3)
     confidence = rng.uniform(size=500)
     correct = rng.uniform(size=500) < confidence**2

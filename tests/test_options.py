@@ -90,7 +90,7 @@ def test_fields_become_options(call: Call) -> None:
     (["--weight", "nan"], {}, "--weight: expected a number of at least 0, found nan"),
     (["--kind", "apple", "--pears"], {}, "--kind apple contradicts --kind pear; leave one out"),
 ])  # fmt: skip
-def test_bad_values_are_named_as_they_were_given(
+def test_errors_name_a_value_as_it_was_given(
     words: list[str], variables: dict[str, str], message: str, call: Call
 ) -> None:
     assert call(*words, **variables) == Called(None, 2, "", f"rnntool: {message}\n")
@@ -123,7 +123,7 @@ def test_the_library_names_its_own_parameters(options: dict[str, Any], message: 
         GenerateOptions(**options)
 
 
-def test_settings_of_an_adaptation_need_it() -> None:
+def test_settings_of_an_adaptation_have_no_effect_without_it() -> None:
     with pytest.raises(UsageError, match="cache_theta: has no effect without cache; give cache as well"):
         EvaluateOptions(cache_theta=0.5)
     dynamic, cache = EvaluateOptions(dynamic=True, cache=True, dynamic_lr=0.2, cache_lambda=0.3).adaptations()
@@ -142,7 +142,7 @@ def test_settings_of_an_adaptation_need_it() -> None:
     ("RNNTOOL_LR", "nan", "RNNTOOL_LR: expected a number of at least 0, found nan"),
     ("RNNTOOL_FREEZE", "1", "RNNTOOL_FREEZE: needs --init; give --init, or leave it out"),
 ])  # fmt: skip
-def test_a_variable_is_blamed_for_its_value(variable: str, value: str, message: str, tmp_path: Path) -> None:
+def test_errors_name_the_variable_of_a_value(variable: str, value: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "in.conllu").write_text("1\tthe" + "\t_" * 8 + "\n\n")
     done = invoke("train", "tag", tmp_path / "in.conllu", "-o", tmp_path / "out", **{variable: value})
     failed(done, 2)
@@ -159,7 +159,7 @@ def test_a_variable_is_blamed_for_its_value(variable: str, value: str, message: 
     ("freeze = true", "my.toml: freeze: needs --init; give --init, or leave it out"),
     ("lr = ", "my.toml: is not a TOML file"),
 ])  # fmt: skip
-def test_a_file_is_blamed_for_its_keys(content: str, message: str, run: Run, tmp_path: Path) -> None:
+def test_errors_name_the_key_of_a_toml_file(content: str, message: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(content)
     (tmp_path / "in.txt").write_text("the baker sings .\n")
     done = run("train", "lm", "in.txt", "-o", "out", "--config", "my.toml")
@@ -167,7 +167,7 @@ def test_a_file_is_blamed_for_its_keys(content: str, message: str, run: Run, tmp
     assert done.err.startswith(f"rnntool: {message}")
 
 
-def test_an_option_goes_before_the_file_in_messages(run: Run, tmp_path: Path) -> None:
+def test_errors_name_an_option_that_contradicts_the_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text('context = "stream"')
     (tmp_path / "in.txt").write_text("the baker sings .\n")
     done = run("train", "lm", "in.txt", "-o", "out", "--config", "my.toml", "--label-column", "label")
@@ -217,7 +217,7 @@ def test_a_command_is_imported_when_it_is_called() -> None:
     assert imported_commands("train", "lm", "--help") & modules == {"train"}
 
 
-def test_the_table_of_commands_repeats_their_first_line() -> None:
+def test_the_help_lists_the_first_line_of_each_command() -> None:
     group = typer.main.get_command(cli.app)
     context = group.context_class(group, info_name="rnntool")
     for row in cli.COMMANDS:

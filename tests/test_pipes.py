@@ -1,4 +1,4 @@
-"""Filters on a live pipe: each record is answered as soon as it is there."""
+"""Filters on a live pipe: each record is answered as soon as it arrives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conftest import environment
 
 @contextmanager
 def live(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command whose standard input stays open; it is killed where nobody answers."""
+    """A running command whose standard input stays open; it is killed after 30 seconds."""
     words, pipe = [sys.executable, "-m", "rnntool", *arguments], subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
                           env=environment()) as process:
@@ -27,7 +27,7 @@ def live(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def answers(process: subprocess.Popen[str], text: str, lines: int = 1) -> list[str]:
-    """So many lines that come for a text."""
+    """Send a text, and return the given number of output lines."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(text)
@@ -43,7 +43,7 @@ def answers(process: subprocess.Popen[str], text: str, lines: int = 1) -> list[s
     (["tokenize"], None, "the baker sings ."),
     (["generate", "--prompts", "-", "--max-tokens", "5", "--seed", "1"], "writer", None),
 ])  # fmt: skip
-def test_a_live_pipe_is_answered_line_by_line(
+def test_a_live_pipe_gets_an_answer_for_each_line(
     command: list[str], name: str | None, line: str | None, request: pytest.FixtureRequest
 ) -> None:
     model = ["-m", str(request.getfixturevalue(name))] if name else []
@@ -62,7 +62,7 @@ def test_a_live_pipe_is_answered_line_by_line(
     ("conllu", "1\tthe" + "\t_" * 8 + "\n\n", "# sent_id = 2\n"),
     ("jsonl", '{"tokens": ["the", "baker"]}\n', "\n"),
 ])  # fmt: skip
-def test_a_record_is_answered_while_the_next_has_begun(
+def test_a_record_is_answered_before_the_next_is_complete(
     format: str, record: str, begun: str, tagger: Path
 ) -> None:
     with live("tag", "--from", format, "-m", str(tagger)) as process:
@@ -71,7 +71,7 @@ def test_a_record_is_answered_while_the_next_has_begun(
 
 
 @pytest.mark.parametrize(("format", "begun"), [("tsv", "\n"), ("csv", '2,"who\n')])
-def test_a_row_is_answered_while_the_next_has_begun(format: str, begun: str, classifier: Path) -> None:
+def test_a_row_is_answered_before_the_next_is_complete(format: str, begun: str, classifier: Path) -> None:
     row = "id,text\n1,who did the baker sing ?\n".replace(",", "\t" if format == "tsv" else ",")
     with live("classify", "--from", format, "-m", str(classifier)) as process:
         assert answers(process, row + begun) == ["person\n"]
@@ -84,7 +84,7 @@ def test_pairs_are_answered_one_by_one(writer: Path) -> None:
             assert json.loads(answer)["good"] == good
 
 
-def test_a_file_is_answered_before_a_pipe_behind_it_is_waited_for(tagger: Path, tmp_path: Path) -> None:
+def test_a_file_is_answered_before_waiting_for_the_pipe_after_it(tagger: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("the baker sings .\n", "utf-8")
     with live("tag", "-m", str(tagger), "--from", "tokens", str(tmp_path / "one.txt"), "-") as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Raw text to words, and to valid CoNLL-U: nothing is lost, and the rules of the official scripts are kept.
+"""Raw text to words and to valid CoNLL-U, which loses nothing and follows the rules of the official scripts.
 
 The rules are those of the validation of Universal Dependencies at level 1, those of level 2 on comments and
 spaces, and those of the evaluation of the CoNLL 2018 shared task.
@@ -144,7 +144,7 @@ CONTEXT_DEPENDENT = [
 
 
 @given(st.lists(TEXTS | st.sampled_from(CONTEXT_DEPENDENT)))
-def test_cached_words_are_those_of_the_whole_text(parts: list[str]) -> None:
+def test_cached_words_equal_those_of_the_whole_text(parts: list[str]) -> None:
     text = " ".join(parts)
     assert surface_forms(text) == [text[start:end] for start, end in split_words(text)]
 

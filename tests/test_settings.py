@@ -1,4 +1,4 @@
-"""Settings: where they come from, and that whoever chooses one that has no effect hears of it."""
+"""Settings: where they come from, and errors for chosen settings that have no effect."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CHOICES = {task: {field.name: field.metadata["choices"] for field in dataclasses
     ("lm", {"min_count": 2, "tokenizer": "byte"}, "min_count: needs tokenizer=unigram or bpe or"),
     ("lm", {"encoder": "window", "direction": "both"}, "direction: needs encoder=rnn, found"),
 ])
-def test_a_setting_that_was_chosen_and_has_no_effect_is_an_error(
+def test_a_chosen_setting_without_effect_is_an_error(
     task: str, chosen: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     dev = ["dev.txt"] if "dev_fraction" in chosen else []
@@ -72,20 +72,20 @@ def test_a_setting_that_was_chosen_and_has_no_effect_is_an_error(
     ("classify", {"encoder": "bag"}), ("classify", {"freeze": False}),
     ("lm", {"tokenizer": "byte"}), ("lm", {"tokenizer": "word", "vectors": "v.txt", "vectors_limit": 9}),
 ])
-def test_what_nobody_chose_is_silently_without_effect(task: str, chosen: dict[str, Any]) -> None:
+def test_defaults_without_effect_are_not_errors(task: str, chosen: dict[str, Any]) -> None:
     resolve(TASKS[task], chosen, dev=["dev.txt"])
 
 
 @pytest.mark.parametrize(("task", "preset"), [(task, name) for task, spec in TASKS.items()
                                               for name in spec.presets])
-def test_presets_go_with_every_choice(task: str, preset: str) -> None:
+def test_presets_combine_with_every_choice(task: str, preset: str) -> None:
     for name in ("encoder", "cell", "tokenizer", "context", "optimizer", "chars"):
         for value in CHOICES[task].get(name, ()):
             settings = resolve(TASKS[task], {name: value}, preset=preset)
             assert getattr(settings, name) == value
 
 
-def test_what_settings_require_can_be_had() -> None:
+def test_requirements_name_existing_settings_and_choices() -> None:
     names = {name for choices in CHOICES.values() for name in choices}
     for spec in TASKS.values():
         for field in dataclasses.fields(spec.settings):
@@ -97,7 +97,7 @@ def test_what_settings_require_can_be_had() -> None:
                     assert set(condition) & allowed, f"{field.name}: {other} {condition}"
 
 
-def test_settings_of_another_version_are_read() -> None:
+def test_settings_of_another_version_can_be_read() -> None:
     settings = ClassifySettings.from_json({"hidden": 7, "removed_long_ago": [1]})
     assert settings == ClassifySettings(hidden=7)
     with pytest.raises(UsageError, match=r"^hidden: expected a whole number of at least 1, found 0$"):
@@ -113,20 +113,20 @@ def test_settings_of_another_version_are_read() -> None:
     ({"dropout": 1.5}, "^dropout: expected a number from 0 to 0.95, found 1.5$"),
     ({"lr": float("nan")}, "^lr: expected a number of at least 0, found nan$"),
 ])
-def test_values_are_checked_wherever_they_come_from(values: dict[str, Any], message: str) -> None:
+def test_values_are_checked_on_construction(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ClassifySettings(**values)
 
 
-def test_what_is_inherited_goes_behind_what_was_chosen_and_is_no_choice() -> None:
-    theirs = {"tokenizer": "word", "split": "words", "hidden": 7}
-    settings = resolve(TASKS["lm"], {"hidden": 9}, inherit=lambda _: theirs)
-    assert [getattr(settings, name) for name in theirs] == ["word", "words", 9]
-    resolve(TASKS["lm"], {"tokenizer": "char"}, inherit=lambda _: theirs)
-    assert resolve(TASKS["lm"], {"split": "words"}, inherit=lambda _: theirs), "what it requires is inherited"
+def test_chosen_settings_override_inherited_ones() -> None:
+    inherited = {"tokenizer": "word", "split": "words", "hidden": 7}
+    settings = resolve(TASKS["lm"], {"hidden": 9}, inherit=lambda _: inherited)
+    assert [getattr(settings, name) for name in inherited] == ["word", "words", 9]
+    resolve(TASKS["lm"], {"tokenizer": "char"}, inherit=lambda _: inherited)
+    assert resolve(TASKS["lm"], {"split": "words"}, inherit=lambda _: inherited), "requirement inherited"
 
 
-def test_the_environment_is_a_choice(run: Run, tmp_path: Path) -> None:
+def test_a_variable_counts_as_chosen(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(9)))
     done = run("train", "classify", "in.tsv", "-o", "m", "--tokenizer", "char", RNNTOOL_NEIGHBOURS="0.2")
     assert (done.code, done.out) == (2, "")

@@ -1,4 +1,4 @@
-"""Intervals against a loop over resampled records, p-values against an enumeration of all swaps."""
+"""Intervals compared with a loop over resampled records, and p-values with all possible swaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sentences(n: int, seed: int, accuracy: float = 0.7) -> NDArray[np.float64]:
 # --- Intervals ---------------------------------------------------------------------------------------------
 
 
-def test_an_interval_is_that_of_a_loop() -> None:
+def test_an_interval_equals_that_of_a_loop() -> None:
     rows = sentences(40, seed=1)
     rng = np.random.default_rng(5)
     figures = []
@@ -39,7 +39,7 @@ def test_an_interval_is_that_of_a_loop() -> None:
     assert result == pytest.approx(tuple(np.quantile(figures, [0.025, 0.975])), abs=1e-12)
 
 
-def test_an_interval_has_the_width_of_theory() -> None:
+def test_an_interval_has_the_theoretical_width() -> None:
     rows = counts([(float(i < 800), 1.0) for i in range(1000)])
     low, high = interval(rows, metrics.accuracy, np.random.default_rng(0), resamples=5000)
     half = 1.96 * math.sqrt(0.8 * 0.2 / 1000)

@@ -1,4 +1,4 @@
-"""What a filter must never import: it would cost seconds before the first line."""
+"""Modules that filters must not import, because they would delay the first line by seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def imported(err: str) -> set[str]:
     ["--help"], ["--version"], ["train", "tag", "--help"], ["tokenize"], ["models"],
     *([row.name, "--help"] for row in COMMANDS),
 ])
-def test_what_needs_no_model_imports_no_engine(arguments: list[str], run: Run) -> None:
+def test_commands_without_a_model_import_no_engine(arguments: list[str], run: Run) -> None:
     ran = run(*arguments, python=IMPORTTIME)
     assert ran.code == 0
     assert "rnntool" in imported(ran.err)
@@ -34,7 +34,7 @@ def test_what_needs_no_model_imports_no_engine(arguments: list[str], run: Run) -
 
 
 @pytest.mark.parametrize("command", [["report"], ["inspect", "states", "-m"]])
-def test_looking_at_a_model_takes_no_torch(command: list[str], writer: Path, run: Run) -> None:
+def test_inspecting_a_model_does_not_import_torch(command: list[str], writer: Path, run: Run) -> None:
     ran = run(*command, writer, input="the baker\n", python=IMPORTTIME)
     assert ran.code == 0
     assert ran.out

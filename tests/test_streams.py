@@ -1,4 +1,4 @@
-"""Lines and output files: endings, encodings, live pipes, compression, files that are complete or absent."""
+"""Input lines and output files: line endings, encodings, live pipes, compression, atomic writes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_lines_end_at_newlines_only(data: bytes, expected: list[str]) -> None:
 
 
 @given(st.text(), st.integers(1, 5))
-def test_lines_lose_nothing_however_the_chunks_fall(text: str, size: int) -> None:
+def test_lines_do_not_depend_on_the_size_of_chunks(text: str, size: int) -> None:
     class Drip(io.BytesIO):
         def read1(self, _: int | None = -1, /) -> bytes:
             return self.read(size)
@@ -64,13 +64,13 @@ def test_lines_lose_nothing_however_the_chunks_fall(text: str, size: int) -> Non
 
 
 @given(st.text(st.characters(exclude_characters="\n"), max_size=20))
-def test_chomp_takes_one_ending(text: str) -> None:
+def test_chomp_removes_one_line_ending(text: str) -> None:
     assert chomp(text + "\n") == (text[:-1] if text.endswith("\r") else text)
     assert chomp(text + "\r\n") == text
     assert chomp(text) == text
 
 
-def test_number_and_place_are_those_of_the_last_line() -> None:
+def test_number_and_place_belong_to_the_last_line() -> None:
     lines = lines_of(b"a\nb\nc\n")
     for n, _ in enumerate(lines, 1):
         assert (lines.number, lines.place()) == (n, f"x:{n}")
@@ -98,7 +98,7 @@ def test_invalid_utf8_is_reported_after_the_valid_lines() -> None:
     (lzma.compress(b"a\n"), "xz, unpack it first with xz -dc"),
     (b"PK\x03\x04\x14\xfa\n", "an archive or an office file, save it as text first"),
 ])
-def test_files_that_are_not_text_are_named(data: bytes, what: str) -> None:
+def test_errors_name_the_type_of_binary_files(data: bytes, what: str) -> None:
     for errors in ("strict", "replace"):  # an archive with replaced bytes is useless
         with pytest.raises(DataError, match=f": expected UTF-8, found .*; it looks like {what}$"):
             list(lines_of(data, errors=errors))
@@ -112,12 +112,12 @@ def test_files_that_are_not_text_are_named(data: bytes, what: str) -> None:
     "a line\r\nand a second\n", "A dog\n", "одна строка\nи вторая\n" * 9,
     "ઉદાહરણ એક વાક્ય\n" * 9,  # these letters have a byte 0x0a that doesn't end a line
 ])
-def test_utf_16_without_a_byte_order_mark_is_named(text: str, encoding: str, errors: str) -> None:
+def test_utf_16_without_a_byte_order_mark_is_detected(text: str, encoding: str, errors: str) -> None:
     with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; .* UTF-16, convert"):
         list(lines_of(text.encode(encoding), errors=errors))
 
 
-def test_an_archive_of_files_is_named(tmp_path: Path) -> None:
+def test_a_tar_archive_is_detected(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         archive.add(tmp_path / "a.txt", "a.txt")
@@ -198,7 +198,7 @@ def test_damaged_archives_are_data_errors(tmp_path: Path, suffix: str, damage: s
         list(lines)
 
 
-def test_a_cut_archive_gives_its_good_lines_first(tmp_path: Path) -> None:
+def test_a_truncated_archive_yields_its_good_lines_first(tmp_path: Path) -> None:
     file = tmp_path / "a.gz"
     file.write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(99999)))[:-20])
     got: list[str] = []
@@ -231,7 +231,7 @@ class Pipe:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
-def test_a_line_that_is_pushed_back_comes_again() -> None:
+def test_a_pushed_back_line_is_returned_again() -> None:
     lines = Lines(io.BytesIO(b"one\ntwo\nthree"), name="x")
     each = iter(lines)
     assert [next(each), next(each), lines.place()] == ["one\n", "two\n", "x:2"]
@@ -285,7 +285,7 @@ def test_ready_for_records_of_several_lines() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes can't be asked there")
-def test_a_descriptor_in_nonblocking_mode_waits() -> None:
+def test_a_nonblocking_descriptor_waits() -> None:
     pipe = Pipe()
     os.set_blocking(pipe.lines._raw.fileno(), False)
     code = f"import os, time; time.sleep(.2); os.write({pipe.writer}, b'late\\n')"

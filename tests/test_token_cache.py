@@ -45,7 +45,7 @@ def same(a: Rows, b: Rows) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_cached_rows_are_those_in_memory_and_made_once(cache: Path) -> None:
+def test_cached_rows_equal_those_in_memory_and_are_computed_once(cache: Path) -> None:
     blocks, rows = make()
     messages: list[str] = []
     kept = cached_rows(blocks, np.uint16, key="k", warn=messages.append)
@@ -98,7 +98,7 @@ def test_an_unfinished_file_is_never_used(cache: Path) -> None:
     assert same(keep(), make()[1])
 
 
-def test_the_least_recently_used_files_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_files_are_deleted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     for age, key in enumerate("dcba"):
         keep(key)
@@ -117,7 +117,7 @@ def test_the_least_recently_used_files_make_room(cache: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows doesn't delete a file that is open")
-def test_a_deleted_file_stays_readable_where_it_is_open(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_file_stays_readable_after_deletion(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_cache, "LIMIT", 0)
     first, second = keep("first"), keep("second")
     assert [path.stem for path in cache.iterdir()] == ["second"], "even if it is larger than the limit"
@@ -135,10 +135,11 @@ def test_files_that_a_killed_training_left_are_deleted(cache: Path) -> None:
     assert {path.name for path in cache.iterdir()} == {"a.tokens", "b.tokens", "new.part", "old.txt"}
 
 
-def test_no_room_is_one_sentence(cache: Path) -> None:
+def test_a_full_disk_is_one_sentence(cache: Path) -> None:
     cache.write_text("a file")
-    with pytest.raises(RnntoolError, match=r"cache: writing the data of the training to this folder failed .*; "
-                                           r"make room, or .* variable XDG_CACHE_HOME$"):
+    message = (r"cache: writing the data of the training to this folder failed .*; "
+               r"make room, or .* variable XDG_CACHE_HOME$")
+    with pytest.raises(RnntoolError, match=message):
         keep()
 
 

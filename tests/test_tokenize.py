@@ -1,4 +1,4 @@
-"""Tokenizers: round trips, offsets, files, and a registry without gaps."""
+"""Tokenizers: round trips, offsets, files, and the registry."""
 
 
 
@@ -59,7 +59,7 @@ def pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_trains_saves_loads_and_is_a_choice(kind: str, tmp_path: Path) -> None:
+def test_every_kind_can_be_trained_saved_loaded_and_chosen(kind: str, tmp_path: Path) -> None:
     tokenizer = train(kind, CORPUS)
     assert tokenizer.kind == kind
     tokenizer.save(tmp_path)
@@ -153,7 +153,7 @@ def test_no_text_is_encoded_as_a_control_id() -> None:
     "corpus",
     [["a"], [" "], ["\n"], ["▁"], ["a\0b"], ["中"], ["]^-\\"], ["x"] * 3, ["one", "2 words"], ["a" * 10_000]],
 )
-def test_tiny_corpora_train(kind: str, corpus: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_learning_from_tiny_corpora(kind: str, corpus: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     tokenizer = train(kind, corpus)
     for text in [*corpus, "else ▁\n"]:
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -266,7 +266,7 @@ def test_words_split_by_rule() -> None:
     assert words.unknown("Do <unk>") == [("Do", 0)]
 
 
-def test_words_that_are_split_already() -> None:
+def test_words_that_are_already_split() -> None:
     words = WordTokenizer.from_counts({"The": 1, "the": 2, "10 000": 1, "<unk>": 9, "cat": 1}, lower=True)
     assert pieces(words)[4:] == ["the", "10 000", "cat"]
     assert words.lookup(["THE", "10 000", "dog", "<unk>"]) == [4, 5, UNK, UNK]
