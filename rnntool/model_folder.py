@@ -1,7 +1,7 @@
-"""The model folder: where models are found, what their config.json says, and how one is written whole.
+"""The model folder: how it is found, the content of its config.json, and how it is written.
 
-`ModelConfig` is the typed content of config.json. It is validated once, when it is read; everything else in
-the repository asks the object. Knows files and configurations, and neither arrays nor networks.
+`ModelConfig` is the typed content of config.json, validated once when it is read. Knows files and
+configurations, but neither arrays nor networks.
 """
 
 from __future__ import annotations
@@ -18,57 +18,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rnntool.errors import ModelError, RnntoolError, UsageError
+from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.models.config import NetworkConfig
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.spec import TaskSpec
 
-FORMAT = 1  # of the folder; raised if an older rnntool could not read it
+FORMAT = 1  # of the folder; increased if older versions of rnntool can't read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
-JOB = "job.json"  # in RESUME: what is trained
-OWN_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
-             "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
+JOB = "job.json"  # in RESUME
+MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
+               "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 GRAPH_TYPES = ("float32", "int8")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_ERRORS = {*NO_ROOM, errno.EIO, errno.EROFS}
 AGAIN = "copy or train the model again"
 
 
-# --- What config.json says ---------------------------------------------------------------------------------
+# --- config.json -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The content of a model's config.json.
 
-    `data` belongs to the task, which checks it when the model is loaded; every task keeps the settings of
-    its tokenizer under `tokenizer`. `init` says what was carried over from another model, if anything.
+    `data` is the configuration of the task, which checks it when the model is loaded; every task has the
+    configuration of its tokenizer in `data["tokenizer"]`.
     """
 
     version: str  # of the rnntool that wrote it
     task: str
     data: Mapping[str, Any]
     network: NetworkConfig
-    parameters: int
+    parameters: int  # their number
     graph: str  # one of GRAPH_TYPES
     settings: Settings
-    init: Mapping[str, Any] | None = None
+    init: Mapping[str, Any] | None = None  # what was transferred from another model, if anything
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # on the development data
 
     @property
     def spec(self) -> TaskSpec:
-        """The task's spec."""
+        """The spec of the task."""
         return TASKS[self.task]
 
     @property
     def tokenizer(self) -> dict[str, Any]:
-        """What `rnntool.tokenize.load` needs besides the files."""
+        """The configuration that `rnntool.tokenize.load` needs."""
         return dict(self.data["tokenizer"])
 
     @property
     def architecture(self) -> str:
-        """The network in a few words: `2 x 200 lstm, bidirectional`."""
+        """A short description of the network: `2 x 200 lstm, bidirectional`."""
         encoder = self.network.encoder
         name = encoder.cell if encoder.kind == "rnn" else encoder.kind
         directions = ", bidirectional" if encoder.bidirectional else ""
@@ -84,10 +85,10 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, content: object, path: Path) -> Self:
-        """Check the content of the file `path`; `ModelError` names the first key that is wrong.
+        """Validate the content of the file `path`; `ModelError` names the first wrong key.
 
-        Reads what any version wrote: a setting that no longer exists is ignored, and one that is missing
-        takes its default.
+        The content may be that of an older version: unknown settings are ignored, and missing ones have their
+        defaults.
         """
         if not isinstance(content, dict) or "format" not in content:
             raise ModelError("wasn't written by rnntool (it has no `format`)", place=path,
@@ -128,7 +129,7 @@ def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *,
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read and check a model folder's config.json; `ModelError` says what is wrong with it."""
+    """Read and validate a model folder's config.json; `ModelError` says what is wrong with it."""
     path = folder / CONFIG
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -136,7 +137,8 @@ def read_config(folder: Path) -> ModelConfig:
         if (folder / RESUME).is_dir():
             raise ModelError(
                 "its training has not ended", place=folder,
-                advice=f"continue it with rnntool train {_task_begun(folder)} -o {folder} --resume") from None
+                advice=f"continue it with `rnntool train {_task_of_training(folder)}` and {setting('resume')}"
+            ) from None
         raise ModelError(f"is not a model folder (it has no {CONFIG})", place=folder,
                          advice="give one that `rnntool train` wrote") from None
     except OSError as error:
@@ -146,8 +148,8 @@ def read_config(folder: Path) -> ModelConfig:
     return ModelConfig.from_json(content, path)
 
 
-def _task_begun(folder: Path) -> str:
-    """Return the task of a training that has not ended, or an ellipsis if that can't be read."""
+def _task_of_training(folder: Path) -> str:
+    """Return the task of an unfinished training, or an ellipsis if that can't be read."""
     try:
         return str(json.loads((folder / RESUME / JOB).read_text("utf-8"))["task"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -157,9 +159,10 @@ def _task_begun(folder: Path) -> str:
 def check_graph(
     folder: Path, config: ModelConfig, inputs: Collection[str], widths: Mapping[str, Any]
 ) -> None:
-    """Raise `ModelError` if a folder's graph doesn't belong to its config.
+    """Raise `ModelError` if a folder's graph doesn't fit its config.
 
-    `inputs` are the names of the graph's inputs, `widths` the sizes of its outputs' last axes by name.
+    `inputs` are the names of the graph's inputs. `widths` are the sizes of the last axes of its outputs, by
+    name.
     """
     required, reads_words = config.network.head.graph_outputs(), config.network.encoder.word is not None
     fits = all(name in widths and width in (None, widths[name]) for name, width in required.items())
@@ -167,11 +170,11 @@ def check_graph(
         raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
 
 
-# --- Where models are --------------------------------------------------------------------------------------
+# --- Finding models ----------------------------------------------------------------------------------------
 
 
 def search_path() -> list[Path]:
-    """Return the folders that are searched for models by name, in order; those that ship come last."""
+    """Return the folders in which models are searched for by name, in order; the shipped models come last."""
     from platformdirs import user_data_path
 
     package = Path(__file__).parent
@@ -206,7 +209,7 @@ def find(model: str | Path) -> Path:
 
 
 def available() -> Iterator[Path]:
-    """Yield the folder of each model that can be named, each name once."""
+    """Yield the folder of each model that can be found by name, each name once."""
     names = set()
     for place in search_path():
         for config in sorted(place.glob(f"*/{CONFIG}")):
@@ -215,18 +218,16 @@ def available() -> Iterator[Path]:
                 yield config.parent
 
 
-
-
 # --- Writing -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a temporary folder to write into, and move its files into `folder` at the end, `config.json` last.
+    """Provide a temporary folder to write into, and move its files into `folder` at the end.
 
-    If the body raises, nothing reaches `folder`. A folder that is read while files move in has no
-    `config.json`, so it is never taken for a whole model. With `replace`, files of an older model that the
-    new one lacks are removed. A folder that can't be written to raises `RnntoolError`.
+    If the body of the context raises an error, `folder` stays as it was. `config.json` moves last, so a
+    reader never takes an incomplete folder for a model. With `replace`, files of an older model that the new
+    one doesn't have are removed. `RnntoolError` if the folder can't be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,22 +241,22 @@ def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
             names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
                            key=lambda path: path == Path(CONFIG))
             if replace:
-                for stale in set(OWN_FILES).difference(map(str, names)):
+                for stale in set(MODEL_FILES).difference(map(str, names)):
                     (folder / stale).unlink(missing_ok=True)
             for name in names:
                 (folder / name).parent.mkdir(exist_ok=True)
                 (stage / name).replace(folder / name)
     except OSError as error:
-        if error.errno in NO_ROOM:  # any other error of the body is not about this folder
-            raise _writing_failed(folder, error) from None
-        raise
+        if error.errno not in DISK_ERRORS:  # the body failed for another reason
+            raise
+        raise _writing_failed(folder, error) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextmanager
 def _naming_failures(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` into a sentence about the folder."""
+    """Turn an `OSError` into an error about the folder."""
     try:
         yield
     except OSError as error:
@@ -273,7 +274,7 @@ def remove(folder: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON for people to read, through a temporary file so that it is never half-written."""
+    """Write indented JSON to a temporary file that then replaces `path`, so that it is never incomplete."""
     temporary = path.with_name(path.name + ".writing")
     temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
     temporary.replace(path)

@@ -160,7 +160,7 @@ def test_train_warns_of_unknown_variables(
     ("lm", "in.txt", "text\n", ["--tokenizer", "byte", "--vocab-size", "300"], 2,
      "--vocab-size: needs --tokenizer"),
     ("lm", "in.txt", "text\n" * 9, ["--dev-fraction", "0", "--evaluations", "4"], 2,
-     "--evaluations: expected records for development to watch, found none"),
+     "--evaluations: expected records for development, found none"),
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n",
      ["--text-column", "text", "--label-column", "text"], 2,
      "--text-column: expected another column than --label-column, found 'text' in both"),
@@ -245,7 +245,7 @@ def test_train_usage(train: Train, tmp_path: Path) -> None:
     failed(train("lm", "in.txt", "-o", "in.txt"), 2, "in.txt: expected a folder, found a file")
     failed(train("lm", "in.txt", "-o", "in.txt/out"), 1, "can't be written to")
     failed(train("lm", "gone.txt", "-o", "in.txt/out"), 1, "can't be written to")  # before data is read
-    failed(train("lm", "in.txt", "-o", "."), 2, "holds other files and no model")
+    failed(train("lm", "in.txt", "-o", "."), 2, "contains other files but no model")
     failed(train("lm", "--resume", "-o", "out"), 4, "no training to resume")
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
 

@@ -1,7 +1,7 @@
-"""What a network may know of a word besides its identity: characters, affixes, shape and pretrained vector.
+"""Features of words: characters, affixes, shape and pretrained vector.
 
-All of it depends on the word type alone. So the features of a type are computed once and kept as a row of a
-table, and words are looked up from then on. Knows no sentence, no tag and no network.
+They depend only on the word type. They are computed once for each type and stored in a table. Knows no
+sentences, no tags and no networks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from rnntool.tasks.base import Engine, RowNames
 from rnntool.tasks.specs.settings import WordSettings
 from rnntool.tokenize import UNK, WordTokenizer
 
-MAX_CHARACTERS = 32  # the network sees this many of a longer word, half from each end
+MAX_CHARACTERS = 32  # of a longer word, the network reads the first and the last half of these
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
 AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
-MAX_TYPES = 1 << 14  # rows of the table before it starts again, so that memory stays flat over any stream
-TYPES_AT_ONCE = 512  # whose vectors the network computes in one run
-_THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # the third character of a run, and all that follow
+MAX_TYPES = 1 << 14  # the table is cleared if it has more rows, to limit memory over an endless stream
+TYPES_AT_ONCE = 512  # word types whose vectors the network computes in one run
+_THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # a character that two equal ones precede
 
 
 def read_vector_words(folder: Path, count: int) -> list[str]:
@@ -67,7 +67,7 @@ def shape(word: str) -> str:
 
 
 def affixes(word: str) -> list[str]:
-    """Return a word's affixes and shape, each with its kind in front to tell the kinds apart."""
+    """Return a word's affixes and shape, each with a prefix that distinguishes the kinds."""
     lower = word.lower()
     return [
         *(f"<{k}{lower[:k]}" for k in PREFIXES),
@@ -77,38 +77,35 @@ def affixes(word: str) -> list[str]:
 
 
 def reads_spelling(settings: WordSettings) -> bool:
-    """Return whether a network sees how words are spelled, so that it can do without a vocabulary."""
+    """Return whether a network reads the spelling of words, so that its vocabulary may be empty."""
     return settings.chars != "none" or settings.affix_embed > 0
 
 
 class WordFeatures:
-    """The features of word types, in a table that is filled as words are met.
-
-    Several threads may use one object.
-    """
+    """Computes the features of word types, and stores them in a table. Safe to use from several threads."""
 
     def __init__(
         self, tokenizer: WordTokenizer, *, characters: str, affix_buckets: int, vectors: Sequence[str] = (),
     ) -> None:
-        """`vectors` are the words that have a pretrained vector, in the order of these."""
+        """`vectors` are the words that have a pretrained vector, in the order of the vectors."""
         self.tokenizer = tokenizer
         self.characters = characters
         self.affix_buckets = affix_buckets
         self.vectors = vectors
-        self._character_ids = {c: i for i, c in enumerate(characters, UNK + 1)}  # 0 is padding, 1 unknown
-        self._vector_rows = {word: row for row, word in enumerate(vectors, 1)}  # row 0: no vector
+        self.character_ids = {c: i for i, c in enumerate(characters, UNK + 1)}  # 0 is padding, 1 unknown
+        self.vector_row_of = {word: row for row, word in enumerate(vectors, 1)}  # row 0: no vector
         self._lock = threading.Lock()
         self._table = _Table(self)
 
     @classmethod
     def learn(cls, counts: Counter[str], settings: WordSettings, tokenizer: WordTokenizer,
               vectors: Sequence[str] = ()) -> Self:
-        """Choose the features from the words of training data and how often each was seen."""
+        """Choose the features from the word counts of training data."""
         characters: Counter[str] = Counter()
         if settings.chars != "none":
             for word in counts:
                 characters.update(set(word))
-        # A character of a single word type is left out: it teaches the network what an unknown one means.
+        # a character of only one word type is left out, so that the network learns the unknown character
         kept = "".join(sorted(c for c, types in characters.items() if types > 1))
         return cls(tokenizer, characters=kept,
                    affix_buckets=settings.affix_buckets if settings.affix_embed else 0, vectors=vectors)
@@ -130,7 +127,7 @@ class WordFeatures:
                    vectors=read_vector_words(folder, config["vectors"]))
 
     def sizes(self) -> dict[str, int]:
-        """Return the rows of the network's tables; row 0 of the vectors is for words that have none."""
+        """Return the sizes of the network's embeddings; row 0 of the vectors is for words without one."""
         return {
             "vocabulary": self.tokenizer.size,
             "char_vocabulary": UNK + 1 + len(self.characters),
@@ -139,15 +136,15 @@ class WordFeatures:
         }
 
     def row_names(self) -> RowNames:
-        """Say what the rows of these tables stand for."""
+        """Return what the rows of these embeddings stand for."""
         return RowNames(tokens=self.tokenizer.entries, characters=self.characters, vectors=self.vectors)
 
     def collate(self, rows: Sequence[Sequence[str]]) -> Arrays:
         """Make the arrays of a batch of B rows of words, up to T in each.
 
-        `words` (T, B) are indices of the batch's U word types, and the features of these come with them. The
-        types are in the order of the batch, whatever was looked up before: a resumed training has to add up
-        gradients in the same order.
+        `words` (T, B) are indices of the batch's U word types, whose features are in the other arrays. The
+        types are in the order of the batch, whatever was looked up before, because a resumed training has to
+        add up gradients in the same order.
         """
         with self._lock:
             padded, lengths = pad([self._table.rows(words) for words in rows], 0)
@@ -160,11 +157,11 @@ class WordFeatures:
     def batches(
         self, engine: Engine, batches: Sequence[Sequence[Sequence[str]]], others: Arrays
     ) -> list[Arrays]:
-        """Make the arrays of several batches of rows of words, as `collate` does, for one engine.
+        """Make the arrays of several batches, as `collate` does, for one engine.
 
-        If the engine can, it computes the vector of each word type once, for these batches and those to come:
-        `words` (T, B) are then rows of `known_vectors`. `others` are what the network reads besides words,
-        for one sentence of one word.
+        If the engine supports it, it computes the vector of each word type only once, for these and later
+        batches: `words` (T, B) are then rows of `known_vectors`. `others` are arrays of the network's other
+        inputs, for a sentence of one word.
         """
         with self._lock:
             if len(self._table) > MAX_TYPES:
@@ -181,14 +178,14 @@ class WordFeatures:
 
 
 class _Table(dict[str, int]):
-    """Rows by word; a word that is looked up for the first time gets the next row.
+    """Maps words to rows of feature arrays; a new word gets the next row.
 
-    Rows are never changed once they are written, so an array that was handed out stays valid.
+    A row never changes once it is written, so an array that was returned stays valid.
     """
 
     def __init__(self, features: WordFeatures) -> None:
         super().__init__()
-        self._of = features
+        self._owner = features
         self._allocate(1024)
         self._vectors = np.empty((0, 0), np.float32)  # by row, those of the first `_computed` types
         self._computed = 0
@@ -199,7 +196,7 @@ class _Table(dict[str, int]):
         return np.fromiter(map(self.__getitem__, words), np.int32)
 
     def features(self, types: NDArray[np.intp]) -> Arrays:
-        """Return what the network reads of the types in these rows (U,)."""
+        """Return the features of the types in these rows (U,)."""
         lengths = self._char_lengths[types]
         longest = int(lengths.max())
         return {
@@ -211,15 +208,15 @@ class _Table(dict[str, int]):
         }
 
     def vectors(self, engine: Engine, others: Arrays) -> NDArray[np.float32]:
-        """Have the engine compute the vectors of new types, and return those of all types (rows, D)."""
+        """Let the engine compute the vectors of new types, and return the vectors of all types (rows, D)."""
         if len(self._vectors) < len(self._tokens):
-            # Room for all rows at once: memory that is not written to costs nothing, and growing would copy
-            # it.
+            # allocate all rows at once: unused memory costs nothing, and growing would copy it
             vectors = np.empty((max(2 * MAX_TYPES, len(self._tokens)), engine.word_vectors), np.float32)
             if self._computed:
                 vectors[: self._computed] = self._vectors[: self._computed]
             self._vectors = vectors
-        new = self._computed + np.argsort(self._char_lengths[self._computed : len(self)])  # similar lengths
+        # types of similar length are computed together
+        new = self._computed + np.argsort(self._char_lengths[self._computed : len(self)])
         words, lengths = pad([np.zeros(1, np.int32)], 0)  # the graph needs a sentence
         for start in range(0, len(new), TYPES_AT_ONCE):
             types = new[start : start + TYPES_AT_ONCE]
@@ -229,21 +226,21 @@ class _Table(dict[str, int]):
         return self._vectors
 
     def __missing__(self, word: str) -> int:
-        """Compute the features of a word that is met for the first time."""
-        row, features = len(self), self._of
+        """Compute the features of a new word and return its row."""
+        row, features = len(self), self._owner
         if row == len(self._tokens):
             self._grow()
         self._tokens[row] = features.tokenizer.lookup([word])[0]
         half = MAX_CHARACTERS // 2
-        seen = word if len(word) <= MAX_CHARACTERS else word[:half] + word[-half:]
-        ids = [features._character_ids.get(c, UNK) for c in seen] or [UNK]
+        characters = word if len(word) <= MAX_CHARACTERS else word[:half] + word[-half:]
+        ids = [features.character_ids.get(c, UNK) for c in characters] or [UNK]
         self._chars[row, : len(ids)] = ids
         self._char_lengths[row] = len(ids)
         if features.affix_buckets:
             self._affixes[row] = [
                 zlib.crc32(affix.encode("utf-8", "surrogatepass")) % features.affix_buckets
                 for affix in affixes(word)]
-        vectors = features._vector_rows
+        vectors = features.vector_row_of
         self._pretrained[row] = vectors.get(word) or vectors.get(word.lower(), 0)
         self[word] = row
         return row

@@ -1,4 +1,4 @@
-"""The order of the training data. Batch n of epoch e depends on the seed, e and n alone."""
+"""The order of the training data. Batch n of epoch e depends only on the seed, e and n."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ from rnntool.data.arrays import Arrays
 from rnntool.data.rows import Rows, Values
 from rnntool.tasks.base import AnyTask
 
-PADDED_BUDGET = 1 << 15  # padded positions in a batch; a record that is longer is a batch of its own
+PADDED_BUDGET = 1 << 15  # most padded positions in a batch; a longer example is a batch by itself
 
 
 class Batches(Protocol):
     """The training data of every epoch, batch by batch."""
 
-    carries_state: bool  # whether a batch starts from the recurrent states after the batch before it
+    carries_state: bool  # whether a batch starts from the recurrent states after the previous batch
 
     def __len__(self) -> int:
-        """Count the batches of an epoch."""
+        """Return the number of batches in an epoch."""
         ...
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """Give the batches of an epoch, from batch `start` on."""
+        """Yield the batches of an epoch, from batch `start` on."""
         ...
 
 
-class Shuffled:
-    """Examples in random order, batched by similar length so that little of a batch is padding.
+def example_lengths(task: AnyTask, examples: Sequence[Any]) -> NDArray[np.int64]:
+    """Return the time steps of each example, (N,)."""
+    if isinstance(examples, Rows):
+        return examples.lengths
+    return np.fromiter(map(task.length, examples), np.int64, len(examples))
 
-    With `copies` > 1 a batch repeats its examples that many times: all of them, then all again in the same
-    order.
+
+class Shuffled:
+    """Examples in random order, in batches of similar length to avoid padding.
+
+    With `copies` > 1, a batch contains all its examples that many times, one copy after the other.
     """
 
     carries_state = False
 
     def __init__(
-        self, task: AnyTask, examples: Sequence[Any], *, batch_size: int, seed: int,
-        copies: int = 1,
+        self, task: AnyTask, examples: Sequence[Any], *, batch_size: int, seed: int, copies: int = 1
     ) -> None:
         self.task = task
         self.copies = copies
         self.examples = examples
         self.seed = seed
-        if isinstance(examples, Rows):
-            lengths = examples.lengths
-        else:
-            lengths = np.fromiter(map(task.length, examples), np.int64, len(examples))
+        lengths = example_lengths(task, examples)
         self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # small types sort faster
-        # Every epoch has batches of the same lengths, so their number is known; their records change.
+        # the same in each epoch, because examples of equal length are interchangeable
         self.bounds = _batch_bounds(np.sort(self.lengths), batch_size, PADDED_BUDGET)
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """Give the batches of an epoch, from batch `start` on."""
+        """Yield the batches of an epoch, from batch `start` on."""
         rng = np.random.default_rng([self.seed, number])
         shuffled = rng.permutation(np.arange(len(self.examples), dtype=np.uint32))
         order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # equal lengths stay shuffled
@@ -68,10 +70,10 @@ class Shuffled:
 
 
 class Streamed:
-    """One long text in order, read in windows, with the recurrent states carried from window to window.
+    """One long text in order, read in windows; the recurrent states are carried from window to window.
 
-    The text is cut into `columns` of equal length, which are read side by side, `time_steps` tokens of each
-    in a window. `windows` cuts them, see `LMTask.windows`.
+    The text is cut into `columns` of equal length, which are read side by side. A window has `time_steps`
+    tokens of each column. `windows` cuts them, see `LMTask.windows`.
     """
 
     carries_state = True
@@ -82,7 +84,7 @@ class Streamed:
         """`stream` (N,) holds the tokens of all records."""
         self.windows = windows
         self.stream = stream
-        self.columns = max(1, min(columns, len(stream) // time_steps))  # a column fills a window or more
+        self.columns = max(1, min(columns, len(stream) // time_steps))  # a column has one full window or more
         self.time_steps = time_steps
 
     def __len__(self) -> int:
@@ -90,25 +92,25 @@ class Streamed:
         return -(-column_length // self.time_steps)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Arrays]:
-        """Give the windows from window `start` on; they are the same in each epoch."""
+        """Return the windows from window `start` on; they are the same in each epoch."""
         return self.windows(self.stream, columns=self.columns, steps=self.time_steps, start=start)
 
 
 def mix(labeled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
     """Mix labeled with raw examples, repeating the labeled ones so that they are about a seventh of all.
 
-    An epoch over much raw text then has each labeled example several times. If their share were larger, the
-    network would memorize them before it has read the raw text often enough.
+    With a larger share, the network would memorize the labeled examples before it has read the raw text often
+    enough.
     """
     return [*labeled] * max(1, round(len(raw) / (6 * len(labeled)))) + [*raw]
 
 
 def _batch_bounds(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
-    """Cut examples sorted by length into batches: the index where each begins, and the end of the last.
+    """Cut examples sorted by length into batches: return the first index of each batch and the final end.
 
-    A batch has up to `batch_size` examples and `budget` padded positions, or a single example.
+    A batch has up to `batch_size` examples and up to `budget` padded positions, or a single longer example.
     """
-    short = int(np.searchsorted(lengths, budget // batch_size, "right"))  # any `batch_size` of these fit
+    short = int(np.searchsorted(lengths, budget // batch_size, "right"))  # full batches of these fit
     bounds = list(range(0, short - batch_size + 1, batch_size))
     first = len(bounds) * batch_size
     while first < len(lengths):

@@ -1,4 +1,4 @@
-"""A pretrained character language model inside a tagger: its states are part of each word's vector."""
+"""A pretrained character language model in a tagger: its states are part of each word vector."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rnntool.training.pretrained_model import PretrainedModel
 
 
 def context_config(model: PretrainedModel) -> tuple[EncoderConfig, bool]:
-    """Give the encoder of a language model, and whether it has a backward direction as well.
+    """Return the encoder of a language model, and whether it also has a backward direction.
 
-    `UsageError` if the model is no recurrent language model.
+    `UsageError` if the model is not a recurrent language model.
     """
     config = model.config.network
     if not isinstance(config.head, LMHeadConfig) or config.encoder.kind != "rnn":
@@ -23,8 +23,8 @@ def context_config(model: PretrainedModel) -> tuple[EncoderConfig, bool]:
     return config.encoder, config.head.direction == "both"
 
 
-def place_context(model: PretrainedModel, network: Network) -> None:
-    """Copy the weights of a language model to where a tagger's network reads characters with it."""
+def copy_context(model: PretrainedModel, network: Network) -> None:
+    """Copy the weights of a language model into a network that was made with its `context_config`."""
     assert isinstance(network.encoder.input, WordInput)
     context = network.encoder.input.context
     assert context is not None

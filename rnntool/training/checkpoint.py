@@ -1,8 +1,8 @@
-"""Checkpoints: all that a training needs to continue as if it had never stopped.
+"""Checkpoints: everything that a training needs to continue as if it had not been interrupted.
 
-A checkpoint is a file of tensors and a JSON file that names it. The JSON file is replaced last, so the folder
-always holds one complete checkpoint. No random state is kept, because all randomness of training step n
-depends on the seed and n alone.
+A checkpoint is a file of tensors and a JSON file with its name. The JSON file is replaced last, so the folder
+always contains a complete checkpoint. Random states are not saved, because the random numbers of training
+step n depend only on the seed and n.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """How far a training has come. The field names are the keys of state.json."""
+    """The progress of a training. The field names are the keys of state.json."""
 
-    step: int = 0  # training steps in all
+    step: int = 0  # training steps so far
     epoch: int = 0
-    batch: int = 0  # training steps in this epoch
+    batch: int = 0  # training steps so far in this epoch
     elapsed_s: float = 0.0
-    tokens: int = 0  # read so far, repetitions included
+    tokens: int = 0  # so far, in all epochs
     best: float | None = None  # best dev score
     stale_evaluations: int = 0  # since the best one
     plateau_factor: float = 1.0  # of the learning rate, from the plateau schedule
-    loss_sum: float = 0.0  # nats, of the steps since the last evaluation
+    loss_sum: float = 0.0  # nats, over the steps since the last evaluation
     loss_steps: int = 0
     evaluation_s: float = 0.0  # duration of the last evaluation
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry for each evaluation
@@ -48,14 +48,14 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """The state of a training: its progress, network and optimizer, and what depends on them."""
+    """The state of a training."""
 
     progress: Progress
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
     best_weights: dict[str, Tensor] | None = None
-    stream_states: list[State] | None = None  # of each layer, from which the next window of a stream starts
+    stream_states: list[State] | None = None  # by layer, after the last window of a stream
 
     def save(self, folder: Path) -> None:
         """Replace the checkpoint in `folder`; `RnntoolError` if it can't be written."""

@@ -1,7 +1,7 @@
-"""Language models that adapt to the text they are scored on: dynamic evaluation and the neural cache.
+"""Language models that adapt to the text that they score: dynamic evaluation and the neural cache.
 
-Every token is scored before the model learns from it, so these perplexities are honest predictions. They
-aren't those of the model as it was trained, so reports show them separately.
+Every token is scored before the model learns from it, so these perplexities are fair. They differ from the
+perplexity of the trained model, so reports show them separately.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def perplexity(
     folder: Path, config: ModelConfig, task: AnyTask, records: Sequence[Any],
     options: DynamicEvaluation | NeuralCache, *, device: str, threads: int,
 ) -> float:
-    """Score `records` with the network of a model folder that adapts to them.
+    """Return the perplexity of a model that adapts to `records` while it scores them.
 
-    `task` decides whether recurrent states are carried from record to record. What the model has learned is
-    carried in any case. `ModelError` if the folder has no weights.
+    The task decides whether recurrent states are carried from record to record. What the model has learned
+    from earlier records is always kept. `ModelError` if the folder has no weights.
     """
     torch.set_num_threads(thread_count(threads))
     network = load_network(folder, config)
-    network.backward_encoder = None  # the text is scored forward only
+    network.backward_encoder = None  # not used for scoring
     torch_device = pick_device("cpu" if device == "auto" else device)
     if isinstance(options, DynamicEvaluation):
         nats = dynamic_nats(network, task, records, options, torch_device)
@@ -67,7 +67,7 @@ def dynamic_nats(
     trained = [p.detach().clone() for p in weights]
     states: list[State] | None = None
     nats = 0.0
-    with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have gradients in training only
+    with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have no gradients in `eval` mode
         for arrays, is_start in _segments(task, records, SEGMENT):
             tensors = to_tensors(arrays, device)
             loss, final_states = network.loss(tensors, None if is_start else states)
@@ -129,7 +129,7 @@ def _cache_probs(
 
 
 def _segments(task: AnyTask, records: Sequence[Any], tokens: int) -> Iterator[tuple[Arrays, bool]]:
-    """Read all texts in order, so many tokens at a time; True means that recurrent states start from zero."""
+    """Yield the texts in order, `tokens` at a time, each with True if recurrent states start from zero."""
     examples: list[NDArray[np.int32]] = [task.example(record) for record in records]
     streams = [examples] if task.carries_state else [[example] for example in examples]
     for stream in streams:

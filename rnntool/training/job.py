@@ -1,4 +1,4 @@
-"""What a training was asked for, kept so that it can continue later and from another folder."""
+"""The job of a training: what it was asked to do, saved so that it can be resumed from any folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 
-FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name something to read
+FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name files and models to read
+CHECKPOINT_FORMAT = 2  # of the whole folder of checkpoints; format 1 had no number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained, and from which files. A training that is resumed continues the job it began with.
+    """What is trained, and from which files.
 
-    Settings name files and models as the user did, and are published with the model. `places` says where
-    these are, by setting, so that a training can continue from another folder.
+    Settings name files and models as the user did, and are published with the model. `places` has their
+    locations by setting, so that a training can be resumed from another folder.
     """
 
     task: str
@@ -33,15 +34,14 @@ class Job:
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def located(self) -> Job:
-        """Return the job with the places of what its settings name; `ModelError` for a model that isn't
-        found."""
+        """Return the job with the places of its files and models; `ModelError` if a model isn't found."""
         named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
         places = {name: value if name in FILES else str(model_folder.find(value))
                   for name, value in named.items() if value}
         return dataclasses.replace(self, places=places)
 
     def sources(self) -> dict[str, list[str]]:
-        """Return everything that is read, by what it is for."""
+        """Return the paths of everything that is read, by purpose."""
         return {"train": self.train, "dev": self.dev or self.train,
                 **{name: [place] for name, place in self.places.items()}}
 
@@ -49,22 +49,28 @@ class Job:
         """Write the job as JSON, with absolute paths and the fingerprints of its sources."""
         places = {"train": list(map(_absolute, self.train)), "dev": list(map(_absolute, self.dev)),
                   "places": {name: _absolute(place) for name, place in self.places.items()}}
-        model_folder.write_json(path, dataclasses.asdict(self) | places | {"fingerprints": fingerprints})
+        model_folder.write_json(path, {
+            "checkpoint_format": CHECKPOINT_FORMAT, **dataclasses.asdict(self), **places,
+            "fingerprints": fingerprints})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Job, dict[str, str]]:
         """Read what `save` wrote: the job, and the fingerprints of its sources.
 
-        `DataError` or `ModelError` if one of the sources is gone.
+        `ModelError` if there is no training to resume, or if another version wrote its checkpoints.
+        `DataError` or `ModelError` if one of the sources is missing.
         """
         again = f"start again with {setting('force')}"
+        folder = path.parent.parent
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
+            if data.pop("checkpoint_format", 1) != CHECKPOINT_FORMAT:
+                raise ModelError("its training was begun with another version of rnntool", place=folder,
+                                 advice=f"resume it with that version, or {again}")
             settings = TASKS[data["task"]].settings.from_json(data.pop("settings"))
             job = cls(**data, settings=settings)
         except FileNotFoundError:
-            folder = path.parent.parent
             if (folder / model_folder.CONFIG).exists():
                 raise ModelError("its training has ended", place=folder,
                                  advice=f"to train again, give {setting('force')} in place of "
@@ -77,12 +83,12 @@ class Job:
             for place in places:
                 if place != "-" and not Path(place).exists():
                     raise (ModelError if name in MODELS else DataError)(
-                        "this training began with it, and it is gone", place=place,
+                        "this training needs it, but it is gone", place=place,
                         advice=f"put it back, or {again}")
         return job, fingerprints
 
     def check_unchanged(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-        """Raise `DataError` if a source's fingerprint is no longer the one that `save` wrote."""
+        """Raise `DataError` if the fingerprint of a source has changed."""
         changed = [place for name, places in self.sources().items() if now[name] != before[name]
                    for place in places]
         if changed:

@@ -1,6 +1,6 @@
-"""The training loop: training steps, evaluations, the best weights, checkpoints, and stopping in time.
+"""The training loop: steps, evaluations, the best weights, checkpoints, and the time limit.
 
-Knows arrays and losses, and neither the task that it trains nor the files of the data.
+Knows neither files nor the encoding of the data.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from rnntool.training.optimizers import (
 )
 
 CHECKPOINT_EVERY_S = 60.0
-_EVALUATION_MARGIN = 1.1  # the last evaluation may take a little longer than the one before it
+_EVALUATION_MARGIN = 1.1  # the last evaluation may take a little longer than the previous one
 
 
 class Interrupted(RnntoolError):
-    """A signal stopped the training after it saved its state."""
+    """A signal stopped the training."""
 
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
@@ -49,13 +49,13 @@ class Interrupted(RnntoolError):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One training step, as reported to whoever watches the training."""
+    """What is reported after each training step."""
 
     progress: Progress
     total_steps: int
     loss: float  # nats
     tokens_per_s: float
-    left_s: float  # estimate
+    left_s: float  # estimated time to the end
     evaluation: dict[str, Any] | None = None  # the entry of metrics.jsonl, if this step ended with one
 
 
@@ -77,7 +77,7 @@ def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def _check_bf16(settings: Settings) -> None:
-    """Run a layer in bfloat16, which fails for an LSTM on processors without AVX-512, for example."""
+    """Raise `UsageError` if a layer can't run in bfloat16, such as an LSTM on processors without AVX-512."""
     try:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             layer = RecurrentLayer(settings.cell, 8, 8, bidirectional=False)
@@ -91,8 +91,8 @@ def _check_bf16(settings: Settings) -> None:
 class Trainer:
     """Trains a network on batches and keeps the weights that score best on the `dev` records.
 
-    Checkpoints go to `folder`. `watch` receives each step. `stopping` returns the number of a signal that has
-    arrived, or None. `frozen` parameters learn later or never.
+    Checkpoints are written to `folder`. `watch` receives each step. `stopping` returns the number of a signal
+    that was received, or None.
     """
 
     def __init__(
@@ -137,9 +137,9 @@ class Trainer:
                 tuple(tensor.to(self.device) for tensor in state) for state in self.state.stream_states]
 
     def run(self) -> Progress:
-        """Train to the end; the network then holds the best weights.
+        """Train to the end; the network then has the best weights.
 
-        Raises `Interrupted` after a signal, once there is a checkpoint to continue from.
+        After a signal, writes a checkpoint and raises `Interrupted`.
         """
         progress = self.state.progress
         self._stop_if_signaled()
@@ -156,7 +156,7 @@ class Trainer:
             evaluation = None
             if progress.batch in self.evaluate_at or self._budget_spent():
                 evaluation = self._evaluate()
-                progress.elapsed_s = time.monotonic() - start  # may leave no time for another step
+                progress.elapsed_s = time.monotonic() - start  # now the time may be over
             self.watch(Step(progress=progress, total_steps=self.total_steps, loss=loss,
                             tokens_per_s=tokens_per_s, left_s=self._left_s(), evaluation=evaluation))
             if progress.batch == len(self.batches):
@@ -168,7 +168,7 @@ class Trainer:
                 saved_at = time.monotonic()
             self._stop_if_signaled(save=True)
         self._check_weights()
-        self.state.save(self.folder)  # writing the model may still be interrupted
+        self.state.save(self.folder)  # because writing the model may be interrupted
         self._stop_if_signaled()
         if self.state.best_weights:
             set_weights(self.network, self.state.best_weights)
@@ -177,7 +177,7 @@ class Trainer:
         return progress
 
     def _stop_if_signaled(self, *, save: bool = False) -> None:
-        """Raise `Interrupted` if a signal arrived; with `save` write a checkpoint first."""
+        """Raise `Interrupted` if a signal was received; with `save`, write a checkpoint first."""
         signal = self.stopping()
         if signal is None:
             return
@@ -187,7 +187,7 @@ class Trainer:
         raise Interrupted(signal, f"stopped after step {step} of {self.total_steps}; saved")
 
     def _finished(self) -> bool:
-        """Whether the budget is spent or the dev score has stopped improving."""
+        """Return whether the training is over: no steps or time left, or no more improvement."""
         patience = self.settings.patience
         return self._budget_spent() or bool(patience and self.state.progress.stale_evaluations >= patience)
 
@@ -199,7 +199,7 @@ class Trainer:
     def _step(self, arrays: Arrays) -> float:
         """Make one training step and return its loss in nats."""
         progress, settings, optimizer = self.state.progress, self.settings, self.state.optimizer
-        # Dropout depends on the seed and the step alone, so a checkpoint needs no random state.
+        # dropout depends only on the seed and the step, so a checkpoint needs no random state
         torch.manual_seed((settings.seed << 32) + progress.step)
         lr = self._learning_rate()
         for group in optimizer.param_groups:
@@ -227,22 +227,21 @@ class Trainer:
         return loss_nats
 
     def _learning_rate(self) -> float:
-        """The learning rate of the next step, which the schedule gives for the middle of that step."""
+        """Return the learning rate of the next step, which is that of the schedule in its middle."""
         factor = learning_rate_factor(self.settings, self._share_done(steps_ahead=0.5))
         return self.settings.lr * factor * self.state.progress.plateau_factor
 
     def _share_done(self, steps_ahead: float = 0.0) -> float:
-        """The share of the training that is done, in steps or in time, whichever is larger."""
+        """Return the completed share of the training, in steps or in time, whichever is larger."""
         progress = self.state.progress
         share = (progress.step + steps_ahead) / self.total_steps
         if self.settings.max_time:
-            # Leave time for the evaluation at the end.
-            time_s = self.settings.max_time - _EVALUATION_MARGIN * progress.evaluation_s
+            time_s = self.settings.max_time - _EVALUATION_MARGIN * progress.evaluation_s  # for steps
             share = max(share, progress.elapsed_s / max(1.0, time_s))
         return share
 
     def _budget_spent(self) -> bool:
-        """Whether all steps are made or the time is over."""
+        """Return whether all steps are done or the time is over."""
         return self._share_done() >= 1.0
 
     def _left_s(self) -> float:
@@ -272,7 +271,7 @@ class Trainer:
         return entry
 
     def _score_dev(self) -> dict[str, float]:
-        """Score the dev records with the averaged weights if there are any, and compare with the best."""
+        """Score the dev records, with the averaged weights if there are any; keep weights that are better."""
         progress, average = self.state.progress, self.state.average
         if average:
             average.swap(self.network)
@@ -290,11 +289,11 @@ class Trainer:
         return scores
 
     def _check_weights(self) -> None:
-        """Refuse weights that the last step spoiled, because the loss was computed before it."""
+        """Raise `RnntoolError` if weights are not finite; the loss of the last step can't tell."""
         if not all(bool(weights.isfinite().all()) for weights in self.network.parameters()):
             raise self._diverged(f"the weights became infinite at step {self.state.progress.step}")
 
     def _diverged(self, problem: str) -> RnntoolError:
-        """Make the error of a training that diverged; the advice depends on whether gradients are clipped."""
+        """Make the error for a diverged training; the advice depends on whether gradients are clipped."""
         clipping = setting("clip") if self.settings.clip else f"clip gradients with {setting('clip', 1)}"
         return RnntoolError(problem, advice=f"lower {setting('lr')} or {clipping}")

@@ -1,4 +1,4 @@
-"""The model card: what a model is, how it was made and how good it is, with the header that the Hub reads."""
+"""The model card: what a model is, how it was trained and how good it is, with a header for the Hub."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rnntool import __version__
 from rnntool.evaluation.metrics import numbers
 from rnntool.model_folder import ModelConfig
 
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # YAML doesn't read these as text
-HEADER_SETTINGS = ("license", "language", "about")  # settings that the card shows at its top
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # not text in YAML without quotes
+HEADER_SETTINGS = ("license", "language", "about")  # settings at the top of the card
 CALIBRATION = ("temperature", "ece", "ece_uncalibrated")  # metrics that the card leaves out
 
 
 def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) -> str:
-    """Return a card in Markdown; `labels` are those that text is written given, or chosen from."""
+    """Return a card in Markdown; an example command uses the first of the `labels`."""
     encoder, settings = config.network.encoder, config.settings
     cell = encoder.cell if encoder.kind == "rnn" else encoder.kind
     direction = " in both directions" if encoder.bidirectional else ""
@@ -46,7 +46,7 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
 
 
 def _yaml(value: str) -> str:
-    """Write a value, in quotes if YAML could read it as something else, such as `no` for false."""
+    """Write a value, in quotes if YAML could read it as something else, such as `no` as false."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{', '.join(_yaml(part.strip()) for part in value[1:-1].split(','))}]"
     plain = re.fullmatch(r"[A-Za-z][\w.-]*", value) and value.lower() not in _YAML_WORDS

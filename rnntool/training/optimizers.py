@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from rnntool.models.network import Network
 from rnntool.tasks.specs.settings import Settings
 
-PLATEAU_FACTOR = 0.5  # applied to the learning rate after an evaluation without a better dev score
-ONE_CYCLE_RISE = 0.3  # share of training in which the one-cycle schedule rises (Smith 2018)
-ONE_CYCLE_START = 1 / 25
+PLATEAU_FACTOR = 0.5  # of the learning rate, after an evaluation without an improvement
+ONE_CYCLE_RISE = 0.3  # share of the training in which the one-cycle schedule rises (Smith 2018)
+ONE_CYCLE_START = 1 / 25  # factor of the highest learning rate
 
 
 def depth_below_output(network: Network, name: str) -> int:
@@ -40,10 +40,10 @@ OPTIMIZERS: dict[str, Callable[[list[Any], Settings], torch.optim.Optimizer]] = 
 def make_optimizer(
     network: Network, settings: Settings, frozen: Frozen | None = None
 ) -> torch.optim.Optimizer:
-    """Make an optimizer whose parameter groups carry `lr_share`, their factor of the learning rate.
+    """Make an optimizer; each parameter group has an `lr_share`, its factor of the learning rate.
 
-    Weight decay applies to matrices only. It would pull at embedding rows that get no gradient in most steps,
-    and at partly frozen parameters, which have to stay as they are.
+    Weight decay applies only to matrices. Embeddings are exempt because most of their rows get no gradient in
+    a step, and partly frozen parameters because weight decay would change the frozen part.
     """
     no_decay = {m.weight for m in network.modules() if isinstance(m, nn.Embedding)}
     if frozen:
@@ -61,7 +61,7 @@ def make_optimizer(
 def clip_gradient(network: nn.Module, max_norm: float) -> None:
     """Scale the gradient of all parameters down to `max_norm` if its norm is larger.
 
-    torch's own function multiplies by 1 in the usual case that it isn't larger, which takes time.
+    `torch.nn.utils.clip_grad_norm_` multiplies by 1 even if the norm is smaller, which takes time.
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
@@ -73,7 +73,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "plateau": lambda progress: 1.0,  # the loop multiplies it by PLATEAU_FACTOR when the dev score stalls
+    "plateau": lambda progress: 1.0,  # the trainer applies PLATEAU_FACTOR
     "one-cycle": lambda progress: (
         ONE_CYCLE_START + (1 - ONE_CYCLE_START) * progress / ONE_CYCLE_RISE
         if progress < ONE_CYCLE_RISE
@@ -83,7 +83,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate_factor(settings: Settings, progress: float) -> float:
-    """Give the factor from 0 to 1 that scales the highest learning rate at a `progress` from 0 to 1."""
+    """Return the factor of the highest learning rate, from 0 to 1, at a `progress` from 0 to 1."""
     progress = min(1.0, progress)
     if settings.schedule == "one-cycle":  # it has its own warm-up
         return SCHEDULES["one-cycle"](progress)
@@ -93,15 +93,15 @@ def learning_rate_factor(settings: Settings, progress: float) -> float:
 
 
 class Frozen:
-    """Parameters that don't learn: never, or not until gradual unfreezing reaches their layer.
+    """Parameters that are frozen, for the whole training or until gradual unfreezing reaches their layer.
 
-    `masks` has a bool tensor for some parameters, by name, that broadcasts to the parameter's shape: its True
-    elements are frozen, the others learn. Gradual unfreezing (Howard and Ruder 2018) frees the top layer
-    first, then one layer more every `settings.unfreeze_every` epochs.
+    `masks` has a bool tensor for some parameters, by name, that broadcasts to the parameter's shape: True
+    elements are frozen, the others learn. Gradual unfreezing (Howard and Ruder 2018) unfreezes the top layer
+    first, then another layer every `settings.unfreeze_every` epochs.
     """
 
     def __init__(self, network: Network, masks: Mapping[str, Tensor], settings: Settings) -> None:
-        self.schedule: list[tuple[nn.Parameter, Tensor, float]] = []  # with the epoch that ends the freezing
+        self.schedule: list[tuple[nn.Parameter, Tensor, float]] = []  # the epoch is the first not frozen
         for name, parameter in network.named_parameters():
             if name in masks:
                 depth = depth_below_output(network, name)
@@ -110,10 +110,10 @@ class Frozen:
 
     @contextmanager
     def without_gradient(self, epoch: int) -> Iterator[None]:
-        """Compute gradients inside this context so that none reaches what is frozen in `epoch` (from 0).
+        """Compute gradients in this context to leave out what is frozen in `epoch` (from 0).
 
-        Optimizers pass over a parameter that has no gradient. If only a part of a parameter is frozen, that
-        part gets a gradient of 0, which changes nothing as long as the parameter has no weight decay.
+        Optimizers skip a parameter without a gradient. If only a part of a parameter is frozen, that part
+        gets a gradient of 0, which changes nothing because the parameter has no weight decay.
         """
         frozen = [(parameter, mask) for parameter, mask, end in self.schedule if epoch < end]
         whole = [parameter for parameter, mask in frozen if mask.all()]
@@ -132,7 +132,7 @@ class Frozen:
 class MovingAverage:
     """Exponential moving average of the trainable weights.
 
-    The decay starts low and rises to `decay`, so that the random initial weights soon have no influence.
+    The decay starts low and rises to `decay`, so that the random initial weights soon lose their influence.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -141,14 +141,14 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Average in the weights after training step `step` (from 1)."""
+        """Include the weights after training step `step` (from 1) in the average."""
         decay = min(self.decay, step / (10 + step))
         for name, parameter in _trainable(network):
             self.weights[name].lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:
-        """Exchange the network's weights and the averaged ones."""
+        """Exchange the network's weights and the averages."""
         for name, parameter in _trainable(network):
             current = parameter.clone()
             parameter.copy_(self.weights[name])
@@ -156,14 +156,14 @@ class MovingAverage:
 
 
 def weights_of(network: nn.Module, *, frozen: bool = False) -> dict[str, Tensor]:
-    """Copy the trainable weights by name, tied ones once; with `frozen` copy the others as well."""
+    """Copy the trainable weights by name, tied ones once; with `frozen`, copy the others as well."""
     parameters = network.named_parameters() if frozen else _trainable(network)
     return {name: parameter.detach().clone() for name, parameter in parameters}
 
 
 @torch.no_grad()
 def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put weights by name into the network; only weights that aren't trainable may be missing."""
+    """Copy weights into the network by name; only weights that aren't trainable may be missing."""
     for name, parameter in network.named_parameters():
         if parameter.requires_grad or name in weights:
             parameter.copy_(weights[name])

@@ -1,4 +1,4 @@
-"""A trained model that a new training builds on, as its starting point or as a reader of characters."""
+"""A trained model that another training uses, as a starting point or as a character language model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTENT = (model_folder.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt")
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """A model under the `name` that the user gave, with its folder, its config.json and its task."""
+    """A model folder, its config.json and its task; `name` is what the user called it."""
 
     name: str
     folder: Path
@@ -33,7 +33,7 @@ class PretrainedModel:
     def read(cls, name: str, folder: str, *, used_as: str, tokenizer: str) -> Self:
         """Read a model that the setting `used_as` names.
 
-        `UsageError` unless its tokenizer is of the kind `tokenizer`; `ModelError` if the folder is damaged.
+        `UsageError` unless its tokenizer is of kind `tokenizer`; `ModelError` if the folder is damaged.
         """
         pretrained = model.read(folder)
         kind = pretrained.task.tokenizer.kind
@@ -44,7 +44,7 @@ class PretrainedModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of its task."""
+        """The tokenizer of the task."""
         return self.task.tokenizer
 
     def network(self) -> Network:
@@ -52,7 +52,7 @@ class PretrainedModel:
         return load_network(self.folder, self.config)
 
     def digest(self) -> bytes:
-        """Hash all that a training takes from the model: weights, vocabularies and their configuration."""
+        """Hash everything that a training uses: weights, vocabularies, and their configuration."""
         digest = hashlib.blake2b(json.dumps([dict(self.config.data), self.config.network.to_json()]).encode())
         for name in CONTENT:
             if (self.folder / name).exists():

@@ -1,4 +1,4 @@
-"""Pretrained word vectors in a new network."""
+"""Initialize a network with pretrained word vectors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rnntool.models.network import Network
 from rnntool.tokenize import Tokenizer
 
 
-def place_vectors(
+def copy_vectors(
     network: Network, tokenizer: Tokenizer, words: list[str], vectors: NDArray[np.float32]
 ) -> int:
     """Initialize embeddings from the pretrained `vectors` (N, D) of `words`, and count those initialized.
 
-    A tagger or classifier of words uses the vectors twice. A fixed table holds all of them, for any word that
-    it may meet. They are also the first numbers of the words' embeddings, which go on learning.
-    `UsageError` if a language model's embeddings have another size than the vectors.
+    A tagger or classifier of words uses the vectors twice. A fixed table holds all of them, also for words
+    outside the vocabulary. They also initialize the first dimensions of the embeddings, which learn.
+    `UsageError` if the embeddings of a language model have another size than the vectors.
     """
     table = torch.from_numpy(vectors)
     size = table.shape[1]

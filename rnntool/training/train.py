@@ -1,4 +1,4 @@
-"""A whole training, from files to a model folder: read, learn vocabularies, train, export, report."""
+"""A whole training, from files to a model folder: read data, learn vocabularies, train, export, report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rnntool.models.config import NetworkConfig
 from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.specs.settings import Settings
-from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, mix
+from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, example_lengths, mix
 from rnntool.training.character_lm import context_config
 from rnntool.training.job import Job
 from rnntool.training.loop import Step, Trainer
@@ -30,7 +30,7 @@ from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import check_place, load_task, save_task, write_model
 
-TASK = "task"  # in the folder of checkpoints
+TASK = "task"  # folder beside the checkpoint
 
 
 def train(
@@ -46,12 +46,12 @@ def train(
     log: Log,
     warn: Log | None = None,
 ) -> dict[str, Any]:
-    """Train `job` into the folder `out`, or resume the training in it if `job` is None.
+    """Train `job` and write the model to the folder `out`; without a job, resume the training in `out`.
 
-    `watch` hears of every step, `log` what was guessed and chosen, and `warn` what everybody should know; by
-    default `log` hears that as well. Returns the report on the development data. Raises `Interrupted` when
-    `stopping` returns a signal: the state is saved then, and a resumed training ends with the same weights as
-    an uninterrupted one.
+    `watch` receives every step, `log` details such as guessed formats, and `warn` what every user should see;
+    by default, `log` receives that as well. Returns the report on the development data. If `stopping` returns
+    a signal, the state is saved and `Interrupted` is raised; a resumed training then ends with the same
+    weights as an uninterrupted one.
     """
     warn = warn or log
     resume = out / model_folder.RESUME
@@ -77,7 +77,7 @@ def train(
         job.check_unchanged(fingerprints_before, fingerprints)
         learned = load_task(kind, resume / TASK, settings)
     learned.tokenizer.threads = threads
-    learned.check(data.dev)  # now, and not when the first evaluation comes
+    learned.check(data.dev)  # now and not only at the first evaluation
 
     config = learned.network_config(
         vector_size=data.vector_size,
@@ -91,7 +91,7 @@ def train(
     batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
     dev = data.dev
     if isinstance(dev, Texts):
-        dev = Texts.collect(dev, watch=watch)  # so that the file with all texts can be deleted
+        dev = Texts.collect(dev, watch=watch)  # a copy, so that the file with all texts can be deleted
     del data
     trainer = Trainer(
         learned, network, batches, dev, settings, device=pick_device(device), folder=resume, watch=watch,
@@ -99,7 +99,7 @@ def train(
     _check_unfreezing(settings, trainer.epochs)
     log(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
-    if fingerprints_before is None:  # from here on the training can be resumed, and no older one can
+    if fingerprints_before is None:  # from here on, this training can be resumed instead of an older one
         model_folder.remove(resume)
         with _complete_or_removed(resume):
             with model_folder.staged(resume) as stage:
@@ -114,7 +114,7 @@ def train(
 
 
 def build_network(config: NetworkConfig, task: AnyTask, examples: Sequence[Any]) -> Network:
-    """Return a new network with the weights of the seed, and the objective that it is trained for."""
+    """Return a new network, with initial weights that depend on the seed, and its training objective."""
     torch.manual_seed(task.settings.seed)
     network = Network(config)
     network.set_objective(task.objective(examples))
@@ -123,7 +123,7 @@ def build_network(config: NetworkConfig, task: AnyTask, examples: Sequence[Any])
 
 @contextmanager
 def _complete_or_removed(resume: Path) -> Iterator[None]:
-    """Remove a folder of checkpoints that can't be completed."""
+    """Remove the folder of checkpoints if the body of the context raises an error."""
     is_new = not resume.parent.exists()
     try:
         yield
@@ -136,7 +136,7 @@ def _complete_or_removed(resume: Path) -> Iterator[None]:
 
 
 def _unseen_labels(task: AnyTask, dev: Sequence[Any]) -> Iterator[str]:
-    """Describe labels that only the development data has."""
+    """Describe labels that occur only in the development data."""
     unseen = task.unseen_labels(dev)
     if unseen:
         names = ", ".join(map(repr, islice(unseen, 3))) + (", …" if len(unseen) > 3 else "")
@@ -145,18 +145,16 @@ def _unseen_labels(task: AnyTask, dev: Sequence[Any]) -> Iterator[str]:
 
 
 def _warn_of_long_records(task: AnyTask, examples: Sequence[Any], warn: Log) -> None:
-    """Warn if a training step may need more memory than there is."""
+    """Warn if a record is so long that a training step may run out of memory."""
     if task.long_record_advice and not task.carries_state:
-        longest = max(map(task.length, examples), default=0) if not isinstance(examples, Rows) else int(
-            examples.lengths.max(initial=0))
+        longest = int(example_lengths(task, examples).max(initial=0))
         if longest > PADDED_BUDGET:
             warn(f"the longest record has {longest:,} tokens, and a training step needs memory for all of "
-                 "them; "
-                 f"if there is too little, {task.long_record_advice}")
+                 f"them; if there is too little, {task.long_record_advice}")
 
 
 def _with_raw(task: AnyTask, examples: Sequence[Any], records: Sequence[Any], job: Job) -> Sequence[Any]:
-    """Mix the examples with those of raw text, if there is any."""
+    """Mix the examples with examples of raw text, if the job has any."""
     if "raw" not in job.places:
         return examples
     raw = task.unlabeled_examples(records)
@@ -172,25 +170,24 @@ def _batches(task: AnyTask, examples: Sequence[Any]) -> Batches:
         assert isinstance(examples, Rows)
         return Streamed(task.windows, examples.values, columns=settings.batch_size, time_steps=settings.bptt)
     size = settings.batch_size
-    if not isinstance(examples, Rows):  # as many examples as have that many records
+    if not isinstance(examples, Rows):  # the setting counts records, and an example may have several
         size = max(1, round(size * len(examples) / sum(map(task.record_count, examples))))
-    # two readings of each text, for the agreement between them
+    # the consistency loss compares two predictions for each text
     copies = 2 if getattr(settings, "consistency", 0) else 1
     return Shuffled(task, examples, batch_size=size, seed=settings.seed, copies=copies)
 
 
 def _frozen(network: Network, transfer: Transfer | None, settings: Settings) -> Frozen | None:
-    """Return which of the transferred weights wait, if any do."""
+    """Return which transferred weights are frozen; None if there are none."""
     if transfer is None or not (settings.freeze or settings.unfreeze_every):
         return None
     return Frozen(network, transfer.masks, settings)
 
 
 def _check_unfreezing(settings: Settings, epochs: int) -> None:
-    """Raise `UsageError` if the training would end before all layers are free."""
+    """Raise `UsageError` if gradual unfreezing would not reach the input before the training ends."""
     needed = settings.unfreeze_every * (settings.layers + 1)
     if needed >= epochs:
         raise UsageError(
             f"{setting('unfreeze_every', settings.unfreeze_every)} frees the input after {needed} epochs, "
-            "and "
-            f"there are {epochs}", advice=f"give {setting('epochs', needed + 1)} or more")
+            f"and there are {epochs}", advice=f"give {setting('epochs', needed + 1)} or more")

@@ -21,33 +21,33 @@ from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.specs.settings import Settings
-from rnntool.training.character_lm import place_context
+from rnntool.training.character_lm import copy_context
 from rnntool.training.job import Job
 from rnntool.training.pretrained_model import PretrainedModel
-from rnntool.training.pretrained_vectors import place_vectors
+from rnntool.training.pretrained_vectors import copy_vectors
 from rnntool.training.transfer import Transfer, transfer_weights
 
-# settings that only some formats use, with the values that mean that nobody chose one
+# settings that only some formats use, with their defaults
 FORMAT_SETTINGS = {"text_column": None, "label_column": None, "unit": "line"}
 
 
 @dataclass(kw_only=True)
 class TrainingData:
-    """What a job names, read."""
+    """The data and models of a job."""
 
     train: Sequence[Any]
     dev: Sequence[Any]
     raw: Sequence[Any]  # records whose targets are ignored
-    words: list[str]  # that have one of the pretrained `vectors` (N, D), in this order
-    vectors: NDArray[np.float32] | None
+    words: list[str]  # of the pretrained vectors
+    vectors: NDArray[np.float32] | None  # (N, D)
     base: PretrainedModel | None  # the model that the training starts from
-    character_lm: PretrainedModel | None  # the language model that is read beside words
+    character_lm: PretrainedModel | None  # whose states are part of the word vectors
 
     @classmethod
     def read(cls, job: Job, *, log: Log, watch: Callable[[Stage], None]) -> Self:
-        """Read everything; `log` hears what was guessed.
+        """Read everything; `log` receives the guessed formats.
 
-        Settings that have no effect on what was read raise `UsageError`.
+        `UsageError` for a setting that has no effect on the formats of the files.
         """
         settings, places, kind = job.settings, job.places, task_class(job.task)
         train, dev, formats = _records(job, kind, log, watch)
@@ -60,10 +60,11 @@ class TrainingData:
             inputs = kind.inputs([places["raw"]], settings, targets=False, format=None,
                                  errors=job.encoding_errors, log=log)
             raw, formats = list(inputs), {*formats, *inputs.formats}
-        chosen = [name for name, usual in FORMAT_SETTINGS.items() if getattr(settings, name, usual) != usual]
+        chosen = [name for name, default in FORMAT_SETTINGS.items()
+                  if getattr(settings, name, default) != default]
         check_formats(formats, chosen, needs_labels=kind.spec.needs_labels)
         base = character_lm = None
-        if settings.init:  # a task without a choice of tokenizer reads words
+        if settings.init:  # taggers have no setting for the tokenizer, because they read words
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
                                         tokenizer=getattr(settings, "tokenizer", "word"))
         if features := getattr(settings, "features", None):
@@ -77,7 +78,7 @@ class TrainingData:
                    character_lm=character_lm)
 
     def fingerprints(self) -> dict[str, str]:
-        """Return a digest of the content of each source, under the names of `Job.sources`."""
+        """Return a digest of the content of each source, by the names of `Job.sources`."""
         vectors = [] if self.vectors is None else [*map(str.encode, self.words), self.vectors]
         models = {"init": self.base, "features": self.character_lm}
         return {
@@ -96,19 +97,19 @@ class TrainingData:
             characters=self.character_lm.tokenizer if self.character_lm else None)
 
     def initialize(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Transfer | None:
-        """Put vectors and other models' weights into a new network; returns what came from `base`."""
+        """Initialize a network with vectors and weights of other models; return what `base` contributed."""
         if self.character_lm:
-            place_context(self.character_lm, network)
+            copy_context(self.character_lm, network)
         if self.vectors is not None:
-            count = place_vectors(network, task.tokenizer, self.words, self.vectors)
-            report = log if count else warn  # vectors of another language, say, are no error but don't help
+            count = copy_vectors(network, task.tokenizer, self.words, self.vectors)
+            report = log if count else warn  # no match is probably a mistake, such as another language
             report(f"{count:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
                    f"pretrained vectors of size {self.vector_size}")
         return transfer_weights(self.base, network, task.row_names()) if self.base else None
 
     @property
     def vector_size(self) -> int:
-        """Numbers in a pretrained vector; 0 if there are none."""
+        """Size of a pretrained vector; 0 if there are none."""
         return 0 if self.vectors is None else self.vectors.shape[1]
 
     def __str__(self) -> str:
@@ -142,10 +143,10 @@ def _records(
 def split(
     kind: type[AnyTask], records: Sequence[Any], settings: Settings
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Hold out a share of the records for development: the last ones of a running text, else random ones.
+    """Hold out a share of the records for development: the last ones of a running text, or random ones.
 
-    A record with a label or tag that no other record has is kept for training. Records that are read together
-    stay together.
+    A record with a label or tag that no other record has is kept for training. Records that the network reads
+    together are held out together.
     """
     if len(records) < 2 or not settings.dev_fraction:
         return records, records[:0]
@@ -168,12 +169,12 @@ def _select(records: Sequence[Any], mask: NDArray[np.bool_]) -> Sequence[Any]:
 
 
 def _dev_size(count: int, settings: Settings) -> int:
-    """Return how many of `count` are held out: at least one, and not all."""
+    """Return how many of `count` to hold out: at least one, and not all."""
     return min(max(1, round(count * settings.dev_fraction)), count - 1)
 
 
 def _draw(count: int, settings: Settings) -> NDArray[np.bool_]:
-    """Draw at random which of `count` are held out."""
+    """Draw a random mask (`count`,) of what is held out."""
     held = np.zeros(count, bool)
     held[random.Random(settings.seed).sample(range(count), _dev_size(count, settings))] = True
     return held
@@ -182,7 +183,7 @@ def _draw(count: int, settings: Settings) -> NDArray[np.bool_]:
 def _keep_rare_labels(
     kind: type[AnyTask], group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]
 ) -> None:
-    """Give back held out groups with a label that no training record has."""
+    """Remove groups from the mask `held` if they have a label that no training record has."""
     trained: set[Any] = set()
     for i in np.flatnonzero(~held).tolist():
         trained.update(*map(kind.labels_of, group(i)))
@@ -193,12 +194,13 @@ def _keep_rare_labels(
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:
-    """Raise `UsageError` for a setting that watches the development score if there is no such data."""
-    watching = {"schedule": settings.schedule == "plateau", "patience": settings.patience > 0,
-                "evaluations": settings.evaluations > 1}
-    for name in (name for name, watches in watching.items() if watches and not dev):
-        raise UsageError(setting=name, expected="records for development to watch", found="none",
-                         advice=f"give {setting('dev')}, or a {setting('dev_fraction')} of several records")
+    """Raise `UsageError` for a setting that depends on development data if there is none."""
+    needs_dev = {"schedule": settings.schedule == "plateau", "patience": settings.patience > 0,
+                 "evaluations": settings.evaluations > 1}
+    for name in (name for name, needs in needs_dev.items() if needs and not dev):
+        raise UsageError(
+            setting=name, expected="records for development", found="none",
+            advice=f"give {setting('dev')}, or a {setting('dev_fraction')} above 0 and several records")
 
 
 def _fingerprint(records: Sequence[Any]) -> str:
@@ -207,9 +209,9 @@ def _fingerprint(records: Sequence[Any]) -> str:
         return records.digest().hex()
     names = ("text", "labels", "words", "tags", "more_tags")
     documents = [getattr(record, "document", None) for record in records]
-    begins = (one != other for one, other in zip(documents, [None, *documents], strict=False))
-    contents = ([begin, *(getattr(record, name, None) for name in names)]
-                for begin, record in zip(begins, records, strict=True))
+    starts_document = (one != other for one, other in zip(documents, [None, *documents], strict=False))
+    contents = ([starts, *(getattr(record, name, None) for name in names)]
+                for starts, record in zip(starts_document, records, strict=True))
     return _digest(repr(content).encode("utf-8", "surrogatepass") for content in contents)
 
 

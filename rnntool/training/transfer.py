@@ -1,11 +1,11 @@
-"""Transfer: initialize the encoder of a new network from a pretrained model, as far as the two agree.
+"""Transfer: initialize the encoder of a new network with the weights of a pretrained model that fit.
 
-1. The parameters of one module are transferred together or not at all; all shapes have to be the same.
-2. Embeddings are the exception: they go row by row, to the token or character that each row stands for.
-3. A recurrent layer's input weights are the other exception: they are transferred for each of its inputs
+1. The parameters of a module are transferred all or none; their shapes have to be the same.
+2. Embeddings are an exception: each row is transferred to the row of the same token or character.
+3. The input weights of a recurrent layer are another exception: they are transferred for each input
    (embedding, characters, vectors, …) that both networks have and that means the same in both.
 4. An input means the same if it was transferred itself, or if it doesn't learn and is equal in both models.
-5. Input weights that aren't transferred start at zero, so that the layer begins as the one it came from.
+5. Input weights that aren't transferred start at zero, so that the layer first computes what it did before.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from rnntool.training.pretrained_model import PretrainedModel
 
 EMBEDDING = "input.embedding"
 CHARACTERS = "input.characters.embedding"
-INPUTS = ("embedding", "characters", "affixes", "vectors", "context")  # in the order that layers read them
+INPUTS = ("embedding", "characters", "affixes", "vectors", "context")  # in the order of concatenation
 FIXED = ("vectors", "context")  # inputs that don't learn
 INPUT_WEIGHT = "weight_ih_l0"  # (G * H, I), of one direction of a recurrent layer
-# Where these read the input as well, a layer is transferred whole.
+# a cell with such weights, which also depend on the input, is transferred as a whole
 OTHER_INPUT_WEIGHTS = {name for cell in CELLS.values() for name in cell.other_input_weights}
 
 Masks = dict[str, Tensor]  # by parameter: True where its numbers were transferred; broadcasts to its shape
@@ -41,7 +41,7 @@ Masks = dict[str, Tensor]  # by parameter: True where its numbers were transferr
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Which parts of a new encoder were transferred from `model`, and which were left at random."""
+    """Which parts of a new encoder were transferred from `model`, and which stayed random."""
 
     model: str
     transferred: list[str]
@@ -59,10 +59,10 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What each row of an embedding stands for: a token or character, or a number for a special row."""
+    """What each row of an embedding stands for: a token or character, or the number of a special row."""
 
     rows: Sequence[str | int]
-    unit: str  # what the strings are
+    unit: str  # the name of the strings in reports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,11 @@ class Part:
 
     parameters: dict[str, Tensor] = field(default_factory=dict)
     table: Table | None = None  # of an embedding
-    inputs: dict[str, int] = field(default_factory=dict)  # of a layer: the widths of what it reads, in order
+    inputs: dict[str, int] = field(default_factory=dict)  # of a layer: the widths of its inputs, in order
 
 
 def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) -> Transfer:
-    """Transfer what fits of a model into `network`, whose tables have rows for `names`.
+    """Transfer the weights of a model that fit into `network`, whose embeddings have rows for `names`.
 
     `ModelError` if nothing fits.
     """
@@ -131,7 +131,7 @@ def _parts(network: Network, names: RowNames) -> dict[str, Part]:
 
 
 def _tables(network: Network, names: RowNames) -> dict[str, Table]:
-    """Say what the rows of each embedding stand for; an adaptive one has a table for each cluster."""
+    """Return what the rows of each embedding stand for; an adaptive one has a table for each cluster."""
     tokens = [*range(len(SPECIALS)), *names.tokens]
     tables = {
         EMBEDDING: Table(rows=tokens, unit="entries"),
@@ -145,19 +145,19 @@ def _tables(network: Network, names: RowNames) -> dict[str, Table]:
 
 
 def _token_tables(source: Network, names: RowNames, *, like: Network) -> dict[str, Part]:
-    """Give the token embeddings of `source` in the form that those of another network have.
+    """Return the token embeddings of `source` in the form of the embeddings of another network.
 
-    A token may be in another cluster there. So each cluster of an adaptive embedding gets the vectors of all
-    tokens, as close as the source's projection comes to them; the first cluster has no projection.
+    A token may be in another cluster there. Therefore each cluster of an adaptive embedding gets vectors of
+    all tokens, approximated through the projection of the source; the first cluster has no projection.
     """
-    embedding, form = source.encoder.input.embedding, like.encoder.input.embedding
+    embedding, target = source.encoder.input.embedding, like.encoder.input.embedding
     full = embedding.full_vectors() if isinstance(embedding, AdaptiveEmbedding) else embedding.weight
     table = _tables(source, names)[EMBEDDING]
-    if not isinstance(form, AdaptiveEmbedding):
+    if not isinstance(target, AdaptiveEmbedding):
         return {EMBEDDING: Part(parameters={"weight": full}, table=table)}
-    tables = [f"{EMBEDDING}.tables.{i}" for i in range(len(form.spans))]
+    tables = [f"{EMBEDDING}.tables.{i}" for i in range(len(target.spans))]
     vectors: list[Tensor] = []
-    if form.embedding_dim == embedding.embedding_dim:
+    if target.embedding_dim == embedding.embedding_dim:
         vectors.append(full)
         if isinstance(embedding, AdaptiveEmbedding):
             projections = (embedding.projection(i).weight for i in range(1, len(embedding.spans)))
@@ -167,7 +167,7 @@ def _token_tables(source: Network, names: RowNames, *, like: Network) -> dict[st
 
 
 def _layer_inputs(network: Network, part: str) -> dict[str, int]:
-    """Say what a part of a layer reads side by side, and how wide each input is; nothing for other parts."""
+    """Return the width of each input that a part of a layer reads, in order; nothing for other parts."""
     kind, *rest = part.split(".")
     if kind != "layers":
         return {}
@@ -175,14 +175,15 @@ def _layer_inputs(network: Network, part: str) -> dict[str, int]:
     if index == "0":
         return _input_widths(network)
     config = network.encoder.config
-    if network.backward_encoder is not None:  # the two directions of a language model don't read each other
+    if network.backward_encoder is not None:  # a language model: a direction doesn't read the other one
         return {direction: config.hidden}
-    two = config.bidirectional and config.kind == "rnn"
-    return dict.fromkeys(("forward_cell", "backward_cell") if two else ("forward_cell",), config.hidden)
+    bidirectional = config.bidirectional and config.kind == "rnn"
+    directions = ("forward_cell", "backward_cell") if bidirectional else ("forward_cell",)
+    return dict.fromkeys(directions, config.hidden)
 
 
 def _input_widths(network: Network) -> dict[str, int]:
-    """Say how wide each input of the first layer is, in order."""
+    """Return the width of each input of the first layer, in order."""
     source = network.encoder.input
     modules = {name: getattr(source, name, None) for name in INPUTS}
     return {name: module.embedding_dim if hasattr(module, "embedding_dim") else module.output_size
@@ -192,7 +193,7 @@ def _input_widths(network: Network) -> dict[str, int]:
 def _same_fixed_inputs(
     network: Network, source: Network, names: RowNames, source_names: RowNames
 ) -> set[str]:
-    """Find the inputs that don't learn and mean the same in both networks."""
+    """Return the inputs that don't learn and are equal in both networks."""
     same: set[str] = set()
     new, old = network.encoder.input, source.encoder.input
     if not isinstance(new, WordInput) or not isinstance(old, WordInput):
@@ -210,7 +211,7 @@ def _same_fixed_inputs(
 
 
 def _shared_rows(rows: Sequence[str | int], source_rows: Sequence[str | int]) -> tuple[Tensor, Tensor]:
-    """Find the rows that stand for the same in two tables: (N,) indices in each."""
+    """Return the indices (N,) of the rows that stand for the same in two tables, for each of the two."""
     source_index = {row: i for i, row in enumerate(source_rows)}
     pairs = [(i, source_index[row]) for i, row in enumerate(rows) if row in source_index]
     both = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
@@ -218,7 +219,7 @@ def _shared_rows(rows: Sequence[str | int], source_rows: Sequence[str | int]) ->
 
 
 def _copy_rows(part: Part, table: Table, source: Part) -> tuple[Masks, str]:
-    """Copy the rows of an embedding that both models have; return their mask and a note on their number."""
+    """Copy the rows of an embedding that both models have; return their mask and a note about the number."""
     ((key, weight),) = part.parameters.items()
     source_weight = source.parameters.get(key)
     if source.table is None or source_weight is None or source_weight.shape[1] != weight.shape[1]:
@@ -235,7 +236,7 @@ def _copy_rows(part: Part, table: Table, source: Part) -> tuple[Masks, str]:
 
 
 def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]:
-    """Copy a module, without the input weights for `changed` inputs; return masks and a note on inputs."""
+    """Copy a module without the weights of `changed` inputs; return masks and a note about the inputs."""
     parameters = part.parameters
     shared = {name for name, width in part.inputs.items() if source.inputs.get(name) == width} - changed
     by_input = INPUT_WEIGHT in parameters and not OTHER_INPUT_WEIGHTS & parameters.keys()
@@ -259,5 +260,5 @@ def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]
 
 
 def _columns(widths: dict[str, int], chosen: Set[str]) -> Tensor:
-    """Mark the columns of the chosen inputs: (I,) bool."""
+    """Return the mask (I,) of the columns of the chosen inputs."""
     return torch.cat([torch.full((width,), name in chosen) for name, width in widths.items()])

@@ -1,4 +1,4 @@
-"""What a training writes: the task that it learned, beside the checkpoints, and then the model folder."""
+"""Write the results of a training: the task, beside the checkpoints, and finally the model folder."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ from rnntool.training.transfer import Transfer
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Refuse a folder that can't be written or holds something else, before anything is read."""
+    """Raise an error if the folder can't be written to or contains something else."""
     if str(out) == "-":
-        raise UsageError("a model is several files, which standard output can't hold", setting="output",
-                         advice="give a folder")
+        raise UsageError(setting="output", expected="a folder", found="standard output")
     try:
         nearest = next(place for place in (out, *out.parents) if place.exists())
         occupied = nearest == out and out.is_dir() and any(out.iterdir())
@@ -44,7 +43,7 @@ def check_place(out: Path, *, force: bool) -> None:
     if not occupied:
         return
     if not (out / model_folder.CONFIG).exists() and not (out / model_folder.RESUME).exists():
-        raise UsageError("holds other files and no model", place=out, advice="choose another folder")
+        raise UsageError("contains other files but no model", place=out, advice="choose another folder")
     if not force:
         raise UsageError("exists already", place=out,
                          advice=f"{setting('resume')} continues a training that was stopped, "
@@ -52,7 +51,7 @@ def check_place(out: Path, *, force: bool) -> None:
 
 
 def save_task(task: AnyTask, folder: Path) -> None:
-    """Write the task alone."""
+    """Write only the task."""
     folder.mkdir(parents=True)
     task.save(folder)
     model_folder.write_json(folder / "data.json", task.config())
@@ -71,13 +70,12 @@ def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], transfer: Transfer | None = None, threads: int = 0,
 ) -> dict[str, Any]:
-    """Write the model folder and remove its checkpoints; returns the report on the development data.
+    """Write the model folder, remove the checkpoints, and return the report on the development data.
 
-    The report is of the exported graph. If the development data shows that probabilities are too high or too
-    low, the network's scores are divided by a temperature first.
+    The network is calibrated on the development data first. The report is about the exported graph.
     """
     settings = task.settings
-    network.set_objective(ObjectiveConfig())  # drops what only training needs
+    network.set_objective(ObjectiveConfig())  # drop what is only needed for training
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
     if calibration:
         network.head.apply_temperatures(*calibration.temperatures)
