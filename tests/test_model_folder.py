@@ -1,4 +1,4 @@
-"""Model folders: how they are found, and that anything but a whole one gives one clear sentence."""
+"""Model folders: finding, writing and loading them, and one clear sentence for whatever is wrong with one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def copy(tagger: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Change keys of config.json; None takes one away."""
+    """Change keys of config.json; None removes a key."""
     config = json.loads((folder / "config.json").read_text("utf-8")) | changes
     kept = {key: value for key, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(kept), "utf-8")
 
 
-def test_found_by_path_and_by_name(
+def test_a_model_is_found_by_its_path_and_by_its_name(
     tagger: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,7 @@ def test_found_by_path_and_by_name(
     assert [folder.name for folder in model_folder.available()].count("tiny-pos") == 1
 
 
-def test_a_name_that_is_unknown_lists_those_that_are(
+def test_the_message_about_an_unknown_name_lists_the_models(
     models: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNTOOL_MODELS", str(models))
@@ -63,7 +63,7 @@ def test_a_name_that_is_unknown_lists_those_that_are(
             model_folder.find(name)
 
 
-def test_what_is_no_model(tmp_path: Path) -> None:
+def test_files_and_folders_that_are_not_models(tmp_path: Path) -> None:
     file = tmp_path / "file.onnx"
     file.write_text("x")
     with pytest.raises(ModelError, match="expected a folder that `rnntool train` wrote, found a file"):
@@ -85,7 +85,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     ('{"format": "1"}', "expected format 1, found '1'"),
     ('{"format": 1, "task": "tag"}', "is damaged"),
 ])
-def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path) -> None:
+def test_foreign_and_damaged_configs_give_one_sentence(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError) as caught:
         model_folder.read_config(tmp_path)
@@ -94,7 +94,7 @@ def test_foreign_and_damaged_configs(content: str, message: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
+def test_a_config_with_invalid_utf8_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'{"format": 1, "task": "\xff"}')
     with pytest.raises(ModelError, match="is damaged"):
         model_folder.read_config(tmp_path)
@@ -106,7 +106,7 @@ def test_invalid_utf8_in_a_config(tmp_path: Path) -> None:
     {"settings": {"layers": "two"}},
     {"network": []}, {"format": 2}, {"version": None}, {"graph": None}, {"network": {}},
 ])
-def test_a_config_that_does_not_hold_together(changes: dict[str, Any], copy: Path) -> None:
+def test_a_config_with_wrong_values_gives_one_sentence(changes: dict[str, Any], copy: Path) -> None:
     rewrite(copy, **changes)
     with pytest.raises(ModelError) as caught:
         model.load(copy)
@@ -116,7 +116,7 @@ def test_a_config_that_does_not_hold_together(changes: dict[str, Any], copy: Pat
 
 @pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "vocab.txt"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage"])
-def test_damaged_files(name: str, damage: str, copy: Path) -> None:
+def test_a_damaged_file_gives_one_sentence(name: str, damage: str, copy: Path) -> None:
     path = copy / name
     data = path.read_bytes()
     path.unlink()
@@ -130,29 +130,29 @@ def test_damaged_files(name: str, damage: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "vocab.txt"])
-def test_files_of_another_model(name: str, copy: Path) -> None:
+def test_labels_and_vocabulary_must_have_the_right_size(name: str, copy: Path) -> None:
     lines = (copy / name).read_bytes().split(b"\n")
-    (copy / name).write_bytes(b"\n".join(lines[:-2]) + b"\n")  # whole lines, but one is missing
+    (copy / name).write_bytes(b"\n".join(lines[:-2]) + b"\n")  # one line is missing
     with pytest.raises(ModelError):
         model.load(copy)
 
 
-def test_a_graph_of_another_model(copy: Path, ner: Path, writer: Path, classifier: Path) -> None:
+def test_the_graph_of_another_model_is_refused(copy: Path, ner: Path, writer: Path, classifier: Path) -> None:
     for other in (ner, writer, classifier):
         shutil.copy(other / "model.onnx", copy)
         with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):
             model.load(copy)
 
 
-def test_a_graph_that_fails(tagger: Path) -> None:
+def test_a_graph_that_fails_is_a_model_error(tagger: Path) -> None:
     loaded = model.load(tagger, threads=1)
     arrays = loaded.task.encode([Sentence(["the"])])
-    arrays["type_tokens"][:] = 10_000  # as of a model that knows more words
+    arrays["type_tokens"][:] = 10_000  # outside the vocabulary
     with pytest.raises(ModelError, match=r"model\.onnx: the graph can't be run on this input"):
         loaded.engine.run(arrays)
 
 
-def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:
+def test_a_model_without_weights_runs_but_its_weights_cannot_be_loaded(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     assert next(model.load(copy).tag(["the baker sings ."])).tags == ["DET", "NOUN", "VERB", "PUNCT"]
     from rnntool.inference.weights import load_weights
@@ -164,7 +164,7 @@ def test_weights_are_needed_to_go_on_but_not_to_run(copy: Path) -> None:
         load_weights(copy)
 
 
-def test_weights_of_another_network(copy: Path, ner: Path) -> None:
+def test_the_weights_of_another_network_are_refused(copy: Path, ner: Path) -> None:
     from rnntool.inference.weights import load_network
 
     shutil.copy(ner / "model.safetensors", copy)
@@ -172,7 +172,7 @@ def test_weights_of_another_network(copy: Path, ner: Path) -> None:
         load_network(copy, model_folder.read_config(copy))
 
 
-def test_torch_runs_the_folder_as_onnx_does(tagger: Path) -> None:
+def test_torch_gives_the_results_of_onnx(tagger: Path) -> None:
     from rnntool.inference.torch_engine import TorchEngine, pick_device
     from rnntool.inference.weights import load_network
 
@@ -180,13 +180,13 @@ def test_torch_runs_the_folder_as_onnx_does(tagger: Path) -> None:
     network = load_network(tagger, model_folder.read_config(tagger))
     other = model.Model(tagger, loaded.config, loaded.task, TorchEngine(network, pick_device("cpu")))
     sentences = ["the workful baker sings .", "", "unheard of words"]
-    have, want = list(other.tag(sentences, probs=True)), list(loaded.tag(sentences, probs=True))
-    assert [t.tags for t in have] == [t.tags for t in want]
-    for a, b in zip(have, want, strict=True):
+    results, expected = list(other.tag(sentences, probs=True)), list(loaded.tag(sentences, probs=True))
+    assert [t.tags for t in results] == [t.tags for t in expected]
+    for a, b in zip(results, expected, strict=True):
         assert a.probs == pytest.approx(b.probs, abs=1e-5)
 
 
-def test_a_whole_folder(tagger: Path) -> None:
+def test_the_files_and_the_card_of_a_trained_model(tagger: Path) -> None:
     assert {path.name for path in tagger.iterdir()} == {
         "README.md", "config.json", "labels.txt", "metrics.jsonl", "model.onnx", "model.safetensors",
         "vocab.txt"}
@@ -198,7 +198,7 @@ def test_a_whole_folder(tagger: Path) -> None:
     assert all(entry.keys() >= {"step", "loss", "lr", "accuracy", "seconds"} for entry in entries)
 
 
-def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     with pytest.raises(ZeroDivisionError), model_folder.staged(out) as stage:
         (stage / "config.json").write_text("{}")
@@ -216,16 +216,19 @@ def test_a_stage_moves_in_whole_or_not_at_all(tmp_path: Path) -> None:
         pass
 
 
-def test_a_stage_that_cannot_be_written(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    problem = r"out: can't be written to \(No space left on device\); make room"
-    with pytest.raises(RnntoolError, match=problem), \
-            model_folder.staged(out):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(("number", "advice"), [
+    (errno.ENOSPC, "make room, or choose another folder"), (errno.EIO, "choose another folder"),
+    (errno.EROFS, "choose another folder"),
+])
+def test_an_error_of_the_disk_names_the_folder_and_its_cause(number: int, advice: str, tmp_path: Path) -> None:
+    out, cause = tmp_path / "out", os.strerror(number)
+    with pytest.raises(RnntoolError) as caught, model_folder.staged(out):
+        raise OSError(number, cause)
+    assert str(caught.value) == f"{out}: can't be written to ({cause}); {advice}"
     assert list(out.iterdir()) == []
 
 
-def test_an_error_that_is_not_about_the_folder_stays_what_it_is(tmp_path: Path) -> None:
+def test_another_error_while_files_are_staged_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), model_folder.staged(tmp_path / "out"):
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
     assert not list((tmp_path / "out").iterdir())

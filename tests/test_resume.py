@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere and resumed ends with the same weights as one that never stopped."""
+"""A training that is stopped anywhere and resumed ends with the same weights as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -78,22 +78,23 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def stop_after(steps: int) -> Callable[[], int | None]:
-    """Give SIGTERM after a number of training steps. It is asked before the first step and after each."""
-    asked = iter(range(1_000_000))
-    return lambda: signal.SIGTERM if next(asked) == steps else None
+    """Return SIGTERM after a number of training steps; it is called before the first step and after each."""
+    calls = iter(range(1_000_000))
+    return lambda: signal.SIGTERM if next(calls) == steps else None
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Read the files that must be equal to the byte: all but metrics.jsonl, which has times."""
+    """Read the files that must be equal: all but metrics.jsonl, with times, and README.md, with a name."""
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("metrics.jsonl", "README.md")}
 
 
-def figures_of(folder: Path) -> list[dict[str, Any]]:
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl without the times."""
     entries = (folder / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]
     return [{k: v for k, v in json.loads(entry).items() if k != "seconds"} for entry in entries]
 
 
-def test_transferred_weights_stay_frozen_and_unfreeze_in_resumed_trainings(
+def test_transferred_weights_stay_frozen_and_unfreeze_at_the_same_steps_after_a_resume(
     data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, file = tmp_path / "base", data("classify")
@@ -111,7 +112,7 @@ def test_transferred_weights_stay_frozen_and_unfreeze_in_resumed_trainings(
     key = "encoder.input.embedding.weight"
     shared = [(words[0].index(w) + 4, i) for i, w in enumerate(words[1], 4) if w and w in words[0]]
     assert len(shared) < len(after[key]) - 4
-    assert all(torch.equal(after[key][to], before[key][of]) for of, to in shared)
+    assert all(torch.equal(after[key][new], before[key][old]) for old, new in shared)
     assert not torch.equal(after["head.output.weight"], before["head.output.weight"])
 
     settings |= {"init": str(base), "unfreeze_every": 1, "lr_decay_by_layer": 2.6, "epochs": 5,
@@ -121,7 +122,7 @@ def test_transferred_weights_stay_frozen_and_unfreeze_in_resumed_trainings(
     assert not any(torch.equal(weight, before[name])
                    for name, weight in load_file(whole / "model.safetensors").items()
                    if name.startswith("encoder.layers."))
-    steps = figures_of(whole)[-1]["step"]
+    steps = metrics_of(whole)[-1]["step"]
     with pytest.raises(Interrupted):
         tiny.train("classify", stopped, [more], stopping=stop_after(steps // 3), **settings)
     with pytest.raises(Interrupted):
@@ -142,7 +143,7 @@ def test_a_stopped_and_resumed_training_gives_the_same_bytes(
     task = task.partition("-")[0]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     report = tiny.train(task, whole, [file], **settings)
-    last = figures_of(whole)[-1]["step"]
+    last = metrics_of(whole)[-1]["step"]
     rng = random.Random(kind)
     first = rng.randint(1, last - 4)
     with pytest.raises(Interrupted) as caught:
@@ -159,15 +160,15 @@ def test_a_stopped_and_resumed_training_gives_the_same_bytes(
         again = tiny.train(task, stopped, resume=True)
     assert again == report
     assert files_of(stopped) == files_of(whole)
-    assert figures_of(stopped) == figures_of(whole)
+    assert metrics_of(stopped) == metrics_of(whole)
     assert not (stopped / "resume").exists()
 
 
-def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_training_can_be_stopped_after_each_step(data: Callable[[str], Path], tmp_path: Path) -> None:
     file = data("classify")
     settings: dict[str, Any] = {"epochs": 2, "ema": 0.9}
     tiny.train("classify", tmp_path / "whole", [file], **settings)
-    for step in range(figures_of(tmp_path / "whole")[-1]["step"]):
+    for step in range(metrics_of(tmp_path / "whole")[-1]["step"]):
         with pytest.raises(Interrupted, match=f"stopped after step {step + 1} of"):  # even the last one
             tiny.train("classify", tmp_path / "stopped", [file] if not step else [], resume=step > 0,
                        stopping=stop_after(1), **({} if step else settings))
@@ -175,18 +176,19 @@ def test_stopped_after_every_single_step(data: Callable[[str], Path], tmp_path: 
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
-def test_an_interrupted_training_is_not_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_unfinished_training_is_not_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
     assert [path.name for path in out.iterdir()] == ["resume"]
-    remedy = r"its training has not ended; continue it with rnntool train tag -o .*out --resume"
-    with pytest.raises(ModelError, match=remedy):
+    message = r"out: its training has not ended; continue it with `rnntool train tag` and resume$"
+    with pytest.raises(ModelError, match=message):
         model_folder.read_config(out)
-    remedy = "resume continues a training that was stopped, force replaces the model"
-    with pytest.raises(UsageError, match=remedy):
+    message = "resume continues a training that was stopped, force replaces the model"
+    with pytest.raises(UsageError, match=message):
         tiny.train("tag", out, [tmp_path / "train.conll"])
-    with pytest.raises(UsageError, match="its training is of the task tag; continue it with rnntool train tag"):
+    message = "its training is of the task tag; continue it with `rnntool train tag`"
+    with pytest.raises(UsageError, match=message):
         tiny.train("lm", out, resume=True)
 
 
@@ -205,7 +207,7 @@ def test_an_older_model_stays_complete_until_the_new_one_replaces_it(
     assert files_of(out)["model.safetensors"] != before["model.safetensors"]
 
 
-def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_training_is_not_resumed_with_changed_data(data: Callable[[str], Path], tmp_path: Path) -> None:
     out, file = tmp_path / "out", data("classify")
     with pytest.raises(Interrupted):
         tiny.train("classify", out, [file], epochs=2, stopping=stop_after(2))
@@ -218,7 +220,7 @@ def test_changed_data_is_refused(data: Callable[[str], Path], tmp_path: Path) ->
     tiny.train("classify", out, resume=True)
 
 
-def test_a_model_is_identified_by_what_a_training_takes_from_it(writer: Path, tmp_path: Path) -> None:
+def test_the_digest_of_a_model_covers_what_a_training_uses(writer: Path, tmp_path: Path) -> None:
     def digest(**changes: Any) -> bytes:
         model_folder.write_json(copy / "config.json", config | changes)
         return PretrainedModel.read("copy", str(copy), tokenizer="char", used_as="init").digest()
@@ -230,20 +232,20 @@ def test_a_model_is_identified_by_what_a_training_takes_from_it(writer: Path, tm
     assert digest() == digest(report={}, version="another") != digest(data=lowered)
 
 
-# what a training may read, by the option that names it: a file and its content, if it is made here
+# what a training may read, by setting: a file, and its content unless a training writes it
 SOURCES: dict[str, tuple[str, str]] = {
-    "--dev": ("dev.conllu", tiny.conllu(tiny.pos_sentences(8, seed=1))),
-    "--raw": ("raw.txt", "the baker sings .\n" * 20),
-    "--vectors": ("words.vec", "the 1 2\nbaker 3 4\n"),
-    "--init": ("base/vocab.txt", ""),
-    "--features": ("chars/vocab.txt", ""),
+    "dev": ("dev.conllu", tiny.conllu(tiny.pos_sentences(8, seed=1))),
+    "raw": ("raw.txt", "the baker sings .\n" * 20),
+    "vectors": ("words.vec", "the 1 2\nbaker 3 4\n"),
+    "init": ("base/vocab.txt", ""),
+    "features": ("chars/vocab.txt", ""),
 }
 
 
-@pytest.mark.parametrize(("options", "settings"), [
-    (("--dev", "--raw", "--vectors", "--init"), {"neighbours": 0.1}), (("--features",), {})])
-def test_resuming_from_another_folder(
-    options: tuple[str, ...], settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sources", "settings"), [
+    (("dev", "raw", "vectors", "init"), {"neighbours": 0.1}), (("features",), {})])
+def test_a_training_is_resumed_from_another_folder(
+    sources: tuple[str, ...], settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     for folder in (here, elsewhere):
@@ -256,7 +258,7 @@ def test_resuming_from_another_folder(
     Path("lines.txt").write_text("".join(f"{line}\n" for line in tiny.lines_of_text(20)))
     tiny.train("tag", Path("base"), [Path("train.conllu")], epochs=1)
     tiny.train("lm", Path("chars"), [Path("lines.txt")], epochs=1)
-    named = {option.removeprefix("--"): SOURCES[option][0].partition("/")[0] for option in options}
+    named = {name: SOURCES[name][0].partition("/")[0] for name in sources}
     dev = [Path(named.pop("dev"))] if "dev" in named else []
     settings = settings | {"epochs": 2} | named
     tiny.train("tag", Path("whole"), [Path("train.conllu")], dev=dev, **settings)
@@ -264,27 +266,27 @@ def test_resuming_from_another_folder(
         tiny.train("tag", Path("m"), [Path("train.conllu")], dev=dev, stopping=stop_after(3), **settings)
 
     monkeypatch.chdir(elsewhere)
-    for option in options:
-        file = here / SOURCES[option][0]
-        source = here / SOURCES[option][0].partition("/")[0]
+    for name in sources:
+        file = here / SOURCES[name][0]
+        source = here / SOURCES[name][0].partition("/")[0]
         source.rename(tmp_path / "aside")
         with pytest.raises(RnntoolError) as caught:
             tiny.train("tag", here / "m", resume=True)
-        assert str(caught.value) == (f"{source}: this training began with it, and it is gone; put it back, or "
+        assert str(caught.value) == (f"{source}: this training needs it, but it is gone; put it back, or "
                                      "start again with force")
-        assert caught.value.exit_code == (3 if option in ("--dev", "--raw", "--vectors") else 4)
+        assert caught.value.exit_code == (3 if name in ("dev", "raw", "vectors") else 4)
         (tmp_path / "aside").rename(source)
         before = file.read_text("utf-8")
         file.write_text(before.replace("the", "teh", 1).replace("a\n", "\u03b1\n", 1), "utf-8")
         with pytest.raises(DataError) as caught:
             tiny.train("tag", here / "m", resume=True)
         assert str(caught.value) == (f"{source}: the data has changed since this training began; start again "
-                                     "with force"), option
+                                     "with force"), name
         file.write_text(before, "utf-8")
     tiny.train("tag", here / "m", resume=True)
     assert files_of(here / "m") == files_of(here / "whole")
     content = json.loads((here / "m" / "config.json").read_text("utf-8"))
-    assert str(here) not in json.dumps(content), "a model doesn't say where it was made"
+    assert str(here) not in json.dumps(content), "a model doesn't contain the paths of its training"
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -302,12 +304,29 @@ def test_a_damaged_checkpoint_gives_one_sentence(
         tiny.train("classify", out, resume=True)
 
 
-def test_nothing_to_resume(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_is_not_called_damaged(
+    data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [data("classify")], stopping=stop_after(2))
+    path = out / "resume" / "job.json"
+    job = json.loads(path.read_text("utf-8"))
+    for change in ({}, {"checkpoint_format": job.pop("checkpoint_format") + 1}):  # older, newer
+        path.write_text(json.dumps(job | change), "utf-8")
+        with pytest.raises(ModelError) as caught:
+            tiny.train("classify", out, resume=True)
+        assert str(caught.value) == (
+            f"{out}: its training was begun with another version of rnntool; resume it with that version, or "
+            "start again with force")
+
+
+def test_there_is_no_training_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no training to resume; leave resume out to start one"):
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
-def test_evaluations_count_towards_max_time(
+def test_max_time_includes_evaluations(
     data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -369,7 +388,7 @@ def test_a_training_that_is_stopped_before_it_has_a_checkpoint_leaves_nothing(
     tiny.train("classify", tmp_path / "new", resume=True)
 
 
-def test_a_training_that_cannot_begin_leaves_nothing(
+def test_a_training_with_missing_inputs_writes_nothing(
     data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     out, file = tmp_path / "out", data("classify")
@@ -383,7 +402,7 @@ def test_a_training_that_cannot_begin_leaves_nothing(
     tiny.train("classify", out, resume=True, stopping=stop_after(10_000))  # the checkpoint is still there
 
 
-def test_a_checkpoint_that_cannot_be_written(
+def test_a_checkpoint_that_cannot_be_written_is_an_error(
     data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any) -> None:
@@ -411,7 +430,7 @@ def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO
             process.kill()
 
 
-def test_a_real_signal_while_the_data_is_read(tmp_path: Path) -> None:
+def test_a_signal_to_a_process_that_reads_data(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rnntool", "train", "lm", "-", "-o", str(tmp_path / "out"), "-v"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=environment()) as process:
@@ -426,7 +445,7 @@ def test_a_real_signal_while_the_data_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_real_signals(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_path: Path) -> None:
     file, out = data("classify"), tmp_path / "out"
     settings: dict[str, Any] = {"epochs": 60, "seed": 3, "dev_fraction": 0.1}
     chosen = tiny.SETTINGS["classify"] | settings

@@ -60,7 +60,7 @@ def train(
         job, fingerprints_before = Job.load(resume / model_folder.JOB)
         if job.task != task:
             raise UsageError(f"its training is of the task {job.task}", place=out,
-                             advice=f"continue it with rnntool train {job.task}")
+                             advice=f"continue it with `rnntool train {job.task}`")
     else:
         check_place(out, force=force)
         job = job.located()
