@@ -1,4 +1,4 @@
-"""What the tests share: models that are trained once a session, and commands run as a shell runs them."""
+"""Shared by the tests: models that are trained once per session, and functions that run commands."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parent.parent
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("RNNTOOL_")]:
     del os.environ[name]
-os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide a missing flush
+os.environ.pop("PYTHONUNBUFFERED", None)  # with it, a missing flush has no effect
 
-# a busy machine is not a slow function
+# no deadline, because the machine may be busy
 hypothesis.settings.register_profile("rnntool", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("rnntool")
 
@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("rnntool")
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that all the session's models lie in."""
+    """The folder of all models of the session."""
     return tmp_path_factory.mktemp("tiny-models")
 
 
@@ -49,31 +49,31 @@ def _file(folder: Path, name: str, text: str) -> Path:
 
 @pytest.fixture(scope="session")
 def pos_file(models: Path) -> Path:
-    """CoNLL-U that no model was trained on."""
+    """Held-out tagged sentences in CoNLL-U."""
     return _file(models, "dev.conllu", tiny.conllu(tiny.pos_sentences(20, seed=9)))
 
 
 @pytest.fixture(scope="session")
 def ner_file(models: Path) -> Path:
-    """Columns with people and places in IOB1, that no model was trained on."""
+    """Held-out people and places in CoNLL columns, in IOB1."""
     return _file(models, "dev.conll", tiny.conll(tiny.ner_sentences(20, seed=9), tiny.iob1))
 
 
 @pytest.fixture(scope="session")
 def question_file(models: Path) -> Path:
-    """A table of questions that no model was trained on."""
+    """A table of held-out questions."""
     return _file(models, "dev.tsv", tiny.tsv(tiny.questions(20, seed=9)))
 
 
 @pytest.fixture(scope="session")
 def text_file(models: Path) -> Path:
-    """Lines of text that no model was trained on."""
+    """Held-out lines of text."""
     return _file(models, "dev.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(20, seed=9)))
 
 
 @pytest.fixture(scope="session")
 def tagger(models: Path, pos_file: Path) -> Path:
-    """Parts of speech: softmax, two directions, character CNN and affixes."""
+    """A tagger of parts of speech: softmax, both directions, character CNN and affixes."""
     data = _file(models, "train.conllu", tiny.conllu(tiny.pos_sentences(100)))
     tiny.train("tag", models / "tiny-pos", [data], dev=[pos_file], epochs=4)
     return models / "tiny-pos"
@@ -81,7 +81,7 @@ def tagger(models: Path, pos_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def joint(models: Path) -> Path:
-    """Three columns side by side: parts of speech with a CRF, finer ones, and entities in the MISC column."""
+    """A tagger of three columns: parts of speech with a CRF, finer ones, and entities in the MISC column."""
     data = _file(models, "joint.conllu", tiny.joint_conllu(tiny.pos_sentences(100)))
     dev = _file(models, "joint-dev.conllu", tiny.joint_conllu(tiny.pos_sentences(20, seed=9)))
     tiny.train("tag", models / "tiny-joint", [data], dev=[dev], epochs=16, head="crf",
@@ -91,7 +91,7 @@ def joint(models: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def ner(models: Path, ner_file: Path) -> Path:
-    """Entities, learned from IOB1: CRF and a character LSTM."""
+    """A tagger of entities, trained on IOB1: CRF and character LSTM."""
     data = _file(models, "train.conll", tiny.conll(tiny.ner_sentences(100), tiny.iob1))
     tiny.train("tag", models / "tiny-ner", [data], dev=[ner_file], epochs=8, head="crf", chars="lstm")
     return models / "tiny-ner"
@@ -99,7 +99,7 @@ def ner(models: Path, ner_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier(models: Path, question_file: Path) -> Path:
-    """Kinds of questions: GRU, two poolings side by side."""
+    """A classifier of questions: GRU, max and last pooling."""
     data = _file(models, "train.tsv", tiny.tsv(tiny.questions(100)))
     tiny.train("classify", models / "tiny-question", [data], dev=[question_file], epochs=5, cell="gru",
                pooling="max+last")
@@ -108,7 +108,7 @@ def classifier(models: Path, question_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def writer(models: Path, text_file: Path) -> Path:
-    """A character language model: two tied layers, each line from its own start."""
+    """A character language model: two layers, tied embeddings, each line on its own."""
     data = _file(models, "train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(150)))
     tiny.train("lm", models / "tiny-writer", [data], dev=[text_file], epochs=20)
     return models / "tiny-writer"
@@ -119,7 +119,7 @@ def writer(models: Path, text_file: Path) -> Path:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended and what it said."""
+    """The exit code of a command and its output."""
 
     code: int
     out: str
@@ -130,7 +130,7 @@ Run = Callable[..., Ran]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a command: this package, one thread, plain UTF-8, nobody's own models."""
+    """Return the environment of a command: this package, one thread, no terminal, no models of the user."""
     plain = {"PYTHONPATH": str(ROOT), "RNNTOOL_THREADS": "1", "XDG_DATA_HOME": os.devnull, "NO_COLOR": "1",
              "COLUMNS": "120", "TERM": "dumb"}
     return os.environ | plain | more
@@ -138,7 +138,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs `python -m rnntool …` in an empty folder with `input` on standard input."""
+    """Run `python -m rnntool …` in an empty folder with `input` on standard input."""
 
     def command(
         *arguments: str | Path, input: str | bytes = "", python: tuple[str, ...] = (), **more: str
@@ -154,7 +154,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def invoke(*arguments: object, input: str = "", **more: str) -> Ran:
-    """Runs a command in this process, which has loaded already what it needs."""
+    """Run a command in this process, which is faster because everything is imported already."""
     done = CliRunner().invoke(cli.app, list(map(str, arguments)), input=input,
                               env={"RNNTOOL_THREADS": "1"} | more)
     if done.exception and not isinstance(done.exception, SystemExit):
@@ -163,13 +163,13 @@ def invoke(*arguments: object, input: str = "", **more: str) -> Ran:
 
 
 def ok(ran: Ran) -> str:
-    """Standard output of a command that went well and said nothing else."""
+    """Return the standard output of a command that succeeded without a message."""
     assert (ran.code, ran.err) == (0, "")
     return ran.out
 
 
 def failed(ran: Ran, code: int, *words: str) -> None:
-    """It failed as it should: one sentence on standard error, nothing on standard output."""
+    """Check that a command failed with one sentence on standard error and nothing on standard output."""
     assert "Traceback" not in ran.err
     assert ran.code == code, ran.err
     assert ran.err.startswith("rnntool: ")
@@ -181,11 +181,11 @@ def failed(ran: Ran, code: int, *words: str) -> None:
 
 
 def bash(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the shell, with the environment of a command."""
+    """Run a shell script in the environment of a command."""
     words = ["bash", "-c", script]
     return subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=60)
 
 
 def jsonl(text: str) -> list[dict[str, Any]]:
-    """The objects of lines of JSON."""
+    """Parse lines of JSON."""
     return [json.loads(line) for line in text.splitlines()]

@@ -39,7 +39,7 @@ def epoch(batches: Shuffled, number: int, start: int = 0) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(53, 8), (1, 8), (8, 8), (5, 1)])
-def test_every_record_comes_once_per_epoch(n: int, batch_size: int) -> None:
+def test_an_epoch_has_every_record_once(n: int, batch_size: int) -> None:
     batches, texts = shuffled(max(n, 2), batch_size=batch_size)
     for number in range(3):
         read = epoch(batches, number)
@@ -64,13 +64,13 @@ def test_an_epoch_can_start_at_any_batch() -> None:
         assert epoch(batches, 4, start) == whole[start:]
 
 
-def test_a_batch_holds_similar_lengths() -> None:
+def test_the_records_of_a_batch_have_similar_lengths() -> None:
     batches, _ = shuffled(200, batch_size=20)
     for arrays in batches.epoch(0):
         assert np.ptp(arrays["lengths"]) <= 1
 
 
-def test_long_records_make_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_long_records_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "PADDED_BUDGET", 30)
     batches, texts = shuffled(40, batch_size=16)
     sizes = [arrays["tokens"].size for arrays in batches.epoch(0)]
@@ -88,7 +88,7 @@ def streamed(columns: int, time_steps: int, lines: int = 30) -> tuple[Streamed, 
 
 
 @pytest.mark.parametrize(("columns", "time_steps"), [(4, 10), (1, 7), (7, 13), (1000, 20)])
-def test_a_stream_covers_each_token_once(columns: int, time_steps: int) -> None:
+def test_the_windows_of_a_stream_have_each_token_once(columns: int, time_steps: int) -> None:
     batches, targets = streamed(columns, time_steps)
     windows = list(batches.epoch(0))
     assert len(windows) == len(batches)

@@ -1,4 +1,4 @@
-"""Classifiers: labels that are chosen, words that decide, calibration, baselines, long texts, many labels."""
+"""Classifiers: predicted labels, explanations, calibration, very long texts, many labels, baselines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?\n"
 
 @pytest.fixture(scope="session")
 def topics(models: Path) -> Path:
-    """Several labels a text: one for each of the words that are in it."""
+    """A classifier with several labels per text, one for each word of a list that occurs in it."""
     rng = random.Random(1)
     rows = []
     for _ in range(150):
@@ -50,10 +50,10 @@ def lines(run: Run, *arguments: str | Path, input: str) -> list[list[str]]:
     return [line.split("\t") for line in done.out.splitlines()]
 
 
-# --- Which labels are given --------------------------------------------------------------------------------
+# --- Predicted labels --------------------------------------------------------------------------------------
 
 
-def test_one_label_top_and_threshold(classifier: Path, run: Run) -> None:
+def test_top_and_threshold_with_one_label_per_text(classifier: Path, run: Run) -> None:
     ranked = lines(run, "-m", classifier, "--probs", "--top", "3", input=QUESTIONS)
     assert [len(row) for row in ranked] == [6, 6, 6]
     for k in (1, 2):
@@ -62,9 +62,9 @@ def test_one_label_top_and_threshold(classifier: Path, run: Run) -> None:
     least = sorted(float(p) for row in ranked for p in row[1::2])[4]
     kept = lines(run, "-m", classifier, "--top", "3", "--threshold", str(least + 0.00006), "--none-label",
                  "?", input=QUESTIONS)
-    want = [[name for name, p in zip(row[::2], row[1::2], strict=True) if float(p) > least + 0.0001] or ["?"]
-            for row in ranked]
-    assert kept == want
+    pairs = [list(zip(row[::2], map(float, row[1::2]), strict=True)) for row in ranked]
+    expected = [[name for name, p in row if p > least + 0.0001] or ["?"] for row in pairs]
+    assert kept == expected
     (record,) = objects(run, "-m", classifier, "--threshold", "1", "--none-label", "?", input="who\n")
     assert (record["label"], record["prob"]) == ("?", 0.0)
 
@@ -73,7 +73,7 @@ def objects(run: Run, *arguments: str | Path, input: str) -> list[dict[str, Any]
     return jsonl(ok(run("classify", *arguments, "--jsonl", input=input)))
 
 
-def test_several_labels_top_and_threshold(topics: Path, run: Run) -> None:
+def test_top_and_threshold_with_several_labels_per_text(topics: Path, run: Run) -> None:
     text = "the sea sun\nthe snow\nbaker\n"
     assert [sorted(row) for row in lines(run, "-m", topics, input=text)[:2]] == [["sea", "sun"], ["snow"]]
     probs = [dict(zip(row[::2], map(float, row[1::2]), strict=True))
@@ -89,10 +89,10 @@ def test_several_labels_top_and_threshold(topics: Path, run: Run) -> None:
     assert sorted(label["label"] for label in first["labels"]) == ["sea", "sun"]
 
 
-# --- Which words decide ------------------------------------------------------------------------------------
+# --- Explanations ------------------------------------------------------------------------------------------
 
 
-def test_the_weight_of_a_word_is_what_the_label_loses_without_it(classifier: Path) -> None:
+def test_the_weight_of_a_word_is_the_probability_that_its_removal_costs(classifier: Path) -> None:
     loaded = model.load(classifier, threads=1)
     text = "  who did  the baker sing ?"
     shorter = ["did  the baker sing ?", "  who  the baker sing ?", "  who did baker sing ?",
@@ -109,7 +109,9 @@ def test_the_weight_of_a_word_is_what_the_label_loses_without_it(classifier: Pat
     assert [len(words) for _, words in loaded.explain(texts)] == [0, 6, 1, 80, 80]
 
 
-def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explanations_are_computed_in_batches_of_limited_size(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = model.load(classifier, threads=1)
     long = " ".join(["who"] * 300)
     expected = list(loaded.explain([long]))
@@ -127,7 +129,7 @@ def test_memory_of_explanations_stays_flat(classifier: Path, monkeypatch: pytest
     assert [w.weight for w in found[0][1]] == pytest.approx([w.weight for w in expected[0][1]], abs=1e-5)
 
 
-def test_explain_as_text_jsonl_and_page(classifier: Path, run: Run) -> None:
+def test_explanations_as_text_jsonl_and_html(classifier: Path, run: Run) -> None:
     first, blank, _ = lines(run, "-m", classifier, "--explain", "--probs", input=QUESTIONS)
     label, _, words = first
     assert (label, len(blank), blank[2]) == ("person", 3, "")
@@ -154,26 +156,26 @@ def test_explain_as_text_jsonl_and_page(classifier: Path, run: Run) -> None:
 
 
 def drawn(logits: Any, rng: np.random.Generator) -> Any:
-    """A label for each row, as probable as its softmax says."""
+    """Draw a label for each row from its softmax."""
     return (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_the_temperature_that_was_is_found(temperature: float) -> None:
+def test_the_fitted_temperature_is_that_of_the_data(temperature: float) -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(20_000, 4)) * 2
     targets = drawn(logits, rng)
     assert fit_temperature(logits * temperature, targets) == pytest.approx(temperature, rel=0.05)
 
 
-def test_a_temperature_stays_in_bounds_where_all_is_right_or_nothing_is_there() -> None:
+def test_the_temperature_has_bounds_if_all_or_no_predictions_are_correct() -> None:
     logits = np.eye(3)[[0, 1, 2] * 10] * 2
     assert 0.05 < fit_temperature(logits, np.array([0, 1, 2] * 10)) < 1
     assert fit_temperature(logits, np.array([1, 2, 0] * 10)) > 5
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1
 
 
-def test_a_trained_model_is_calibrated_by_its_dev_data(tmp_path: Path) -> None:
+def test_a_model_is_calibrated_on_the_dev_data(tmp_path: Path) -> None:
     rows = tiny.questions(400, seed=4)
     train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
     train.write_text(tiny.tsv(rows[:100]), "utf-8")
@@ -191,7 +193,7 @@ def test_a_trained_model_is_calibrated_by_its_dev_data(tmp_path: Path) -> None:
     assert "temperature" not in alone
 
 
-def test_several_labels_are_calibrated_and_stay_who_they_are(topics: Path) -> None:
+def test_a_model_with_several_labels_per_text_is_calibrated(topics: Path) -> None:
     report = json.loads((topics / "config.json").read_text("utf-8"))["report"]
     assert report["ece"] <= report["ece_uncalibrated"] + 1e-6
     assert math.isfinite(report["temperature"])
@@ -219,7 +221,7 @@ def test_a_very_long_text_is_read_in_pieces(
              for i, n in ((0, 21), (21, 20), (41, 20), (61, 20))]
     np.testing.assert_allclose(pieces, sum(p * n for p, n in zip(parts, (21, 20, 20, 20), strict=True)) / 81,
                                rtol=1e-5, atol=1e-6)
-    if pooling == "mean":  # of which the mean of pieces is the whole
+    if pooling == "mean":  # the mean over pieces is the mean over the whole text
         np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-5)
     example = loaded.task.example(Text(text, ("person",)), targets=True)
     cut = loaded.task.parts(example)
@@ -245,7 +247,7 @@ def test_balanced_weights_raise_the_recall_of_a_rare_class(tmp_path: Path) -> No
     rng = random.Random(5)
 
     def rows(n: int, share: float) -> list[tuple[str, str]]:
-        """Texts of a rare class have a word of its own half the time that the others rarely have."""
+        """Generate texts; a word occurs in most texts of the rare class and in few of the common one."""
         made = []
         for _ in range(n):
             rare = rng.random() < share
@@ -264,12 +266,12 @@ def test_balanced_weights_raise_the_recall_of_a_rare_class(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("tokenizer", "encoder"), [("char", "window"), ("byte", "rnn")])
-def test_languages_are_told_by_their_letters(tokenizer: str, encoder: str, tmp_path: Path) -> None:
+def test_languages_are_identified_from_characters(tokenizer: str, encoder: str, tmp_path: Path) -> None:
     sounds = {"aka": ("ktpr", "aiu"), "olo": ("lmnr", "oeu"), "ski": ("skzt", "iey"), "uru": ("rgbd", "ua")}
     rng = random.Random(6)
 
     def sentence(language: str) -> str:
-        """Two or three words of syllables; the languages share most letters."""
+        """Generate two or three words of syllables; the languages share most letters."""
         onsets, vowels = sounds[language]
         return " ".join("".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(rng.randint(1, 3)))
                         for _ in range(rng.randint(2, 3)))
@@ -286,7 +288,7 @@ def test_languages_are_told_by_their_letters(tokenizer: str, encoder: str, tmp_p
 
 
 @pytest.mark.parametrize("encoder", ["bag", "window"])
-def test_baselines_learn_run_and_say_what_they_are(encoder: str, tmp_path: Path, run: Run) -> None:
+def test_baselines_learn_run_and_describe_themselves(encoder: str, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "train.tsv"
     file.write_text(tiny.tsv(tiny.questions(150)), "utf-8")
     report = tiny.train("classify", tmp_path / "m", [file], encoder=encoder, epochs=6, layers=2)
@@ -296,7 +298,7 @@ def test_baselines_learn_run_and_say_what_they_are(encoder: str, tmp_path: Path,
     assert encoder in (tmp_path / "m" / "README.md").read_text("utf-8")
 
 
-def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run) -> None:
+def test_a_window_language_model_generates_and_scores(tmp_path: Path, run: Run) -> None:
     file = tmp_path / "train.txt"
     file.write_text("".join(f"{line}\n" for line in tiny.lines_of_text(100)), "utf-8")
     tiny.train("lm", tmp_path / "m", [file], encoder="window", window=3, epochs=3)
@@ -304,15 +306,15 @@ def test_a_language_model_of_a_window_writes_and_scores(tmp_path: Path, run: Run
     assert (done.code, done.err) == (0, "")
     loaded = model.load(tmp_path / "m", threads=1)
     near, far = loaded.score(["the baker", "a the baker"])
-    assert near.log_probs[6:] == pytest.approx(far.log_probs[8:], abs=1e-5)  # it sees the last four letters
+    assert near.log_probs[6:] == pytest.approx(far.log_probs[8:], abs=1e-5)  # same four letters
 
 
-def test_a_language_model_is_no_bag() -> None:
+def test_a_language_model_cannot_be_a_bag_of_words() -> None:
     with pytest.raises(UsageError, match="encoder: expected one of rnn, window, found 'bag'"):
         LMSettings(encoder="bag")
 
 
-def test_top_labels_are_the_first_of_all() -> None:
+def test_the_top_labels_are_the_first_of_the_full_ranking() -> None:
     records = [Text(c, (c,)) for c in "abcd"]
     task = ClassifyTask.learn(records, ClassifySettings(min_count=1))
     outputs = {"logits": np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)}
@@ -338,7 +340,7 @@ def test_a_text_may_have_no_label(tmp_path: Path, run: Run) -> None:
     assert done.code == 3 and "expected a label, found none" in done.err
 
 
-def test_a_text_without_a_label_may_be_among_those_of_one_label(tmp_path: Path) -> None:
+def test_the_dev_data_of_a_single_label_model_may_have_texts_without_labels(tmp_path: Path) -> None:
     questions = tmp_path / "train.tsv"
     questions.write_text(tiny.tsv(tiny.questions(30)), "utf-8")
     dev = tmp_path / "dev.jsonl"
@@ -347,7 +349,9 @@ def test_a_text_without_a_label_may_be_among_those_of_one_label(tmp_path: Path) 
     assert report["records"] == 2 and "temperature" in report
 
 
-def test_a_missing_label_is_a_mistake_as_sure_as_the_model_is(topics: Path, tmp_path: Path, run: Run) -> None:
+def test_the_confidence_of_a_missing_label_is_one_minus_its_probability(
+    topics: Path, tmp_path: Path, run: Run
+) -> None:
     file = tmp_path / "one.jsonl"
     file.write_text('{"text": "the sun", "label": ["sun", "snow"]}\n', "utf-8")
     done = run("evaluate", file, "-m", topics, "--errors", "1", "--json")

@@ -1,4 +1,4 @@
-"""Language models of text given a label: what they write and expect, and what they refuse."""
+"""Language models that are conditioned on a label: training, generation, scoring, and wrong input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHER = {"food": "sky", "sky": "food"}
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labeled texts, sorted by label, that the model learns from."""
+    """Training data: labeled texts, sorted by label."""
     path = tmp_path_factory.mktemp("labeled") / "train.tsv"
     path.write_text(tiny.tsv(sorted(tiny.labeled_texts(120), key=lambda row: row[1])), "utf-8")
     return path
@@ -48,13 +48,13 @@ def dev(table: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cook(table: Path, dev: Path) -> Path:
-    """A tied model of words, given a label."""
+    """A word language model with tied embeddings that is conditioned on the label."""
     out = table.with_name("tiny-cook")
     tiny.train("lm", out, [table], dev=[dev], label_column="label", tokenizer="word", epochs=25)
     return out
 
 
-# --- What it learns ----------------------------------------------------------------------------------------
+# --- Generation and scoring --------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["onnx", "torch"])
@@ -68,7 +68,7 @@ def loaded(request: pytest.FixtureRequest, cook: Path) -> Model:
 
 
 @pytest.mark.parametrize("label", tiny.WORDS_OF)
-def test_it_writes_text_of_the_label(label: str, loaded: Model) -> None:
+def test_generated_text_has_the_words_of_the_label(label: str, loaded: Model) -> None:
     texts = [sample.text for sample in loaded.generate(label=label, n=200, seed=1, max_tokens=60)]
     words = set(tiny.WORDS_OF[label])
     assert sum(bool(text) and set(text.split()) <= words for text in texts) >= 190
@@ -77,15 +77,15 @@ def test_it_writes_text_of_the_label(label: str, loaded: Model) -> None:
 
 
 def test_the_engines_agree(cook: Path) -> None:
-    runs = model.load(cook, threads=1)
-    task = runs.require(LMTask)
-    learns = TorchEngine(load_network(cook, runs.config), torch.device("cpu"))
-    arrays = task.encode(TEXTS) | runs.engine.initial_state(len(TEXTS))
-    have, want = runs.engine.run(arrays), learns.run(arrays)
-    np.testing.assert_allclose(have["log_probs"], want["log_probs"], rtol=0, atol=1e-5)
+    onnx = model.load(cook, threads=1)
+    task = onnx.require(LMTask)
+    torch_engine = TorchEngine(load_network(cook, onnx.config), torch.device("cpu"))
+    arrays = task.encode(TEXTS) | onnx.engine.initial_state(len(TEXTS))
+    outputs = [engine.run(arrays)["log_probs"] for engine in (onnx.engine, torch_engine)]
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-5)
 
 
-def test_text_is_far_likelier_given_its_own_label(loaded: Model) -> None:
+def test_a_text_is_more_probable_given_its_own_label(loaded: Model) -> None:
     def perplexity(texts: list[Text]) -> float:
         scores = [p for scored in loaded.score(texts) for p in scored.log_probs]
         return math.exp(-np.mean(scores))
@@ -100,7 +100,7 @@ def test_text_is_far_likelier_given_its_own_label(loaded: Model) -> None:
     assert good.total_nats > bad.total_nats
 
 
-def test_labels_take_no_probability(loaded: Model) -> None:
+def test_labels_are_inputs_but_never_predicted(loaded: Model) -> None:
     task = loaded.require(LMTask)
     arrays = task.encode(TEXTS[:3])
     assert arrays["tokens"][0].tolist() == [task.first_token(text.labels[0]) for text in TEXTS[:3]]
@@ -111,7 +111,7 @@ def test_labels_take_no_probability(loaded: Model) -> None:
     assert task.sizes()["vocabulary"] == task.tokenizer.size + 2
 
 
-def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
+def test_a_model_without_labels_starts_with_bos(writer: Path) -> None:
     task = model.load(writer, threads=1).require(LMTask)
     assert task.first_token(None) == BOS
     assert task.encode([Text("", ("x",))])["tokens"].tolist() == [[BOS]]
@@ -119,7 +119,7 @@ def test_a_model_without_labels_begins_with_bos(writer: Path) -> None:
 
 
 @pytest.mark.parametrize(("label_column", "labels"), [("label", {"food", "sky"}), (None, {"sky"})])
-def test_records_with_labels_are_held_out_at_random(
+def test_labeled_records_are_held_out_at_random(
     label_column: str | None, labels: set[str], table: Path
 ) -> None:
     settings = resolve(TASKS["lm"], {"label_column": label_column})
@@ -130,7 +130,7 @@ def test_records_with_labels_are_held_out_at_random(
     assert {label for record in held for label in record.labels} == labels
 
 
-def test_a_text_whose_label_no_other_one_has_is_learned_from(tmp_path: Path) -> None:
+def test_a_text_with_a_unique_label_is_not_held_out(tmp_path: Path) -> None:
     rows = [(f"text {i}", "ab"[i % 2]) for i in range(60)] + [(f"rare {i}", f"rare{i}") for i in range(40)]
     (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
     settings = resolve(TASKS["lm"], {"label_column": "label"})
@@ -175,12 +175,12 @@ def test_train_generate_score_evaluate_info(
     assert "food" in invoke("info", "m").out
 
 
-def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -> None:
-    known = "expected a label that the model learned (food, sky)"
-    failed(invoke("generate", "-m", cook), 2, f"--label: {known}, found none")
-    failed(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {known}, found 'sea'")
-    failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {known}, found 'sea'")
-    failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {known}, found none")
+def test_errors_of_a_model_with_labels(cook: Path, dev: Path, tmp_path: Path) -> None:
+    expected = "expected a label that the model learned (food, sky)"
+    failed(invoke("generate", "-m", cook), 2, f"--label: {expected}, found none")
+    failed(invoke("generate", "-m", cook, "--label", "sea"), 2, f"--label: {expected}, found 'sea'")
+    failed(invoke("score", "-m", cook, "--label", "sea", dev), 2, f"--label: {expected}, found 'sea'")
+    failed(invoke("score", "-m", cook, "--pairs", input="a\tb\n"), 2, f"--label: {expected}, found none")
     failed(invoke("score", "-m", cook, input="rice\n"), 3,
            "<stdin>:1: expected one label, found none; check --label-column")
     failed(invoke("score", "-m", cook, "--context", "stream", dev), 2,
@@ -193,13 +193,13 @@ def test_what_a_model_of_labels_refuses(cook: Path, dev: Path, tmp_path: Path) -
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "rice", "label": "food"}\n{"text": "x", "label": "sea"}\n')
     done = invoke("score", "-m", cook, bad)
-    assert (done.code, done.out.count("\n")) == (3, 1), "what came before is answered"
+    assert (done.code, done.out.count("\n")) == (3, 1), "earlier records are answered"
     assert "bad.jsonl:2: expected a label of the training data (food, sky), found 'sea'" in done.err
     bad.write_text('{"text": "rice", "label": ["food", "sky"]}\n')
     failed(invoke("score", "-m", cook, bad), 3, "bad.jsonl:1: expected one label, found 2 (food, sky)")
 
 
-def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
+def test_errors_of_a_model_without_labels(writer: Path, dev: Path) -> None:
     without = "the model was trained on text without labels"
     failed(invoke("generate", "-m", writer, "--label", "sky"), 2, f"--label: {without}")
     failed(invoke("score", "-m", writer, "--label", "sky", dev), 2, f"--label: {without}")
@@ -208,7 +208,9 @@ def test_what_a_model_without_labels_refuses(writer: Path, dev: Path) -> None:
            "tiny-writer was trained on text without labels")
 
 
-def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Path) -> None:
+def test_labels_lower_the_perplexity_in_a_comparison(
+    cook: Path, table: Path, dev: Path, tmp_path: Path
+) -> None:
     plain = tmp_path / "plain"
     tiny.train("lm", plain, [table], dev=[dev], tokenizer="word", epochs=25)
     done = invoke("evaluate", "-m", cook, "--compare", plain, dev, "--json")
@@ -224,14 +226,16 @@ def test_what_a_label_is_worth(cook: Path, table: Path, dev: Path, tmp_path: Pat
     ([("a b", "x"), ("b", "")], r"data.tsv:3: expected one label, found none; check label_column"),
     ([("a b", "x"), ("b", "x")], r"expected at least 2 different labels, found only 'x'; check label_column"),
 ])
-def test_data_that_teaches_no_labels(rows: list[tuple[str, str]], sentence: str, tmp_path: Path) -> None:
+def test_training_data_needs_two_labels_and_one_per_text(
+    rows: list[tuple[str, str]], sentence: str, tmp_path: Path
+) -> None:
     file = tmp_path / "data.tsv"
     file.write_text(tiny.tsv(rows), "utf-8")
     with pytest.raises(DataError, match=sentence):
         tiny.train("lm", tmp_path / "m", [file], label_column="label", dev_fraction=0.0)
 
 
-def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) -> None:
+def test_the_development_data_must_not_have_unseen_labels(table: Path, tmp_path: Path) -> None:
     dev = tmp_path / "dev.tsv"
     dev.write_text(tiny.tsv([("rice", "food"), ("rice", "sea")]), "utf-8")
     message = r"dev.tsv:3: expected a label of the training data \(.*\), found 'sea'"
@@ -240,12 +244,14 @@ def test_labels_that_only_the_development_data_has(table: Path, tmp_path: Path) 
     assert not (tmp_path / "m").exists()
 
 
-def test_a_stream_has_no_labels() -> None:
+def test_labels_exclude_the_stream_context() -> None:
     with pytest.raises(UsageError, match="label_column: expected context=line"):
         resolve(TASKS["lm"], {"label_column": "label"}, preset="char")
 
 
-def test_foreign_labels_are_seen_when_a_model_is_loaded(cook: Path, copy: Callable[[Path], Path]) -> None:
+def test_a_wrong_labels_file_is_detected_when_the_model_is_loaded(
+    cook: Path, copy: Callable[[Path], Path]
+) -> None:
     damaged = copy(cook)
     (damaged / "labels.txt").write_text("food\nsky\nsea\n")
     with pytest.raises(ModelError, match="don't belong together"):
@@ -257,21 +263,23 @@ def test_foreign_labels_are_seen_when_a_model_is_loaded(cook: Path, copy: Callab
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Callable[[Path], Path]:
-    """Copies a model folder."""
+    """Return a function that copies a model folder."""
     return lambda folder: shutil.copytree(folder, tmp_path / "copy")
 
 
 # --- Starting from another model ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["to labels", "from labels", "labels to labels"])
-def test_init(way: str, cook: Path, writer: Path, table: Path, tmp_path: Path) -> None:
-    base = writer if way == "to labels" else cook
+@pytest.mark.parametrize("direction", ["to labels", "from labels", "labels to labels"])
+def test_transfer_between_models_with_and_without_labels(
+    direction: str, cook: Path, writer: Path, table: Path, tmp_path: Path
+) -> None:
+    base = writer if direction == "to labels" else cook
     kind = "char" if base == writer else "word"
-    labels = None if way == "from labels" else "label"
+    labels = None if direction == "from labels" else "label"
     report = tiny.train("lm", tmp_path / "m", [table], init=str(base), freeze=True, label_column=labels,
                         epochs=1, tokenizer=kind)
     assert report["perplexity"] < 100
-    carried = model.load(tmp_path / "m", threads=1).config.init
-    assert any(part.startswith("input.embedding (") for part in carried["parts"])
-    assert {"layers.0.forward_cell", "layers.1.forward_cell"} <= set(carried["parts"])
+    init = model.load(tmp_path / "m", threads=1).config.init
+    assert any(part.startswith("input.embedding (") for part in init["parts"])
+    assert {"layers.0.forward_cell", "layers.1.forward_cell"} <= set(init["parts"])

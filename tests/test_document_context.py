@@ -33,7 +33,7 @@ SMALL = ("--epochs", "1", "--hidden", "8", "--char-hidden", "8", "--affix-bucket
 
 
 def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
-    """Make documents whose nouns are towns if they start with `abroad`, and teams if with `afield`."""
+    """Generate documents: nouns are towns if the document starts with `abroad`, and teams otherwise."""
     rng = random.Random(seed)
     made = []
     for _ in range(n):
@@ -51,7 +51,7 @@ def columns(made: list[list[tiny.Tags]]) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a tagger with document context (`together`) and one without (`alone`), both with a CRF."""
-    path = tmp_path_factory.mktemp("passages")
+    path = tmp_path_factory.mktemp("document-context")
     for name, n, seed in (("train.conll", 150, 0), ("dev.conll", 40, 1)):
         (path / name).write_text(columns(documents(n, seed)), "utf-8")
     for name, words in (("together", WORDS), ("alone", 0)):
@@ -79,7 +79,7 @@ def test_tags_depend_on_an_earlier_sentence_of_the_document(folder: Path) -> Non
     assert accuracy["alone"] < 0.93  # 3 of 11 words are guesses
 
 
-def test_the_scores_of_a_sentence_are_those_of_its_words_in_the_passage(together: Model) -> None:
+def test_the_emissions_of_a_sentence_are_those_of_its_words_in_the_row(together: Model) -> None:
     task = together.require(TagTask)
     sentences = [Sentence(words) for words in (["abroad", "."], [], ["then", "bak", "wins"], ["x"])]
     one = task.join(list(map(task.example, sentences)))
@@ -93,7 +93,7 @@ def test_the_scores_of_a_sentence_are_those_of_its_words_in_the_passage(together
     np.testing.assert_allclose(emissions[:1, 4], alone[:1, 0], atol=1e-5)
 
 
-def test_evaluating_tagging_and_tagging_a_slow_pipe_agree(folder: Path, run: Run) -> None:
+def test_evaluating_and_tagging_a_file_or_a_slow_pipe_agree(folder: Path, run: Run) -> None:
     text = (folder / "dev.conll").read_text("utf-8")
     tagged = run("tag", folder / "dev.conll", "-m", folder / "together", "--to", "tokens").out.splitlines()
     gold = [[tag for _, tag in sentence] for document in documents(40, 1) for sentence in document]
@@ -125,7 +125,7 @@ def test_blank_records_and_bad_lines_between_sentences(folder: Path, run: Run) -
     assert "<stdin>:5: expected 10 columns" in bad.err
 
 
-def test_a_complete_passage_is_tagged_at_once(folder: Path) -> None:
+def test_a_complete_group_is_tagged_at_once(folder: Path) -> None:
     first, second = (columns([document]) for document in documents(2, 3))
     with live("tag", "--from", "conll", "-m", str(folder / "together")) as process:
         assert process.stdin is not None
@@ -138,7 +138,7 @@ def test_a_complete_passage_is_tagged_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["states", "clusters", "gradients"])
-def test_inspecting(command: str, folder: Path, run: Run) -> None:
+def test_inspect_reads_document_context(command: str, folder: Path, run: Run) -> None:
     out = ["-o", folder / f"{command}.svg"]
     ran = run("inspect", command, folder / "dev.conll", "-m", folder / "together", *out)
     assert (ran.code, ran.err) == (0, "")
@@ -180,7 +180,7 @@ def test_document_context_works_with_other_settings(folder: Path, tmp_path: Path
     assert report["columns"]["3"]["accuracy"] > 0.8
 
 
-def test_a_long_passage_is_read_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_row_is_read_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     task = together.require(TagTask)
     sentences = [Sentence([word for word, _ in made]) for document in documents(9, 4) for made in document]
     arrays = task.collate([task.join(list(map(task.example, sentences)))])
@@ -190,7 +190,7 @@ def test_a_long_passage_is_read_in_pieces(together: Model, monkeypatch: pytest.M
     np.testing.assert_allclose(task.run(together.engine, arrays)["emissions"], whole, atol=1e-3)
 
 
-def test_training_files_without_documents(folder: Path, run: Run, tmp_path: Path) -> None:
+def test_document_context_has_no_effect_without_documents(folder: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["X", "Y"]}\n' * 9)
     ran = invoke("train", "tag", tmp_path / "a.jsonl", "-o", tmp_path / "m", "--preset", "fast", *SMALL)
     assert ran.code == 0
@@ -214,7 +214,7 @@ def test_lines_of_text_are_tagged_one_by_one(folder: Path) -> None:
             assert process.stdout.readline().startswith("ADV T")
 
 
-def test_where_documents_start(tmp_path: Path) -> None:
+def test_the_formats_mark_where_documents_start(tmp_path: Path) -> None:
     conll = "-DOCSTART- O\n\na X\n\nb X\n\n-DOCSTART- O\n\nc X\n-DOCSTART- O\n\nd X\n\ne X\n"
     row = "1\t{}" + "\t_" * 8 + "\n\n"
     conllu = "# newdoc id = 1\n" + row + row + "# newpar\n" + row + "#newdoc\n# sent_id = 4\n" + row + row
@@ -230,16 +230,16 @@ def test_where_documents_start(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b"]))), st.integers(1, 15))
-def test_passages_are_as_long_as_documents_and_the_limit_allow(
+def test_groups_are_as_long_as_documents_and_the_limit_allow(
     made: list[tuple[int, str | None]], words: int
 ) -> None:
     sentences = [Sentence(["w"] * size, document=document) for size, document in made]
     grouped = list(document_groups(sentences, words))
-    assert [sentence for passage in grouped for sentence in passage] == sentences
-    sizes = [sum(len(sentence.words) for sentence in passage) for passage in grouped]
-    for passage, size in zip(grouped, sizes, strict=True):
-        assert len({sentence.document for sentence in passage}) == 1
-        assert len(passage) == 1 or (passage[0].document and size <= words)
+    assert [sentence for group in grouped for sentence in group] == sentences
+    sizes = [sum(len(sentence.words) for sentence in group) for group in grouped]
+    for group, size in zip(grouped, sizes, strict=True):
+        assert len({sentence.document for sentence in group}) == 1
+        assert len(group) == 1 or (group[0].document and size <= words)
     for one, other, size in zip(grouped, grouped[1:], sizes, strict=False):
         first = other[0]
         assert (not first.document or first.document != one[-1].document or size + len(first.words) > words
@@ -261,9 +261,9 @@ def test_sentences_before_an_error_are_still_read() -> None:
 def test_development_sentences_keep_their_context(folder: Path) -> None:
     settings = TagSettings(passage=WORDS, dev_fraction=0.3)
     sentences = read(folder / "dev.conll")
-    before = [[s.words for s in passage] for passage in document_groups(sentences, WORDS)]
+    before = [[s.words for s in group] for group in document_groups(sentences, WORDS)]
     parts = split(TagTask, sentences, settings)
-    after = [[s.words for s in passage] for part in parts for passage in document_groups(part, WORDS)]
+    after = [[s.words for s in group] for part in parts for group in document_groups(part, WORDS)]
     assert sorted(after) == sorted(before)
     assert len(parts[1]) == pytest.approx(0.3 * len(sentences), abs=5)
 
@@ -276,6 +276,6 @@ def test_document_context_and_a_character_language_model_exclude_each_other(
     assert ran.code == 2
     assert "--passage: has no effect with --features; leave one out" in ran.err
     ran = invoke("train", "tag", folder / "train.conll", "-o", tmp_path / "m", "--preset", "fast", *SMALL,
-                 "-q", "--features", writer, "--init", folder / "together")  # that of a preset is dropped
+                 "-q", "--features", writer, "--init", folder / "together")  # drops that of a preset
     assert (ran.code, ran.err) == (0, "")
     assert len(run("tag", folder / "dev.conll", "-m", tmp_path / "m").out.splitlines()) > 100

@@ -38,7 +38,7 @@ def loaded(folder: Path, context: str) -> tuple[Network, LMTask, float]:
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
-def test_without_any_adaptation_it_is_the_model_itself(context: str, writer: Path) -> None:
+def test_without_adaptation_the_perplexity_is_that_of_the_model(context: str, writer: Path) -> None:
     network, task, static = loaded(writer, context)
     without_steps = dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=0, decay=0), CPU)
     assert without_steps == pytest.approx(static, rel=1e-4)
@@ -47,7 +47,7 @@ def test_without_any_adaptation_it_is_the_model_itself(context: str, writer: Pat
 
 @pytest.mark.parametrize("context", ["line", "stream"])
 @pytest.mark.parametrize(("theta", "window"), [(0.0, 7), (1.5, 7), (0.5, 500)])
-def test_cache(
+def test_the_cache_agrees_with_a_loop_over_tokens(
     context: str, theta: float, window: int, writer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dynamic_evaluation, "CHUNK", 5)
@@ -79,7 +79,9 @@ def test_cache(
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
-def test_dynamic_evaluation(context: str, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dynamic_evaluation_agrees_with_a_loop_over_segments(
+    context: str, writer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dynamic_evaluation, "SEGMENT", 7)
     network, task, static = loaded(writer, context)
     other, _, _ = loaded(writer, context)
@@ -121,7 +123,9 @@ def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(
     assert done.err.endswith("; lower --dynamic-lr\n") and done.err.count("\n") == 1
 
 
-def test_evaluate_reports_them_under_separate_keys(writer: Path, text_file: Path, run: Run) -> None:
+def test_evaluate_reports_adapted_perplexities_under_their_own_keys(
+    writer: Path, text_file: Path, run: Run
+) -> None:
     base = ["evaluate", text_file, "-m", writer, "--json"]
     static = json.loads(run(*base).out)
     unchanged = ["--dynamic", "--dynamic-lr", "0", "--dynamic-decay", "0"]

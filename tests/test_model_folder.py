@@ -220,7 +220,7 @@ def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:
     (errno.ENOSPC, "make room, or choose another folder"), (errno.EIO, "choose another folder"),
     (errno.EROFS, "choose another folder"),
 ])
-def test_an_error_of_the_disk_names_the_folder_and_its_cause(number: int, advice: str, tmp_path: Path) -> None:
+def test_a_disk_error_names_the_folder_and_the_cause(number: int, advice: str, tmp_path: Path) -> None:
     out, cause = tmp_path / "out", os.strerror(number)
     with pytest.raises(RnntoolError) as caught, model_folder.staged(out):
         raise OSError(number, cause)

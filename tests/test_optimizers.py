@@ -50,7 +50,7 @@ def factors(at: list[float], **settings: Any) -> list[float]:
     ("linear", [1, 0.75, 0.5, 0.25, 0]),
     ("cosine", [1, 0.853553, 0.5, 0.146447, 0]),
 ])
-def test_schedules_at_quarters(schedule: str, expected: list[float]) -> None:
+def test_the_learning_rate_at_each_quarter_of_the_training(schedule: str, expected: list[float]) -> None:
     assert factors([0, 0.25, 0.5, 0.75, 1], schedule=schedule) == pytest.approx(expected, abs=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_frozen_weights_get_no_gradient_until_they_are_unfrozen() -> None:
     assert parameters[cell].grad is None
 
 
-def test_momentum_reaches_sgd() -> None:
+def test_sgd_has_the_momentum_of_the_settings() -> None:
     sgd = make_optimizer(network(), Settings(optimizer="sgd", momentum=0.9))
     assert sgd.param_groups[0]["momentum"] == 0.9
 
@@ -172,7 +172,7 @@ def test_a_gradient_with_a_larger_norm_is_clipped(norm: float) -> None:
     torch.testing.assert_close(linear.bias.grad, torch.tensor([4 * factor]))
 
 
-def test_moving_average_by_hand() -> None:
+def test_the_moving_average_follows_its_formula() -> None:
     net = nn.Linear(1, 1, bias=False)
     set_weight(net, 1.0)
     average = MovingAverage(net, decay=0.5)
@@ -190,7 +190,7 @@ def test_moving_average_by_hand() -> None:
     assert average.weights["weight"].item() == pytest.approx(expected)
 
 
-def test_moving_average_reaches_its_decay() -> None:
+def test_the_decay_of_the_moving_average_has_a_limit() -> None:
     net = nn.Linear(1, 1, bias=False)
     set_weight(net, 0.0)
     average = MovingAverage(net, decay=0.9)
@@ -199,7 +199,7 @@ def test_moving_average_reaches_its_decay() -> None:
     assert average.weights["weight"].item() == pytest.approx(0.1)
 
 
-def test_weights_are_copies() -> None:
+def test_weights_of_a_network_are_copies() -> None:
     net = network()
     copied = weights_of(net)
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_weights_are_copies() -> None:
     assert torch.equal(copied["head.output.bias"], net.head.output.bias)
 
 
-def test_pretrained_vectors_are_copied_only_for_the_model(tmp_path: Path) -> None:
+def test_checkpoints_contain_pretrained_vectors_only_once(tmp_path: Path) -> None:
     vectors = "encoder.input.vectors.weight"
     net = network()
     assert vectors in dict(net.named_parameters())

@@ -1,4 +1,4 @@
-"""Raw text beside labeled records: what taggers and classifiers learn from it and what they must ignore."""
+"""Raw text in addition to labeled records: what taggers and classifiers learn from it, what they ignore."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CLASSES = {"DET": "abc", "NOUN": "defghijklmnopqr", "VERB": "stuvwxyz"}
 
 
 def sentences(n: int, seed: int, *, each: int | None = None) -> list[list[tuple[str, str]]]:
-    """Make ends of DET NOUN VERB DET NOUN from one-letter words, the first `each` of every class."""
+    """Generate endings of DET NOUN VERB DET NOUN, with the first `each` one-letter words of every class."""
     rng = random.Random(seed)
-    return [[(rng.choice(CLASSES[tag][:each]), tag) for tag in ("DET", "NOUN", "VERB", "DET", "NOUN")[at:]]
-            for at in (rng.randint(0, 3) for _ in range(n))]
+    return [[(rng.choice(CLASSES[tag][:each]), tag) for tag in ("DET", "NOUN", "VERB", "DET", "NOUN")[start:]]
+            for start in (rng.randint(0, 3) for _ in range(n))]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tagged, raw
 
 
-def test_words_that_only_raw_text_has_get_their_tags_from_the_words_around_them(
+def test_words_that_occur_only_in_raw_text_are_tagged_by_their_context(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     tagged, raw = files
@@ -72,7 +72,7 @@ def test_tags_of_raw_sentences_are_ignored(files: tuple[Path, Path], tmp_path: P
     assert len(model.load(tmp_path / "wrong.conllu.model").task.labels) == 3
 
 
-def test_raw_text_with_a_crf_and_a_whole_book_on_one_line(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_raw_text_may_be_a_very_long_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, _ = files
     book = [w for sentence in sentences(3000, 4) for w, _ in sentence]
     (tmp_path / "book.txt").write_text(" ".join(book) + "\n\n", "utf-8")
@@ -112,7 +112,7 @@ def texts(n: int, seed: int, *, first: int = 0, last: int | None = None) -> list
             for kind in (rng.choice(sorted(KINDS)) for _ in range(n))]
 
 
-def test_classifiers_learn_words_that_only_raw_text_has(tmp_path: Path) -> None:
+def test_classifiers_learn_words_that_occur_only_in_raw_text(tmp_path: Path) -> None:
     (tmp_path / "few.tsv").write_text(tiny.tsv(texts(20, 0, last=2)), "utf-8")
     (tmp_path / "raw.txt").write_text("".join(f"{text}\n" for text, _ in texts(400, 1)), "utf-8")
     settings = {"epochs": 12, "dev_fraction": 0.0, "chars": "none", "affix_embed": 0, "neighbours": 1.0}
@@ -140,7 +140,7 @@ def test_texts_without_labels_have_no_loss(multi_label: bool) -> None:
     assert empty == 0 and states.grad is not None and not states.grad.any()
 
 
-def test_raw_text_that_nothing_can_be_learned_from(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors_of_useless_raw_text(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, raw = files
     with pytest.raises(UsageError, match="raw: needs neighbours; leave it out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)

@@ -1,4 +1,4 @@
-"""The models that ship: whole, small, described, and right about the README's own examples."""
+"""The shipped models: complete, small, described, and correct on the examples of the README."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MODELS = Path(__file__).parent.parent / "models"
 NAMES = ("en-ner", "en-pos", "en-question", "shakespeare")
 
 
-def test_the_four_are_small_together() -> None:
+def test_the_shipped_models_are_small() -> None:
     assert tuple(sorted(folder.name for folder in MODELS.iterdir())) == NAMES
     assert sum(path.stat().st_size for path in MODELS.rglob("*")) <= 16_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_described(name: str) -> None:
+def test_each_model_has_a_card(name: str) -> None:
     config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
     card = (MODELS / name / "README.md").read_text("utf-8")
     assert config["graph"] == "int8"
@@ -28,24 +28,24 @@ def test_each_is_described(name: str) -> None:
     assert f"\n# {name}\n" in card
 
 
-def test_the_tagger_of_words() -> None:
+def test_the_part_of_speech_tagger() -> None:
     tagged = next(rnntool.load("en-pos").tag(["The keys on the table are mine."]))
     assert tagged.tags == ["DET", "NOUN", "ADP", "DET", "NOUN", "AUX", "PRON", "PUNCT"]
 
 
-def test_the_tagger_of_names() -> None:
+def test_the_named_entity_tagger() -> None:
     tagged = next(rnntool.load("en-ner").tag(["Anna Berg lives in New York."]))
     assert tagged.tags == ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]
 
 
-def test_the_classifier_of_questions() -> None:
+def test_the_question_classifier() -> None:
     model = rnntool.load("en-question")
     questions = ["Who wrote Hamlet?", "How many legs has a spider?", "Where is Oslo?"]
     assert [result.chosen for result in model.classify(questions)] == [["HUM"], ["NUM"], ["LOC"]]
 
 
 @pytest.mark.parametrize("name", ["en-pos", "en-ner"])
-def test_what_a_tagger_says_does_not_depend_on_the_batch(name: str) -> None:
+def test_tags_do_not_depend_on_the_batch(name: str) -> None:
     sentences = [["The", "keys", "are", "mine", "."], ["?"], ["Anna", "Berg", "lives", "in", "York", "."],
                  ["Oslo", "and", "Bergen", ","] * 20, ["keys", "?"]]
     model = rnntool.load(name)
@@ -55,7 +55,7 @@ def test_what_a_tagger_says_does_not_depend_on_the_batch(name: str) -> None:
         assert next(rnntool.load(name).tag([sentence], probs=True)).probs == result.probs
 
 
-def test_what_the_classifier_says_does_not_depend_on_the_batch() -> None:
+def test_labels_do_not_depend_on_the_batch() -> None:
     model = rnntool.load("en-question")
     questions = ["Who wrote Hamlet?", "How many legs has a spider?", "Where?", "What is " * 30 + "Oslo?"]
     together = list(model.classify(questions))
@@ -63,7 +63,7 @@ def test_what_the_classifier_says_does_not_depend_on_the_batch() -> None:
         assert next(rnntool.load("en-question").classify([question])) == result
 
 
-def test_the_writer() -> None:
+def test_the_language_model() -> None:
     model = rnntool.load("shakespeare")
     texts = ["ROMEO:\nO, she doth teach the torches to burn bright!", "ROMEO:\nxqzj vvw kkq jjx zzq"]
     play, noise = model.score(texts)
@@ -73,7 +73,7 @@ def test_the_writer() -> None:
     assert sum(word.isalpha() for word in written.text.split()) >= 3
 
 
-def test_what_the_writer_writes_does_not_depend_on_the_batch() -> None:
+def test_generated_text_does_not_depend_on_the_batch() -> None:
     model = rnntool.load("shakespeare")
     prompts = ["KING:\n", "", "To be, or", "O"]
     together = list(model.generate(prompts, seed=4, max_tokens=60, batch_size=4))

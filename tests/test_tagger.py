@@ -1,4 +1,4 @@
-"""Taggers as a whole: other languages, data that nobody cleaned, schemes, sentences without an end."""
+"""Trained taggers: other languages, unclean data, tag schemes, calibration, and very long sentences."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from rnntool.tasks.tag import TagTask
 
 
 @pytest.mark.parametrize("script", tiny.SCRIPTS)
-def test_words_never_seen_are_known_by_their_suffixes(script: str, tmp_path: Path) -> None:
-    """In any script, with or without capitals, and where only the last of many suffixes counts."""
+def test_unseen_words_are_tagged_by_their_suffixes(script: str, tmp_path: Path) -> None:
+    """In any script, with or without capitals, even if only the last of many suffixes determines the tag."""
     (tmp_path / "train.conllu").write_text(tiny.conllu(tiny.made_up_sentences(script, 400)), "utf-8")
     tiny.train("tag", tmp_path / "made-up", [tmp_path / "train.conllu"], epochs=10, char_embed=16,
                char_hidden=24)
     gold = tiny.made_up_sentences(script, 60, seed=1)
     seen = {word for sentence in tiny.made_up_sentences(script, 400) for word, _ in sentence}
     tagged = model.load(tmp_path / "made-up", threads=1).tag([[word for word, _ in s] for s in gold])
-    right = [want == have for sentence, result in zip(gold, tagged, strict=True)
-             for (word, want), have in zip(sentence, result.tags, strict=True) if word not in seen]
-    assert len(right) > 300
-    assert sum(right) / len(right) >= 0.95
+    correct = [tag == predicted for sentence, result in zip(gold, tagged, strict=True)
+               for (word, tag), predicted in zip(sentence, result.tags, strict=True) if word not in seen]
+    assert len(correct) > 300
+    assert sum(correct) / len(correct) >= 0.95
 
 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 @pytest.mark.parametrize("spans", [False, True])
-def test_labels_of_the_dev_data_that_training_never_saw(spans: bool, head: str, tmp_path: Path) -> None:
+def test_labels_that_occur_only_in_the_dev_data_are_reported(spans: bool, head: str, tmp_path: Path) -> None:
     made = tiny.ner_sentences(30) if spans else tiny.pos_sentences(30)
     new = [[(word, "B-NEW" if spans else "NEW") for word, _ in made[0]], *made[1:4]]
     for name, data in (("train.conll", made), ("dev.conll", new)):
@@ -46,7 +46,7 @@ def test_labels_of_the_dev_data_that_training_never_saw(spans: bool, head: str, 
     assert report["per_label"]["NEW"]["recall"] == 0
 
 
-def test_training_data_with_a_sentence_and_a_word_of_no_measure(tmp_path: Path) -> None:
+def test_training_data_with_a_very_long_sentence_and_a_very_long_word(tmp_path: Path) -> None:
     made = tiny.pos_sentences(60)
     book = [word for sentence in tiny.pos_sentences(1000, seed=2) for word in sentence]
     word = ("x" * 10_000 + "er", "NOUN")
@@ -60,7 +60,7 @@ def test_training_data_with_a_sentence_and_a_word_of_no_measure(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["tagger", "ner"])
-def test_a_sentence_read_in_pieces(
+def test_a_sentence_read_in_pieces_has_the_same_emissions(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = model.load(request.getfixturevalue(name), threads=1)
@@ -78,17 +78,17 @@ def test_a_sentence_read_in_pieces(
 
 
 @pytest.mark.parametrize("more", [[], ["--quiet"]])
-def test_the_scheme_of_the_tags_is_said_aloud(
+def test_the_scheme_of_the_tags_is_reported_unless_quiet(
     more: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "train.conll").write_text(tiny.conll(tiny.ner_sentences(20), tiny.iob1), "utf-8")
     small = ["--hidden", "4", "--embed", "4", "--epochs", "1", "--threads", "1", "--chars", "none"]
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         cli.app(["train", "tag", str(tmp_path / "train.conll"), "-o", str(tmp_path / "m"), *small, *more])
-    assert not ended.value.code
-    said = capfd.readouterr().err
-    aloud = "rnntool: the tags are spans in IOB1; they are learned as IOBES\n"
-    assert said == "" if more else aloud in said
+    assert not exit_.value.code
+    errors = capfd.readouterr().err
+    message = "rnntool: the tags are spans in IOB1; they are learned as IOBES\n"
+    assert errors == "" if more else message in errors
 
 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
@@ -103,19 +103,19 @@ def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tm
         (tmp_path / name).write_text(tiny.conll(part), "utf-8")
     report = tiny.train("tag", tmp_path / "noisy", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
                         epochs=5, head=head, label_smoothing=0.5)
-    assert report["temperature"] < 0.8, "so much smoothing makes a model too humble"
+    assert report["temperature"] < 0.8, "label smoothing makes the model underconfident"
     assert report["ece"] < report["ece_uncalibrated"]
     loaded = model.load(tmp_path / "noisy", threads=1)
     task = loaded.require(TagTask)
     dev = [Sentence([w for w, _ in s], [t for _, t in s]) for s in data[80:]]
-    again = task.calibrate(loaded.engine, dev)
-    assert again.temperatures[0] == pytest.approx(1, abs=0.02), "what is calibrated already stays"
-    assert again.error_before == pytest.approx(report["ece"], abs=1e-6)
+    calibration = task.calibrate(loaded.engine, dev)
+    assert calibration.temperatures[0] == pytest.approx(1, abs=0.02), "it is calibrated already"
+    assert calibration.error_before == pytest.approx(report["ece"], abs=1e-6)
 
 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
-def test_class_weights_bring_rare_tags_up(head: str, tmp_path: Path) -> None:
-    """Of `a` two in five are rare ones, of `b` one in fifty: where labels weigh alike, `a` is a rare one."""
+def test_class_weights_raise_the_probability_of_rare_tags(head: str, tmp_path: Path) -> None:
+    """40% of `a` and 2% of `b` have the rare tag; if both tags had the same weight, `a` would be rare."""
     chance = random.Random(2)
     made = [[(word, "RARE" if chance.random() < {"a": 0.4, "b": 0.02}[word] else "COMMON")
              for word in chance.choices("ab", k=4)] for _ in range(400)]
@@ -124,8 +124,8 @@ def test_class_weights_bring_rare_tags_up(head: str, tmp_path: Path) -> None:
     for weights in ("none", "balanced"):
         tiny.train("tag", tmp_path / weights, [tmp_path / "train.conll"], epochs=4, head=head,
                    class_weights=weights)
-        (found,) = model.load(tmp_path / weights, threads=1).tag([["b", "a", "b"]])
-        tagged[weights] = found.tags
+        (result,) = model.load(tmp_path / weights, threads=1).tag([["b", "a", "b"]])
+        tagged[weights] = result.tags
     assert tagged == {"none": ["COMMON"] * 3, "balanced": ["COMMON", "RARE", "COMMON"]}
 
 
@@ -135,11 +135,11 @@ def test_calibration_reads_the_dev_data_in_its_own_scheme(scheme: str, ner: Path
     data = tiny.ner_sentences(20, seed=4)
     written = {name: [Sentence([w for w, _ in s], convert([t for _, t in s], "iob2", name)) for s in data]
                for name in ("iob2", scheme)}
-    found = {name: loaded.task.calibrate(loaded.engine, records) for name, records in written.items()}
-    assert found[scheme] == found["iob2"]
+    calibrations = {name: loaded.task.calibrate(loaded.engine, records) for name, records in written.items()}
+    assert calibrations[scheme] == calibrations["iob2"]
 
 
-def test_balanced_weights_are_one_on_average_though_a_scheme_has_tags_that_no_word_has() -> None:
+def test_balanced_weights_have_a_mean_of_one_although_some_tags_of_the_scheme_do_not_occur() -> None:
     records = [Sentence(["a", "b", "c"], ["B-X", "O", "O"], more_tags=[["P", "Q", "P"]]),
                Sentence(["b", "b", "a"], ["B-Y", "I-Y", "O"], more_tags=[["P", "P", "P"]])]
     settings = TagSettings(class_weights="balanced", column="1,2")

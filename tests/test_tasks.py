@@ -1,4 +1,4 @@
-"""Encode and decode of the tasks: what is beside a record doesn't change it, and nothing invalid leaves."""
+"""Tasks: encoding, decoding and evaluation of records, independently of the batch they are in."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ NER = [sentence("Anna met Bob in New York .", "B-PER O B-PER O B-LOC I-LOC O"), 
 
 
 class Canned:
-    """An engine that gives the same outputs whatever it is asked."""
+    """An engine that always returns the same outputs."""
 
     def __init__(self, outputs: Arrays) -> None:
         self.outputs = outputs
@@ -83,11 +83,11 @@ class Canned:
 # --- Shared ------------------------------------------------------------------------------------------------
 
 
-def test_pad() -> None:
+def test_pad_fills_rows_to_the_longest() -> None:
     padded, lengths = pad([np.array([1, 2, 3]), np.array([], int), np.array([4])], -1)
     assert padded.T.tolist() == [[1, 2, 3], [-1, -1, -1], [4, -1, -1]]
     assert lengths.tolist() == [3, 0, 1]
-    assert pad([np.array([], int)], 0)[0].shape == (1, 1), "a batch of empty records has a step"
+    assert pad([np.array([], int)], 0)[0].shape == (1, 1), "a batch of empty records has one step"
     assert pad([], 0)[0].shape == (1, 0)
 
 
@@ -100,7 +100,7 @@ def test_batches_by_length_hold_every_record_once_within_the_budget(lengths: lis
         assert longest * len(batch) <= budget
 
 
-def test_criterion() -> None:
+def test_a_criterion_compares_in_its_direction_and_rejects_nan() -> None:
     up = Criterion("f1", higher_is_better=True, metric=metrics.f1)
     down = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
     assert up.is_better(0.0, None)
@@ -111,7 +111,7 @@ def test_criterion() -> None:
     assert not down.is_better(math.nan, 4.0)
 
 
-def test_excerpt_is_one_line() -> None:
+def test_an_excerpt_is_one_line() -> None:
     assert excerpt("a\nb  word c", 5, 9) == "a b [word] c"
     assert excerpt("x" * 100, 50, 51, width=3) == "xxx[x]xxx"
 
@@ -146,7 +146,7 @@ def test_each_setting_of_a_task_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_comes_back_from_its_folder(
+def test_a_task_survives_saving_and_loading(
     name: str, tagger: Path, classifier: Path, writer: Path, tmp_path: Path
 ) -> None:
     task = model.load({"lm": writer, "classify": classifier, "tag": tagger}[name], threads=1).task
@@ -166,13 +166,14 @@ def test_a_task_comes_back_from_its_folder(
 
 
 def word_arrays(arrays: Arrays, row: int) -> Arrays:
-    """What the network sees of each word of one row, padding cut off."""
+    """Return the features of each word of one row, without padding."""
     length = int(arrays["lengths"][row])
     types = arrays["words"][:length, row]
     names = ("type_tokens", "type_affixes", "type_vectors", "type_char_lengths")
-    seen = {name: arrays[name][types] for name in names}
-    seen["chars"] = np.array([Counter(chars[chars != 0].tolist()) for chars in arrays["type_chars"][types]])
-    return seen
+    features = {name: arrays[name][types] for name in names}
+    counts = [Counter(chars[chars != 0].tolist()) for chars in arrays["type_chars"][types]]
+    features["chars"] = np.array(counts)
+    return features
 
 
 def test_tag_encodes_a_sentence_alone_as_in_a_batch() -> None:
@@ -184,8 +185,8 @@ def test_tag_encodes_a_sentence_alone_as_in_a_batch() -> None:
         alone = task.encode([record], targets=True)
         length = len(record.words)
         assert together["lengths"][row] == length
-        for name, want in word_arrays(alone, 0).items():
-            np.testing.assert_array_equal(word_arrays(together, row)[name], want, err_msg=name)
+        for name, expected in word_arrays(alone, 0).items():
+            np.testing.assert_array_equal(word_arrays(together, row)[name], expected, err_msg=name)
         assert together["targets"][0, :length, row].tolist() == alone["targets"][0, :length, 0].tolist()
         assert (together["targets"][0, length:, row] == -1).all()
 
@@ -202,8 +203,8 @@ def test_classify_encodes_a_text_alone_as_in_a_batch(tokenizer: str) -> None:
         assert together["lengths"][row] == length
         assert together["targets"][row] == alone["targets"][0] == task.labels.id(record.labels[0])
         if tokenizer == "word":
-            for name, want in word_arrays(alone, 0).items():
-                np.testing.assert_array_equal(word_arrays(together, row)[name], want, err_msg=name)
+            for name, expected in word_arrays(alone, 0).items():
+                np.testing.assert_array_equal(word_arrays(together, row)[name], expected, err_msg=name)
         else:
             assert together["tokens"][:length, row].tolist() == alone["tokens"][:length, 0].tolist()
 
@@ -249,12 +250,12 @@ def features(words: str, **changes: Any) -> WordFeatures:
     return WordFeatures.learn(counts, settings, WordTokenizer.from_counts(counts), vectors=("bob", "York"))
 
 
-def test_shape() -> None:
+def test_the_shape_of_a_word() -> None:
     assert [shape(w) for w in ("McDonald's", "1999", "U.S.", "日本語本", "", "a-B")] == [
         "XxXxx'x", "dd", "X.X.", "aa", "", "x-X"]
 
 
-def test_affixes_of_short_words() -> None:
+def test_short_words_have_as_many_affixes_as_long_ones() -> None:
     assert len(affixes("")) == len(affixes("a")) == len(affixes("internationally")) == AFFIXES
     assert "<3int" in affixes("International")
     assert ">4ally" in affixes("internationally")
@@ -270,25 +271,25 @@ def test_long_words_keep_characters_of_both_ends() -> None:
     assert arrays["type_char_lengths"].max() == MAX_CHARACTERS
 
 
-def test_unknown_characters_have_an_id_of_their_own() -> None:
+def test_unknown_characters_have_their_own_id() -> None:
     made = features("ab abc abd")
     arrays = made.collate([["日本", "", "abc"]])
     rows = arrays["words"][:, 0]
     assert arrays["type_chars"][rows[0]].tolist() == [UNK, UNK, 0]
-    assert arrays["type_char_lengths"][rows].tolist() == [2, 1, 3], "not even the empty word is empty to it"
+    assert arrays["type_char_lengths"][rows].tolist() == [2, 1, 3], "the empty word has a character as well"
     assert arrays["type_tokens"][rows[0]] == UNK
-    assert arrays["type_chars"][rows[2]][2] == UNK, "`c` is of one word type: it teaches what unknown means"
+    assert arrays["type_chars"][rows[2]][2] == UNK, "only one word type has `c`, so it is unknown"
     assert arrays["type_chars"].max() < made.sizes()["char_vocabulary"]
 
 
-def test_vectors_are_found_by_word_then_in_small_letters() -> None:
+def test_vectors_are_found_by_the_word_or_its_lower_case_form() -> None:
     made = features("Bob York")
     arrays = made.collate([["Bob", "York", "bob", "york", "YORK", "x"]])
     assert arrays["type_vectors"][arrays["words"][:, 0]].tolist() == [1, 2, 1, 0, 0, 0]
     assert made.sizes()["vector_rows"] == 3
 
 
-def test_read_vector_words_are_saved_as_they_are(tmp_path: Path) -> None:
+def test_words_with_vectors_are_saved_exactly(tmp_path: Path) -> None:
     words = ["fi\rlm", "a\u2028b", "\u00a0", "film"]
     counts = Counter("film")
     made = WordFeatures(WordTokenizer.from_counts(counts), characters="", affix_buckets=0, vectors=words)
@@ -308,7 +309,7 @@ def test_a_batch_does_not_depend_on_the_words_before_it() -> None:
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
-def test_the_table_grows_and_can_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_word_types_grows_and_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
     made, engine = features("ab abc"), Counting()
     words = [f"w{i}" for i in range(3000)]  # more than the table begins with
     want = made.collate([["ab", "w7"]])
@@ -316,14 +317,14 @@ def test_the_table_grows_and_can_start_again(monkeypatch: pytest.MonkeyPatch) ->
     assert len(np.unique(many["type_affixes"], axis=0)) > 1000
     assert len(made.batches(engine, [[["w2999"]]], {})[0]["known_vectors"]) > 3000
     monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 100)
-    assert made.batches(engine, [[["w5"]]], {})[0]["words"].max() < 100, "the table has started again"
+    assert made.batches(engine, [[["w5"]]], {})[0]["words"].max() < 100, "the table was cleared"
     again = made.collate([["ab", "w7"]])
     for name in ("type_tokens", "type_chars", "type_affixes"):
         np.testing.assert_array_equal(again[name][again["words"]], want[name][want["words"]], err_msg=name)
 
 
 class Counting:
-    """An engine whose vector of a word type is its row in the vocabulary; it counts the types it computes."""
+    """An engine that returns token ids as word vectors, and counts the types that it computes."""
 
     word_vectors = 1
 
@@ -344,9 +345,9 @@ def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.M
         (arrays,) = made.batches(engine, [[sentence]], {})
         vectors = arrays["known_vectors"][arrays["words"][:, 0], 0]
         assert vectors.tolist() == made.tokenizer.lookup(sentence)
-        assert len(arrays["type_tokens"]) == 1, "no features of types are sent"
+        assert len(arrays["type_tokens"]) == 1, "only the placeholder has features"
     assert engine.types == len({"", "cat", "the", "mats"}) + 3 * 800
-    assert "known_vectors" not in made.collate([["the", "new"]]), "a training computes them in each batch"
+    assert "known_vectors" not in made.collate([["the", "new"]]), "training computes them in each batch"
 
 
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +362,7 @@ def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", ["tagger", "classifier"])
-def test_threads_that_share_a_model_get_the_answers_of_one(
+def test_threads_that_share_a_model_get_the_same_results_as_one_thread(
     kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 60)
@@ -402,7 +403,7 @@ def test_random_scores_never_give_an_invalid_sequence(head: str, scheme: str) ->
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_abstaining_leaves_the_other_spans_as_they_were(scheme: str) -> None:
+def test_abstaining_does_not_change_the_other_spans(scheme: str) -> None:
     task = tag_task(NER, head="softmax")
     emissions = np.random.default_rng(5).normal(size=(6, 200, len(task.labels))).astype(np.float32) * 2
     records = [Sentence(["w"] * 6)] * 200
@@ -423,8 +424,8 @@ def test_abstaining_leaves_the_other_spans_as_they_were(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("head", ["softmax", "crf"])
-def test_the_probability_of_a_tag_is_that_of_all_sequences_written_with_it(head: str, scheme: str) -> None:
-    """Against the sum over all sequences, each written out; in IOB1 a tag hangs on the one before."""
+def test_the_probability_of_a_tag_is_the_sum_over_all_sequences_with_it(head: str, scheme: str) -> None:
+    """Compare with a sum over all sequences; in IOB1, a tag depends on the previous one."""
     task = tag_task(NER, head=head)
     rng = np.random.default_rng(3)
     names, steps, rows = task.labels.names, 4, 6
@@ -454,7 +455,7 @@ def test_the_probability_of_a_tag_is_that_of_all_sequences_written_with_it(head:
             assert ((start, end, label) in (kept.entities() or [])) == stays
 
 
-def test_spans_are_the_best_of_all_valid_sequences_without_a_crf_too() -> None:
+def test_the_best_valid_sequence_is_found_without_a_crf() -> None:
     task = tag_task(NER)
     names = task.labels.names
     rng = np.random.default_rng(5)
@@ -468,11 +469,11 @@ def test_spans_are_the_best_of_all_valid_sequences_without_a_crf_too() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_scheme_is_learned_as_one_and_written_as_iob2(scheme: str) -> None:
+def test_every_scheme_is_learned_as_iobes_and_written_as_iob2(scheme: str) -> None:
     written = [Sentence(s.words, convert(s.tags or [], "iob2", scheme)) for s in NER * 3]
     task, other = tag_task(written), tag_task(NER * 3)
     assert task.labels == other.labels
-    assert {f"{letter}-PER" for letter in "BIES"} <= set(task.labels), "spans of any length can be written"
+    assert {f"{letter}-PER" for letter in "BIES"} <= set(task.labels), "spans of any length can be predicted"
     (gold,) = task.encode(written[:1], targets=True)["targets"]
     np.testing.assert_array_equal(gold, other.encode(NER[:1], targets=True)["targets"][0])
     scores = np.full((7, 1, len(task.labels)), -9, np.float32)
@@ -493,7 +494,7 @@ def test_iob1_and_iob2_reports_agree(ner: Path) -> None:
     assert task.score(loaded.engine, iob1) == {"f1": 1.0}
 
 
-def test_tags_that_training_never_saw_count_as_errors(tagger: Path, ner: Path) -> None:
+def test_unseen_tags_count_as_errors(tagger: Path, ner: Path) -> None:
     loaded = model.load(tagger, threads=1)
     task = loaded.require(TagTask)
     gold = [sentence("the baker sings .", "DET NOUN VERB XYZ"), sentence("", "")]
@@ -507,7 +508,7 @@ def test_tags_that_training_never_saw_count_as_errors(tagger: Path, ner: Path) -
     assert found["recall"] == 0.5
 
 
-def test_threshold_abstains(tagger: Path, ner: Path) -> None:
+def test_a_model_abstains_below_the_threshold(tagger: Path, ner: Path) -> None:
     words = ["the baker sings .".split()]
     (sure,) = model.load(tagger, threads=1).tag(words, threshold=0.0)
     (unsure,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
@@ -530,7 +531,7 @@ def test_probabilities_and_nbest_of_a_chain(ner: Path) -> None:
     assert math.exp(scores[0]) <= min(tagged.probs) + 1e-6
 
 
-def test_mistakes_of_a_tagger_are_the_surest_first(tagger: Path) -> None:
+def test_the_mistakes_of_a_tagger_are_sorted_by_confidence(tagger: Path) -> None:
     loaded = model.load(tagger, threads=1)
     gold = [
         sentence("the baker sings .", "DET VERB VERB ."),
@@ -553,7 +554,7 @@ def test_a_tagger_needs_tagged_words() -> None:
         tag_task([sentence("a b", "X X")])
 
 
-def test_known_words_are_those_with_an_embedding_of_their_own() -> None:
+def test_known_words_have_their_own_embedding() -> None:
     records = [sentence("a a b c", "X X Y Y"), sentence("a b d", "X Y Y")]
     task = tag_task(records, min_count=2)
     assert [task.features.tokenizer.lookup([word]) != [UNK] for word in "abcd"] == [True, True, False, False]
@@ -563,12 +564,12 @@ def test_known_words_are_those_with_an_embedding_of_their_own() -> None:
     report = task.report(Canned({"emissions": scores}), records[:1])  # a and b right, a and c wrong
     assert (report["accuracy_known"], report["accuracy_unknown"], report["unknown"]) == (2 / 3, 0.0, 0.25)
     p = 1 / (1 + math.exp(-2))
-    assert report["ece"] == pytest.approx(p - 0.5), "all answers are as sure, and half of them right"
+    assert report["ece"] == pytest.approx(p - 0.5), "the same probability, half correct"
     assert report["confusion"] == {"X": {"X": 1, "Y": 1}, "Y": {"X": 1, "Y": 1}}
 
 
 @pytest.mark.parametrize("name", ["tagger", "ner", "classifier", "writer"])
-def test_records_are_run_once_and_the_criterion_is_of_their_counts(
+def test_evaluation_runs_each_record_once_and_computes_the_criterion_from_counts(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     loaded = model.load(request.getfixturevalue(name), threads=1)
@@ -601,11 +602,11 @@ def test_records_are_run_once_and_the_criterion_is_of_their_counts(
     assert loaded.task.evaluate(loaded.engine, []).counts.shape == (0, found.counts.shape[1])
 
 
-def test_spans_of_labels_that_training_never_saw_are_counted(ner: Path) -> None:
+def test_spans_with_unseen_labels_are_counted(ner: Path) -> None:
     loaded = model.load(ner, threads=1)
     gold = [sentence("Anna met Bob Bob .", "I-PER O I-XYZ I-XYZ O"), sentence("Bob met Bob", "I-XYZ O I-ABC")]
     found = loaded.task.evaluate(loaded.engine, gold)
-    assert found.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, and not words"
+    assert found.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, not words"
     assert found.gold == {"PER": 1, "XYZ": 2, "ABC": 1}
     assert set(found.trained_labels) == {"PER", "LOC"}
     plain = loaded.task.evaluate(loaded.engine, [sentence("the baker sings", "DET O NOUN")])
@@ -615,7 +616,7 @@ def test_spans_of_labels_that_training_never_saw_are_counted(ner: Path) -> None:
 # --- Classification ----------------------------------------------------------------------------------------
 
 
-def test_labels_that_training_never_saw_count_as_errors(classifier: Path) -> None:
+def test_unseen_labels_count_as_errors(classifier: Path) -> None:
     loaded = model.load(classifier, threads=1)
     gold = [Text("who did the baker sing ?", ("person",)), Text("who did the baker paint ?", ("robot",))]
     report = loaded.task.report(loaded.engine, gold)
@@ -627,7 +628,7 @@ def test_labels_that_training_never_saw_count_as_errors(classifier: Path) -> Non
     assert mistake["context"] == "who did the baker paint ?"
 
 
-def test_texts_with_several_labels() -> None:
+def test_classification_with_several_labels_per_text() -> None:
     records = [Text("a b", ("x", "y")), Text("a c", ("x",)), Text("c c", ())]
     task = ClassifyTask.learn(records, ClassifySettings(min_count=1))
     assert task.multi_label
@@ -639,7 +640,7 @@ def test_texts_with_several_labels() -> None:
     assert dict(results[0].ranked)["x"] == pytest.approx(1 / (1 + math.exp(-2)))
     report = task.report(engine, records)
     assert report["accuracy"] == 1.0
-    sure = [1 / (1 + math.exp(-z)) for z in (2, 1, 3, 1, 1, 2)]  # of each yes and no, all of them right
+    sure = [1 / (1 + math.exp(-z)) for z in (2, 1, 3, 1, 1, 2)]  # of each decision; all are correct
     assert report["ece"] == pytest.approx(1 - sum(sure) / 6)
     assert report["unseen_labels"] == {}
 
@@ -651,7 +652,7 @@ def test_a_classifier_needs_two_labels() -> None:
         ClassifyTask.learn([Text("a", ("x",)), Text("b", ("x",))], ClassifySettings())
 
 
-def test_class_weights_leave_the_mean_at_one() -> None:
+def test_class_weights_have_a_mean_of_one() -> None:
     settings = ClassifySettings(min_count=1, class_weights="balanced")
     records = [Text("a", ("x",))] * 3 + [Text("b", ("y",))]
     task = ClassifyTask.learn(records, settings)
@@ -686,7 +687,7 @@ def test_word_surprisals_sum_to_the_text(writer: Path) -> None:
             assert total == pytest.approx(-scored.total_nats, abs=1e-4)
 
 
-def test_the_most_surprising_tokens(writer: Path) -> None:
+def test_the_mistakes_of_a_language_model_are_the_most_surprising_tokens(writer: Path) -> None:
     loaded = model.load(writer, threads=1)
     texts = [Text("the baker sings ."), Text("the bqker sings .")]
     (first, *_) = loaded.task.evaluate(loaded.engine, texts, mistakes=3).mistakes
@@ -694,7 +695,7 @@ def test_the_most_surprising_tokens(writer: Path) -> None:
     assert first["context"] == "the b[q]ker sings ."
 
 
-def test_a_stream_is_scored_record_by_record(writer: Path) -> None:
+def test_the_scores_of_a_stream_are_those_of_its_records(writer: Path) -> None:
     loaded = model.load(writer, threads=1)
     task = loaded.require(LMTask)
     stream = LMTask(task.tokenizer, settings=task.settings.replace(context="stream"))
@@ -709,7 +710,7 @@ def test_a_stream_is_scored_record_by_record(writer: Path) -> None:
     assert found.report["bits_per_char"] == pytest.approx(bits, rel=1e-4)
 
 
-def test_a_stream_in_columns_is_scored_whole(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_tokens_of_a_stream_in_columns_are_scored(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stateless(Canned):
         def run(self, arrays: Any, outputs: Any = None) -> Arrays:
             return {"log_probs": np.where(arrays["targets"] < 0, -99, -arrays["targets"] / 10)}
@@ -741,7 +742,7 @@ def test_a_language_model_needs_text() -> None:
 
 
 @pytest.mark.parametrize(("unit", "texts"), [("paragraph", ["a\nb", "c"]), ("document", ["a\nb\n\nc"])])
-def test_units_of_text(unit: str, texts: list[str]) -> None:
+def test_a_record_is_a_paragraph_or_a_document(unit: str, texts: list[str]) -> None:
     lines = Lines(io.BytesIO(b"a\nb\n\nc\n"), name="x")
     records = LMTask.read(lines, "text", LMSettings(unit=unit), targets=True)
     assert [record.text for record in records] == texts
@@ -755,19 +756,19 @@ def test_a_stream_of_texts_carries_its_state(writer: Path) -> None:
     assert together[1].log_probs != pytest.approx(apart[1].log_probs, abs=1e-3)
 
 
-def test_windows_of_a_stream_hold_each_token_once() -> None:
+def test_the_windows_of_a_stream_contain_each_token_once() -> None:
     rng = random.Random(1)
     task = LMTask.learn([Text("abcdefg")], LMSettings(tokenizer="char"))
     examples = [task.example(Text("".join(rng.choices("abcdefg", k=rng.randrange(6))))) for _ in range(20)]
     for columns, steps in [(1, 1000), (1, 7), (3, 5), (4, 1)]:
         read: list[list[int]] = [[] for _ in range(columns)]
-        wanted: list[list[int]] = [[] for _ in range(columns)]
+        predicted: list[list[int]] = [[] for _ in range(columns)]
         for window in task.windows(np.concatenate(examples), columns=columns, steps=steps):
             assert window["tokens"].shape[0] == window["lengths"][0] <= steps
             for column in range(columns):
                 real = window["targets"][:, column] >= 0
                 read[column] += window["tokens"][real, column].tolist()
-                wanted[column] += window["targets"][real, column].tolist()
+                predicted[column] += window["targets"][real, column].tolist()
         assert list(chain(*read)) == [i for ids in examples for i in ids.tolist()]
-        assert list(chain(*wanted)) == [i for ids in examples for i in (*ids.tolist()[1:], 3)]
+        assert list(chain(*predicted)) == [i for ids in examples for i in (*ids.tolist()[1:], 3)]
     assert list(task.windows(np.array([], np.int32), columns=2, steps=5)) == []

@@ -31,7 +31,7 @@ UNTRAINED: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model of words that reads both ways, with two layers for each direction."""
+    """A word language model of both directions, with two layers for each."""
     folder = tmp_path_factory.mktemp("both")
     (folder / "raw.txt").write_text("\n".join(tiny.lines_of_text(60)) + "\n", "utf-8")
     tiny.train("lm", folder / "lm", [folder / "raw.txt"], direction="both", epochs=3, **WORDS)
@@ -40,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tagged(both: Path) -> Path:
-    """A few tagged sentences of the same language, with a word that the raw text lacks."""
+    """A few tagged sentences of the same language, with a word that doesn't occur in the raw text."""
     path = both.parent / "few.conllu"
     sentences = [*tiny.pos_sentences(6, seed=3), [("Zebra", "NOUN"), (".", "PUNCT")]]
     path.write_text(tiny.conllu(sentences), "utf-8")
@@ -50,7 +50,7 @@ def tagged(both: Path) -> Path:
 # --- Both directions ---------------------------------------------------------------------------------------
 
 
-def test_reversing_a_batch() -> None:
+def test_a_reversed_batch_has_reversed_tokens_and_targets() -> None:
     head = SoftmaxHead(LMHeadConfig(outputs=10), 4, nn.Embedding(12, 4))
 
     def arrays(tokens: list[list[int]], targets: list[list[int]], lengths: list[int]) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def test_the_backward_direction_is_a_language_model_of_the_reversed_text(both: P
         probs = [network.head(states, {"targets": torch.full_like(backward["targets"], i)})["log_probs"].exp()
                  for i in range(outputs)]
         torch.testing.assert_close(torch.stack(probs).sum(0), torch.ones(backward["targets"].shape))
-        # read word by word, from the last to the first
+        # word by word, from the last to the first
         for i, record in enumerate(records):
             ids = [*task.tokenizer.encode(record.text)][::-1]
             for n, target in enumerate([*ids, EOS]):
@@ -97,7 +97,9 @@ def test_the_backward_direction_is_a_language_model_of_the_reversed_text(both: P
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
-def test_both_directions_learn_and_the_forward_one_runs(context: str, both: Path, tmp_path: Path) -> None:
+def test_both_directions_learn_and_the_graph_has_the_forward_one(
+    context: str, both: Path, tmp_path: Path
+) -> None:
     raw = both.parent / "raw.txt"
     tiny.train("lm", tmp_path / "one", [raw], epochs=3, context=context, **WORDS)
     tiny.train("lm", tmp_path / "two", [raw], epochs=3, context=context, direction="both", **WORDS)
@@ -112,7 +114,7 @@ def test_both_directions_learn_and_the_forward_one_runs(context: str, both: Path
 # --- Transfer ----------------------------------------------------------------------------------------------
 
 
-def test_a_bidirectional_encoder_starts_as_the_two_language_models(
+def test_a_bidirectional_encoder_starts_with_the_weights_of_both_language_models(
     both: Path, tagged: Path, tmp_path: Path
 ) -> None:
     tiny.train("tag", tmp_path / "t", [tagged], init=str(both), layers=2, **UNTRAINED)
@@ -202,7 +204,7 @@ def test_weights_of_new_inputs_learn_while_the_rest_is_frozen(
 
 
 def first_layer(folder: Path) -> Tensor:
-    """The input weights of the first layer's forward direction, (G * H, I)."""
+    """Return the input weights of the first layer in the forward direction, (G * H, I)."""
     weights = dict(tiny.network_of(folder).named_parameters())
     return weights["encoder.layers.0.forward_cell.kernel.weight_ih_l0"].detach()
 
@@ -232,7 +234,7 @@ def test_input_weights_of_pretrained_vectors_need_the_same_vectors(tagged: Path,
     assert torch.equal(weight[:, :-3], base[:, :-3]) and not weight[:, -3:].any()
     assert left_out("without") == []
     assert torch.equal(first_layer(tmp_path / "without"), base[:, :-3])
-    # an input that wasn't transferred itself differs as much as one from another file
+    # the weights of an input that wasn't transferred itself aren't transferred either
     assert left_out("letters", vectors=vectors["a"], chars="lstm") == [
         "input.characters.layer.forward_cell", "input.characters.layer.backward_cell"]
     weight = first_layer(tmp_path / "letters")
@@ -271,26 +273,29 @@ def test_models_with_another_tokenizer_are_refused(
 
 
 @pytest.fixture(scope="module")
-def speller(both: Path) -> Path:
-    """A character language model that reads both ways."""
-    out = both.parent / "speller"
+def character_lm(both: Path) -> Path:
+    """A character language model of both directions."""
+    out = both.parent / "character_lm"
     tiny.train("lm", out, [both.parent / "raw.txt"], direction="both", epochs=2)
     return out
 
 
 @pytest.fixture(scope="module")
-def reader(speller: Path, tagged: Path) -> Path:
-    """A tagger that reads words with the states of a character language model."""
-    out = speller.parent / "reader"
-    tiny.train("tag", out, [tagged], features=str(speller), epochs=8)
+def contextual_tagger(character_lm: Path, tagged: Path) -> Path:
+    """A tagger whose word vectors contain the states of a character language model."""
+    out = character_lm.parent / "contextual_tagger"
+    tiny.train("tag", out, [tagged], features=str(character_lm), epochs=8)
     return out
 
 
-def test_each_word_has_the_states_at_its_ends(speller: Path, reader: Path) -> None:
-    lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
+def test_a_word_vector_contains_the_character_states_at_the_ends_of_the_word(
+    character_lm: Path, contextual_tagger: Path
+) -> None:
+    lm, tagger = tiny.network_of(character_lm), tiny.network_of(contextual_tagger)
     text = "the workful baker dances ."
-    arrays = to_tensors(model.load(reader).task.encode([model.Sentence(text.split())]), torch.device("cpu"))
-    ids = model.load(speller).task.tokenizer.encode(text)
+    task = model.load(contextual_tagger).task
+    arrays = to_tensors(task.encode([model.Sentence(text.split())]), torch.device("cpu"))
+    ids = model.load(character_lm).task.tokenizer.encode(text)
     lengths = torch.tensor([len(ids) + 1])
     assert lm.backward_encoder is not None
     with torch.inference_mode():
@@ -305,8 +310,8 @@ def test_each_word_has_the_states_at_its_ends(speller: Path, reader: Path) -> No
         start = end + 1
 
 
-def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) -> None:
-    lm, tagger = tiny.network_of(speller), tiny.network_of(reader)
+def test_a_language_model_in_a_tagger_never_learns(character_lm: Path, contextual_tagger: Path) -> None:
+    lm, tagger = tiny.network_of(character_lm), tiny.network_of(contextual_tagger)
     assert isinstance(tagger.encoder.input, WordInput) and tagger.encoder.input.context is not None
     context = dict(tagger.encoder.input.context.named_parameters())
     assert lm.backward_encoder is not None
@@ -320,10 +325,10 @@ def test_a_language_model_in_a_tagger_never_learns(speller: Path, reader: Path) 
 @pytest.mark.parametrize(("cell", "direction"), [
     ("lstm", "both"), ("gru", "forward"), ("mogrifier", "both"), ("mingru", "both")])
 def test_a_tagger_with_context_needs_no_language_model_and_runs_alike_on_both_engines(
-    cell: str, direction: str, speller: Path, tagged: Path, tmp_path: Path
+    cell: str, direction: str, character_lm: Path, tagged: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
-    tiny.train("lm", base, [speller.parent / "raw.txt"], epochs=1, cell=cell, direction=direction)
+    tiny.train("lm", base, [character_lm.parent / "raw.txt"], epochs=1, cell=cell, direction=direction)
     out = tmp_path / "t"
     tiny.train("tag", out, [tagged], features=str(base), epochs=2, layers=2)
     shutil.rmtree(base)
@@ -343,8 +348,8 @@ def test_a_tagger_with_context_needs_no_language_model_and_runs_alike_on_both_en
     assert list(map(len, tags)) == [len(words) for words in sentences]
 
 
-def test_long_sentences_are_read_in_pieces(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = model.load(reader, threads=1)
+def test_long_sentences_are_read_in_pieces(contextual_tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = model.load(contextual_tagger, threads=1)
     words = " ".join(tiny.lines_of_text(20, seed=2)).split()
     arrays = loaded.task.encode([model.Sentence(words)])
     whole = loaded.task.run(loaded.engine, arrays)["emissions"]
@@ -356,39 +361,40 @@ def test_long_sentences_are_read_in_pieces(reader: Path, monkeypatch: pytest.Mon
 
 
 def test_training_a_tagger_with_context_resumes_exactly(
-    speller: Path, reader: Path, tagged: Path, tmp_path: Path
+    character_lm: Path, contextual_tagger: Path, tagged: Path, tmp_path: Path
 ) -> None:
     signals = iter([None] * 3 + [2] * 99)
     with pytest.raises(Interrupted):
-        tiny.train("tag", tmp_path / "t", [tagged], features=str(speller), epochs=8,
+        tiny.train("tag", tmp_path / "t", [tagged], features=str(character_lm), epochs=8,
                    stopping=lambda: next(signals))
     tiny.train("tag", tmp_path / "t", resume=True)
-    assert (tmp_path / "t" / "model.onnx").read_bytes() == (reader / "model.onnx").read_bytes()
+    assert (tmp_path / "t" / "model.onnx").read_bytes() == (contextual_tagger / "model.onnx").read_bytes()
 
 
 def test_input_weights_of_characters_in_context_need_the_same_language_model(
-    speller: Path, reader: Path, tagged: Path, tmp_path: Path
+    character_lm: Path, contextual_tagger: Path, tagged: Path, tmp_path: Path
 ) -> None:
-    base, size = first_layer(reader), 32
+    base, size = first_layer(contextual_tagger), 32
     inputs = base.shape[1]
-    tiny.train("lm", tmp_path / "other", [speller.parent / "raw.txt"], direction="both", epochs=1, seed=2)
+    other, raw = tmp_path / "other", character_lm.parent / "raw.txt"
+    tiny.train("lm", other, [raw], direction="both", epochs=1, seed=2)
     for features, name, note in (
-            (speller, "same", ""), (tmp_path / "other", "not", f" ({inputs - size} of {inputs} inputs)")):
+            (character_lm, "same", ""), (other, "not", f" ({inputs - size} of {inputs} inputs)")):
         out = tmp_path / name
-        tiny.train("tag", out, [tagged], features=str(features), init=str(reader), **UNTRAINED)
+        tiny.train("tag", out, [tagged], features=str(features), init=str(contextual_tagger), **UNTRAINED)
         init = model_folder.read_config(out).init
         assert f"layers.0.forward_cell{note}" in init["parts"]
         weight = first_layer(out)
         assert torch.equal(weight[:, :-size], base[:, :-size])
-        if features == speller:
+        if features == character_lm:
             assert torch.equal(weight, base) and init["left"] == []
         else:
             assert not weight[:, -size:].any()
             assert init["left"] == ["the weights of layers.0 for input.context, which differs"]
 
 
-def test_the_parameter_count_is_that_of_the_graph(
-    both: Path, speller: Path, reader: Path, tagged: Path, tmp_path: Path
+def test_the_reported_parameter_count_is_that_of_the_graph(
+    both: Path, character_lm: Path, contextual_tagger: Path, tagged: Path, tmp_path: Path
 ) -> None:
     def reported(folder: Path) -> int:
         count = model_folder.read_config(folder).parameters
@@ -400,11 +406,11 @@ def test_the_parameter_count_is_that_of_the_graph(
 
     backward = "backward_encoder."
     assert reported(both) == sum(n for name, n in counted(both).items() if not name.startswith(backward))
-    counts = counted(reader)
+    counts = counted(contextual_tagger)
     language_model = sum(n for name, n in counts.items() if ".context." in name)
-    head = sum(n for name, n in counted(speller).items() if name.startswith("head."))
-    assert language_model == sum(counted(speller).values()) - head
-    assert reported(reader) == sum(counts.values())
+    head = sum(n for name, n in counted(character_lm).items() if name.startswith("head."))
+    assert language_model == sum(counted(character_lm).values()) - head
+    assert reported(contextual_tagger) == sum(counts.values())
     (tmp_path / "a.vec").write_text("the 1 2\nof 3 4\n", "utf-8")
     sizes = {name: {} if name == "plain" else {"vectors": str(tmp_path / "a.vec")} for name in ("plain", "v")}
     for name, settings in sizes.items():

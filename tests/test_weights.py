@@ -35,7 +35,7 @@ RENAMED = {
 
 
 @pytest.mark.parametrize("name", ["writer", "classifier", "tagger", "window"])
-def test_an_older_model_computes_what_its_graph_computes(name: str) -> None:
+def test_the_network_of_an_older_model_computes_the_outputs_of_its_graph(name: str) -> None:
     folder = OLD_MODELS / name
     config = model_folder.read_config(folder)
     onnx = OnnxEngine(folder / model_folder.GRAPH, threads=1)
@@ -61,7 +61,7 @@ def test_the_fixtures_have_old_names() -> None:
     assert any(".ahead.kernel." in name for name in names) and any(name.startswith("back.") for name in names)
 
 
-def test_each_renamed_parameter(tmp_path: Path) -> None:
+def test_each_old_parameter_name_becomes_the_current_one(tmp_path: Path) -> None:
     save_file({name: torch.full((1,), i) for i, name in enumerate(RENAMED)},
               tmp_path / model_folder.WEIGHTS)
     weights = load_weights(tmp_path)
@@ -69,7 +69,7 @@ def test_each_renamed_parameter(tmp_path: Path) -> None:
         name: i for i, name in enumerate(RENAMED.values())}
 
 
-def test_a_folder_without_weights_says_what_needs_them(tmp_path: Path) -> None:
+def test_the_message_about_missing_weights_says_what_needs_them(tmp_path: Path) -> None:
     message = (r"has no model\.safetensors, only the graph that runs; train the model again to get the "
                "weights, or leave out what needs them, such as device")
     with pytest.raises(ModelError, match=message):

@@ -1,4 +1,4 @@
-"""Made data, small enough to learn in a second, and the in-process training that the tests share."""
+"""Generated data, small enough to learn in a second, and training in this process."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ QUESTIONS = {
 
 
 def pos_sentences(n: int, seed: int = 0) -> list[Tags]:
-    """Sentences whose parts of speech follow from suffixes: `the workful baker dances .`"""
+    """Generate sentences whose tags follow from suffixes: `the workful baker dances .`"""
     rng = random.Random(seed)
 
     def word(tag: str) -> tuple[str, str]:
         return rng.choice(STEMS) + rng.choice(SUFFIXES[tag]), tag
 
-    made = []
+    sentences = []
     for _ in range(n):
         adjective = [word("ADJ")] if rng.random() < 0.5 else []
         sentence = [("the", "DET"), *adjective, word("NOUN"), word("VERB")]
         if rng.random() < 0.5:
             sentence += [("the", "DET"), word("NOUN")]
-        made.append([*sentence, (".", "PUNCT")])
-    return made
+        sentences.append([*sentence, (".", "PUNCT")])
+    return sentences
 
 
-# onsets, vowels of the one kind and of the other, which don't meet in a word
+# consonants, and two kinds of vowels, which don't occur in the same word
 SCRIPTS = {
     "latin": ("bcdgklmnprstvz", "aou", "eiö"),
     "devanagari": ("कखगघचजटडतदनपबमयरलवसह", ("ा", "ु", "ो"), ("ि", "े", "ी")),
@@ -58,20 +58,20 @@ SCRIPTS = {
 
 
 def made_up_sentences(script: str, n: int, seed: int = 0) -> list[Tags]:
-    """Sentences in a language that piles suffixes up: of two to five, the last one decides about the tag.
+    """Generate sentences of an agglutinative language: the last of two to five suffixes determines the tag.
 
-    A suffix is a consonant and a vowel; its vowel is one of two, of the kind that the stem has (vowel
-    harmony). Stems are drawn anew for each word, so hardly any word comes twice. No letter is a capital.
+    A suffix is a consonant and a vowel of the kind that the stem has (vowel harmony). Each word has a new
+    random stem, so hardly any word occurs twice. There are no capital letters.
     """
-    onsets, *kinds = SCRIPTS[script]
-    rng, of_language = random.Random(seed), random.Random(script)
-    drawn = of_language.sample([(c, i) for c in onsets for i in range(len(kinds[0]))], 20)
-    tags = {suffix: f"T{i % 5}" for i, suffix in enumerate(drawn)}
+    consonants, *vowel_kinds = SCRIPTS[script]
+    rng, language_rng = random.Random(seed), random.Random(script)
+    inventory = language_rng.sample([(c, i) for c in consonants for i in range(len(vowel_kinds[0]))], 20)
+    tags = {suffix: f"T{i % 5}" for i, suffix in enumerate(inventory)}
 
     def word() -> tuple[str, str]:
-        vowels = rng.choice(kinds)
-        stem = "".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(rng.randint(2, 3)))
-        suffixes = rng.choices(drawn, k=rng.randint(2, 5))
+        vowels = rng.choice(vowel_kinds)
+        stem = "".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(rng.randint(2, 3)))
+        suffixes = rng.choices(inventory, k=rng.randint(2, 5))
         form = stem + "".join(consonant + vowels[i] for consonant, i in suffixes)
         return unicodedata.normalize("NFC", form), tags[suffixes[-1]]
 
@@ -79,64 +79,64 @@ def made_up_sentences(script: str, n: int, seed: int = 0) -> list[Tags]:
 
 
 def ner_sentences(n: int, seed: int = 0) -> list[list[tuple[str, str]]]:
-    """Sentences with people and places as IOB2 tags, some entities side by side."""
+    """Generate sentences with people and places in IOB2, some next to each other."""
     rng = random.Random(seed)
 
     def entity(names: Sequence[str], kind: str) -> Tags:
         words = rng.choice(names).split()
         return [(word, ("B-" if i == 0 else "I-") + kind) for i, word in enumerate(words)]
 
-    made = []
+    sentences = []
     for _ in range(n):
         sentence = [*entity(PEOPLE, "PER"), ("met", "O"), *entity(PEOPLE, "PER")]
         if rng.random() < 0.5:
             sentence += entity(PEOPLE, "PER")
-        made.append([*sentence, ("in", "O"), *entity(PLACES, "LOC"), (".", "O")])
-    return made
+        sentences.append([*sentence, ("in", "O"), *entity(PLACES, "LOC"), (".", "O")])
+    return sentences
 
 
 def iob1(tags: Iterable[str]) -> list[str]:
-    """IOB2 tags as IOB1 writes them: `B-` only where an entity touches one of its kind before it."""
-    out, before = [], "O"
+    """Convert IOB2 tags to IOB1: `B-` only after an entity with the same label."""
+    converted, previous = [], "O"
     for tag in tags:
-        touches = before[2:] == tag[2:] and before != "O"
-        out.append(tag if tag == "O" or (tag[0] == "B" and touches) else "I-" + tag[2:])
-        before = tag
-    return out
+        touches = previous[2:] == tag[2:] and previous != "O"
+        converted.append(tag if tag == "O" or (tag[0] == "B" and touches) else "I-" + tag[2:])
+        previous = tag
+    return converted
 
 
 def questions(n: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) of questions that their first word gives away."""
+    """Generate questions whose first words determine the label: (text, label)."""
     rng = random.Random(seed)
-    made = []
+    rows = []
     for _ in range(n):
         label = rng.choice(sorted(QUESTIONS))
         words = [rng.choice(QUESTIONS[label]), "did the", rng.choice(STEMS) + "er", rng.choice(STEMS), "?"]
-        made.append((" ".join(words), label))
-    return made
+        rows.append((" ".join(words), label))
+    return rows
 
 
-# words of two kinds of text that have none in common
+# the words of two labels, without any in common
 WORDS_OF = {"food": ("bread", "soup", "rice", "beans"), "sky": ("sun", "wind", "cloud", "rain")}
 
 
 def labeled_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) of short texts, each of the words of its label alone."""
+    """Generate short texts, each with words of its label only: (text, label)."""
     rng = random.Random(seed)
-    made = []
+    rows = []
     for _ in range(n):
         label = rng.choice(sorted(WORDS_OF))
-        made.append((" ".join(rng.choices(WORDS_OF[label], k=rng.randint(3, 5))), label))
-    return made
+        rows.append((" ".join(rng.choices(WORDS_OF[label], k=rng.randint(3, 5))), label))
+    return rows
 
 
 def lines_of_text(n: int, seed: int = 0) -> list[str]:
-    """Short sentences of a small alphabet."""
+    """Generate short sentences with a small alphabet."""
     return [" ".join(word for word, _ in sentence) for sentence in pos_sentences(n, seed)]
 
 
 def conllu(sentences: Iterable[Tags]) -> str:
-    """Sentences as CoNLL-U."""
+    """Write sentences as CoNLL-U."""
     blocks = []
     for number, sentence in enumerate(sentences, 1):
         rows = [f"{i}\t{word}\t_\t{tag}" + "\t_" * 6 for i, (word, tag) in enumerate(sentence, 1)]
@@ -145,7 +145,7 @@ def conllu(sentences: Iterable[Tags]) -> str:
 
 
 def joint_conllu(sentences: Iterable[Tags]) -> str:
-    """Sentences as CoNLL-U with three columns of tags: XPOS has the last letter, NER the words for people."""
+    """Write CoNLL-U with finer tags as XPOS, and `NER=B-PER` in MISC for words that end in `er`."""
     blocks = []
     for sentence in sentences:
         rows = []
@@ -157,7 +157,7 @@ def joint_conllu(sentences: Iterable[Tags]) -> str:
 
 
 def conll(sentences: Iterable[Tags], scheme: Callable[[Iterable[str]], list[str]] = list) -> str:
-    """Sentences as columns, the tags rewritten by `scheme`."""
+    """Write sentences as CoNLL columns, with the tags converted by `scheme`."""
     blocks = []
     for sentence in sentences:
         tags = scheme(tag for _, tag in sentence)
@@ -167,7 +167,7 @@ def conll(sentences: Iterable[Tags], scheme: Callable[[Iterable[str]], list[str]
 
 
 def tsv(rows: Iterable[tuple[str, str]]) -> str:
-    """Questions as a table with a header and an id."""
+    """Write texts and labels as a table with a header and an id column."""
     return "id\ttext\tlabel\n" + "".join(f"{i}\t{text}\t{label}\n" for i, (text, label) in enumerate(rows))
 
 
@@ -184,7 +184,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def _goes_on() -> int | None:
+def _never_stop() -> int | None:
     return None
 
 
@@ -196,7 +196,7 @@ def train(
     dev: Sequence[Path] = (),
     resume: bool = False,
     force: bool = False,
-    stopping: Callable[[], int | None] = _goes_on,
+    stopping: Callable[[], int | None] = _never_stop,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a tiny model in this process (or resume it) and return its dev report."""
@@ -212,7 +212,7 @@ def train(
 
 
 def network_of(folder: Path) -> Network:
-    """The torch network of a model folder, for evaluation."""
+    """Load the torch network of a model folder, in evaluation mode."""
     from rnntool.inference.weights import load_network
 
     return load_network(folder, model_folder.read_config(folder)).eval()
@@ -228,16 +228,16 @@ def write_graph(network: Network, path: Path, *, int8: bool = False) -> None:
 def network_arrays(
     rng: np.random.Generator, lengths: Sequence[int], *, vocabulary: int = 30, targets: int = 30
 ) -> dict[str, NDArray[Any]]:
-    """Random arrays that any network reads, ragged by `lengths`, with U = 9 word types."""
+    """Make random input arrays for any network, with rows of these lengths and U = 9 word types."""
     steps, batch, types = max(1, *lengths), len(lengths), 9
-    ends = np.array(lengths, np.int32)
-    wanted = rng.integers(0, targets, (steps, batch))
-    wanted[np.arange(steps)[:, None] >= ends] = -1
+    sizes = np.array(lengths, np.int32)
+    target_ids = rng.integers(0, targets, (steps, batch))
+    target_ids[np.arange(steps)[:, None] >= sizes] = -1
     return {
         "tokens": rng.integers(0, vocabulary, (steps, batch)),
         "words": rng.integers(0, types, (steps, batch)),
-        "lengths": ends,
-        "targets": wanted,
+        "lengths": sizes,
+        "targets": target_ids,
         "type_tokens": rng.integers(0, vocabulary, types),
         "type_chars": rng.integers(0, 20, (types, 6)),
         "type_char_lengths": rng.integers(1, 7, types).astype(np.int32),
