@@ -79,8 +79,8 @@ def test_top_and_threshold_with_several_labels_per_text(topics: Path, run: Run) 
     probs = [dict(zip(row[::2], map(float, row[1::2]), strict=True))
              for row in lines(run, "-m", topics, "--top", "3", "--probs", input=text)]
     for least in (0.02, 0.5, 0.9):
-        found = lines(run, "-m", topics, "--threshold", str(least), "--none-label", "?", input=text)
-        assert [set(row) for row in found] == [
+        kept = lines(run, "-m", topics, "--threshold", str(least), "--none-label", "?", input=text)
+        assert [set(row) for row in kept] == [
             {name for name, p in row.items() if p >= least} or {"?"} for row in probs]
     (top,) = lines(run, "-m", topics, "--top", "1", input="the sea sun\n")
     assert len(top) == 1
@@ -124,9 +124,9 @@ def test_explanations_are_computed_in_batches_of_limited_size(
         return batches_of(engine, batches)
 
     monkeypatch.setattr(loaded.task, "batches", seen)
-    found = list(loaded.explain([long]))
+    explained = list(loaded.explain([long]))
     assert max(sizes) <= 3300
-    assert [w.weight for w in found[0][1]] == pytest.approx([w.weight for w in expected[0][1]], abs=1e-5)
+    assert [w.weight for w in explained[0][1]] == pytest.approx([w.weight for w in expected[0][1]], abs=1e-5)
 
 
 def test_explanations_as_text_jsonl_and_html(classifier: Path, run: Run) -> None:
@@ -185,9 +185,9 @@ def test_a_model_is_calibrated_on_the_dev_data(tmp_path: Path) -> None:
     assert config["report"]["temperature"] == report["temperature"] < 0.9
     assert report["ece"] < report["ece_uncalibrated"] - 0.05
     loaded = model.load(tmp_path / "m", threads=1)
-    found = list(loaded.classify(text for text, _ in rows[100:]))
-    error = calibration_error([r.ranked[0][1] for r in found],
-                              [r.chosen == [label] for r, (_, label) in zip(found, rows[100:], strict=True)])
+    results = list(loaded.classify(text for text, _ in rows[100:]))
+    correct = [r.chosen == [label] for r, (_, label) in zip(results, rows[100:], strict=True)]
+    error = calibration_error([r.ranked[0][1] for r in results], correct)
     assert error == pytest.approx(report["ece"], abs=1e-3)
     alone = tiny.train("classify", tmp_path / "alone", [train], epochs=1, dev_fraction=0.0)
     assert "temperature" not in alone
@@ -238,9 +238,9 @@ def test_a_thousand_classes(tmp_path: Path, run: Run) -> None:
                         encoder="bag", embed=32, hidden=64, consistency=0.0, dropout=0.0)
     assert report["accuracy"] > 0.95
     text = "".join(f"the baker word{i}\n" for i in range(0, 1000, 100))
-    found = lines(run, "-m", tmp_path / "m", "--top", "1000", input=text)
-    assert all(len(set(row)) == 1000 for row in found)
-    assert [row[0] for row in found] == [row[0] for row in lines(run, "-m", tmp_path / "m", input=text)]
+    rankings = lines(run, "-m", tmp_path / "m", "--top", "1000", input=text)
+    assert all(len(set(row)) == 1000 for row in rankings)
+    assert [row[0] for row in rankings] == [row[0] for row in lines(run, "-m", tmp_path / "m", input=text)]
 
 
 def test_balanced_weights_raise_the_recall_of_a_rare_class(tmp_path: Path) -> None:

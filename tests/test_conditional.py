@@ -60,11 +60,11 @@ def cook(table: Path, dev: Path) -> Path:
 @pytest.fixture(params=["onnx", "torch"])
 def loaded(request: pytest.FixtureRequest, cook: Path) -> Model:
     """The model with either engine."""
-    found = model.load(cook, threads=1)
+    onnx_model = model.load(cook, threads=1)
     if request.param == "torch":
-        engine = TorchEngine(load_network(cook, found.config), torch.device("cpu"))
-        return Model(cook, found.config, found.task, engine)
-    return found
+        engine = TorchEngine(load_network(cook, onnx_model.config), torch.device("cpu"))
+        return Model(cook, onnx_model.config, onnx_model.task, engine)
+    return onnx_model
 
 
 @pytest.mark.parametrize("label", tiny.WORDS_OF)

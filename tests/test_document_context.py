@@ -35,17 +35,17 @@ SMALL = ("--epochs", "1", "--hidden", "8", "--char-hidden", "8", "--affix-bucket
 def documents(n: int, seed: int) -> list[list[tiny.Tags]]:
     """Generate documents: nouns are towns if the document starts with `abroad`, and teams otherwise."""
     rng = random.Random(seed)
-    made = []
+    generated = []
     for _ in range(n):
         place, tag = rng.choice([("abroad", "TOWN"), ("afield", "TEAM")])
         others = [[("then", "ADV"), (rng.choice(tiny.STEMS), tag), ("wins", "VERB")] for _ in range(3)]
-        made.append([[(place, "ADV"), (".", "PUNCT")], *others])
-    return made
+        generated.append([[(place, "ADV"), (".", "PUNCT")], *others])
+    return generated
 
 
-def columns(made: list[list[tiny.Tags]]) -> str:
+def columns(texts: list[list[tiny.Tags]]) -> str:
     """Write CoNLL columns with a -DOCSTART- line before each document."""
-    return "".join("-DOCSTART- O\n\n" + tiny.conll(document) for document in made)
+    return "".join("-DOCSTART- O\n\n" + tiny.conll(document) for document in texts)
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +168,9 @@ def test_the_first_window_uses_computed_word_vectors(
 
 def test_document_context_works_with_other_settings(folder: Path, tmp_path: Path) -> None:
     """Several columns, class weights and raw text."""
-    made = [[[(word, f"{tag}\tX{tag}") for word, tag in sentence] for sentence in document]
-            for document in documents(60, 0)]
-    texts = (tiny.conll(document).replace(" ", "\t") for document in made)
+    generated = [[[(word, f"{tag}\tX{tag}") for word, tag in sentence] for sentence in document]
+                 for document in documents(60, 0)]
+    texts = (tiny.conll(document).replace(" ", "\t") for document in generated)
     (tmp_path / "t.conll").write_text("".join("-DOCSTART-\tO\tO\n\n" + text for text in texts), "utf-8")
     (tmp_path / "raw.txt").write_text("then bak wins\n" * 20)
     report = tiny.train("tag", tmp_path / "m", [tmp_path / "t.conll"], epochs=6, column="2,3", passage=WORDS,
@@ -182,7 +182,7 @@ def test_document_context_works_with_other_settings(folder: Path, tmp_path: Path
 
 def test_a_long_row_is_read_in_pieces(together: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     task = together.require(TagTask)
-    sentences = [Sentence([word for word, _ in made]) for document in documents(9, 4) for made in document]
+    sentences = [Sentence([word for word, _ in tags]) for document in documents(9, 4) for tags in document]
     arrays = task.collate([task.join(list(map(task.example, sentences)))])
     whole = task.run(together.engine, arrays)["emissions"]
     monkeypatch.setattr(tagging, "PIECE", 20)
@@ -231,9 +231,9 @@ def test_the_formats_mark_where_documents_start(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b"]))), st.integers(1, 15))
 def test_groups_are_as_long_as_documents_and_the_limit_allow(
-    made: list[tuple[int, str | None]], words: int
+    sizes_and_documents: list[tuple[int, str | None]], words: int
 ) -> None:
-    sentences = [Sentence(["w"] * size, document=document) for size, document in made]
+    sentences = [Sentence(["w"] * size, document=document) for size, document in sizes_and_documents]
     grouped = list(document_groups(sentences, words))
     assert [sentence for group in grouped for sentence in group] == sentences
     sizes = [sum(len(sentence.words) for sentence in group) for group in grouped]

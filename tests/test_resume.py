@@ -62,7 +62,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture
 def data(tmp_path: Path) -> Callable[[str], Path]:
     """Write the training file of a task."""
-    made = {
+    contents = {
         "lm": ("train.txt", "".join(f"{line}\n" for line in tiny.lines_of_text(40))),
         "lm-labels": ("texts.tsv", tiny.tsv(tiny.labeled_texts(40))),
         "classify": ("train.tsv", tiny.tsv(tiny.questions(60))),
@@ -70,7 +70,7 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
     }
 
     def write(task: str) -> Path:
-        name, text = made[task]
+        name, text = contents[task]
         (tmp_path / name).write_text(text, "utf-8")
         return tmp_path / name
 

@@ -36,21 +36,21 @@ def test_unseen_words_are_tagged_by_their_suffixes(script: str, tmp_path: Path) 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 @pytest.mark.parametrize("spans", [False, True])
 def test_labels_that_occur_only_in_the_dev_data_are_reported(spans: bool, head: str, tmp_path: Path) -> None:
-    made = tiny.ner_sentences(30) if spans else tiny.pos_sentences(30)
-    new = [[(word, "B-NEW" if spans else "NEW") for word, _ in made[0]], *made[1:4]]
-    for name, data in (("train.conll", made), ("dev.conll", new)):
+    sentences = tiny.ner_sentences(30) if spans else tiny.pos_sentences(30)
+    new = [[(word, "B-NEW" if spans else "NEW") for word, _ in sentences[0]], *sentences[1:4]]
+    for name, data in (("train.conll", sentences), ("dev.conll", new)):
         (tmp_path / name).write_text(tiny.conll(data), "utf-8")
     report = tiny.train("tag", tmp_path / "m", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
                         epochs=1, head=head)
-    assert report["unseen_labels"] == {"NEW": len(made[0])}
+    assert report["unseen_labels"] == {"NEW": len(sentences[0])}
     assert report["per_label"]["NEW"]["recall"] == 0
 
 
 def test_training_data_with_a_very_long_sentence_and_a_very_long_word(tmp_path: Path) -> None:
-    made = tiny.pos_sentences(60)
+    short = tiny.pos_sentences(60)
     book = [word for sentence in tiny.pos_sentences(1000, seed=2) for word in sentence]
     word = ("x" * 10_000 + "er", "NOUN")
-    (tmp_path / "train.conllu").write_text(tiny.conllu([*made, book, [word], *made]), "utf-8")
+    (tmp_path / "train.conllu").write_text(tiny.conllu([*short, book, [word], *short]), "utf-8")
     tiny.train("tag", tmp_path / "m", [tmp_path / "train.conllu"], epochs=3, dev_fraction=0.0)
     loaded = model.load(tmp_path / "m", threads=1)
     sentences = [[word for word, _ in book], ["the", "y" * 10_000 + "er", "sings", "."]]
@@ -64,8 +64,8 @@ def test_a_sentence_read_in_pieces_has_the_same_emissions(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = model.load(request.getfixturevalue(name), threads=1)
-    task, made = loaded.require(TagTask), tiny.ner_sentences if name == "ner" else tiny.pos_sentences
-    book = Sentence([word for sentence in made(60) for word, _ in sentence])
+    task, generate = loaded.require(TagTask), tiny.ner_sentences if name == "ner" else tiny.pos_sentences
+    book = Sentence([word for sentence in generate(60) for word, _ in sentence])
     arrays = task.encode([book])
     whole = task.run(loaded.engine, arrays)
     for piece in (len(book.words) - 1, 100, 7):
@@ -94,11 +94,11 @@ def test_the_scheme_of_the_tags_is_reported_unless_quiet(
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 @pytest.mark.parametrize("spans", [False, True])
 def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tmp_path: Path) -> None:
-    made = tiny.ner_sentences(120) if spans else tiny.pos_sentences(120)
-    noisy = random.Random(1)  # one sentence in five has its tags in another order
-    data = [sentence if noisy.random() > 0.2 else
+    sentences = tiny.ner_sentences(120) if spans else tiny.pos_sentences(120)
+    rng = random.Random(1)  # one sentence in five has its tags in another order
+    data = [sentence if rng.random() > 0.2 else
             [(word, tag) for (word, _), (_, tag) in zip(sentence, sentence[::-1], strict=True)]
-            for sentence in made]
+            for sentence in sentences]
     for name, part in (("train.conll", data[:80]), ("dev.conll", data[80:])):
         (tmp_path / name).write_text(tiny.conll(part), "utf-8")
     report = tiny.train("tag", tmp_path / "noisy", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
@@ -116,10 +116,10 @@ def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tm
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 def test_class_weights_raise_the_probability_of_rare_tags(head: str, tmp_path: Path) -> None:
     """40% of `a` and 2% of `b` have the rare tag; if both tags had the same weight, `a` would be rare."""
-    chance = random.Random(2)
-    made = [[(word, "RARE" if chance.random() < {"a": 0.4, "b": 0.02}[word] else "COMMON")
-             for word in chance.choices("ab", k=4)] for _ in range(400)]
-    (tmp_path / "train.conll").write_text(tiny.conll(made), "utf-8")
+    rng = random.Random(2)
+    sentences = [[(word, "RARE" if rng.random() < {"a": 0.4, "b": 0.02}[word] else "COMMON")
+                  for word in rng.choices("ab", k=4)] for _ in range(400)]
+    (tmp_path / "train.conll").write_text(tiny.conll(sentences), "utf-8")
     tagged = {}
     for weights in ("none", "balanced"):
         tiny.train("tag", tmp_path / weights, [tmp_path / "train.conll"], epochs=4, head=head,

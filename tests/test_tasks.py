@@ -227,18 +227,18 @@ def test_results_do_not_depend_on_the_batch(name: str, request: pytest.FixtureRe
     records: list[Any] = [sentence(t) if isinstance(task, TagTask) else Text(t) for t in texts]
     options = {"probs": True, "nbest": 2} if isinstance(task, TagTask) else {}
     together = task.decode(records, task.run(loaded.engine, task.encode(records)), **options)
-    for record, want in zip(records, together, strict=True):
-        (have,) = task.decode([record], task.run(loaded.engine, task.encode([record])), **options)
+    for record, expected in zip(records, together, strict=True):
+        (alone,) = task.decode([record], task.run(loaded.engine, task.encode([record])), **options)
         if isinstance(task, TagTask):
-            assert have.tags == want.tags
-            assert have.probs == pytest.approx(want.probs, abs=1e-5)
-            assert len(have.tags) == len(record.words)
+            assert alone.tags == expected.tags
+            assert alone.probs == pytest.approx(expected.probs, abs=1e-5)
+            assert len(alone.tags) == len(record.words)
         elif isinstance(task, ClassifyTask):
-            assert have.chosen == want.chosen
-            assert dict(have.ranked) == pytest.approx(dict(want.ranked), abs=1e-5)
-            assert sum(p for _, p in have.ranked) == pytest.approx(1)
+            assert alone.chosen == expected.chosen
+            assert dict(alone.ranked) == pytest.approx(dict(expected.ranked), abs=1e-5)
+            assert sum(p for _, p in alone.ranked) == pytest.approx(1)
         else:
-            assert have.log_probs == pytest.approx(want.log_probs, abs=1e-4)
+            assert alone.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
 
 
 # --- Word features -----------------------------------------------------------------------------------------
@@ -262,38 +262,38 @@ def test_short_words_have_as_many_affixes_as_long_ones() -> None:
 
 
 def test_long_words_keep_characters_of_both_ends() -> None:
-    made = features("abcdefghij abcdefghij2 klmnopqrst klmnopqrst2")
+    word_features = features("abcdefghij abcdefghij2 klmnopqrst klmnopqrst2")
     word = "a" * 100 + "k" * 100
-    arrays = made.collate([[word, "ak"]])
-    a, k = made.collate([["ak"]])["type_chars"][-1].tolist()
+    arrays = word_features.collate([[word, "ak"]])
+    a, k = word_features.collate([["ak"]])["type_chars"][-1].tolist()
     chars = arrays["type_chars"][arrays["words"][0, 0]].tolist()
     assert chars == [a] * (MAX_CHARACTERS // 2) + [k] * (MAX_CHARACTERS // 2)
     assert arrays["type_char_lengths"].max() == MAX_CHARACTERS
 
 
 def test_unknown_characters_have_their_own_id() -> None:
-    made = features("ab abc abd")
-    arrays = made.collate([["日本", "", "abc"]])
+    word_features = features("ab abc abd")
+    arrays = word_features.collate([["日本", "", "abc"]])
     rows = arrays["words"][:, 0]
     assert arrays["type_chars"][rows[0]].tolist() == [UNK, UNK, 0]
     assert arrays["type_char_lengths"][rows].tolist() == [2, 1, 3], "the empty word has a character as well"
     assert arrays["type_tokens"][rows[0]] == UNK
     assert arrays["type_chars"][rows[2]][2] == UNK, "only one word type has `c`, so it is unknown"
-    assert arrays["type_chars"].max() < made.sizes()["char_vocabulary"]
+    assert arrays["type_chars"].max() < word_features.sizes()["char_vocabulary"]
 
 
 def test_vectors_are_found_by_the_word_or_its_lower_case_form() -> None:
-    made = features("Bob York")
-    arrays = made.collate([["Bob", "York", "bob", "york", "YORK", "x"]])
+    word_features = features("Bob York")
+    arrays = word_features.collate([["Bob", "York", "bob", "york", "YORK", "x"]])
     assert arrays["type_vectors"][arrays["words"][:, 0]].tolist() == [1, 2, 1, 0, 0, 0]
-    assert made.sizes()["vector_rows"] == 3
+    assert word_features.sizes()["vector_rows"] == 3
 
 
 def test_words_with_vectors_are_saved_exactly(tmp_path: Path) -> None:
     words = ["fi\rlm", "a\u2028b", "\u00a0", "film"]
     counts = Counter("film")
-    made = WordFeatures(WordTokenizer.from_counts(counts), characters="", affix_buckets=0, vectors=words)
-    made.save(tmp_path)
+    tokenizer = WordTokenizer.from_counts(counts)
+    WordFeatures(tokenizer, characters="", affix_buckets=0, vectors=words).save(tmp_path)
     assert read_vector_words(tmp_path, 4) == words
     with pytest.raises(ModelError, match=r"vectors\.txt: expected 5 words, found 4"):
         read_vector_words(tmp_path, 5)
@@ -310,17 +310,18 @@ def test_a_batch_does_not_depend_on_the_words_before_it() -> None:
 
 
 def test_the_table_of_word_types_grows_and_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, engine = features("ab abc"), Counting()
+    word_features, engine = features("ab abc"), Counting()
     words = [f"w{i}" for i in range(3000)]  # more than the table begins with
-    want = made.collate([["ab", "w7"]])
-    many = made.collate([words])
+    before = word_features.collate([["ab", "w7"]])
+    many = word_features.collate([words])
     assert len(np.unique(many["type_affixes"], axis=0)) > 1000
-    assert len(made.batches(engine, [[["w2999"]]], {})[0]["known_vectors"]) > 3000
+    assert len(word_features.batches(engine, [[["w2999"]]], {})[0]["known_vectors"]) > 3000
     monkeypatch.setattr("rnntool.tasks.word_features.MAX_TYPES", 100)
-    assert made.batches(engine, [[["w5"]]], {})[0]["words"].max() < 100, "the table was cleared"
-    again = made.collate([["ab", "w7"]])
+    assert word_features.batches(engine, [[["w5"]]], {})[0]["words"].max() < 100, "the table was cleared"
+    after = word_features.collate([["ab", "w7"]])
     for name in ("type_tokens", "type_chars", "type_affixes"):
-        np.testing.assert_array_equal(again[name][again["words"]], want[name][want["words"]], err_msg=name)
+        np.testing.assert_array_equal(
+            after[name][after["words"]], before[name][before["words"]], err_msg=name)
 
 
 class Counting:
@@ -339,15 +340,15 @@ class Counting:
 
 def test_the_vector_of_a_word_is_computed_once_in_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnntool.tasks.word_features.TYPES_AT_ONCE", 7)
-    made, engine = features("the cat sat on mats"), Counting()
+    word_features, engine = features("the cat sat on mats"), Counting()
     for i in range(3):
         sentence = ["cat", "the", *(f"w{i}{k}" for k in range(800)), "mats"]  # the table has to grow
-        (arrays,) = made.batches(engine, [[sentence]], {})
+        (arrays,) = word_features.batches(engine, [[sentence]], {})
         vectors = arrays["known_vectors"][arrays["words"][:, 0], 0]
-        assert vectors.tolist() == made.tokenizer.lookup(sentence)
+        assert vectors.tolist() == word_features.tokenizer.lookup(sentence)
         assert len(arrays["type_tokens"]) == 1, "only the placeholder has features"
     assert engine.types == len({"", "cat", "the", "mats"}) + 3 * 800
-    assert "known_vectors" not in made.collate([["the", "new"]]), "training computes them in each batch"
+    assert "known_vectors" not in word_features.collate([["the", "new"]]), "as in training"
 
 
 def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,8 +356,8 @@ def test_memory_stays_flat_over_a_stream_of_new_words(tagger: Path, monkeypatch:
     monkeypatch.setattr("rnntool.inference.pipeline.WINDOW", 10)
     loaded = model.load(tagger, threads=1)
     sentences = [[f"w{i}", f"x{i}"] for i in range(200)]
-    want = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
-    assert [tagged.tags for tagged in loaded.tag(sentences)] == want
+    expected = [tagged.tags for tagged in model.load(tagger, threads=1).tag(sentences)]
+    assert [tagged.tags for tagged in loaded.tag(sentences)] == expected
     (arrays,) = loaded.task.batches(loaded.engine, [[loaded.task.example(Sentence(["newest"]))]])
     assert arrays["words"].max() < 100
 
@@ -440,15 +441,15 @@ def test_the_probability_of_a_tag_is_the_sum_over_all_sequences_with_it(head: st
             if convert(tags := [names[i] for i in way], "iobes", "iobes") == tags]
     paths = np.array(ways)  # (N, T)
     written = np.array([convert([names[i] for i in way], "iobes", scheme) for way in ways])  # (N, T)
-    found = task.decode([Sentence(["w"] * steps)] * rows, outputs, probs=True, scheme=scheme)
-    sure = task.decode([Sentence(["w"] * steps)] * rows, outputs, scheme=scheme, threshold=0.5)
-    for row, (tagged, kept) in enumerate(zip(found, sure, strict=True)):
+    results = task.decode([Sentence(["w"] * steps)] * rows, outputs, probs=True, scheme=scheme)
+    abstained = task.decode([Sentence(["w"] * steps)] * rows, outputs, scheme=scheme, threshold=0.5)
+    for row, (tagged, kept) in enumerate(zip(results, abstained, strict=True)):
         scores = outputs["emissions"][np.arange(steps), row, paths].sum(1)
         scores += chain["start"][paths[:, 0]] + chain["end"][paths[:, -1]]
         scores += chain["transitions"][paths[:, :-1], paths[:, 1:]].sum(1)
         weights = np.exp(scores) / np.exp(scores).sum()
-        want = [weights[written[:, t] == tag].sum() for t, tag in enumerate(tagged.tags)]
-        assert tagged.probs == pytest.approx(want, rel=1e-4)
+        expected = [weights[written[:, t] == tag].sum() for t, tag in enumerate(tagged.tags)]
+        assert tagged.probs == pytest.approx(expected, rel=1e-4)
         assert tagged.probs is not None
         for start, end, label in tagged.entities() or []:
             stays = min(tagged.probs[start:end]) >= 0.5
@@ -502,20 +503,21 @@ def test_unseen_tags_count_as_errors(tagger: Path, ner: Path) -> None:
     report = task.report(loaded.engine, gold)
     assert report["accuracy"] == 0.75
     assert report["per_label"]["XYZ"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
-    spans_of = model.load(ner, threads=1)
-    found = spans_of.require(TagTask).report(spans_of.engine, [sentence("Anna met Bob .", "I-PER O I-XYZ O")])
-    assert found["per_label"]["XYZ"]["recall"] == 0
-    assert found["recall"] == 0.5
+    span_model = model.load(ner, threads=1)
+    span_gold = [sentence("Anna met Bob .", "I-PER O I-XYZ O")]
+    span_report = span_model.require(TagTask).report(span_model.engine, span_gold)
+    assert span_report["per_label"]["XYZ"]["recall"] == 0
+    assert span_report["recall"] == 0.5
 
 
 def test_a_model_abstains_below_the_threshold(tagger: Path, ner: Path) -> None:
     words = ["the baker sings .".split()]
-    (sure,) = model.load(tagger, threads=1).tag(words, threshold=0.0)
-    (unsure,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
-    assert sure.tags == ["DET", "NOUN", "VERB", "PUNCT"]
-    assert unsure.tags == ["_"] * 4
-    (spans_gone,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], threshold=1.0)
-    assert spans_gone.tags == ["O"] * 7
+    (tagged,) = model.load(tagger, threads=1).tag(words, threshold=0.0)
+    (abstained,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
+    assert tagged.tags == ["DET", "NOUN", "VERB", "PUNCT"]
+    assert abstained.tags == ["_"] * 4
+    (span_result,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], threshold=1.0)
+    assert span_result.tags == ["O"] * 7
 
 
 def test_probabilities_and_nbest_of_a_chain(ner: Path) -> None:
@@ -537,14 +539,14 @@ def test_the_mistakes_of_a_tagger_are_sorted_by_confidence(tagger: Path) -> None
         sentence("the baker sings .", "DET VERB VERB ."),
         sentence("the workful teacher .", "DET ADJ ADJ PUNCT"),
     ]
-    found = loaded.task.evaluate(loaded.engine, gold, mistakes=10).mistakes
-    assert {(m["gold"], m["predicted"], m["context"]) for m in found} == {
+    wrong = loaded.task.evaluate(loaded.engine, gold, mistakes=10).mistakes
+    assert {(m["gold"], m["predicted"], m["context"]) for m in wrong} == {
         ("VERB", "NOUN", "the [baker] sings ."), (".", "PUNCT", "the baker sings [.]"),
         ("ADJ", "NOUN", "the workful [teacher] ."),
     }
-    probs = [m["prob"] for m in found]
+    probs = [m["prob"] for m in wrong]
     assert probs == sorted(probs, reverse=True)
-    assert loaded.task.evaluate(loaded.engine, gold, mistakes=1).mistakes == found[:1]
+    assert loaded.task.evaluate(loaded.engine, gold, mistakes=1).mistakes == wrong[:1]
 
 
 def test_a_tagger_needs_tagged_words() -> None:
@@ -589,28 +591,28 @@ def test_evaluation_runs_each_record_once_and_computes_the_criterion_from_counts
             seen.append(len(arrays["lengths"]))
             return loaded.engine.run(arrays, outputs)
 
-    found = loaded.task.evaluate(Watched(), records, mistakes=3)
-    assert sum(seen) == len(found.counts) == len(records)
+    evaluation = loaded.task.evaluate(Watched(), records, mistakes=3)
+    assert sum(seen) == len(evaluation.counts) == len(records)
     criterion = loaded.task.criterion
-    whole = found.report[criterion.key]
-    assert criterion.metric(found.counts.sum(axis=0)) == pytest.approx(whole, rel=1e-6)
+    whole = evaluation.report[criterion.key]
+    assert criterion.metric(evaluation.counts.sum(axis=0)) == pytest.approx(whole, rel=1e-6)
     assert loaded.task.score(loaded.engine, records) == {criterion.key: pytest.approx(whole, rel=1e-6)}
     for i in (0, 7, len(records) - 1):
         alone = loaded.task.evaluate(loaded.engine, records[i : i + 1])
-        np.testing.assert_allclose(alone.counts, found.counts[i : i + 1], rtol=1e-4, err_msg="in order")
-    assert len(found.mistakes) == 3 or name == "classifier"
-    assert loaded.task.evaluate(loaded.engine, []).counts.shape == (0, found.counts.shape[1])
+        np.testing.assert_allclose(alone.counts, evaluation.counts[i : i + 1], rtol=1e-4, err_msg="in order")
+    assert len(evaluation.mistakes) == 3 or name == "classifier"
+    assert loaded.task.evaluate(loaded.engine, []).counts.shape == (0, evaluation.counts.shape[1])
 
 
 def test_spans_with_unseen_labels_are_counted(ner: Path) -> None:
     loaded = model.load(ner, threads=1)
     gold = [sentence("Anna met Bob Bob .", "I-PER O I-XYZ I-XYZ O"), sentence("Bob met Bob", "I-XYZ O I-ABC")]
-    found = loaded.task.evaluate(loaded.engine, gold)
-    assert found.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, not words"
-    assert found.gold == {"PER": 1, "XYZ": 2, "ABC": 1}
-    assert set(found.trained_labels) == {"PER", "LOC"}
-    plain = loaded.task.evaluate(loaded.engine, [sentence("the baker sings", "DET O NOUN")])
-    assert plain.report["unseen_labels"] == {"DET": 1, "NOUN": 1}
+    evaluation = loaded.task.evaluate(loaded.engine, gold)
+    assert evaluation.report["unseen_labels"] == {"XYZ": 2, "ABC": 1}, "spans are counted, not words"
+    assert evaluation.gold == {"PER": 1, "XYZ": 2, "ABC": 1}
+    assert set(evaluation.trained_labels) == {"PER", "LOC"}
+    plain_tags = loaded.task.evaluate(loaded.engine, [sentence("the baker sings", "DET O NOUN")])
+    assert plain_tags.report["unseen_labels"] == {"DET": 1, "NOUN": 1}
 
 
 # --- Classification ----------------------------------------------------------------------------------------
@@ -640,8 +642,8 @@ def test_classification_with_several_labels_per_text() -> None:
     assert dict(results[0].ranked)["x"] == pytest.approx(1 / (1 + math.exp(-2)))
     report = task.report(engine, records)
     assert report["accuracy"] == 1.0
-    sure = [1 / (1 + math.exp(-z)) for z in (2, 1, 3, 1, 1, 2)]  # of each decision; all are correct
-    assert report["ece"] == pytest.approx(1 - sum(sure) / 6)
+    confidences = [1 / (1 + math.exp(-z)) for z in (2, 1, 3, 1, 1, 2)]  # of each decision; all are correct
+    assert report["ece"] == pytest.approx(1 - sum(confidences) / 6)
     assert report["unseen_labels"] == {}
 
 
@@ -700,14 +702,14 @@ def test_the_scores_of_a_stream_are_those_of_its_records(writer: Path) -> None:
     task = loaded.require(LMTask)
     stream = LMTask(task.tokenizer, settings=task.settings.replace(context="stream"))
     texts = [Text(text) for text in [*tiny.lines_of_text(8, seed=3), "", "the baker"]]
-    found = stream.evaluate(loaded.engine, texts, mistakes=1)
-    carried = [scored for _, scored in stream.score_stream(loaded.engine, texts)]
-    np.testing.assert_allclose(found.counts[:, 0], [-s.total_nats for s in carried], rtol=1e-4)
-    assert found.counts[:, 1:].tolist() == [[len(t.text) + 1, len(t.text) + 1] for t in texts]
-    assert found.mistakes[0]["prob"] == pytest.approx(
-        math.exp(min(p for s in carried for p in s.log_probs[:-1])), rel=1e-4)
-    bits = -sum(s.total_nats for s in carried) / math.log(2) / sum(len(t.text) + 1 for t in texts)
-    assert found.report["bits_per_char"] == pytest.approx(bits, rel=1e-4)
+    evaluation = stream.evaluate(loaded.engine, texts, mistakes=1)
+    scored_texts = [scored for _, scored in stream.score_stream(loaded.engine, texts)]
+    np.testing.assert_allclose(evaluation.counts[:, 0], [-s.total_nats for s in scored_texts], rtol=1e-4)
+    assert evaluation.counts[:, 1:].tolist() == [[len(t.text) + 1, len(t.text) + 1] for t in texts]
+    assert evaluation.mistakes[0]["prob"] == pytest.approx(
+        math.exp(min(p for s in scored_texts for p in s.log_probs[:-1])), rel=1e-4)
+    bits = -sum(s.total_nats for s in scored_texts) / math.log(2) / sum(len(t.text) + 1 for t in texts)
+    assert evaluation.report["bits_per_char"] == pytest.approx(bits, rel=1e-4)
 
 
 def test_all_tokens_of_a_stream_in_columns_are_scored(writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -721,9 +723,9 @@ def test_all_tokens_of_a_stream_in_columns_are_scored(writer: Path, monkeypatch:
     monkeypatch.setattr("rnntool.tasks.lm.SCORE_STEPS", 20)
     tokens = [id for text in texts for id in [*task.tokenizer.encode(text.text), EOS]]
     assert len(tokens) // 20 > 3, "there are several columns"
-    want = math.exp(sum(tokens) / 10 / len(tokens))
-    assert stream.score(Stateless({}), texts)["perplexity"] == pytest.approx(want)
-    assert stream.report(Stateless({}), texts)["perplexity"] == pytest.approx(want)
+    expected = math.exp(sum(tokens) / 10 / len(tokens))
+    assert stream.score(Stateless({}), texts)["perplexity"] == pytest.approx(expected)
+    assert stream.report(Stateless({}), texts)["perplexity"] == pytest.approx(expected)
 
 
 
