@@ -137,7 +137,8 @@ def read_config(folder: Path) -> ModelConfig:
         if (folder / RESUME).is_dir():
             raise ModelError(
                 "its training has not ended", place=folder,
-                advice=f"continue it with `rnntool train {_task_of_training(folder)}` and {setting('resume')}"
+                advice=f"continue it with `rnntool train {_task_of_training(folder)}`, "
+                       f"{setting('output', folder)} and {setting('resume')}"
             ) from None
         raise ModelError(f"is not a model folder (it has no {CONFIG})", place=folder,
                          advice="give one that `rnntool train` wrote") from None

@@ -181,7 +181,7 @@ def test_an_unfinished_training_is_not_a_model(data: Callable[[str], Path], tmp_
     with pytest.raises(Interrupted):
         tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
     assert [path.name for path in out.iterdir()] == ["resume"]
-    message = r"out: its training has not ended; continue it with `rnntool train tag` and resume$"
+    message = "its training has not ended; continue it with `rnntool train tag`, output=.*out and resume$"
     with pytest.raises(ModelError, match=message):
         model_folder.read_config(out)
     message = "resume continues a training that was stopped, force replaces the model"

@@ -548,8 +548,9 @@ def cutoffs(settings: LMSettings, outputs: int) -> tuple[int, ...]:
         and settings.tokenizer != "bpe" and not settings.vectors)  # it excludes these, see `LMSettings`
     starts = tuple(cutoff for cutoff in CUTOFFS if cutoff < outputs) if adaptive else ()
     if settings.softmax == "adaptive" and not starts:
-        raise UsageError(f"{setting('softmax', 'adaptive')} needs a vocabulary of more than {CUTOFFS[0]:,} "
-                         f"entries, found {outputs:,}", advice="leave it out")
+        raise UsageError(
+            f"{setting('softmax', 'adaptive')} needs a vocabulary of more than {CUTOFFS[0]:,} entries",
+            found=f"{outputs:,}", advice="leave it out")
     return starts
 
 

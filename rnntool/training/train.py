@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,8 @@ def train(
     _check_unfreezing(settings, trainer.epochs)
     log(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
         f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
-    if fingerprints_before is None:  # from here on, this training can be resumed instead of an older one
-        model_folder.remove(resume)
-        with _complete_or_removed(resume):
-            with model_folder.staged(resume) as stage:
-                save_task(learned, stage / TASK)
-                job.save(stage / model_folder.JOB, fingerprints)
-            trainer.state.save(resume)
+    if fingerprints_before is None:
+        _write_first_checkpoint(trainer, learned, job, fingerprints)
     else:
         trainer.resume()
     progress = trainer.run()
@@ -121,12 +116,18 @@ def build_network(config: NetworkConfig, task: AnyTask, examples: Sequence[Any])
     return network
 
 
-@contextmanager
-def _complete_or_removed(resume: Path) -> Iterator[None]:
-    """Remove the folder of checkpoints if the body of the context raises an error."""
+def _write_first_checkpoint(
+    trainer: Trainer, learned: AnyTask, job: Job, fingerprints: Mapping[str, str]
+) -> None:
+    """Make a training resumable, in place of an older one; if that fails, leave nothing behind."""
+    resume = trainer.folder
     is_new = not resume.parent.exists()
+    model_folder.remove(resume)
     try:
-        yield
+        with model_folder.staged(resume) as stage:
+            save_task(learned, stage / TASK)
+            job.save(stage / model_folder.JOB, fingerprints)
+        trainer.state.save(resume)
     except BaseException:
         model_folder.remove(resume)
         if is_new:
