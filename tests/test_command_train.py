@@ -309,7 +309,7 @@ def test_train_from_another_model_copies_whole_layers_only(
     assert "transferred from" in done.err
     assert ": layers.1.forward_cell; not transferred: input.embedding, layers.0.forward_cell\n" in done.err
     failed(train("classify", "in.tsv", "-o", "odd", *base, "--hidden=10", "--init", writer), 4,
-           "nothing of its encoder fits")
+           "none of its weights fit this network")
 
 
 def test_train_from_another_model_maps_characters(train: Train, tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(
         with pytest.raises(ModelError) as caught:
             tiny.train("classify", out, resume=True)
         assert str(caught.value) == (
-            f"{out}: its training was begun with another version of rnntool; resume it with that version, or "
+            f"{out}: its training began with another version of rnntool; resume it with that version, or "
             "start again with force")
 
 

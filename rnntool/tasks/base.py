@@ -330,7 +330,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """
         foreign = [name for name in columns if not hasattr(self.settings, name)]
         if foreign:
-            raise UsageError(f"the model {model} ({self.spec.name}) reads no such column", setting=foreign[0],
+            raise UsageError(f"the model {model} ({self.spec.name}) does not read it", setting=foreign[0],
                              advice="leave it out")
         return self.settings.replace(**columns)
 

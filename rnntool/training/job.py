@@ -66,7 +66,7 @@ class Job:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
             if data.pop("checkpoint_format", 1) != CHECKPOINT_FORMAT:
-                raise ModelError("its training was begun with another version of rnntool", place=folder,
+                raise ModelError("its training began with another version of rnntool", place=folder,
                                  advice=f"resume it with that version, or {again}")
             settings = TASKS[data["task"]].settings.from_json(data.pop("settings"))
             job = cls(**data, settings=settings)

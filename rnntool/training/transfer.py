@@ -102,7 +102,7 @@ def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) 
             masks |= {parameter_names[part.parameters[key]]: mask for key, mask in part_masks.items()}
     if not transferred:
         raise ModelError(
-            "nothing of its encoder fits this network", place=model.folder,
+            "none of its weights fit this network", place=model.folder,
             advice=f"choose the {setting('cell')}, {setting('hidden')} and {setting('embed')} that it was "
                    "trained with")
     both = _input_widths(network).keys() & _input_widths(source).keys()
