@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""CRFsuite as a filter, to be measured against: `train MODEL < CoNLL-U`, `tag MODEL < sentences`.
+"""CRFsuite as a filter, for comparison: `train MODEL < CoNLL-U` and `tag MODEL < sentences`.
 
-Needs python-crfsuite. The features are a small set for parts of speech: the word, its affixes and shape, and
-its neighbours' words and endings.
+It needs python-crfsuite. The features are a small set for parts of speech: the word, its affixes and shape,
+and the neighboring words and their suffixes.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ Features = list[list[str]]
 
 
 def features(words: list[str]) -> Features:
-    """What CRFsuite sees of each word of a sentence."""
-    own = [[word.lower(), word[-3:]] for word in words]
-    found = []
+    """Return the features of each word of a sentence."""
+    forms = [[word.lower(), word[-3:]] for word in words]
+    rows = []
     for i, word in enumerate(words):
-        row = [f"form={word}", f"lower={own[i][0]}"]
+        row = [f"form={word}", f"lower={forms[i][0]}"]
         row += [f"begins={word[:n]}" for n in (1, 2, 3)]
         row += [f"ends={word[-n:]}" for n in (1, 2, 3, 4)]
         row += [f"title={word[:1].isupper()}", f"upper={word.isupper()}", f"hyphen={'-' in word}",
                 f"digit={any(map(str.isdigit, word))}"]
         for step in (-2, -1, 1, 2):
-            lower, end = own[i + step] if 0 <= i + step < len(words) else ("<edge>", "<edge>")
-            row += [f"{step}:lower={lower}", f"{step}:ends={end}"]
-        found.append(row)
-    return found
+            lower, suffix = forms[i + step] if 0 <= i + step < len(words) else ("<edge>", "<edge>")
+            row += [f"{step}:lower={lower}", f"{step}:ends={suffix}"]
+        rows.append(row)
+    return rows
 
 
 def sentences(lines: Iterator[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Words and UPOS of each sentence of CoNLL-U."""
+    """Yield the words and the UPOS tags of each sentence of CoNLL-U."""
     words: list[str] = []
     tags: list[str] = []
     for line in lines:
@@ -50,7 +50,7 @@ def sentences(lines: Iterator[str]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def train(crf: Any, lines: Iterator[str], model: str) -> None:
-    """Learn from CoNLL-U."""
+    """Train on CoNLL-U."""
     trainer = crf.Trainer(verbose=False)
     trainer.set_params({"c1": 0.1, "c2": 0.01, "max_iterations": 100})
     for words, tags in sentences(lines):
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         crf = importlib.import_module("pycrfsuite")
     except ImportError:
-        raise SystemExit("want python-crfsuite, found none; install it with pip") from None
+        raise SystemExit("python-crfsuite is missing; run `pip install python-crfsuite`") from None
     {"train": train, "tag": tag}[options.command](crf, iter(sys.stdin), options.model)
 
 

@@ -1,6 +1,7 @@
-"""Accuracy of a classifier in folds: every row of a TSV file is tested once by a model that never saw it.
+#!/usr/bin/env python3
+"""Cross-validated accuracy of a classifier: each row of a TSV file is tested by a model that never saw it.
 
-Row i belongs to fold i modulo the number of folds. What follows the file goes to `rnntool train classify`.
+Row i belongs to fold i modulo the number of folds. Further options are passed to `rnntool train classify`.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Print each fold's accuracy and that of all rows."""
+    """Print the accuracy on each fold and on all rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="TSV with a header")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
     options, training = parser.parse_known_args()
     head, *rows = options.file.read_text("utf-8").rstrip("\n").split("\n")
-    right = 0.0
+    correct = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for fold in range(options.folds):
-            held = [row for i, row in enumerate(rows) if i % options.folds == fold]
-            kept = [row for i, row in enumerate(rows) if i % options.folds != fold]
-            for path, part in (("train.tsv", kept), ("test.tsv", held)):
+            test = [row for i, row in enumerate(rows) if i % options.folds == fold]
+            train = [row for i, row in enumerate(rows) if i % options.folds != fold]
+            for path, part in (("train.tsv", train), ("test.tsv", test)):
                 (folder / path).write_text("\n".join([head, *part]) + "\n", "utf-8")
             model = folder / f"model-{fold}"
             run("train", "classify", str(folder / "train.tsv"), "-o", str(model), "-q", "--dev-fraction", "0",
                 *training)
             report = json.loads(run("evaluate", str(folder / "test.tsv"), "-m", str(model), "--json"))
             print(f"fold {fold}  {report['accuracy']:.4f}", flush=True)
-            right += report["accuracy"] * len(held)
-    print(f"all     {right / len(rows):.4f}")
+            correct += report["accuracy"] * len(test)
+    print(f"all     {correct / len(rows):.4f}")
 
 
-def run(*words: str) -> str:
-    """The output of an rnntool command."""
-    command = [sys.executable, "-m", "rnntool", *words]
+def run(*arguments: str) -> str:
+    """Run an rnntool command and return its output."""
+    command = [sys.executable, "-m", "rnntool", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Speed of generating text with a word language model, compared with PyTorch's example, and of scoring text.
+"""Speed of generating and scoring text with a word language model, compared with PyTorch's example.
 
-The peer re-implements the network of PyTorch's example `word_language_model`, in the size of the model, and
-the loop of its `generate.py`: one word at a time, drawn by `torch.multinomial`. Its weights are random, which
-does not change the amount of work. No text ends before it has all its words. Both run in one process, with
-the same settings of threads and memory.
+The reference reimplements PyTorch's example `word_language_model`, in the size of the model, and the loop of
+its `generate.py`: one word at a time, drawn by `torch.multinomial`. Its weights are random, which does not
+change the amount of work. All texts have the same length. Both run in one process, with the same threads and
+memory settings.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from timing import in_turn, parse_training, ratio, show
 
 import rnntool
 from rnntool.inference.model import Model
+from rnntool.models.config import EncoderConfig
 
 
-def ours(model: Model, words: int, side_by_side: int) -> float:
-    """Return the words per second of so many texts generated side by side."""
-    length = -(-words // side_by_side)
+def generation(model: Model, words: int, texts: int) -> float:
+    """Return the words per second of generating `texts` texts side by side."""
+    length = -(-words // texts)
     start = time.perf_counter()
-    texts = list(model.generate(n=side_by_side, seed=1, max_tokens=length, min_tokens=length,
-                                batch_size=side_by_side))
+    results = list(model.generate(n=texts, seed=1, max_tokens=length, min_tokens=length, batch_size=texts))
     elapsed_s = time.perf_counter() - start
-    return sum(len(text.tokens) for text in texts) / elapsed_s
+    return sum(len(result.tokens) for result in results) / elapsed_s
 
 
 def scoring(model: Model, lines: list[str]) -> float:
@@ -40,12 +39,12 @@ def scoring(model: Model, lines: list[str]) -> float:
     return tokens / (time.perf_counter() - start)
 
 
-def peer(encoder: dict[str, Any]) -> Callable[[int], float]:
+def reference(encoder: EncoderConfig) -> Callable[[int], float]:
     """Return a function that measures the words per second of the example, in the size of an encoder."""
     import torch
     from torch import nn
 
-    size, words, layers = encoder["hidden"], encoder["vocabulary"], encoder["layers"]
+    size, words, layers = encoder.hidden, encoder.vocabulary, encoder.layers
     embedding, rnn = nn.Embedding(words, size), nn.LSTM(size, size, layers)
     decoder = nn.Linear(size, words)
     decoder.weight = embedding.weight
@@ -77,15 +76,15 @@ def main() -> None:
     parser.add_argument("--score", type=Path, metavar="FILE.txt", help="also score the lines of a file")
     options = parse_training(parser, repeats=5)
     model = rnntool.load(options.model, threads=options.threads)
-    write = peer(model.config.network.to_json()["encoder"])
+    write = reference(model.config.network.encoder)
     runs: dict[str, Callable[[], float]] = {"the example": partial(write, options.words)}
     for count in options.at_once:
-        runs[f"rnntool generate, {count} at once"] = partial(ours, model, options.words * count, count)
+        runs[f"rnntool generate, {count} at once"] = partial(generation, model, options.words * count, count)
     if options.score:
         with options.score.open(encoding="utf-8") as file:
             runs["rnntool score"] = partial(scoring, model, list(map(str.strip, file)))
     measured = in_turn(runs, repeats=options.repeats)
-    print(f"{model.config['network']['encoder']['vocabulary']:,} words, {torch.get_num_threads()} threads")
+    print(f"{model.config.network.encoder.vocabulary:,} words, {torch.get_num_threads()} threads")
     show([("command", "words/s", "example = 1"),
           *((name, f"{statistics.median(speeds):,.0f}", f"{ratio(speeds, measured['the example']):.1f}")
             for name, speeds in measured.items())])

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How fast a language model of words learns, against PyTorch's example of one.
+"""Training speed of a word language model, compared with PyTorch's example.
 
-The peer is our own writing of the network that the example `word_language_model` builds, and of its loop: two
-LSTM layers, a softmax tied to the embedding, all logits, clipped gradients, parameters moved by hand.
-Both read the same windows of the same text, the peer's being tensors already. It is one process, so what
-rnntool asks of threads and memory holds for both.
+The reference reimplements the network of the example `word_language_model` and its loop: two LSTM layers, a
+softmax tied to the embedding, all logits, clipped gradients, and plain SGD updates. Both read the same
+windows of the same text; those of the reference are tensors already. Both run in one process, with the same
+threads and memory settings.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from rnntool.training.loop import Trainer
 DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
 
 
-def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float:
-    """Seconds of the windows in rnntool's loop, without evaluation."""
+def training_loop(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float:
+    """Return the seconds that rnntool's loop takes for the windows, without evaluation."""
     import torch
 
     from rnntool.training.train import build_network
@@ -40,13 +40,13 @@ def ours(task: LMTask, windows: Streamed, precision: str, folder: Path) -> float
     network = build_network(task.network_config(), task, [])
     trainer = Trainer(task, network, windows, [], settings, folder=folder,
                       device=torch.device("cpu"), watch=lambda step: None, stopping=lambda: None)
-    began = time.perf_counter()
+    start = time.perf_counter()
     trainer.run()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def peer(task: LMTask, windows: Streamed) -> float:
-    """Seconds of the windows as the example learns them."""
+def reference(task: LMTask, windows: Streamed) -> float:
+    """Return the seconds that the example's loop takes for the windows."""
     import torch
     from torch import nn
 
@@ -73,7 +73,7 @@ def peer(task: LMTask, windows: Streamed) -> float:
     ready = [(torch.from_numpy(arrays["tokens"]).long(), torch.from_numpy(arrays["targets"]).long().flatten())
              for arrays in windows.epoch(0)]
     hidden = tuple(torch.zeros(settings.layers, windows.columns, settings.hidden) for _ in range(2))
-    began = time.perf_counter()
+    start = time.perf_counter()
     for tokens, targets in ready:
         model.zero_grad()
         hidden = tuple(state.detach() for state in hidden)
@@ -84,7 +84,7 @@ def peer(task: LMTask, windows: Streamed) -> float:
         for parameter in model.parameters():
             parameter.data.add_(parameter.grad, alpha=-RATE)
         loss.item()  # the example sums it for its reports
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -92,9 +92,9 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", metavar="FILE.txt", help="lines of words, such as ptb.train.txt")
-    parser.add_argument("--size", type=int, default=200, help="of the layers; %(default)s by default")
-    parser.add_argument("--steps", type=int, default=50, help="of a round; %(default)s by default")
+    parser.add_argument("file", metavar="FILE.txt", help="text, such as ptb.train.txt")
+    parser.add_argument("--size", type=int, default=200, help="units of each layer; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=50, help="steps per round; default: %(default)s")
     options = parse_training(parser, repeats=5)
     settings = LMSettings(**{
         **TASKS["lm"].presets["word"], "embed": options.size, "hidden": options.size, "dropout": DROPOUT,
@@ -108,16 +108,17 @@ def main() -> None:
     windows = Streamed(task.windows, stream[:tokens], columns=settings.batch_size, time_steps=settings.bptt)
     with tempfile.TemporaryDirectory() as folder:
         loops: dict[str, Callable[[], float]] = {
-            "rnntool": partial(ours, task, windows, "auto", Path(folder)),
-            "rnntool --precision fp32": partial(ours, task, windows, "fp32", Path(folder)),
-            "the example's network": partial(peer, task, windows)}
+            "rnntool": partial(training_loop, task, windows, "auto", Path(folder)),
+            "rnntool --precision fp32": partial(training_loop, task, windows, "fp32", Path(folder)),
+            "the example": partial(reference, task, windows)}
         measured = in_turn(loops, repeats=options.repeats)
-    theirs = measured["the example's network"]
     print(f"{tokens:,} tokens in {len(windows):,} steps, {task.tokenizer.size:,} words, "
           f"{torch.get_num_threads()} threads")
-    show([("loop", "tokens/s", "example = 1"),
-          *((name, f"{tokens / statistics.median(times):,.0f}", f"{1 / ratio(times, theirs):.2f}")
-            for name, times in measured.items())])
+    rows = [("loop", "tokens/s", "example = 1")]
+    for name, times in measured.items():
+        speedup = 1 / ratio(times, measured["the example"])
+        rows.append((name, f"{tokens / statistics.median(times):,.0f}", f"{speedup:.2f}"))
+    show(rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How near a tagger comes to what the processor can do: operations and bytes a word, roofs, what is reached.
+"""Roofline of a tagger: its speed compared with the limits of the processor's arithmetic and memory.
 
-Roofs are measured here, on as many threads as the tagger has: products of the network's own shapes, in int8
-and float32 (ONNX Runtime) and as training multiplies (torch), and copies of memory. One operation is a
-multiplication with its addition. Training is a bare loop with random tags, and with the objectives that the
-model was trained for.
+The limits (roofs) are measured on as many threads as the tagger uses: matrix products of the network's
+shapes, in int8 and float32 (ONNX Runtime) and in the precision of training (torch), and copies in memory. One
+operation is a multiplication with its addition. Training is a minimal loop with random tags and the model's
+objectives.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from rnntool.tasks.tag import TagTask
 from rnntool.tasks.word_features import MAX_CHARACTERS, TYPES_AT_ONCE
 from rnntool.training.batching import Shuffled
 
-LONG_ENOUGH_S = 0.3  # that a roof is measured for
-AT_ONCE = 16  # products in one call of ONNX Runtime, which costs some microseconds
-COPIED = 1 << 26  # bytes of a copy: more than caches hold
+DURATION_S = 0.3  # of measuring a roof
+PRODUCTS_PER_CALL = 16  # of ONNX Runtime, because a call costs some microseconds
+COPY_BYTES = 1 << 26  # of a copy: more than the caches hold
 CELL_GATES = {"lstm": 4, "gru": 3, "elman": 1, "elman-relu": 1}
-CHARACTERS_WIDTH = 3  # of the convolution
-# Of a parameter in a step: its gradient is written, clipping reads it twice and writes it once, and the
-# optimizer reads four numbers and writes three.
+CHARACTER_WIDTH = 3  # of the convolution
+# Bytes moved for each parameter in a training step: its gradient is written, clipping reads it twice and
+# writes it once, and the optimizer reads four numbers and writes three.
 OPTIMIZER_BYTES = 4 * (1 + 3 + 7)
 
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product, (rows, inputs) with (inputs, outputs), that a word goes through so many times."""
+    """A matrix product, (rows, inputs) with (inputs, outputs); `times` is how often each word needs it."""
 
     part: str
     rows: int
@@ -54,52 +54,53 @@ class Product:
 
     @property
     def operations(self) -> float:
-        """Operations a word."""
+        """Return the operations per word."""
         return self.times * self.inputs * self.outputs
 
-    def roof(self, threads: int, once: Callable[[], object], *, at_once: int = 1) -> float:
-        """Operations a second, where `once` computes so many of it and each thread does that."""
-        return rate(once, threads) * at_once * self.rows * self.inputs * self.outputs
+    def roof(self, threads: int, run: Callable[[], object], *, count: int = 1) -> float:
+        """Return the operations per second; `run` computes the product `count` times, in each thread."""
+        return rate(run, threads) * count * self.rows * self.inputs * self.outputs
 
 
 def products(
     network: Mapping[str, Any], *, words: int, rows: int, types: float, characters: float,
-    table: int = 0, neighbours: bool = False,
+    table: int = 0, auxiliary_lm: bool = False,
 ) -> list[Product]:
-    """Those of a batch of `words` in `rows` sentences, with `types` of so many `characters` for each word.
+    """Return the products for a batch of `words` in `rows` sentences.
 
-    With a `table` what the first layer's gates get of a word is computed once a type, so many at once.
+    `types` are the word types per word, and `characters` the characters per type. With a `table`, the
+    products of the first layer's inputs are computed once per type, for that many types at a time.
     """
     encoder, word = network["encoder"], network["encoder"]["word"]
     directions, hidden = 1 + encoder["bidirectional"], encoder["hidden"]
     gates = CELL_GATES[encoder["cell"]] * hidden
-    found, size = [], word_size(network)
+    result, size = [], word_size(network)
     if word["chars"] == "cnn":
-        found.append(Product("characters", table or words, CHARACTERS_WIDTH * word["char_embed"],
+        result.append(Product("characters", table or words, CHARACTER_WIDTH * word["char_embed"],
                              word["char_hidden"], types * characters))
-    if neighbours:  # see rnntool/models/auxiliary_lm.py
-        found += [Product("neighbours, types", round(types * words), size, hidden, directions * types),
-                  Product("neighbours, scores", words, hidden, round(types * words), directions)]
+    if auxiliary_lm:  # see rnntool/models/auxiliary_lm.py
+        result += [Product("auxiliary LM, types", round(types * words), size, hidden, directions * types),
+                  Product("auxiliary LM, scores", words, hidden, round(types * words), directions)]
     for layer in range(1, encoder["layers"] + 1):
         inputs = Product(f"layer {layer}, inputs", words, size, gates, directions)
         if table and layer == 1:
             inputs = Product("layer 1, inputs", table, size, directions * gates, types)
-        found += [inputs, Product(f"layer {layer}, recurrence", rows, hidden, gates, directions)]
+        result += [inputs, Product(f"layer {layer}, recurrence", rows, hidden, gates, directions)]
         size = directions * hidden
-    return [*found, Product("tags", words, size, network["head"]["outputs"], 1)]
+    return [*result, Product("tags", words, size, network["head"]["outputs"], 1)]
 
 
 def word_size(network: Mapping[str, Any]) -> int:
-    """Numbers in the vector of a word."""
+    """Return the size of a word's vector."""
     word = network["encoder"]["word"]
     characters = word["char_hidden"] if word["chars"] != "none" else 0
     return int(network["encoder"]["embed"] + characters + word["affix_embed"] + word["vector_size"])
 
 
 def bytes_moved(network: Mapping[str, Any], *, table: bool) -> float:
-    """Bytes a word that layers write and read: inputs and states, in float and in 8 bits, and gates.
+    """Return the bytes per word that layers read and write: gates, and inputs and states in 32 and 8 bits.
 
-    With a `table` what the first layer's gates get is found there, and written and read once more.
+    With a `table`, the products of the first layer's inputs are looked up, and written and read once more.
     """
     encoder = network["encoder"]
     directions, hidden = 1 + encoder["bidirectional"], encoder["hidden"]
@@ -114,27 +115,27 @@ def bytes_moved(network: Mapping[str, Any], *, table: bool) -> float:
     return total
 
 
-def rate(once: Callable[[], object], threads: int) -> float:
-    """How often a second `once` runs, all threads together."""
+def rate(run: Callable[[], object], threads: int) -> float:
+    """Return how many times per second `run` completes, in all threads together."""
     def repeat(_: int) -> float:
-        once()
-        count, began = 0, time.perf_counter()
-        while time.perf_counter() - began < LONG_ENOUGH_S:
-            once()
+        run()
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < DURATION_S:
+            run()
             count += 1
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - start)
 
     with ThreadPoolExecutor(threads) as pool:
         return sum(pool.map(repeat, range(threads)))
 
 
 def onnx_product(product: Product, *, int8: bool) -> Callable[[], object]:
-    """AT_ONCE of it in ONNX Runtime, on one thread, with constant weights as in the tagger's graph."""
+    """Return a function that computes a product several times in ONNX Runtime, on one thread."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 255, (product.rows, product.inputs)).astype(np.uint8 if int8 else np.float32)
     w = rng.integers(-127, 127, (product.inputs, product.outputs)).astype(np.int8 if int8 else np.float32)
     operator, kind = ("MatMulInteger", TensorProto.INT32) if int8 else ("MatMul", TensorProto.FLOAT)
-    numbers = range(AT_ONCE)
+    numbers = range(PRODUCTS_PER_CALL)
     graph = helper.make_graph(
         [helper.make_node(operator, ["x", f"w{i}"], [f"y{i}"]) for i in numbers], "products",
         [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
@@ -149,38 +150,38 @@ def onnx_product(product: Product, *, int8: bool) -> Callable[[], object]:
 
 
 def torch_product(product: Product, precision: Any) -> Callable[[], object]:
-    """It in torch, on one thread."""
+    """Return a function that computes a product in torch, on one thread."""
     import torch
 
     x = torch.rand(product.rows, product.inputs).to(precision)
     w = torch.rand(product.inputs, product.outputs).to(precision)
 
-    def once() -> object:
-        torch.set_num_threads(1)  # this thread's
+    def run() -> object:
+        torch.set_num_threads(1)  # of the calling thread
         return torch.mm(x, w)
 
-    return once
+    return run
 
 
-def copied_s(threads: int) -> float:
-    """Bytes a second that copies read and write."""
+def copy_speed(threads: int) -> float:
+    """Return the bytes per second that copies read and write."""
     def copy() -> Callable[[], object]:
-        source, target = np.ones(COPIED, np.uint8), np.ones(COPIED, np.uint8)
+        source, target = np.ones(COPY_BYTES, np.uint8), np.ones(COPY_BYTES, np.uint8)
         return lambda: np.copyto(target, source)
 
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(lambda once: rate(once, 1), [copy() for _ in range(threads)])) * 2 * COPIED
+        return 2 * COPY_BYTES * sum(pool.map(lambda run: rate(run, 1), [copy() for _ in range(threads)]))
 
 
-def tagged_s(tagger: model.Model, sentences: Sequence[Sentence]) -> float:
-    """Words a second from words to tags, no start and no files counted."""
-    began = time.perf_counter()
+def tagging_speed(tagger: model.Model, sentences: Sequence[Sentence]) -> float:
+    """Return the words per second of tagging, without start-up and files."""
+    start = time.perf_counter()
     words = sum(len(result.tags) for _, result in tagger.tagged(sentences))
-    return words / (time.perf_counter() - began)
+    return words / (time.perf_counter() - start)
 
 
-def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) -> float:
-    """Words a second of forward, backward, clipping and the optimizer's step."""
+def training_speed(tagger: model.Model, batches: Sequence[Arrays], precision: Any) -> float:
+    """Return the words per second of forward and backward passes, clipping and optimizer steps."""
     import torch
 
     from rnntool.inference.torch_engine import to_tensors
@@ -192,8 +193,8 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
     ready = [to_tensors(arrays, torch.device("cpu")) for arrays in batches]
     words = 0
     for i, tensors in enumerate(ready):
-        if i == len(ready) // 5:  # what comes before warms up
-            words, began = 0, time.perf_counter()
+        if i == len(ready) // 5:  # the batches before are a warm-up
+            words, start = 0, time.perf_counter()
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
             loss, _ = network.loss(tensors)
         optimizer.zero_grad()
@@ -201,11 +202,11 @@ def trained_s(tagger: model.Model, batches: Sequence[Arrays], precision: Any) ->
         clip_gradient(network, tagger.task.settings.clip)
         optimizer.step()
         words += int(tensors["lengths"].sum())
-    return words / (time.perf_counter() - began)
+    return words / (time.perf_counter() - start)
 
 
 def training_batches(task: TagTask, sentences: Sequence[Sentence]) -> list[Arrays]:
-    """Batches as training makes them, with random tags."""
+    """Return batches as training makes them, with random tags."""
     rng = np.random.default_rng(0)
     examples = [task.example(sentence) for sentence in sentences]
     batches = list(Shuffled(task, examples, batch_size=task.settings.batch_size, seed=1).epoch(0))
@@ -216,34 +217,34 @@ def training_batches(task: TagTask, sentences: Sequence[Sentence]) -> list[Array
 
 
 def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, copies: float) -> None:
-    """Measure and print what tagging does; `copies` in bytes a second."""
+    """Measure and print the roofline of tagging; `copies` are bytes per second."""
     words = [word for sentence in sentences for word in sentence.words]
-    used = products(
+    all_products = products(
         tagger.config.network.to_json(), words=BUDGET, rows=round(BUDGET * len(sentences) / len(words)),
         types=len(set(words)) / len(words), characters=mean_length(set(words)), table=TYPES_AT_ONCE)
-    rows = [("tagging", "operations a word", "int8 G/s", "float32 G/s")]
-    int8_s = float32_s = 0.0  # a word
-    for product in used:
-        int8, float32 = (product.roof(threads, onnx_product(product, int8=int8), at_once=AT_ONCE)
+    rows = [("tagging", "operations per word", "int8 G/s", "float32 G/s")]
+    int8_s = float32_s = 0.0  # per word
+    for product in all_products:
+        int8, float32 = (product.roof(threads, onnx_product(product, int8=int8), count=PRODUCTS_PER_CALL)
                          for int8 in (True, False))
         int8_s, float32_s = int8_s + product.operations / int8, float32_s + product.operations / float32
         roofs = (f"{roof / 1e9:,.0f}" for roof in (int8, float32))
         rows.append((product.part, f"{product.operations:,.0f}", *roofs))
     show(rows)
-    reached = max(tagged_s(tagger, sentences) for _ in range(3))
+    reached = max(tagging_speed(tagger, sentences) for _ in range(3))
     size = bytes_moved(tagger.config.network.to_json(), table=True)
     show([
         ("words/s", ""),
         ("roof of int8 products", f"{1 / int8_s:,.0f}"),
         ("roof of float32 products", f"{1 / float32_s:,.0f}"),
-        (f"roof of memory, {size / 1e3:.0f} KB a word at {copies / 1e9:.0f} GB/s", f"{copies / size:,.0f}"),
+        (f"roof of memory, {size / 1e3:.0f} KB per word at {copies / 1e9:.0f} GB/s", f"{copies / size:,.0f}"),
         ("reached", f"{reached:,.0f}"),
         ("of the roof of int8", f"{reached * int8_s:.0%}"),
     ])
 
 
 def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, copies: float) -> None:
-    """Measure and print what training does: each product three times, for the outputs and two gradients."""
+    """Measure and print the roofline of training, which needs each product three times, for two gradients."""
     import torch
 
     from rnntool.training.loop import pick_precision
@@ -254,50 +255,50 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
     batches = training_batches(tagger.require(TagTask), sentences)
     words, types = (np.mean([arrays[name].size for arrays in batches]) for name in ("words", "type_tokens"))
     seen = {word for sentence in sentences for word in sentence.words}
-    used = products(
+    all_products = products(
         tagger.config.network.to_json(), words=round(words), rows=tagger.task.settings.batch_size,
         types=types / words, characters=mean_length(seen),
-        neighbours=tagger.task.settings.neighbours > 0)
-    rows = [("training", "operations a word", f"{str(precision).removeprefix('torch.')} G/s")]
-    second = 0.0  # a word
-    for product in used:
+        auxiliary_lm=tagger.task.settings.neighbours > 0)
+    rows = [("training", "operations per word", f"{str(precision).removeprefix('torch.')} G/s")]
+    products_s = 0.0  # per word
+    for product in all_products:
         roof = product.roof(threads, torch_product(product, precision))
-        second += 3 * product.operations / roof
+        products_s += 3 * product.operations / roof
         rows.append((product.part, f"{3 * product.operations:,.0f}", f"{roof / 1e9:,.0f}"))
     show(rows)
-    reached = trained_s(tagger, batches, precision)
+    reached = training_speed(tagger, batches, precision)
     size = 3 * bytes_moved(tagger.config.network.to_json(), table=False)
     size += OPTIMIZER_BYTES * tagger.config.parameters / words
     show([
         ("words/s", ""),
-        ("roof of products", f"{1 / second:,.0f}"),
-        (f"roof of memory, {size / 1e3:.0f} KB a word at {copies / 1e9:.0f} GB/s", f"{copies / size:,.0f}"),
+        ("roof of products", f"{1 / products_s:,.0f}"),
+        (f"roof of memory, {size / 1e3:.0f} KB per word at {copies / 1e9:.0f} GB/s", f"{copies / size:,.0f}"),
         ("reached", f"{reached:,.0f}"),
-        ("of the roof of products", f"{reached * second:.0%}"),
+        ("of the roof of products", f"{reached * products_s:.0%}"),
     ])
 
 
 def mean_length(words: Collection[str]) -> float:
-    """Characters that the network sees of a word."""
+    """Return the mean number of characters that the network reads of a word."""
     return sum(min(len(word), MAX_CHARACTERS) for word in words) / len(words)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, metavar="FILE", help="sentences, a line each, split by spaces")
-    parser.add_argument("-m", "--model", default="en-pos", help="tagger; %(default)s by default")
-    parser.add_argument("--sentences", type=int, default=12_000, help="tag so many; %(default)s by default")
-    parser.add_argument("--trained", type=int, default=4_000, help="and train on; %(default)s by default")
-    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a tokenized sentence on each line")
+    parser.add_argument("-m", "--model", default="en-pos", help="tagger; default: %(default)s")
+    parser.add_argument("--sentences", type=int, default=12_000, help="to tag; default: %(default)s")
+    parser.add_argument("--trained", type=int, default=4_000, help="to train on; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=0, help="default: 0, which uses all cores")
     options = parser.parse_args()
     threads = options.threads or cores()
     with options.file.open(encoding="utf-8") as file:
         sentences = [Sentence(line.split()) for line in itertools.islice(file, options.sentences)]
     tagger = model.load(options.model, threads=threads)
     if tagger.config.network.encoder.kind != "rnn":
-        raise SystemExit(f"{options.model}: want a tagger of recurrent layers")
-    copies = copied_s(threads)
+        raise SystemExit(f"{options.model}: expected a tagger with recurrent layers")
+    copies = copy_speed(threads)
     tagging(tagger, sentences, threads, copies)
     print()
     training(model.load(options.model), sentences[: options.trained], threads, copies)

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Time of drawing a token with each sampling option, compared with a step of the network.
 
-Both use the model's scores after some tokens that it generated itself. Ratios compare times of the same
-round.
+Both use the model's scores after some tokens that it generated itself.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from rnntool.inference.generation import EngineModel
 from rnntool.inference.options import GenerateOptions
 from rnntool.inference.sampling import DRAWS, sample
 
-WAYS = {
+OPTIONS = {
     "all": GenerateOptions(),
     "--temperature 0.7": GenerateOptions(temperature=0.7),
     "--top-k 40": GenerateOptions(top_k=40),
@@ -33,22 +32,22 @@ WAYS = {
     "--temperature 0.7 --top-p 0.9": GenerateOptions(temperature=0.7, top_p=0.9),
     "--repetition-penalty 1.2": GenerateOptions(repetition_penalty=1.2),
 }
-WARM, STEPS = 24, 8
+WARM_UP, STEPS = 24, 8  # generated tokens, and steps per round
 
 
 def measure(model: rnntool.inference.model.Model, texts: int, repeats: int) -> dict[str, list[float]]:
-    """Measure the milliseconds of a step of so many texts, and of drawing with each option."""
+    """Measure the milliseconds of a network step for several texts, and of drawing with each option."""
     network = EngineModel(model.engine, budget=model.task.budget)
     rng = np.random.default_rng(1)
     scores, state = network.start([[]] * texts)
     seen = np.zeros(scores.logits.shape, np.bool_)
-    kept = []
-    for _ in range(WARM):
+    all_scores = []
+    for _ in range(WARM_UP):
         tokens, _ = sample(scores, rng.random((texts, DRAWS)), GenerateOptions())
         seen[np.arange(texts), tokens] = True
         scores, state = network.advance(tokens, state)
-        kept.append(scores)
-    scores_in_turn = cycle(kept)
+        all_scores.append(scores)
+    scores_in_turn = cycle(all_scores)
 
     def timed(work: Callable[[], object]) -> Callable[[], float]:
         def run() -> float:
@@ -65,7 +64,7 @@ def measure(model: rnntool.inference.model.Model, texts: int, repeats: int) -> d
         return lambda: sample(next(scores_in_turn), rng.random((texts, DRAWS)), options, seen=seen)
 
     return in_turn({"the network": timed(lambda: network.advance(tokens, state)),
-                    **{name: timed(draw(way)) for name, way in WAYS.items()}}, repeats=repeats)
+                    **{name: timed(draw(choice)) for name, choice in OPTIONS.items()}}, repeats=repeats)
 
 
 def main() -> None:

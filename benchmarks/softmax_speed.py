@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""How fast a language model with a large vocabulary learns: adaptive softmax against the full one.
+"""Training speed of language models with large vocabularies: the adaptive softmax against the full softmax.
 
-The tokens are random, as frequent as Zipf's law has it, and one LSTM layer reads them. Both networks learn in
-the loop of `rnntool train lm`, from the same windows, optimizer and moving average included.
+One LSTM layer reads random tokens, whose frequencies follow Zipf's law. Both networks are trained by the loop
+of `rnntool train lm` on the same windows, with optimizer and moving average.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rnntool.training.train import build_network
 
 
 def speed(words: list[str], settings: LMSettings, steps: int) -> float:
-    """Tokens a second of the median step, the first one left out: it makes room for the optimizer."""
+    """Return the tokens per second of the median step, without the first, which allocates memory."""
     import torch
 
     task = LMTask(WordTokenizer(words, lower=False, split="space"), settings=settings)
@@ -43,13 +43,14 @@ def speed(words: list[str], settings: LMSettings, steps: int) -> float:
 
 
 def main() -> None:
-    """Measure and print, a row for each size of the vocabulary."""
+    """Measure and print a row for each vocabulary size."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocabulary", nargs="+", type=int, default=[20_000, 60_000, 200_000])
-    parser.add_argument("--size", type=int, default=200, help="of the layer; %(default)s by default")
-    parser.add_argument("--steps", type=int, default=3, help="of a round; %(default)s by default")
+    parser.add_argument("--vocabulary", nargs="+", type=int, default=[20_000, 60_000, 200_000],
+                        help="vocabulary sizes; default: 20000, 60000 and 200000")
+    parser.add_argument("--size", type=int, default=200, help="units of the layer; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=3, help="training steps per round; default: %(default)s")
     options = parse_training(parser, repeats=3)
     rows = [("entries", "full, tokens/s", "adaptive, tokens/s", "full = 1")]
     for entries in options.vocabulary:

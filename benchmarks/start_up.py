@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long rnntool takes to start: a sentence tagged, and a help page, against `import torch`."""
+"""Start-up time of rnntool: tagging one sentence and printing the help, compared with `import torch`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TORCH = "python -c 'import torch'"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-m", "--model", default="en-pos", help="tagger; %(default)s by default")
-    parser.add_argument("--repeats", type=int, default=9, help="rounds; %(default)s by default")
+    parser.add_argument("-m", "--model", default="en-pos", help="tagger; default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds; default: %(default)s")
     options = parser.parse_args()
     commands = {
         TORCH: [sys.executable, "-c", "import torch"],
@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sentence = Path(folder) / "sentence.txt"
         sentence.write_text(SENTENCE, "utf-8")
-        runs = {name: partial(run, words, input=sentence) for name, words in commands.items()}
+        runs = {name: partial(run, command, input=sentence) for name, command in commands.items()}
         measured = {name: seconds(rounds) for name, rounds in in_turn(runs, repeats=options.repeats).items()}
     show([("command", "seconds", "ratio"), *(
         (name, f"{statistics.median(times):.3f}", f"{ratio(times, measured[TORCH]):.3f}")

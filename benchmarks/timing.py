@@ -1,6 +1,6 @@
-"""Measures things in turn, round by round, so that a machine that slows down slows all of them alike.
+"""Measurements in alternating rounds, so that a change in the machine's speed affects all candidates alike.
 
-Knows nothing of what it measures.
+Knows nothing about what is measured.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from pathlib import Path
 from typing import TypeVar
 
 RNNTOOL = (sys.executable, "-m", "rnntool")
-PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that the system counts peaks in
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of `ru_maxrss`
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a command took."""
+class Usage:
+    """The time and the memory that a command took."""
 
     seconds: float
     peak_mb: float
 
 
-def run(words: Sequence[str], *, input: Path) -> Ran:
-    """Run a command from its start to its end, `input` on standard input; `SystemExit` where it fails.
+def run(command: Sequence[str], *, input: Path) -> Usage:
+    """Run a command with the file `input` on standard input; `SystemExit` if it fails.
 
-    The peak is that of the command, but at least that of this process, which it is started from: import
-    nothing large here.
+    The peak memory is at least that of this process, which starts the command. So a script that measures
+    memory must not import anything large.
     """
     with input.open("rb") as source:
-        began = time.perf_counter()
-        process = subprocess.Popen(words, stdin=source, stdout=subprocess.DEVNULL)
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdin=source, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
+        elapsed_s = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(words)}: failed with {process.returncode}")
-    return Ran(seconds, usage.ru_maxrss * PEAK_UNIT / 1e6)
+        raise SystemExit(f"{' '.join(command)}: failed with exit code {process.returncode}")
+    return Usage(elapsed_s, usage.ru_maxrss * PEAK_UNIT / 1e6)
 
 
 def in_turn(runs: Mapping[str, Callable[[], Result]], *, repeats: int) -> dict[str, list[Result]]:
-    """The results of `repeats` rounds, after one that isn't counted. Every other round goes backwards."""
+    """Return the results of `repeats` rounds, after a warm-up. Every other round runs in reverse order."""
     for measure in runs.values():
         measure()
     results: dict[str, list[Result]] = {name: [] for name in runs}
@@ -59,33 +59,34 @@ def in_turn(runs: Mapping[str, Callable[[], Result]], *, repeats: int) -> dict[s
 
 
 def parse_training(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:
-    """Options, `--threads` and `--repeats` among them; torch and memory are set up as by the command."""
-    import torch  # where it is there anyway: see `run`
-
-    from rnntool.commands.allocator import keep_freed
+    """Add `--threads` and `--repeats`, parse the options, set up torch and memory like `rnntool train`."""
+    from rnntool.commands.allocator import keep_freed, prepare_torch
     from rnntool.data.threads import cores
 
-    parser.add_argument("--threads", type=int, default=0, help="0, the default, is all cores")
-    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; %(default)s by default")
+    parser.add_argument("--threads", type=int, default=0, help="default: %(default)s, which uses all cores")
+    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; default: %(default)s")
     options = parser.parse_args()
+    keep_freed()
+    prepare_torch()
+    import torch
+
     torch.set_num_threads(options.threads or cores())
     torch.set_flush_denormal(True)
-    keep_freed()
     return options
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+def ratio(measured: Sequence[float], reference: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(measured, reference, strict=True))
 
 
-def seconds(rounds: Sequence[Ran]) -> list[float]:
-    """The time of each round."""
-    return [ran.seconds for ran in rounds]
+def seconds(rounds: Sequence[Usage]) -> list[float]:
+    """Return the time of each round."""
+    return [usage.seconds for usage in rounds]
 
 
 def show(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table, the first column to the left, the others to the right."""
+    """Print a table; the first column is aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]

@@ -1,1 +1,1 @@
-"""The networks, as torch modules, and the ONNX graph that is written from them."""
+"""Networks as torch modules, and their export to ONNX graphs."""
