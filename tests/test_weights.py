@@ -70,7 +70,7 @@ def test_each_old_parameter_name_becomes_the_current_one(tmp_path: Path) -> None
 
 
 def test_the_message_about_missing_weights_says_what_needs_them(tmp_path: Path) -> None:
-    message = (r"has no model\.safetensors, only the graph that runs; train the model again to get the "
-               "weights, or leave out what needs them, such as device")
+    message = (r"has no model\.safetensors, only an ONNX graph; train the model again to get the "
+               "weights, or leave out options that need them, such as device")
     with pytest.raises(ModelError, match=message):
         load_weights(tmp_path)

@@ -39,7 +39,7 @@ class NeuralCache(Options):
 class EvaluateOptions(Options):
     """What an evaluation reports besides the metrics of the task."""
 
-    errors: int = option(0, "List the K most confident mistakes.", low=0, metavar="K")
+    errors: int = option(0, "Also list the K most confident mistakes.", low=0, metavar="K")
     dynamic: bool = option(
         False, "Also report the perplexity under dynamic evaluation: the model learns from the text as it "
                "reads it.", panel=ADAPTATION)

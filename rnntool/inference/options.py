@@ -33,16 +33,16 @@ class GenerateOptions(Options):
     """
 
     label: str | None = option(
-        None, "Generate text with this label. For models that were trained on labeled text.",
+        None, "Label of the text to generate, for models that were trained on labeled text.",
         metavar="LABEL")
-    n: int = option(1, "Samples per prompt.", low=1, flags=("-n", "--samples"), metavar="N")
-    min_tokens: int = option(0, "Do not end a text before this many tokens.", low=0, metavar="N")
-    max_tokens: int = option(500, "End each text after this many tokens.", low=1, metavar="N")
+    n: int = option(1, "Number of samples per prompt.", low=1, flags=("-n", "--samples"), metavar="N")
+    min_tokens: int = option(0, "Smallest number of tokens in a text.", low=0, metavar="N")
+    max_tokens: int = option(500, "Largest number of tokens in a text.", low=1, metavar="N")
     stop: str | None = option(
         None, "End each text before the first occurrence of TEXT.", metavar="TEXT")
     batch_size: int | None = option(
-        None, "Samples drawn side by side. Changes the speed, never the result.", low=1, metavar="N",
-        shown_default=str(BATCH_SIZE))
+        None, "Number of samples generated in parallel. Changes the speed, never the result.", low=1,
+        metavar="N", shown_default=str(BATCH_SIZE))
     allow_unknown: bool = option(
         False, "Read characters or words that the model has never seen as the unknown token, instead of "
                "stopping with an error.")
@@ -51,10 +51,11 @@ class GenerateOptions(Options):
         metavar="N", variable="RNNTOOL_SEED", shown_default="a new one for each run")
 
     temperature: float = option(
-        1.0, "Below 1 favors likely tokens, above 1 unlikely ones; 0 always takes the most likely token.",
+        1.0, "Temperature of the sampling. Below 1 favors likely tokens, above 1 unlikely ones. 0 always "
+             "takes the most likely token.",
         panel=SAMPLING, low=0, high=HIGHEST_TEMPERATURE, metavar="T")
     top_k: int = option(
-        0, "Draw only from the K most likely tokens; 0 draws from all.", panel=SAMPLING, low=0, metavar="K")
+        0, "Draw only from the K most likely tokens. 0 draws from all.", panel=SAMPLING, low=0, metavar="K")
     top_p: float = option(
         1.0, "Draw only from the smallest set of most likely tokens with a total probability of at least P "
              "(nucleus sampling).", panel=SAMPLING, check=lambda value: _share("top_p", value), metavar="P")
@@ -69,10 +70,10 @@ class GenerateOptions(Options):
         1.0, "Make tokens that the text already contains less likely. Values above 1 penalize, 1 changes "
              "nothing.", panel=SAMPLING, low=0.01, high=100, metavar="X")
     no_repeat_ngram: int = option(
-        0, "Never repeat N tokens in a row that the text, prompt included, already contains; 0 allows "
+        0, "Never generate a sequence of N tokens that the prompt or the text already contains. 0 allows "
            "repetition.", panel=SAMPLING, low=0, metavar="N")
     beam: int = option(
-        0, "Search for the most likely texts with K hypotheses instead of sampling; 0 samples.",
+        0, "Use beam search with K hypotheses instead of sampling. 0 samples.",
         panel=SAMPLING, low=0, metavar="K")
 
     def __post_init__(self) -> None:
@@ -104,10 +105,12 @@ class TagOptions(Options):
         None, "Scheme of the span tags that are written.", choices=SCHEMES,
         shown_default="the scheme of the input's tags, or iob2")
     probs: bool = option(False, "Add the probability of each tag.")
-    nbest: int = option(0, "Add the K best tag sequences. For JSONL.", low=0, metavar="K")
+    nbest: int = option(
+        0, "Also write the K best tag sequences of each sentence. Needs the format jsonl.", low=0,
+        metavar="K")
     threshold: float = option(
-        0.0, "Leave out tags that are less probable than P: write O for spans, _ for other tags.", low=0,
-        high=1, metavar="P")
+        0.0, "Leave out tags that are less probable than P; O is written instead for spans, and _ for other "
+             "tags.", low=0, high=1, metavar="P")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +118,13 @@ class ClassifyOptions(Options):
     """Which labels a classifier gives to a text."""
 
     top: int | None = option(
-        None, "Give the K most probable labels.", low=1, metavar="K",
-        shown_default="1, or with several labels per text all above the threshold")
+        None, "Write the K most probable labels.", low=1, metavar="K",
+        shown_default="1, or all above the threshold for models with several labels per text")
     threshold: float | None = option(
         None, "Leave out labels that are less probable than P.", low=0, high=1, metavar="P",
         shown_default="0.5 for models with several labels per text, otherwise 0")
     none_label: str | None = option(
-        None, "Give this label where none is probable enough.", metavar="LABEL", shown_default="none")
+        None, "Label to write if none is probable enough.", metavar="LABEL", shown_default="none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +132,11 @@ class ScoreOptions(Options):
     """What a language model reads before the text that it scores."""
 
     label: str | None = option(
-        None, "Score all texts given this label instead of their own. For models that were trained on "
+        None, "Label to score all texts with instead of their own labels, for models that were trained on "
               "labeled text.", metavar="LABEL")
     context: str = option(
-        "line", "What precedes each line: nothing, or the lines before it.", choices=("line", "stream"))
+        "line", "Context of each line: none (line), or the lines before it (stream).",
+        choices=("line", "stream"))
 
 
 def _leave_out(*names: str) -> str:

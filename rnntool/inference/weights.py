@@ -46,8 +46,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / model_folder.WEIGHTS
     if not path.exists():
         raise ModelError(
-            f"has no {model_folder.WEIGHTS}, only the graph that runs", place=folder,
-            advice=f"train the model again to get the weights, or leave out what needs them, such as "
+            f"has no {model_folder.WEIGHTS}, only an ONNX graph", place=folder,
+            advice=f"train the model again to get the weights, or leave out options that need them, such as "
                    f"{setting('device')}")
     try:
         return {_current_name(name): tensor for name, tensor in load_file(path).items()}
