@@ -234,7 +234,7 @@ def _row(parameter: Any) -> Row:
     spellings = [code(name) for name in (*short, f"{long} {value}".strip(), *parameter.secondary_opts)]
     text = sentence(prose(parameter.help or ""))
     choices = getattr(parameter.type, "choices", ())
-    if choices and " One of " not in text:
+    if any(not re.search(rf"\b{re.escape(choice)}\b", text) for choice in choices):
         text += f" One of {', '.join(map(code, choices))}."
     limits = bounds(getattr(parameter.type, "min", None), getattr(parameter.type, "max", None))
     if limits and limits != "at least 0":

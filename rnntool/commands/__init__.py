@@ -1,4 +1,4 @@
-"""The commands, one file each, with options, help, examples and body.
+"""The commands, one file each with its options, help and body.
 
 Records go to the output, everything else goes to standard error.
 """
