@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,9 @@ from rnntool.commands.inspect.shared_options import (
 )
 from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, contradiction
+
+if TYPE_CHECKING:
+    from rnntool.inspection.states import TextStates
 
 VARYING = 5  # default number of units
 MAX_TOKENS = 20_000  # that are shown
@@ -51,50 +55,29 @@ def states(
 
     Prints a table, and on a terminal the text in colors: red above zero, blue below.
     """
-    import numpy as np
-
     from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
-    from rnntool.inspection.states import concatenated, most_varying
-    from rnntool.tasks.base import excerpt
+    from rnntool.inspection.states import most_varying
 
     svg.check_path(output)
     if units and top:
         raise contradiction("units", "top")
     files = files or ["-"]
-    loaded, all_texts = read_states(model, files, layer=layer, threads=threads, format=format,
-                                    reading=reading, messages=messages)
-    texts, size = [], 0
-    for text in all_texts:
-        if size + len(text.spans) > MAX_TOKENS:
-            messages.warn(f"only the first {MAX_TOKENS:,} tokens of the text are shown")
-            texts.append(text.head(MAX_TOKENS - size))
-            break
-        texts.append(text)
-        size += len(text.spans)
-    if not any(text.spans for text in texts):
+    loaded, texts = read_states(model, files, layer=layer, threads=threads, format=format,
+                                reading=reading, messages=messages)
+    text = _first_tokens(texts, messages)
+    if text is None:
         raise DataError(place=input_names(files), expected="a text", found="none",
                         advice="give one that has words")
-    text = concatenated(texts)
     chosen = _numbers(units, text.states.shape[1]) if units else most_varying(text.states, top or VARYING)
-    rows: list[tuple[str, ...]] = [
-        ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")]
-    shares = {}
-    for unit in chosen:
-        values = text.states[:, unit]
-        lowest, highest = int(values.argmin()), int(values.argmax())
-        rows.append((
-            str(unit), f"{values.std():.3f}", f"{values.mean():+.3f}",
-            f"{values[lowest]:+.3f}", f"{values[highest]:+.3f}",
-            *(excerpt(text.text, *text.spans[token], width=CONTEXT) for token in (lowest, highest))))
-        largest = max(1.0, float(np.abs(values).max()))  # only ReLU units exceed 1
-        name = f"unit {unit}" if largest == 1 else f"unit {unit}, divided by its largest value, {largest:.3g}"
-        shares[name] = (values / largest).tolist()
+    header = ("unit", "deviation", "mean", "lowest", "highest", "lowest at", "highest at")
+    shares = dict(_normalized(unit, text) for unit in chosen)
     show({"model": loaded.name, "tokens": [[text.text[start:end], start, end] for start, end in text.spans],
           "units": {unit: [round(value, 5) for value in text.states[:, unit].tolist()] for unit in chosen}},
-         as_json, console.table(rows, right=(0, 1, 2, 3, 4)), indent=None)
+         as_json, console.table([header, *(_row(unit, text) for unit in chosen)], right=(0, 1, 2, 3, 4)),
+         indent=None)
     if not as_json and sys.stdout.isatty():
         for name, row in shares.items():
             colors = [charts.diverging_color(share) for share in row]
@@ -104,6 +87,40 @@ def states(
             f"Activations of units of {loaded.name} after each token", text.text, text.spans, shares,
             caption="Red: above zero, up to 1. Blue and underlined: below zero, down to -1. White: about "
                     "zero."), output)
+
+
+def _first_tokens(texts: Iterable[TextStates], messages: Messages) -> TextStates | None:
+    """Return the first `MAX_TOKENS` tokens of the texts as one text; None if they have no tokens."""
+    from rnntool.inspection.states import concatenated
+
+    kept, size = [], 0
+    for text in texts:
+        if size + len(text.spans) > MAX_TOKENS:
+            messages.warn(f"only the first {MAX_TOKENS:,} tokens of the text are shown")
+            kept.append(text.head(MAX_TOKENS - size))
+            break
+        kept.append(text)
+        size += len(text.spans)
+    return concatenated(kept) if any(text.spans for text in kept) else None
+
+
+def _row(unit: int, text: TextStates) -> tuple[str, ...]:
+    """Return the table row of a unit: statistics of its activations, and where its extremes are."""
+    from rnntool.tasks.base import excerpt
+
+    values = text.states[:, unit]
+    extremes = int(values.argmin()), int(values.argmax())
+    signed = (values.mean(), *(values[token] for token in extremes))
+    return (str(unit), f"{values.std():.3f}", *(f"{value:+.3f}" for value in signed),
+            *(excerpt(text.text, *text.spans[token], width=CONTEXT) for token in extremes))
+
+
+def _normalized(unit: int, text: TextStates) -> tuple[str, list[float]]:
+    """Return a unit's name in a picture, and its activations divided by the largest one if that exceeds 1."""
+    values = text.states[:, unit]
+    largest = max(1.0, float(abs(values).max()))  # only ReLU units exceed 1
+    name = f"unit {unit}" if largest == 1 else f"unit {unit}, divided by its largest value, {largest:.3g}"
+    return name, (values / largest).tolist()
 
 
 def _numbers(units: str, size: int) -> list[int]:
