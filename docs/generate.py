@@ -122,6 +122,11 @@ def shown(value: Any) -> str:
     return str(value) if " " in str(value) else code(str(value))
 
 
+def explained(choices: Iterable[str], text: str) -> bool:
+    """Whether a help text already names every value, in the form "what it does (value)"."""
+    return all(f"({choice})" in text for choice in choices)
+
+
 def bounds(low: float | None, high: float | None) -> str:
     """The range of a number in words."""
     if low is not None and high is not None:
@@ -234,7 +239,7 @@ def _row(parameter: Any) -> Row:
     spellings = [code(name) for name in (*short, f"{long} {value}".strip(), *parameter.secondary_opts)]
     text = sentence(prose(parameter.help or ""))
     choices = getattr(parameter.type, "choices", ())
-    if any(not re.search(rf"\b{re.escape(choice)}\b", text) for choice in choices):
+    if not explained(choices, text):
         text += f" One of {', '.join(map(code, choices))}."
     limits = bounds(getattr(parameter.type, "min", None), getattr(parameter.type, "max", None))
     if limits and limits != "at least 0":
@@ -270,10 +275,9 @@ def settings_page() -> str:
             groups.setdefault(tasks, []).append((panel, row))
     order = list(SETTINGS)
     parts = [NOTICE, "# Settings\n\n"
-             "Every setting of `rnntool train` is an option (`--batch-size 16`), a variable "
-             "(`RNNTOOL_BATCH_SIZE=16`) and a key of the file that `--config` names (`batch-size = 16`). "
-             "[The command line](command-line.md#where-settings-come-from) says which of them "
-             "decides. [Presets](presets.md) are sets of settings.\n\n"]
+             "Every setting of `rnntool train` is an option, [a variable and a key of a "
+             "file](command-line.md#where-settings-come-from). "
+             "[Presets](presets.md) are sets of settings.\n\n"]
     for tasks in sorted(groups, key=lambda tasks: (-len(tasks), [*map(order.index, tasks)])):
         parts.append(f"## {_heading(tasks)}\n\n")
         rows = groups[tasks]
@@ -323,6 +327,8 @@ def _values(task: str, field: dataclasses.Field[Any]) -> str:
     """A sentence about the values that a setting takes, unless any text or number will do."""
     meta = field.metadata
     if meta.get("choices"):
+        if explained(meta["choices"], meta["help"]):
+            return ""
         return f"One of {', '.join(map(code, meta['choices']))}."
     hint = typing.get_type_hints(SETTINGS[task])[field.name]
     kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
@@ -344,8 +350,8 @@ def _defaults(values: Mapping[str, Any]) -> str:
 def presets_page() -> str:
     """The settings of each preset."""
     parts = [NOTICE, "# Presets\n\n"
-             "`rnntool train TASK --preset NAME` sets these. A setting that you give yourself goes before "
-             "the preset's. [Train a model](../how-to/train.md#choose-a-preset) says what each is for.\n\n"]
+             "`rnntool train TASK --preset NAME` sets these. "
+             "[Train a model](../how-to/train.md#choose-a-preset) says what each is for.\n\n"]
     for task, named in presets().items():
         parts.append(f"## `train {task}`\n\n")
         parts.append(table(["Preset", "Settings"], [
