@@ -1,4 +1,4 @@
-"""Adaptive softmax: its probabilities, its graph, and what a model with clusters of tokens can do."""
+"""The adaptive softmax: its probabilities, its graph, and models that use it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VOCABULARY, CUTOFFS = 30, (6, 15)
 
 
 def perturb(module: nn.Module) -> None:
-    """Move weights, biases included, far from their initial values."""
+    """Move weights and biases far from their initial values."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -66,13 +66,13 @@ def batch(outputs: int = VOCABULARY, size: int = 16) -> tuple[Tensor, Tensor]:
 def test_probabilities_sum_to_one_and_are_the_logits(tied: bool, outputs: int, size: int) -> None:
     softmax = head(tied=tied, outputs=outputs, size=size)
     states, targets = batch(outputs, size)
-    found = softmax(states, {"targets": targets})
-    assert found["logits"].shape == (9, 5, outputs)
-    torch.testing.assert_close(found["logits"].logsumexp(-1), torch.zeros(9, 5))
-    each = found["logits"].gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1) * (targets != IGNORE)
-    torch.testing.assert_close(found["log_probs"], each)
+    actual = softmax(states, {"targets": targets})
+    assert actual["logits"].shape == (9, 5, outputs)
+    torch.testing.assert_close(actual["logits"].logsumexp(-1), torch.zeros(9, 5))
+    each = actual["logits"].gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1) * (targets != IGNORE)
+    torch.testing.assert_close(actual["log_probs"], each)
     alone = softmax(states, {"targets": targets}, ["log_probs"])
-    assert alone.keys() == {"log_probs"} and torch.equal(alone["log_probs"], found["log_probs"])
+    assert alone.keys() == {"log_probs"} and torch.equal(alone["log_probs"], actual["log_probs"])
 
 
 def test_it_equals_torchs_own_given_the_same_weights() -> None:
@@ -88,11 +88,11 @@ def test_it_equals_torchs_own_given_the_same_weights() -> None:
             project.weight.copy_(softmax.output_embedding.projection(cluster).weight.T)
             score.weight.copy_(softmax.output_embedding.table(cluster))
     states, targets = batch()
-    found = softmax(states, {"targets": targets})
-    torch.testing.assert_close(found["logits"].flatten(0, 1), reference.log_prob(states.flatten(0, 1)))
+    actual = softmax(states, {"targets": targets})
+    torch.testing.assert_close(actual["logits"].flatten(0, 1), reference.log_prob(states.flatten(0, 1)))
     real = targets != IGNORE
     expected = reference(states[real], targets[real])
-    torch.testing.assert_close(found["log_probs"][real], expected.output)
+    torch.testing.assert_close(actual["log_probs"][real], expected.output)
     torch.testing.assert_close(softmax.loss(states, {"targets": targets}), expected.loss)
 
 
@@ -162,7 +162,7 @@ def test_the_graph_computes_what_torch_computes(
     tiny.write_graph(network, tmp_path / "m.onnx", int8=int8)
     onnx, learns = OnnxEngine(tmp_path / "m.onnx", threads=1), TorchEngine(network, CPU)
     arrays = tiny.network_arrays(np.random.default_rng(0), [7, 1, 3, 2, 5], targets=outputs)
-    arrays["tokens"][0] = VOCABULARY - 1  # a label's, where there are fewer outputs
+    arrays["tokens"][0] = VOCABULARY - 1  # a label, if there are fewer outputs than tokens
     real = np.arange(7)[:, None] < arrays["lengths"]
     for targets in (arrays["targets"], *(np.full_like(arrays["targets"], id) for id in (IGNORE, 2, 9, 20))):
         batch = arrays | onnx.initial_state(5) | {"targets": targets}
@@ -182,7 +182,7 @@ def test_the_graph_computes_what_torch_computes(
 
 @pytest.fixture(autouse=True, scope="module")
 def _short_clusters() -> Iterator[None]:
-    """Set cutoffs so low that the made text has words in each cluster."""
+    """Set low cutoffs, so that the small text has words in each cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lm, "CUTOFFS", (8, 16))
         yield
@@ -215,10 +215,10 @@ def test_scores_are_those_of_the_training_network(adaptive: Path) -> None:
     loaded = model.load(adaptive, threads=1)
     records = list(map(Text, tiny.lines_of_text(6, seed=4)))
     arrays = loaded.task.encode(records)
-    found = TorchEngine(tiny.network_of(adaptive), CPU).run(
+    actual = TorchEngine(tiny.network_of(adaptive), CPU).run(
         arrays | TorchEngine(tiny.network_of(adaptive), CPU).initial_state(6))["log_probs"]
     for i, scored in enumerate(loaded.score(records)):
-        np.testing.assert_allclose(scored.log_probs, found[: len(scored.log_probs), i], atol=1e-5)
+        np.testing.assert_allclose(scored.log_probs, actual[: len(scored.log_probs), i], atol=1e-5)
 
 
 def test_a_sample_has_the_log_probabilities_that_score_gives_it(adaptive: Path) -> None:
@@ -226,13 +226,13 @@ def test_a_sample_has_the_log_probabilities_that_score_gives_it(adaptive: Path) 
     written = [sample for sample in loaded.generate(n=9, max_tokens=30) if sample.finished]
     assert written
     for sample, scored in zip(written, loaded.score(sample.text for sample in written), strict=True):
-        more = np.subtract(sample.log_probs, scored.log_probs)  # what is never sampled has no share there
+        more = np.subtract(sample.log_probs, scored.log_probs)  # tokens that are never sampled
         assert ((more >= -1e-4) & (more < 0.2)).all()
     assert next(loaded.generate(["the"], beam=3, min_tokens=1, max_tokens=5)).tokens
 
 
 def test_surprisals_of_words_sum_to_that_of_their_record(raw: Path, tmp_path: Path) -> None:
-    """Where a token can end a word, the probabilities of all such tokens are needed."""
+    """If tokens can end a word, the probabilities of all such tokens are needed."""
     tiny.train("lm", tmp_path / "m", [raw], epochs=2, softmax="adaptive")  # of characters
     loaded = model.load(tmp_path / "m", threads=1)
     text = tiny.lines_of_text(1, seed=4)[0]
@@ -284,10 +284,10 @@ def test_transferred_to_the_same_words_it_is_the_same_encoder(
     torch.testing.assert_close(after.encoder(arrays)[0], before.encoder(arrays)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_words_that_change_their_cluster_keep_the_nearest_vectors(
+def test_words_that_change_their_cluster_get_the_nearest_vectors(
     raw: Path, adaptive: Path, tmp_path: Path
 ) -> None:
-    """The other text has its words in another order of frequency."""
+    """In the other text, the words have other frequencies."""
     more = tmp_path / "more.txt"
     words = (adaptive / "vocab.txt").read_text("utf-8").split()
     more.write_text("\n".join(" ".join(words[i:]) for i in range(len(words))) + "\n", "utf-8")
@@ -328,7 +328,7 @@ def test_a_tagger_starts_from_the_full_vectors(
     assert {"input.embedding.tables.1", "input.embedding.projections.0"} <= set(carried["left"])
 
 
-def test_characters_in_clusters_are_read_beside_words(raw: Path, tmp_path: Path) -> None:
+def test_character_context_with_clusters(raw: Path, tmp_path: Path) -> None:
     tiny.train("lm", tmp_path / "chars", [raw], epochs=1, softmax="adaptive", direction="both")
     tags = tmp_path / "few.conllu"
     tags.write_text(tiny.conllu(tiny.pos_sentences(20, seed=3)), "utf-8")
@@ -336,8 +336,8 @@ def test_characters_in_clusters_are_read_beside_words(raw: Path, tmp_path: Path)
     loaded = model.load(tmp_path / "t", threads=1)
     arrays = loaded.task.encode([model.Sentence(line.split()) for line in tiny.lines_of_text(3, seed=1)])
     real = np.arange(len(arrays["words"]))[:, None] < arrays["lengths"]
-    found = TorchEngine(tiny.network_of(tmp_path / "t"), CPU).run(arrays)["emissions"]
-    np.testing.assert_allclose(loaded.engine.run(arrays)["emissions"][real], found[real], atol=1e-5)
+    actual = TorchEngine(tiny.network_of(tmp_path / "t"), CPU).run(arrays)["emissions"]
+    np.testing.assert_allclose(loaded.engine.run(arrays)["emissions"][real], actual[real], atol=1e-5)
 
 
 def test_text_given_a_label(tmp_path: Path) -> None:
@@ -364,8 +364,8 @@ def test_text_given_a_label(tmp_path: Path) -> None:
 def test_auto_uses_clusters_for_a_large_vocabulary(
     settings: dict[str, Any], entries: int, clusters: bool
 ) -> None:
-    found = lm.cutoffs(LMSettings(**settings), entries)
-    assert found == ((8, 16) if clusters else ())
+    actual = lm.cutoffs(LMSettings(**settings), entries)
+    assert actual == ((8, 16) if clusters else ())
 
 
 def test_a_vocabulary_without_rare_tokens_is_an_error() -> None:

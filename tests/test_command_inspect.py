@@ -1,4 +1,4 @@
-"""`rnntool inspect` and `rnntool report` run from a shell: tables, JSON, pictures, errors."""
+"""`rnntool inspect` and `rnntool report` in a shell: tables, JSON, pictures and errors."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def test_states_of_a_text_up_to_the_limit(writer: Path, monkeypatch: pytest.Monk
 
 def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("man 1 0\n. . . 1 0.5\nat x@y.z 0 1\n", "utf-8")
-    found = json.loads(ok(run("inspect", "neighbors", "man", "--vectors", "v.txt", "--top", "2", "--json")))
-    assert [near["word"] for near in found["man"]] == [". . .", "at x@y.z"]
+    nearest = json.loads(ok(run("inspect", "neighbors", "man", "--vectors", "v.txt", "--top", "2", "--json")))
+    assert [near["word"] for near in nearest["man"]] == [". . .", "at x@y.z"]
     for line, numbers in (("car 1 0 1", 3), ("car 1", 1)):
         (tmp_path / "v.txt").write_text(f"man 1 0\n{line}\n", "utf-8")
         failed(run("inspect", "neighbors", "man", "--vectors", "v.txt"), 3,
@@ -137,14 +137,14 @@ def test_words_of_vectors_may_have_a_space(run: Run, tmp_path: Path) -> None:
 
 
 def test_neighbors_of_a_models_tokens(writer: Path, tagger: Path, run: Run) -> None:
-    found = json.loads(ok(run("inspect", "neighbors", "a", "-m", writer, "--json", "--top", "3")))
-    assert len(found["a"]) == 3
-    assert all(len(near["word"]) == 1 and -1 <= near["cosine"] <= 1 for near in found["a"])
+    nearest = json.loads(ok(run("inspect", "neighbors", "a", "-m", writer, "--json", "--top", "3")))
+    assert len(nearest["a"]) == 3
+    assert all(len(near["word"]) == 1 and -1 <= near["cosine"] <= 1 for near in nearest["a"])
     assert "the" in ok(run("inspect", "neighbors", "baker", "-m", tagger, "--top", "99"))
     failed(run("inspect", "neighbors", "two words", "-m", writer), 3, "tiny-writer", "'two words'")
 
 
-def test_similarity_reads_headers_and_names_what_is_missing(vectors: Path, run: Run, tmp_path: Path) -> None:
+def test_similarity_reads_headers_and_lists_missing_words(vectors: Path, run: Run, tmp_path: Path) -> None:
     rows = [("man", "king", 9), ("queen", "woman", 8), ("man", "car", 1), ("man", "dragon", 5)]
     plain = "".join(f"{a}\t{b}\t{score}\n" for a, b, score in rows)
     out = ok(run("inspect", "similarity", "-", "--vectors", vectors, input=plain))
@@ -183,23 +183,23 @@ def test_states_along_a_text(writer: Path, run: Run, tmp_path: Path) -> None:
     failed(run("inspect", "states", "-m", writer, input=""), 3, "<stdin>: expected a text, found none")
 
 
-def test_states_of_models_in_8_bits_that_ship(run: Run) -> None:
+def test_states_of_a_shipped_model_in_8_bits(run: Run) -> None:
     for model in ("en-pos", "shakespeare"):
         assert len(ok(run("inspect", "states", "-m", model, "--top", "2", input=TEXT)).splitlines()) == 3
     call = ("inspect", "states", "-m", "shakespeare", "--units")
-    failed(run(*call, "512", input=TEXT), 2, "0 to 511")  # the two behind are the graph's own
+    failed(run(*call, "512", input=TEXT), 2, "0 to 511")  # units 512 and 513 belong to the quantized graph
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
 def test_a_terminal_shows_the_text_in_colors(writer: Path) -> None:
-    ours, theirs = pty.openpty()
+    terminal, child = pty.openpty()
     plain = environment(TERM="xterm-256color", COLORTERM="truecolor")
     plain.pop("NO_COLOR")
     done = subprocess.run([sys.executable, "-m", "rnntool", "inspect", "states", "-m", writer, "--top", "1"],
-                          input=b"the\n", stdout=theirs, env=plain, timeout=60)
-    os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
+                          input=b"the\n", stdout=child, env=plain, timeout=60)
+    os.close(child)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
     assert done.returncode == 0
     assert "unit" in shown
     assert shown.count("\x1b[38;2;34;34;34;48;2;") == 3

@@ -1,4 +1,4 @@
-"""Decoding, checked by enumerating all continuations of a Markov model."""
+"""Decoding, compared with an enumeration of all continuations of a Markov model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from test_sampling import cut
+from test_sampling import truncate
 
 from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
@@ -94,11 +94,11 @@ def test_wide_beam_is_exhaustive_search(seed: int, min_tokens: int, eos: float) 
     model = Markov(7, seed, eos=eos)
     everything = sorted(continuations(model, [5], min_tokens, 4), key=lambda h: -h[2])
     options = GenerateOptions(min_tokens=min_tokens, max_tokens=4, beam=500)
-    found = searched(model, [5], options)
-    assert [(tuple(h.ids), h.finished) for h in found] == [h[:2] for h in everything]
-    np.testing.assert_allclose([h.log_prob for h in found], [h[2] for h in everything])
+    hypotheses = searched(model, [5], options)
+    assert [(tuple(h.ids), h.finished) for h in hypotheses] == [h[:2] for h in everything]
+    np.testing.assert_allclose([h.log_prob for h in hypotheses], [h[2] for h in everything])
     # a beam as wide as one step of the whole search finds the best ones, whether or not it stops early
-    assert searched(model, [5], options.replace(beam=81)) == found[:81]
+    assert searched(model, [5], options.replace(beam=81)) == hypotheses[:81]
 
 
 def test_beam_of_one_is_never_worse_than_greedy() -> None:
@@ -112,8 +112,8 @@ def test_beam_of_one_is_never_worse_than_greedy() -> None:
 
 def test_beam_search_stops_when_nothing_better_can_come() -> None:
     model = Markov(8, 5, eos=4.0)
-    found = searched(model, [], GenerateOptions(max_tokens=1000, beam=3))
-    assert len(found) == 3 and all(h.finished for h in found) and len(model.batches) < 20
+    hypotheses = searched(model, [], GenerateOptions(max_tokens=1000, beam=3))
+    assert len(hypotheses) == 3 and all(h.finished for h in hypotheses) and len(model.batches) < 20
 
 
 def test_beam_search_raises_at_a_dead_end() -> None:
@@ -122,9 +122,9 @@ def test_beam_search_raises_at_a_dead_end() -> None:
     with pytest.raises(ValueError, match="no token can follow"):
         searched(model, [], GenerateOptions(max_tokens=3, beam=2))
     dead_end = Markov(6)
-    dead_end.table[:, 4, :] = -np.inf  # after 4 nothing, not even EOS
-    found = searched(dead_end, [], GenerateOptions(max_tokens=3, beam=9))
-    assert found and all(math.isfinite(h.log_prob) and 4 not in h.ids[:-1] for h in found)
+    dead_end.table[:, 4, :] = -np.inf  # nothing can follow 4, not even EOS
+    hypotheses = searched(dead_end, [], GenerateOptions(max_tokens=3, beam=9))
+    assert hypotheses and all(math.isfinite(h.log_prob) and 4 not in h.ids[:-1] for h in hypotheses)
 
 
 def test_samples_follow_the_model() -> None:
@@ -141,12 +141,12 @@ def test_samples_follow_the_model() -> None:
         assert log_prob == pytest.approx(expected[ids])
 
 
-@pytest.mark.parametrize(("cuts", "no_repeat_ngram"), [
+@pytest.mark.parametrize(("truncations", "no_repeat_ngram"), [
     (GenerateOptions(), 1), (GenerateOptions(top_p=0.8), 2),
     (GenerateOptions(temperature=0.8, typical=0.7), 0)])
-def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_ngram: int) -> None:
+def test_samples_follow_the_truncated_model(truncations: GenerateOptions, no_repeat_ngram: int) -> None:
     n, model = 4000, Markov(6, 4)
-    options = cuts.replace(max_tokens=3, no_repeat_ngram=no_repeat_ngram, seed=1)
+    options = truncations.replace(max_tokens=3, no_repeat_ngram=no_repeat_ngram, seed=1)
     events = sampled(model, [[4]] * n, options)
     counts = Counter(collect(list(events), n)[0])
     expected: dict[tuple[int, ...], float] = {}
@@ -162,7 +162,7 @@ def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_
         for token in (4, 5):
             if no_repeat_ngram and repeats([*ids, token], no_repeat_ngram):
                 probs[token] = 0
-        for token, p in enumerate(cut(probs / probs.sum(), cuts)):
+        for token, p in enumerate(truncate(probs / probs.sum(), truncations)):
             enumerate_all((*ids, token), share * p)
 
     enumerate_all((4,), 1.0)
@@ -173,7 +173,7 @@ def test_samples_follow_the_model_through_cuts(cuts: GenerateOptions, no_repeat_
 
 
 def repeats(ids: Sequence[int], n: int) -> bool:
-    """Tell whether an n-gram is repeated."""
+    """Return whether an n-gram is repeated."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(set(grams)) < len(grams)
 
@@ -186,18 +186,18 @@ def test_no_ngram_is_repeated(n: int) -> None:
         assert not repeats([*prompt, *ids], n)
     free = sampled(model, prompts, GenerateOptions(max_tokens=25, seed=3))
     assert any(repeats(ids, n) for ids in collect(list(free), 20)[0])
-    for event in events:  # of the model itself, before repetitions are excluded
+    for event in events:  # log-probabilities are the model's, before repetitions are excluded
         assert event.log_prob < 0
-    found = searched(model, [4, 5], GenerateOptions(max_tokens=4, no_repeat_ngram=n, beam=500))
+    hypotheses = searched(model, [4, 5], GenerateOptions(max_tokens=4, no_repeat_ngram=n, beam=500))
     everything = continuations(model, [4, 5], 0, 4)
     expected = {(ids, ended): p for ids, ended, p in everything if not repeats([4, 5, *ids], n)}
-    actual = {(tuple(h.ids), h.finished): h.log_prob for h in found}
+    actual = {(tuple(h.ids), h.finished): h.log_prob for h in hypotheses}
     assert len(actual) == min(500, len(expected))
     assert all(p == pytest.approx(expected[key]) for key, p in actual.items())
     assert min(actual.values()) >= sorted(expected.values(), reverse=True)[len(actual) - 1] - 1e-9
 
 
-def test_nothing_but_repetition_is_left() -> None:
+def test_an_error_if_every_token_would_be_a_repetition() -> None:
     each_once = GenerateOptions(max_tokens=9, min_tokens=9, no_repeat_ngram=1)
     message = r"no_repeat_ngram: every next token would repeat 1 token; choose .* lower min_tokens"
     with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""States and embeddings read from ONNX graphs, and gradients through time, against torch and by hand."""
+"""States and embeddings from ONNX graphs, and gradients through time, compared with torch and by hand."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_states_of_each_layer_are_those_of_the_torch_network(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "mingru"])
-def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Path) -> None:
+def test_character_networks_do_not_count_as_layers(cell: str, tmp_path: Path) -> None:
     """Neither the network of a word's characters nor a character language model counts as a layer."""
     below = EncoderConfig(vocabulary=20, embed=4, cell=cell, layers=2, hidden=3)
     net = network(EncoderConfig(
@@ -73,14 +73,14 @@ def test_networks_of_characters_are_not_taken_for_layers(cell: str, tmp_path: Pa
 
 
 def config_of(net: Network) -> ModelConfig:
-    """The config.json of a network."""
+    """Return the configuration of a network."""
     spec = TASKS[net.config.head.kind]
     return ModelConfig(version="", task=spec.name, data={}, network=net.config, parameters=0, graph="float32",
                        settings=spec.settings())
 
 
 def assert_same_states(net: Network, arrays: dict[str, NDArray[Any]], tmp_path: Path) -> None:
-    """The states of each layer are the same in the graph and in the torch network."""
+    """Check that the states of each layer are the same in the graph and in the torch network."""
     tiny.write_graph(net, tmp_path / "model.onnx")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_the_vanishing_step() -> None:
     assert vanishing_step([1.0, 0.5]) is None
 
 
-def test_the_states_of_a_graph_in_8_bits_are_those_of_the_units_that_learned() -> None:
+def test_the_states_of_a_graph_in_8_bits_leave_out_the_extra_units() -> None:
     model = rnntool.load("shakespeare")
     (read,) = states.StateReader(model, threads=1).read([Text("To be")])
     assert read.states.shape == (5, model.config.network.encoder.hidden)

@@ -1,4 +1,4 @@
-"""The cross-entropy that keeps no logits, against torch's."""
+"""The linear cross-entropy that keeps no logits, compared with torch's cross-entropy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = 301
 
 
 def layer(rows: int = 50, size: int = 12) -> tuple[list[Tensor], Tensor]:
-    """Return learnable inputs, weight and bias, and targets, half of which the layer is certain of."""
+    """Return learnable inputs, weight and bias, and targets; the layer is certain of half of them."""
     torch.manual_seed(1)
     learned = [torch.randn(rows, size), 2 * torch.randn(WORDS, size), torch.randn(WORDS)]
     targets = torch.randint(WORDS, (rows,))
@@ -37,29 +37,29 @@ def test_loss_and_gradients_are_those_of_cross_entropy(
     expected, gradients = reference(learned, targets)
     actual = linear_cross_entropy(*learned, targets)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-    for mine, theirs in zip(torch.autograd.grad(3 * actual, learned), gradients, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    for gradient, expected in zip(torch.autograd.grad(3 * actual, learned), gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_in_bfloat16_they_are_as_near_as_autocast_comes() -> None:
+def test_in_bfloat16_errors_are_as_small_as_those_of_autocast() -> None:
     learned, targets = layer()
     expected, gradients = reference(learned, targets)
 
     def errors(loss: Tensor) -> list[float]:
-        found = torch.autograd.grad(3 * loss, learned)
-        assert loss.dtype == torch.float32 and all(gradient.dtype == torch.float32 for gradient in found)
-        pairs = zip(found, gradients, strict=True)
+        actual = torch.autograd.grad(3 * loss, learned)
+        assert loss.dtype == torch.float32 and all(gradient.dtype == torch.float32 for gradient in actual)
+        pairs = zip(actual, gradients, strict=True)
         return [(loss - expected).abs().item(), *(((a - b).norm() / b.norm()).item() for a, b in pairs)]
 
     with torch.autocast("cpu", torch.bfloat16):
         actual = errors(linear_cross_entropy(*learned, targets))
         plain = errors(functional.cross_entropy(functional.linear(*learned).float(), targets))
     assert actual[0] < 0.01
-    assert all(mine < 1.1 * theirs < 0.03 for mine, theirs in zip(actual[1:], plain[1:], strict=True))
+    assert all(error < 1.1 * limit < 0.03 for error, limit in zip(actual[1:], plain[1:], strict=True))
 
 
 def test_a_nearly_certain_prediction_still_learns() -> None:
-    """bfloat16 has no number between 0.996 and 1: a probability there, less 1, would be 0 or too much."""
+    """bfloat16 has no number between 0.996 and 1, so a probability there minus 1 would be 0 or too large."""
     lack = 1e-3
     inputs, weight = torch.ones(1, 1, requires_grad=True), torch.zeros(2, 1)
     bias = torch.tensor([0.0, torch.logit(torch.tensor(lack)).item()], requires_grad=True)
@@ -78,10 +78,10 @@ def test_a_nearly_impossible_target_has_a_finite_loss() -> None:
 
 
 def test_logits_are_never_kept() -> None:
-    """2,000 rows of 50,000 logits would be 400 MB; what is kept is as large as the layer and its inputs."""
+    """2,000 rows of 50,000 logits would be 400 MB. The saved tensors are as large as the layer and inputs."""
     inputs, weight = torch.randn(2000, 4, requires_grad=True), torch.randn(50_000, 4, requires_grad=True)
     bias, targets = torch.zeros(50_000, requires_grad=True), torch.randint(50_000, (2000,))
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+    saved_sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved_sizes.append(t.numel()) or t, lambda t: t):
         linear_cross_entropy(inputs, weight, bias, targets)
-    assert sum(kept) <= 5 * (2000 + 50_000)
+    assert sum(saved_sizes) <= 5 * (2000 + 50_000)

@@ -1,4 +1,4 @@
-"""Windows of records: complete, in order, within their limits, and without needless waiting."""
+"""Windows of records are complete, in order, within their limits, and never wait needlessly."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def test_windows_contain_each_item_once_within_their_limits(
             taken += 1
             yield item
 
-    found: list[int] = []
+    grouped: list[int] = []
     for window in windows(read(), max_items=max_items, length=lambda item: item, max_length=max_length,
                           ready=lambda: taken not in waits):
-        found += window
-        assert len(found) == taken, "the window ends with the item that was read last"
+        grouped += window
+        assert len(grouped) == taken, "a window ends with the last item that was read"
         assert 0 < len(window) <= max_items
         assert sum(window[:-1]) < max_length, "only the last item may exceed the limit"
         assert not waits & set(range(taken - len(window) + 1, taken)), "no window waits while it has items"
-    assert found == items
+    assert grouped == items
 
 
 def test_records_before_a_bad_one_are_answered(tagger: Path) -> None:

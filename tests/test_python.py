@@ -23,7 +23,7 @@ from rnntool.inference.pipeline import WINDOW, WINDOWS_IN_PROGRESS
 
 
 class Endless:
-    """Texts without end that counts how many were taken."""
+    """An endless stream of texts that counts how many were taken."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -54,7 +54,7 @@ def test_tag_spans_in_any_scheme(ner: Path) -> None:
     assert iob1.entities() == [(0, 1, "PER"), (2, 4, "PER"), (4, 5, "PER"), (6, 7, "LOC")]
 
 
-def test_values_that_make_no_sense(ner: Path, writer: Path) -> None:
+def test_invalid_values(ner: Path, writer: Path) -> None:
     tagger, other = rnntool.load(ner, threads=1), rnntool.load(writer, threads=1)
     for call in (lambda: tagger.tag(["a"], nbest=-1), lambda: tagger.tag(["a"], threshold=5.0),
                  lambda: other.generate(stop=""), lambda: other.generate(seed=-1),
@@ -125,7 +125,7 @@ def test_generated_text_can_be_watched(writer: Path) -> None:
             model.generate(["the"], watch=pieces.append, **{name: value})
 
 
-def test_the_package_is_instant_and_lists_what_it_offers() -> None:
+def test_the_package_imports_instantly_and_lists_its_names() -> None:
     code = ("import sys, rnntool; assert 'numpy' not in sys.modules and 'onnxruntime' not in sys.modules; "
             "rnntool.GenerateOptions(n=2); assert 'numpy' not in sys.modules; print(*dir(rnntool))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -164,22 +164,22 @@ def test_generate(writer: Path) -> None:
     for batch_size in (1, 2, 5):
         again = list(loaded.generate(["the "], n=5, seed=7, max_tokens=40, batch_size=batch_size))
         assert [s.text for s in again] == [s.text for s in samples]
-    for sample in samples[:2]:  # what scoring says, and the share of what is never sampled on top
+    for sample in samples[:2]:  # scoring includes the share of tokens that are never sampled
         (scored,) = loaded.score([sample.prompt + sample.text])
         pairs = zip(sample.log_probs, scored.log_probs[4:], strict=False)
         assert all(-1e-4 < sampled - read < 0.1 for sampled, read in pairs)
 
 
-def test_generate_the_likeliest(writer: Path) -> None:
+def test_beam_search_generates_the_most_likely_texts(writer: Path) -> None:
     loaded = rnntool.load(writer, threads=1)
     (greedy,) = loaded.generate(temperature=0, max_tokens=60)
     (again,) = loaded.generate(temperature=0, max_tokens=60, seed=99)
     assert greedy.text == again.text
-    found = list(loaded.generate(beam=4, n=3, max_tokens=60))
-    scores = [sample.log_probs[0] for sample in found]
-    assert len(found) == 3
+    best = list(loaded.generate(beam=4, n=3, max_tokens=60))
+    scores = [sample.log_probs[0] for sample in best]
+    assert len(best) == 3
     assert scores == sorted(scores, reverse=True)
-    assert len({sample.text for sample in found}) == 3
+    assert len({sample.text for sample in best}) == 3
 
 
 def test_generate_stops_before_a_text(writer: Path) -> None:
@@ -241,7 +241,7 @@ def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
     assert issubclass(ModelError, rnntool.errors.RnntoolError)
 
 
-def test_one_text_is_not_taken_for_its_characters(
+def test_a_single_text_is_an_error(
     tagger: Path, classifier: Path, writer: Path
 ) -> None:
     for folder, name in ((tagger, "tag"), (classifier, "classify"), (writer, "score"), (writer, "generate")):

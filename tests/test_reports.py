@@ -183,7 +183,7 @@ def test_a_tree_as_text() -> None:
 
 
 def planted() -> Vectors:
-    """Royal and plain, male and female are axes of their own; `car` has nothing to do with them."""
+    """Return vectors in which royalty and gender are axes; `car` is unrelated to both."""
     table = {"man": [1, 0, 0, 1], "woman": [-1, 0, 0, 1], "king": [1, 1, 0, 1], "queen": [-1, 1, 0, 1],
              "car": [0, 0, 1, 0]}
     names = list(table)
@@ -211,14 +211,14 @@ def test_the_plane_keeps_distances_where_there_are_only_two_directions() -> None
     assert np.linalg.norm(points[0] - points[3]) == pytest.approx(np.linalg.norm(rows[0] - rows[3]), abs=1e-5)
 
 
-def _two_sided(ours: list[int], theirs: list[int]) -> float:
-    """Twice the share of all orders that agree at least as well, or as badly."""
-    def apart(order: Sequence[int]) -> int:
-        return sum((a - b) ** 2 for a, b in zip(ours, order, strict=True))
-    found = [apart(order) for order in permutations(theirs)]
-    seen = apart(theirs)
-    tails = (sum(value <= seen for value in found), sum(value >= seen for value in found))
-    return min(1.0, 2 * min(tails) / len(found))
+def _two_sided(ranks: list[int], others: list[int]) -> float:
+    """Return twice the share of all permutations that agree at least as well, or at least as badly."""
+    def distance(order: Sequence[int]) -> int:
+        return sum((a - b) ** 2 for a, b in zip(ranks, order, strict=True))
+    distances = [distance(order) for order in permutations(others)]
+    observed = distance(others)
+    tails = (sum(value <= observed for value in distances), sum(value >= observed for value in distances))
+    return min(1.0, 2 * min(tails) / len(distances))
 
 
 def test_spearman_by_hand_and_missing_words_are_counted() -> None:
@@ -250,7 +250,7 @@ LINES = ["the baker sings .", "the workful baker paints the teacher .", "", "the
 
 
 @pytest.mark.parametrize("name", ["tagger", "ner", "classifier", "writer"])
-def test_states_of_a_text_do_not_depend_on_the_texts_beside_it(
+def test_states_of_a_text_do_not_depend_on_its_batch(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     model = rnntool.load(request.getfixturevalue(name), threads=1)
@@ -293,10 +293,10 @@ def test_the_state_of_a_word_is_that_of_its_last_token() -> None:
 def test_words_are_averaged_and_units_ranked(writer: Path) -> None:
     model = rnntool.load(writer, threads=1)
     reads = list(states.StateReader(model, threads=1).read([Text("the baker"), Text("the baker the")]))
-    found = states.mean_states(reads, model.task)
-    assert [(word, count) for word, (count, _) in found.items()] == [("the", 3), ("baker", 2)]
+    means = states.mean_states(reads, model.task)
+    assert [(word, count) for word, (count, _) in means.items()] == [("the", 3), ("baker", 2)]
     rows = [reads[0].states[2], reads[1].states[2], reads[1].states[-1]]
-    np.testing.assert_allclose(found["the"][1], np.mean(rows, axis=0), atol=1e-6)
+    np.testing.assert_allclose(means["the"][1], np.mean(rows, axis=0), atol=1e-6)
     whole = states.concatenated(reads)
     assert whole.text == "the baker\nthe baker the"
     assert [whole.text[a:b] for a, b in whole.spans] == list("the bakerthe baker the")
@@ -309,7 +309,7 @@ def test_words_are_averaged_and_units_ranked(writer: Path) -> None:
 
 
 class Tags(HTMLParser):
-    """What a page has, and what it would load."""
+    """The tags of a page, and the addresses that it would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,16 +322,16 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("name", ["tagger", "joint", "ner", "classifier", "writer"])
-def test_the_page_stands_alone_and_has_it_all(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_page_is_complete_and_loads_nothing(name: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(name)
     config = model_folder.read_config(folder)
     history = training_report.read_history(folder)
     page = training_report.page(folder.name, config, history)
-    found = Tags()
-    found.feed(page)
-    assert not found.loads
-    assert not {"script", "link", "img", "iframe"} & set(found.tags)
-    assert page.count("http") == page.count("http://www.w3.org/2000/svg") == found.tags.count("svg") >= 3
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.loads
+    assert not {"script", "link", "img", "iframe"} & set(tags.tags)
+    assert page.count("http") == page.count("http://www.w3.org/2000/svg") == tags.tags.count("svg") >= 3
     assert f"<td>{config.settings.cell}</td>" in page
     figure = config.report[{"lm": "perplexity"}.get(config.task, "accuracy")]
     assert f"{figure:.5g}" in page

@@ -1,4 +1,4 @@
-"""Drawing a token: from the distribution that the options define, and the same in any batch."""
+"""Sampling tokens: the distribution is the one that the options define, in any batch."""
 
 from __future__ import annotations
 
@@ -82,26 +82,26 @@ def test_sampling_draws_from_the_distribution_it_should(
     options: GenerateOptions, target: Sequence[float]
 ) -> None:
     n = 20_000
-    ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), numbers(n), options)
+    ids, log_probs = draw(np.repeat(LOGITS, n, axis=0), uniform_numbers(n), options)
     np.testing.assert_allclose(np.bincount(ids, minlength=5) / n, target, atol=5 * math.sqrt(0.25 / n))
     assert set(ids.tolist()) == set(np.flatnonzero(target).tolist())
-    np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, whatever the cuts
+    np.testing.assert_allclose(log_probs, LOGITS[0][ids], atol=1e-6)  # the model's own, without truncation
 
 
-def numbers(n: int, seed: int = 0) -> Array:
-    """(n, DRAWS): the first ones on a grid, so that shares are exact where nothing is cut."""
+def uniform_numbers(n: int, seed: int = 0) -> Array:
+    """Return (n, DRAWS) numbers; the first column is a grid, so shares are exact without truncation."""
     uniforms = np.random.default_rng(seed).random((n, DRAWS))
     uniforms[:, 0] = (np.arange(n) + 0.5) / n
     return uniforms
 
 
 def expected(probs: Array, options: GenerateOptions, uniforms: Array) -> Array:
-    """Return what each row of numbers draws: the first draw that the cuts keep, else the last number's.
+    """Return the token of each row: the first draw that the truncation keeps, or that of the last number.
 
     Rejection sampling is used for a single cut that sorts the vocabulary; otherwise the last number draws.
     """
-    before = cut(probs, replace(options, top_p=1, min_p=0, typical=1))
-    left = cut(probs, options)
+    before = truncate(probs, replace(options, top_p=1, min_p=0, typical=1))
+    left = truncate(probs, options)
     drawn = np.searchsorted(np.cumsum(left), uniforms[:, -1])
     if (options.top_p < 1) != (options.typical < 1) and options.min_p == 0:
         tried = np.searchsorted(np.cumsum(before), uniforms[:, :-1])  # (n, tries)
@@ -111,8 +111,8 @@ def expected(probs: Array, options: GenerateOptions, uniforms: Array) -> Array:
     return drawn
 
 
-def cut(probs: Array, options: GenerateOptions) -> Array:
-    """Truncate one distribution (V,) with each cut as its authors define it, one token at a time."""
+def truncate(probs: Array, options: GenerateOptions) -> Array:
+    """Truncate a distribution (V,) as the authors of each method define it, one token at a time."""
     with np.errstate(divide="ignore"):
         warped = np.exp(np.log(probs) / options.temperature)
     warped /= warped.sum()
@@ -138,8 +138,8 @@ def cut(probs: Array, options: GenerateOptions) -> Array:
     return warped / warped.sum()
 
 
-def some_cuts(rng: np.random.Generator) -> GenerateOptions:
-    """Combine some cuts and leave others out."""
+def random_truncations(rng: np.random.Generator) -> GenerateOptions:
+    """Combine truncations at random."""
     drawn = {
         "temperature": rng.uniform(0.3, 2),
         "top_k": int(rng.integers(1, 9)),
@@ -151,13 +151,13 @@ def some_cuts(rng: np.random.Generator) -> GenerateOptions:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
+def test_combined_truncations_are_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.full(int(rng.integers(2, 12)), 0.7))
-    options, n = some_cuts(rng), 4000
-    uniforms = numbers(n, seed)
+    options, n = random_truncations(rng), 4000
+    uniforms = uniform_numbers(n, seed)
     ids, _ = draw(np.log(np.repeat(probs[None], n, axis=0)), uniforms, options)
-    target = cut(probs, options)
+    target = truncate(probs, options)
     np.testing.assert_allclose(np.bincount(ids, minlength=len(probs)) / n, target,
                                atol=5 * math.sqrt(0.25 / n))
     assert (target[ids] > 0).all()
@@ -169,24 +169,24 @@ def test_every_mixture_of_cuts_is_exact(seed: int) -> None:
     {}, {"temperature": 0.6}, {"top_k": 40}, {"top_k": 700}, {"top_p": 0.8}, {"min_p": 0.05},
     {"typical": 0.7}, {"top_p": 0.02}, {"typical": 0.02}, {"top_k": 300, "top_p": 0.9, "typical": 0.8}])
 @pytest.mark.parametrize("size", [513, 2048, 3001])
-def test_large_vocabularies_are_as_exact(size: int, values: dict[str, Any]) -> None:
+def test_large_vocabularies_are_exact(size: int, values: dict[str, Any]) -> None:
     options = GenerateOptions(**values)
     rng = np.random.default_rng(size)
     probs = rng.dirichlet(np.full(size, 0.3))
-    uniforms = np.repeat(numbers(1000), 2, axis=0)[:1000]
+    uniforms = np.repeat(uniform_numbers(1000), 2, axis=0)[:1000]
     uniforms[:, 0] = uniforms[:, -1] = (np.arange(1000) + 0.5) / 1000
     ids, _ = draw(np.log(np.repeat(probs[None] + 1e-30, 1000, axis=0)), uniforms, options)
-    target = cut(probs + 1e-30, options)
+    target = truncate(probs + 1e-30, options)
     assert (target[ids] > 0).all()
     assert (ids != expected(probs + 1e-30, options, uniforms)).sum() <= 1  # rounding
 
 
-def test_typical_sampling_leaves_out_what_is_too_likely() -> None:
+def test_typical_sampling_excludes_tokens_that_are_too_likely() -> None:
     probs = np.array([[0.4, *[0.6 / 40] * 40]])  # 2.9 nats of entropy: 0.9 nats are further off than 4.2
     logits = np.repeat(np.log(probs), 400, axis=0)
-    ids, _ = draw(logits, numbers(400), GenerateOptions(typical=0.4))
+    ids, _ = draw(logits, uniform_numbers(400), GenerateOptions(typical=0.4))
     assert set(ids.tolist()) == set(range(1, 28)), "of equal ones, lower ids stay"
-    assert 0 in draw(logits, numbers(400), GenerateOptions(typical=0.7))[0]
+    assert 0 in draw(logits, uniform_numbers(400), GenerateOptions(typical=0.7))[0]
 
 
 def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
@@ -197,7 +197,7 @@ def test_banned_ids_are_never_drawn_and_carry_no_probability() -> None:
 
 
 def marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
-    """(B, size): which ids each row has."""
+    """Return (B, size), True at the ids of each row."""
     marks = np.zeros((len(rows), size), np.bool_)
     for mark, ids in zip(marks, rows, strict=True):
         mark[list(ids)] = True
@@ -219,7 +219,7 @@ def test_repetition_penalty() -> None:
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
-def test_the_ends_of_the_distribution(uniform: float) -> None:
+def test_the_lowest_and_the_highest_random_numbers(uniform: float) -> None:
     logits = np.array([[-np.inf, 0.0, -200.0, 0.0, -np.inf]], dtype=np.float32)
     for options in (
         GenerateOptions(),
@@ -232,7 +232,7 @@ def test_the_ends_of_the_distribution(uniform: float) -> None:
 
 
 @pytest.mark.parametrize("row", [[-np.inf, -np.inf], [0.0, np.nan], [0.0, np.inf]])
-def test_nothing_to_draw_raises(row: list[float]) -> None:
+def test_a_row_without_possible_tokens_raises(row: list[float]) -> None:
     for options in (GenerateOptions(), GenerateOptions(temperature=0), GenerateOptions(top_k=1)):
         with pytest.raises(ValueError, match="no token can be drawn"):
             draw(np.array([[0.0, 0.0], row]), np.zeros(2), options)
@@ -268,7 +268,7 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch(size: int, dtype: type, optio
 def test_a_token_whose_probability_is_too_small_for_float32_has_its_log_probability() -> None:
     logits = np.array([[0.0, -300.0, -301.0]], dtype=np.float32)
     hot = GenerateOptions(temperature=1e6)
-    ids, log_probs = draw(np.repeat(logits, 50, axis=0), numbers(50), hot)
+    ids, log_probs = draw(np.repeat(logits, 50, axis=0), uniform_numbers(50), hot)
     assert set(ids.tolist()) == {0, 1, 2}
     np.testing.assert_allclose(log_probs, logits[0, ids], atol=1e-5)
 
@@ -293,7 +293,7 @@ def test_a_row_that_loses_nearly_all_changes_no_other(taken: str) -> None:
         return {name: values[row : row + 1] for name, values in more.items()}
 
     for seed in range(50):
-        uniforms = numbers(2, seed)
+        uniforms = uniform_numbers(2, seed)
         ids, log_probs = sample(Scores(*map(np.array, scores)), uniforms, options, **more)
         for row in range(2):
             one = Scores(*(np.array(values[row : row + 1]) for values in scores))

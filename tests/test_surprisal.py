@@ -36,7 +36,7 @@ class Pieces(Tokenizer):
     """Pieces with a leading space, like those of unigram and bpe, and few enough to enumerate."""
 
     kind = "pieces"
-    learn = load = save = None  # type: ignore[assignment]  # it is never learned or kept
+    learn = load = save = None  # type: ignore[assignment]  # never learned or saved
 
     def __init__(self) -> None:
         super().__init__(SURFACES, lower=False, starts_with_space=True)
@@ -58,9 +58,9 @@ class Bigrams:
     def run(self, arrays: Any, outputs: list[str] | None = None) -> dict[str, NDArray[Any]]:
         logits = self.table[arrays["tokens"]]
         log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        wanted = np.maximum(arrays["targets"], 0)[..., None]
-        found = np.take_along_axis(log_probs, wanted, axis=-1)[..., 0] * (arrays["targets"] >= 0)
-        return {"logits": logits, "log_probs": found}
+        indices = np.maximum(arrays["targets"], 0)[..., None]
+        of_targets = np.take_along_axis(log_probs, indices, axis=-1)[..., 0] * (arrays["targets"] >= 0)
+        return {"logits": logits, "log_probs": of_targets}
 
     def initial_state(self, batch: int) -> dict[str, NDArray[Any]]:
         return {}
@@ -72,7 +72,7 @@ def bigrams(tokenizer: Tokenizer, *, spaces: bool) -> Model:
     table[:, [0, 1, BOS]] = -50  # texts do not contain special ids
     enders = [*tokenizer.leading_space_ids, EOS]
     table[:, enders] += 2.5
-    if spaces:  # never two in a row or at an end, so that words actual a single spelling
+    if spaces:  # never two in a row or at an end, so that each word has a single spelling
         table[np.ix_([BOS, *tokenizer.leading_space_ids], enders)] = -50
     else:
         others = [i for i in range(4, tokenizer.size) if i not in enders]
@@ -129,19 +129,19 @@ def other_spellings(loaded: Model, before: str) -> float:
     return float(total / probs[last, enders].sum())
 
 
-def test_the_end_of_a_word_is_its_own() -> None:
+def test_the_end_of_a_word_counts_for_the_word() -> None:
     loaded = bigrams(Pieces(), spaces=False)
     table = loaded.engine.table  # type: ignore[attr-defined]
     probs = np.exp(table) / np.exp(table).sum(axis=-1, keepdims=True)
-    ends = probs[:, [EOS, 4, 5, 8]].sum(axis=1)  # what can follow a complete word
+    ends = probs[:, [EOS, 4, 5, 8]].sum(axis=1)  # tokens that can follow a complete word
     expected = [
         probs[BOS, 8] * probs[8, 6] * ends[6],  # " ab" "a"
         probs[6, 5] / ends[6] * ends[5],  # " b"
         probs[5, EOS] / ends[5],
     ]
-    found = words_of(loaded, "aba b")
-    assert [unit.text for unit in found] == ["aba", "b", "</s>"]
-    assert [2**-unit.surprisal_bits for unit in found] == pytest.approx(expected, rel=1e-5)
+    units = words_of(loaded, "aba b")
+    assert [unit.text for unit in units] == ["aba", "b", "</s>"]
+    assert [2**-unit.surprisal_bits for unit in units] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture(scope="session")

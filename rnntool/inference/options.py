@@ -28,8 +28,8 @@ def _share(name: str, value: float) -> float:
 class GenerateOptions(Options):
     """How a language model generates text.
 
-    The cuts (`top_k`, `top_p`, `min_p`, `typical`) apply in this order, after the repetition penalty and the
-    temperature.
+    Truncations (`top_k`, `top_p`, `min_p`, `typical`) apply in this order, after the repetition penalty and
+    the temperature.
     """
 
     label: str | None = option(
@@ -91,10 +91,10 @@ class GenerateOptions(Options):
         if self.beam and self.batch_size:
             raise UsageError("beam search processes one text at a time", setting="beam",
                              advice=_leave_out("batch_size"))
-        cuts = [name for name in changed if name not in ("temperature", "repetition_penalty")]
-        if self.temperature == 0 and cuts:
+        truncations = [name for name in changed if name not in ("temperature", "repetition_penalty")]
+        if self.temperature == 0 and truncations:
             raise UsageError(f"{setting('temperature', 0)} always takes the most likely token",
-                             advice=_leave_out(*cuts))
+                             advice=_leave_out(*truncations))
 
 
 @dataclass(frozen=True, kw_only=True)
