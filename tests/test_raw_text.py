@@ -142,7 +142,7 @@ def test_texts_without_labels_have_no_loss(multi_label: bool) -> None:
 
 def test_errors_of_useless_raw_text(files: tuple[Path, Path], tmp_path: Path) -> None:
     tagged, raw = files
-    with pytest.raises(UsageError, match="^raw: needs neighbours; give neighbours, or leave it out"):
+    with pytest.raises(UsageError, match=r"^raw: needs neighbours; give neighbours, or leave it out"):
         tiny.train("tag", tmp_path / "m", [tagged], raw=str(raw), neighbours=0.0)
     with pytest.raises(UsageError, match="raw: needs tokenizer=word, found tokenizer=char"):
         tiny.train("classify", tmp_path / "m", [tagged], raw=str(raw), tokenizer="char")

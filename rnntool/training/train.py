@@ -57,10 +57,7 @@ def train(
     resume = out / model_folder.RESUME
     fingerprints_before = None  # of the data, if a training is resumed
     if job is None:
-        job, fingerprints_before = Job.load(resume / model_folder.JOB)
-        if job.task != task:
-            raise UsageError(f"its training is of the task {job.task}", place=out,
-                             advice=f"continue it with `rnntool train {job.task}`")
+        job, fingerprints_before = _load_job(out, task)
     else:
         check_place(out, force=force)
         job = job.located()
@@ -78,7 +75,6 @@ def train(
         learned = load_task(kind, resume / TASK, settings)
     learned.tokenizer.threads = threads
     learned.check(data.dev)  # now and not only at the first evaluation
-
     config = learned.network_config(
         vector_size=data.vector_size,
         context=context_config(data.character_lm) if data.character_lm else None)
@@ -93,6 +89,7 @@ def train(
     if isinstance(dev, Texts):
         dev = Texts.collect(dev, watch=watch)  # a copy, so that the file with all texts can be deleted
     del data
+
     trainer = Trainer(
         learned, network, batches, dev, settings, device=pick_device(device), folder=resume, watch=watch,
         stopping=stopping, frozen=_frozen(network, transfer, settings))
@@ -106,6 +103,15 @@ def train(
     progress = trainer.run()
     return write_model(
         learned, network.cpu(), dev, out, history=progress.history, transfer=transfer, threads=threads)
+
+
+def _load_job(out: Path, task: str) -> tuple[Job, dict[str, str]]:
+    """Load the job of the training in `out`, of this task, and the fingerprints of its data."""
+    job, fingerprints = Job.load(out / model_folder.RESUME / model_folder.JOB)
+    if job.task != task:
+        raise UsageError(f"its training is of the task {job.task}", place=out,
+                         advice=f"continue it with `rnntool train {job.task}`")
+    return job, fingerprints
 
 
 def build_network(config: NetworkConfig, task: AnyTask, examples: Sequence[Any]) -> Network:
