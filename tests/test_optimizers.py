@@ -14,13 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rnntool.errors import RnntoolError
-from rnntool.models.config import (
-    EncoderConfig,
-    LMHeadConfig,
-    NetworkConfig,
-    TaggerHeadConfig,
-    WordConfig,
-)
+from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, TaggerHeadConfig, WordConfig
 from rnntool.models.network import Network
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tasks.specs.settings import Settings

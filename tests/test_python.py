@@ -13,12 +13,7 @@ import tiny
 
 import rnntool
 from rnntool.data.records import Pair
-from rnntool.errors import (
-    DataError,
-    ModelError,
-    RnntoolError,
-    UsageError,
-)
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.inference.pipeline import WINDOW, WINDOWS_IN_PROGRESS
 
 

@@ -17,12 +17,7 @@ import rnntool
 from rnntool import model_folder
 from rnntool.commands import console
 from rnntool.data.records import Judgment, Sentence, Text
-from rnntool.errors import (
-    DataError,
-    ModelError,
-    RnntoolError,
-    UsageError,
-)
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.inspection import charts, clusters, states, svg, training_report
 from rnntool.inspection.word_vectors import Vectors, agreement
 

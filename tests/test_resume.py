@@ -23,12 +23,7 @@ from safetensors.torch import load_file
 
 from rnntool import model_folder
 from rnntool.commands.train import signals
-from rnntool.errors import (
-    DataError,
-    ModelError,
-    RnntoolError,
-    UsageError,
-)
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.training.loop import Interrupted, Trainer
 from rnntool.training.pretrained_model import PretrainedModel

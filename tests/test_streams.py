@@ -20,12 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnntool.data.streams import (
-    Lines,
-    chomp,
-    open_lines,
-    open_output,
-)
+from rnntool.data.streams import Lines, chomp, open_lines, open_output
 from rnntool.errors import DataError, RnntoolError
 
 ODD = "a\u2028b\u0085c\x0cd\x1ce\rf\u00a0g\x0b"  # str.splitlines would cut this seven times

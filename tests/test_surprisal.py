@@ -21,13 +21,7 @@ from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.tasks.lm import LMTask, ScoredText, Unit
 from rnntool.tasks.specs.lm import LMSettings
-from rnntool.tokenize import (
-    BOS,
-    EOS,
-    Tokenizer,
-    load,
-    train,
-)
+from rnntool.tokenize import BOS, EOS, Tokenizer, load, train
 
 SURFACES = [b"", "\ufffd".encode(), b"", b"", b" a", b" b", b"a", b"b", b" ab"]
 

@@ -47,12 +47,7 @@ from rnntool.tasks.word_features import (
     read_vector_words,
     shape,
 )
-from rnntool.tokenize import (
-    EOS,
-    UNK,
-    Token,
-    WordTokenizer,
-)
+from rnntool.tokenize import EOS, UNK, Token, WordTokenizer
 
 
 def sentence(words: str, tags: str | None = None) -> Sentence:

@@ -22,18 +22,7 @@ from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.inference import model
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
-from rnntool.tokenize import (
-    BOS,
-    EOS,
-    KINDS,
-    PAD,
-    SPECIALS,
-    UNK,
-    Tokenizer,
-    WordTokenizer,
-    load,
-    train,
-)
+from rnntool.tokenize import BOS, EOS, KINDS, PAD, SPECIALS, UNK, Tokenizer, WordTokenizer, load, train
 
 CORPUS = ["The cat sat on the mat.", "the dog\tsat", "Ein Bär saß da: \\ 中文\n", "a <unk> b <s> <0x41>"]
 LOSSLESS = ("unigram", "bpe", "byte")

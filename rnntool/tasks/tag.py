@@ -34,13 +34,7 @@ from rnntool.tasks.document_context import (
 )
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
-from rnntool.tasks.tag_column import (
-    EVALUATED_SCHEME,
-    ChainScores,
-    Comparison,
-    ScoredBatch,
-    TagColumn,
-)
+from rnntool.tasks.tag_column import EVALUATED_SCHEME, ChainScores, Comparison, ScoredBatch, TagColumn
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 

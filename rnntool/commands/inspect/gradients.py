@@ -67,12 +67,7 @@ def gradients(
                          advice=f"give {setting('cells')}, or leave it out")
     from rnntool.inference import model as models
     from rnntool.inference.weights import load_network
-    from rnntool.inspection.gradients import (
-        cell_gradients,
-        network_gradients,
-        text_batches,
-        vanishing_step,
-    )
+    from rnntool.inspection.gradients import cell_gradients, network_gradients, text_batches, vanishing_step
 
     curves: dict[str, list[float]] = {}
     for name in model or ():

@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from rnntool.data.formats.base import Format
-from rnntool.data.records import (
-    Labels,
-    LabelWriter,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
-    WordWeight,
-)
+from rnntool.data.records import Labels, LabelWriter, Sentence, SentenceWriter, Tagged, Text, WordWeight
 
 _PAGE = """<!DOCTYPE html>
 <html lang="und">

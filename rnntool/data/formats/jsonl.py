@@ -17,16 +17,7 @@ from rnntool.data.formats.base import (
     WriterOptions,
     holds_nonblank_line,
 )
-from rnntool.data.records import (
-    Labels,
-    LabelWriter,
-    Pair,
-    Sentence,
-    SentenceWriter,
-    Tagged,
-    Text,
-    WordWeight,
-)
+from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 

@@ -19,12 +19,7 @@ from rnntool.models.encoder import (
     WordInput,
 )
 from rnntool.models.export.builder import Graph
-from rnntool.models.export.layers import (
-    add_layer,
-    add_layer_of_words,
-    add_recurrent_layer,
-    look_up_words,
-)
+from rnntool.models.export.layers import add_layer, add_layer_of_words, add_recurrent_layer, look_up_words
 from rnntool.models.layers import RecurrentLayer
 
 
