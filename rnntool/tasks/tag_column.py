@@ -197,7 +197,7 @@ class TagColumn:
 
     @property
     def non_span_tags(self) -> list[str]:
-        """The few tags, probably mistakes, because of which a column of span tags was read as plain tags."""
+        """The few tags, probably mistakes, that keep a column of span tags from being read as spans."""
         names = self.labels.names
         others = [name for name in names if name != OUTSIDE and name[1:2] != "-"]
         return others if self.scheme is None and 0 < 2 * len(others) < len(names) and OUTSIDE in names else []

@@ -75,7 +75,7 @@ def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: s
     """Read a record from each row after the header; its `fields` are the cells by column name.
 
     Without `text_column`, the text is in the column "text" or else in the only column that has no labels. An
-    empty cell is no label.
+    empty cell means that the text has no label.
     """
     each = rows(lines)
     header, place = next(each, (None, ""))

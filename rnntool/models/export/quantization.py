@@ -267,8 +267,8 @@ def _start_states(
 ) -> tuple[Nodes, list[str]]:
     """Return h and c before the first step, given or zeros, extended by the states of the two extreme units.
 
-    These units have their values from the start, so that texts of which different amounts have been read can
-    share a batch.
+    These units have their values from the first step on, so that a batch can mix new texts with texts that
+    have been read in part.
     """
     nodes: Nodes = []
     starts = []
