@@ -28,7 +28,7 @@ def gradients(
     files: Files = None,
     model: Annotated[list[str] | None, typer.Option(
         "-m", "--model", metavar="MODEL", show_default=False,
-        help="Trained model that reads the files. Repeat the option to compare several models.")] = None,
+        help="Trained model that reads the files. Can be given several times to compare models.")] = None,
     cells: Annotated[str | None, typer.Option(
         "--cells", metavar="CELL,…", show_default=f"{','.join(NEW_CELLS)} if no model is given",
         help=f"Also inspect new networks of one layer, which read noise: {', '.join(CELL_NAMES)}.")] = None,
