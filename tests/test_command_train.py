@@ -163,7 +163,7 @@ def test_train_warns_of_unknown_variables(
      "--evaluations: expected records for development, found none"),
     ("classify", "in.tsv", "text\tlabel\na\tx\nb\ty\n",
      ["--text-column", "text", "--label-column", "text"], 2,
-     "--text-column: expected another column than --label-column, found 'text' in both"),
+     "--text-column: expected a column other than --label-column, found 'text' in both"),
     ("tag", "in.conllu", tiny.conllu(tiny.pos_sentences(9)), ["--column", "4"], 2,
      "or a key of MISC, found '4'"),
     ("lm", "in.txt", "text\n", ["--resume"], 2, "--resume: the training continues with the files and"),

@@ -125,7 +125,7 @@ def test_transferred_weights_stay_frozen_and_unfreeze_at_the_same_steps_after_a_
     tiny.train("classify", stopped, resume=True)
     assert files_of(stopped) == files_of(whole)
     with pytest.raises(UsageError, match="unfreeze_every=2 frees the input after 6 epochs, "
-                                         "and there are 5; give epochs=7 or more"):
+                                         "but there are only 5; give epochs=7 or more"):
         tiny.train("classify", tmp_path / "x", [more], **settings | {"unfreeze_every": 2})
 
 

@@ -129,7 +129,7 @@ def _adapted(
 
 
 def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:
-    """Warn if the model doesn't know most of the labels, because its scores say little then."""
+    """Warn if the model doesn't know most of the labels; its scores then mean little."""
     from rnntool.data.streams import input_names
 
     unseen = evaluation.report.get("unseen_labels", {})

@@ -1,6 +1,6 @@
 """Turn errors into one sentence on standard error and the right exit code.
 
-0 is success, 1 a failure, 2 wrong usage, 3 bad data, 4 a bad or missing model, 128 + n the end by signal n.
+0 is success, 1 a failure, 2 wrong usage, 3 bad data, 4 a bad or missing model, 128 + n a stop by signal n.
 """
 
 from __future__ import annotations

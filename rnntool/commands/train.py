@@ -128,7 +128,7 @@ def _inherited(settings: Settings) -> dict[str, Any]:
 class Signals:
     """Remember SIGINT or SIGTERM, so that training stops after the current step.
 
-    A second signal exits at once, and so does the first one if no checkpoint exists yet.
+    A second signal exits at once. Before the first checkpoint, any signal does.
     """
 
     def __init__(self) -> None:

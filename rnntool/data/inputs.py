@@ -92,7 +92,7 @@ def check_formats(
 ) -> None:
     """Raise `UsageError` for a chosen setting that applies to none of the formats.
 
-    A setting in `needs_labels` means that labels are read at all; it applies to every format with labels.
+    A setting in `needs_labels` asks for labels to be read, so it applies to every format with labels.
     """
     formats = set(formats)
     restricted = {name for format in FORMATS.values() for name in format.settings}

@@ -48,7 +48,7 @@ class Pair:
     prefix: str | None = None
 
     def texts(self) -> tuple[str, str]:
-        """Return both sentences, each behind the prefix and a space."""
+        """Return both sentences, each after the prefix and a space."""
         before = f"{self.prefix} " if self.prefix else ""
         return before + self.good, before + self.bad
 

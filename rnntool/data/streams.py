@@ -343,7 +343,7 @@ def _live_descriptor(raw: IO[Any] | None) -> int | None:
 def _readable(descriptor: int, *, timeout_s: float | None) -> bool:
     try:
         return bool(select.select([descriptor], [], [], timeout_s)[0])
-    except (OSError, ValueError):  # Windows can't ask pipes; False makes answers go out at once
+    except (OSError, ValueError):  # Windows can't poll pipes; after False, answers go out at once
         return False
 
 

@@ -148,7 +148,7 @@ def _open(path: Path) -> Rows | None:
 
 
 def _sealed(digest: hashlib.blake2b, header: dict[str, Any]) -> str:
-    """Return the digest of a header and the content behind it."""
+    """Return the digest of a header and the content after it."""
     sealed = digest.copy()
     sealed.update(json.dumps(header).encode())
     return sealed.hexdigest()

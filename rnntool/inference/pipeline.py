@@ -1,7 +1,7 @@
 """Streams of records through a task and an engine: windows, batches of similar length, results in order.
 
 Records are read in windows, sorted into batches by length, run, and returned in their order. Memory use does
-not grow with the stream. Before reading would block, everything that was read is answered.
+not grow with the stream. Before a read that would block, everything that was read is answered.
 """
 
 from __future__ import annotations

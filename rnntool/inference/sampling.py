@@ -100,7 +100,7 @@ def sample(
 
 
 def _restore_precision(probs: Floats, logits: Floats) -> None:
-    """Recompute, in place, rows of probabilities that lost nearly all mass, from the logits (B, V).
+    """Recompute from the logits (B, V), in place, the rows of probabilities that lost nearly all their mass.
 
     ValueError if a row has no token left.
     """

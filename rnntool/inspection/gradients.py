@@ -1,8 +1,8 @@
 """The vanishing gradient: how much of a gradient is left k steps back, measured with exact Jacobians.
 
 The gradient that reaches step t-k is the Jacobian of the last state h_t with respect to the input x_(t-k)
-(Pascanu et al. 2013). An earlier state would not do in place of the input: a cell may have two (an LSTM has h
-and c), and only the gradient of the input contains both paths.
+(Pascanu et al. 2013). The derivative by an earlier state would miss a part: a cell may have two states (an
+LSTM has h and c), and only the gradient of the input contains the paths through both.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def label(
 
 
 def check_path(path: str | None) -> None:
-    """Raise `UsageError` unless the path ends in the suffix of a format that `write` writes, or is None."""
+    """Raise `UsageError` for a path whose suffix is not that of a format that `write` can produce."""
     if path is not None and Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(setting="output", expected=f"a name that ends in {' or '.join(SUFFIXES)}",
                          found=repr(path), advice="for another format, write an SVG and convert it with "

@@ -64,7 +64,7 @@ class AdaptiveEmbedding(nn.Module):
     def project_down(self, states: Tensor, cluster: int) -> Tensor:
         """Project `states` (N, size) to (N, width of the cluster).
 
-        Their products with the short vectors are those of the full states with the full vectors.
+        The results times the short vectors equal the full states times the full vectors.
         """
         return functional.linear(states, self.projection(cluster).weight.T)
 

@@ -183,7 +183,7 @@ class LMHeadConfig(HeadConfig):
 
     kind = "lm"
     code = "language_model:LMHead"
-    removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # of other kinds; once always written
+    removed = frozenset({"pooling", "multi_label", "columns", "crf"})  # once written for heads of all kinds
     tied: bool = option(False, "Whether the output layer shares the embedding's weight.")
     direction: str = option("forward", "Directions that are learned.", choices=DIRECTIONS)
 
@@ -265,7 +265,7 @@ class NetworkConfig:
 class ObjectiveConfig(Options):
     """What training minimizes besides the head's plain loss. It is not part of a trained model.
 
-    A weight of 0 leaves a term out. `label_weights` has a weight for each output; empty, all weigh the same.
+    A weight of 0 leaves a term out. `label_weights` has a weight for each output; if empty, all are equal.
     """
 
     label_smoothing: float = option(0.0, "Share of a target's probability that is spread over all labels.",

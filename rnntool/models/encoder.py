@@ -229,7 +229,7 @@ class WordInput(Input):
             vectors = torch.cat([vectors, self.context(arrays)], dim=-1)
         if self.training and self.word_dropout:
             shown = torch.rand(words.shape, device=words.device) >= self.word_dropout
-            vectors = vectors * shown[..., None]  # so the network learns to use the words around
+            vectors = vectors * shown[..., None]  # so the network learns to use the context
         return vectors
 
 

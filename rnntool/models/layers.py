@@ -62,7 +62,7 @@ def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
 
 
 class Layer(nn.Module, ABC):
-    """One layer of an encoder. `state_sizes` are the sizes of its state's parts, which have names."""
+    """One layer of an encoder. `state_sizes` has the name and the size of each part of its state."""
 
     output_size: int
     state_sizes: dict[str, int]

@@ -84,7 +84,7 @@ class Network(nn.Module):
         return loss, final_states
 
     def set_objective(self, objective: ObjectiveConfig) -> None:
-        """Set what `loss` includes; the default configuration leaves the head's plain loss.
+        """Set what `loss` includes; with the default configuration, only the head's plain loss.
 
         An auxiliary language model is created if its weight is set, and removed if it is 0. `ValueError` for
         a term that this network does not support.

@@ -35,7 +35,7 @@ TaskSettings = TypeVar("TaskSettings", bound=Settings)
 
 
 def always() -> bool:
-    """Tell that the next record can be read without waiting, as from a file."""
+    """Return True: the next record can be read without waiting, as from a file."""
     return True
 
 
@@ -252,7 +252,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Group consecutive records that are read as one row; by default each is a group by itself.
 
         A task that needs the next record to complete a group yields an empty list before it waits for one,
-        so that results which are complete can be written; `ready` tells whether it would have to wait.
+        so that complete results can be written; `ready` says whether a record can be read without waiting.
         """
         return ([record] for record in records)
 

@@ -20,8 +20,8 @@ def document_groups(
     """Group consecutive sentences of one document, up to `words` words in a group; 0 means no grouping.
 
     A longer sentence is a group by itself. A sentence from a format without documents is also a group by
-    itself, which is yielded at once. Before the function waits for a sentence, as `ready` tells, it yields an
-    empty list. If reading fails, the sentences before the error are yielded before it is raised.
+    itself, which is yielded at once. If `ready` says that the next sentence has to be waited for, an empty
+    list is yielded first. If reading fails, the sentences before the error are yielded before it is raised.
     """
     group: list[Sentence] = []
     size = 0

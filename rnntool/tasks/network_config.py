@@ -45,7 +45,7 @@ def balanced_weights(columns: Sequence[NDArray[np.float64]]) -> tuple[float, ...
     """Return weights inversely proportional to the frequencies of labels, with a mean of 1 over the examples.
 
     `columns` are the counts (L,) of each column of labels. Labels that don't occur, such as some tags of a
-    span scheme, don't count for the mean.
+    span scheme, don't count toward the mean.
     """
     weights = [counts.sum() / (np.count_nonzero(counts) * counts.clip(min=1)) for counts in columns]
     return tuple(np.concatenate(weights).tolist())

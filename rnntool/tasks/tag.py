@@ -95,7 +95,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def inseparable_groups(
         cls, records: Sequence[Sentence], settings: TagSettings
     ) -> list[list[Sentence]] | None:
-        """Keep sentences together that are read together.
+        """Group the sentences that are read together.
 
         Each group becomes a document of its own, because its neighbors may be held out.
         """

@@ -36,7 +36,7 @@ from rnntool.tasks.base import Criterion
 
 ACCURACY = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
 SPAN_F1 = Criterion("f1", higher_is_better=True, metric=metrics.f1)
-INNER_SCHEME = "iobes"  # that networks learn, whatever the file has: it marks last words and single words
+INNER_SCHEME = "iobes"  # that networks learn, whatever the file uses: it marks last and single words
 EVALUATED_SCHEME = "iob2"  # in which predictions are compared with gold tags
 ScoredBatch = tuple[Floats, Ints, Ints]  # emissions (T, B, L), lengths (B,), gold ids (T, B)
 ChainScores = tuple[Floats, Floats, Floats]  # start (L,), transitions (L, L), end (L,)

@@ -24,13 +24,13 @@ from rnntool.tasks.base import Engine, RowNames
 from rnntool.tasks.specs.settings import WordSettings
 from rnntool.tokenize import UNK, WordTokenizer
 
-MAX_CHARACTERS = 32  # of a longer word, the network reads the first and the last half of these
+MAX_CHARACTERS = 32  # of a longer word, the network reads half of these at each end
 PREFIXES = (1, 2, 3)
 SUFFIXES = (1, 2, 3, 4)
 AFFIXES = len(PREFIXES) + len(SUFFIXES) + 1  # and the shape
 MAX_TYPES = 1 << 14  # the table is cleared if it has more rows, to limit memory over an endless stream
 TYPES_AT_ONCE = 512  # word types whose vectors the network computes in one run
-_THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # a character that two equal ones precede
+_THIRD = re.compile(r"(.)(?<=\1\1\1)", re.DOTALL)  # the third and later characters of a run
 
 
 def read_vector_words(folder: Path, count: int) -> list[str]:

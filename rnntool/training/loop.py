@@ -289,7 +289,7 @@ class Trainer:
         return scores
 
     def _check_weights(self) -> None:
-        """Raise `RnntoolError` if weights are not finite; the loss of the last step can't tell."""
+        """Raise `RnntoolError` if weights are not finite; the loss of the last step doesn't show that."""
         if not all(bool(weights.isfinite().all()) for weights in self.network.parameters()):
             raise self._diverged(f"the weights became infinite at step {self.state.progress.step}")
 

@@ -101,7 +101,7 @@ class Frozen:
     """
 
     def __init__(self, network: Network, masks: Mapping[str, Tensor], settings: Settings) -> None:
-        self.schedule: list[tuple[nn.Parameter, Tensor, float]] = []  # the epoch is the first not frozen
+        self.schedule: list[tuple[nn.Parameter, Tensor, float]] = []  # with its first epoch that isn't frozen
         for name, parameter in network.named_parameters():
             if name in masks:
                 depth = depth_below_output(network, name)

@@ -18,9 +18,9 @@ def copy_vectors(
 ) -> int:
     """Initialize embeddings from the pretrained `vectors` (N, D) of `words`, and count those initialized.
 
-    A tagger or classifier of words uses the vectors twice. A fixed table holds all of them, also for words
-    outside the vocabulary. They also initialize the first dimensions of the embeddings, which learn.
-    `UsageError` if the embeddings of a language model have another size than the vectors.
+    A tagger or classifier of words uses the vectors twice. A fixed table holds all of them, including those
+    of words outside the vocabulary. They also initialize the first dimensions of the embeddings, which learn.
+    `UsageError` if the embeddings of a language model differ in size from the vectors.
     """
     table = torch.from_numpy(vectors)
     size = table.shape[1]

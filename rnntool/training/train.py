@@ -74,7 +74,7 @@ def train(
         job.check_unchanged(fingerprints_before, fingerprints)
         learned = load_task(kind, resume / TASK, settings)
     learned.tokenizer.threads = threads
-    learned.check(data.dev)  # now and not only at the first evaluation
+    learned.check(data.dev)  # now rather than at the first evaluation
     config = learned.network_config(
         vector_size=data.vector_size,
         context=context_config(data.character_lm) if data.character_lm else None)
@@ -197,4 +197,4 @@ def _check_unfreezing(settings: Settings, epochs: int) -> None:
     if needed >= epochs:
         raise UsageError(
             f"{setting('unfreeze_every', settings.unfreeze_every)} frees the input after {needed} epochs, "
-            f"and there are {epochs}", advice=f"give {setting('epochs', needed + 1)} or more")
+            f"but there are only {epochs}", advice=f"give {setting('epochs', needed + 1)} or more")

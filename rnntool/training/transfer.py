@@ -211,7 +211,7 @@ def _same_fixed_inputs(
 
 
 def _shared_rows(rows: Sequence[str | int], source_rows: Sequence[str | int]) -> tuple[Tensor, Tensor]:
-    """Return the indices (N,) of the rows that stand for the same in two tables, for each of the two."""
+    """Match the rows that stand for the same thing in two tables; return their indices (N,) in each."""
     source_index = {row: i for i, row in enumerate(source_rows)}
     pairs = [(i, source_index[row]) for i, row in enumerate(rows) if row in source_index]
     both = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)

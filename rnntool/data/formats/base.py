@@ -99,7 +99,7 @@ class Format:
     span_column: str | None = None  # where to write spans, if not in the default column
     writes_probs: bool = False
     writes_nbest: bool = False
-    writes_entity_scores: bool = False  # which are the means of the words' probabilities
+    writes_entity_scores: bool = False  # an entity's score is the mean of its words' probabilities
 
     def reads(self, kind: Kind) -> bool:
         """Whether the format can hold records of a kind."""

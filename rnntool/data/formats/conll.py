@@ -17,7 +17,7 @@ from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
 _DOCSTART = "-DOCSTART-"
-_DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*")  # with other columns, but no words of a sentence
+_DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*")  # other columns may follow, but no words
 _IOB_TAG = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # not I-95
 _NAMED_INDEXES = {None: -1, "last": -1, "word": 0}
 
@@ -104,7 +104,7 @@ def _sentence(
         if index is None:
             raise DataError(place=f"{name}:{start}", setting="column", expected="a number, 'word' or 'last'",
                             found=repr(column), advice=f"this line has {len(cells[0])} columns")
-        needed = index + 1 if index >= 0 else 1 - index  # counted from the end, it is never the word itself
+        needed = index + 1 if index >= 0 else 1 - index  # an index from the end never means the word
         if width >= needed:
             columns.append([row[index] for row in cells])
         if need_tags:
@@ -184,8 +184,8 @@ def _recognizes(rows: Sequence[str]) -> bool:
 class BlockWriter(SentenceWriter):
     """Writes blocks of lines with blank lines between them, and keeps the sentences of several files apart.
 
-    If a file ended without the last blank line, so does the output. The missing line endings are written only
-    when another sentence follows.
+    If a file ended without the last blank line, the output ends in the same way. The missing line endings are
+    written only when another sentence follows.
     """
 
     _missing = ""

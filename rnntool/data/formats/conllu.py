@@ -208,7 +208,7 @@ class ConlluWriter(BlockWriter):
         out = ["# newpar\n"] if self._new_paragraph else []
         out += f"# sent_id = {self._number}\n", f"{_TEXT}{line.strip()}\n"
         self._new_paragraph = False
-        after = 0  # the index behind the last word of the range
+        after = 0  # the index after the last word of the range
         for i, (word, tags) in enumerate(zip(words, rows, strict=True)):
             if i in groups:
                 after = groups[i]

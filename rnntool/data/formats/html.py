@@ -37,7 +37,7 @@ _HUES = {
     )
     for i, label in enumerate(labels.split())
 }
-_FULL_COLOR_WEIGHT = 0.1  # a weight of at least this much may have the brightest color
+_FULL_COLOR_WEIGHT = 0.1  # the smallest weight that can get the brightest color
 
 
 def _hue(label: str) -> int:

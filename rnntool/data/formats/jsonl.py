@@ -255,7 +255,7 @@ def _labels(value: Any) -> tuple[str, ...] | None:
 
 
 def _optional_tags(value: Any, count: int) -> list[str] | None:
-    """Return tags that nobody asked for; None if the key holds something else."""
+    """Return tags that were not required; None if the key holds something else."""
     fits = isinstance(value, list) and len(value) == count and all(isinstance(tag, str) for tag in value)
     return value if fits else None
 

@@ -66,7 +66,7 @@ def _holds_csv_row(lines: Iterable[str]) -> bool:
 def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
     """Whether the first line is a header row with a column `text` or `label`."""
     header = [cell.strip('"') for cell in rows[0].split(separator)]
-    # a comma in running text has a space behind it
+    # a comma in running text has a space after it
     names = all(cell and cell == cell.strip() for cell in header)
     return len(header) > 1 and names and bool({"text", "label"} & set(header))
 

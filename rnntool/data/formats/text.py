@@ -83,7 +83,7 @@ class TagsWriter(SentenceWriter):
 
 
 class InlineWriter(SentenceWriter):
-    """A line of `word_TAG` with single spaces between them. Of several columns: `word_TAG/TAG`."""
+    """A line of `word_TAG` with single spaces between them. With several columns: `word_TAG/TAG`."""
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """Return `the_DET cat_NOUN` and a line ending."""
@@ -92,10 +92,10 @@ class InlineWriter(SentenceWriter):
 
 
 class LabelsWriter(LabelWriter):
-    """A line with the labels of a text, tabs between them, and behind them all words with their weights."""
+    """A line with the labels of a text, separated by tabs, and then all words with their weights."""
 
     def __init__(self, *, probs: bool) -> None:
-        """`probs` adds a cell with its probability behind each label."""
+        """`probs` adds a cell after each label, with its probability."""
         self._probs = probs
 
     def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:

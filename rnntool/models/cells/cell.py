@@ -1,7 +1,7 @@
 """A recurrent cell: one layer, one direction, behind one contract, `y, state = cell(x, state)`.
 
-Cells that torch has run on its own kernels (oneDNN, cuDNN). A cell knows nothing of padding, except for the
-step after which a row's last state is taken.
+The cells that torch provides run on torch's kernels (oneDNN, cuDNN). A cell knows nothing of padding, except
+for the step after which a row's last state is taken.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Cell(nn.Module):
     def _initialize(self) -> None:
         """Initialize recurrent weights orthogonally, input weights after Glorot, and biases with zero.
 
-        The keep gate starts mostly open. Then the gradient reaches far back from the first step on, and long
-        dependencies can be learned (Gers et al. 2000, Jozefowicz et al. 2015, on the LSTM's forget gate).
+        The keep gate starts mostly open. The gradient then reaches far back from the start of training, and
+        long dependencies can be learned (Gers et al. 2000 and Jozefowicz et al. 2015, on the forget gate).
         """
         for name, weight in self.kernel.named_parameters():
             if "bias" in name:
@@ -97,7 +97,7 @@ class Cell(nn.Module):
 
 
 def drop(x: Tensor, p: float) -> Tensor:
-    """Zero a share `p` of a tensor's elements, exact to 16 bits; scale the others so that the mean stays.
+    """Zero a share `p`, rounded to 16 bits, of a tensor's elements; scale the others to keep the mean.
 
     One 64-bit random number decides for four elements, because drawing takes most of the time.
     """

@@ -19,7 +19,7 @@ def _step(g: Graph, from_input: str, from_state: str, state: list[str], mask: st
     i, o, f, new = g.add_many("Split", g.add("Add", from_input, from_state), outputs=4, axis=1)
     kept = g.add("Mul", g.add("Sigmoid", f), state[1])
     c = g.masked(g.add("Add", kept, g.add("Mul", g.add("Sigmoid", i), g.add("Tanh", new))), mask)
-    return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]  # where c is 0, so is h
+    return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]  # h is 0 where c is 0
 
 
 LSTM = TorchKernel(

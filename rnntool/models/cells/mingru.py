@@ -50,7 +50,7 @@ class _LinearRecurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
-        # A processor is busy with one step after the other; a GPU would wait for each step to be launched.
+        # One step at a time keeps a processor busy; a GPU would wait for each step to be launched.
         ctx.chunks = 1 if a.device.type == "cpu" else max(1, math.isqrt(len(a)))
         y = linear_recurrence(a, b, h, chunks=ctx.chunks)
         ctx.save_for_backward(a, y, h)

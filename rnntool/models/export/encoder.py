@@ -26,7 +26,7 @@ from rnntool.models.layers import RecurrentLayer
 def add_encoder(g: Graph, encoder: Encoder, states: list[dict[str, int]]) -> tuple[str, list[list[str]]]:
     """Add an encoder; return its states (T, B, D), and the final state of each layer.
 
-    `states` are the names and sizes of each layer's state inputs, empty without.
+    `states` are the names and sizes of each layer's state inputs; empty if the layer has none.
     """
     layers = list(encoder.layers)
     x, lengths, done = add_input(encoder.input, g, layers[0])

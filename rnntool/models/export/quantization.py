@@ -1,8 +1,8 @@
 """Quantization: graphs with weights in 8 bits are smaller and faster. Knows ONNX but no networks.
 
 Integer products round the activations to 8 bits as well. If the scale of activations depended on the batch,
-so would the answer to a text. Therefore states of most recurrent layers, which are between -1 and 1, have a
-fixed scale, and all other activations are scaled row by row.
+the answer to a text would depend on it as well. Therefore states of most recurrent layers, which are between
+-1 and 1, have a fixed scale, and all other activations are scaled row by row.
 
 ONNX Runtime's LSTM in 8 bits (`DynamicQuantizeLSTM`) always scales its inputs and, at each step, its states
 by the smallest and the largest number in the batch. These extremes are made constant: the inputs get two more

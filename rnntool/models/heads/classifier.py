@@ -104,7 +104,7 @@ class ClassifierHead(LabelHead):
         return {}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
-        """Return the mean cross-entropy of the texts, a binary one for each label if a text may have several.
+        """Return the mean cross-entropy of the texts: binary, per label, if a text may have several labels.
 
         `targets` are (B,), or (B, L) with several labels per text. Texts whose target is `IGNORE` don't
         count. With the objective `consistency`, the second half of the batch repeats the first under other

@@ -45,7 +45,7 @@ class ClassifySettings(WordSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.text_column is not None and self.text_column == self.label_column:
-            raise UsageError(setting="text_column", expected=f"another column than {setting('label_column')}",
+            raise UsageError(setting="text_column", expected=f"a column other than {setting('label_column')}",
                              found=f"{self.text_column!r} in both", advice="leave one out")
 
 

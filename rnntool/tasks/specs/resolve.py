@@ -21,7 +21,7 @@ def resolve(
     spec: TaskSpec, given: Mapping[str, Any], *, preset: str | None = None, file: Path | None = None,
     inherit: Callable[[Settings], Mapping[str, Any]] | None = None, dev: Sequence[str] = (),
 ) -> Settings:
-    """Combine the settings of a training. Of several values for a setting, the first of these counts:
+    """Combine the settings of a training. A setting takes its value from the first of these that has one:
 
     1. `given` on the command line or in variables (None means not given)
     2. the TOML `file`

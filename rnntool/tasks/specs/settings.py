@@ -19,7 +19,7 @@ from rnntool.models.config import CHARACTER_NETWORK_NAMES
 
 _CELLS_WITH_MATRIX = tuple(name for name, cell in CELLS.items() if cell.has_recurrent_matrix)
 TOKENIZER_NAMES = ("unigram", "bpe", "char", "byte", "word")
-MAX_SEED = 2**32 - 1  # torch takes 64 bits, and the lower 32 number the training steps
+MAX_SEED = 2**32 - 1  # torch's seeds have 64 bits; the lower 32 hold the training step
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
