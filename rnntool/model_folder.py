@@ -265,8 +265,9 @@ def _naming_failures(folder: Path) -> Iterator[None]:
 
 
 def _writing_failed(folder: Path, error: OSError) -> RnntoolError:
-    room = "make room, or choose another folder" if error.errno in NO_ROOM else "choose another folder"
-    return RnntoolError(f"can't be written to ({error.strerror or error})", place=folder, advice=room)
+    free = "free some disk space, or " if error.errno in NO_ROOM else ""
+    return RnntoolError(f"can't be written to ({error.strerror or error})", place=folder,
+                        advice=f"{free}choose another folder")
 
 
 def remove(folder: Path) -> None:

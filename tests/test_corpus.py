@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import environment
-from test_resume import figures_of, files_of, stop_after
+from test_resume import files_of, metrics_of, stop_after
 
 from rnntool import model_folder
 from rnntool.data import corpus, token_cache
@@ -29,7 +29,8 @@ HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff",
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
 LABELED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
 
-NO_ROOM = r"^.*cache: large data is kept there .* failed .*; make room, or .* variable XDG_CACHE_HOME$"
+NO_ROOM = (r"^.*cache: large data is kept there .* failed .*; "
+           r"free some disk space, or .* variable XDG_CACHE_HOME$")
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ def test_training_on_a_large_text_gives_the_same_model(
     packed.write_bytes(gzip.compress(file.read_bytes()))
     tiny.train("lm", tmp_path / "large", [packed], **settings)
     assert files_of(tmp_path / "large") == files_of(tmp_path / "small")
-    assert figures_of(tmp_path / "large") == figures_of(tmp_path / "small")
+    assert metrics_of(tmp_path / "large") == metrics_of(tmp_path / "small")
     (kept,) = cache.iterdir()
     written = kept.stat().st_ino
     once = settings | {"epochs": 1}
@@ -177,7 +178,7 @@ def test_training_on_a_large_text_resumes_to_the_same_bytes(
         kept.write_bytes(kept.read_bytes()[:700])
     tiny.train("lm", out, resume=True)
     assert files_of(out) == files_of(tmp_path / "whole")
-    assert figures_of(out) == figures_of(tmp_path / "whole")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
     assert not (out / model_folder.RESUME).exists()
 
 

@@ -217,7 +217,7 @@ def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "advice"), [
-    (errno.ENOSPC, "make room, or choose another folder"), (errno.EIO, "choose another folder"),
+    (errno.ENOSPC, "free some disk space, or choose another folder"), (errno.EIO, "choose another folder"),
     (errno.EROFS, "choose another folder"),
 ])
 def test_a_disk_error_names_the_folder_and_the_cause(number: int, advice: str, tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ def test_a_training_that_is_stopped_before_it_has_a_checkpoint_leaves_nothing(
     data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: Any) -> None:
-        raise Interrupted(signal.SIGINT, "stopped before the first step, nothing is saved")
+        raise Interrupted(signal.SIGINT, "stopped before the first step, so nothing is saved")
 
     with monkeypatch.context() as patch:
         patch.setattr("rnntool.training.checkpoint.save_file", interrupted)
@@ -404,7 +404,8 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr("rnntool.training.checkpoint.save_file", full)
-    with pytest.raises(RnntoolError, match=r"resume: .* can't be written \(No space left .*; make room"):
+    message = r"resume: .* can't be written \(No space left .*; free some disk space"
+    with pytest.raises(RnntoolError, match=message):
         tiny.train("classify", tmp_path / "out", [data("classify")])
 
 
@@ -436,7 +437,7 @@ def test_a_signal_to_a_process_that_reads_data(tmp_path: Path) -> None:
         assert "read as text" in process.stderr.readline()
         process.send_signal(signal.SIGINT)  # while standard input is open
         assert process.wait(10) == 130
-        assert process.stderr.read() == "rnntool: stopped before the first step, nothing is saved\n"
+        assert process.stderr.read() == "rnntool: stopped before the first step, so nothing is saved\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -87,10 +87,10 @@ def test_invalid_utf8_is_reported_after_the_valid_lines() -> None:
 
 
 @pytest.mark.parametrize(("data", "what"), [
-    ("a\n".encode("utf-16"), "UTF-16, convert it first"),
-    (gzip.compress(b"a\n", mtime=0), "gzip, unpack it first with gzip -dc"),
-    (bz2.compress(b"a\n"), "bzip2, unpack it first with bzip2 -dc"),
-    (lzma.compress(b"a\n"), "xz, unpack it first with xz -dc"),
+    ("a\n".encode("utf-16"), "UTF-16, so convert it first"),
+    (gzip.compress(b"a\n", mtime=0), "gzip, so unpack it first with gzip -dc"),
+    (bz2.compress(b"a\n"), "bzip2, so unpack it first with bzip2 -dc"),
+    (lzma.compress(b"a\n"), "xz, so unpack it first with xz -dc"),
     (b"PK\x03\x04\x14\xfa\n", "an archive or an office file, save it as text first"),
 ])
 def test_errors_name_the_type_of_binary_files(data: bytes, what: str) -> None:
@@ -108,7 +108,7 @@ def test_errors_name_the_type_of_binary_files(data: bytes, what: str) -> None:
     "ઉદાહરણ એક વાક્ય\n" * 9,  # these letters have a byte 0x0a that doesn't end a line
 ])
 def test_utf_16_without_a_byte_order_mark_is_detected(text: str, encoding: str, errors: str) -> None:
-    with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; .* UTF-16, convert"):
+    with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; .* so convert it"):
         list(lines_of(text.encode(encoding), errors=errors))
 
 

@@ -138,7 +138,7 @@ def test_files_that_a_killed_training_left_are_deleted(cache: Path) -> None:
 def test_a_full_disk_is_one_sentence(cache: Path) -> None:
     cache.write_text("a file")
     message = (r"cache: writing the data of the training to this folder failed .*; "
-               r"make room, or .* variable XDG_CACHE_HOME$")
+               r"free some disk space, or .* variable XDG_CACHE_HOME$")
     with pytest.raises(RnntoolError, match=message):
         keep()
 

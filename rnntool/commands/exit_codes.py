@@ -63,7 +63,8 @@ def exit_on_error(context: Any) -> Iterator[None]:
             raise typer.Exit(FAILURE) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
-        console.message(f"<stdout>: writing failed: {error.strerror}; free some space or write elsewhere")
+        console.message(f"<stdout>: writing failed: {error.strerror}; free some disk space, or write "
+                        "elsewhere")
         console.discard(sys.stdout)
         raise typer.Exit(FAILURE) from None
 

@@ -145,7 +145,7 @@ class Signals:
         if not self.started:
             from rnntool.training.loop import Interrupted
 
-            raise Interrupted(number, "stopped before the first step, nothing is saved")
+            raise Interrupted(number, "stopped before the first step, so nothing is saved")
         if self.received is not None:
             sys.exit(128 + number)
         self.received = number

@@ -29,12 +29,12 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": _ZSTD}  # ext
 _CHUNK = 1 << 18  # bytes requested at a time; a pipe returns what it has
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {  # first bytes of files that are not UTF-8 text: what to do with them
-    b"\xff\xfe": "it looks like UTF-16, convert it first",
-    b"\xfe\xff": "it looks like UTF-16, convert it first",
-    b"\x1f\x8b": "it looks like gzip, unpack it first with gzip -dc",
-    b"BZh9": "it looks like bzip2, unpack it first with bzip2 -dc",
-    b"\xfd7zXZ": "it looks like xz, unpack it first with xz -dc",
-    b"\x28\xb5\x2f\xfd": "it looks like zstd, unpack it first with zstd -dc",
+    b"\xff\xfe": "it looks like UTF-16, so convert it first",
+    b"\xfe\xff": "it looks like UTF-16, so convert it first",
+    b"\x1f\x8b": "it looks like gzip, so unpack it first with gzip -dc",
+    b"BZh9": "it looks like bzip2, so unpack it first with bzip2 -dc",
+    b"\xfd7zXZ": "it looks like xz, so unpack it first with xz -dc",
+    b"\x28\xb5\x2f\xfd": "it looks like zstd, so unpack it first with zstd -dc",
     b"PK\x03\x04": "it looks like an archive or an office file, save it as text first",
 }
 _TAR_MAGIC, _TAR_OFFSET = b"ustar", 257
@@ -176,7 +176,7 @@ class Lines:
         if first and _is_utf16(block):
             self._fail(DataError(
                 place=f"{self.name}:1", expected="UTF-8", found=f"0x00 at byte {block.index(0) + 1}",
-                advice="it looks like UTF-16, convert it first"))
+                advice="it looks like UTF-16, so convert it first"))
             return
         try:
             text = block.decode("utf-8")
@@ -261,7 +261,7 @@ def open_output(path: str | Path | None) -> Iterator[TextIO]:
     except OSError as error:
         if error.errno in _DISK_ERRORS:
             raise RnntoolError(f"writing failed: {error.strerror}", place=name,
-                               advice="make room or write elsewhere") from error
+                               advice="free some disk space or write elsewhere") from error
         raise
 
 

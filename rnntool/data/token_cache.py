@@ -93,7 +93,8 @@ def flush(pending: bytearray, file: IO[bytes]) -> int:
 def _no_room(error: OSError) -> RnntoolError:
     return RnntoolError(
         f"writing the data of the training to this folder failed ({error.strerror or error})",
-        place=folder(), advice="make room, or choose another folder with the variable XDG_CACHE_HOME")
+        place=folder(),
+        advice="free some disk space, or choose another folder with the variable XDG_CACHE_HOME")
 
 
 def _write(path: Path, blocks: Iterable[Block], dtype: np.dtype[Any]) -> None:

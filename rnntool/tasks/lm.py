@@ -495,7 +495,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         if changed:
             raise UsageError(
                 f"the models' tokenizers differ and change {changed} of {len(records)} records (unknown "
-                "words, case, spaces), so neither perplexity nor bits per character measure the same text",
+                "words, case, spaces), so perplexity and bits per character would measure different texts",
                 setting="compare",
                 advice="compare models with the same tokenizer, or with lossless ones (unigram, bpe, byte)")
         return BITS_PER_CHAR

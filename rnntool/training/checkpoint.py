@@ -71,7 +71,8 @@ class Checkpoint:
                 temporary.unlink()
             raise RnntoolError(
                 f"the checkpoint can't be written ({error})", place=folder,
-                advice=f"make room or fix the permissions, then continue with {setting('resume')}") from None
+                advice="free some disk space or fix the permissions, then continue with "
+                       f"{setting('resume')}") from None
         for old in folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()

@@ -66,7 +66,7 @@ def clusters(
     missing = ", ".join(repr(name) for name in names if name not in means)
     if missing:
         raise DataError(f"the text does not contain {missing}", place=input_names(files),
-                        advice=f"leave this out of {setting('words')}")
+                        advice=f"remove it from {setting('words')}")
     if len(names) < 2:
         raise DataError(place=input_names(files), expected="at least two words to cluster", found=len(names),
                         advice=f"give more {setting('words')}" if words else "give more text")
