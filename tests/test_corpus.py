@@ -29,7 +29,7 @@ HOSTILE = ["", "a b", "\0", "\0[]\0", "ä€😀", "\ud800", "a\nb\r", "\ufeff",
 TEXTS = [Text(text, place=f"f:{i}") for i, text in enumerate(HOSTILE * 3)]
 LABELED = [Text(text.text, (f"l{i % 3}", '"'), place=text.place) for i, text in enumerate(TEXTS)]
 
-NO_ROOM = (r"^.*cache: large data is kept there .* failed .*; "
+NO_ROOM = (r"^.*cache: writing the data of the training to this folder failed .*; "
            r"free some disk space, or .* variable XDG_CACHE_HOME$")
 
 
