@@ -337,7 +337,7 @@ def test_a_text_may_have_no_label(tmp_path: Path, run: Run) -> None:
     assert lines(run, "-m", tmp_path / "weather", input="the day\nthe sea day\n") == [["none"], ["sea"]]
     (tmp_path / "lost.jsonl").write_text('{"text": "the day", "label": ""}\n', "utf-8")
     done = run("evaluate", tmp_path / "lost.jsonl", "-m", tmp_path / "weather")
-    assert done.code == 3 and "expected a label, found none" in done.err
+    assert done.code == 3 and "lost.jsonl:1: expected labels in 'label', found an empty" in done.err
 
 
 def test_the_dev_data_of_a_single_label_model_may_have_texts_without_labels(tmp_path: Path) -> None:

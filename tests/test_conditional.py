@@ -223,7 +223,7 @@ def test_labels_lower_the_perplexity_in_a_comparison(
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [
-    ([("a b", "x"), ("b", "")], r"data.tsv:3: expected one label, found none; check label_column"),
+    ([("a b", "x"), ("b", "")], r"data.tsv:3: expected a label, found an empty cell; fill it"),
     ([("a b", "x"), ("b", "x")], r"expected at least 2 different labels, found only 'x'; check label_column"),
 ])
 def test_training_data_needs_two_labels_and_one_per_text(

@@ -708,7 +708,8 @@ def test_jsonl_offsets_that_do_not_fit_are_not_used(offsets: Any) -> None:
     [
         ('{"words": []}', "x:1: expected 'tokens' or 'text', found 'words'"),
         ('{"tokens": ["a"]}', "expected a key 'ner', found 'tokens'; choose a key with column"),
-        ('{"tokens": ["a"], "ner": []}', "found 1 words and 0 tags in 'ner'"),
+        ('{"tokens": ["a", "b"], "ner": ["O"]}', "found 2 words and 1 tags in 'ner'"),
+        ('{"tokens": ["a"], "ner": []}', "x:1: expected labels in 'ner', found an empty list; correct"),
         ('{"tokens": "a", "ner": []}', "expected a list of strings in 'tokens', found a string"),
         ('{"tokens": [1], "ner": ["a"]}', "expected a list of strings in 'tokens'"),
         ('{"text": 1}', "expected a string in 'text'"),

@@ -48,6 +48,10 @@ def evaluate(
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", help="Column or key of the correct label.",
         show_default="as in training")] = None,
+    skip_unlabelled: Annotated[bool, typer.Option(
+        "--skip-unlabelled", help="Skip records without a label, and sentences with a word that has no tag, "
+                                  "and say how many there were. By default, the first one is an error.")
+    ] = False,
     compare: Annotated[str | None, typer.Option(
         "--compare", metavar="MODEL", show_default=False,
         help="Second model to run on the same records. Reports the difference and its significance.")
@@ -73,9 +77,10 @@ def evaluate(
         task.check_adaptable(adaptation.name, loaded.name)
     columns = {"column": column, "text_column": text_column, "label_column": label_column}
     chosen = {name: value for name, value in columns.items() if value is not None}
+    settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
     inputs = type(task).inputs(
-        files, task.evaluation_settings(chosen, loaded.name), targets=True, format=format,
-        errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+        files, settings, targets=True, format=format, errors=reading.encoding_errors, log=messages.log,
+        warn=messages.warn)
     records = list(inputs)
     if not records:
         raise DataError(place=input_names(files), expected="records to evaluate on", found="none")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rnntool.data.formats import FORMATS, Format, either, guess_format
+from rnntool.data.formats import FORMATS, Format, UnlabeledError, either, guess_format
 from rnntool.data.progress import Log, silent
 from rnntool.data.records import Kind
-from rnntool.data.streams import Lines, may_wait, open_lines
+from rnntool.data.streams import Lines, input_names, may_wait, open_lines
 from rnntool.errors import UsageError, setting
 
 RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name of their format
@@ -34,7 +34,8 @@ def open_with_format(
 class Inputs:
     """The records of several files in order; a record is read when it is needed.
 
-    `formats` are the formats of the files that have been opened, in order.
+    `formats` are the formats of the files that have been opened, in order. `skipped` is the number of records
+    that were left out because they have no labels.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Inputs:
         self.chosen = chosen
         self.needs_labels = needs_labels
         self.formats: list[str] = []
+        self.skipped = 0
         self._current: Lines | None = None
         self._unopened = list(paths)
 
     def __iter__(self) -> Iterator[Any]:
         """Read all records, from the first file on."""
+        self.skipped = 0
         self._unopened = list(self.paths)
         while self._unopened:
             path = self._unopened.pop(0)
@@ -78,6 +81,13 @@ class Inputs:
                     yield from self.read(lines, format)
                 finally:
                     self._current = None
+        if self.skipped:
+            records = "records" if self.skipped > 1 else "record"
+            self.warn(f"{input_names(self.paths)}: skipped {self.skipped:,} {records} without a label")
+
+    def skip(self, error: UnlabeledError) -> None:
+        """Count a record that is left out because it has no labels."""
+        self.skipped += 1
 
     def ready(self) -> bool:
         """Return False if asking for another record might have to wait for more input."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.formats import OnUnlabeled, reject
 from rnntool.data.inputs import Inputs
 from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.streams import Lines
@@ -133,8 +134,11 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     @classmethod
     @abstractmethod
-    def read(cls, lines: Lines, format: str, settings: TaskSettings, *, targets: bool) -> Iterator[Record]:
-        """Read the records of a file; with `targets`, a record that has none raises `DataError`."""
+    def read(
+        cls, lines: Lines, format: str, settings: TaskSettings, *, targets: bool,
+        on_unlabeled: OnUnlabeled = reject,
+    ) -> Iterator[Record]:
+        """Read the records of a file; with `targets`, a record that has none goes to `on_unlabeled`."""
 
     @classmethod
     def inputs(
@@ -142,10 +146,14 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         log: Log, warn: Log = silent, chosen: Collection[str] = (),
     ) -> Inputs:
         """Return the records of several files; see `read`, and `Inputs` for the other parameters."""
-        return Inputs(
-            paths, cls.spec.reads, lambda lines, name: cls.read(lines, name, settings, targets=targets),
-            format=format, errors=errors, log=log, warn=warn, chosen=chosen,
-            needs_labels=cls.spec.needs_labels)
+
+        def read(lines: Lines, name: str) -> Iterator[Record]:
+            on_unlabeled = inputs.skip if settings.skip_unlabelled else reject
+            return cls.read(lines, name, settings, targets=targets, on_unlabeled=on_unlabeled)
+
+        inputs = Inputs(paths, cls.spec.reads, read, format=format, errors=errors, log=log, warn=warn,
+                        chosen=chosen, needs_labels=cls.spec.needs_labels)
+        return inputs
 
     @classmethod
     def collect(cls, records: Iterable[Record], *, watch: Callable[[Stage], None]) -> Sequence[Record]:
@@ -323,16 +331,16 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Return only the report of `evaluate`."""
         return self.evaluate(engine, records).report
 
-    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> TaskSettings:
-        """Return the settings for reading gold data, with the settings in `columns` replaced.
+    def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TaskSettings:
+        """Return the settings for reading gold data, with the settings in `reading` replaced.
 
         `UsageError` for a column that this task doesn't read; the message contains the name `model`.
         """
-        foreign = [name for name in columns if not hasattr(self.settings, name)]
+        foreign = [name for name in reading if not hasattr(self.settings, name)]
         if foreign:
             raise UsageError(f"the model {model} ({self.spec.name}) does not read it", setting=foreign[0],
                              advice="leave it out")
-        return self.settings.replace(**columns)
+        return self.settings.replace(**reading)
 
     def describe_gold(self, records: Sequence[Record]) -> tuple[str, bool] | None:
         """Describe how gold data is read, and whether as in training; None if there is only one way."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad, softmax
-from rnntool.data.formats import read_texts
+from rnntool.data.formats import OnUnlabeled, read_texts, reject
 from rnntool.data.labels import Labels
 from rnntool.data.records import Text
 from rnntool.data.streams import Lines
@@ -68,12 +68,15 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     # --- Records, and what is learned from them ------------------------------------------------------------
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool) -> Iterator[Text]:
-        label_column = settings.label_column or "label" if targets else None
-        records = read_texts(
-            lines, format=format, text_column=settings.text_column, label_column=label_column,
-            default_label_column=settings.label_column or "label")
-        return (_with_label(record, label_column) for record in records) if label_column else records
+    def read(
+        cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool,
+        on_unlabeled: OnUnlabeled = reject,
+    ) -> Iterator[Text]:
+        label_column = settings.label_column or "label"
+        return read_texts(
+            lines, format=format, text_column=settings.text_column,
+            label_column=label_column if targets else None, default_label_column=label_column,
+            need_labels=targets, on_unlabeled=on_unlabeled)
 
     @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
@@ -350,12 +353,3 @@ def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
     confidence = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
     return Mistake(prob=max(confidence, default=0.0), gold=",".join(record.labels),
                    predicted=",".join(result.chosen), context=" ".join(record.text.split()))
-
-
-def _with_label(record: Text, column: str) -> Text:
-    """Return the record; `DataError` if its label is missing."""
-    # an empty list is a valid value: no label applies
-    if not record.labels and (record.fields or {}).get(column) != []:
-        raise DataError(place=record.place, expected="a label", found="none",
-                        advice=f"check {setting('label_column')} and {setting('format')}")
-    return record

@@ -18,6 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from rnntool import __version__, tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.corpus import Texts
-from rnntool.data.formats import read_texts
+from rnntool.data.formats import OnUnlabeled, UnlabeledError, labeled, read_texts, reject
 from rnntool.data.labels import Labels
 from rnntool.data.progress import Log, Stage
 from rnntool.data.records import Text
@@ -165,10 +166,17 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     # --- Records, and what is learned from them ------------------------------------------------------------
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool) -> Iterator[Text]:
+    def read(
+        cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool,
+        on_unlabeled: OnUnlabeled = reject,
+    ) -> Iterator[Text]:
+        need_labels = targets and settings.label_column is not None
         texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
-                           label_column=settings.label_column)
-        return map(_with_one_label, texts) if targets and settings.label_column else texts
+                           label_column=settings.label_column, need_labels=need_labels,
+                           on_unlabeled=on_unlabeled)
+        if not need_labels:
+            return texts
+        return chain.from_iterable(labeled(on_unlabeled, partial(_with_one_label, text)) for text in texts)
 
     @classmethod
     def collect(cls, records: Iterable[Text], *, watch: Callable[[Stage], None]) -> Texts:
@@ -466,11 +474,12 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         return Evaluation(report={"records": len(records)} | report, counts=counts,
                           mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
 
-    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> LMSettings:
-        if self.labels is None and "label_column" in columns:
-            raise UsageError(f"the model {model} was trained on text without labels", setting="label_column",
-                             advice="leave it out")
-        return super().evaluation_settings(columns, model)
+    def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> LMSettings:
+        for name in ("label_column", "skip_unlabelled"):
+            if self.labels is None and reading.get(name):
+                raise UsageError(f"the model {model} was trained on text without labels", setting=name,
+                                 advice="leave it out")
+        return super().evaluation_settings(reading, model)
 
     def shared_criterion(self, other: AnyTask, records: Sequence[Text]) -> Criterion:
         """Return perplexity if both tokenize alike, otherwise bits per character if both are lossless."""
@@ -565,7 +574,9 @@ def _label(record: Text) -> str:
 
 
 def _with_one_label(record: Text) -> Text:
-    """Return the record; `DataError` unless it has exactly one label."""
+    """Return the record; `UnlabeledError` if it has no label, `DataError` if it has several."""
+    if not record.labels:
+        raise UnlabeledError(_place(record), expected="one label", found="an empty list", advice="add one")
     _label(record)
     return record
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
-from rnntool.data.formats import read_sentences, split_columns
+from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
 from rnntool.data.labels import Labels, load_labels, save_labels
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
@@ -87,9 +87,12 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     # --- Records, and what is learned from them ------------------------------------------------------------
 
     @classmethod
-    def read(cls, lines: Lines, format: str, settings: TagSettings, *, targets: bool) -> Iterator[Sentence]:
-        return read_sentences(
-            lines, format=format, column=settings.column, split=split_words, need_tags=targets)
+    def read(
+        cls, lines: Lines, format: str, settings: TagSettings, *, targets: bool,
+        on_unlabeled: OnUnlabeled = reject,
+    ) -> Iterator[Sentence]:
+        return read_sentences(lines, format=format, column=settings.column, split=split_words,
+                              need_tags=targets, on_unlabeled=on_unlabeled)
 
     @classmethod
     def inseparable_groups(
@@ -378,9 +381,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             report=report, counts=first.counts(), gold=first.labels, trained_labels=first.trained_labels,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
 
-    def evaluation_settings(self, columns: Mapping[str, str], model: str) -> TagSettings:
-        settings = super().evaluation_settings(columns, model)
-        if "column" not in columns:
+    def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TagSettings:
+        settings = super().evaluation_settings(reading, model)
+        if "column" not in reading:
             return settings
         requested, trained = split_columns(settings.column), split_columns(self.settings.column)
         if len(requested) > len(self.columns):

@@ -63,7 +63,7 @@ def train(
         job = job.located()
     torch.set_num_threads(thread_count(threads))
     settings, kind = job.settings, task_class(job.task)
-    data = TrainingData.read(job, log=log, watch=watch)
+    data = TrainingData.read(job, log=log, warn=warn, watch=watch)
     log(str(data))
     fingerprints = data.fingerprints()
     if fingerprints_before is None:

@@ -44,13 +44,13 @@ class TrainingData:
     character_lm: PretrainedModel | None  # whose states are part of the word vectors
 
     @classmethod
-    def read(cls, job: Job, *, log: Log, watch: Callable[[Stage], None]) -> Self:
-        """Read everything; `log` receives the guessed formats.
+    def read(cls, job: Job, *, log: Log, warn: Log, watch: Callable[[Stage], None]) -> Self:
+        """Read everything; `log` receives the guessed formats, `warn` the number of skipped records.
 
         `UsageError` for a setting that has no effect on the formats of the files.
         """
         settings, places, kind = job.settings, job.places, task_class(job.task)
-        train, dev, formats = _records(job, kind, log, watch)
+        train, dev, formats = _records(job, kind, log, warn, watch)
         if not train:
             raise DataError(place=input_names(job.train), expected=kind.spec.learns_from, found="none",
                             advice="give files that have some")
@@ -118,14 +118,14 @@ class TrainingData:
 
 
 def _records(
-    job: Job, kind: type[AnyTask], log: Log, watch: Callable[[Stage], None]
+    job: Job, kind: type[AnyTask], log: Log, warn: Log, watch: Callable[[Stage], None]
 ) -> tuple[Sequence[Any], Sequence[Any], set[str]]:
     """Read training and development records, and return them with the formats of their files."""
     formats: set[str] = set()
 
     def read(paths: list[str]) -> Sequence[Any]:
         inputs = kind.inputs(paths, job.settings, targets=True, format=job.format,
-                             errors=job.encoding_errors, log=log)
+                             errors=job.encoding_errors, log=log, warn=warn)
         records = kind.collect(inputs, watch=watch)
         formats.update(inputs.formats)
         return records

@@ -14,10 +14,14 @@ from rnntool.data.formats.base import (
     Format,
     LabelOptions,
     Offsets,
+    OnUnlabeled,
     PairOptions,
     SentenceOptions,
     TextOptions,
+    UnlabeledError,
     WriterOptions,
+    labeled,
+    reject,
 )
 from rnntool.data.formats.conll import CONLL
 from rnntool.data.formats.conllu import CONLLU
@@ -35,16 +39,20 @@ __all__ = [
     "LABEL_FORMATS",
     "WRITE_FORMATS",
     "Format",
+    "OnUnlabeled",
+    "UnlabeledError",
     "either",
     "format_named_by",
     "guess_format",
     "label_writer",
+    "labeled",
     "output_format",
     "read_judgments",
     "read_pairs",
     "read_sentences",
     "read_texts",
     "readable_formats",
+    "reject",
     "sentence_writer",
     "split_columns",
 ]
@@ -67,7 +75,8 @@ def readable_formats(kind: Kind) -> tuple[str, ...]:
 
 def read_texts(
     lines: Lines, *, format: str, text_column: str | None = None, label_column: str | None = None,
-    default_label_column: str = "label", unit: str = "line",
+    default_label_column: str = "label", unit: str = "line", need_labels: bool = False,
+    on_unlabeled: OnUnlabeled = reject,
 ) -> Iterator[Text]:
     """Read texts and their labels from a format by name; see `TextOptions`.
 
@@ -77,7 +86,7 @@ def read_texts(
     assert read is not None
     return read(lines, TextOptions(
         unit=unit, text_column=text_column, label_column=label_column,
-        default_label_column=default_label_column))
+        default_label_column=default_label_column, need_labels=need_labels, on_unlabeled=on_unlabeled))
 
 
 def read_pairs(
@@ -100,13 +109,13 @@ def read_judgments(
 
 def read_sentences(
     lines: Lines, *, format: str, column: str | None = None, split: Callable[[str], Offsets],
-    need_tags: bool = False,
+    need_tags: bool = False, on_unlabeled: OnUnlabeled = reject,
 ) -> Iterator[Sentence]:
     """Read sentences from a format by name; a blank record has no words.
 
     `column` says where the tags are, in terms of the format, with commas between several columns. `split`
-    returns the (start, end) characters of the words of raw text. With `need_tags`, a format without tags and
-    a sentence without tags raise DataError.
+    returns the (start, end) characters of the words of raw text. With `need_tags`, a format without tags
+    raises DataError, and a sentence without tags goes to `on_unlabeled`, which raises it by default.
     """
     source = _format(format, "sentences")
     if need_tags and not source.has_tags:
@@ -116,8 +125,8 @@ def read_sentences(
             found=format if lines.head() else "an empty file",
             advice=f"give a file in {either(tagged)}, and name its format with {setting('format')}")
     assert source.read_sentences is not None
-    return source.read_sentences(
-        lines, SentenceOptions(columns=split_columns(column), split=split, need_tags=need_tags))
+    return source.read_sentences(lines, SentenceOptions(
+        columns=split_columns(column), split=split, need_tags=need_tags, on_unlabeled=on_unlabeled))
 
 
 def sentence_writer(

@@ -7,12 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import Lines, is_blank
+from rnntool.errors import DataError, setting
 
 Columns = tuple[str | None, ...]  # names or numbers; None is the column that a format reads by default
 Offsets = list[tuple[int, int]]  # (start, end) characters of each word
+Record = TypeVar("Record")
+
+
+class UnlabeledError(DataError):
+    """A record without a label, or a sentence with a word that has no tag, where one is needed."""
+
+    def __init__(self, place: str, *, expected: str = "a label", found: str, advice: str) -> None:
+        super().__init__(place=place, expected=expected, found=found,
+                         advice=f"{advice}, or skip such records with {setting('skip_unlabelled')}")
+
+
+OnUnlabeled = Callable[[UnlabeledError], None]  # raises the error, or returns to skip the record
+
+
+def reject(error: UnlabeledError) -> None:
+    """Raise the error."""
+    raise error
+
+
+def labeled(on_unlabeled: OnUnlabeled, make: Callable[[], Record]) -> Iterator[Record]:
+    """Yield the record that `make` returns, unless it has no labels and `on_unlabeled` skips it."""
+    try:
+        record = make()
+    except UnlabeledError as error:
+        on_unlabeled(error)
+    else:
+        yield record
+
+
+def is_nothing(label: str) -> bool:
+    """Whether a label or a tag says nothing, because it is empty or white space."""
+    return not label or label.isspace()
 
 
 def holds_nonblank_line(lines: Iterable[str]) -> bool:
@@ -26,13 +60,16 @@ class TextOptions:
 
     `unit` is what one record of plain text is: "line", "paragraph" or "document". Columns are names, or
     numbers from 1; in JSONL they are keys. A file must have the `label_column` where that is given. Where it
-    is not, a table may have labels in `default_label_column`.
+    is not, a table may have labels in `default_label_column`. With `need_labels`, a text without a label
+    goes to `on_unlabeled`.
     """
 
     unit: str = "line"
     text_column: str | None = None
     label_column: str | None = None
     default_label_column: str = "label"
+    need_labels: bool = False
+    on_unlabeled: OnUnlabeled = reject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +82,15 @@ class PairOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceOptions:
-    """Where the tags are, how raw text is split into words, and whether every sentence must have tags."""
+    """Where the tags are, how raw text is split into words, and whether every sentence must have tags.
+
+    With `need_tags`, a sentence with a word that has no tag goes to `on_unlabeled`.
+    """
 
     columns: Columns
     split: Callable[[str], Offsets]
     need_tags: bool
+    on_unlabeled: OnUnlabeled = reject
 
 
 @dataclass(frozen=True, kw_only=True)

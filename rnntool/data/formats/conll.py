@@ -10,8 +10,17 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from rnntool.data.formats.base import Columns, Format, SentenceOptions, WriterOptions
+from rnntool.data.formats.base import (
+    Columns,
+    Format,
+    SentenceOptions,
+    UnlabeledError,
+    WriterOptions,
+    is_nothing,
+    labeled,
+)
 from rnntool.data.records import Sentence, SentenceWriter, Tagged, one_line
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
@@ -78,11 +87,13 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
             continue
         else:
             block.after = line
-        yield _sentence(block, lines, indexes, options.need_tags, document)
+        yield from labeled(options.on_unlabeled, partial(
+            _sentence, block, lines, indexes, options.need_tags, document))
         block = _Block(block.separator)
     if block.rows or block.before:
         block.cut = True
-        yield _sentence(block, lines, indexes, options.need_tags, document)
+        yield from labeled(options.on_unlabeled, partial(
+            _sentence, block, lines, indexes, options.need_tags, document))
 
 
 def _sentence(
@@ -122,16 +133,17 @@ def _check_tags(
     choose = f"choose another column with {setting('column')}"
     if min(map(len, cells)) < needed:
         number, width = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) < needed)
-        raise DataError(place=f"{name}:{number}", expected=f"at least {needed} columns", found=width,
-                        advice=choose)
+        raise UnlabeledError(f"{name}:{number}", expected=f"at least {needed} columns", found=str(width),
+                             advice=choose)
     if index < 0 and len(set(map(len, cells))) > 1:  # a word with a space in it, for example
         first = len(cells[0])
         number, width = next((start + i, len(row)) for i, row in enumerate(cells) if len(row) != first)
         raise DataError(place=f"{name}:{number}", expected=f"{first} columns as in line {start}", found=width,
                         advice=f"correct the line, or set {setting('column')} to a number from 1")
-    if "" in columns[-1]:
-        raise DataError(place=f"{name}:{start + columns[-1].index('')}", expected="a tag",
-                        found="an empty cell", advice=f"fill it, or {choose}")
+    for number, tag in enumerate(columns[-1], start):
+        if is_nothing(tag):
+            raise UnlabeledError(f"{name}:{number}", expected="a tag", found="an empty cell",
+                                 advice=f"fill it, {choose}")
 
 
 def _index(column: str | None) -> int | None:

@@ -11,9 +11,18 @@ import unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
-from rnntool.data.formats.base import Columns, Format, SentenceOptions, WriterOptions
+from rnntool.data.formats.base import (
+    Columns,
+    Format,
+    SentenceOptions,
+    UnlabeledError,
+    WriterOptions,
+    is_nothing,
+    labeled,
+)
 from rnntool.data.formats.conll import BlockWriter
 from rnntool.data.pretokenizer import contractions
 from rnntool.data.records import Sentence, Tagged, one_line
@@ -65,7 +74,8 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
     for line in lines:
         if is_blank(line):
             start = lines.number - len(block)
-            yield _sentence(block, line, lines.name, start, places, options.need_tags, document)
+            yield from labeled(options.on_unlabeled, partial(
+                _sentence, block, line, lines.name, start, places, options.need_tags, document))
             block = []
         else:
             block.append(line)
@@ -73,7 +83,8 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
                 document = object()
     if block:
         start = lines.number - len(block) + 1
-        yield _sentence(block, "", lines.name, start, places, options.need_tags, document)
+        yield from labeled(options.on_unlabeled, partial(
+            _sentence, block, "", lines.name, start, places, options.need_tags, document))
 
 
 def _sentence(
@@ -101,10 +112,12 @@ def _sentence(
                             found=repr(number), advice="correct it")
         words.append(cells[1])
         for (index, key), column in zip(places, tags, strict=True):
-            if need_tags and index in _NEVER_EMPTY and cells[index] == "_":
-                raise DataError(place=f"{name}:{start + i}", expected=f"a tag in column {index + 1}",
-                                found="'_'", advice=f"choose another column with {setting('column')}")
-            column.append(cells[index] if key is None else _get(chomp(cells[_MISC]), key))
+            tag = cells[index] if key is None else _get(chomp(cells[_MISC]), key)
+            if need_tags and (is_nothing(tag) or (index in _NEVER_EMPTY and tag == "_")):
+                raise UnlabeledError(
+                    f"{name}:{start + i}", expected=f"a tag in {key or f'column {index + 1}'}",
+                    found=repr(tag), advice=f"fill it, choose another column with {setting('column')}")
+            column.append(tag)
         rows.append(i)
     place = f"{name}:{start + rows[0] if rows else start}"
     return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more_tags=tags[1:],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from rnntool.data.formats.base import Format, TextOptions
+from rnntool.data.formats.base import Format, TextOptions, UnlabeledError, is_nothing
 from rnntool.data.records import Text
 from rnntool.data.streams import Lines, chomp
 
@@ -19,9 +19,13 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
         text = chomp(line)
         labels: list[str] = []
         if _PREFIX in text:
-            labels = _LABEL.findall(text)
+            labels = [label for label in _LABEL.findall(text) if not is_nothing(label)]
             text = _LABEL.sub("", text).strip(" \t") if labels else text
-        yield Text(text, tuple(labels), place=lines.place())
+        if labels or not options.need_labels:
+            yield Text(text, tuple(labels), place=lines.place())
+        else:
+            options.on_unlabeled(UnlabeledError(lines.place(), found="none",
+                                                advice=f"begin a word with {_PREFIX}"))
 
 
 def _recognizes(rows: Sequence[str]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rnntool.data.formats.base import (
@@ -14,8 +16,11 @@ from rnntool.data.formats.base import (
     PairOptions,
     SentenceOptions,
     TextOptions,
+    UnlabeledError,
     WriterOptions,
     holds_nonblank_line,
+    is_nothing,
+    labeled,
 )
 from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines, chomp, is_blank
@@ -40,23 +45,27 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
 
     If `label_column` is None, labels are optional and have the key "label".
     """
-    key, label_key = options.text_column or "text", options.label_column
     for record, place in _objects(lines):
-        if key not in record and record.keys() >= set(_PAIR_KEYS):
-            raise DataError(place=place, expected=f"a key {key!r}",
-                            found=f"a pair of sentences, {_keys(record)}",
-                            advice=f"pairs are read by score with {setting('pairs')}")
-        text = _string(record, key, place, "text_column")
-        if label_key is None:
-            labels = _labels(record.get("label")) or ()
-        else:
-            required = _labels(_value(record, label_key, place, "label_column"))
-            if required is None:
-                raise DataError(
-                    place=place, expected=f"a label or a list of labels in {label_key!r}",
-                    found=_kind(record[label_key]), advice=f"choose a key with {setting('label_column')}")
-            labels = required
-        yield Text(text, labels, record, place)
+        yield from labeled(options.on_unlabeled, partial(_text, record, place, options))
+
+
+def _text(record: dict[str, Any], place: str, options: TextOptions) -> Text:
+    key, label_key = options.text_column or "text", options.label_column
+    if key not in record and record.keys() >= set(_PAIR_KEYS):
+        raise DataError(place=place, expected=f"a key {key!r}",
+                        found=f"a pair of sentences, {_keys(record)}",
+                        advice=f"pairs are read by score with {setting('pairs')}")
+    text = _string(record, key, place, "text_column")
+    if label_key is None:
+        return Text(text, _labels(record.get("label")) or (), record, place)
+    if options.need_labels:
+        _check_labeled(record, label_key, place, "label_column", may_be_empty=True)
+    labels = _labels(_value(record, label_key, place, "label_column"))
+    if labels is None:
+        raise DataError(
+            place=place, expected=f"a label or a list of labels in {label_key!r}",
+            found=_kind(record[label_key]), advice=f"choose a key with {setting('label_column')}")
+    return Text(text, labels, record, place)
 
 
 def _read_pairs(lines: Lines, options: PairOptions) -> Iterator[Pair]:
@@ -73,38 +82,44 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
 
     `DataError` if tags are needed and missing. `offsets` into `text` are used if they are valid.
     """
-    keys = [key or "tags" for key in options.columns]
     for record, place in _objects(lines):
-        text = record.get("text")
-        offsets: Offsets | None = None
-        if "tokens" in record:
-            words = _strings(record, "tokens", place)
-            if isinstance(text, str):
-                offsets = _valid_offsets(record.get("offsets"), len(words), len(text))
-            else:
-                text = None
-        elif "text" in record:
-            text = _string(record, "text", place)
-            offsets = options.split(text)
-            words = [text[start:end] for start, end in offsets]
+        yield from labeled(options.on_unlabeled, partial(_sentence, record, place, options))
+
+
+def _sentence(record: dict[str, Any], place: str, options: SentenceOptions) -> Sentence:
+    keys = [key or "tags" for key in options.columns]
+    text = record.get("text")
+    offsets: Offsets | None = None
+    if "tokens" in record:
+        words = _strings(record, "tokens", place)
+        if isinstance(text, str):
+            offsets = _valid_offsets(record.get("offsets"), len(words), len(text))
         else:
-            raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
-                            advice="rename a key")
-        columns: list[list[str]] = []
-        for key in keys:
-            tags = (_strings(record, key, place, "column") if options.need_tags
-                    else _optional_tags(record.get(key), len(words)))
-            if tags is None:
-                continue
-            if len(tags) != len(words):
-                raise DataError(
-                    place=place, expected="one tag for each word",
-                    found=f"{len(words)} words and {len(tags)} tags in {key!r}", advice="correct the line")
-            columns.append(tags)
-        if len(columns) < len(keys):
-            yield Sentence(words, None, text, offsets, record, place)
+            text = None
+    elif "text" in record:
+        text = _string(record, "text", place)
+        offsets = options.split(text)
+        words = [text[start:end] for start, end in offsets]
+    else:
+        raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
+                        advice="rename a key")
+    columns: list[list[str]] = []
+    for key in keys:
+        if options.need_tags:
+            _check_labeled(record, key, place, "column", may_be_empty=not words)
+            tags: list[str] | None = _strings(record, key, place, "column")
         else:
-            yield Sentence(words, columns[0], text, offsets, record, place, columns[1:])
+            tags = _optional_tags(record.get(key), len(words))
+        if tags is None:
+            continue
+        if len(tags) != len(words):
+            raise DataError(
+                place=place, expected="one tag for each word",
+                found=f"{len(words)} words and {len(tags)} tags in {key!r}", advice="correct the line")
+        columns.append(tags)
+    if len(columns) < len(keys):
+        return Sentence(words, None, text, offsets, record, place)
+    return Sentence(words, columns[0], text, offsets, record, place, columns[1:])
 
 
 class JsonlWriter(SentenceWriter):
@@ -251,7 +266,35 @@ def _labels(value: Any) -> tuple[str, ...] | None:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, str | int | float) for v in values):
         return None
-    return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if v != "")
+    return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if _nothing(v) is None)
+
+
+def _check_labeled(
+    record: dict[str, Any], key: str, place: str, parameter: str, *, may_be_empty: bool
+) -> None:
+    """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list says nothing.
+
+    `may_be_empty` says that an empty list is valid: no label applies.
+    """
+    if key not in record:
+        raise UnlabeledError(place, expected=f"a key {key!r}", found=_keys(record), advice=_advice(parameter))
+    value = record[key]
+    found = next(filter(None, map(_nothing, value if isinstance(value, list) else [value])), None)
+    if value == [] and not may_be_empty:
+        found = "an empty list"
+    if found is not None:
+        raise UnlabeledError(place, expected=f"labels in {key!r}", found=found, advice="correct the line")
+
+
+def _nothing(value: Any) -> str | None:
+    """Name a value that is no label: null, NaN, a number that is too large, or white space; or None."""
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "an infinite number"
+    if isinstance(value, str) and is_nothing(value):
+        return "white space" if value else "an empty string"
+    return None
 
 
 def _optional_tags(value: Any, count: int) -> list[str] | None:

@@ -7,7 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from rnntool.data.formats.base import Format, PairOptions, TextOptions, holds_nonblank_line
+from rnntool.data.formats.base import (
+    Format,
+    PairOptions,
+    TextOptions,
+    UnlabeledError,
+    holds_nonblank_line,
+    is_nothing,
+)
 from rnntool.data.records import Judgment, Pair, Text
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
@@ -95,8 +102,13 @@ def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: s
             advice=f"choose two columns with {setting('text_column')} and {setting('label_column')}")
     names = _unique_names(header)
     for cells, place in _full_rows(each, len(header)):
-        label = "" if label_at is None else cells[label_at]
-        yield Text(cells[text_at], (label,) if label else (), dict(zip(names, cells, strict=True)), place)
+        labels = () if label_at is None or is_nothing(cells[label_at]) else (cells[label_at],)
+        if labels or not options.need_labels:
+            yield Text(cells[text_at], labels, dict(zip(names, cells, strict=True)), place)
+        else:
+            options.on_unlabeled(UnlabeledError(
+                place, found="an empty cell",
+                advice=f"fill it, choose another column with {setting('label_column')}"))
 
 
 def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: str) -> Iterator[Pair]:

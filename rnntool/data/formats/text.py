@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rnntool.data.formats.base import Format, SentenceOptions, TextOptions
+from rnntool.data.formats.base import Format, SentenceOptions, TextOptions, UnlabeledError
 from rnntool.data.records import (
     Labels,
     LabelWriter,
@@ -16,7 +16,7 @@ from rnntool.data.records import (
     one_line,
 )
 from rnntool.data.streams import Lines, chomp
-from rnntool.errors import UsageError
+from rnntool.errors import UsageError, setting
 
 
 def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
@@ -28,7 +28,15 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
     """
     if options.unit not in _UNITS:
         raise UsageError(setting="unit", expected=f"one of {', '.join(_UNITS)}", found=repr(options.unit))
-    return _UNITS[options.unit](lines)
+    texts = _UNITS[options.unit](lines)
+    return _without_labels(texts, options) if options.need_labels else texts
+
+
+def _without_labels(texts: Iterator[Text], options: TextOptions) -> Iterator[Text]:
+    for text in texts:
+        options.on_unlabeled(UnlabeledError(
+            text.place, found="plain text", advice=f"name its format with {setting('format')}"))
+    yield from ()
 
 
 def _by_line(lines: Lines) -> Iterator[Text]:

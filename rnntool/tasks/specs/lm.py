@@ -31,6 +31,10 @@ class LMSettings(Settings):
     label_column: str | None = option(
         None, "Column or key of the label. The model then learns to write text for a given label.",
         panel="Data", metavar="COLUMN")
+    skip_unlabelled: bool = with_default(
+        Settings, "skip_unlabelled", False, requires={"label_column": True},
+        help="Skip texts without a label, and say how many there were. By default, the first one is an "
+             "error.")
     unit: str = option(
         "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
         switches={"--paragraphs": "paragraph", "--documents": "document"})
