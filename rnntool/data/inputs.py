@@ -76,6 +76,7 @@ class Inputs:
                 if self.chosen and lines.head():
                     check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)
                 self.formats.append(format)
+                lines.warn = self.warn
                 self._current = lines
                 try:
                     yield from self.read(lines, format)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TextIO, cast
 
+from rnntool.data.progress import Log, silent
 from rnntool.errors import DataError, RnntoolError, setting
 
 # Both modules have the same interface and detect truncated files; the package zstandard does not.
@@ -64,7 +65,8 @@ class Lines:
 
     `name` stands for the input in messages, and `number` is the number of the last returned line, from 1. A
     line is returned as soon as it has arrived, and memory holds one chunk or one line. Invalid UTF-8 and
-    damaged archives raise DataError after all valid lines before them were returned.
+    damaged archives raise DataError after all valid lines before them were returned. `warn` receives what a
+    reader of the lines has to tell the user.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Lines:
         """`faults` are the exceptions, besides OSError, that `raw` raises if it is damaged."""
         self.name = name
         self.number = 0
+        self.warn: Log = silent
         self._raw = raw
         self._read: Callable[[int], bytes | None] = getattr(raw, "read1", raw.read)
         self._errors = errors

@@ -45,7 +45,7 @@ class TrainingData:
 
     @classmethod
     def read(cls, job: Job, *, log: Log, warn: Log, watch: Callable[[Stage], None]) -> Self:
-        """Read everything; `log` receives the guessed formats, `warn` the number of skipped records.
+        """Read everything; `log` receives the guessed formats, `warn` what is odd about the data.
 
         `UsageError` for a setting that has no effect on the formats of the files.
         """
@@ -58,7 +58,7 @@ class TrainingData:
         raw = []
         if "raw" in places:  # its format may differ from that of the training files
             inputs = kind.inputs([places["raw"]], settings, targets=False, format=None,
-                                 errors=job.encoding_errors, log=log)
+                                 errors=job.encoding_errors, log=log, warn=warn)
             raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, default in FORMAT_SETTINGS.items()
                   if getattr(settings, name, default) != default]

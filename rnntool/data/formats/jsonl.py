@@ -1,12 +1,16 @@
-"""JSONL: one JSON object on each line, with a text, a pair or a sentence. Other fields are kept in order."""
+"""JSON: an object for each text, pair or sentence, on a line of its own or in an array.
+
+Other fields are kept in order.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from rnntool.data.formats.base import (
@@ -18,53 +22,68 @@ from rnntool.data.formats.base import (
     TextOptions,
     UnlabeledError,
     WriterOptions,
-    holds_nonblank_line,
     is_nothing,
     labeled,
 )
+from rnntool.data.formats.character_spans import (
+    SPAN_KEYS,
+    CharacterSpan,
+    read_spans,
+    span_items,
+    split_at_spans,
+    tags_of_words,
+)
+from rnntool.data.formats.json_values import MISSING, json_values, lookup
 from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
-from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# of an object, an array of objects, or a pair of a text and an object as in spaCy; or a bracket on a line
+_JSON_START = re.compile(r'''\s*(\[\s*)?(\{\s*(["}]|$)|$)|[\s\[]*\["(?:[^"\\]|\\.)*"\s*,\s*\{''')
 _SHOWN_KEYS = 20  # keys that a message lists
-# the first line of a JSON file with objects over several lines: how to convert the file
-_ONE_LINE_ADVICE = {start: f"put each object on one line with jq -c {filter}"
-                    for start, filter in (("{", "."), ("[", "'.[]'"))}
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
+_TEXT_KEYS = ("text", "data.text")  # the latter in Label Studio
 _TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
 _RESERVED_KEYS = {"text", "tokens", "offsets", "probs", "nbest", "entities"}
 
 
 def _recognizes(rows: Sequence[str]) -> bool:
-    return bool(re.match(r'\s*\{\s*["}]', rows[0]))
+    """Whether the first line begins an object or an array of objects, as JSON or pretty-printed."""
+    return bool(_JSON_START.match(rows[0]))
+
+
+def _holds_record(lines: Iterable[str]) -> bool:
+    """Whether an object may have ended."""
+    return any("}" in line for line in lines)
 
 
 def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
     """Read texts from `text_column` ("text"), and labels: a string, a number, or a list of them.
 
-    If `label_column` is None, labels are optional and have the key "label".
+    If `label_column` is None, labels are optional and have the key "label". Words without a text are joined
+    by spaces.
     """
     for record, place in _objects(lines):
-        yield from labeled(options.on_unlabeled, partial(_text, record, place, options))
+        yield from labeled(options.on_unlabeled, partial(_labeled_text, record, place, options))
 
 
-def _text(record: dict[str, Any], place: str, options: TextOptions) -> Text:
-    key, label_key = options.text_column or "text", options.label_column
-    if key not in record and record.keys() >= set(_PAIR_KEYS):
-        raise DataError(place=place, expected=f"a key {key!r}",
-                        found=f"a pair of sentences, {_keys(record)}",
-                        advice=f"pairs are read by score with {setting('pairs')}")
-    text = _string(record, key, place, "text_column")
+def _labeled_text(record: dict[str, Any], place: str, options: TextOptions) -> Text:
+    label_key = options.label_column
+    if options.text_column is None:
+        text = _text(record, place)
+    else:
+        text = _string(record, options.text_column, place, "text_column")
     if label_key is None:
         return Text(text, _labels(record.get("label")) or (), record, place)
     if options.need_labels:
         _check_labeled(record, label_key, place, "label_column", may_be_empty=True)
-    labels = _labels(_value(record, label_key, place, "label_column"))
+    value = _value(record, label_key, place, "label_column")
+    labels = _labels(value)
     if labels is None:
         raise DataError(
             place=place, expected=f"a label or a list of labels in {label_key!r}",
-            found=_kind(record[label_key]), advice=f"choose a key with {setting('label_column')}")
+            found=_kind(value), advice=f"choose a key with {setting('label_column')}")
     return Text(text, labels, record, place)
 
 
@@ -77,49 +96,113 @@ def _read_pairs(lines: Lines, options: PairOptions) -> Iterator[Pair]:
         yield Pair(good, bad, record, place, before)
 
 
+def _text(record: dict[str, Any], place: str) -> str:
+    """Return the text of a record, or its words joined by spaces."""
+    key = next((key for key in _TEXT_KEYS if lookup(record, key) is not MISSING), None)
+    if key is None and record.keys() >= set(_PAIR_KEYS):
+        raise DataError(place=place, expected="a key 'text'", found=f"a pair of sentences, {_keys(record)}",
+                        advice=f"pairs are read by score with {setting('pairs')}")
+    words = record.get("tokens")
+    if key is None and isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return " ".join(words)
+    return _string(record, key or "text", place, "text_column")
+
+
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
-    """Read sentences from `tokens` and their tags from `columns` ("tags"), or from `text` without tokens.
+    """Read sentences from `tokens`, or from `text` without tokens, and their tags from `columns` ("tags").
 
-    `DataError` if tags are needed and missing. `offsets` into `text` are used if they are valid.
+    `offsets` into `text` are used if they are valid. If tags are needed, spans of characters give them as
+    well: words are split where a span begins or ends inside of them. `DataError` if there is neither.
     """
+    cuts: list[str] = []
     for record, place in _objects(lines):
-        yield from labeled(options.on_unlabeled, partial(_sentence, record, place, options))
+        yield from labeled(options.on_unlabeled, partial(_sentence, record, place, options, cuts))
+    if cuts:
+        more = f"; so do spans of {len(cuts) - 1:,} more records" if len(cuts) > 1 else ""
+        lines.warn(f"{cuts[0]}{more}. Such a word is split there")
 
 
-def _sentence(record: dict[str, Any], place: str, options: SentenceOptions) -> Sentence:
-    keys = [key or "tags" for key in options.columns]
-    text = record.get("text")
-    offsets: Offsets | None = None
-    if "tokens" in record:
-        words = _strings(record, "tokens", place)
-        if isinstance(text, str):
-            offsets = _valid_offsets(record.get("offsets"), len(words), len(text))
-        else:
-            text = None
-    elif "text" in record:
-        text = _string(record, "text", place)
-        offsets = options.split(text)
+def _sentence(record: dict[str, Any], place: str, options: SentenceOptions, cuts: list[str]) -> Sentence:
+    """Make a sentence of a record; a message in `cuts` says where a span cuts a word."""
+    words, text, offsets = _words(record, options, place)
+    items = [_span_items(record, key) if options.need_tags else None for key in options.columns]
+    spans: list[list[CharacterSpan] | None] = [None] * len(items)
+    if any(item is not None for item in items):
+        text, offsets = _located(words, text, offsets, place)
+        spans = [None if item is None else read_spans(item, text, offsets, place) for item in items]
+        offsets, cutting = split_at_spans(offsets, chain.from_iterable(filter(None, spans)))
+        if cutting:
+            cuts.append(f"{place}: the span {cutting} begins or ends inside a word")
         words = [text[start:end] for start, end in offsets]
-    else:
-        raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
-                        advice="rename a key")
     columns: list[list[str]] = []
-    for key in keys:
-        if options.need_tags:
-            _check_labeled(record, key, place, "column", may_be_empty=not words)
-            tags: list[str] | None = _strings(record, key, place, "column")
-        else:
-            tags = _optional_tags(record.get(key), len(words))
-        if tags is None:
-            continue
-        if len(tags) != len(words):
-            raise DataError(
-                place=place, expected="one tag for each word",
-                found=f"{len(words)} words and {len(tags)} tags in {key!r}", advice="correct the line")
-        columns.append(tags)
-    if len(columns) < len(keys):
+    for key, of_column in zip(options.columns, spans, strict=True):
+        if of_column is not None:
+            assert offsets is not None
+            columns.append(tags_of_words(offsets, of_column, place))
+        elif options.need_tags:
+            columns.append(_tags(record, key or "tags", len(words), place))
+        elif (tags := _optional_tags(lookup(record, key or "tags"), len(words))) is not None:
+            columns.append(tags)
+    if len(columns) < len(options.columns):
         return Sentence(words, None, text, offsets, record, place)
     return Sentence(words, columns[0], text, offsets, record, place, columns[1:])
+
+
+def _words(
+    record: dict[str, Any], options: SentenceOptions, place: str
+) -> tuple[list[str], str | None, Offsets | None]:
+    """Return the words of a sentence, and as far as they are known, its text and their offsets."""
+    key = next((key for key in _TEXT_KEYS if lookup(record, key) is not MISSING), None)
+    text = lookup(record, key) if key else None
+    tokens = record.get("tokens")
+    if "tokens" in record and (isinstance(tokens, list) or not isinstance(text, str)):  # not a count
+        offsets: Any = record.get("offsets")
+        if isinstance(tokens, list) and all(isinstance(token, dict) for token in tokens):
+            offsets = [[token.get("start"), token.get("end")] for token in tokens]
+            tokens = [token.get("text") for token in tokens]
+        words = _strings({"tokens": tokens}, "tokens", place)
+        if not isinstance(text, str):
+            return words, None, None
+        return words, text, _valid_offsets(offsets, len(words), len(text))
+    if key is None:
+        raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
+                        advice="rename a key")
+    text = _string(record, key, place)
+    offsets = options.split(text)
+    return [text[start:end] for start, end in offsets], text, offsets
+
+
+def _located(
+    words: list[str], text: str | None, offsets: Offsets | None, place: str
+) -> tuple[str, Offsets]:
+    """Return the text that spans refer to, and the offsets of the words in it."""
+    if text is None:
+        text = " ".join(words)
+    offsets = Sentence(words, text=text, offsets=offsets).located()
+    if offsets is None:
+        raise DataError(place=place, expected="words that make up the text", found="other words in 'tokens'",
+                        advice="leave 'tokens' out, so that the text is split")
+    return text, offsets
+
+
+def _span_items(record: dict[str, Any], column: str | None) -> list[Any] | None:
+    """Return the spans in a column, or for None in the first key that has some; None if there are tags."""
+    if column is None:
+        keys: Sequence[str] = () if "tags" in record else SPAN_KEYS
+        return next((items for key in keys if (items := span_items(record.get(key))) is not None), None)
+    items = span_items(lookup(record, column))
+    empty_tags = items == [] and "tokens" in record and column not in SPAN_KEYS
+    return None if empty_tags else items
+
+
+def _tags(record: dict[str, Any], key: str, count: int, place: str) -> list[str]:
+    _check_labeled(record, key, place, "column", may_be_empty=not count)
+    tags = _strings(record, key, place, "column")
+    if len(tags) != count:
+        raise DataError(
+            place=place, expected="one tag for each word", found=f"{count} words and {len(tags)} tags in "
+            f"{key!r}", advice="correct the line")
+    return tags
 
 
 class JsonlWriter(SentenceWriter):
@@ -198,28 +281,35 @@ class JsonlLabelsWriter(LabelWriter):
 
 
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the object of each line and its place; blank lines are not records."""
-    for line in lines:
-        if is_blank(line):
-            continue
-        place, expected = lines.place(), "one JSON object on each line"
+    """Yield each object and its place."""
+    for text, number in json_values(lines):
         try:
-            value = json.loads(chomp(line))
-            if "\\u" in line:
+            value = json.loads(text)
+            if "\\u" in text:
                 value = _printable(value)
         except json.JSONDecodeError as error:
-            advice = _ONE_LINE_ADVICE.get(line.strip())
-            found = "an object over several lines" if advice else f"{error.msg!r} at column {error.colno}"
-            raise DataError(place=place, expected=expected, found=found,
-                            advice=advice or "correct the line") from None
+            raise DataError(
+                place=f"{lines.name}:{number + error.lineno - 1}", expected="one JSON object on each line",
+                found=f"{error.msg!r} at column {error.colno}", advice="correct the line") from None
         except (ValueError, RecursionError) as error:  # thousands of digits or brackets
-            raise DataError(place=place, expected=expected, found=error,
-                            advice="correct the line") from None
-        if not isinstance(value, dict):
-            objects = isinstance(value, list) and all(isinstance(item, dict) for item in value)
-            advice = _ONE_LINE_ADVICE["["] if objects else 'write it as {"text": …}'
-            raise DataError(place=place, expected="a JSON object", found=_kind(value), advice=advice)
-        yield value, place
+            raise DataError(place=f"{lines.name}:{number}", expected="one JSON object on each line",
+                            found=error, advice="correct the line") from None
+        for record in _records(value, f"{lines.name}:{number}"):
+            yield record, f"{lines.name}:{number}"
+
+
+def _records(value: Any, place: str) -> Iterator[dict[str, Any]]:
+    """Yield an object, the objects of an array, or the text and the annotations of spaCy as one object."""
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list) and len(value) == 2 and [type(item) for item in value] == [str, dict]:
+        yield {"text": value[0], **value[1]}
+    elif isinstance(value, list) and all(isinstance(item, dict | list) for item in value):
+        for item in value:
+            yield from _records(item, place)
+    else:
+        raise DataError(place=place, expected="a JSON object", found=_kind(value),
+                        advice='write it as {"text": …}')
 
 
 def _printable(value: Any) -> Any:
@@ -239,10 +329,11 @@ def _advice(parameter: str | None) -> str:
 
 
 def _value(record: dict[str, Any], key: str, place: str, parameter: str | None) -> Any:
-    if key not in record:
+    value = lookup(record, key)
+    if value is MISSING:
         raise DataError(place=place, expected=f"a key {key!r}", found=_keys(record),
                         advice=_advice(parameter))
-    return record[key]
+    return value
 
 
 def _string(record: dict[str, Any], key: str, place: str, parameter: str | None = None) -> str:
@@ -276,9 +367,9 @@ def _check_labeled(
 
     `may_be_empty` says that an empty list is valid: no label applies.
     """
-    if key not in record:
+    value = lookup(record, key)
+    if value is MISSING:
         raise UnlabeledError(place, expected=f"a key {key!r}", found=_keys(record), advice=_advice(parameter))
-    value = record[key]
     found = next(filter(None, map(_nothing, value if isinstance(value, list) else [value])), None)
     if value == [] and not may_be_empty:
         found = "an empty list"
@@ -321,8 +412,10 @@ def _valid_offsets(value: Any, count: int, length: int) -> Offsets | None:
 
 
 def _keys(record: dict[str, Any]) -> str:
-    names = ", ".join([repr(key) for key in list(record)[:_SHOWN_KEYS]])
-    return (names + (", …" if len(record) > _SHOWN_KEYS else "")) or "none"
+    keys = list(chain.from_iterable(
+        [f"{key}.{inner}" for inner in value] if isinstance(value, dict) and value else [key]
+        for key, value in record.items()))
+    return ", ".join(map(repr, keys[:_SHOWN_KEYS])) + (", …" if len(keys) > _SHOWN_KEYS else "") or "none"
 
 
 def _kind(value: Any) -> str:
@@ -338,7 +431,7 @@ JSONL = Format(
     name="jsonl",
     extensions=(".jsonl", ".ndjson", ".json"),
     recognizes=_recognizes,
-    holds_record=holds_nonblank_line,
+    holds_record=_holds_record,
     read_texts=_read_texts,
     read_pairs=_read_pairs,
     read_sentences=_read_sentences,
