@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rnntool.models.export.builder import Graph
+
 DIV_VALUE = 4  # each cluster's vectors are this many times shorter than those of the previous one
 
 
@@ -48,6 +50,21 @@ class AdaptiveEmbedding(nn.Module):
                 rows_vectors = self.projection(cluster)(rows_vectors)
             vectors = vectors.index_copy(0, rows, rows_vectors.to(vectors.dtype))
         return vectors.view(*tokens.shape, self.embedding_dim)
+
+    def add_to(self, g: Graph, tokens: str, name: str) -> str:
+        """Add the vectors (T, B, size) of `tokens` (T, B) to a graph."""
+        x = ""
+        for cluster, (start, end) in enumerate(self.spans):
+            ids = g.clipped(g.add("Sub", tokens, g.constant(start)), end - start)
+            rows = g.add("Gather", g.weight(self.table(cluster), f"{name}.{cluster}"), ids)
+            if cluster:
+                is_here = g.add("GreaterOrEqual", tokens, g.constant(start))
+                is_here = g.add("Unsqueeze", is_here, g.constant([2]))
+                full = g.linear(rows, self.projection(cluster), f"{name}.{cluster}.projection")
+                x = g.add("Where", is_here, full, x)
+            else:
+                x = rows
+        return x
 
     def table(self, cluster: int) -> Tensor:
         """Return the short vectors (n, width) of a cluster."""

@@ -12,9 +12,8 @@ from torch.nn import functional
 from rnntool.data.arrays import IGNORE
 from rnntool.models.cells.cell import drop
 from rnntool.models.encoder import Trace, WordInput
-from rnntool.models.layers import RecurrentLayer, time_mask
+from rnntool.models.layers import RecurrentLayer, rows_to_add, time_mask
 from rnntool.models.linear_cross_entropy import linear_cross_entropy
-from rnntool.models.row_padding import rows_to_add
 
 PADDING_SCORE = -1e4  # score of the rows that only pad the table of word types
 

@@ -1,6 +1,6 @@
 """The encoder that all tasks share: inputs → dropout → stacked layers → states (T, B, output_size).
 
-It knows no task, label or text.
+It knows no task, label or text. Each part also adds itself to an ONNX graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from torch.nn import functional
 
 from rnntool.models.adaptive_embedding import AdaptiveEmbedding
 from rnntool.models.cells.kernel import State
+from rnntool.models.cells.torch_kernels import TorchKernel
 from rnntool.models.config import EncoderConfig, WordConfig
+from rnntool.models.export.builder import Graph
 from rnntool.models.layers import (
     Layer,
     RecurrentLayer,
@@ -25,9 +27,9 @@ from rnntool.models.layers import (
     make_layer,
     reverse,
     reversed_steps,
+    rows_to_add,
     time_mask,
 )
-from rnntool.models.row_padding import rows_to_add
 from rnntool.tokenize import UNK
 
 Tensors = Mapping[str, Tensor]  # a batch by name, as the NumPy `Arrays` of a task
@@ -51,6 +53,14 @@ class Input(nn.Module, ABC):
     @abstractmethod
     def forward(self, arrays: Tensors, trace: Trace | None = None) -> Tensor:
         """Return vectors (T, B, output_size) of a batch."""
+
+    @abstractmethod
+    def add_to(self, g: Graph, first_layer: Layer) -> tuple[str, str, int]:
+        """Add the input to a graph; return (T, B, ·), the lengths, and how many layers are included.
+
+        An input of words may include the first layer, because most of its work is the same for each word
+        type.
+        """
 
 
 def drop_tokens(tokens: Tensor, vocabulary: int, p: float) -> Tensor:
@@ -79,6 +89,18 @@ class TokenInput(Input):
             tokens = drop_tokens(tokens, self.embedding.num_embeddings, self.token_dropout)
         embedded: Tensor = self.embedding(tokens)
         return embedded
+
+    def add_to(self, g: Graph, first_layer: Layer) -> tuple[str, str, int]:
+        """See `Input`."""
+        tokens = g.input("tokens", "int64", ["time", "batch"])
+        x = self.add_vectors_to(g, tokens, "embedding")
+        return x, g.input("lengths", "int32", ["batch"]), 0
+
+    def add_vectors_to(self, g: Graph, tokens: str, name: str) -> str:
+        """Add the vectors (T, B, output_size) of `tokens` (T, B)."""
+        if isinstance(self.embedding, AdaptiveEmbedding):
+            return self.embedding.add_to(g, tokens, name)
+        return g.add("Gather", g.weight(self.embedding.weight, name), tokens)
 
 
 class CharacterCNN(nn.Module):
@@ -114,6 +136,20 @@ class CharacterCNN(nn.Module):
         word = torch.repeat_interleave(lengths.long())[:, None].expand_as(y)
         return y.new_zeros(len(chars), self.output_size).scatter_reduce(0, word, y, "amax")
 
+    def add_to(self, g: Graph, chars: str, lengths: str) -> str:
+        """Add the network to a graph; return (U, output_size), given `chars` (U, C) and `lengths` (U,)."""
+        mask = g.cast(g.time_mask(chars, 1, lengths), "float32")  # (C, U)
+        mask = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.constant([1]))  # (U, 1, C)
+        embedded = g.add("Gather", g.weight(self.embedding.weight, "char_embedding"), chars)  # (U, C, E)
+        embedded = g.add("Mul", g.add("Transpose", embedded, perm=[0, 2, 1]), mask)  # (U, E, C)
+        assert self.convolution.bias is not None
+        y = g.add(
+            "Conv", embedded, g.weight(self.convolution.weight, "char_convolution.weight"),
+            g.weight(self.convolution.bias, "char_convolution.bias"), kernel_shape=[self.WIDTH],
+            pads=[self.WIDTH // 2] * 2)
+        y = g.add("Mul", g.add("Relu", y), mask)
+        return g.add("ReduceMax", y, axes=[2], keepdims=0)
+
 
 class CharacterLSTM(nn.Module):
     """The last states of a bidirectional LSTM over the characters of a word (Lample et al. 2016)."""
@@ -129,6 +165,13 @@ class CharacterLSTM(nn.Module):
         """Return (U, output_size), given `chars` (U, C) with `lengths` (U,)."""
         states, _ = self.layer(self.embedding(chars).transpose(0, 1), lengths)
         return last_states(states, lengths, self.output_size // 2)
+
+    def add_to(self, g: Graph, chars: str, lengths: str) -> str:
+        """Add the network to a graph; return (U, output_size), given `chars` (U, C) and `lengths` (U,)."""
+        embedded = g.add("Gather", g.weight(self.embedding.weight, "char_embedding"), chars)  # (U, C, E)
+        x = g.add("Transpose", embedded, perm=[1, 0, 2])
+        _, (last, _) = self.layer.add_to(g, x, lengths, "characters", [])  # (directions, U, H)
+        return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.constant([0, -1]))
 
 
 CHARACTER_NETWORKS: dict[str, type[CharacterCNN] | type[CharacterLSTM]] = {
@@ -164,6 +207,28 @@ class CharacterContext(nn.Module):
             states, _ = self.backward_encoder({"tokens": reversed_chars, "lengths": lengths})
             parts.append(_at_steps(reverse(states, lengths), arrays["word_starts"]))
         return torch.cat(parts, dim=-1).float()
+
+    def add_to(self, g: Graph) -> list[str]:
+        """Add the states (T, B, H) of each direction at the words to a graph."""
+        chars = g.input("chars", "int64", ["chars", "batch"])
+        lengths = g.input("char_lengths", "int32", ["batch"])
+        source = self.forward_encoder.input
+        assert isinstance(source, TokenInput)
+        x = source.add_vectors_to(g, chars, "context.embedding")
+        parts = []
+        directions = (("forward", self.forward_encoder, "word_ends"),
+                      ("backward", self.backward_encoder, "word_starts"))
+        for direction, encoder, places in directions:
+            if encoder is None:
+                continue
+            states = x
+            for i, layer in enumerate(encoder.layers):
+                assert isinstance(layer, RecurrentLayer)
+                states, _ = layer.add_to(
+                    g, states, lengths, f"context.{direction}.{i}", [], reverse=direction == "backward")
+            steps = g.input(places, "int64", ["time", "batch"])
+            parts.append(g.at_steps(states, steps, encoder.output_size))
+        return parts
 
 
 def _at_steps(x: Tensor, steps: Tensor) -> Tensor:
@@ -232,6 +297,38 @@ class WordInput(Input):
             vectors = vectors * shown[..., None]  # so the network learns to use the context
         return vectors
 
+    def add_to(self, g: Graph, first_layer: Layer) -> tuple[str, str, int]:
+        """See `Input`."""
+        lengths = g.input("lengths", "int32", ["batch"])
+        types = self._add_types_to(g)
+        context = self.context.add_to(g) if self.context is not None else []
+        if isinstance(first_layer, RecurrentLayer):
+            kernel = first_layer.forward_cell.cell_type.kernel()
+            if isinstance(kernel, TorchKernel):
+                return first_layer.add_words_to(
+                    g, kernel, types, self.type_size, context, lengths, "layer.0"), lengths, 1
+        x = g.look_up_words(types, self.type_size, 1)[0]
+        return g.add("Concat", x, *context, axis=2) if context else x, lengths, 0
+
+    def _add_types_to(self, g: Graph) -> str:
+        """Add (U, D), a vector for each word type of the batch."""
+        tokens = g.input("type_tokens", "int64", ["types"])
+        parts = [g.add("Gather", g.weight(self.embedding.weight, "embedding"), tokens)]
+        if self.characters is not None:
+            chars = g.input("type_chars", "int64", ["types", "characters"])
+            lengths = g.input("type_char_lengths", "int32", ["types"])
+            parts.append(self.characters.add_to(g, chars, lengths))
+        if self.affixes is not None:
+            affixes = g.input("type_affixes", "int64", ["types", "affixes"])
+            # The sum runs over the first axis so that a vector has the same bits alone and in a batch.
+            affixes = g.add("Transpose", affixes, perm=[1, 0])
+            rows = g.add("Gather", g.weight(self.affixes.weight, "affixes"), affixes)  # (K, U, A)
+            parts.append(g.add("ReduceSum", rows, g.constant([0]), keepdims=0))
+        if self.vectors is not None:
+            vectors = g.input("type_vectors", "int64", ["types"])
+            parts.append(g.add("Gather", g.weight(self.vectors.weight, "vectors"), vectors))
+        return g.add("Concat", *parts, axis=1)
+
 
 class Encoder(nn.Module):
     """Inputs and stacked layers, each `y, state = layer(x, lengths, state)`.
@@ -276,3 +373,17 @@ class Encoder(nn.Module):
         if trace is not None:
             trace.last_layer = x
         return self.dropout(x), final_states
+
+    def add_to(self, g: Graph, states: list[dict[str, int]]) -> tuple[str, list[list[str]]]:
+        """Add the encoder to a graph; return its states (T, B, output_size), and each layer's final state.
+
+        `states` are the names and sizes of each layer's state inputs; empty if the layer has none.
+        """
+        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
+        x, lengths, done = self.input.add_to(g, layers[0])
+        final_states: list[list[str]] = [[] for _ in range(done)]
+        for i, layer in enumerate(layers[done:], done):
+            state = [g.input(name, "float32", [1, "batch", size]) for name, size in states[i].items()]
+            x, final_state = layer.add_to(g, x, lengths, f"layer.{i}", state)
+            final_states.append(final_state)
+        return x, final_states

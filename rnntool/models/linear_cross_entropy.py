@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from rnntool.models.row_padding import rows_to_add
+from rnntool.models.layers import rows_to_add
 
 LOGITS_BUDGET = 1 << 23  # logits in memory at once: 16 MiB in bfloat16, small enough for a cache
 MIN_ROWS = 512  # of a chunk, since each chunk reads the whole weight and its gradient

@@ -1,6 +1,6 @@
 """The table of recurrent cells, one row each. Imports only the standard library, so settings can use it.
 
-A new cell is a row here, and a module beside this one with its kernel and its ONNX nodes.
+A new cell is a row here, and a kernel with its ONNX nodes in a module beside this one.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ class CellType:
 
 
 CELLS: dict[str, CellType] = {
-    "elman": CellType(description="An Elman network", source="Elman (1990)", implementation="elman:TANH"),
+    "elman": CellType(
+        description="An Elman network", source="Elman (1990)", implementation="torch_kernels:ELMAN_TANH"),
     "elman-relu": CellType(
         description="An Elman network with ReLU", source="Le, Jaitly and Hinton (2015)",
-        implementation="elman:RELU"),
+        implementation="torch_kernels:ELMAN_RELU"),
     "gru": CellType(
-        description="A GRU network", source="Cho et al. (2014)", implementation="gru:GRU",
+        description="A GRU network", source="Cho et al. (2014)", implementation="torch_kernels:GRU",
         keep_gate=(1, 1.0)),
     "lstm": CellType(
         description="An LSTM network", source="Hochreiter and Schmidhuber (1997), Gers et al. (2000)",
-        implementation="lstm:LSTM", state_names=("h", "c"), keep_gate=(1, 1.0)),
+        implementation="torch_kernels:LSTM", state_names=("h", "c"), keep_gate=(1, 1.0)),
     "mogrifier": CellType(
         description="A Mogrifier LSTM network", source="Melis, Kočiský and Blunsom (2020)",
         implementation="mogrifier:Mogrifier", state_names=("h", "c"), keep_gate=(1, 1.0),

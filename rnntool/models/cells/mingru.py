@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rnntool.models.cells.kernel import CustomKernel, State
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
+from rnntool.models.export.builder import Graph
 
 
 def linear_recurrence(a: Tensor, b: Tensor, h: Tensor, *, chunks: int, reverse: bool = False) -> Tensor:
@@ -85,7 +83,7 @@ class MinGRU(CustomKernel):
         z = z.sigmoid()
         return (differentiable_recurrence(1 - z, z * v, state[0].float()),)
 
-    def add_to_graph(
+    def add_to(
         self, g: Graph, x: str, real: str, state: list[str], name: str, *, reverse: bool
     ) -> tuple[str, list[str]]:
         """Add all products, then a scan with only two operations per step."""

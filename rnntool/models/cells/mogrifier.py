@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rnntool.models.cells.kernel import CustomKernel, State
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
+from rnntool.models.export.builder import Graph
 
 
 class _StepProduct(torch.autograd.Function):
@@ -93,7 +91,7 @@ class Mogrifier(CustomKernel):
                 cs.append(c)
         return torch.stack(hs), torch.stack(cs)
 
-    def add_to_graph(
+    def add_to(
         self, g: Graph, x: str, real: str, state: list[str], name: str, *, reverse: bool
     ) -> tuple[str, list[str]]:
         """Add a scan with the whole step in its body."""

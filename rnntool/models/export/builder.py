@@ -153,6 +153,26 @@ class Graph:
         flat = self.add("Add", self.add("Mul", steps, batch), row)  # rows of (T * B, size)
         return self.add("Gather", self.add("Reshape", x, self.constant([-1, size])), flat)
 
+    def look_up_words(self, types: str, size: int, parts: int) -> list[str]:
+        """Look up words in `types` (U, parts * size) or in known vectors; return the parts (T, B, size).
+
+        A caller that reads a stream requests `word_vectors` for new word types, keeps them, and passes them
+        as `known_vectors` (K, parts * size) from then on. Other callers leave that input out; then it has no
+        rows.
+        """
+        words = self.input("words", "int64", ["time", "batch"])
+        self.output(types, "word_vectors", "float32", ["types", parts * size])
+        known = self.optional_input("known_vectors", np.zeros((0, parts * size), np.float32), "known")
+        count = self.add("Squeeze", self.add("Shape", known, start=0, end=1), self.constant([0]))
+        is_given = self.add("Greater", count, self.constant(0))
+        vectors = []
+        for part in range(parts):
+            rows = [self.add("Reshape", table, self.constant([-1, size])) for table in (known, types)]
+            row = self.add("Add", self.add("Mul", words, self.constant(parts)), self.constant(part))
+            yes, no = (("Gather", table, row) for table in rows)
+            vectors.append(self.select(is_given, yes, no, ["time", "batch", size]))
+        return vectors
+
     def model(self) -> onnx.ModelProto:
         """Finish and check the model."""
         weights = list(self.weights.values())

@@ -1,8 +1,4 @@
-"""From a torch network to the ONNX graphs that run it, built node by node.
-
-Encoders and layers have an exporter in this package, which is selected by their type. Cells and heads bring
-their own nodes.
-"""
+"""From a torch network, whose parts bring their own nodes, to the ONNX graphs that run it."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import onnx
 
 from rnntool.models.export import quantization
 from rnntool.models.export.builder import Graph
-from rnntool.models.export.encoder import add_encoder
 from rnntool.models.network import Network
 
 MAIN = "model"  # the graph that reads records; heads may add others
@@ -21,7 +16,7 @@ MAIN = "model"  # the graph that reads records; heads may add others
 def build_graphs(network: Network) -> dict[str, onnx.ModelProto]:
     """Return the graphs of a network in float32, by name; `MAIN` contains encoder and head."""
     g = Graph()
-    encoded, final_states = add_encoder(g, network.encoder, network.state_sizes())
+    encoded, final_states = network.encoder.add_to(g, network.state_sizes())
     others = network.head.add_to(g, encoded, "lengths")
     if network.head.carries_state:
         for sizes, values in zip(network.state_sizes("next"), final_states, strict=True):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rnntool.models.config import ObjectiveConfig
 from rnntool.models.encoder import Encoder, Tensors
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
+from rnntool.models.export.builder import Graph
 
 Outputs = dict[str, Tensor]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,9 @@ from torch.nn import functional
 from rnntool.data.arrays import IGNORE
 from rnntool.models.config import ClassifierHeadConfig
 from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.export.builder import Graph
 from rnntool.models.heads.base import LabelHead, Outputs
 from rnntool.models.layers import last_states, time_mask
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
 
 
 class ClassifierHead(LabelHead):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,11 @@ from rnntool.data.arrays import IGNORE
 from rnntool.models.adaptive_embedding import AdaptiveEmbedding, indices_within
 from rnntool.models.config import LMHeadConfig
 from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.export.builder import Graph
 from rnntool.models.heads.base import Head, Outputs
 from rnntool.models.layers import reversed_steps
 from rnntool.models.linear_cross_entropy import linear_cross_entropy
 from rnntool.tokenize import BOS, EOS
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
 
 
 class LMHead(Head):

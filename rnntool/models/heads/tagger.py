@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,8 @@ from rnntool.data.arrays import IGNORE
 from rnntool.models.config import TaggerHeadConfig
 from rnntool.models.crf import CRF
 from rnntool.models.encoder import Encoder, Tensors
+from rnntool.models.export.builder import Graph
 from rnntool.models.heads.base import LabelHead, Outputs
-
-if TYPE_CHECKING:
-    from rnntool.models.export.builder import Graph
 
 
 class TaggerHead(LabelHead):
