@@ -18,7 +18,7 @@ from rnntool import model_folder
 from rnntool.data.arrays import IGNORE
 from rnntool.data.records import Text
 from rnntool.errors import UsageError
-from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
+from rnntool.evaluation.options import EvaluateOptions
 from rnntool.inference import model
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
@@ -254,10 +254,11 @@ def test_without_adaptation_it_is_the_model_itself(context: str, adaptive: Path)
         network.backward_encoder = None
         return network
 
-    for nats in (dynamic_nats(forward(), task, records, DynamicEvaluation(lr=0, decay=0), CPU),
-                 cache_nats(forward(), task, records, NeuralCache(weight=0), CPU)):
+    still = EvaluateOptions(dynamic=True, dynamic_lr=0, dynamic_decay=0, cache=True, cache_lambda=0)
+    for nats in (dynamic_nats(forward(), task, records, still, CPU),
+                 cache_nats(forward(), task, records, still, CPU)):
         assert nats == pytest.approx(expected, rel=1e-4)
-    adapted = dynamic_nats(forward(), task, records, DynamicEvaluation(), CPU)
+    adapted = dynamic_nats(forward(), task, records, EvaluateOptions(dynamic=True), CPU)
     assert adapted != pytest.approx(expected, rel=1e-4)
 
 

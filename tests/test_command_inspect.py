@@ -15,7 +15,7 @@ import pytest
 import tiny
 from conftest import Run, environment, failed, invoke, ok
 
-from rnntool.commands.inspect.vector_source import VectorSource
+from rnntool.commands.inspect.sources import VectorSource
 
 TEXT = "the baker sings .\nthe workful baker paints the teacher .\n"
 VECTORS = "man 1 0 0\nwoman -1 0 0\nking 1 1 0\nqueen -1 1 0\ncar 0 0 1\n"

@@ -16,7 +16,7 @@ from conftest import Run
 
 from rnntool.data.records import Text
 from rnntool.errors import UsageError
-from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
+from rnntool.evaluation.options import EvaluateOptions
 from rnntool.inference import model
 from rnntool.inference.weights import load_network
 from rnntool.models.network import Network
@@ -40,9 +40,9 @@ def loaded(folder: Path, context: str) -> tuple[Network, LMTask, float]:
 @pytest.mark.parametrize("context", ["line", "stream"])
 def test_without_adaptation_the_perplexity_is_that_of_the_model(context: str, writer: Path) -> None:
     network, task, static = loaded(writer, context)
-    without_steps = dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=0, decay=0), CPU)
-    assert without_steps == pytest.approx(static, rel=1e-4)
-    assert cache_nats(network, task, TEXTS, NeuralCache(weight=0), CPU) == pytest.approx(static, rel=1e-4)
+    options = EvaluateOptions(dynamic=True, dynamic_lr=0, dynamic_decay=0, cache=True, cache_lambda=0)
+    assert dynamic_nats(network, task, TEXTS, options, CPU) == pytest.approx(static, rel=1e-4)
+    assert cache_nats(network, task, TEXTS, options, CPU) == pytest.approx(static, rel=1e-4)
 
 
 @pytest.mark.parametrize("context", ["line", "stream"])
@@ -74,7 +74,8 @@ def test_the_cache_agrees_with_a_loop_over_tokens(
             expected -= math.log(p)
             keys.append(h)
             followers.append(int(target))
-    nats = cache_nats(network, task, TEXTS, NeuralCache(theta=theta, weight=0.3, window=window), CPU)
+    options = EvaluateOptions(cache=True, cache_theta=theta, cache_lambda=0.3, cache_window=window)
+    nats = cache_nats(network, task, TEXTS, options, CPU)
     assert nats == pytest.approx(expected, rel=1e-4)
 
 
@@ -103,7 +104,8 @@ def test_dynamic_evaluation_agrees_with_a_loop_over_segments(
                 for weight, start in zip(other.parameters(), trained, strict=True):
                     weight += 0.01 * (start - weight)
             states = [tuple(part.detach() for part in state) for state in ends]
-    nats = dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=0.5, decay=0.01), CPU)
+    options = EvaluateOptions(dynamic=True, dynamic_lr=0.5, dynamic_decay=0.01)
+    nats = dynamic_nats(network, task, TEXTS, options, CPU)
     assert nats == pytest.approx(expected, rel=1e-4)
     assert nats != pytest.approx(static, rel=1e-3)
 
@@ -111,7 +113,7 @@ def test_dynamic_evaluation_agrees_with_a_loop_over_segments(
 def test_dynamic_evaluation_that_diverges_is_an_error(writer: Path) -> None:
     network, task, _ = loaded(writer, "stream")
     with pytest.raises(UsageError, match=r"^dynamic: expected a finite loss, found \w+; lower dynamic_lr$"):
-        dynamic_nats(network, task, TEXTS, DynamicEvaluation(lr=3e38), CPU)
+        dynamic_nats(network, task, TEXTS, EvaluateOptions(dynamic=True, dynamic_lr=3e38), CPU)
 
 
 def test_dynamic_evaluation_that_is_worse_than_guessing_is_an_error(

@@ -126,9 +126,8 @@ def test_the_library_names_its_own_parameters(options: dict[str, Any], message: 
 def test_settings_of_an_adaptation_have_no_effect_without_it() -> None:
     with pytest.raises(UsageError, match="cache_theta: has no effect without cache; give cache as well"):
         EvaluateOptions(cache_theta=0.5)
-    dynamic, cache = EvaluateOptions(dynamic=True, cache=True, dynamic_lr=0.2, cache_lambda=0.3).adaptations()
-    assert dynamic.to_json() == {"lr": 0.2, "decay": 0.005}
-    assert cache.to_json() == {"theta": 0.3, "weight": 0.3, "window": 500}
+    assert EvaluateOptions(dynamic=True, cache=True, dynamic_lr=0.2, cache_lambda=0.3).adaptations() == {
+        "dynamic": {"lr": 0.2, "decay": 0.005}, "cache": {"theta": 0.3, "weight": 0.3, "window": 500}}
 
 
 # --- Where a value came from -------------------------------------------------------------------------------

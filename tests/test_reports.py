@@ -12,13 +12,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tiny
+from scipy.cluster.hierarchy import linkage as cluster
 
 import rnntool
 from rnntool import model_folder
 from rnntool.commands import console
 from rnntool.data.records import Judgment, Sentence, Text
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
-from rnntool.inspection import charts, clusters, states, svg, training_report
+from rnntool.inspection import charts, states, svg, training_report
 from rnntool.inspection.word_vectors import Vectors, agreement
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -158,8 +159,8 @@ def test_two_planted_groups_are_found() -> None:
     names = ["dog", "run", "cat", "eat", "cow", "see"]
     centers = {True: np.full(5, 3.0), False: np.full(5, -3.0)}
     vectors = np.stack([centers[name in ("dog", "cat", "cow")] + rng.normal(0, 0.3, 5) for name in names])
-    linkage = clusters.average_linkage(vectors)
-    lines = clusters.text_tree(names, linkage)
+    linkage = cluster(vectors, "average")
+    lines = charts.text_tree(names, linkage)
     order = [line.split("─ ")[1] for line in lines]
     assert {frozenset(order[:3]), frozenset(order[3:])} == {
         frozenset(("dog", "cat", "cow")), frozenset(("run", "eat", "see"))}
@@ -170,8 +171,8 @@ def test_two_planted_groups_are_found() -> None:
 
 
 def test_a_tree_as_text() -> None:
-    linkage = clusters.average_linkage(np.array([[0.0], [1.0], [5.0], [9.0]]))
-    assert clusters.text_tree(list("abcd"), linkage) == ["┬┬─ a", "│└─ b", "└┬─ c", " └─ d"]
+    linkage = cluster(np.array([[0.0], [1.0], [5.0], [9.0]]), "average")
+    assert charts.text_tree(list("abcd"), linkage) == ["┬┬─ a", "│└─ b", "└┬─ c", " └─ d"]
 
 
 # --- Vectors -----------------------------------------------------------------------------------------------

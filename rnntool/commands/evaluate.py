@@ -14,7 +14,7 @@ from rnntool.commands import console
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJson, Compute, Messages, Output, Reading, format_option, model_option
 from rnntool.errors import DataError, UsageError, setting
-from rnntool.evaluation.options import DynamicEvaluation, EvaluateOptions, NeuralCache
+from rnntool.evaluation.options import EvaluateOptions
 
 if TYPE_CHECKING:
     from rnntool.data.progress import Log
@@ -74,7 +74,7 @@ def evaluate(
     task = loaded.task
     adaptations = options.adaptations()
     for adaptation in adaptations:
-        task.check_adaptable(adaptation.name, loaded.name)
+        task.check_adaptable(adaptation, loaded.name)
     columns = {"column": column, "text_column": text_column, "label_column": label_column}
     chosen = {name: value for name, value in columns.items() if value is not None}
     settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
@@ -94,8 +94,9 @@ def evaluate(
     _warn_of_unseen(loaded, evaluation, files, messages.warn)
     report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
               "interval_of": task.criterion.key, "interval": _interval(evaluation, task.criterion)}
-    for adaptation in adaptations:
-        report |= _adapted(loaded, records, adaptation, static=report["perplexity"], compute=compute)
+    for method, parameters in adaptations.items():
+        perplexity = _adapted(loaded, records, method, options, static=report["perplexity"], compute=compute)
+        report |= {f"perplexity_{method}": perplexity, method: parameters}
     if other and criterion:
         reference = other.task.evaluate(other.engine, records)
         _warn_of_unseen(other, reference, files, messages.warn)
@@ -111,10 +112,10 @@ def evaluate(
 
 
 def _adapted(
-    loaded: Model, records: Sequence[Any], adaptation: DynamicEvaluation | NeuralCache, *, static: float,
+    loaded: Model, records: Sequence[Any], method: str, options: EvaluateOptions, *, static: float,
     compute: Compute,
-) -> dict[str, Any]:
-    """Return the perplexity of a model that adapts to the records as it reads them, and its settings.
+) -> float:
+    """Return the perplexity of a model that adapts to the records as it reads them.
 
     `static` is the perplexity without adaptation. `UsageError` if the adapted model is worse than both the
     static one and a uniform guess.
@@ -122,15 +123,15 @@ def _adapted(
     from rnntool.training import dynamic_evaluation
 
     perplexity = dynamic_evaluation.perplexity(
-        loaded.folder, loaded.config, loaded.task, records, adaptation, device=compute.device,
+        loaded.folder, loaded.config, loaded.task, records, method, options, device=compute.device,
         threads=compute.threads)
     uniform = loaded.task.sizes()["outputs"]
-    if isinstance(adaptation, DynamicEvaluation) and perplexity > max(static, uniform):
+    if method == "dynamic" and perplexity > max(static, uniform):
         raise UsageError(
             setting="dynamic", expected="a perplexity that falls as the model learns from the text",
             found=f"{perplexity:.4g} (without learning {static:.4g}, by a uniform guess {uniform:,})",
             advice=f"lower {setting('dynamic_lr')}")
-    return {f"perplexity_{adaptation.name}": perplexity, adaptation.name: adaptation.to_json()}
+    return perplexity
 
 
 def _warn_of_unseen(loaded: Model, evaluation: Evaluation, files: Sequence[str], warn: Log) -> None:

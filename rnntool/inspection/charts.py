@@ -201,6 +201,16 @@ def dendrogram(
     return picture
 
 
+def text_tree(names: Sequence[str], linkage: NDArray[np.float64]) -> list[str]:
+    """Draw the tree of SciPy's `linkage` as text: each name on a line, after the branches that join it."""
+    clusters = [[f"─ {name}"] for name in names]  # lines of each cluster, numbered as in `linkage`
+    for first, second in linkage[:, :2].astype(int).tolist():
+        (top, *above), (middle, *below) = clusters[first], clusters[second]
+        clusters.append([f"┬{top}", *(f"│{line}" for line in above),
+                         f"└{middle}", *(f" {line}" for line in below)])
+    return clusters[-1]
+
+
 def diverging_color(share: float) -> tuple[int, int, int]:
     """Return red for 1, white for 0, blue for -1, and shades between, as (red, green, blue)."""
     share = max(-1.0, min(1.0, share))

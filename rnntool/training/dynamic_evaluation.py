@@ -20,7 +20,7 @@ from rnntool.data.arrays import Arrays
 from rnntool.data.threads import thread_count
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.metrics import perplexity_of
-from rnntool.evaluation.options import DynamicEvaluation, NeuralCache
+from rnntool.evaluation.options import EvaluateOptions
 from rnntool.inference.torch_engine import pick_device, to_tensors
 from rnntool.inference.weights import load_network
 from rnntool.model_folder import ModelConfig
@@ -33,10 +33,10 @@ CHUNK = 256  # tokens that are looked up in the cache together; the size changes
 
 
 def perplexity(
-    folder: Path, config: ModelConfig, task: AnyTask, records: Sequence[Any],
-    options: DynamicEvaluation | NeuralCache, *, device: str, threads: int,
+    folder: Path, config: ModelConfig, task: AnyTask, records: Sequence[Any], method: str,
+    options: EvaluateOptions, *, device: str, threads: int,
 ) -> float:
-    """Return the perplexity of a model that adapts to `records` while it scores them.
+    """Return the perplexity of a model that adapts to `records` by a `method`, dynamic or cache.
 
     The task decides whether recurrent states are carried from record to record. What the model has learned
     from earlier records is always kept. `ModelError` if the folder has no weights.
@@ -45,16 +45,14 @@ def perplexity(
     network = load_network(folder, config)
     network.backward_encoder = None  # not used for scoring
     torch_device = pick_device("cpu" if device == "auto" else device)
-    if isinstance(options, DynamicEvaluation):
-        nats = dynamic_nats(network, task, records, options, torch_device)
-    else:
-        nats = cache_nats(network, task, records, options, torch_device)
+    sum_nats = {"dynamic": dynamic_nats, "cache": cache_nats}[method]
+    nats = sum_nats(network, task, records, options, torch_device)
     tokens = sum(task.length(task.example(record)) for record in records)
     return perplexity_of(nats / tokens)
 
 
 def dynamic_nats(
-    network: Network, task: AnyTask, records: Sequence[Any], options: DynamicEvaluation, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device
 ) -> float:
     """Sum the negative log-likelihood of all tokens under dynamic evaluation, which changes the weights.
 
@@ -79,16 +77,16 @@ def dynamic_nats(
             gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
             with torch.no_grad():
                 for weight, gradient, start in zip(weights, gradients, trained, strict=True):
-                    weight.sub_(gradient, alpha=options.lr).lerp_(start, options.decay)
+                    weight.sub_(gradient, alpha=options.dynamic_lr).lerp_(start, options.dynamic_decay)
     return nats
 
 
 def cache_nats(
-    network: Network, task: AnyTask, records: Sequence[Any], options: NeuralCache, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device
 ) -> float:
     """Sum the negative log-likelihood of all tokens with a continuous cache (Grave et al. 2017).
 
-    p(w) = (1 - weight) * p_model(w) + weight * p_cache(w). The cache holds the last `window` encoder states
+    p(w) = (1 - lambda) * p_model(w) + lambda * p_cache(w). The cache holds the last `window` encoder states
     h_i, each with the token that followed. p_cache(w) is the share of entries that w followed, where entry i
     counts exp(theta * h . h_i) and h is the current state.
     """
@@ -106,15 +104,15 @@ def cache_nats(
             queries, targets = encoded[:, 0].float(), tensors["targets"][:, 0]
             keys, followers = torch.cat([keys, queries]), torch.cat([followers, targets])
             cache_probs = _cache_probs(queries, targets, keys, followers, options)  # (T,)
-            mixed = (1 - options.weight) * model_probs + options.weight * cache_probs
+            mixed = (1 - options.cache_lambda) * model_probs + options.cache_lambda * cache_probs
             mixed = torch.where(cache_probs.isnan(), model_probs, mixed)  # before the first token: no entries
             nats -= float(mixed.log().sum())
-            keys, followers = keys[-options.window :], followers[-options.window :]
+            keys, followers = keys[-options.cache_window :], followers[-options.cache_window :]
     return nats
 
 
 def _cache_probs(
-    queries: Tensor, targets: Tensor, keys: Tensor, followers: Tensor, options: NeuralCache
+    queries: Tensor, targets: Tensor, keys: Tensor, followers: Tensor, options: EvaluateOptions
 ) -> Tensor:
     """Compute the probability (T,) that the cache gives to each target; NaN if it has no entries.
 
@@ -122,8 +120,8 @@ def _cache_probs(
     """
     key_steps = torch.arange(len(keys), device=keys.device)  # (K,)
     query_steps = key_steps[-len(queries) :, None]  # (T, 1)
-    visible = (key_steps < query_steps) & (key_steps >= query_steps - options.window)
-    scores = (options.theta * (queries @ keys.T)).double().masked_fill(~visible, -torch.inf)
+    visible = (key_steps < query_steps) & (key_steps >= query_steps - options.cache_window)
+    scores = (options.cache_theta * (queries @ keys.T)).double().masked_fill(~visible, -torch.inf)
     shares = scores.softmax(-1)  # (T, K)
     return (shares * (followers == targets[:, None])).sum(-1)
 

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import PicturePath
-from rnntool.commands.inspect.vector_source import VectorSource, draw_plane
+from rnntool.commands.inspect.sources import PicturePath, VectorSource, draw_plane
 from rnntool.commands.options import AsJson
 
 

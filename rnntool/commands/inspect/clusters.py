@@ -7,16 +7,8 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import (
-    InspectedModel,
-    Layer,
-    PicturePath,
-    TextFormat,
-    Threads,
-    comma_separated,
-    read_states,
-)
-from rnntool.commands.options import AsJson, Files, Messages, Reading
+from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
+from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
 from rnntool.errors import DataError, contradiction, setting
 
 FREQUENT = 30  # default number of words
@@ -28,7 +20,7 @@ FREQUENT = 30  # default number of words
 )
 def clusters(
     *,
-    model: InspectedModel,
+    model: Annotated[str, model_option("Model to inspect")],
     files: Files = None,
     words: Annotated[str | None, typer.Option(
         "--words", metavar="WORD,…", show_default=False,
@@ -36,29 +28,27 @@ def clusters(
     top: Annotated[int | None, typer.Option(
         "--top", metavar="N", min=2, max=500, help="Cluster the N most frequent words.",
         show_default=str(FREQUENT))] = None,
-    layer: Layer = None,
+    options: StatesOptions,
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
     reading: Reading,
-    threads: Threads = 0,
     messages: Messages,
 ) -> None:
     """Cluster words by the mean states of a network after them."""
     import numpy as np
+    from scipy.cluster.hierarchy import linkage as cluster
 
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
-    from rnntool.inspection.clusters import average_linkage, text_tree
     from rnntool.inspection.states import mean_states
 
     svg.check_path(output)
     if words and top:
         raise contradiction("words", "top")
     files = files or ["-"]
-    loaded, texts = read_states(model, files, layer=layer, threads=threads, format=format, reading=reading,
-                                messages=messages)
+    loaded, texts = options.read(model, files, format=format, reading=reading, messages=messages)
     means = mean_states(texts, loaded.task)
     names = list(means)[: top or FREQUENT]
     if words:
@@ -70,11 +60,11 @@ def clusters(
     if len(names) < 2:
         raise DataError(place=input_names(files), expected="at least two words to cluster", found=len(names),
                         advice=f"give more {setting('words')}" if words else "give more text")
-    linkage = average_linkage(np.stack([means[name][1] for name in names]))
+    linkage = cluster(np.stack([means[name][1] for name in names]), "average")
     counts = [means[name][0] for name in names]
     leaves = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
     show({"model": loaded.name, "words": names, "counts": counts, "merges": linkage.tolist()}, as_json,
-         "".join(f"{line}\n" for line in text_tree(leaves, linkage)))
+         "".join(f"{line}\n" for line in charts.text_tree(leaves, linkage)))
     if output:
         svg.write(charts.dendrogram(
             f"Words clustered by the states of {loaded.name} after them", names, linkage,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import PicturePath, TextFormat, comma_separated
+from rnntool.commands.inspect.sources import PicturePath, TextFormat, comma_separated
 from rnntool.commands.options import AsJson, Files, Messages, Reading
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.cells import CELL_NAMES

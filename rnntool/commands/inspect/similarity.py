@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import PicturePath, comma_separated
-from rnntool.commands.inspect.vector_source import VectorSource
+from rnntool.commands.inspect.sources import PicturePath, VectorSource, comma_separated
 from rnntool.commands.options import AsJson, Reading
 from rnntool.errors import UsageError
 

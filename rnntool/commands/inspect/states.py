@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.shared_options import (
-    InspectedModel,
-    Layer,
-    PicturePath,
-    TextFormat,
-    Threads,
-    comma_separated,
-    read_states,
-)
-from rnntool.commands.options import AsJson, Files, Messages, Reading
+from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
+from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
 from rnntool.errors import DataError, UsageError, contradiction
 
 if TYPE_CHECKING:
@@ -35,7 +27,7 @@ CONTEXT = 12  # characters on each side of a token in the table
 )
 def states(
     *,
-    model: InspectedModel,
+    model: Annotated[str, model_option("Model to inspect")],
     files: Files = None,
     units: Annotated[str | None, typer.Option(
         "--units", metavar="N,…", show_default=False,
@@ -43,12 +35,11 @@ def states(
     top: Annotated[int | None, typer.Option(
         "--top", metavar="K", min=1, help="Show the K units that vary most.",
         show_default=str(VARYING))] = None,
-    layer: Layer = None,
+    options: StatesOptions,
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
     reading: Reading,
-    threads: Threads = 0,
     messages: Messages,
 ) -> None:
     """Show how the activations of single units change along a text.
@@ -65,8 +56,7 @@ def states(
     if units and top:
         raise contradiction("units", "top")
     files = files or ["-"]
-    loaded, texts = read_states(model, files, layer=layer, threads=threads, format=format,
-                                reading=reading, messages=messages)
+    loaded, texts = options.read(model, files, format=format, reading=reading, messages=messages)
     text = _first_tokens(texts, messages)
     if text is None:
         raise DataError(place=input_names(files), expected="a text", found="none",

@@ -1,19 +1,56 @@
-"""Word vectors for `rnntool inspect`, from a model's embedding or a file, and a picture of them."""
+"""What the subcommands of `rnntool inspect` look at: word vectors, and states of a network along texts."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from rnntool.data.options import Options, option
+import typer
+
+from rnntool.commands.options import Compute, Messages, Reading, format_option
+from rnntool.data.options import Options, option, with_default
 from rnntool.errors import UsageError, setting
 
 if TYPE_CHECKING:
+    from rnntool.inference.model import ModelFolder
+    from rnntool.inspection.states import TextStates
     from rnntool.inspection.word_vectors import Vectors
+
+PicturePath = Annotated[str | None, typer.Option(
+    "-o", "--output", metavar="FILE", show_default=False,
+    help="Also draw a picture: an SVG file (.svg) or an HTML page (.html).")]
+TextFormat = Annotated[str | None, format_option("any that training reads")]
+
+
+def comma_separated(text: str) -> list[str]:
+    """Split an option's value at commas; drop repeated and empty parts."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatesOptions(Options):
+    """Which states of a network to look at, and how to compute them."""
+
+    layer: int | None = option(
+        None, "Layer to inspect, counted from 1.", low=1, shown_default="the last layer")
+    threads: int = with_default(Compute, "threads", 0)
+
+    def read(
+        self, model: str, files: Sequence[str], *, format: str | None, reading: Reading, messages: Messages
+    ) -> tuple[ModelFolder, Iterator[TextStates]]:
+        """Load a model; return it with the states at each token of the files' texts."""
+        from rnntool.commands.inputs import task_records
+        from rnntool.inference.model import read
+        from rnntool.inspection.states import StateReader
+
+        loaded = read(model)
+        reader = StateReader(loaded, layer=self.layer, threads=self.threads)
+        return loaded, reader.read(task_records(
+            loaded.task, files, loaded.task.settings, format=format, reading=reading, messages=messages))
 
 
 @dataclass(frozen=True, kw_only=True)
