@@ -1,8 +1,11 @@
-"""The number of processor threads to use."""
+"""The number of processor threads to use, and what a forked process has to replace."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from weakref import WeakMethod
 
 from rnntool.errors import UsageError
 
@@ -20,3 +23,18 @@ def thread_count(threads: int) -> int:
     if threads < 0:
         raise UsageError(setting="threads", expected="a whole number of at least 0", found=threads)
     return min(threads or cores(), cores())
+
+
+def call_after_fork(method: Callable[[], None]) -> None:
+    """Call a bound method in each process that is forked from this one, while its object exists.
+
+    Only the thread that forks goes on in the new process. Locks that others held stay locked there.
+    """
+    if sys.platform != "win32":
+        reference = WeakMethod(method)
+
+        def call() -> None:
+            if (bound := reference()) is not None:
+                bound()
+
+        os.register_at_fork(after_in_child=call)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.threads import call_after_fork
 from rnntool.errors import ModelError
+
+_parents_sessions: list[Any] = []  # kept, because deleting one waits for threads that a fork doesn't have
 
 
 class OnnxEngine:
@@ -16,23 +20,46 @@ class OnnxEngine:
 
     def __init__(self, path: Path, *, threads: int = 0, graph: bytes | None = None) -> None:
         """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores."""
+        self.path = path
+        self._threads, self._graph = threads, graph
+        self._version = _version(path)
+        self._session = self._open()
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
+        self.word_vectors: int = self.widths.get("word_vectors", 0)
+        self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
+        call_after_fork(self._forked)
+
+    @property
+    def session(self) -> Any:
+        """The session of ONNX Runtime; a forked process opens its own, because threads don't survive a fork.
+
+        `ModelError` if the file is another one by then.
+        """
+        if self._session is None:
+            if _version(self.path) != self._version:
+                raise ModelError("has changed since this process was forked from the one that loaded it",
+                                 place=self.path, advice="load the model again")
+            self._session = self._open()
+        return self._session
+
+    def _forked(self) -> None:
+        _parents_sessions.append(self._session)
+        self._session = None
+
+    def _open(self) -> Any:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # A memory plan is kept for each shape of a batch, and ragged batches have many shapes.
         options.enable_mem_pattern = False
         try:
-            self.session = onnxruntime.InferenceSession(
-                graph or str(path), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                self._graph or str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions are not public
-            raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=path,
+            raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=self.path,
                              advice="train or copy the model again") from None
-        self.path = path
-        self.inputs = [value.name for value in self.session.get_inputs()]
-        self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
-        self.word_vectors: int = self.widths.get("word_vectors", 0)
-        self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """Return the named outputs of a batch; by default all but `word_vectors`, which no task decodes."""
@@ -55,6 +82,15 @@ class OnnxEngine:
     def initial_state(self, batch: int) -> Arrays:
         """Return zero states `state.<layer>.<h|c>` (1, B, H)."""
         return {name: np.zeros((1, batch, shape[2]), np.float32) for name, shape in self.states.items()}
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with the content of a file; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _first_line(error: Exception) -> str:

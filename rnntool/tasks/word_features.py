@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays, pad
 from rnntool.data.escaping import read_escaped, write_escaped
+from rnntool.data.threads import call_after_fork
 from rnntool.errors import ModelError
 from rnntool.tasks.base import Engine, RowNames
 from rnntool.tasks.specs.settings import WordSettings
@@ -96,6 +97,14 @@ class WordFeatures:
         self.vector_row_of = {word: row for row, word in enumerate(vectors, 1)}  # row 0: no vector
         self._lock = threading.Lock()
         self._table = _Table(self)
+        call_after_fork(self._forked)
+
+    def _forked(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:  # by a thread that doesn't exist in this process and may not have finished its row
+            self._lock = threading.Lock()
+            self._table = _Table(self)
 
     @classmethod
     def learn(cls, counts: Counter[str], settings: WordSettings, tokenizer: WordTokenizer,
