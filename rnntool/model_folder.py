@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from rnntool.data.json_text import to_json
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.models.config import NetworkConfig
 from rnntool.tasks import TASKS
@@ -278,5 +279,5 @@ def remove(folder: Path) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write indented JSON to a temporary file that then replaces `path`, so that it is never incomplete."""
     temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    temporary.write_text(to_json(data, indent=2) + "\n", "utf-8")
     temporary.replace(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ import typer
 from rnntool.commands import console
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJson, Compute, Messages, Output, Reading, format_option, model_option
+from rnntool.data.json_text import to_json
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation.options import EvaluateOptions
 
@@ -106,7 +107,7 @@ def evaluate(
         if as_json:
             if options.errors:
                 report["errors"] = evaluation.mistakes
-            out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+            out.write(to_json(report, indent=2) + "\n")
         else:
             out.write(_text(report, evaluation.mistakes))
 
@@ -155,12 +156,12 @@ def _some(labels: Any) -> str:
 
 
 def _interval(evaluation: Evaluation, criterion: Criterion) -> list[float] | None:
-    """Return the confidence interval of the main metric; None for a single record."""
+    """Return the confidence interval of the main metric; None for a single record or an infinite metric."""
     import numpy as np
 
     from rnntool.evaluation import significance
 
-    if len(evaluation.counts) < 2:
+    if len(evaluation.counts) < 2 or not math.isfinite(evaluation.report[criterion.key]):
         return None
     return list(significance.interval(evaluation.counts, criterion.metric, np.random.default_rng(SEED)))
 
@@ -174,13 +175,15 @@ def _comparison(
 
     key, metric = criterion.key, criterion.metric
     sides = evaluation.counts, reference.counts
-    interval = None
-    if len(evaluation.counts) > 1:
+    difference = evaluation.report[key] - reference.report[key]
+    interval = p_value = None  # of an infinite perplexity
+    if math.isfinite(difference):
+        p_value = significance.p_value(*sides, metric, np.random.default_rng(SEED))
+    if math.isfinite(difference) and len(evaluation.counts) > 1:
         interval = list(significance.difference_interval(*sides, metric, np.random.default_rng(SEED)))
     return {
         "model": other.name, "figure": key, "value": reference.report[key],
-        "difference": evaluation.report[key] - reference.report[key], "interval": interval,
-        "p_value": significance.p_value(*sides, metric, np.random.default_rng(SEED)),
+        "difference": difference, "interval": interval, "p_value": p_value,
         "signature": _signature(other, criterion),
     }
 
@@ -246,6 +249,6 @@ def _interval_text(interval: Sequence[float] | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN: the difference of two infinite perplexities
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

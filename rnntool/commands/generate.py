@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJsonl, Compute, Messages, Output, Reading, model_option
+from rnntool.data.json_text import to_json
 from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import GenerateOptions
 
@@ -125,4 +125,4 @@ def _json(
         fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
     if counts:
         fields |= {"copied": counts.copied, "runs": counts.total}
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+    return to_json(fields) + "\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
 from rnntool.commands.options import Messages
 from rnntool.data.formats import format_named_by
+from rnntool.data.json_text import to_json
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError, setting
 
@@ -39,4 +39,4 @@ def _by_extension(output: str | None, formats: Collection[str], messages: Messag
 def show(report: Any, as_json: bool, text: str, *, indent: int | None = 2) -> None:
     """Write a report to standard output: as JSON, or as `text` for people. All output is UTF-8."""
     with open_output(None) as out:
-        out.write(json.dumps(report, ensure_ascii=False, indent=indent) + "\n" if as_json else text)
+        out.write(to_json(report, indent=indent) + "\n" if as_json else text)

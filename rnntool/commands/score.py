@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections import defaultdict
@@ -24,6 +23,7 @@ from rnntool.commands.options import (
     model_option,
 )
 from rnntool.data.formats import readable_formats
+from rnntool.data.json_text import json_line, to_json
 from rnntool.errors import DataError, UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import ScoreOptions
 
@@ -198,7 +198,7 @@ def _json(record: Text, result: ScoredText, per: str | None) -> str:
         units = result.words(record.text) if per == "word" else result.units(record.text)
         fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,
                                  "surprisal_bits": round(u.surprisal_bits, 6)} for u in units]
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+    return json_line(fields, source=record.fields, place=record.place)
 
 
 # --- Minimal pairs -----------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def _score_pairs(
         if as_jsonl:
             fields = dict(pair.fields) if pair.fields else _fields(pair)
             fields |= zip(RESULTS, (round(good, 6), round(bad, 6), right), strict=True)
-            out.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            out.write(json_line(fields, source=pair.fields, place=pair.place))
     if not total.pairs:
         raise DataError(expected="pairs of sentences", found="none",
                         advice="give two sentences per line with a tab between them")
@@ -262,7 +262,7 @@ def _score_pairs(
         report = total.report() | {"per_phenomenon": phenomena} | {
             "by": {name: {value: tally.report() for value, tally in table.items()}
                    for name, table in tables.items()}}
-        out.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        out.write(to_json(report, indent=2) + "\n")
     elif not as_jsonl:
         out.write(f"accuracy\t{total.accuracy:.4f}\npairs\t{total.pairs}\n")
         out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJsonl, Files, Messages, Output, Reading, model_option
+from rnntool.data.json_text import to_json
 from rnntool.errors import DataError, UsageError, contradiction, setting
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: boo
     from rnntool.tokenize import split_words
 
     if as_jsonl:
-        return json.dumps({"text": text, "tokens": _tokens(tokenizer, text)}, ensure_ascii=False)
+        return to_json({"text": text, "tokens": _tokens(tokenizer, text)})
     if tokenizer is None:
         return " ".join(text[start:end] for start, end in split_words(text))
     encoded = tokenizer.encode(text)

@@ -34,7 +34,8 @@ def interval(
     for total in sums:
         frequencies = np.bincount(rng.integers(n, size=n), minlength=n)  # (N,)
         total[:] = frequencies @ counts
-    low, high = np.quantile(metric(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    with np.errstate(invalid="ignore"):  # a perplexity may be infinite
+        low, high = np.quantile(metric(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

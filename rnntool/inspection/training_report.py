@@ -72,13 +72,14 @@ def page(name: str, config: ModelConfig, history: Sequence[Entry]) -> str:
 
 def _learning_curves(history: Sequence[Entry], higher_is_better: bool) -> Iterator[str]:
     """Draw a curve over epochs for each figure, and list all figures, the best entry in bold."""
-    names = [name for name, value in history[0].items() if name not in NO_CURVE and _is_number(value)]
+    figures = {name: value for entry in history for name, value in entry.items() if value is not None}
+    names = [name for name, value in figures.items() if name not in NO_CURVE and _is_number(value)]
     score = next((name for name in names if name not in CURVES), None)  # the figure that chose the weights
     best: Point | None = None
     yield '<h2>Learning curves</h2>\n<div class="charts">\n'
     for name in sorted(names, key=lambda name: name != score):
         points = [(entry["epoch"], entry[name]) for entry in history
-                  if math.isfinite(entry.get(name, math.nan))]
+                  if _is_number(entry.get(name)) and math.isfinite(entry[name])]
         title, unit, caption = CURVES.get(name, (f"{name} on the development data", "", ""))
         if name == score and points:
             best = (max if higher_is_better else min)(points, key=lambda point: point[1])

@@ -6,6 +6,7 @@ a configuration; it knows neither torch nor ONNX Runtime.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -72,9 +73,9 @@ class Criterion:
     metric: Metric  # computes it from summed counts
 
     def is_better(self, new: float, old: float | None) -> bool:
-        """Return whether `new` beats `old`; any number beats None, and NaN beats nothing."""
+        """Return whether `new` beats `old`; any finite number beats None, and NaN beats nothing."""
         if old is None:
-            return new == new
+            return math.isfinite(new)
         return new > old if self.higher_is_better else new < old
 
 

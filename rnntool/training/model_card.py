@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from rnntool import __version__
+from rnntool.data.json_text import to_json
 from rnntool.evaluation.metrics import numbers
 from rnntool.model_folder import ModelConfig
 
@@ -50,10 +50,10 @@ def _yaml(value: str) -> str:
     if value.startswith("[") and value.endswith("]"):
         return f"[{', '.join(_yaml(part.strip()) for part in value[1:-1].split(','))}]"
     plain = re.fullmatch(r"[A-Za-z][\w.-]*", value) and value.lower() not in _YAML_WORDS
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    return value if plain else to_json(value)
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return to_json(value) if isinstance(value, str) else str(value)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from rnntool import __version__, model_folder
+from rnntool.data.json_text import to_json
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
@@ -90,7 +91,7 @@ def write_model(
             version=__version__, task=task.spec.name, data=task.config(), network=network.config,
             parameters=count_parameters(network), graph="int8" if settings.int8 else "float32",
             settings=settings, init=transfer.to_json() if transfer else None, report=report)
-        lines = (json.dumps(entry) + "\n" for entry in history)
+        lines = (to_json(entry) + "\n" for entry in history)
         (stage / model_folder.METRICS).write_text("".join(lines), "utf-8")
         card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))
         (stage / model_folder.CARD).write_text(card, "utf-8")

@@ -34,6 +34,7 @@ from rnntool.data.formats.character_spans import (
     tags_of_words,
 )
 from rnntool.data.formats.json_values import MISSING, json_values, lookup
+from rnntool.data.json_text import json_line, to_json
 from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
@@ -245,7 +246,7 @@ class JsonlWriter(SentenceWriter):
         entities = tagged.entities() if self._spans else None
         if entities is not None:
             out["entities"] = [self._entity(sentence, offsets, tagged, *entity) for entity in entities]
-        return json.dumps(out, ensure_ascii=False) + "\n"
+        return json_line(out, source=sentence.source, place=sentence.place)
 
     def _entity(
         self, sentence: Sentence, offsets: Offsets | None, tagged: Tagged, first: int, after: int, label: str
@@ -277,7 +278,7 @@ class JsonlLabelsWriter(LabelWriter):
             out["labels"] = [{"label": label, "prob": round(p, 6)} for label, p in labels]
         if words is not None:
             out["explain"] = [{**word._asdict(), "weight": round(word.weight, 6)} for word in words]
-        return json.dumps(out, ensure_ascii=False) + "\n"
+        return json_line(out, source=text.fields, place=text.place)
 
 
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
@@ -357,7 +358,7 @@ def _labels(value: Any) -> tuple[str, ...] | None:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, str | int | float) for v in values):
         return None
-    return tuple(v if isinstance(v, str) else json.dumps(v) for v in values if _nothing(v) is None)
+    return tuple(v if isinstance(v, str) else to_json(v) for v in values if _nothing(v) is None)
 
 
 def _check_labeled(
