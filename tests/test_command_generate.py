@@ -22,7 +22,7 @@ def test_generate_is_reproducible_in_any_batch(writer: Path, run: Run) -> None:
     records = jsonl(ok(run(*base, "--batch-size", "4", "--logprobs")))
     assert [r["prompt"] + r["text"] for r in records] == expected.splitlines()
     assert [r["index"] for r in records] == list(range(6))
-    assert all(len(r["log_probs"]) == len(r["tokens"]) + r["finished"] for r in records)
+    assert all(len(r["log_probs"]) == len(r["generated_tokens"]) + r["finished"] for r in records)
 
 
 def test_prompts_from_arguments_are_sampled_in_one_batch(writer: Path) -> None:

@@ -19,7 +19,7 @@ def test_score_lines(writer: Path, run: Run) -> None:
     assert stream[0].split("\t")[2] == "18"
     assert stream[2].split("\t")[0] != rows[2][0], "what came before counts"
     records = jsonl(ok(run("score", "-m", writer, "--jsonl", "--per", "token", input=text)))
-    assert [r["tokens"] for r in records] == [18, 1, 8]
+    assert [r["n_tokens"] for r in records] == [18, 1, 8]
     assert [f"{r['log_prob']:.4f}" for r in records] == [row[0] for row in rows]
     assert records[2]["unknown"] == 0
     for record in records:

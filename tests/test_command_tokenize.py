@@ -24,6 +24,6 @@ def test_tokens_of_a_tagger_are_the_words_that_it_tags(run: Run) -> None:
     text = "I can't read Dr. Smith's e-mail.\n"
     tagged = ok(run("tag", "-m", "en-pos", input=text)).splitlines()
     (record,) = jsonl(ok(run("tokenize", "-m", "en-pos", "--jsonl", input=text)))
-    spans = [(token["start"], token["end"]) for token in record["tokens"]]
+    spans = [(token["start"], token["end"]) for token in record["pieces"]]
     assert [text[a:b] for a, b in spans] == [row.split("\t")[0] for row in tagged if row]
-    assert record["tokens"][2]["piece"] == "n't"
+    assert record["pieces"][2]["piece"] == "n't"

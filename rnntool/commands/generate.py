@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.options import AsJsonl, Compute, Messages, Output, Reading, model_option
-from rnntool.data.json_text import to_json
+from rnntool.commands.options import (
+    PLAIN_FORMATS,
+    AsJsonl,
+    Compute,
+    Messages,
+    Output,
+    Reading,
+    format_option,
+    model_option,
+)
+from rnntool.data.json_text import json_line
 from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import GenerateOptions
 
 if TYPE_CHECKING:
+    from rnntool.data.records import Text
     from rnntool.evaluation.copied_ngrams import CopiedNgrams
     from rnntool.inference.generation import Generated
 
@@ -39,6 +49,7 @@ def generate(
     prompt_file: Annotated[str | None, typer.Option(
         "--prompts", metavar="FILE", show_default=False,
         help="Read a prompt from each line of FILE; `-` is standard input.")] = None,
+    format: Annotated[str | None, format_option(f"prompts: {', '.join(PLAIN_FORMATS)}")] = None,
     stream: Annotated[bool, typer.Option(
         "--stream", help="Write each token as soon as it is generated.")] = False,
     as_jsonl: AsJsonl = False,
@@ -74,6 +85,8 @@ def generate(
         raise contradiction("stream", "batch_size")
     if copied_words and not copied:
         raise no_effect_without("copied_words", "copied", value="FILE")
+    if format and not prompt_file:
+        raise no_effect_without("format", "prompt_file", value="FILE")
     as_jsonl = as_jsonl or log_probs or (not stream and writes_json(output, messages))
     writer = models.load(model, device=compute.device, threads=compute.threads)
     task = writer.require(LMTask)
@@ -93,17 +106,20 @@ def generate(
             out.flush()
 
         texts: Iterable[str] = prompts or [""]
+        records: dict[int, Text] = {}  # of prompts from a file, by their numbers
         ready = always  # all arguments are known, so they fill a batch
         if prompt_file:
-            inputs = plain_lines([prompt_file], reading, messages)
-            texts, ready = (record.text for record in inputs), inputs.ready
+            inputs = plain_lines([prompt_file], reading, messages, format=format)
+            texts, ready = _prompts(inputs, records), inputs.ready
         samples = writer.generate(texts, options, watch=show if stream else None, ready=ready)
         for sample in samples:
             counts = source.copied_ngrams(sample.prompt, sample.text) if source else None
             if counts:
                 copied_ngrams, ngrams = copied_ngrams + counts.copied, ngrams + counts.total
             if as_jsonl:
-                show(_json(sample, options, counts, log_probs=log_probs))
+                number = sample.index // options.n
+                records.pop(number - 1, None)
+                show(_json(sample, options, counts, records.get(number), log_probs=log_probs))
             elif stream:
                 show(separator)
             else:
@@ -115,14 +131,24 @@ def generate(
         messages.warn(f"the new text is shorter than {source.n} words, so nothing was compared")
 
 
+def _prompts(inputs: Iterable[Text], records: dict[int, Text]) -> Iterator[str]:
+    """Yield the texts of a file, and remember their records by number."""
+    for number, record in enumerate(inputs):
+        records[number] = record
+        yield record.text
+
+
 def _json(
-    sample: Generated, options: GenerateOptions, counts: CopiedNgrams | None, *, log_probs: bool
+    sample: Generated, options: GenerateOptions, counts: CopiedNgrams | None, record: Text | None, *,
+    log_probs: bool,
 ) -> str:
+    source: dict[str, Any] = record.fields or {} if record else {}
     label = {"label": options.label} if options.label is not None else {}
-    fields = {"index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
+    fields = {**source, "index": sample.index, "seed": options.seed or 0, **label, "prompt": sample.prompt,
               "text": sample.text, "finished": sample.finished}
     if log_probs:
-        fields |= {"tokens": sample.tokens, "log_probs": [round(value, 6) for value in sample.log_probs]}
+        fields |= {"generated_tokens": sample.tokens,
+                   "log_probs": [round(value, 6) for value in sample.log_probs]}
     if counts:
         fields |= {"copied": counts.copied, "runs": counts.total}
-    return to_json(fields) + "\n"
+    return json_line(fields, source=source, place=record.place if record else "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from rnntool.commands.options import Messages, Reading
-from rnntool.data.formats import read_texts
+from rnntool.commands.options import PLAIN_FORMATS, Messages, Reading
+from rnntool.data.formats import either, guess_format, read_texts
 from rnntool.data.inputs import Inputs
+from rnntool.data.records import Text
+from rnntool.data.streams import Lines
+from rnntool.errors import UsageError
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.specs.settings import Settings
 
@@ -23,7 +26,19 @@ def task_records(
                              errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
 
 
-def plain_lines(files: Sequence[str], reading: Reading, messages: Messages) -> Inputs:
-    """Return a text for each line of files, whatever their format."""
-    return Inputs(files, "texts", lambda lines, format: read_texts(lines, format=format), format="text",
-                  errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+def plain_lines(
+    files: Sequence[str], reading: Reading, messages: Messages, *, format: str | None
+) -> Inputs:
+    """Return a text for each line of files, whatever their names, or for each object of JSON.
+
+    `format` is one of `PLAIN_FORMATS`; None recognizes JSON by its first line.
+    """
+
+    def read(lines: Lines, _: str) -> Iterator[Text]:
+        is_json = format is None and guess_format("-", lines.head(), "texts") == "jsonl"
+        return read_texts(lines, format="jsonl" if is_json else format or "text")
+
+    if format not in (None, *PLAIN_FORMATS):
+        raise UsageError(setting="format", expected=either(PLAIN_FORMATS), found=repr(format))
+    return Inputs(files, "texts", read, format="text", errors=reading.encoding_errors, log=messages.log,
+                  warn=messages.warn)

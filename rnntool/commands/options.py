@@ -94,6 +94,9 @@ def model_option(purpose: str = "Model to run", more: str = "") -> Any:
         help=f"{purpose}: a folder, or a name that `rnntool models` lists.{more}")
 
 
+PLAIN_FORMATS = ("text", "jsonl")  # of commands that otherwise read plain lines
+
+
 def format_option(formats: str | None = None) -> Any:
     """Declare `--from`, the format of the input; `formats` lists the valid names."""
     listed = f": {formats}" if formats else ""

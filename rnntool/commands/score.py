@@ -191,7 +191,7 @@ def _rows(number: int, record: Text, result: ScoredText, per: str) -> list[str]:
 
 def _json(record: Text, result: ScoredText, per: str | None) -> str:
     fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
-    fields |= {"log_prob": round(result.total_nats, 6), "tokens": len(result.log_probs),
+    fields |= {"log_prob": round(result.total_nats, 6), "n_tokens": len(result.log_probs),
                "unknown": result.unknown, "perplexity": round(result.perplexity, 6),
                "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
     if per:

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.options import AsJsonl, Files, Messages, Output, Reading, model_option
-from rnntool.data.json_text import to_json
+from rnntool.commands.options import (
+    PLAIN_FORMATS,
+    AsJsonl,
+    Files,
+    Messages,
+    Output,
+    Reading,
+    format_option,
+    model_option,
+)
+from rnntool.data.json_text import json_line
 from rnntool.errors import DataError, UsageError, contradiction, setting
 
 if TYPE_CHECKING:
+    from rnntool.data.records import Text
     from rnntool.tokenize import Tokenizer
 
 MAX_DIGITS = 9  # of an id; int() rejects numbers of thousands of digits
@@ -27,6 +37,7 @@ def tokenize(
     model: Annotated[str | None, model_option(
         "Model whose tokenizer to use", " Without a model, text is split into words.")] = None,
     output: Output = None,
+    format: Annotated[str | None, format_option(", ".join(PLAIN_FORMATS))] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Write the ids of the tokens.")] = False,
     decode: Annotated[bool, typer.Option("--decode", help="Read token ids and write text.")] = False,
     as_jsonl: AsJsonl = False,
@@ -38,21 +49,21 @@ def tokenize(
     from rnntool.commands.outputs import writes_json
     from rnntool.data.streams import open_output
 
-    if decode and (ids or as_jsonl):
-        raise contradiction("decode", "ids" if ids else "as_jsonl")
+    if decode and (ids or as_jsonl or format):
+        raise contradiction("decode", "ids" if ids else "as_jsonl" if as_jsonl else "format")
     as_jsonl = as_jsonl or (not (ids or decode) and writes_json(output, messages))
     if model is None and (ids or decode):
         raise UsageError("needs the vocabulary of a model", setting="ids" if ids else "decode",
                          advice=f"give {setting('model', 'MODEL')}")
     tokenizer = _tokenizer(model) if model is not None else None
-    inputs = plain_lines(files or ["-"], reading, messages)
+    inputs = plain_lines(files or ["-"], reading, messages, format="text" if decode else format)
     with open_output(output) as out:
         for record in inputs:
             if decode:
                 assert tokenizer is not None
                 out.write(_decoded(tokenizer, record.text, record.place) + "\n")
             else:
-                out.write(_encoded(tokenizer, record.text, ids=ids, as_jsonl=as_jsonl) + "\n")
+                out.write(_encoded(tokenizer, record, ids=ids, as_jsonl=as_jsonl))
             if not inputs.ready():
                 out.flush()
 
@@ -69,24 +80,25 @@ def _tokenizer(model: str) -> Tokenizer:
     return load(folder, config.tokenizer | split)
 
 
-def _encoded(tokenizer: Tokenizer | None, text: str, *, ids: bool, as_jsonl: bool) -> str:
+def _encoded(tokenizer: Tokenizer | None, record: Text, *, ids: bool, as_jsonl: bool) -> str:
+    from rnntool.data.records import one_line
     from rnntool.tokenize import split_words
 
+    text, fields = record.text, record.fields or {"text": record.text}
+    if tokenizer is None:
+        spans = split_words(text)
+        if not as_jsonl:
+            return " ".join(text[start:end] for start, end in spans) + "\n"
+        tokens = [{"text": text[start:end], "start": start, "end": end} for start, end in spans]
+        has_words = isinstance(fields.get("tokens"), list)  # which other keys may refer to
+        return json_line(fields if has_words else fields | {"tokens": tokens}, source=fields,
+                         place=record.place)
     if as_jsonl:
-        return to_json({"text": text, "tokens": _tokens(tokenizer, text)})
-    if tokenizer is None:
-        return " ".join(text[start:end] for start, end in split_words(text))
+        pieces = [{"id": t.id, "piece": tokenizer.piece(t.id), "start": t.start, "end": t.end}
+                  for t in tokenizer.tokens(text)]
+        return json_line(fields | {"pieces": pieces}, source=fields, place=record.place)
     encoded = tokenizer.encode(text)
-    return " ".join(map(str, encoded) if ids else map(tokenizer.piece, encoded))
-
-
-def _tokens(tokenizer: Tokenizer | None, text: str) -> list[dict[str, object]]:
-    from rnntool.tokenize import split_words
-
-    if tokenizer is None:
-        return [{"text": text[a:b], "start": a, "end": b} for a, b in split_words(text)]
-    return [{"id": t.id, "piece": tokenizer.piece(t.id), "start": t.start, "end": t.end}
-            for t in tokenizer.tokens(text)]
+    return " ".join(map(str, encoded) if ids else one_line(list(map(tokenizer.piece, encoded)))) + "\n"
 
 
 def _decoded(tokenizer: Tokenizer, line: str, place: str) -> str:

@@ -229,6 +229,8 @@ class JsonlWriter(SentenceWriter):
         out: dict[str, Any] = {}
         if isinstance(sentence.source, dict):
             out.update(sentence.source)
+            if isinstance(out.get("tokens"), int):  # a count
+                out.setdefault("n_tokens", out["tokens"])
             if not out.keys().isdisjoint(self._keys):
                 for name in _TAG_DETAILS:  # they describe the old tags
                     out.pop(name, None)
@@ -264,7 +266,10 @@ class JsonlWriter(SentenceWriter):
 
 
 class JsonlLabelsWriter(LabelWriter):
-    """Writes the fields of the record, its label with the probability, and the words that explain it."""
+    """Writes the fields of the record, its label with the probability, and the words that explain it.
+
+    Labels that the record had are kept as `input_label` and `input_labels`.
+    """
 
     def __init__(self, *, several: bool) -> None:
         """`several` adds a list with all labels."""
@@ -273,6 +278,9 @@ class JsonlLabelsWriter(LabelWriter):
     def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
         """Return one JSON object and a line ending."""
         out: dict[str, Any] = dict(text.fields) if text.fields is not None else {"text": text.text}
+        for key in ("label", "labels")[: 1 + self._several]:
+            if key in out:
+                out.setdefault(f"input_{key}", out[key])
         out |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
         if self._several:
             out["labels"] = [{"label": label, "prob": round(p, 6)} for label, p in labels]
