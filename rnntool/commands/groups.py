@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import typer
@@ -76,8 +75,11 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help without importing any command."""
-        with self._one_line_each():
+        self.listing = True
+        try:
             super().format_help(ctx, formatter)
+        finally:
+            self.listing = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options; without arguments print the help."""
@@ -91,14 +93,6 @@ class Group(TyperGroup):
         """Run a command of the group."""
         with exit_on_error(ctx):
             return super().invoke(ctx)
-
-    @contextmanager
-    def _one_line_each(self) -> Iterator[None]:
-        self.listing = True
-        try:
-            yield
-        finally:
-            self.listing = False
 
 
 def examples(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

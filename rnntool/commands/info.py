@@ -9,10 +9,7 @@ SHOWN = 20  # labels; the others are left out
 
 
 @examples("rnntool info en-pos", "rnntool info en-pos --json")
-def info(
-    model: ModelArgument,
-    as_json: AsJson = False,
-) -> None:
+def info(model: ModelArgument, as_json: AsJson = False) -> None:
     """Describe a model: its task, network, settings and scores."""
     from rnntool import model_folder
     from rnntool.commands import console

@@ -7,10 +7,7 @@ from rnntool.commands.options import ModelArgument, Output
 
 
 @examples("rnntool report my-tagger > my-tagger.html")
-def report(
-    model: ModelArgument,
-    output: Output = None,
-) -> None:
+def report(model: ModelArgument, output: Output = None) -> None:
     """Write an HTML page about a training: learning curves, scores on the development data, settings."""
     from rnntool import model_folder
     from rnntool.data.streams import open_output

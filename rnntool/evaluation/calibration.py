@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnntool.data.arrays import log_softmax
+
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 TOLERANCE = 1e-3  # of the logarithm of the temperature
 MIN_PROBABILITY = math.exp(-50)  # limits the loss of a gold tag that the scheme forbids
@@ -33,21 +35,10 @@ class Calibration:
 def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     """Return the T that maximizes the likelihood of `targets` (N,) under softmax(logits / T), logits (N, L).
 
-    From Guo et al. (2017). Targets are smoothed as if there were two more records (Platt, 1999), so that T
-    stays above zero if every prediction is correct. Without targets, T is 1.
+    From Guo et al. (2017). Without targets, T is 1.
     """
-    if not len(targets):
-        return 1.0
-    logits = logits.astype(np.float64)
-    smoothing = 1 / (len(targets) + 2)
-    correct = logits[np.arange(len(targets)), targets]
-    target_logits = (1 - smoothing) * correct + smoothing * logits.mean(axis=1)  # (N,)
-
-    def nll(log_temperature: float) -> float:
-        scale = math.exp(-log_temperature)  # convex in the scale, so there is one minimum
-        return float((np.logaddexp.reduce(logits * scale, axis=1) - target_logits * scale).mean())
-
-    return _best_temperature(nll)
+    scores = logits.astype(np.float64)
+    return _fit(lambda temperature: log_softmax(scores / temperature), targets)
 
 
 def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
@@ -55,21 +46,25 @@ def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArr
 
     `probs` takes a temperature and returns them, (N, L).
     """
+    return _fit(lambda temperature: np.log(probs(temperature).clip(min=MIN_PROBABILITY)), targets)
+
+
+def _fit(log_probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:
+    """Find the best temperature by Brent's method (1973), over its logarithm.
+
+    Targets are smoothed as if there were two more records (Platt, 1999), so that T stays above zero if every
+    prediction is correct.
+    """
+    from scipy.optimize import minimize_scalar
+
     if not len(targets):
         return 1.0
     smoothing = 1 / (len(targets) + 2)
 
     def nll(log_temperature: float) -> float:
-        log_probs = np.log(probs(math.exp(log_temperature)).clip(min=MIN_PROBABILITY))
-        correct = log_probs[np.arange(len(targets)), targets]
-        return float(-((1 - smoothing) * correct + smoothing * log_probs.mean(axis=1)).mean())
-
-    return _best_temperature(nll)
-
-
-def _best_temperature(nll: Callable[[float], float]) -> float:
-    """Minimize a function of the temperature's logarithm by Brent's method (1973)."""
-    from scipy.optimize import minimize_scalar
+        values = log_probs(math.exp(log_temperature))  # (N, L)
+        correct = values[np.arange(len(targets)), targets]
+        return float(-((1 - smoothing) * correct + smoothing * values.mean(axis=1)).mean())
 
     bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     minimum = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": TOLERANCE / 2})

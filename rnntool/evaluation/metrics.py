@@ -129,22 +129,13 @@ def _span_report(
             scheme=schemes.IOBES if scheme in SCHEMES_WITH_ENDS else schemes.IOB2)
         overall = _label_report(labels["micro avg"])
         per_label = {_label(key): _label_report(row) for key, row in labels.items() if " avg" not in key}
-    return {
-        "precision": overall["precision"],
-        "recall": overall["recall"],
-        "f1": overall["f1"],
-        "f1_conlleval": f1_conlleval,
-        "per_label": per_label,
-    }
+    main = {key: overall[key] for key in ("precision", "recall", "f1")}
+    return {**main, "f1_conlleval": f1_conlleval, "per_label": per_label}
 
 
 def _label_report(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "precision": float(row["precision"]),
-        "recall": float(row["recall"]),
-        "f1": float(row["f1-score"]),
-        "support": int(row["support"]),
-    }
+    return {"precision": float(row["precision"]), "recall": float(row["recall"]),
+            "f1": float(row["f1-score"]), "support": int(row["support"])}
 
 
 def span_counts(gold: Sequence[str], predicted: Sequence[str], scheme: str) -> tuple[int, int, int]:
@@ -220,9 +211,7 @@ def bits_per_char(sums: Floats) -> Floats:
     return _ratios(sums[..., 0] / math.log(2), sums[..., 2])
 
 
-def calibration_error(
-    confidence: Sequence[float], correct: Sequence[bool] | NDArray[np.bool_]
-) -> float:
+def calibration_error(confidence: Sequence[float], correct: Sequence[bool] | NDArray[np.bool_]) -> float:
     """Expected calibration error (Guo et al., 2017): the mean gap between confidence and accuracy.
 
     Predictions are sorted by confidence, 0 to 1, into bins of equal width that include their upper bound. The

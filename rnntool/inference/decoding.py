@@ -75,14 +75,8 @@ class _Ngrams:
 
 
 def sample_tokens(
-    model: LanguageModel[State],
-    prompts: Sequence[Sequence[int]],
-    options: GenerateOptions,
-    *,
-    eos: int,
-    banned: Sequence[int] = (),
-    first_index: int = 0,
-    stop: Callable[[int, int], bool] | None = None,
+    model: LanguageModel[State], prompts: Sequence[Sequence[int]], options: GenerateOptions, *, eos: int,
+    banned: Sequence[int] = (), first_index: int = 0, stop: Callable[[int, int], bool] | None = None,
 ) -> Iterator[SampledToken]:
     """Continue each prompt by sampling; yield tokens as they are drawn, step by step and row by row.
 

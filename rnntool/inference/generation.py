@@ -221,8 +221,7 @@ class EngineModel:
                 steps = np.minimum(lengths - first, len(piece))
                 scores, state = self._read(piece, steps, state)
             order += batch
-            scores_of_batches.append(
-                Scores(*(values[steps - 1, np.arange(len(batch))] for values in scores)))
+            scores_of_batches.append(Scores(*(values[steps - 1, np.arange(len(batch))] for values in scores)))
             states_of_batches.append(state)
         places = np.argsort(order)[indices]  # the row of each prompt
         logits, probs = (np.concatenate(values)[places] for values in zip(*scores_of_batches, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,13 +33,13 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
 
+@dataclass(eq=False)
 class ModelFolder:
     """A loaded model folder: its configuration and its task, without an engine."""
 
-    def __init__(self, folder: Path, config: ModelConfig, task: AnyTask) -> None:
-        self.folder = folder
-        self.config = config
-        self.task = task
+    folder: Path
+    config: ModelConfig
+    task: AnyTask
 
     @property
     def name(self) -> str:
@@ -136,12 +136,7 @@ class Model(ModelFolder):
         probability that the most probable label loses without it (leave-one-out; Li et al., 2016).
         """
         task = self.require(ClassifyTask)
-        return self._explained(task, records, options or ClassifyOptions(), ready, flush)
-
-    def _explained(
-        self, task: ClassifyTask, records: Iterable[Text], options: ClassifyOptions, ready: Ready,
-        flush: Flush,
-    ) -> Iterator[tuple[Text, Classified, list[WordWeight]]]:
+        chosen = options or ClassifyOptions()
         read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
         variants_left = 0  # of the last text that was read
 
@@ -161,13 +156,17 @@ class Model(ModelFolder):
 
         classified = self.pipeline.run(variants(), probabilities, flush=flush,
                                        ready=lambda: variants_left > 0 or ready())
-        for _, probs in classified:
-            record, spans = read.popleft()
-            label = probs.argmax()
-            words = [WordWeight(record.text[start:end], start, end,
-                                float(probs[label] - next(classified)[1][label])) for start, end in spans]
-            (result,) = _chosen(task, task.rank(probs[None], top=options.top), options)
-            yield record, result, words
+
+        def results() -> Iterator[tuple[Text, Classified, list[WordWeight]]]:
+            for _, probs in classified:
+                record, spans = read.popleft()
+                label = probs.argmax()
+                words = [WordWeight(record.text[start:end], start, end,
+                                    float(probs[label] - next(classified)[1][label])) for start, end in spans]
+                (result,) = _chosen(task, task.rank(probs[None], top=chosen.top), chosen)
+                yield record, result, words
+
+        return results()
 
     def score(
         self, texts: Iterable[str | Text], options: ScoreOptions | None = None, **changes: Any
@@ -209,11 +208,6 @@ class Model(ModelFolder):
         if options.context != "line":
             raise UsageError(setting="context", expected="line, because pairs are scored one by one",
                              found=options.context)
-        return self._compared(pairs, options, ready, flush)
-
-    def _compared(
-        self, pairs: Iterable[Pair], options: ScoreOptions, ready: Ready, flush: Flush
-    ) -> Iterator[tuple[Pair, ScoredText, ScoredText]]:
         read: deque[Pair] = deque()
 
         def sentences() -> Iterator[Text]:
@@ -222,9 +216,7 @@ class Model(ModelFolder):
                 yield from map(Text, pair.texts())
 
         scored = self.scored(sentences(), options, ready=ready, flush=flush)
-        for _, good in scored:
-            _, bad = next(scored)
-            yield read.popleft(), good, bad
+        return ((read.popleft(), good, next(scored)[1]) for _, good in scored)
 
     def generate(
         self, prompts: Iterable[str] = ("",), options: GenerateOptions | None = None, *,

@@ -12,7 +12,6 @@ from rnntool.data.arrays import Floats, Ints
 from rnntool.inference.options import GenerateOptions
 
 DRAWS = 6  # uniform random numbers reserved for each token; see `_draw`
-CHUNK = 1 << 20  # probabilities that are processed together: few enough for the last-level cache
 BLOCK = 128  # probabilities whose sum is searched first, before the search inside the block
 _SMALLEST_TEMPERATURE = 1e-20  # sampling is argmax here; smaller values overflow in float32
 _SMALLEST_PROBABILITY = 1e-30  # float32 represents it with full precision
@@ -61,12 +60,8 @@ class Scores(NamedTuple):
 
 
 def sample(
-    scores: Scores,
-    uniforms: Floats,
-    options: GenerateOptions,
-    *,
-    forbidden: Sequence[Sequence[int]] | None = None,
-    seen: npt.NDArray[np.bool_] | None = None,
+    scores: Scores, uniforms: Floats, options: GenerateOptions, *,
+    forbidden: Sequence[Sequence[int]] | None = None, seen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw a token for each row of scores (B, V) with its random numbers `uniforms` (B, DRAWS) in [0, 1).
 
@@ -78,17 +73,9 @@ def sample(
     Returns the tokens (B,) and the log-probabilities (B,) that the model itself gives them, in nats: from
     `scores` as they are, before any option applies. ValueError if a row has no token to draw.
     """
-    size = scores.logits.shape[1]
-    count = max(1, CHUNK // size)
-    if len(scores.logits) > count:
-        parts = [slice(start, start + count) for start in range(0, len(scores.logits), count)]
-        drawn = [sample(Scores(scores.logits[part], scores.probs[part]), uniforms[part], options,
-                        forbidden=forbidden and forbidden[part],
-                        seen=None if seen is None else seen[part]) for part in parts]
-        return np.concatenate([ids for ids, _ in drawn]), np.concatenate([logs for _, logs in drawn])
     adapted = scores
     if options.repetition_penalty != 1 and seen is not None:
-        rows, ids = np.divmod(np.flatnonzero(seen), size)  # much faster than `nonzero`
+        rows, ids = np.divmod(np.flatnonzero(seen), seen.shape[1])  # much faster than `nonzero`
         logits, penalty = adapted.logits[rows, ids], options.repetition_penalty
         adapted = adapted.replace_logits(rows, ids, np.where(logits > 0, logits / penalty, logits * penalty))
     pairs = [(row, id) for row, ids_of_row in enumerate(forbidden or ()) for id in ids_of_row]

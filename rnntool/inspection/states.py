@@ -116,9 +116,7 @@ def word_states(text: TextStates, *, tokens_are_words: bool) -> Iterator[tuple[s
         yield match[0], text.states[last]
 
 
-def mean_states(
-    texts: Iterable[TextStates], task: AnyTask
-) -> dict[str, tuple[int, NDArray[np.float64]]]:
+def mean_states(texts: Iterable[TextStates], task: AnyTask) -> dict[str, tuple[int, NDArray[np.float64]]]:
     """Return the count and the mean state (D,) of each word, the most frequent first (Elman 1990)."""
     tokenizer = task.tokenizer
     sums: dict[str, NDArray[np.float64]] = {}

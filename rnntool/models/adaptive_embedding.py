@@ -6,6 +6,7 @@ Token ids have to be ordered by frequency, the most frequent first. Knows nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,15 +69,11 @@ class AdaptiveEmbedding(nn.Module):
 
     def table(self, cluster: int) -> Tensor:
         """Return the short vectors (n, width) of a cluster."""
-        table = self.tables[cluster]
-        assert isinstance(table, nn.Embedding)
-        return table.weight
+        return cast(nn.Embedding, self.tables[cluster]).weight
 
     def projection(self, cluster: int) -> nn.Linear:
         """Return the projection of a cluster's vectors to full size; the first cluster has none."""
-        projection = self.projections[cluster - 1]
-        assert isinstance(projection, nn.Linear)
-        return projection
+        return cast(nn.Linear, self.projections[cluster - 1])
 
     def project_down(self, states: Tensor, cluster: int) -> Tensor:
         """Project `states` (N, size) to (N, width of the cluster).

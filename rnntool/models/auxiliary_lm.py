@@ -62,7 +62,6 @@ def _nll(layer: nn.Linear, states: Tensor, types: Tensor, targets: Tensor) -> Te
     padding = rows_to_add(len(types))
     types = functional.pad(types, (0, 0, 0, padding))
     bias = types @ layer.bias
-    bias = bias.masked_fill(
-        arange(len(bias), device=bias.device) >= len(bias) - padding, PADDING_SCORE)
+    bias = bias.masked_fill(arange(len(bias), device=bias.device) >= len(bias) - padding, PADDING_SCORE)
     return linear_cross_entropy(
         states.flatten(0, 1), types @ layer.weight, bias, targets.flatten(), ignore=IGNORE)

@@ -47,7 +47,9 @@ class Network(nn.Module):
         With `requested`, costly outputs that are not requested may be left out.
         """
         carries_state = self.head.carries_state
-        states = self._read_states(arrays) if carries_state else None
+        states = None
+        if carries_state:
+            states = [tuple(arrays[name] for name in row) for row in self.state_sizes()]
         encoded, final_states = self.encoder(arrays, states, states_at_lengths=carries_state)
         outputs: Outputs = self.head(encoded, arrays, requested)
         if carries_state:
@@ -113,9 +115,6 @@ class Network(nn.Module):
             return [{} for _ in self.encoder.layers]
         return [{f"{prefix}.{i}.{part}": size for part, size in sizes.items()}
                 for i, sizes in enumerate(self.encoder.state_sizes)]
-
-    def _read_states(self, arrays: Tensors) -> list[State]:
-        return [tuple(arrays[name] for name in row) for row in self.state_sizes()]
 
 
 def count_parameters(network: Network) -> int:

@@ -151,9 +151,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     parallel_batches = False  # its large matrix products use all threads themselves
     long_record_advice = f"give {setting('context', 'stream')}, which reads a record piece by piece"
 
-    def __init__(
-        self, tokenizer: Tokenizer, *, settings: LMSettings, labels: Labels | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, settings: LMSettings, labels: Labels | None = None) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.labels = labels

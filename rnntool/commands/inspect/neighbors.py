@@ -38,5 +38,4 @@ def neighbors(
           for word, nearest in by_word.items()}, as_json,
          console.table([("word", "neighbor", "cosine"), *rows], right=(2,)))
     drawn = [*map(vectors.row, by_word), *(near.row for nearest in by_word.values() for near in nearest)]
-    draw_plane(vectors, drawn, output, bold=len(by_word),
-               caption="The words in bold are the queries.")
+    draw_plane(vectors, drawn, output, bold=len(by_word), caption="The words in bold are the queries.")

@@ -124,7 +124,7 @@ def _within_one(graph: _Weights, name: str) -> bool:
     if node.op_type == "Scan":
         return _is_bounded(_body(node))
     if node.op_type == "RNN":
-        return all(a.strings[0] == b"Tanh" for a in node.attribute if a.name == "activations")
+        return bool(_attribute(node, "activations").strings[0] == b"Tanh")
     return node.op_type in ("LSTM", "GRU", "Tanh")
 
 
@@ -133,16 +133,18 @@ def _is_bounded(body: onnx.GraphProto) -> bool:
     return any(node.op_type == "Tanh" for node in body.node)
 
 
-def _body(scan: onnx.NodeProto) -> onnx.GraphProto:
-    (body,) = (attribute for attribute in scan.attribute if attribute.name == "body")
-    graph: onnx.GraphProto = body.g
-    return graph
+def _body(scan: onnx.NodeProto) -> Any:
+    return _attribute(scan, "body").g
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> Any:
+    return next(attribute for attribute in node.attribute if attribute.name == name)
 
 
 def _scan(graph: _Weights, scan: onnx.NodeProto) -> onnx.NodeProto:
     """Quantize the matrices in the body of a scan."""
     body = _body(scan)
-    (rows,) = (attribute.i for attribute in scan.attribute if attribute.name == "num_scan_inputs")
+    rows = _attribute(scan, "num_scan_inputs").i
     states = {value.name for value in body.input[: len(scan.input) - rows]}
     nodes: Nodes = []
     for node in body.node:
@@ -193,7 +195,7 @@ def _look_up(graph: _Weights, gather: onnx.NodeProto) -> Nodes:
 
 def _lstm(graph: _Weights, lstm: onnx.NodeProto) -> Nodes:
     """Return an LSTM in 8 bits, with two more inputs and two more units; its results lack these units."""
-    (hidden,) = (attribute for attribute in lstm.attribute if attribute.name == "hidden_size")
+    hidden = _attribute(lstm, "hidden_size")
     size, extra = hidden.i, len(EXTREME_UNITS)
     x, w, r, b, lengths, *states = lstm.input
     directions = len(graph[w])

@@ -42,9 +42,7 @@ class Head(nn.Module, ABC):
         """Make the head for the states of `encoder`."""
 
     @abstractmethod
-    def forward(
-        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
-    ) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None) -> Outputs:
         """Return named outputs, given `states` (T, B, D); those not `requested` may be left out."""
 
     @abstractmethod

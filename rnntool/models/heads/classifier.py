@@ -53,9 +53,7 @@ class ClassifierHead(LabelHead):
         weights = scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(0)
         return (states * weights).sum(0) * (lengths > 0)[:, None]
 
-    def forward(
-        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
-    ) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None) -> Outputs:
         """Return `logits` (B, L)."""
         return {"logits": self.output(self.dropout(self.pool(states, arrays["lengths"]))).float()}
 

@@ -90,9 +90,7 @@ class SoftmaxHead(LMHead):
         else:
             nn.init.uniform_(self.output.weight, -0.1, 0.1)
 
-    def forward(
-        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
-    ) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None) -> Outputs:
         """Return `log_probs` (T, B) of `targets`, in nats, 0 at padding, and `logits`, `probs` (T, B, V).
 
         The last two are left out where `logits` is not among the requested outputs.
@@ -156,9 +154,7 @@ class AdaptiveSoftmaxHead(LMHead):
             return weight, bias
         return torch.cat([weight, self.cluster_weight]), torch.cat([bias, self.cluster_bias])
 
-    def forward(
-        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
-    ) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None) -> Outputs:
         """Return the outputs of `SoftmaxHead`, whose `logits` are log-probabilities here.
 
         `log_probs` alone cost much less than `logits`.

@@ -32,9 +32,7 @@ class TaggerHead(LabelHead):
         """Make the head for the encoder's states."""
         return TaggerHead(config, encoder.output_size)
 
-    def forward(
-        self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None
-    ) -> Outputs:
+    def forward(self, states: Tensor, arrays: Tensors, requested: Collection[str] | None = None) -> Outputs:
         """Return `emissions` (T, B, L); with a CRF also `start` (L,), `transitions` (L, L) and `end` (L,)."""
         outputs = {"emissions": self.output(states).float()}
         if self.crf is not None:
