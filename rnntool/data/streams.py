@@ -70,9 +70,11 @@ class Lines:
     """
 
     def __init__(
-        self, raw: IO[bytes], *, name: str, errors: str = "strict", faults: tuple[type[Exception], ...] = ()
+        self, raw: IO[bytes], *, name: str, errors: str | None = "strict",
+        faults: tuple[type[Exception], ...] = (),
     ) -> None:
-        """`faults` are the exceptions, besides OSError, that `raw` raises if it is damaged."""
+        """See `open_lines`. `faults` are the exceptions, besides OSError, that `raw` raises if it is damaged.
+        """
         self.name = name
         self.number = 0
         self.warn: Log = silent
@@ -111,6 +113,18 @@ class Lines:
             self._fill()
         return "".join(self._pending)
 
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes, at least `size` if there are so many. Call it before lines are read."""
+        while sum(map(len, self._tail)) < size and (chunk := self._read_chunk()):
+            self._tail.append(chunk)
+        return b"".join(self._tail)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield all bytes in pieces, if no line was read: for a file that `peek` shows not to be text."""
+        yield b"".join(self._tail)
+        while chunk := self._read_chunk():
+            yield chunk
+
     def ended(self) -> bool:
         """Whether all lines were returned, as far as that is known without waiting."""
         while self._live is None and not (self._pending or self._at_end):
@@ -147,16 +161,11 @@ class Lines:
     def _fill(self) -> None:
         """Read one chunk and queue the lines that it completes; keep an error until they were returned."""
         try:
-            chunk = self._read(_CHUNK)
-        except self._faults as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            self._fail(DataError(f"reading failed after line {self._decoded}: {reason}", place=self.name,
-                                 advice="check that the file is complete"))
+            chunk = self._read_chunk()
+        except DataError as error:
+            self._fail(error)
             return
-        if chunk is None:  # a non-blocking descriptor without data
-            if self._live is not None:
-                _readable(self._live, timeout_s=None)
-        elif not chunk:
+        if not chunk:
             self._at_end = True
             self._decode(b"".join(self._tail))
         elif end := chunk.rfind(b"\n") + 1:
@@ -166,6 +175,18 @@ class Lines:
             self._decode(block)
         else:
             self._tail.append(chunk)
+
+    def _read_chunk(self) -> bytes:
+        """Read one chunk, or nothing at the end of the input."""
+        try:
+            while (chunk := self._read(_CHUNK)) is None:  # a non-blocking descriptor without data
+                if self._live is not None:
+                    _readable(self._live, timeout_s=None)
+        except self._faults as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise DataError(f"reading failed after line {self._decoded}: {reason}", place=self.name,
+                            advice="check that the file is complete") from None
+        return chunk
 
     def _decode(self, block: bytes) -> None:
         """Decode a block of whole lines, none of which can end inside a UTF-8 sequence."""
@@ -186,9 +207,9 @@ class Lines:
         except UnicodeDecodeError as error:
             foreign = next((advice for magic, advice in _FOREIGN.items()
                             if first and block.startswith(magic)), None)
-            if foreign or self._errors == "strict":
-                replace = f"convert it, or set {setting('encoding_errors', 'replace')}"
-                self._queue_valid(block, error.start, foreign or replace)
+            if foreign or self._errors in (None, "strict"):
+                replace = f", or set {setting('encoding_errors', 'replace')}" if self._errors else ""
+                self._queue_valid(block, error.start, foreign or f"convert it{replace}")
             else:
                 self._queue(block.decode("utf-8", self._errors))
         else:
@@ -223,11 +244,12 @@ def _is_utf16(block: bytes) -> bool:
     return least == 0 and most >= max(_UTF16_ZEROS, len(block) // 40)
 
 
-def open_lines(path: str | Path, *, errors: str = "strict") -> Lines:
+def open_lines(path: str | Path, *, errors: str | None = "strict") -> Lines:
     """Open UTF-8 text for reading line by line; "-" is standard input.
 
     `.gz`, `.bz2`, `.xz` and `.zst` files are decompressed, and a byte-order mark is dropped. `errors` is the
-    codec's error handler ("strict" or "replace"). DataError for a missing or unreadable file or a folder.
+    codec's error handler ("strict" or "replace"), or None if the user can't choose one. DataError for a
+    missing or unreadable file or a folder.
     """
     name = input_names([path])
     if str(path) == "-":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rnntool.data.records import Judgment
 from rnntool.errors import DataError
 
+NORMALIZED_AT_ONCE = 1 << 14  # vectors
 MAX_PERMUTED = 9  # pairs; more have too many permutations, and the t distribution is close enough
 
 
@@ -38,8 +39,11 @@ class Vectors:
         self.source = source
         self.names = names
         self.find = find
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self.rows = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self.rows = np.empty(vectors.shape, np.float32)
+        for start in range(0, len(vectors), NORMALIZED_AT_ONCE):  # a file may have millions of vectors
+            block = vectors[start : start + NORMALIZED_AT_ONCE]
+            lengths = np.linalg.norm(block, axis=1, keepdims=True)
+            self.rows[start : start + len(block)] = block / np.maximum(lengths, 1e-12)
 
     def row(self, word: str) -> int:
         """Return the row of a word; `DataError` if it has none."""

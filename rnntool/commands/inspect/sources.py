@@ -61,7 +61,8 @@ class VectorSource(Options):
         None, "Model whose embedding to use: a folder, or a name that `rnntool models` lists.",
         flags=("-m", "--model"), metavar="MODEL", variable="RNNTOOL_MODEL")
     vectors: str | None = option(
-        None, "File of vectors to use instead, in the text format of GloVe or word2vec.", metavar="FILE")
+        None, "File of vectors to use instead: text of GloVe, word2vec or fastText, or binary word2vec.",
+        metavar="FILE")
 
     def load(self) -> Vectors:
         """Read the vectors of the model or of the file."""

@@ -78,8 +78,8 @@ class Settings(Options):
              "mask for all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
         requires={**RECURRENT, "cell": _CELLS_WITH_MATRIX})
     vectors: str | None = option(
-        None, "Pretrained word vectors in the text format of GloVe or word2vec.", panel="Network",
-        metavar="FILE", requires=WORDS)
+        None, "Pretrained word vectors: text of GloVe, word2vec or fastText, or binary word2vec.",
+        panel="Network", metavar="FILE", requires=WORDS)
     vectors_limit: int = option(
         200_000, "Largest number of vectors to read, from the top of the file.", panel="Network", low=1,
         requires={"vectors": True})
