@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from rnntool.errors import UsageError, suggestion
@@ -56,6 +57,11 @@ def option(
         "shown_default": shown_default, "requires": requires or {},
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+# declare a setting of a training in a panel of the help
+data, network, training, output = (
+    partial(option, panel=panel) for panel in ("Data", "Network", "Training", "Output"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnntool.data.options import option, with_default
+from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
 from rnntool.models.config import ENCODER_NAMES, check_pooling
 from rnntool.tasks.specs.settings import DIRECTED, TOKENIZER_NAMES, WORDS, Settings, WordSettings
@@ -17,23 +17,20 @@ class ClassifySettings(WordSettings):
 
     usual_epochs = 8
 
-    tokenizer: str = option("word", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
-    text_column: str | None = option(
-        None, "Column or key of the text: a name, or a number from 1.", panel="Data", metavar="COLUMN")
-    label_column: str | None = option(
-        None, "Column or key of the label.", panel="Data", metavar="COLUMN")
-    pooling: str = option(
+    tokenizer: str = data("word", "What a token is.", choices=TOKENIZER_NAMES)
+    text_column: str | None = data(
+        None, "Column or key of the text: a name, or a number from 1.", metavar="COLUMN")
+    label_column: str | None = data(None, "Column or key of the label.", metavar="COLUMN")
+    pooling: str = network(
         "max", "How the states of a text become one vector: last, mean, max, attention, or several of these "
-               "joined by +.",
-        panel="Network", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
-    consistency: float = option(
+               "joined by +.", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
+    consistency: float = training(
         1.0, "Weight of the agreement between two predictions for a text under different dropout masks "
-             "(R-Drop, Wu et al. 2021). It doubles the training time. 0 turns it off.",
-        panel="Training", low=0)
-    encoder: str = option(
+             "(R-Drop, Wu et al. 2021). It doubles the training time. 0 turns it off.", low=0)
+    encoder: str = network(
         "rnn", "Network that reads the text: recurrent, or feed-forward over the mean of all words (bag, "
                "Iyyer et al. 2015) or over a window of words (window, Bengio et al. 2003).",
-        panel="Network", choices=ENCODER_NAMES)
+        choices=ENCODER_NAMES)
     layers: int = with_default(Settings, "layers", 1)
     embed: int = with_default(Settings, "embed", 300)
     affix_embed: int = with_default(WordSettings, "affix_embed", 120)

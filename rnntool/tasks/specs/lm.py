@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnntool.data.options import option, with_default
+from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
 from rnntool.models.config import DIRECTIONS
 from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings
@@ -17,60 +17,56 @@ ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is 
 class LMSettings(Settings):
     """Settings of `train lm`."""
 
-    tokenizer: str = option("unigram", "What a token is.", panel="Data", choices=TOKENIZER_NAMES)
-    vocab_size: int | None = option(
+    tokenizer: str = data("unigram", "What a token is.", choices=TOKENIZER_NAMES)
+    vocab_size: int | None = data(
         None, "Largest size of the vocabulary. The default is 8000 for unigram and bpe, and no limit for the "
-              "others.",
-        panel="Data", low=5, requires=LEARNED)
-    min_count: int = option(
-        1, "Leave out words or characters that occur less often than this.", panel="Data", low=1,
-        requires=LEARNED)
-    lower: bool = option(False, "Lowercase the text.", panel="Data")
-    text_column: str | None = option(
-        None, "Column or key of the text in tables and JSONL.", panel="Data", metavar="COLUMN")
-    label_column: str | None = option(
+              "others.", low=5, requires=LEARNED)
+    min_count: int = data(
+        1, "Leave out words or characters that occur less often than this.", low=1, requires=LEARNED)
+    lower: bool = data(False, "Lowercase the text.")
+    text_column: str | None = data(None, "Column or key of the text in tables and JSONL.", metavar="COLUMN")
+    label_column: str | None = data(
         None, "Column or key of the label. The model then learns to write text for a given label.",
-        panel="Data", metavar="COLUMN")
+        metavar="COLUMN")
     skip_unlabelled: bool = with_default(
         Settings, "skip_unlabelled", False, requires={"label_column": True},
         help="Skip texts without a label, and say how many there were. By default, the first one is an "
              "error.")
-    unit: str = option(
-        "line", "What a record is.", panel="Data", choices=("line", "paragraph", "document"),
+    unit: str = data(
+        "line", "What a record is.", choices=("line", "paragraph", "document"),
         switches={"--paragraphs": "paragraph", "--documents": "document"})
-    context: str = option(
+    context: str = data(
         "line", "Start each record from an empty state (line), or carry the state from record to record "
-                "(stream).", panel="Data", choices=("line", "stream"))
-    direction: str = option(
+                "(stream).", choices=("line", "stream"))
+    direction: str = network(
         "forward", "Predict the next token (forward), or also the previous one from the same embedding "
-                   "(both), so that another training can start from both directions.", panel="Network",
-        choices=DIRECTIONS, requires=RECURRENT)
-    split: str = option(
-        "space", f"How {setting('tokenizer', 'word')} splits text: at white space (space), or as "
-                 "classifiers and taggers split raw text (words), so that they read the same words.",
-        panel="Data", choices=("space", "words"), requires=WORDS)
-    bptt: int = option(
+                   "(both), so that another training can start from both directions.", choices=DIRECTIONS,
+        requires=RECURRENT)
+    split: str = data(
+        "space", f"How {setting('tokenizer', 'word')} splits text: at white space (space), or as classifiers "
+                 "and taggers split raw text (words), so that they read the same words.",
+        choices=("space", "words"), requires=WORDS)
+    bptt: int = training(
         70, "Tokens of a stream through which gradients flow back (truncated backpropagation through time).",
-        panel="Training", low=1,
-        requires={"context": ("stream",)})
+        low=1, requires={"context": ("stream",)})
     window: int = with_default(
         Settings, "window", 4,
         help=f"Number of tokens that {setting('encoder', 'window')} sees before the next one.")
-    tied: bool = option(True, "Tie the softmax to the embedding (Inan et al. 2017).", panel="Network")
-    softmax: str = option(
+    tied: bool = network(True, "Tie the softmax to the embedding (Inan et al. 2017).")
+    softmax: str = network(
         "auto", "Give all tokens vectors of the same size (full), or give rarer tokens shorter ones "
                 "(adaptive softmax and input, Grave et al. 2017, Baevski and Auli 2019). auto chooses "
-                f"adaptive for vocabularies of more than {ADAPTIVE_FROM:,} entries.", panel="Network",
+                f"adaptive for vocabularies of more than {ADAPTIVE_FROM:,} entries.",
         choices=("auto", "full", "adaptive"))
     hidden: int = with_default(Settings, "hidden", 400)
     embed: int = with_default(Settings, "embed", 400)
     dropout: float = with_default(Settings, "dropout", 0.3)
-    ar: float = option(
+    ar: float = training(
         0.0, "Weight of activation regularization: the mean square of the last layer's states after dropout "
-             "(Merity et al. 2017).", panel="Training", low=0)
-    tar: float = option(
+             "(Merity et al. 2017).", low=0)
+    tar: float = training(
         0.0, "Weight of temporal activation regularization: the mean square of the difference between the "
-             "last layer's states at adjacent tokens (Merity et al. 2017).", panel="Training", low=0)
+             "last layer's states at adjacent tokens (Merity et al. 2017).", low=0)
     lr: float = with_default(Settings, "lr", 0.003)
     warmup: float = with_default(Settings, "warmup", 0.02)
     ema: float = with_default(Settings, "ema", 0.998)

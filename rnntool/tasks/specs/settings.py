@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from rnntool.data.options import Condition, Options, option
+from rnntool.data.options import Condition, Options, data, network, output, training
 from rnntool.errors import UsageError, contradiction, setting
 from rnntool.models.cells import CELL_NAMES, CELLS
 from rnntool.models.config import CHARACTER_NETWORK_NAMES
@@ -47,103 +47,88 @@ class Settings(Options):
     usual_epochs: ClassVar[int] = 20
     min_steps: ClassVar[int] = 800  # training steps, if `epochs` is not set
 
-    dev_fraction: float = option(
+    dev_fraction: float = data(
         0.1, f"Share of the training records to hold out as development data if {setting('dev')} is not "
-             "given. 0 trains on all records, without evaluation.", panel="Data", low=0, high=0.9,
-        requires={"dev": False})
-    skip_unlabelled: bool = option(
+             "given. 0 trains on all records, without evaluation.", low=0, high=0.9, requires={"dev": False})
+    skip_unlabelled: bool = data(
         False, "Skip records without a label, and sentences with a word that has no tag, and say how many "
-               "there were. By default, the first one is an error.", panel="Data")
-    encoder: str = option(
+               "there were. By default, the first one is an error.")
+    encoder: str = network(
         "rnn", "Network that reads the text: recurrent, or feed-forward over a window of tokens (window, "
-               "Bengio et al. 2003).", panel="Network", choices=("rnn", "window"))
-    cell: str = option("lstm", "Recurrent cell.", panel="Network", choices=CELL_NAMES, requires=RECURRENT)
-    window: int = option(
+               "Bengio et al. 2003).", choices=("rnn", "window"))
+    cell: str = network("lstm", "Recurrent cell.", choices=CELL_NAMES, requires=RECURRENT)
+    window: int = network(
         2, f"Number of tokens that {setting('encoder', 'window')} sees on each side of the current one, or "
-           "only before it if the network reads in one direction.", panel="Network", low=0,
-        requires={"encoder": ("window",)})
-    layers: int = option(2, "Number of layers.", panel="Network", low=1)
-    hidden: int = option(200, "Units of each layer, per direction.", panel="Network", low=1)
-    embed: int = option(100, "Size of the token embedding.", panel="Network", low=1)
-    dropout: float = option(
-        0.5, "Dropout on the network's input and output.", panel="Network", low=0, high=0.95)
-    dropout_between: float = option(
+           "only before it if the network reads in one direction.", low=0, requires={"encoder": ("window",)})
+    layers: int = network(2, "Number of layers.", low=1)
+    hidden: int = network(200, "Units of each layer, per direction.", low=1)
+    embed: int = network(100, "Size of the token embedding.", low=1)
+    dropout: float = network(0.5, "Dropout on the network's input and output.", low=0, high=0.95)
+    dropout_between: float = network(
         0.3, "Variational dropout between layers: one mask for all time steps (Gal and Ghahramani 2016).",
-        panel="Network", low=0, high=0.95, requires={"layers": range(2, 2**31)})
-    token_dropout: float = option(
-        0.0, "Share of token types that a training step replaces with the unknown token.", panel="Network",
-        low=0, high=0.95)
-    weight_dropout: float = option(
+        low=0, high=0.95, requires={"layers": range(2, 2**31)})
+    token_dropout: float = network(
+        0.0, "Share of token types that a training step replaces with the unknown token.", low=0, high=0.95)
+    weight_dropout: float = network(
         0.0, "Share of each recurrent weight matrix that a training step leaves out: DropConnect, with one "
-             "mask for all time steps (Merity et al. 2018).", panel="Network", low=0, high=0.95,
+             "mask for all time steps (Merity et al. 2018).", low=0, high=0.95,
         requires={**RECURRENT, "cell": _CELLS_WITH_MATRIX})
-    vectors: str | None = option(
+    vectors: str | None = network(
         None, "Pretrained word vectors: text of GloVe, word2vec or fastText, or binary word2vec.",
-        panel="Network", metavar="FILE", requires=WORDS)
-    vectors_limit: int = option(
-        200_000, "Largest number of vectors to read, from the top of the file.", panel="Network", low=1,
+        metavar="FILE", requires=WORDS)
+    vectors_limit: int = network(
+        200_000, "Largest number of vectors to read, from the top of the file.", low=1,
         requires={"vectors": True})
-    init: str | None = option(
-        None, "Trained model to start from: its vocabulary and its encoder are used.", panel="Network",
-        metavar="MODEL")
-    freeze: bool = option(
-        False, f"Keep the weights that come from {setting('init')} unchanged.", panel="Network",
-        requires={"init": True})
-    unfreeze_every: int = option(
+    init: str | None = network(
+        None, "Trained model to start from: its vocabulary and its encoder are used.", metavar="MODEL")
+    freeze: bool = network(
+        False, f"Keep the weights that come from {setting('init')} unchanged.", requires={"init": True})
+    unfreeze_every: int = network(
         0, f"Freeze the weights that come from {setting('init')} at first, and unfreeze one more layer from "
            "the top every N epochs (gradual unfreezing, Howard and Ruder 2018). 0 trains all layers from the "
-           "start.", panel="Network", low=0, requires={"init": True})
+           "start.", low=0, requires={"init": True})
 
-    epochs: int | None = option(
+    epochs: int | None = training(
         None, "Passes over the training data. The default is 20 for lm and tag and 8 for classify, or more "
-              "if the data is small.", panel="Training", low=1)
-    max_time: float | None = option(
+              "if the data is small.", low=1)
+    max_time: float | None = training(
         None, "Longest time to train, such as 90s, 10m or 1.5h. The learning rate schedule is fitted to it.",
-        panel="Training", low=1, parse=duration_s, metavar="TIME")
-    patience: int = option(
+        low=1, parse=duration_s, metavar="TIME")
+    patience: int = training(
         0, "Stop after N evaluations without a better score on the development data. 0 never stops early.",
-        panel="Training", low=0)
-    batch_size: int = option(
-        32, "Records in a batch, or parallel parts of a stream.", panel="Training", low=1)
-    lr: float = option(0.002, "Highest learning rate.", panel="Training", low=0)
-    lr_decay_by_layer: float = option(
-        1.0, "Divide the learning rate by this factor for each layer down from the output (Howard and Ruder "
-             "2018 use 2.6).", panel="Training", low=1)
-    optimizer: str = option("adamw", "Optimizer.", panel="Training", choices=("adamw", "sgd"))
-    schedule: str = option(
-        "linear", "How the learning rate changes over time.", panel="Training",
-        choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
-    warmup: float = option(
-        0.0, "Share of the training in which the learning rate rises to its maximum.", panel="Training",
-        low=0, high=0.9, requires={"schedule": ("constant", "linear", "cosine", "plateau")})
-    weight_decay: float = option(
-        0.01, "Weight decay of weight matrices. Embeddings and biases are not decayed.", panel="Training",
         low=0)
-    momentum: float = option(
-        0.0, "Momentum of SGD.", panel="Training", low=0, high=0.999, requires={"optimizer": ("sgd",)})
-    clip: float = option(
-        1.0, "Largest norm of the gradient; a larger gradient is scaled down. 0 turns clipping off.",
-        panel="Training", low=0)
-    precision: str = option(
+    batch_size: int = training(32, "Records in a batch, or parallel parts of a stream.", low=1)
+    lr: float = training(0.002, "Highest learning rate.", low=0)
+    lr_decay_by_layer: float = training(
+        1.0, "Divide the learning rate by this factor for each layer down from the output (Howard and Ruder "
+             "2018 use 2.6).", low=1)
+    optimizer: str = training("adamw", "Optimizer.", choices=("adamw", "sgd"))
+    schedule: str = training(
+        "linear", "How the learning rate changes over time.",
+        choices=("constant", "linear", "cosine", "plateau", "one-cycle"))
+    warmup: float = training(
+        0.0, "Share of the training in which the learning rate rises to its maximum.", low=0, high=0.9,
+        requires={"schedule": ("constant", "linear", "cosine", "plateau")})
+    weight_decay: float = training(
+        0.01, "Weight decay of weight matrices. Embeddings and biases are not decayed.", low=0)
+    momentum: float = training(0.0, "Momentum of SGD.", low=0, high=0.999, requires={"optimizer": ("sgd",)})
+    clip: float = training(
+        1.0, "Largest norm of the gradient; a larger gradient is scaled down. 0 turns clipping off.", low=0)
+    precision: str = training(
         "auto", "Number format of the arithmetic. auto uses bf16 if the processor supports it.",
-        panel="Training",
         choices=("auto", "fp32", "bf16"))
-    ema: float = option(
+    ema: float = training(
         0.0, "Decay of the exponential moving average of the weights, which is evaluated and saved. 0 turns "
-             "averaging off.", panel="Training", low=0, high=0.99999)
-    evaluations: int = option(
-        1, "Evaluations on the development data in each epoch.", panel="Training", low=1)
-    int8: bool = option(
-        False, "Write the model's graph with 8-bit weights: smaller and faster.", panel="Output")
-    license: str | None = option(
-        None, "License that the model card names, as the Hugging Face Hub spells it.", panel="Output",
-        metavar="NAME")
-    language: str | None = option(
-        None, "Language that the model card names, such as en.", panel="Output", metavar="CODE")
-    about: str | None = option(
+             "averaging off.", low=0, high=0.99999)
+    evaluations: int = training(1, "Evaluations on the development data in each epoch.", low=1)
+    int8: bool = output(False, "Write the model's graph with 8-bit weights: smaller and faster.")
+    license: str | None = output(
+        None, "License that the model card names, as the Hugging Face Hub spells it.", metavar="NAME")
+    language: str | None = output(None, "Language that the model card names, such as en.", metavar="CODE")
+    about: str | None = output(
         None, "First paragraph of the model card: what the model is and what it was trained on.",
-        panel="Output", metavar="TEXT")
-    seed: int = option(1, "Seed of every random choice.", panel="Training", low=0, high=MAX_SEED)
+        metavar="TEXT")
+    seed: int = training(1, "Seed of every random choice.", low=0, high=MAX_SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,41 +156,34 @@ class Settings(Options):
 class WordSettings(Settings):
     """Settings of networks that read words: how a word becomes a vector."""
 
-    chars: str = option(
-        "cnn", "Network over the characters of each word.", panel="Network", choices=CHARACTER_NETWORK_NAMES,
-        requires=WORDS)
-    char_embed: int = option(
-        32, "Size of the character embedding.", panel="Network", low=1, requires=CHARACTERS)
-    char_hidden: int = option(
-        64, "Output size of the character network.", panel="Network", low=2, requires=CHARACTERS)
-    affix_embed: int = option(
-        64, "Size of the embedding of affixes and word shapes. 0 leaves it out.", panel="Network",
-        low=0, requires=WORDS)
-    affix_buckets: int = option(
-        8192, "Number of hash buckets for affixes and word shapes.", panel="Network", low=16,
+    chars: str = network(
+        "cnn", "Network over the characters of each word.", choices=CHARACTER_NETWORK_NAMES, requires=WORDS)
+    char_embed: int = network(32, "Size of the character embedding.", low=1, requires=CHARACTERS)
+    char_hidden: int = network(64, "Output size of the character network.", low=2, requires=CHARACTERS)
+    affix_embed: int = network(
+        64, "Size of the embedding of affixes and word shapes. 0 leaves it out.", low=0, requires=WORDS)
+    affix_buckets: int = network(
+        8192, "Number of hash buckets for affixes and word shapes.", low=16,
         requires={**WORDS, "affix_embed": True})
-    word_dropout: float = option(
+    word_dropout: float = network(
         0.0, "Share of the words that a training step hides completely, so that the network learns to rely "
-             "on the context.", panel="Network", low=0, high=0.95, requires=WORDS)
-    bidirectional: bool = option(
-        True, "Read the text in both directions.", panel="Network", requires=DIRECTED)
-    vocab_size: int | None = option(
-        None, "Largest size of the vocabulary. The default is no limit.", panel="Data", low=5,
-        requires=LEARNED)
-    min_count: int = option(
-        2, "Words that occur less often than this have no embedding of their own.", panel="Data", low=1,
-        requires=LEARNED)
-    lower: bool = option(False, "Lowercase words before their embedding is looked up.", panel="Data")
-    label_smoothing: float = option(
-        0.0, "Share of the target probability that goes to the wrong labels (Szegedy et al. 2016).",
-        panel="Training", low=0, high=0.9)
-    neighbours: float = option(
+             "on the context.", low=0, high=0.95, requires=WORDS)
+    bidirectional: bool = network(True, "Read the text in both directions.", requires=DIRECTED)
+    vocab_size: int | None = data(
+        None, "Largest size of the vocabulary. The default is no limit.", low=5, requires=LEARNED)
+    min_count: int = data(
+        2, "Words that occur less often than this have no embedding of their own.", low=1, requires=LEARNED)
+    lower: bool = data(False, "Lowercase words before their embedding is looked up.")
+    label_smoothing: float = training(
+        0.0, "Share of the target probability that goes to the wrong labels (Szegedy et al. 2016).", low=0,
+        high=0.9)
+    neighbours: float = training(
         0.1, "Weight of an auxiliary language-model loss: each direction of the first layer also predicts "
-             "the word that it reads next (Rei 2017).", panel="Training", low=0, requires=AUXILIARY_LM)
-    raw: str | None = option(
+             "the word that it reads next (Rei 2017).", low=0, requires=AUXILIARY_LM)
+    raw: str | None = data(
         None, f"Unlabeled text for the auxiliary loss of {setting('neighbours')}; labels in it are ignored. "
-              "It helps most if there are few labeled records.", panel="Data", metavar="FILE",
+              "It helps most if there are few labeled records.", metavar="FILE",
         requires={**AUXILIARY_LM, "neighbours": True})
-    class_weights: str = option(
+    class_weights: str = training(
         "none", "Weight of each label in the loss: the same for all (none), or more for rare labels "
-                "(balanced).", panel="Training", choices=("none", "balanced"))
+                "(balanced).", choices=("none", "balanced"))

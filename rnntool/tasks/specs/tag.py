@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnntool.data.options import option, with_default
+from rnntool.data.options import data, network, with_default
 from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.tasks.specs.spec import TaskSpec
 
@@ -13,21 +13,21 @@ from rnntool.tasks.specs.spec import TaskSpec
 class TagSettings(WordSettings):
     """Settings of `train tag`."""
 
-    column: str | None = option(
+    column: str | None = data(
         None, "Column of the tags: a number from 1, or a name (upos, xpos, feats, deprel, a key of MISC). "
               "Several columns, separated by commas, are learned together; the first is the main one.",
-        panel="Data", metavar="COLUMN[,COLUMN…]")
-    features: str | None = option(
+        metavar="COLUMN[,COLUMN…]")
+    features: str | None = network(
         None, "Character language model whose states at both ends of each word are an additional input "
               "(Akbik et al. 2018). It is not trained further and becomes part of the tagger.",
-        panel="Network", metavar="MODEL")
-    passage: int = option(
+        metavar="MODEL")
+    passage: int = network(
         0, "Read adjacent sentences of a document together, up to this many words, so that they are context "
-           "for each other. 0 reads each sentence alone.", panel="Network", low=0, high=1000,
-        metavar="WORDS", requires={"features": False})
-    head: str = option(
+           "for each other. 0 reads each sentence alone.", low=0, high=1000, metavar="WORDS",
+        requires={"features": False})
+    head: str = network(
         "softmax", "Choose each tag by itself (softmax), or the best sequence of tags with a linear-chain "
-                   "CRF (crf, Lafferty et al. 2001).", panel="Network", choices=("softmax", "crf"))
+                   "CRF (crf, Lafferty et al. 2001).", choices=("softmax", "crf"))
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)
     word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
     embed: int = with_default(Settings, "embed", 160)
