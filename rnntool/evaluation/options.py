@@ -6,15 +6,17 @@ Only the standard library is imported here, so that `--help` starts at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rnntool.data.options import Options, option
 from rnntool.errors import no_effect_without
 
-ADAPTATION = "Language models that adapt to the text"
 ADAPTATIONS = {  # the options of each way to adapt, by their names in a report
     "dynamic": {"lr": "dynamic_lr", "decay": "dynamic_decay"},
     "cache": {"theta": "cache_theta", "weight": "cache_lambda", "window": "cache_window"},
 }
+
+adaptation = partial(option, panel="Language models that adapt to the text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,21 +24,18 @@ class EvaluateOptions(Options):
     """What an evaluation reports besides the metrics of the task."""
 
     errors: int = option(0, "Also list the K most confident mistakes.", low=0, metavar="K")
-    dynamic: bool = option(
+    dynamic: bool = adaptation(
         False, "Also report the perplexity under dynamic evaluation: the model learns from the text as it "
-               "reads it.", panel=ADAPTATION)
-    dynamic_lr: float = option(0.1, "Learning rate of dynamic evaluation.", panel=ADAPTATION, low=0)
-    dynamic_decay: float = option(
-        0.005, "Share of the distance to the trained weights that each step goes back.", panel=ADAPTATION,
-        low=0, high=1)
-    cache: bool = option(
-        False, "Also report the perplexity with a neural cache, which makes recent words more likely.",
-        panel=ADAPTATION)
-    cache_theta: float = option(
-        0.3, "Weight of the similarity of contexts. 0 only counts words.", panel=ADAPTATION, low=0)
-    cache_lambda: float = option(
-        0.1, "Weight of the cache in the mixture of probabilities.", panel=ADAPTATION, low=0, high=0.999)
-    cache_window: int = option(500, "Number of tokens in the cache.", panel=ADAPTATION, low=1)
+               "reads it.")
+    dynamic_lr: float = adaptation(0.1, "Learning rate of dynamic evaluation.", low=0)
+    dynamic_decay: float = adaptation(
+        0.005, "Share of the distance to the trained weights that each step goes back.", low=0, high=1)
+    cache: bool = adaptation(
+        False, "Also report the perplexity with a neural cache, which makes recent words more likely.")
+    cache_theta: float = adaptation(0.3, "Weight of the similarity of contexts. 0 only counts words.", low=0)
+    cache_lambda: float = adaptation(
+        0.1, "Weight of the cache in the mixture of probabilities.", low=0, high=0.999)
+    cache_window: int = adaptation(500, "Number of tokens in the cache.", low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

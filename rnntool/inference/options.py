@@ -7,14 +7,16 @@ that `--help` starts at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rnntool.data.options import Options, option
 from rnntool.errors import UsageError, setting
 
-SAMPLING = "Sampling"
 BATCH_SIZE = 64  # samples that are drawn in parallel by default
 HIGHEST_TEMPERATURE = 1_000_000  # far beyond the point where the distribution is uniform
 SCHEMES = ("iob1", "iob2", "iobes")
+
+sampling = partial(option, panel="Sampling")  # declares an option in this panel of the help
 
 
 def _share(name: str, value: float) -> float:
@@ -33,48 +35,43 @@ class GenerateOptions(Options):
     """
 
     label: str | None = option(
-        None, "Label of the text to generate, for models that were trained on labeled text.",
-        metavar="LABEL")
-    n: int = option(1, "Number of samples per prompt.", low=1, flags=("-n", "--samples"), metavar="N")
-    min_tokens: int = option(0, "Smallest number of tokens in a text.", low=0, metavar="N")
-    max_tokens: int = option(500, "Largest number of tokens in a text.", low=1, metavar="N")
-    stop: str | None = option(
-        None, "End each text before the first occurrence of TEXT.", metavar="TEXT")
+        None, "Label of the text to generate, for models that were trained on labeled text.", metavar="LABEL")
+    n: int = option(1, "Number of samples per prompt.", low=1, flags=("-n", "--samples"))
+    min_tokens: int = option(0, "Smallest number of tokens in a text.", low=0)
+    max_tokens: int = option(500, "Largest number of tokens in a text.", low=1)
+    stop: str | None = option(None, "End each text before the first occurrence of TEXT.", metavar="TEXT")
     batch_size: int | None = option(
         None, "Number of samples generated in parallel. Changes the speed, never the result.", low=1,
-        metavar="N", shown_default=str(BATCH_SIZE))
+        shown_default=str(BATCH_SIZE))
     allow_unknown: bool = option(
         False, "Read characters or words that the model has never seen as the unknown token, instead of "
                "stopping with an error.")
     seed: int | None = option(
         None, "Seed of the random numbers. The same seed gives the same text.", low=0,
-        metavar="N", variable="RNNTOOL_SEED", shown_default="a new one for each run")
+        variable="RNNTOOL_SEED", shown_default="a new one for each run")
 
-    temperature: float = option(
+    temperature: float = sampling(
         1.0, "Temperature of the sampling. Below 1 favors likely tokens, above 1 unlikely ones. 0 always "
-             "takes the most likely token.",
-        panel=SAMPLING, low=0, high=HIGHEST_TEMPERATURE, metavar="T")
-    top_k: int = option(
-        0, "Draw only from the K most likely tokens. 0 draws from all.", panel=SAMPLING, low=0, metavar="K")
-    top_p: float = option(
+             "takes the most likely token.", low=0, high=HIGHEST_TEMPERATURE, metavar="T")
+    top_k: int = sampling(0, "Draw only from the K most likely tokens. 0 draws from all.", low=0, metavar="K")
+    top_p: float = sampling(
         1.0, "Draw only from the smallest set of most likely tokens with a total probability of at least P "
-             "(nucleus sampling).", panel=SAMPLING, check=lambda value: _share("top_p", value), metavar="P")
-    min_p: float = option(
-        0.0, "Draw only from tokens that are at least P times as likely as the most likely one.",
-        panel=SAMPLING, low=0, high=1, metavar="P")
-    typical: float = option(
+             "(nucleus sampling).", check=lambda value: _share("top_p", value), metavar="P")
+    min_p: float = sampling(
+        0.0, "Draw only from tokens that are at least P times as likely as the most likely one.", low=0,
+        high=1, metavar="P")
+    typical: float = sampling(
         1.0, "Draw only from the tokens whose surprisal is closest to the entropy, with a total probability "
-             "of at least P (locally typical sampling).", panel=SAMPLING,
-        check=lambda value: _share("typical", value), metavar="P")
-    repetition_penalty: float = option(
+             "of at least P (locally typical sampling).", check=lambda value: _share("typical", value),
+        metavar="P")
+    repetition_penalty: float = sampling(
         1.0, "Make tokens that the text already contains less likely. Values above 1 penalize, 1 changes "
-             "nothing.", panel=SAMPLING, low=0.01, high=100, metavar="X")
-    no_repeat_ngram: int = option(
+             "nothing.", low=0.01, high=100)
+    no_repeat_ngram: int = sampling(
         0, "Never generate a sequence of N tokens that the prompt or the text already contains. 0 allows "
-           "repetition.", panel=SAMPLING, low=0, metavar="N")
-    beam: int = option(
-        0, "Use beam search with K hypotheses instead of sampling. 0 samples.",
-        panel=SAMPLING, low=0, metavar="K")
+           "repetition.", low=0)
+    beam: int = sampling(
+        0, "Use beam search with K hypotheses instead of sampling. 0 samples.", low=0, metavar="K")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -268,13 +268,12 @@ class ObjectiveConfig(Options):
     A weight of 0 leaves a term out. `label_weights` has a weight for each output; if empty, all are equal.
     """
 
-    label_smoothing: float = option(0.0, "Share of a target's probability that is spread over all labels.",
-                                    low=0, high=1)
+    label_smoothing: float = option(
+        0.0, "Share of a target's probability that is spread over all labels.", low=0, high=1)
     label_weights: tuple[float, ...] = option((), "Weight of each label's loss.")
     consistency: float = option(
         0.0, "Weight of the divergence of two readings of a text (R-Drop, Wu et al. 2021).", low=0)
-    activation: float = option(
-        0.0, "Weight of the squared activations (AR, Merity et al. 2017).", low=0)
+    activation: float = option(0.0, "Weight of the squared activations (AR, Merity et al. 2017).", low=0)
     temporal_activation: float = option(
         0.0, "Weight of the squared change of activations from step to step (TAR, the same).", low=0)
     auxiliary_lm: float = option(
