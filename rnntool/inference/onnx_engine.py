@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from rnntool.data.arrays import Arrays
 from rnntool.data.threads import call_after_fork
 from rnntool.errors import ModelError
 
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 _parents_sessions: list[Any] = []  # kept, because deleting one waits for threads that a fork doesn't have
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, unless the user's environment sets the variable for it.
+
+    On Linux it would write an identifier into the user's cache and look up a host. It reads the variable only
+    while it is imported, so the environment can stay as it was.
+    """
+    if TELEMETRY_OFF in os.environ:
+        import onnxruntime
+        return onnxruntime
+    os.environ[TELEMETRY_OFF] = "1"
+    try:
+        import onnxruntime
+    finally:
+        os.environ.pop(TELEMETRY_OFF, None)  # another thread may have removed it
+    return onnxruntime
 
 
 class OnnxEngine:
@@ -48,6 +66,7 @@ class OnnxEngine:
         self._session = None
 
     def _open(self) -> Any:
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
