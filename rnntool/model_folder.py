@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from rnntool.data import model_file
 from rnntool.data.json_text import to_json
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
+from rnntool.models import graph_check
 from rnntool.models.config import NetworkConfig
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
@@ -29,8 +32,8 @@ FORMAT = 1  # of the folder; increased if older versions of rnntool can't read i
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 JOB = "job.json"  # in RESUME
-MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD,
-               "tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
+VOCABULARIES = ("tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
+MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD, *VOCABULARIES)
 GRAPH_TYPES = ("float32", "int8")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_ERRORS = {*NO_ROOM, errno.EIO, errno.EROFS}
@@ -57,6 +60,7 @@ class ModelConfig:
     settings: Settings
     init: Mapping[str, Any] | None = None  # what was transferred from another model, if anything
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # on the development data
+    sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of files; see `digests`
 
     @property
     def spec(self) -> TaskSpec:
@@ -82,6 +86,7 @@ class ModelConfig:
             "format": FORMAT, "version": self.version, "task": self.task, "data": dict(self.data),
             "network": self.network.to_json(), "parameters": self.parameters, "graph": self.graph,
             "settings": self.settings.to_json(), "init": self.init, "report": dict(self.report),
+            "sha256": dict(self.sha256),
         }
 
     @classmethod
@@ -108,9 +113,9 @@ class ModelConfig:
         if content["graph"] not in GRAPH_TYPES:
             raise ModelError(place=path, expected=f"a graph in {' or '.join(GRAPH_TYPES)}",
                              found=repr(content["graph"]), advice=AGAIN)
-        report, init = content.get("report") or {}, content.get("init")
-        if not isinstance(report, dict) or not isinstance(init, dict | None):
-            raise ModelError("is damaged (`report` or `init` has the wrong type)", place=path, advice=AGAIN)
+        for key in ("report", "init", "sha256"):
+            if content.get(key) is not None:
+                _check_type(content, key, dict, path)
         try:
             settings = TASKS[content["task"]].settings.from_json(content["settings"])
         except UsageError as error:
@@ -118,8 +123,8 @@ class ModelConfig:
         return cls(
             version=content["version"], task=content["task"], data=content["data"],
             network=NetworkConfig.from_json(content["network"], place=path),
-            parameters=content["parameters"], graph=content["graph"], settings=settings, init=init,
-            report=report)
+            parameters=content["parameters"], graph=content["graph"], settings=settings,
+            init=content.get("init"), report=content.get("report") or {}, sha256=content.get("sha256") or {})
 
 
 def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *, parent: str = "") -> None:
@@ -133,6 +138,7 @@ def read_config(folder: Path) -> ModelConfig:
     """Read and validate a model folder's config.json; `ModelError` says what is wrong with it."""
     path = folder / CONFIG
     try:
+        model_file.check_plain(path, largest=model_file.LARGEST_TEXT)
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if (folder / RESUME).is_dir():
@@ -158,6 +164,21 @@ def _task_of_training(folder: Path) -> str:
         return "…"
 
 
+def read_graph(path: Path, config: ModelConfig | None = None) -> bytes:
+    """Return the content of a graph, which is safe to run.
+
+    `ModelError` if it has something that rnntool doesn't write, or if it differs from its digest in `config`.
+    """
+    graph = model_file.read(path, largest=graph_check.LARGEST)
+    if config is not None:
+        check_digest(path, graph, config)
+    try:
+        graph_check.check(graph)
+    except ValueError as error:
+        raise ModelError(f"isn't a graph that rnntool wrote ({error})", place=path, advice=AGAIN) from None
+    return graph
+
+
 def check_graph(
     folder: Path, config: ModelConfig, inputs: Collection[str], widths: Mapping[str, Any]
 ) -> None:
@@ -170,6 +191,58 @@ def check_graph(
     fits = all(name in widths and width in (None, widths[name]) for name, width in required.items())
     if not fits or ("words" in inputs) != reads_words:
         raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
+
+
+# --- Digests -----------------------------------------------------------------------------------------------
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a model's answers depend on, by name."""
+    return {path.name: _sha256(path.name, path.read_bytes()) for path in sorted(folder.iterdir())
+            if path.is_file() and path.name not in (CONFIG, METRICS, CARD)}
+
+
+def check_digest(path: Path, content: bytes, config: ModelConfig) -> None:
+    """Raise `ModelError` if a file's content differs from its digest, if the model has one."""
+    if path.name in config.sha256 and _sha256(path.name, content) != config.sha256[path.name]:
+        raise ModelError(
+            f"differs from its SHA-256 in {CONFIG}", place=path,
+            advice="copy the model again, or remove its SHA-256 there if you changed the file yourself")
+
+
+def check_vocabularies(folder: Path, config: ModelConfig) -> None:
+    """Raise `ModelError` if a vocabulary or the labels differ from their digest."""
+    for name in VOCABULARIES:
+        if name in config.sha256 and (folder / name).exists():
+            check_digest(folder / name, model_file.read(folder / name), config)
+
+
+@contextmanager
+def renewed_digest(path: Path, **changes: Any) -> Iterator[None]:
+    """Renew the digest of a file that the body of the context replaces, if it belongs to a model.
+
+    `changes` are other keys of the model's config.json. The model can be loaded at any time in between.
+    """
+    config = path.with_name(CONFIG)
+    try:
+        content = json.loads(model_file.read(config))
+        other_digests = {name: digest for name, digest in content["sha256"].items() if name != path.name}
+        listed = path.name in content["sha256"]
+    except (ModelError, ValueError, KeyError, TypeError, AttributeError):
+        listed = False
+    if not listed:
+        yield
+        return
+    write_json(config, content | {"sha256": other_digests})
+    yield
+    digest = _sha256(path.name, path.read_bytes())
+    write_json(config, content | changes | {"sha256": other_digests | {path.name: digest}})
+
+
+def _sha256(name: str, content: bytes) -> str:
+    if name.endswith(".txt"):
+        content = content.replace(b"\r\n", b"\n")  # line ends that Windows programs write
+    return hashlib.sha256(content).hexdigest()
 
 
 # --- Finding models ----------------------------------------------------------------------------------------

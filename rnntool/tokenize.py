@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnntool.data.escaping import damaged
+from rnntool.data.model_file import damaged
 from rnntool.data.pretokenizer import split_words
 from rnntool.data.tokenizers.base import (
     BOS,

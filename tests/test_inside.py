@@ -115,14 +115,14 @@ def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     content = config_of(network(EncoderConfig(vocabulary=VOCABULARY, embed=8, hidden=4),
                                 LMHeadConfig(outputs=VOCABULARY)))
-    with pytest.raises(ModelError, match=r"model\.onnx: (can't be read|doesn't fit)"):
+    with pytest.raises(ModelError, match=r"model\.onnx: isn't a graph that rnntool wrote"):
         onnx_internals.embedding(tmp_path, content)
-    with pytest.raises(ModelError, match=r"model\.onnx: (can't be read|doesn't fit)"):
+    with pytest.raises(ModelError, match=r"model\.onnx: isn't a graph that rnntool wrote"):
         onnx_internals.states_graph(tmp_path, content, layer=0)
 
 
 def test_a_graph_of_another_model_is_an_error(tagger: Path, writer: Path, tmp_path: Path) -> None:
-    content = model_folder.read_config(tagger)
+    content = replace(model_folder.read_config(tagger), sha256={})
     shutil.copy(writer / "model.onnx", tmp_path)
     for inspect in (onnx_internals.embedding, partial(onnx_internals.states_graph, layer=0)):
         with pytest.raises(ModelError, match=r"model\.onnx: doesn't fit config\.json"):

@@ -101,7 +101,7 @@ def test_saved_names_are_loaded_unchanged(tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "can't read the file: no such file"),
+        (None, "can't be read (no such file"),
         (b"", "cut short"),
         (b"a\nb", "cut short"),
         (b"a\n\xff\n", "expected utf-8"),

@@ -15,7 +15,8 @@ from conftest import environment
 
 UNWRITABLE = "/dev/null/home"  # where not even root can write
 # calls that connect, or that create, change, rename or remove a file
-CALLS = "socket,connect,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
+CALLS = ("socket,connect,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,"
+         "symlinkat")
 MODIFIES = re.compile(r"open.*O_(?:WRONLY|RDWR|CREAT)|creat\(|mkdir|rename|link")
 PATH = re.compile(r'"([^"]*)"')
 

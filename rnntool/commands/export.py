@@ -51,7 +51,8 @@ def export(
             from rnntool.models.export.network_graph import MAIN, build_graphs, save
 
             save(build_graphs(load_network(folder, config))[MAIN], part, int8=int8)
-        part.replace(output)
+        with model_folder.renewed_digest(output, graph="int8" if int8 else "float32"):
+            part.replace(output)
     except OSError as error:
         raise RnntoolError(f"can't be written ({error.strerror})", place=output,
                            advice="choose another place") from None

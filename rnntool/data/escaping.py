@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rnntool.errors import ModelError
+from rnntool.data.model_file import damaged, read
 
 # Line breaks, characters that an editor or a diff changes or hides, and a space at either end of an entry.
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff]|[^\S ]|^ | $")
@@ -23,9 +23,7 @@ def write_escaped(path: Path, entries: Iterable[str]) -> None:
 def read_escaped(path: Path) -> list[str]:
     """Read what `write_escaped` wrote, at least one entry; `ModelError` if the file is missing or damaged."""
     try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise damaged(path, f"can't read the file: {error.strerror}") from None
+        text = read(path).decode()
     except UnicodeDecodeError as error:
         raise damaged(path, expected="UTF-8", found=f"another encoding at byte {error.start}") from None
     if not text.endswith("\n"):
@@ -36,13 +34,6 @@ def read_escaped(path: Path) -> list[str]:
         return [_ESCAPE.sub(_unescape, line) if "\\" in line else line for line in text.split("\n")[:-1]]
     except ValueError as error:
         raise damaged(path, str(error)) from None
-
-
-def damaged(
-    path: Path, problem: str = "", *, expected: str | None = None, found: object = None
-) -> ModelError:
-    """Return the error for a damaged file of a model folder."""
-    return ModelError(problem, place=path, expected=expected, found=found, advice="copy the model again")
 
 
 def _escape(unsafe: re.Match[str]) -> str:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rnntool.data.escaping import damaged, read_escaped, write_escaped
+from rnntool.data.escaping import read_escaped, write_escaped
+from rnntool.data.model_file import damaged
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]

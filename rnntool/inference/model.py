@@ -243,6 +243,7 @@ def read(model: str | Path) -> ModelFolder:
     """
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
+    model_folder.check_vocabularies(folder, config)
     try:
         task = task_class(config.task).load(folder, config.data, config.settings)
     except (KeyError, TypeError, UsageError, OSError) as error:
@@ -281,7 +282,7 @@ def _engine(loaded: ModelFolder, device: str, threads: int) -> Engine:
     if device in ("auto", "cpu"):
         from rnntool.inference.onnx_engine import OnnxEngine
 
-        engine = OnnxEngine(loaded.folder / model_folder.GRAPH, threads=threads)
+        engine = OnnxEngine(loaded.folder / model_folder.GRAPH, config=loaded.config, threads=threads)
         model_folder.check_graph(loaded.folder, loaded.config, engine.inputs, engine.widths)
         return engine
     from rnntool.inference.torch_engine import TorchEngine, pick_device

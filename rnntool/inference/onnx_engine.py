@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from rnntool import model_folder
 from rnntool.data.arrays import Arrays
 from rnntool.data.threads import call_after_fork
 from rnntool.errors import ModelError
+from rnntool.model_folder import ModelConfig
 
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 _parents_sessions: list[Any] = []  # kept, because deleting one waits for threads that a fork doesn't have
@@ -36,10 +38,15 @@ def import_onnxruntime() -> Any:
 class OnnxEngine:
     """Runs the graph of a model folder on the processor. A `rnntool.tasks.base.Engine`."""
 
-    def __init__(self, path: Path, *, threads: int = 0, graph: bytes | None = None) -> None:
-        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores."""
+    def __init__(
+        self, path: Path, *, config: ModelConfig | None = None, graph: bytes | None = None, threads: int = 0
+    ) -> None:
+        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores.
+
+        `ModelError` if the file differs from its digest in `config`, or can't be read or run.
+        """
         self.path = path
-        self._threads, self._graph = threads, graph
+        self._config, self._graph, self._threads = config, graph, threads
         self._version = _version(path)
         self._session = self._open()
         self.inputs = [value.name for value in self.session.get_inputs()]
@@ -66,16 +73,18 @@ class OnnxEngine:
         self._session = None
 
     def _open(self) -> Any:
+        graph = self._graph or model_folder.read_graph(self.path, self._config)
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # ONNX Runtime's own format was not checked, and the same bytes could be read as either one.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # A memory plan is kept for each shape of a batch, and ragged batches have many shapes.
         options.enable_mem_pattern = False
         try:
-            return onnxruntime.InferenceSession(
-                self._graph or str(self.path), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions are not public
             raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=self.path,
                              advice="train or copy the model again") from None
@@ -96,6 +105,11 @@ class OnnxEngine:
                 raise
             raise ModelError(f"the graph can't be run on this input ({_first_line(error)})", place=self.path,
                              advice="give it more memory, or copy the model again") from error
+        for name, value in zip(names, values, strict=True):
+            # The new states are read again in the next step. `min` is NaN if any number is.
+            if value.size and not name.startswith("next.") and np.isnan(value.min()):
+                raise ModelError(f"the output {name} isn't a number (NaN)", place=self.path,
+                                 advice=model_folder.AGAIN)
         return dict(zip(names, values, strict=True))
 
     def initial_state(self, batch: int) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rnntool import model_folder
+from rnntool.data import model_file
 from rnntool.errors import ModelError, setting
 from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
@@ -29,12 +31,12 @@ RENAMED = (
 
 def load_network(folder: Path, config: ModelConfig) -> Network:
     """Return a model folder's torch network with its weights; `ModelError` if they are missing or damaged."""
+    weights, path = load_weights(folder), folder / model_folder.WEIGHTS
+    if _shapes(config) != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ModelError(f"doesn't fit {model_folder.CONFIG}", place=path, advice=model_folder.AGAIN)
+    model_folder.check_digest(path, path.read_bytes(), config)
     network = Network(config.network)
-    weights = load_weights(folder)
     parameters = dict(network.named_parameters())
-    if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:
-        raise ModelError(f"doesn't fit {model_folder.CONFIG}", place=folder / model_folder.WEIGHTS,
-                         advice="copy or train the model again")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -50,10 +52,20 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
             advice=f"train the model again to get the weights, or leave out options that need them, such as "
                    f"{setting('device')}")
     try:
+        model_file.check_plain(path, largest=sys.maxsize)
         return {_current_name(name): tensor for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"is damaged ({error})", place=path, advice="copy or train the model again") from None
+
+
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Return the shape of each parameter; none if the network would be too large for any machine."""
+    try:
+        with torch.device("meta"):  # without memory, because a damaged config can ask for any size
+            return {name: p.shape for name, p in Network(config.network).named_parameters()}
+    except (RuntimeError, OverflowError, MemoryError):
+        return {}
 
 
 def _current_name(name: str) -> str:

@@ -93,8 +93,8 @@ def _runs_backward(node: onnx.NodeProto) -> bool:
 
 def _load(folder: Path, config: ModelConfig) -> onnx.ModelProto:
     try:
-        model = onnx.load(folder / model_folder.GRAPH)
-    except (OSError, DecodeError) as error:
+        model = onnx.load_model_from_string(model_folder.read_graph(folder / model_folder.GRAPH, config))
+    except DecodeError as error:
         raise _damaged(folder, f"can't be read ({error})") from None
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.output}
     widths = {name: shape[-1].dim_value if shape else 0 for name, shape in shapes.items()}

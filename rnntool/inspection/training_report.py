@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rnntool import model_folder
+from rnntool.data import model_file
 from rnntool.data.progress import duration
 from rnntool.errors import ModelError
 from rnntool.inspection import charts, svg
@@ -37,6 +38,7 @@ def read_history(folder: Path) -> list[Entry]:
     """Return the evaluations of a training in order; none if the folder has no file of them."""
     path = folder / model_folder.METRICS
     try:
+        model_file.check_plain(path, largest=model_file.LARGEST_TEXT)
         history: list[Entry] = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
         for entry in history:
             float(entry["epoch"]), float(entry["seconds"])

@@ -90,7 +90,8 @@ def write_model(
         config = ModelConfig(
             version=__version__, task=task.spec.name, data=task.config(), network=network.config,
             parameters=count_parameters(network), graph="int8" if settings.int8 else "float32",
-            settings=settings, init=transfer.to_json() if transfer else None, report=report)
+            settings=settings, init=transfer.to_json() if transfer else None, report=report,
+            sha256=model_folder.digests(stage))
         lines = (to_json(entry) + "\n" for entry in history)
         (stage / model_folder.METRICS).write_text("".join(lines), "utf-8")
         card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))

@@ -9,7 +9,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from rnntool.data.escaping import damaged, read_escaped, write_escaped
+from rnntool.data.escaping import read_escaped, write_escaped
+from rnntool.data.model_file import damaged
 from rnntool.data.pretokenizer import split_words, surface_forms
 from rnntool.data.tokenizers.base import (
     REPLACEMENT,

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
-from rnntool.data.escaping import damaged
+from rnntool.data.model_file import damaged, read
 from rnntool.data.threads import thread_count
 from rnntool.data.tokenizers.base import (
     BOS,
@@ -133,10 +133,7 @@ class SubwordTokenizer(Tokenizer):
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> Self:
         path = folder / "tokenizer.model"
-        try:
-            proto = path.read_bytes()
-        except OSError as error:
-            raise damaged(path, f"can't read the tokenizer's vocabulary: {error.strerror}") from None
+        proto = read(path)
         if not proto:
             raise damaged(path, expected="a SentencePiece model", found="an empty file")
         try:

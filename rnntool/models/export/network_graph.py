@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from rnntool.models import graph_check
 from rnntool.models.export import quantization
 from rnntool.models.export.builder import Graph
 from rnntool.models.network import Network
@@ -29,7 +30,9 @@ def save(model: onnx.ModelProto, path: Path, *, int8: bool = False) -> None:
     """Write a graph to a file; with `int8`, first quantize the model in place."""
     if int8:
         quantization.quantize(model)
-    onnx.save(model, path)
+    graph = model.SerializeToString()
+    graph_check.check(graph)  # an operator that isn't in its list could be written but not be loaded
+    path.write_bytes(graph)
 
 
 def write_graphs(network: Network, folder: Path, *, int8: bool = False) -> None:
