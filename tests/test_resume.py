@@ -17,7 +17,7 @@ from typing import IO, Any
 import pytest
 import tiny
 import torch
-from conftest import environment
+from conftest import bash, environment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -463,4 +463,39 @@ def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_pa
         assert not (out / "config.json").exists()
     tiny.train("classify", out, resume=True)
     tiny.train("classify", tmp_path / "whole", [file], **settings)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("given", ["<(cat {file}) --dev <(cat {file})", "- < <(cat {file}) --dev {file}"])
+def test_a_training_that_read_from_pipes_says_what_it_needs(
+    given: str, data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file, out = data("classify"), tmp_path / "out"
+    settings: dict[str, Any] = {"epochs": 30, "seed": 3}
+    chosen = tiny.SETTINGS["classify"] | settings
+    flags = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in chosen.items())
+    rnntool = f"{sys.executable} -m rnntool"
+    script = f"exec {rnntool} train classify -f tsv {given.format(file=file)} -o {out} {flags}"
+    with subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True, env=environment(),
+                          stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch ")
+        process.send_signal(signal.SIGINT)
+        *_, sentence = process.stderr
+    *_, command = sentence.strip().split("continue with: ")
+    if "--dev <" in given:
+        lost = bash(f"{rnntool} train classify -o {out} --resume")
+        needed = f" data came from a pipe, so it is needed again; give the same data: {command}\n"
+        assert lost.stderr.startswith("rnntool: /dev/fd/6") and lost.stderr.endswith(needed)
+    else:
+        lost = bash(f"head -5 {file} | {rnntool} train classify -o {out} --resume")
+        first, second = lost.stderr.splitlines()
+        assert first == "rnntool: reading the training data from standard input again"
+        assert second.startswith("rnntool: <stdin>: the data has changed since this training began; give the")
+    assert lost.returncode == 3
+    for placeholder in ("TRAINING_DATA", "DEVELOPMENT_DATA"):
+        command = command.replace(placeholder, f"<(cat {file})")
+    done = bash(command.replace("rnntool", rnntool, 1))
+    assert done.returncode == 0, done.stderr
+    tiny.train("classify", tmp_path / "whole", [file], dev=[file], **settings)
     assert files_of(out) == files_of(tmp_path / "whole")

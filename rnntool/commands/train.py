@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -170,8 +169,10 @@ def _run(
     from rnntool.commands import allocator, console
 
     allocator.prepare_torch()
+    from rnntool import model_folder
     from rnntool.inference import torch_engine
     from rnntool.training import train as training
+    from rnntool.training.job import Job
     from rnntool.training.loop import Interrupted
 
     torch_engine.flush_denormals()
@@ -183,7 +184,8 @@ def _run(
         except Interrupted as error:
             if not handler.started:
                 raise
-            message = f"{error}; continue with: rnntool train {task} -o {shlex.quote(str(output))} --resume"
+            saved = job.located() if job else Job.load(output / model_folder.RESUME / model_folder.JOB)[0]
+            message = f"{error}; continue with: {saved.command_to_resume(output)}"
             raise Interrupted(error.exit_code - 128, message) from None
 
 

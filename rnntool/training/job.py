@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rnntool import model_folder
+from rnntool.data.streams import input_names
 from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 
 FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name files and models to read
+PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors"}
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # what a shell replaces `<(…)` by
 CHECKPOINT_FORMAT = 2  # of the whole folder of checkpoints; format 1 had no number
 
 
@@ -44,6 +50,17 @@ class Job:
         """Return the paths of everything that is read, by purpose."""
         return {"train": self.train, "dev": self.dev or self.train,
                 **{name: [place] for name, place in self.places.items()}}
+
+    def pipes(self) -> dict[str, str]:
+        """Return the paths that are pipes of the shell, each with its purpose; "-" is standard input."""
+        return {place: PURPOSES[name] for name, places in reversed(self.sources().items())
+                for place in places if place == "-" or _DESCRIPTOR.fullmatch(place)}
+
+    def command_to_resume(self, folder: Path) -> str:
+        """Return the command that resumes this training, with placeholders for what came from pipes."""
+        redirections = "".join(f" {re.sub(r'[^0-9]', '', place)}< {purpose.upper().replace(' ', '_')}"
+                               for place, purpose in self.pipes().items())
+        return f"rnntool train {self.task} -o {shlex.quote(str(folder))} {setting('resume')}{redirections}"
 
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         """Write the job as JSON, with absolute paths and the fingerprints of its sources."""
@@ -79,6 +96,13 @@ class Job:
                              advice=f"leave {setting('resume')} out to start one") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"is damaged ({error})", place=path, advice=again) from None
+        pipes = job.pipes()
+        for place, purpose in pipes.items():
+            stdin_waits = place == "-" and (sys.stdin is None or sys.stdin.isatty())
+            if stdin_waits or not (place == "-" or Path(place).exists()):
+                raise DataError(f"the {purpose} came from a pipe, so it is needed again",
+                                place=input_names([place]),
+                                advice=f"give the same data: {job.command_to_resume(folder)}")
         for name, places in job.sources().items():
             for place in places:
                 if place != "-" and not Path(place).exists():
@@ -89,13 +113,14 @@ class Job:
 
     def check_unchanged(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         """Raise `DataError` if the fingerprint of a source has changed."""
-        changed = [place for name, places in self.sources().items() if now[name] != before[name]
-                   for place in places]
+        changed = dict.fromkeys(place for name, places in self.sources().items()
+                                if now[name] != before[name] for place in places)
         if changed:
-            raise DataError("the data has changed since this training began",
-                            place=", ".join(dict.fromkeys(changed)),
-                            advice=f"start again with {setting('force')}")
+            again = "" if changed.keys().isdisjoint(self.pipes()) else "give the same data as before, or "
+            raise DataError("the data has changed since this training began", place=input_names(changed),
+                            advice=f"{again}start again with {setting('force')}")
 
 
 def _absolute(path: str) -> str:
-    return path if path == "-" else str(Path(path).resolve())
+    is_pipe = path == "-" or (_DESCRIPTOR.fullmatch(path) and not Path(path).is_file())
+    return path if is_pipe else str(Path(path).resolve())

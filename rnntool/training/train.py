@@ -58,6 +58,8 @@ def train(
     fingerprints_before = None  # of the data, if a training is resumed
     if job is None:
         job, fingerprints_before = _load_job(out, task)
+        if "-" in job.pipes():
+            warn(f"reading the {job.pipes()['-']} from standard input again")
     else:
         check_place(out, force=force)
         job = job.located()
