@@ -200,35 +200,31 @@ def _signature(loaded: Model, criterion: Criterion) -> str:
 
 
 def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
+    parts = []
+
+    def add(rows: Sequence[tuple[str, ...]], title: str = "", right: tuple[int, ...] = ()) -> None:
+        parts.append((f"{title}\n" if title else "") + console.table(rows, right=right))
+
     intervals = {report["interval_of"]: _interval_text(report["interval"])}
-    parts = [console.table([(key, value + intervals.get(key, "")) for key, value in _rows(report)])]
+    add([(key, value + intervals.get(key, "")) for key, value in _rows(report)])
     for name, column in report.get("columns", {}).items():
-        parts.append(f"column {name}\n" + console.table(_rows(column)))
-    comparison = report.get("compare")
-    if comparison:
-        parts.append(f"compared with {comparison['model']}\n" + console.table([
-            (comparison["figure"], _shown(comparison["value"])),
-            ("difference", _shown(comparison["difference"]) + _interval_text(comparison["interval"])),
-            ("p_value", _shown(comparison["p_value"])),
-        ]))
-    per_label = report.get("per_label")
-    if per_label:
+        add(_rows(column), f"column {name}")
+    if comparison := report.get("compare"):
+        add([(comparison["figure"], _shown(comparison["value"])),
+             ("difference", _shown(comparison["difference"]) + _interval_text(comparison["interval"])),
+             ("p_value", _shown(comparison["p_value"]))], f"compared with {comparison['model']}")
+    if per_label := report.get("per_label"):
         header = ("label", *next(iter(per_label.values())))
-        body = [(name, *map(_shown, scores.values())) for name, scores in per_label.items()]
-        parts.append(console.table([header, *body], right=tuple(range(1, len(header)))))
-    unseen = report.get("unseen_labels")
-    if unseen:
-        body = [(label, str(n)) for label, n in islice(unseen.items(), MAX_ROWS)]
-        parts.append("labels that training never saw\n"
-                     + console.table([("label", "count"), *body], right=(1,)))
-    confused = _confusions(report.get("confusion", {}))
-    if confused:
-        parts.append("most frequent confusions\n"
-                     + console.table([("gold", "predicted", "count"), *confused[:MAX_ROWS]], right=(2,)))
+        add([header, *((name, *map(_shown, scores.values())) for name, scores in per_label.items())],
+            right=tuple(range(1, len(header))))
+    if unseen := report.get("unseen_labels"):
+        add([("label", "count"), *((label, str(n)) for label, n in islice(unseen.items(), MAX_ROWS))],
+            "labels that training never saw", right=(1,))
+    if confused := _confusions(report.get("confusion", {})):
+        add([("gold", "predicted", "count"), *confused[:MAX_ROWS]], "most frequent confusions", right=(2,))
     if mistakes:
         rows = [(_shown(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
-        parts.append("most confident mistakes\n"
-                     + console.table([("prob", "gold", "predicted", "in"), *rows]))
+        add([("prob", "gold", "predicted", "in"), *rows], "most confident mistakes")
     return "\n".join(parts)
 
 

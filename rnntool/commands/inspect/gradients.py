@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -61,7 +60,10 @@ def gradients(
     files = files or ["-"]
     if model and len(model) > 1 and "-" in files:
         raise UsageError("standard input can be read only once", advice="give several models a file")
-    new_cells = _new_cells(cells, default=() if model else NEW_CELLS)
+    new_cells = comma_separated(cells) if cells else [] if model else NEW_CELLS
+    if (cells and not new_cells) or not set(new_cells) <= set(CELL_NAMES):
+        raise UsageError(setting="cells", found=repr(cells),
+                         expected=f"one or more of {', '.join(CELL_NAMES)}, with commas between")
     if hidden is not None and not new_cells:
         raise UsageError("is the size of new networks, but all networks here are trained", setting="hidden",
                          advice=f"give {setting('cells')}, or leave it out")
@@ -98,14 +100,3 @@ def gradients(
             y_name="share of the gradient at k = 0", log=True,
             caption="The gradient is the derivative of the last state by the input k steps before. Where "
                     "little of it is left, a network hardly learns from that input."), output)
-
-
-def _new_cells(cells: str | None, *, default: Sequence[str]) -> Sequence[str]:
-    """Read the names of cells."""
-    if not cells:
-        return default
-    names = comma_separated(cells)
-    if not names or not set(names) <= set(CELL_NAMES):
-        raise UsageError(setting="cells", found=repr(cells),
-                         expected=f"one or more of {', '.join(CELL_NAMES)}, with commas between")
-    return names
