@@ -56,6 +56,19 @@ def all_paths(
     return sorted(scored, key=lambda pair: -pair[1])
 
 
+def path_scores(
+    paths: Array, emissions: Array, lengths: Array, start: Array, transitions: Array, end: Array
+) -> list[float]:
+    """Return the score of the path (T, B) of each sequence."""
+    scores = []
+    for row, n in enumerate(lengths):
+        path = paths[:n, row].tolist()
+        score = math.fsum(emissions[t, row, label] for t, label in enumerate(path))
+        score += math.fsum(transitions[a, b] for a, b in itertools.pairwise(path))
+        scores.append(float(score + start[path[0]] + end[path[-1]]) if path else 0.0)
+    return scores
+
+
 CASES = [(seed, size, forbid) for seed in range(4) for size in (1, 2, 4) for forbid in (0.0, 0.4)]
 
 
@@ -63,7 +76,8 @@ CASES = [(seed, size, forbid) for seed in range(4) for size in (1, 2, 4) for for
 def test_decoding_against_all_paths(seed: int, size: int, forbid: float) -> None:
     case = chain(seed, 5, 6, size, forbid=forbid)
     lengths = case[1]
-    paths, scores = viterbi(*case)
+    paths = viterbi(*case)
+    scores = path_scores(paths, *case)
     log_probs, totals, lists = marginals(*case), log_partition(*case), nbest(*case, k=4)
     assert paths.shape == (5, 6) and log_probs.shape == (5, 6, size) and log_probs.dtype == np.float32
     for row, n in enumerate(lengths):
@@ -94,18 +108,20 @@ def test_nbest_lists_every_path_once() -> None:
 
 def test_sequences_do_not_depend_on_the_batch_or_on_padding() -> None:
     emissions, lengths, *rest = chain(1, 40, 7, 5)
-    paths, scores = viterbi(emissions, lengths, *rest)
+    paths = viterbi(emissions, lengths, *rest)
+    scores = path_scores(paths, emissions, lengths, *rest)
     log_probs = marginals(emissions, lengths, *rest)
     for row, n in enumerate(lengths):
         alone = emissions[:n, [row]], lengths[[row]], *rest
-        np.testing.assert_array_equal(viterbi(*alone)[0][:, 0], paths[:n, row])
-        assert viterbi(*alone)[1][0] == pytest.approx(scores[row])
+        np.testing.assert_array_equal(viterbi(*alone)[:, 0], paths[:n, row])
+        assert path_scores(viterbi(*alone), *alone)[0] == pytest.approx(scores[row])
         np.testing.assert_allclose(marginals(*alone)[:, 0], log_probs[:n, row], atol=1e-6)
 
 
 def test_a_very_long_sequence() -> None:
     case = chain(2, 5_000, 2, 3)
-    paths, scores = viterbi(*case)
+    paths = viterbi(*case)
+    scores = path_scores(paths, *case)
     [(path, log_prob)] = nbest(*case, k=1)[1]
     assert paths[:, 1].tolist() == path
     assert scores[1] - log_partition(*case)[1] == pytest.approx(log_prob)
@@ -121,6 +137,7 @@ def test_empty_batches_and_empty_sequences() -> None:
             np.eye(2),
             np.zeros(2),
         )
-        assert viterbi(*case)[0].shape == (steps, batch) and viterbi(*case)[1].tolist() == [0.0] * batch
+        paths = viterbi(*case)
+        assert paths.shape == (steps, batch) and path_scores(paths, *case) == [0.0] * batch
         assert marginals(*case).shape == (steps, batch, 2)
         assert nbest(*case, k=2) == [[([], 0.0)]] * batch

@@ -15,13 +15,11 @@ import numpy.typing as npt
 from rnntool.data.arrays import Floats, Ints, finite_maximum, log_softmax, top_k
 
 
-def viterbi(
-    emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats
-) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """Return the best path of each sequence (T, B), 0 past its length, and its score (B,).
+def viterbi(emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats) -> Ints:
+    """Return the best path of each sequence (T, B), 0 past its length.
 
-    The score is -inf if no path is allowed. Instead of back-pointers this keeps the forward scores (T, L, B).
-    The backward pass finds the predecessors of the chosen labels only.
+    Instead of back-pointers this keeps the forward scores (T, L, B). The backward pass finds the predecessors
+    of the chosen labels only.
     """
     paths = np.zeros(emissions.shape[:2], dtype=np.intp)
     order, active = _longest_first(lengths)
@@ -44,7 +42,7 @@ def viterbi(
         onward[:, : len(labels)] = transitions[:, labels]
         labels = (forward[t, :, :n] + onward).argmax(axis=0)
         paths[t, order[:n]] = labels
-    return paths, _path_scores(paths, emissions, lengths, start, transitions, end)
+    return paths
 
 
 def marginals(emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats) -> Floats:
@@ -137,19 +135,6 @@ def _longest_first(lengths: Ints) -> tuple[Ints, list[int]]:
     steps = int(lengths.max(initial=0))
     active = len(lengths) - np.searchsorted(np.sort(lengths), np.arange(steps + 1), side="right")
     return order, active.tolist()
-
-
-def _path_scores(
-    paths: Ints, emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats
-) -> npt.NDArray[np.float64]:
-    steps, rows = np.arange(len(paths))[:, None], np.arange(len(lengths))
-    terms = np.take_along_axis(emissions, paths[:, :, None], axis=2)[:, :, 0].astype(np.float64)  # (T, B)
-    terms[1:] += transitions[paths[:-1], paths[1:]]
-    terms[:1] += start[paths[:1]]
-    scores: npt.NDArray[np.float64] = np.where(steps < lengths, terms, 0.0).sum(axis=0)
-    if len(paths):
-        scores += np.where(lengths > 0, end[paths[np.maximum(lengths, 1) - 1, rows]], 0.0)
-    return scores
 
 
 def _log_matmul(log_a: Floats, b: Floats) -> Floats:

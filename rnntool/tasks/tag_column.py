@@ -102,7 +102,7 @@ class TagColumn:
         if self.scheme is None and learned is None:  # tags don't depend on each other
             ids: Ints = emissions.argmax(-1)
             return ids
-        return linear_chain.viterbi(emissions, lengths, *self.chain(learned))[0]
+        return linear_chain.viterbi(emissions, lengths, *self.chain(learned))
 
     def probs(
         self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
