@@ -201,7 +201,7 @@ def test_table_errors(source: str, options: dict[str, str], message: str) -> Non
 
 
 @pytest.mark.parametrize(("source", "format", "message"), [
-    ("text;label\na;b\n", "csv", "separated by commas, found semicolons; save the table with commas or tabs"),
+    ("text;label\na;b\n", "csv", "separated by commas, found semicolons; set delimiter=;"),
     ("text\tlabel\na\tb\n", "csv", "separated by commas, found tabs; set format=tsv"),
     ("id,body\n1,b\n", "tsv", "separated by tabs, found commas; set format=csv"),
 ])
@@ -220,7 +220,7 @@ def test_a_file_of_tags_is_not_text() -> None:
     with pytest.raises(DataError, match=r"^a.conllu.gz: expected text, .*, found the name of a conllu file"):
         guess_format("a.conllu.gz", "1\ta\n", "texts")
     assert guess_format("a.conllu", "1\ta\n", "sentences") == "conllu"
-    assert guess_format("a.csv", "some words\n", "sentences") == "text"
+    assert guess_format("a.csv", "some words\n", "sentences") == "csv"
 
 
 @pytest.mark.parametrize("names", ["good\tbad", "sentence_good\tsentence_bad"])
@@ -973,7 +973,7 @@ def test_a_very_long_line_in_every_format() -> None:
         ("eng.train", "EU NNP I-NP I-ORG\r\nsays VBZ I-VP O\r\n\r\n", "sentences", "conll"),
         ("a.train", "The DT\ncat NN\n\nsat VBD\n", "sentences", "conll"),
         ("a.txt", "The\tdet\ncat\tnoun\nsa", "sentences", "conll"),
-        ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "sentences", "text"),
+        ("a.tsv", "1\tThe keys are here.\n2\tAnna sings.\n", "sentences", "tsv"),
         ("-", "Hà Nội\tNp\n", "sentences", "conll"),
         ("-", "Hà Nội\tnp\nlà\tv\n", "sentences", "conll"),
         ("-", "I saw you\tyesterday\n", "sentences", "text"),

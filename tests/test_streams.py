@@ -87,7 +87,7 @@ def test_invalid_utf8_is_reported_after_the_valid_lines() -> None:
 
 
 @pytest.mark.parametrize(("data", "what"), [
-    ("a\n".encode("utf-16"), "UTF-16, so convert it first"),
+    ("a\n".encode("utf-16"), "UTF-16; if it is, set encoding=utf-16"),
     (gzip.compress(b"a\n", mtime=0), "gzip, so unpack it first with gzip -dc"),
     (bz2.compress(b"a\n"), "bzip2, so unpack it first with bzip2 -dc"),
     (lzma.compress(b"a\n"), "xz, so unpack it first with xz -dc"),
@@ -97,7 +97,7 @@ def test_errors_name_the_type_of_binary_files(data: bytes, what: str) -> None:
     for errors in ("strict", "replace"):  # an archive with replaced bytes is useless
         with pytest.raises(DataError, match=f": expected UTF-8, found .*; it looks like {what}$"):
             list(lines_of(data, errors=errors))
-    with pytest.raises(DataError, match=r"; convert it, or set encoding_errors=replace$"):
+    with pytest.raises(DataError, match=r"; name its encoding .*, or set encoding_errors=replace$"):
         list(lines_of(b"text\n" + data))
 
 
@@ -108,7 +108,8 @@ def test_errors_name_the_type_of_binary_files(data: bytes, what: str) -> None:
     "ઉદાહરણ એક વાક્ય\n" * 9,  # these letters have a byte 0x0a that doesn't end a line
 ])
 def test_utf_16_without_a_byte_order_mark_is_detected(text: str, encoding: str, errors: str) -> None:
-    with pytest.raises(DataError, match=r"^x:1: expected UTF-8, found 0x00 at byte \d+; .* so convert it"):
+    advice = rf"^x:1: expected UTF-8, found 0x00 at byte \d+; it looks .* encoding={encoding}$"
+    with pytest.raises(DataError, match=advice):
         list(lines_of(text.encode(encoding), errors=errors))
 
 

@@ -57,7 +57,7 @@ def test_a_record_without_a_label_is_an_error_with_its_line_or_is_skipped(
 
     def inputs(*, skip: bool) -> Inputs:
         chosen = TASKS[task].settings(**settings, skip_unlabelled=skip)
-        return task_class(task).inputs([str(file)], chosen, targets=True, format=None, errors="strict",
+        return task_class(task).inputs([str(file)], chosen, targets=True, format=None,
                                        log=lambda message: None, warn=warnings.append)
 
     line = 1 + header.count("\n") + good.count("\n")
@@ -73,7 +73,7 @@ def test_no_label_applies_is_a_label(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"text": "a", "label": []}\n{"text": "b", "label": 0}\n{"text": "b", "label": false}\n')
     settings = TASKS["classify"].settings()
-    records = task_class("classify").inputs([str(file)], settings, targets=True, format=None, errors="strict",
+    records = task_class("classify").inputs([str(file)], settings, targets=True, format=None,
                                             log=lambda message: None)
     assert [record.labels for record in records] == [(), ("0",), ("false",)]
 

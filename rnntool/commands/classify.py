@@ -14,12 +14,12 @@ from rnntool.commands.options import (
     Files,
     Messages,
     Output,
-    Reading,
     TextColumn,
     format_option,
     model_option,
 )
 from rnntool.data.formats import LABEL_FORMATS, readable_formats
+from rnntool.data.reading import TableReading
 from rnntool.inference.options import ClassifyOptions
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def classify(
         "--explain", help="Add the weight of each word: how much the label's probability drops without it.")
     ] = False,
     options: ClassifyOptions,
-    reading: Reading,
+    reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
@@ -68,9 +68,8 @@ def classify(
     written_as = output_format(to, as_jsonl, output, LABEL_FORMATS, messages) or "text"
     classifier = models.load(model, device=compute.device, threads=compute.threads)
     task = classifier.require(ClassifyTask)
-    settings = task.settings.replace(text_column=text_column) if text_column else task.settings
-    inputs = task_records(task, files or ["-"], settings, chosen=["text_column"] if text_column else [],
-                          format=format, reading=reading, messages=messages)
+    inputs = task_records(task, files or ["-"], task.settings, text_column=text_column, format=format,
+                           reading=reading, messages=messages)
     several = task.multi_label or (options.top or 1) > 1
     if not several:
         options = options.replace(top=1)  # ranking one label is faster than ranking all

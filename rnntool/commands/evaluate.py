@@ -12,8 +12,9 @@ import typer
 
 from rnntool.commands import console
 from rnntool.commands.groups import examples
-from rnntool.commands.options import AsJson, Compute, Messages, Output, Reading, format_option, model_option
+from rnntool.commands.options import AsJson, Compute, Messages, Output, format_option, model_option
 from rnntool.data.json_text import to_json
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation.options import EvaluateOptions
 
@@ -59,7 +60,7 @@ def evaluate(
     ] = None,
     options: EvaluateOptions,
     as_json: AsJson = False,
-    reading: Reading,
+    reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
@@ -80,12 +81,12 @@ def evaluate(
     chosen = {name: value for name, value in columns.items() if value is not None}
     settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
     inputs = type(task).inputs(
-        files, settings, targets=True, format=format, errors=reading.encoding_errors, log=messages.log,
+        files, settings, targets=True, format=format, reading=reading, log=messages.log,
         warn=messages.warn)
     records = list(inputs)
     if not records:
         raise DataError(place=input_names(files), expected="records to evaluate on", found="none")
-    check_formats(inputs.formats, chosen, needs_labels=task.spec.needs_labels)
+    check_formats(inputs.formats, [*chosen, *reading.table_settings()], needs_labels=task.spec.needs_labels)
     if described := task.describe_gold(records):
         description, as_trained = described
         (messages.log if as_trained else messages.warn)(f"{input_names(files)}: {description}")

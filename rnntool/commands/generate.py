@@ -15,11 +15,11 @@ from rnntool.commands.options import (
     Compute,
     Messages,
     Output,
-    Reading,
     format_option,
     model_option,
 )
 from rnntool.data.json_text import json_line
+from rnntool.data.reading import Reading
 from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import GenerateOptions
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from rnntool.commands.options import PLAIN_FORMATS, Messages, Reading
+from rnntool.commands.options import PLAIN_FORMATS, Messages
 from rnntool.data.formats import either, guess_format, read_texts
 from rnntool.data.inputs import Inputs
+from rnntool.data.reading import Reading, TableReading
 from rnntool.data.records import Text
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError
@@ -15,15 +16,18 @@ from rnntool.tasks.specs.settings import Settings
 
 
 def task_records(
-    task: AnyTask, files: Sequence[str], settings: Settings, *, chosen: Collection[str] = (),
-    format: str | None, reading: Reading, messages: Messages,
+    task: AnyTask, files: Sequence[str], settings: Settings, *, text_column: str | None = None,
+    chosen: Collection[str] = (), format: str | None, reading: TableReading, messages: Messages,
 ) -> Inputs:
     """Return the records of files, read with these `settings` of a task. Targets are optional.
 
-    `chosen` names the settings that the user gave, as opposed to those of the model.
+    `text_column` is the one that the user gave, as opposed to that of the model. `chosen` names the other
+    settings that the user gave.
     """
-    return type(task).inputs(files, settings, targets=False, chosen=chosen, format=format,
-                             errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+    chosen = [*chosen, *reading.table_settings(), *(["text_column"] if text_column else [])]
+    return type(task).inputs(
+        files, settings, targets=False, chosen=chosen, format=format, reading=reading,
+        text_column=text_column, log=messages.log, warn=messages.warn)
 
 
 def plain_lines(
@@ -40,5 +44,5 @@ def plain_lines(
 
     if format not in (None, *PLAIN_FORMATS):
         raise UsageError(setting="format", expected=either(PLAIN_FORMATS), found=repr(format))
-    return Inputs(files, "texts", read, format="text", errors=reading.encoding_errors, log=messages.log,
+    return Inputs(files, "texts", read, format="text", reading=reading, log=messages.log,
                   warn=messages.warn)

@@ -18,9 +18,10 @@ import typer
 from rnntool.commands import console
 from rnntool.commands.cli_errors import SWITCH, option_name, value_source
 from rnntool.data.options import Options, option, value_types, variable
+from rnntool.data.reading import PANEL
 from rnntool.errors import UsageError, setting, with_names
 
-COMMON = "Common options"
+COMMON = PANEL  # of the help
 LONGEST_CHOICES = 26  # characters; a longer list of choices moves to the help text
 METAVARS: dict[type, str] = {int: "N", float: "X"}
 CONTEXT = "typer_context"  # the parameter in which Typer passes its context
@@ -48,15 +49,6 @@ class Messages(Options):
         """Print a message unless `--quiet` is set."""
         if not self.quiet:
             console.message(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading(Options):
-    """How the bytes of the input are decoded."""
-
-    encoding_errors: str = option(
-        "strict", "If the input is not valid UTF-8, stop (strict), or insert U+FFFD (replace).", panel=COMMON,
-        choices=("strict", "replace"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -17,19 +18,20 @@ from rnntool.commands.options import (
     Files,
     Messages,
     Output,
-    Reading,
     TextColumn,
     format_option,
     model_option,
 )
 from rnntool.data.formats import readable_formats
 from rnntool.data.json_text import json_line, to_json
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import ScoreOptions
 
 if TYPE_CHECKING:
     from rnntool.data.inputs import Inputs
     from rnntool.data.records import Pair, Text
+    from rnntool.data.streams import Lines
     from rnntool.inference.model import Model
     from rnntool.tasks.lm import LMTask, ScoredText
     from rnntool.tasks.specs.lm import LMSettings
@@ -76,7 +78,7 @@ def score(
     as_json: Annotated[bool, typer.Option(
         "--json", help="Print the report on --pairs as JSON.")] = False,
     options: ScoreOptions,
-    reading: Reading,
+    reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
@@ -109,10 +111,10 @@ def score(
                 scorer, inputs, out, options, groups=groups, as_json=as_json, as_jsonl=as_jsonl)
             counted, unit = f"{unknown:,}", "pairs with tokens"
         else:
-            settings = _settings(task, text_column, label_column, options.label)
-            given = {"text_column": text_column, "label_column": label_column}
-            inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages,
-                                  chosen=[name for name, column in given.items() if column])
+            settings = _settings(task, label_column, options.label)
+            inputs = task_records(
+                task, files, settings, text_column=text_column, format=format, reading=reading,
+                messages=messages, chosen=["label_column"] if label_column else [])
             unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, as_jsonl=as_jsonl)
             counted, unit = f"{unknown:,} of {tokens:,}", "tokens"
     if unknown:
@@ -146,16 +148,12 @@ def _check(
                          advice=f"give {setting('as_jsonl')} to get records as JSON")
 
 
-def _settings(
-    task: LMTask, text_column: str | None, label_column: str | None, label: str | None
-) -> LMSettings:
+def _settings(task: LMTask, label_column: str | None, label: str | None) -> LMSettings:
     """Return the settings to read texts with. With one `label` for all texts, no label is read."""
     settings: LMSettings = task.settings.replace(unit="line")
     if label_column and task.labels is None:
         raise UsageError("the model was trained on text without labels", setting="label_column",
                          advice="leave it out")
-    if text_column:
-        settings = settings.replace(text_column=text_column)
     if label is not None:
         return settings.replace(label_column=None)
     return settings.replace(label_column=label_column) if label_column else settings
@@ -205,7 +203,7 @@ def _json(record: Text, result: ScoredText, per: str | None) -> str:
 
 
 def _pair_inputs(
-    files: list[str], columns: str | None, prefix: str | None, format: str | None, reading: Reading,
+    files: list[str], columns: str | None, prefix: str | None, format: str | None, reading: TableReading,
     messages: Messages,
 ) -> Inputs:
     from rnntool.data.formats import read_pairs
@@ -218,9 +216,13 @@ def _pair_inputs(
             raise UsageError(setting="columns", expected="two different names with a comma between them",
                              found=repr(columns))
         names = (good, bad)
+
+    def read(lines: Lines, format: str) -> Iterator[Pair]:
+        return read_pairs(lines, format=format, columns=names, prefix=prefix, layout=reading.layout())
+
     return Inputs(
-        files, "pairs", lambda lines, format: read_pairs(lines, format=format, columns=names, prefix=prefix),
-        format=format, errors=reading.encoding_errors, log=messages.log, warn=messages.warn)
+        files, "pairs", read, format=format, reading=reading, log=messages.log, warn=messages.warn,
+        chosen=reading.table_settings())
 
 
 def _score_pairs(

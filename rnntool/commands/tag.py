@@ -17,11 +17,12 @@ from rnntool.commands.options import (
     Files,
     Messages,
     Output,
-    Reading,
+    TextColumn,
     format_option,
     model_option,
 )
 from rnntool.data.formats import FORMATS, WRITE_FORMATS, readable_formats
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.options import TagOptions
 
@@ -45,21 +46,24 @@ def tag(
     output: Output = None,
     format: Annotated[str | None, format_option(", ".join(readable_formats("sentences")))] = None,
     to: Annotated[str | None, typer.Option(
-        "-t", "--to", metavar="FORMAT", show_default="the format of the input, or conll for raw text",
+        "-t", "--to", metavar="FORMAT",
+        show_default="the format of the input; conll for raw text, jsonl for tables",
         help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens write a line of tags.")
     ] = None,
     as_jsonl: AsJsonl = False,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="NAME", show_default="as in training",
         help="CoNLL-U column or JSONL key to write the tags to.")] = None,
+    text_column: TextColumn = None,
     options: TagOptions,
-    reading: Reading,
+    reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
     """Tag each word of sentences, for example with parts of speech or named entities."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
+    from rnntool.data.formats import output_format as suitable_format
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.tag import TagTask
@@ -69,38 +73,36 @@ def tag(
     tagger = models.load(model, device=compute.device, threads=compute.threads)
     task = tagger.require(TagTask)
     if to is not None:
-        _writer(task, to, to, column, options)  # raises errors before anything is read
+        _writer(task, to, column, options)  # raises errors before anything is read
     scheme, has_spans = options.scheme, any(column.scheme for column in task.columns)
     if scheme and not has_spans:
         raise UsageError(f"the model {tagger.name} tags words, not spans", setting="scheme",
                          advice="leave it out")
     # Tags in the input aren't needed, so their column doesn't matter.
     settings = task.settings.replace(column=None)
-    inputs = task_records(task, files, settings, format=format, reading=reading, messages=messages)
+    inputs = task_records(task, files, settings, text_column=text_column, format=format, reading=reading,
+                          messages=messages)
     if scheme is None and has_spans:
         scheme = _scheme_of_file(files[0], task, settings, format, column, reading, messages)
     with open_output(output) as out:
         records = iter(inputs)
         first = list(islice(records, 1))  # only now the format of the input is known
-        input_format = inputs.formats[0]
-        entity_scores = task.scheme is not None and FORMATS[to or input_format].writes_entity_scores
+        to = to or suitable_format(inputs.formats[0], probs=options.probs)
+        entity_scores = task.scheme is not None and FORMATS[to].writes_entity_scores
         tagged = tagger.tagged(
             chain(first, records), options.replace(probs=options.probs or entity_scores, scheme=scheme),
             ready=inputs.ready, flush=out.flush)
-        write = _writer(task, to, input_format, column, options)
+        write = _writer(task, to, column, options)
         out.write(write.header)
         for sentence, result in tagged:
             out.write(write(sentence, result))
         out.write(write.footer)
 
 
-def _writer(
-    task: TagTask, to: str | None, input_format: str, column: str | None, options: TagOptions
-) -> SentenceWriter:
-    """Return the writer of the requested format, or else of the format that suits the input."""
-    from rnntool.data.formats import output_format, sentence_writer, split_columns
+def _writer(task: TagTask, to: str, column: str | None, options: TagOptions) -> SentenceWriter:
+    """Return the writer of a format."""
+    from rnntool.data.formats import sentence_writer, split_columns
 
-    to = to or output_format(input_format, probs=options.probs)
     if options.nbest and not FORMATS[to].writes_nbest:
         raise UsageError(f"the format {to} can hold only one sequence of tags", setting="nbest",
                          advice=f"write JSONL: {setting('to', 'jsonl')}")
@@ -139,7 +141,7 @@ def _is_name(column: str | None) -> bool:
 
 def _scheme_of_file(
     file: str, task: TagTask, settings: TagSettings, format: str | None, column: str | None,
-    reading: Reading, messages: Messages,
+    reading: TableReading, messages: Messages,
 ) -> str | None:
     """Return the scheme of a file's own tags, so that the predicted ones can be compared with them."""
     from rnntool.data.formats import split_columns
@@ -149,7 +151,7 @@ def _scheme_of_file(
 
     if not Path(file).is_file():  # standard input and named pipes can be read only once
         return None
-    source = open_with_format(file, "sentences", format=format, errors=reading.encoding_errors, log=silent)
+    source = open_with_format(file, "sentences", format=format, reading=reading, log=silent)
     with source as (lines, file_format):
         if not FORMATS[file_format].has_tags:
             return None

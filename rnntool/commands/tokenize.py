@@ -13,11 +13,11 @@ from rnntool.commands.options import (
     Files,
     Messages,
     Output,
-    Reading,
     format_option,
     model_option,
 )
 from rnntool.data.json_text import json_line
+from rnntool.data.reading import Reading
 from rnntool.errors import DataError, UsageError, contradiction, setting
 
 if TYPE_CHECKING:

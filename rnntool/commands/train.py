@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rnntool.commands.groups import Row, command
-from rnntool.commands.options import AsJson, Compute, Given, Messages, Reading, format_option
+from rnntool.commands.options import AsJson, Compute, Given, Messages, format_option
+from rnntool.data.reading import TableReading
 from rnntool.errors import UsageError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve, unused_variables
@@ -49,7 +50,7 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model in DIR.")] = False,
     as_json: AsJson = False,
     given: Given,
-    reading: Reading,
+    reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
@@ -61,8 +62,8 @@ def train(
     job = None
     if resume:
         optional = {"preset": preset, "config_file": config_file, "dev": dev, "format": format,
-                    "force": force, "encoding_errors": reading.encoding_errors != "strict"}
-        others = [name for name, value in optional.items() if value]
+                    "force": force}
+        others = [*(name for name, value in optional.items() if value), *reading.chosen()]
         ignored = [*files, *map(setting, [*given.typed, *others])]
         if ignored:
             raise UsageError("the training continues with the files and settings that it started with",
@@ -71,7 +72,7 @@ def train(
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
             messages.warn(warning)
         job = _job(spec, files, given.values, dev=dev, format=format, preset=preset, config_file=config_file,
-                   encoding_errors=reading.encoding_errors)
+                   reading=reading)
     report = _run(spec.name, job, output, force=force, compute=compute, messages=messages)
     _show(report, spec, output, as_json=as_json, messages=messages)
 
@@ -91,7 +92,7 @@ def _command(spec: TaskSpec) -> Any:
 
 def _job(
     spec: TaskSpec, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
-    preset: str | None, config_file: Path | None, encoding_errors: str,
+    preset: str | None, config_file: Path | None, reading: TableReading,
 ) -> Job:
     """Return the training job, with settings from all sources; `UsageError` if they don't fit together."""
     from rnntool.training.job import Job
@@ -104,7 +105,7 @@ def _job(
     if [*files, *dev, raw].count("-") > 1:
         raise UsageError("standard input can be read only once", advice="give - only once")
     return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format,
-               encoding_errors=encoding_errors)
+               reading=reading)
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rnntool.data.formats import FORMATS, Format, UnlabeledError, either, guess_format
+from rnntool.data.formats import FORMATS, Format, UnlabeledError, either, guess_format, table_format
 from rnntool.data.progress import Log, silent
+from rnntool.data.reading import Reading, TableReading
 from rnntool.data.records import Kind
 from rnntool.data.streams import Lines, input_names, may_wait, open_lines
 from rnntool.errors import UsageError, setting
@@ -21,10 +22,12 @@ RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name
 
 @contextmanager
 def open_with_format(
-    path: str, kind: Kind, *, format: str | None, errors: str, log: Log
+    path: str, kind: Kind, *, format: str | None, reading: Reading, log: Log
 ) -> Iterator[tuple[Lines, str]]:
     """Open a file; yields its lines and its format, which is guessed and logged if it is None."""
-    with open_lines(path, errors=errors) as lines:
+    with open_lines(path, errors=reading.encoding_errors, encoding=reading.encoding) as lines:
+        if format is None and isinstance(reading, TableReading) and reading.delimiter:
+            format = table_format(path, reading.delimiter)
         if format is None:
             format = guess_format(path, lines.head(), kind)
             log(f"{lines.name}: read as {format}")
@@ -39,12 +42,13 @@ class Inputs:
     """
 
     def __init__(
-        self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None, errors: str,
-        log: Log, warn: Log = silent, chosen: Collection[str] = (), needs_labels: Collection[str] = (),
+        self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None,
+        reading: Reading, log: Log, warn: Log = silent, chosen: Collection[str] = (),
+        needs_labels: Collection[str] = (),
     ) -> None:
         """`read` makes records from the lines of a file, whose format is guessed if `format` is None.
 
-        `errors` is the error handler of `open_lines`. `chosen` and `needs_labels` are passed to
+        `reading` says how their bytes are decoded. `chosen` and `needs_labels` are passed to
         `check_formats` for each file that isn't empty. `UsageError` if standard input is read twice.
         """
         if list(paths).count("-") > 1:
@@ -53,7 +57,7 @@ class Inputs:
         self.kind = kind
         self.read = read
         self.format = format
-        self.errors = errors
+        self.reading = reading
         self.log = log
         self.warn = warn
         self.chosen = chosen
@@ -71,7 +75,8 @@ class Inputs:
             path = self._unopened.pop(0)
             if path == "-" and sys.stdin is not None and sys.stdin.isatty():
                 self.warn("reading from the terminal, one line at a time; end with Ctrl-D")
-            source = open_with_format(path, self.kind, format=self.format, errors=self.errors, log=self.log)
+            source = open_with_format(
+                path, self.kind, format=self.format, reading=self.reading, log=self.log)
             with source as (lines, format):
                 if self.chosen and lines.head():
                     check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)

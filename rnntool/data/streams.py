@@ -5,6 +5,7 @@ A line ends at "\\n" only: U+2028, U+0085, form feeds and lone carriage returns 
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
 import io
@@ -29,9 +30,10 @@ _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": _ZSTD}  # extension: Python module
 _CHUNK = 1 << 18  # bytes requested at a time; a pipe returns what it has
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = "it looks like UTF-16, so convert it first"
 _FOREIGN = {  # first bytes of files that are not UTF-8 text: what to do with them
-    b"\xff\xfe": "it looks like UTF-16, so convert it first",
-    b"\xfe\xff": "it looks like UTF-16, so convert it first",
+    b"\xff\xfe": _UTF16,
+    b"\xfe\xff": _UTF16,
     b"\x1f\x8b": "it looks like gzip, so unpack it first with gzip -dc",
     b"BZh9": "it looks like bzip2, so unpack it first with bzip2 -dc",
     b"\xfd7zXZ": "it looks like xz, so unpack it first with xz -dc",
@@ -182,6 +184,12 @@ class Lines:
             while (chunk := self._read(_CHUNK)) is None:  # a non-blocking descriptor without data
                 if self._live is not None:
                     _readable(self._live, timeout_s=None)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                place=f"{self.name}:{self._decoded + 1}", expected=error.encoding,
+                found=f"0x{error.object[error.start]:02x}",
+                advice=f"check {setting('encoding')}, or set {setting('encoding_errors', 'replace')}"
+            ) from None
         except self._faults as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DataError(f"reading failed after line {self._decoded}: {reason}", place=self.name,
@@ -197,10 +205,10 @@ class Lines:
             self._fail(DataError(place=f"{self.name}:1", expected="text", found="an archive of files",
                                  advice="unpack it first with tar -xf"))
             return
-        if first and _is_utf16(block):
+        if first and (utf16 := _utf16_name(block)):
             self._fail(DataError(
                 place=f"{self.name}:1", expected="UTF-8", found=f"0x00 at byte {block.index(0) + 1}",
-                advice="it looks like UTF-16, so convert it first"))
+                advice=self._encoding_advice(_UTF16, utf16)))
             return
         try:
             text = block.decode("utf-8")
@@ -208,12 +216,19 @@ class Lines:
             foreign = next((advice for magic, advice in _FOREIGN.items()
                             if first and block.startswith(magic)), None)
             if foreign or self._errors in (None, "strict"):
-                replace = f", or set {setting('encoding_errors', 'replace')}" if self._errors else ""
-                self._queue_valid(block, error.start, foreign or f"convert it{replace}")
+                self._queue_valid(block, error.start, self._encoding_advice(foreign))
             else:
                 self._queue(block.decode("utf-8", self._errors))
         else:
             self._queue(text)
+
+    def _encoding_advice(self, foreign: str | None, utf16: str = "utf-16") -> str:
+        """Say what to do about bytes that are not UTF-8; `foreign` says so if they are another format."""
+        if self._errors is None or foreign not in (None, _UTF16):
+            return foreign or "convert it"
+        if foreign:
+            return f"it looks like UTF-16; if it is, set {setting('encoding', utf16)}"
+        return f"name its encoding with {setting('encoding')}, or set {setting('encoding_errors', 'replace')}"
 
     def _queue_valid(self, block: bytes, at: int, advice: str) -> None:
         """Queue the lines before the byte `at`, which is not UTF-8, and keep an error for after them."""
@@ -235,25 +250,63 @@ class Lines:
         self._at_end = True
 
 
-def _is_utf16(block: bytes) -> bool:
-    """Whether bytes are UTF-16 without a byte-order mark: many zeros, and all at every other place.
+def _utf16_name(block: bytes) -> str | None:
+    """Name the kind of UTF-16 without a byte-order mark: many zeros, and all at every other place; or None.
 
     In any script, spaces and line ends have a zero byte.
     """
-    least, most = sorted(block[i::2].count(0) for i in (0, 1))
-    return least == 0 and most >= max(_UTF16_ZEROS, len(block) // 40)
+    even, odd = (block[i::2].count(0) for i in (0, 1))
+    if min(even, odd) > 0 or max(even, odd) < max(_UTF16_ZEROS, len(block) // 40):
+        return None
+    return "utf-16-le" if odd else "utf-16-be"
 
 
-def open_lines(path: str | Path, *, errors: str | None = "strict") -> Lines:
-    """Open UTF-8 text for reading line by line; "-" is standard input.
+class _Transcoded:
+    """A binary file in any encoding that is read as UTF-8. UnicodeDecodeError comes after the valid text."""
+
+    def __init__(self, raw: IO[bytes], encoding: str, errors: str) -> None:
+        self._raw = raw
+        self._read: Callable[[int], bytes | None] = getattr(raw, "read1", raw.read)
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._error: UnicodeDecodeError | None = None
+        self.fileno, self.close = raw.fileno, raw.close
+
+    def read(self, size: int) -> bytes | None:
+        """Return some bytes, none at the end of the file, or None if a descriptor has none at the moment."""
+        while self._error is None:
+            chunk = self._read(size)
+            if chunk is None:
+                return None
+            state = self._decoder.getstate()  # bytes of an incomplete character, and a number
+            try:
+                text = self._decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                self._error = error
+                self._decoder.setstate(state)
+                text = self._decoder.decode(error.object[len(state[0]) : error.start])
+            if text or not chunk:
+                return text.encode("utf-8", "surrogatepass")
+        raise self._error
+
+
+def open_lines(path: str | Path, *, errors: str | None = "strict", encoding: str = "utf-8") -> Lines:
+    """Open text for reading line by line; "-" is standard input.
 
     `.gz`, `.bz2`, `.xz` and `.zst` files are decompressed, and a byte-order mark is dropped. `errors` is the
     codec's error handler ("strict" or "replace"), or None if the user can't choose one. DataError for a
     missing or unreadable file or a folder.
     """
+    raw, faults = _open(path)
+    if encoding != "utf-8":
+        raw = cast("IO[bytes]", _Transcoded(raw, encoding, errors or "strict"))
+    return Lines(raw, name=input_names([path]), errors=errors, faults=faults)
+
+
+def _open(path: str | Path) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
+    """Open a file, and return it with the exceptions besides OSError that it raises if it is damaged."""
     name = input_names([path])
     if str(path) == "-":
-        return Lines(_stdin(), name=name, errors=errors)
+        return _stdin(), ()
     codec = _codec(Path(path))
     try:
         raw = codec.open(path, "rb") if codec else io.FileIO(path, "rb")
@@ -264,7 +317,7 @@ def open_lines(path: str | Path, *, errors: str | None = "strict") -> Lines:
                         advice="name the files in it") from None
     except (OSError, ValueError) as error:
         raise DataError(f"can't be read: {getattr(error, 'strerror', None) or error}", place=name) from None
-    return Lines(raw, name=name, errors=errors, faults=(EOFError, codec.fault) if codec else ())
+    return raw, (EOFError, codec.fault) if codec else ()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from rnntool.data.arrays import Arrays
 from rnntool.data.formats import OnUnlabeled, reject
 from rnntool.data.inputs import Inputs
 from rnntool.data.progress import Log, Stage, silent
+from rnntool.data.reading import USUAL_LAYOUT, USUAL_READING, Layout, TableReading
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.calibration import Calibration
@@ -137,22 +138,32 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     @abstractmethod
     def read(
         cls, lines: Lines, format: str, settings: TaskSettings, *, targets: bool,
-        on_unlabeled: OnUnlabeled = reject,
+        on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Record]:
-        """Read the records of a file; with `targets`, a record that has none goes to `on_unlabeled`."""
+        """Read the records of a file; with `targets`, a record that has none goes to `on_unlabeled`.
+
+        Without targets, a file that lacks the text column of the settings may have another one.
+        """
 
     @classmethod
     def inputs(
-        cls, paths: Sequence[str], settings: TaskSettings, *, targets: bool, format: str | None, errors: str,
-        log: Log, warn: Log = silent, chosen: Collection[str] = (),
+        cls, paths: Sequence[str], settings: TaskSettings, *, targets: bool, format: str | None,
+        reading: TableReading = USUAL_READING, text_column: str | None = None, log: Log,
+        warn: Log = silent, chosen: Collection[str] = (),
     ) -> Inputs:
-        """Return the records of several files; see `read`, and `Inputs` for the other parameters."""
+        """Return the records of several files; see `read`, and `Inputs` for the other parameters.
+
+        `text_column` is a column that the files must have, unlike that of the settings if there are no
+        targets.
+        """
+        layout = reading.layout(text_column)
 
         def read(lines: Lines, name: str) -> Iterator[Record]:
             on_unlabeled = inputs.skip if settings.skip_unlabelled else reject
-            return cls.read(lines, name, settings, targets=targets, on_unlabeled=on_unlabeled)
+            return cls.read(lines, name, settings, targets=targets, on_unlabeled=on_unlabeled,
+                            layout=layout)
 
-        inputs = Inputs(paths, cls.spec.reads, read, format=format, errors=errors, log=log, warn=warn,
+        inputs = Inputs(paths, cls.spec.reads, read, format=format, reading=reading, log=log, warn=warn,
                         chosen=chosen, needs_labels=cls.spec.needs_labels)
         return inputs
 

@@ -16,6 +16,7 @@ from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad, softmax
 from rnntool.data.formats import OnUnlabeled, read_texts, reject
 from rnntool.data.labels import Labels
+from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, setting
@@ -70,13 +71,14 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     @classmethod
     def read(
         cls, lines: Lines, format: str, settings: ClassifySettings, *, targets: bool,
-        on_unlabeled: OnUnlabeled = reject,
+        on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Text]:
         label_column = settings.label_column or "label"
         return read_texts(
-            lines, format=format, text_column=settings.text_column,
+            lines, format=format, text_column=settings.text_column if targets else None,
+            default_text_column=settings.text_column,
             label_column=label_column if targets else None, default_label_column=label_column,
-            need_labels=targets, on_unlabeled=on_unlabeled)
+            need_labels=targets, on_unlabeled=on_unlabeled, layout=layout)
 
     @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:

@@ -32,6 +32,7 @@ from rnntool.data.corpus import Texts
 from rnntool.data.formats import OnUnlabeled, UnlabeledError, labeled, read_texts, reject
 from rnntool.data.labels import Labels
 from rnntool.data.progress import Log, Stage
+from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Text
 from rnntool.data.rows import BLOCK_BYTES, Block, Rows, Values
 from rnntool.data.streams import Lines
@@ -166,12 +167,13 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     @classmethod
     def read(
         cls, lines: Lines, format: str, settings: LMSettings, *, targets: bool,
-        on_unlabeled: OnUnlabeled = reject,
+        on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Text]:
         need_labels = targets and settings.label_column is not None
-        texts = read_texts(lines, format=format, unit=settings.unit, text_column=settings.text_column,
-                           label_column=settings.label_column, need_labels=need_labels,
-                           on_unlabeled=on_unlabeled)
+        texts = read_texts(
+            lines, format=format, unit=settings.unit, text_column=settings.text_column if targets else None,
+            default_text_column=settings.text_column, label_column=settings.label_column,
+            need_labels=need_labels, on_unlabeled=on_unlabeled, layout=layout)
         if not need_labels:
             return texts
         return chain.from_iterable(labeled(on_unlabeled, partial(_with_one_label, text)) for text in texts)

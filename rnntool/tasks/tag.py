@@ -16,6 +16,7 @@ from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
 from rnntool.data.labels import Labels, load_labels, save_labels
+from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
@@ -89,10 +90,10 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     @classmethod
     def read(
         cls, lines: Lines, format: str, settings: TagSettings, *, targets: bool,
-        on_unlabeled: OnUnlabeled = reject,
+        on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Sentence]:
         return read_sentences(lines, format=format, column=settings.column, split=split_words,
-                              need_tags=targets, on_unlabeled=on_unlabeled)
+                              need_tags=targets, on_unlabeled=on_unlabeled, layout=layout)
 
     @classmethod
     def inseparable_groups(

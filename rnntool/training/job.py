@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnntool import model_folder
+from rnntool.data.reading import USUAL_READING, TableReading
 from rnntool.data.streams import input_names
 from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
@@ -36,7 +37,7 @@ class Job:
     dev: list[str]
     settings: Settings
     format: str | None = None
-    encoding_errors: str = "strict"
+    reading: TableReading = USUAL_READING
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def located(self) -> Job:
@@ -86,7 +87,8 @@ class Job:
                 raise ModelError("its training began with another version of rnntool", place=folder,
                                  advice=f"resume it with that version, or {again}")
             settings = TASKS[data["task"]].settings.from_json(data.pop("settings"))
-            job = cls(**data, settings=settings)
+            reading = data.pop("reading", {"encoding_errors": data.pop("encoding_errors", "strict")})
+            job = cls(**data, reading=TableReading(**reading), settings=settings)
         except FileNotFoundError:
             if (folder / model_folder.CONFIG).exists():
                 raise ModelError("its training has ended", place=folder,

@@ -58,10 +58,10 @@ class TrainingData:
         raw = []
         if "raw" in places:  # its format may differ from that of the training files
             inputs = kind.inputs([places["raw"]], settings, targets=False, format=None,
-                                 errors=job.encoding_errors, log=log, warn=warn)
+                                 reading=job.reading, log=log, warn=warn)
             raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, default in FORMAT_SETTINGS.items()
-                  if getattr(settings, name, default) != default]
+                  if getattr(settings, name, default) != default] + job.reading.table_settings()
         check_formats(formats, chosen, needs_labels=kind.spec.needs_labels)
         base = character_lm = None
         if settings.init:  # taggers have no setting for the tokenizer, because they read words
@@ -125,7 +125,7 @@ def _records(
 
     def read(paths: list[str]) -> Sequence[Any]:
         inputs = kind.inputs(paths, job.settings, targets=True, format=job.format,
-                             errors=job.encoding_errors, log=log, warn=warn)
+                             reading=job.reading, log=log, warn=warn)
         records = kind.collect(inputs, watch=watch)
         formats.update(inputs.formats)
         return records

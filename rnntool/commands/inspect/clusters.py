@@ -8,7 +8,8 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
-from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.commands.options import AsJson, Files, Messages, model_option
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, contradiction, setting
 
 FREQUENT = 30  # default number of words
@@ -32,7 +33,7 @@ def clusters(
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
-    reading: Reading,
+    reading: TableReading,
     messages: Messages,
 ) -> None:
     """Cluster words by the mean states of a network after them."""

@@ -8,7 +8,8 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.inspect.sources import PicturePath, TextFormat, comma_separated
-from rnntool.commands.options import AsJson, Files, Messages, Reading
+from rnntool.commands.options import AsJson, Files, Messages
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.cells import CELL_NAMES
 from rnntool.tasks.specs.settings import MAX_SEED
@@ -43,7 +44,7 @@ def gradients(
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
-    reading: Reading,
+    reading: TableReading,
     messages: Messages,
 ) -> None:
     """Show how much of a gradient is left k steps back."""

@@ -8,7 +8,8 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.inspect.sources import PicturePath, VectorSource, comma_separated
-from rnntool.commands.options import AsJson, Reading
+from rnntool.commands.options import AsJson
+from rnntool.data.reading import TableReading
 from rnntool.errors import UsageError
 
 MAX_MISSING_WORDS = 10  # that the table lists
@@ -31,7 +32,7 @@ def similarity(
         help="Columns of the two words and the score, by name or by number.")] = None,
     output: PicturePath = None,
     as_json: AsJson = False,
-    reading: Reading,
+    reading: TableReading,
 ) -> None:
     """Compare cosines of word vectors with human judgments of similarity.
 
@@ -52,9 +53,9 @@ def similarity(
     if len(names) != 3:
         raise UsageError(setting="columns", expected="three names with commas between", found=repr(columns))
     vectors = source.load()
-    opening = open_with_format(file, "judgments", format=None, errors=reading.encoding_errors, log=silent)
+    opening = open_with_format(file, "judgments", format=None, reading=reading, log=silent)
     with opening as (lines, format):
-        pairs = list(read_judgments(lines, format=format, columns=names))
+        pairs = list(read_judgments(lines, format=format, columns=names, layout=reading.layout()))
     result = agreement(vectors, pairs)
     rows = [(pair.first, pair.second, pair.score, cosine)
             for pair, cosine in zip(result.used, result.cosines, strict=True)]

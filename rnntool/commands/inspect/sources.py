@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnntool.commands.options import Compute, Messages, Reading, format_option
+from rnntool.commands.options import Compute, Messages, format_option
 from rnntool.data.options import Options, option, with_default
+from rnntool.data.reading import TableReading
 from rnntool.errors import UsageError, setting
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class StatesOptions(Options):
     threads: int = with_default(Compute, "threads", 0)
 
     def read(
-        self, model: str, files: Sequence[str], *, format: str | None, reading: Reading, messages: Messages
+        self, model: str, files: Sequence[str], *, format: str | None, reading: TableReading,
+        messages: Messages,
     ) -> tuple[ModelFolder, Iterator[TextStates]]:
         """Load a model; return it with the states at each token of the files' texts."""
         from rnntool.commands.inputs import task_records

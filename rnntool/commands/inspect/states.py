@@ -10,7 +10,8 @@ import typer
 
 from rnntool.commands.groups import examples
 from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
-from rnntool.commands.options import AsJson, Files, Messages, Reading, model_option
+from rnntool.commands.options import AsJson, Files, Messages, model_option
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, contradiction
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def states(
     output: PicturePath = None,
     format: TextFormat = None,
     as_json: AsJson = False,
-    reading: Reading,
+    reading: TableReading,
     messages: Messages,
 ) -> None:
     """Show how the activations of single units change along a text.

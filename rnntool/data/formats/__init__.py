@@ -12,6 +12,7 @@ from typing import get_args
 from rnntool.data.formats.base import (
     Columns,
     Format,
+    JudgmentOptions,
     LabelOptions,
     Offsets,
     OnUnlabeled,
@@ -30,6 +31,7 @@ from rnntool.data.formats.html import HTML
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
 from rnntool.data.formats.text import INLINE, TEXT, TOKENS
+from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import COMPRESSED, Lines
 from rnntool.errors import DataError, UsageError, setting
@@ -55,6 +57,7 @@ __all__ = [
     "reject",
     "sentence_writer",
     "split_columns",
+    "table_format",
 ]
 
 # The first format that recognizes a file wins.
@@ -74,9 +77,9 @@ def readable_formats(kind: Kind) -> tuple[str, ...]:
 
 
 def read_texts(
-    lines: Lines, *, format: str, text_column: str | None = None, label_column: str | None = None,
-    default_label_column: str = "label", unit: str = "line", need_labels: bool = False,
-    on_unlabeled: OnUnlabeled = reject,
+    lines: Lines, *, format: str, text_column: str | None = None, default_text_column: str | None = None,
+    label_column: str | None = None, default_label_column: str = "label", unit: str = "line",
+    need_labels: bool = False, on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
 ) -> Iterator[Text]:
     """Read texts and their labels from a format by name; see `TextOptions`.
 
@@ -85,31 +88,33 @@ def read_texts(
     read = _format(format, "texts").read_texts
     assert read is not None
     return read(lines, TextOptions(
-        unit=unit, text_column=text_column, label_column=label_column,
-        default_label_column=default_label_column, need_labels=need_labels, on_unlabeled=on_unlabeled))
+        unit=unit, text_column=layout.text_column or text_column, default_text_column=default_text_column,
+        label_column=label_column, default_label_column=default_label_column, need_labels=need_labels,
+        on_unlabeled=on_unlabeled, layout=layout))
 
 
 def read_pairs(
-    lines: Lines, *, format: str, columns: tuple[str, str] | None = None, prefix: str | None = None
+    lines: Lines, *, format: str, columns: tuple[str, str] | None = None, prefix: str | None = None,
+    layout: Layout = USUAL_LAYOUT,
 ) -> Iterator[Pair]:
     """Read minimal pairs from a format by name; see `PairOptions`."""
     read = _format(format, "pairs").read_pairs
     assert read is not None
-    return read(lines, PairOptions(columns=columns, prefix=prefix))
+    return read(lines, PairOptions(columns=columns, prefix=prefix, layout=layout))
 
 
 def read_judgments(
-    lines: Lines, *, format: str, columns: Sequence[str] = ("1", "2", "3")
+    lines: Lines, *, format: str, columns: Sequence[str] = ("1", "2", "3"), layout: Layout = USUAL_LAYOUT
 ) -> Iterator[Judgment]:
     """Read judgments of word similarity from a format by name. `columns` are the two words and the score."""
     read = _format(format, "judgments").read_judgments
     assert read is not None
-    return read(lines, columns)
+    return read(lines, JudgmentOptions(columns=columns, layout=layout))
 
 
 def read_sentences(
     lines: Lines, *, format: str, column: str | None = None, split: Callable[[str], Offsets],
-    need_tags: bool = False, on_unlabeled: OnUnlabeled = reject,
+    need_tags: bool = False, on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
 ) -> Iterator[Sentence]:
     """Read sentences from a format by name; a blank record has no words.
 
@@ -126,7 +131,8 @@ def read_sentences(
             advice=f"give a file in {either(tagged)}, and name its format with {setting('format')}")
     assert source.read_sentences is not None
     return source.read_sentences(lines, SentenceOptions(
-        columns=split_columns(column), split=split, need_tags=need_tags, on_unlabeled=on_unlabeled))
+        columns=split_columns(column), split=split, need_tags=need_tags, on_unlabeled=on_unlabeled,
+        layout=layout))
 
 
 def sentence_writer(
@@ -163,9 +169,11 @@ def output_format(source: str, *, probs: bool) -> str:
     """Return the format in which tagged sentences are written unless the user chooses one.
 
     It is the format of the input, except for raw text, where tags alone would not show which word they belong
-    to, and where probabilities have no place.
+    to, and where probabilities have no place. A table becomes JSONL, which keeps the other columns.
     """
     format = FORMATS[source]
+    if not format.sentence_writer:
+        return JSONL.name
     return CONLL.name if format.raw or (probs and not format.writes_probs) else source
 
 
@@ -190,7 +198,8 @@ def guess_format(path: str | Path, head: str, kind: Kind) -> str:
     if kind not in get_args(Kind):
         raise UsageError(setting="kind", expected=f"one of {', '.join(get_args(Kind))}", found=repr(kind))
     by_name = format_named_by(path)
-    if by_name in readable_formats(kind):
+    columns_of_words = kind == "sentences" and by_name in (TSV.name, CSV.name)
+    if by_name in readable_formats(kind) and not columns_of_words:
         return str(by_name)
     if by_name is not None and FORMATS[by_name].has_tags:
         raise DataError(
@@ -200,7 +209,12 @@ def guess_format(path: str | Path, head: str, kind: Kind) -> str:
     for format in FORMATS.values():
         if rows and format.reads(kind) and format.recognizes and format.recognizes(rows):
             return format.name
-    return _FALLBACK[kind].name
+    return str(by_name) if columns_of_words else _FALLBACK[kind].name
+
+
+def table_format(path: str | Path, delimiter: str) -> str:
+    """Return the format of a table with this delimiter: TSV, which has no quotes, for tabs and by name."""
+    return TSV.name if delimiter == "\t" or format_named_by(path) == TSV.name else CSV.name
 
 
 def format_named_by(path: str | Path) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
 from rnntool.data.streams import Lines, is_blank
 from rnntool.errors import DataError, setting
@@ -59,17 +60,19 @@ class TextOptions:
     """Where texts and their labels are. A format ignores the options that don't apply to it.
 
     `unit` is what one record of plain text is: "line", "paragraph" or "document". Columns are names, or
-    numbers from 1; in JSONL they are keys. A file must have the `label_column` where that is given. Where it
-    is not, a table may have labels in `default_label_column`. With `need_labels`, a text without a label
-    goes to `on_unlabeled`.
+    numbers from 1; in JSONL they are keys. A file must have the columns that are given. Where they are not,
+    its texts and labels may be in `default_text_column` and `default_label_column`. With `need_labels`, a
+    text without a label goes to `on_unlabeled`.
     """
 
     unit: str = "line"
     text_column: str | None = None
+    default_text_column: str | None = None
     label_column: str | None = None
     default_label_column: str = "label"
     need_labels: bool = False
     on_unlabeled: OnUnlabeled = reject
+    layout: Layout = USUAL_LAYOUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,15 @@ class PairOptions:
 
     columns: tuple[str, str] | None = None
     prefix: str | None = None
+    layout: Layout = USUAL_LAYOUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgmentOptions:
+    """The columns of the two words and of the score."""
+
+    columns: Sequence[str]
+    layout: Layout = USUAL_LAYOUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ class SentenceOptions:
     split: Callable[[str], Offsets]
     need_tags: bool
     on_unlabeled: OnUnlabeled = reject
+    layout: Layout = USUAL_LAYOUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +139,7 @@ class Format:
     holds_record: Callable[[Iterable[str]], bool] = any
     read_texts: Callable[[Lines, TextOptions], Iterator[Text]] | None = None
     read_pairs: Callable[[Lines, PairOptions], Iterator[Pair]] | None = None
-    read_judgments: Callable[[Lines, Sequence[str]], Iterator[Judgment]] | None = None
+    read_judgments: Callable[[Lines, JudgmentOptions], Iterator[Judgment]] | None = None
     read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
     sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
     label_writer: Callable[[LabelOptions], LabelWriter] | None = None

@@ -65,14 +65,20 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
     If `label_column` is None, labels are optional and have the key "label". Words without a text are joined
     by spaces.
     """
+    default = options.default_text_column if options.text_column is None else None
     for record, place in _objects(lines):
+        key = _text_key(record, default)
+        if default is not None and key not in (None, default):
+            lines.warn(f"{place}: no key {default!r} as in training, so texts are read from {key!r}; choose "
+                       f"another one with {setting('text_column')}")
+            default = None  # one message is enough
         yield from labeled(options.on_unlabeled, partial(_labeled_text, record, place, options))
 
 
 def _labeled_text(record: dict[str, Any], place: str, options: TextOptions) -> Text:
     label_key = options.label_column
     if options.text_column is None:
-        text = _text(record, place)
+        text = _text(record, options.default_text_column, place)
     else:
         text = _string(record, options.text_column, place, "text_column")
     if label_key is None:
@@ -97,16 +103,22 @@ def _read_pairs(lines: Lines, options: PairOptions) -> Iterator[Pair]:
         yield Pair(good, bad, record, place, before)
 
 
-def _text(record: dict[str, Any], place: str) -> str:
+def _text_key(record: dict[str, Any], default: str | None = None) -> str | None:
+    """Return the key of the text, which is `default` if it exists; None if there is none."""
+    keys = (default, *_TEXT_KEYS) if default else _TEXT_KEYS
+    return next((key for key in keys if lookup(record, key) is not MISSING), None)
+
+
+def _text(record: dict[str, Any], default: str | None, place: str) -> str:
     """Return the text of a record, or its words joined by spaces."""
-    key = next((key for key in _TEXT_KEYS if lookup(record, key) is not MISSING), None)
+    key = _text_key(record, default)
     if key is None and record.keys() >= set(_PAIR_KEYS):
         raise DataError(place=place, expected="a key 'text'", found=f"a pair of sentences, {_keys(record)}",
                         advice=f"pairs are read by score with {setting('pairs')}")
     words = record.get("tokens")
     if key is None and isinstance(words, list) and all(isinstance(word, str) for word in words):
         return " ".join(words)
-    return _string(record, key or "text", place, "text_column")
+    return _string(record, key or default or "text", place, "text_column")
 
 
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
@@ -153,10 +165,12 @@ def _words(
     record: dict[str, Any], options: SentenceOptions, place: str
 ) -> tuple[list[str], str | None, Offsets | None]:
     """Return the words of a sentence, and as far as they are known, its text and their offsets."""
-    key = next((key for key in _TEXT_KEYS if lookup(record, key) is not MISSING), None)
+    chosen = options.layout.text_column
+    key = chosen or _text_key(record)
     text = lookup(record, key) if key else None
     tokens = record.get("tokens")
-    if "tokens" in record and (isinstance(tokens, list) or not isinstance(text, str)):  # not a count
+    is_count = isinstance(text, str) and not isinstance(tokens, list)
+    if "tokens" in record and not chosen and not is_count:
         offsets: Any = record.get("offsets")
         if isinstance(tokens, list) and all(isinstance(token, dict) for token in tokens):
             offsets = [[token.get("start"), token.get("end")] for token in tokens]
@@ -168,7 +182,7 @@ def _words(
     if key is None:
         raise DataError(place=place, expected="'tokens' or 'text'", found=_keys(record),
                         advice="rename a key")
-    text = _string(record, key, place)
+    text = _string(record, key, place, "text_column")
     offsets = options.split(text)
     return [text[start:end] for start, end in offsets], text, offsets
 

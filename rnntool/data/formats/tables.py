@@ -1,48 +1,67 @@
-"""TSV and CSV: tables with a header row. Pairs and judgments may also be in tables without one."""
+"""TSV and CSV: tables with a header row, or without one if the user says so.
+
+Columns of pairs and judgments that are given by number need no header row.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 
 from rnntool.data.formats.base import (
     Format,
+    JudgmentOptions,
     PairOptions,
+    SentenceOptions,
     TextOptions,
     UnlabeledError,
     holds_nonblank_line,
     is_nothing,
 )
-from rnntool.data.records import Judgment, Pair, Text
+from rnntool.data.progress import Log
+from rnntool.data.reading import Layout
+from rnntool.data.records import Judgment, Pair, Sentence, Text
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
 _Row = tuple[list[str], str]  # cells and the place where the row begins
-_Rows = Callable[[Lines], Iterator[_Row]]
+_Rows = Callable[[Lines, str], Iterator[_Row]]  # takes lines and the separator
 
 _CELL_LIMIT = 2**31 - 1  # characters; the csv module's default is 131,072
 _SHOWN_NAMES = 20  # column names that a message lists
 _SEPARATORS = {  # separator: its name, and what to do where another one was expected
     "\t": ("tabs", f"set {setting('format', 'tsv')}"),
     ",": ("commas", f"set {setting('format', 'csv')}"),
-    ";": ("semicolons", "save the table with commas or tabs"),
+    ";": ("semicolons", f"set {setting('delimiter', ';')}"),
 }
 _PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
+_NAME = re.compile(r"[^\W\d]\w*")
+_NO_HEADER = f"if it is a record, set {setting('no_header')}"
 _CHOOSE_COLUMNS = f"choose others with {setting('columns')}"
 
 
-def _tsv_rows(lines: Lines) -> Iterator[_Row]:
+def _tsv_rows(lines: Lines, separator: str) -> Iterator[_Row]:
     """Read TSV, which has no quotes."""
     for line in lines:
-        yield chomp(line).split("\t"), lines.place()
+        yield chomp(line).split(separator), lines.place()
 
 
-def _csv_rows(lines: Lines) -> Iterator[_Row]:
+def _csv_rows(lines: Lines, separator: str) -> Iterator[_Row]:
     """Read CSV with the quotes of RFC 4180."""
     csv.field_size_limit(_CELL_LIMIT)
-    reader = csv.reader(lines, strict=True)
+    last_line = ""
+
+    def remembered() -> Iterator[str]:
+        nonlocal last_line
+        for line in lines:
+            last_line = line
+            yield line
+
+    reader = csv.reader(remembered(), delimiter=separator, strict=True)
     while True:
         place = f"{lines.name}:{lines.number + 1}"
         try:
@@ -52,8 +71,9 @@ def _csv_rows(lines: Lines) -> Iterator[_Row]:
                 raise DataError(
                     place=place, expected="CSV", found="a carriage return in the middle of a line",
                     advice="put its cell into quotes, or convert the line endings") from None
+            other = f", or set {setting('delimiter', ';')}" if '";' in last_line else ""
             raise DataError(place=place, expected="CSV", found=error,
-                            advice="check the quotes of this row") from None
+                            advice=f"check the quotes of this row{other}") from None
         if cells is None:
             return
         yield cells or [""], place
@@ -78,37 +98,143 @@ def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
     return len(header) > 1 and names and bool({"text", "label"} & set(header))
 
 
+class _Table:
+    """The rows of a table, and the names of its columns: their numbers from 1 if there is no header row."""
+
+    def __init__(self, lines: Lines, layout: Layout, *, rows: _Rows, separator: str) -> None:
+        """Read the first row. `rows` reads the format, `separator` is its usual one."""
+        self.layout = layout
+        self._separator = separator
+        self.rows = rows(lines, layout.delimiter or separator)
+        self.header, self.place = next(self.rows, (list[str](), ""))
+        if not layout.header:
+            self.rows = chain([(self.header, self.place)] if self.place else [], self.rows)
+            self.header = [str(i + 1) for i in range(len(self.header))]
+
+    def __bool__(self) -> bool:
+        """Whether there is a first row."""
+        return bool(self.place)
+
+    def check_separator(self, columns: Iterable[str | None]) -> None:
+        """Raise `DataError` if the header is one cell that another separator would split into names."""
+        if len(self.header) > 1 or self.layout.delimiter or not self.layout.header:
+            return
+        for other, (name, advice) in _SEPARATORS.items():
+            parts = [part.strip('"') for part in self.header[0].split(other)]
+            # a comma in running text has a space after it
+            names = all(part and part == part.strip() for part in parts)
+            if len(parts) > 1 and (names or not {part.strip() for part in parts}.isdisjoint(columns)):
+                raise DataError(
+                    place=self.place, expected=f"columns separated by {_SEPARATORS[self._separator][0]}",
+                    found=name, advice=advice)
+
+    def find(self, column: str, parameter: str) -> int:
+        """Return the index of a column given by name or, if no column has that name, by number from 1."""
+        header = self.header
+        if header.count(column) > 1:
+            raise DataError(place=self.place, expected=f"one column {column!r}", found="several",
+                            advice=f"set {setting(parameter)} to the number of one")
+        if column in header:
+            return header.index(column)
+        if _is_number(column) and int(column) <= len(header):
+            return int(column) - 1
+        expected = f"a column {column!r} in the header row"
+        if not self.layout.header:
+            expected = f"a number from 1 to {len(header)}, because there is no header row"
+        raise DataError(place=self.place, expected=expected, found=repr(column) if not self.layout.header
+                        else _listed(header), advice=f"choose one with {setting(parameter)}")
+
+    def records(self, names: Sequence[str] = ()) -> Iterator[tuple[list[str], dict[str, str], str]]:
+        """Yield the cells of each record, its fields by the name of the column, and its place.
+
+        In a table of one column a blank line is a record, in others it is skipped.
+        """
+        names = names or _unique_names(self.header)
+        for cells, place in self.rows:
+            if len(cells) == len(names):
+                yield cells, dict(zip(names, cells, strict=True)), place
+            elif cells != [""]:
+                first = "the header" if self.layout.header else "the first row"
+                raise DataError(place=place, expected=f"{len(names)} columns as in {first}",
+                                found=len(cells), advice="check for stray separators and quotes")
+
+
+def _text_column(table: _Table, options: TextOptions, label_at: int | None, warn: Log) -> int:
+    """Return the index of the column of the texts.
+
+    Without `text_column`, that is the default one, else `text`, else the only column without labels.
+    """
+    header, default = table.header, options.default_text_column
+    if options.text_column is not None:
+        return table.find(options.text_column, "text_column")
+    if default is not None and default in header:
+        return table.find(default, "text_column")
+    others = [i for i in range(len(header)) if i != label_at]
+    if "text" in header:
+        found = table.find("text", "text_column")
+    elif default is not None and _is_number(default) and int(default) <= len(header):
+        found = int(default) - 1
+    elif len(others) == 1:
+        (found,) = others
+    else:
+        expected = "a column 'text'" if default is None else f"a column {default!r} as in training, or 'text'"
+        raise DataError(
+            place=table.place, expected=expected, found=_listed(header) if table.layout.header
+            else f"{len(header)} columns", advice=f"choose one with {setting('text_column')}")
+    if default is not None and default != str(found + 1):
+        warn(f"{table.place}: no column {default!r} as in training, so the texts are those of column "
+             f"{header[found]!r}; choose another one with {setting('text_column')}")
+    return found
+
+
 def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: str) -> Iterator[Text]:
     """Read a record from each row after the header; its `fields` are the cells by column name.
 
-    Without `text_column`, the text is in the column "text" or else in the only column that has no labels. An
-    empty cell means that the text has no label.
+    An empty cell means that the text has no label.
     """
-    each = rows(lines)
-    header, place = next(each, (None, ""))
-    if header is None:
+    table = _Table(lines, options.layout, rows=rows, separator=separator)
+    if not table:
         return
-    _check_separator(header, separator, ("text", "label", options.text_column, options.label_column), place)
+    header = table.header
+    table.check_separator(("text", "label", options.text_column, options.label_column))
     label_at = None
     if options.label_column is not None:
-        label_at = _find(header, options.label_column, place, "label_column")
+        label_at = table.find(options.label_column, "label_column")
     elif options.default_label_column in header:
         label_at = header.index(options.default_label_column)
-    text_at = _text_index(header, options.text_column, label_at, place)
+    text_at = _text_column(table, options, label_at, lines.warn)
     if text_at == label_at and options.label_column is not None:
         raise DataError(
-            place=place, expected="the text and the label in two columns",
+            place=table.place, expected="the text and the label in two columns",
             found=f"{header[text_at]!r} for both",
             advice=f"choose two columns with {setting('text_column')} and {setting('label_column')}")
+    known = {"text", "label", options.text_column, options.default_text_column, options.label_column,
+             options.default_label_column}
+    if options.layout.header and known.isdisjoint(header):
+        lines.warn(f"{table.place}: read as names of columns: {_listed(header)}; {_NO_HEADER}")
     names = _unique_names(header)
-    for cells, place in _full_rows(each, len(header)):
+    if not options.layout.header:  # names that other commands know
+        names = ["text" if i == text_at else "label" if i == label_at else name
+                 for i, name in enumerate(names)]
+    for cells, fields, place in table.records(names):
         labels = () if label_at is None or is_nothing(cells[label_at]) else (cells[label_at],)
         if labels or not options.need_labels:
-            yield Text(cells[text_at], labels, dict(zip(names, cells, strict=True)), place)
+            yield Text(cells[text_at], labels, fields, place)
         else:
             options.on_unlabeled(UnlabeledError(
                 place, found="an empty cell",
                 advice=f"fill it, choose another column with {setting('label_column')}"))
+
+
+def _read_sentences(
+    lines: Lines, options: SentenceOptions, *, rows: _Rows, separator: str
+) -> Iterator[Sentence]:
+    """Read the text of each row as a sentence without tags."""
+    texts = TextOptions(text_column=options.layout.text_column, layout=options.layout)
+    for record in _read_texts(lines, texts, rows=rows, separator=separator):
+        offsets = options.split(record.text)
+        words = [record.text[start:end] for start, end in offsets]
+        yield Sentence(words, None, record.text, offsets, record.fields, record.place)
 
 
 def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: str) -> Iterator[Pair]:
@@ -116,55 +242,70 @@ def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: s
 
     The table has a header row only if one of the columns is given by name.
     """
-    columns, prefix = options.columns, options.prefix
+    columns, prefix, layout = options.columns, options.prefix, options.layout
     if prefix and columns is None:
         raise UsageError("requires the columns of the two sentences", setting="prefix",
                          advice=f"set {setting('columns', 'GOOD,BAD')}")
     chosen = [("columns", column) for column in columns or ()] + ([("prefix", prefix)] if prefix else [])
-    each = rows(lines)
     if all(_is_number(column) for _, column in chosen):
-        yield from _numbered_pairs(each, columns, int(prefix) - 1 if prefix else None)
+        each = rows(lines, layout.delimiter or separator)
+        yield from _numbered_pairs(each, columns, int(prefix) - 1 if prefix else None, header=layout.header)
         return
-    header, place = next(each, (None, ""))
-    if header is None:
+    table = _Table(lines, layout, rows=rows, separator=separator)
+    if not table:
         return
-    _check_separator(header, separator, [column for _, column in chosen], place)
-    indexes = [_find(header, column, place, parameter) for parameter, column in chosen]
-    names = _unique_names(header)
-    for cells, place in _full_rows(each, len(header)):
+    table.check_separator([column for _, column in chosen])
+    indexes = [table.find(column, parameter) for parameter, column in chosen]
+    for cells, fields, place in table.records():
         good, bad, *before = [cells[i] for i in indexes]
-        yield Pair(good, bad, dict(zip(names, cells, strict=True)), place, before[0] if before else None)
+        yield Pair(good, bad, fields, place, before[0] if before else None)
 
 
 def _numbered_pairs(
-    rows: Iterator[_Row], columns: tuple[str, str] | None, prefix_at: int | None
+    rows: Iterator[_Row], columns: tuple[str, str] | None, prefix_at: int | None, *, header: bool
 ) -> Iterator[Pair]:
-    """Read pairs from a table without a header row."""
+    """Read pairs from a table without a header row. With `header`, a row that looks like one is an error.
+
+    A first row of single words looks like a header row if the next one has sentences of several words.
+    """
     good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
     width = max(good, bad, prefix_at or 0) + 1
-    for cells, place in rows:
-        if not any(cells):
-            continue
+    filled = ((cells, place) for cells, place in rows if any(cells))
+    first = next(filled, None)
+    if first is None:
+        return
+    start = [first]
+    names = [first[0][i] for i in (good, bad) if i < len(first[0])]
+    if header and all(map(_NAME.fullmatch, first[0])):
+        known = tuple(names) in _PAIR_HEADERS
+        start += [] if known else islice(filled, 1)
+        if known or any(" " in cell.strip() for cells, _ in start[1:] for cell in cells):
+            raise DataError(place=first[1], expected="two sentences", found="names of columns",
+                            advice=f"set {setting('columns', ','.join(names))}, or {_NO_HEADER}")
+    for cells, place in chain(start, filled):
         if len(cells) < width or (columns is None and len(cells) != 2):
             raise DataError(
                 place=place, expected="2 columns" if columns is None else f"at least {width} columns",
                 found=len(cells), advice=_CHOOSE_COLUMNS)
-        if columns is None and tuple(cells) in _PAIR_HEADERS:
-            raise DataError(place=place, expected="two sentences", found="names of columns",
-                            advice=f"set {setting('columns', ','.join(cells))}")
         yield Pair(cells[good], cells[bad], None, place, None if prefix_at is None else cells[prefix_at])
 
 
-def _read_judgments(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Iterator[Judgment]:
+def _read_judgments(
+    lines: Lines, options: JudgmentOptions, *, rows: _Rows, separator: str
+) -> Iterator[Judgment]:
     """Read two words and a number from three columns, given by number or by name.
 
     If all three have numbers, the first row is a header row only if its third cell is not a number.
     """
-    each = rows(lines)
+    columns, layout = options.columns, options.layout
+    each = rows(lines, layout.delimiter or separator)
     indexes = [int(column) - 1 for column in columns if _is_number(column)]
     if len(indexes) < len(columns):
-        header, place = next(each, ([], f"{lines.name}:1"))
-        indexes = [_find(header, column, place, "columns") for column in columns]
+        table = _Table(lines, layout, rows=rows, separator=separator)
+        if not table:
+            return
+        indexes = [table.find(column, "columns") for column in columns]
+        each = table.rows
     for number, (cells, place) in enumerate(each):
         if not any(cells):
             continue
@@ -175,19 +316,9 @@ def _read_judgments(lines: Lines, columns: Sequence[str], *, rows: _Rows) -> Ite
         value = _finite_number(score)
         if value is not None:
             yield Judgment(first, second, value)
-        elif number or place != f"{lines.name}:1":
+        elif number or place != f"{lines.name}:1" or not layout.header:
             raise DataError(place=place, expected="a number as the score", found=repr(score),
                             advice=_CHOOSE_COLUMNS)
-
-
-def _full_rows(rows: Iterator[_Row], width: int) -> Iterator[_Row]:
-    """Check the width of rows. In a table of one column a blank line is a row, in others it is skipped."""
-    for cells, place in rows:
-        if len(cells) == width:
-            yield cells, place
-        elif cells != [""]:
-            raise DataError(place=place, expected=f"{width} columns as in the header", found=len(cells),
-                            advice="check for stray separators and quotes")
 
 
 def _unique_names(header: list[str]) -> list[str]:
@@ -200,40 +331,6 @@ def _unique_names(header: list[str]) -> list[str]:
             unique = f"{name}_{number}"
         names.append(unique)
     return names
-
-
-def _check_separator(header: list[str], separator: str, columns: Iterable[str | None], place: str) -> None:
-    """Raise `DataError` if the header is one cell that another separator would split into `columns`."""
-    for other, (name, advice) in _SEPARATORS.items():
-        parts = {part.strip(' "') for part in header[0].split(other)}
-        if len(header) == 1 and len(parts) > 1 and not parts.isdisjoint(columns):
-            raise DataError(place=place, expected=f"columns separated by {_SEPARATORS[separator][0]}",
-                            found=name, advice=advice)
-
-
-def _text_index(header: list[str], column: str | None, label_at: int | None, place: str) -> int:
-    if column is not None:
-        return _find(header, column, place, "text_column")
-    if "text" in header:
-        return _find(header, "text", place, "text_column")
-    others = [i for i in range(len(header)) if i != label_at]
-    if len(others) != 1:
-        raise DataError(place=place, expected="a column 'text'", found=_listed(header),
-                        advice=f"choose one with {setting('text_column')}")
-    return others[0]
-
-
-def _find(header: list[str], column: str, place: str, parameter: str) -> int:
-    """Return the index of a column given by name or, if no column has that name, by number from 1."""
-    if header.count(column) > 1:
-        raise DataError(place=place, expected=f"one column {column!r}", found="several",
-                        advice=f"set {setting(parameter)} to the number of one")
-    if column in header:
-        return header.index(column)
-    if _is_number(column) and 1 <= int(column) <= len(header):
-        return int(column) - 1
-    raise DataError(place=place, expected=f"a column {column!r} in the header row", found=_listed(header),
-                    advice=f"choose one with {setting(parameter)}")
 
 
 def _is_number(column: str) -> bool:
@@ -268,13 +365,15 @@ def _table(
         holds_record=holds_record,
         read_texts=partial(_read_texts, rows=rows, separator=separator),
         read_pairs=partial(_read_pairs, rows=rows, separator=separator),
-        read_judgments=partial(_read_judgments, rows=rows),
+        read_judgments=partial(_read_judgments, rows=rows, separator=separator),
+        read_sentences=partial(_read_sentences, rows=rows, separator=separator),
         examples={
             "texts": example(("label", "text"), ("pets", "The cat sleeps."), ("food", "We cook.")),
             "pairs": example(("The cat sleeps.", "The cat sleep."), ("We cook.", "We cooks.")),
             "judgments": example(("cat", "dog", "7.5"), ("cat", "rice", "0.3")),
+            "sentences": example(("id", "text"), ("1", "The cat sleeps."), ("2", "We cook.")),
         },
-        settings=frozenset({"text_column", "label_column"}),
+        settings=frozenset({"text_column", "label_column", "delimiter", "no_header"}),
         has_labels=True,
     )
 
