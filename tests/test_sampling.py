@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rnntool.data.arrays import log_softmax
+from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
 from rnntool.inference.options import GenerateOptions
 from rnntool.inference.sampling import DRAWS, Scores, sample
@@ -26,7 +26,8 @@ def draw(
     """Sample with `uniforms` (B, DRAWS), or (B,) to use one number for all draws of a row."""
     if uniforms.ndim == 1:
         uniforms = np.repeat(uniforms[:, None], DRAWS, axis=1)
-    scores = Scores.of(np.array(logits))
+    with np.errstate(invalid="ignore"):
+        scores = Scores(np.array(logits), softmax(np.array(logits)))
     scores.ban(banned)
     return sample(scores, uniforms, options, **more)
 
@@ -279,8 +280,8 @@ def test_a_row_that_loses_nearly_all_changes_no_other(taken: str) -> None:
     logits = rng.normal(size=(2, 2000)).astype(np.float32)
     logits[1] = -150.0
     logits[1, 7] = 0.0  # all that float32 has of this row's probability
-    exact = Scores.of(logits)
-    scores = Scores(logits, exact.probs * np.float32(1.0001))  # another engine's, which need not be the same
+    probs = softmax(logits) * np.float32(1.0001)  # another engine's, which need not be the same
+    scores = Scores(logits, probs)
     more = {"banned": {}, "forbidden": {"forbidden": [[1], [7]]},
             "penalized": {"seen": marked([[], [7]], 2000)}}[taken]
     options = GenerateOptions(repetition_penalty=100.0 if taken == "penalized" else 1.0)

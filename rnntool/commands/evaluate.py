@@ -194,7 +194,7 @@ def _signature(loaded: Model, criterion: Criterion) -> str:
     from rnntool.evaluation.metrics import signature
 
     return signature(rnntool=__version__, model=loaded.name, seed=loaded.task.settings.seed,
-                     tok=loaded.tokenizer_name, graph=loaded.config.graph, metric=criterion.key)
+                     tok=loaded.config.tokenizer["kind"], graph=loaded.config.graph, metric=criterion.key)
 
 
 # --- The report as text ------------------------------------------------------------------------------------

@@ -46,11 +46,6 @@ class ModelFolder:
         """The folder's name."""
         return self.folder.resolve().name
 
-    @property
-    def tokenizer_name(self) -> str:
-        """The kind of the tokenizer."""
-        return str(self.config.tokenizer["kind"])
-
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """Return the task if it is of this kind; `ModelError` otherwise."""
         if not isinstance(self.task, kind):

@@ -23,11 +23,6 @@ class Scores(NamedTuple):
     logits: Floats  # (B, V)
     probs: Floats  # (B, V), softmax of the logits; a row may lack a constant factor after `ban`
 
-    @classmethod
-    def of(cls, logits: Floats) -> Scores:
-        """Compute the probabilities of `logits` (B, V). ValueError if no token of a row is possible."""
-        return cls(logits, _softmax(logits))
-
     def ban(self, ids: Sequence[int]) -> None:
         """Exclude ids in place. ValueError if no id of a row is left."""
         self.logits[:, ids], self.probs[:, ids] = -np.inf, 0
@@ -94,13 +89,8 @@ def _restore_precision(probs: Floats, logits: Floats) -> None:
     totals = _sums(probs)
     lost = ~((totals > _SMALLEST_PROBABILITY) & (totals < np.inf))  # true for nan as well
     if lost.any():
-        probs[lost] = _softmax(logits[lost])
-
-
-def _softmax(logits: Floats) -> Floats:
-    probs = np.exp(logits - _peak(logits))
-    normalized: Floats = probs / _sums(probs)[:, None]
-    return normalized
+        exact = np.exp(logits[lost] - _peak(logits[lost]))
+        probs[lost] = exact / _sums(exact)[:, None]
 
 
 def _pick(scores: Scores, uniforms: Floats, options: GenerateOptions) -> npt.NDArray[np.intp]:
