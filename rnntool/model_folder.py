@@ -11,16 +11,21 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rnntool.data import model_file
+from rnntool.data import atomic_files, model_file
 from rnntool.data.json_text import to_json
+from rnntool.data.progress import Log
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.models import graph_check
 from rnntool.models.config import NetworkConfig
@@ -31,7 +36,10 @@ from rnntool.tasks.specs.spec import TaskSpec
 FORMAT = 1  # of the folder; increased if older versions of rnntool can't read it
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
-JOB = "job.json"  # in RESUME
+JOB, STATE = "job.json", "state.json"  # in RESUME
+NEW = ".new"  # folder of a complete model that is about to replace the files beside it
+LOCK = ".lock"  # file that a training has locked
+UNFINISHED = ".writing-"  # begins the names of files and folders that nobody should read
 VOCABULARIES = ("tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt")
 MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD, *VOCABULARIES)
 GRAPH_TYPES = ("float32", "int8")
@@ -141,7 +149,7 @@ def read_config(folder: Path) -> ModelConfig:
         model_file.check_plain(path, largest=model_file.LARGEST_TEXT)
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        if (folder / RESUME).is_dir():
+        if is_resumable(folder):
             raise ModelError(
                 "its training has not ended", place=folder,
                 advice=f"continue it with `rnntool train {_task_of_training(folder)}`, "
@@ -234,7 +242,11 @@ def renewed_digest(path: Path, **changes: Any) -> Iterator[None]:
         yield
         return
     write_json(config, content | {"sha256": other_digests})
-    yield
+    try:
+        yield
+    except BaseException:
+        write_json(config, content)
+        raise
     digest = _sha256(path.name, path.read_bytes())
     write_json(config, content | changes | {"sha256": other_digests | {path.name: digest}})
 
@@ -268,17 +280,18 @@ def find(model: str | Path) -> Path:
     path = Path(model)
     try:
         if path.is_dir():
-            return path
+            return complete(path)
         if path.is_file():
             raise ModelError(place=path, expected="a folder that `rnntool train` wrote", found="a file")
         if len(path.parts) == 1:
-            for folder in search_path():
-                if (folder / path / CONFIG).is_file():
-                    return folder / path
+            for place in search_path():
+                folder = complete(place / path)
+                if (folder / CONFIG).is_file():
+                    return folder
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    names = ", ".join(sorted({folder.name for folder in available()}))
+    names = ", ".join(sorted(map(name_of, available())))
     raise ModelError("no such folder, and no model has this name", place=path,
                      advice=f"choose one of {names}" if names else "give the path of a folder")
 
@@ -287,46 +300,153 @@ def available() -> Iterator[Path]:
     """Yield the folder of each model that can be found by name, each name once."""
     names = set()
     for place in search_path():
-        for config in sorted(place.glob(f"*/{CONFIG}")):
-            if config.parent.name not in names:
-                names.add(config.parent.name)
-                yield config.parent
+        for folder in map(complete, sorted(place.glob("*"))):
+            if name_of(folder) not in names and (folder / CONFIG).is_file():
+                names.add(name_of(folder))
+                yield folder
+
+
+def complete(folder: Path) -> Path:
+    """Return where a model's files are: in `folder`, or in `NEW` if they were just about to be moved."""
+    new = folder / NEW
+    return new if (new / CONFIG).is_file() else folder
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of a model by its folder, which is the result of `complete`."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == NEW else folder.name
 
 
 # --- Writing -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Provide a temporary folder to write into, and move its files into `folder` at the end.
+def locked(folder: Path, *, warn: Log) -> Iterator[None]:
+    """Keep other trainings out of a folder, which is created if it doesn't exist.
 
-    If the body of the context raises an error, `folder` stays as it was. `config.json` moves last, so a
-    reader never takes an incomplete folder for a model. With `replace`, files of an older model that the new
-    one doesn't have are removed. `RnntoolError` if the folder can't be written to.
+    First finishes or removes what a killed training left there. `RnntoolError` names the process that has the
+    folder, or says that it can't be written to. The lock ends with the process, however that ends.
     """
+    path = folder / LOCK
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
+        with _naming_failures(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for place in missing:
+                atomic_files.sync(place.parent)
+            descriptor = _lock(path, folder, warn)
+        try:
+            with _naming_failures(folder):
+                _tidy(folder, warn)
+            yield
+        finally:
+            if sys.platform == "win32":  # which removes no open file
+                os.close(descriptor)
+            with suppress(OSError):
+                path.unlink()
+            if sys.platform != "win32":
+                os.close(descriptor)
+    finally:
+        with suppress(OSError):  # they aren't empty
+            for place in missing:
+                place.rmdir()
+
+
+def _lock(path: Path, folder: Path, warn: Log) -> int:
+    """Lock a file and write this process into it; return its descriptor."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            free = atomic_files.try_lock(descriptor)
+        except OSError:
+            free = True
+            warn(f"{folder}: this file system has no locks, so make sure that no other training writes there")
+        if not free:
+            holder = os.read(descriptor, 200).decode("utf-8", "replace")
+            os.close(descriptor)
+            raise RnntoolError(f"another training writes there ({holder})", place=folder,
+                               advice="wait for its end, or choose another folder")
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {now}".encode())
+            return descriptor
+        os.close(descriptor)  # the process that had the lock has just removed the file
+
+
+def _tidy(folder: Path, warn: Log) -> None:
+    """Finish or remove what a killed process left in a folder, which this process has locked."""
+    if complete(folder) != folder:
+        warn(f"{folder}: finishing the replacement of its model, which was interrupted")
+        _install(folder)
+    for path in folder.glob(f"{UNFINISHED}*"):
+        remove(path)
+    atomic_files.remove_abandoned(folder)
+
+
+def is_resumable(folder: Path) -> bool:
+    """Whether a folder has the checkpoint of a training."""
+    return all((folder / RESUME / name).exists() for name in (JOB, STATE))
+
+
+@contextmanager
+def staged(folder: Path, name: str) -> Iterator[Path]:
+    """Provide a temporary folder that becomes `folder/name` at the end, in place of an older one.
+
+    It is complete and on the disk then. If the body of the context raises an error, nothing changes.
+    `RnntoolError` if the folder can't be written to.
+    """
+    with _naming_failures(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    except OSError as error:
-        raise _writing_failed(folder, error) from None
+        stage = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
         yield stage
         with _naming_failures(folder):
-            (folder / CONFIG).unlink(missing_ok=True)
-            names = sorted((path.relative_to(stage) for path in stage.rglob("*") if path.is_file()),
-                           key=lambda path: path == Path(CONFIG))
-            if replace:
-                for stale in set(MODEL_FILES).difference(map(str, names)):
-                    (folder / stale).unlink(missing_ok=True)
-            for name in names:
-                (folder / name).parent.mkdir(exist_ok=True)
-                (stage / name).replace(folder / name)
+            atomic_files.sync_tree(stage)
+            remove(folder / name)
+            stage.rename(folder / name)
+            atomic_files.sync(folder)
     except OSError as error:
         if error.errno not in DISK_ERRORS:  # the body failed for another reason
             raise
         raise _writing_failed(folder, error) from None
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        remove(stage)
+
+
+@contextmanager
+def new_model(folder: Path) -> Iterator[Path]:
+    """Provide a temporary folder for the files of a model that replaces the one in `folder`, if any.
+
+    At each moment, `complete` finds the whole old model or the whole new one. The checkpoints are removed.
+    `RnntoolError` if the folder can't be written to.
+    """
+    with staged(folder, NEW) as stage:
+        yield stage
+    with _naming_failures(folder):
+        _install(folder)
+
+
+def _install(folder: Path) -> None:
+    """Move the complete model in `NEW` to its place."""
+    names = sorted((path.name for path in (folder / NEW).iterdir()), key=lambda name: name == CONFIG)
+    for name in names:
+        temporary = folder / f"{UNFINISHED}{name}"
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(folder / NEW / name)
+        except OSError:  # the file system has no links
+            shutil.copyfile(folder / NEW / name, temporary)
+            atomic_files.sync(temporary)
+        temporary.replace(folder / name)
+        temporary.unlink(missing_ok=True)  # a link isn't renamed to another one of the same file
+    for stale in set(MODEL_FILES).difference(names):
+        (folder / stale).unlink(missing_ok=True)
+    remove(folder / RESUME)
+    atomic_files.sync(folder)
+    remove(folder / NEW)
 
 
 @contextmanager
@@ -344,13 +464,21 @@ def _writing_failed(folder: Path, error: OSError) -> RnntoolError:
                         advice=f"{free}choose another folder")
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder with everything in it, if it exists."""
-    shutil.rmtree(folder, ignore_errors=True)
+def remove(path: Path) -> None:
+    """Remove a file or a folder with everything in it, if it exists; nobody sees a part of it."""
+    unfinished = path
+    if not path.name.startswith(UNFINISHED):
+        unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(6)}")
+        with suppress(OSError):
+            path.rename(unfinished)
+    if unfinished.is_dir():
+        shutil.rmtree(unfinished, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            unfinished.unlink()
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write indented JSON to a temporary file that then replaces `path`, so that it is never incomplete."""
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(to_json(data, indent=2) + "\n", "utf-8")
-    temporary.replace(path)
+    """Replace a file by indented JSON, which is complete and on the disk."""
+    with atomic_files.replacement(path) as part:
+        part.write_text(to_json(data, indent=2) + "\n", "utf-8")

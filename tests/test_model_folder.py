@@ -201,19 +201,18 @@ def test_the_files_and_the_card_of_a_trained_model(tagger: Path) -> None:
 
 def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    with pytest.raises(ZeroDivisionError), model_folder.staged(out) as stage:
+    with pytest.raises(ZeroDivisionError), model_folder.new_model(out) as stage:
         (stage / "config.json").write_text("{}")
         raise ZeroDivisionError
     assert list(out.iterdir()) == []
-    with model_folder.staged(out) as stage:
+    with model_folder.new_model(out) as stage:
         (stage / "config.json").write_text("{}")
-        (stage / "a").mkdir()
-        (stage / "a" / "b").write_text("x")
+        (stage / "model.onnx").write_text("x")
         assert not (out / "config.json").exists()
-    assert sorted(path.name for path in out.rglob("*")) == ["a", "b", "config.json"]
+    assert sorted(path.name for path in out.rglob("*")) == ["config.json", "model.onnx"]
     (tmp_path / "file").write_text("")
     with pytest.raises(RnntoolError, match=r"can't be written to .* choose another folder"), \
-            model_folder.staged(tmp_path / "file" / "out"):
+            model_folder.new_model(tmp_path / "file" / "out"):
         pass
 
 
@@ -223,13 +222,13 @@ def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:
 ])
 def test_a_disk_error_names_the_folder_and_the_cause(number: int, advice: str, tmp_path: Path) -> None:
     out, cause = tmp_path / "out", os.strerror(number)
-    with pytest.raises(RnntoolError) as caught, model_folder.staged(out):
+    with pytest.raises(RnntoolError) as caught, model_folder.new_model(out):
         raise OSError(number, cause)
     assert str(caught.value) == f"{out}: can't be written to ({cause}); {advice}"
     assert list(out.iterdir()) == []
 
 
 def test_another_error_while_files_are_staged_is_not_changed(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionResetError), model_folder.staged(tmp_path / "out"):
+    with pytest.raises(ConnectionResetError), model_folder.new_model(tmp_path / "out"):
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
     assert not list((tmp_path / "out").iterdir())

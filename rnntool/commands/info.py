@@ -24,7 +24,7 @@ def info(model: ModelArgument, as_json: AsJson = False) -> None:
     settings = {name: value for name, value in config.settings.to_json().items() if value is not None}
     labels = task_class(config.task).label_names(folder, config.settings)
     rows = [
-        ("model", folder.resolve().name),
+        ("model", model_folder.name_of(folder)),
         ("folder", str(folder)),
         ("task", config.task),
         ("made by", f"rnntool {config.version}"),

@@ -26,8 +26,9 @@ def models(as_json: AsJson = False) -> None:
         report = config.report
         key = next((key for key in config.spec.metrics if key in report), None)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        rows.append({"name": folder.name, "task": config.task, "megabytes": round(size / 1e6, 1),
-                     "figure": key, "value": report.get(key) if key else None, "folder": str(folder)})
+        rows.append({"name": model_folder.name_of(folder), "task": config.task,
+                     "megabytes": round(size / 1e6, 1), "figure": key,
+                     "value": report.get(key) if key else None, "folder": str(folder)})
     table = [(row["name"], row["task"], f"{row['megabytes']:.1f} MB",
               f"{row['figure']} {row['value']:.4f}" if row["figure"] else "", row["folder"]) for row in rows]
     header = ("model", "task", "size", "on its dev data", "folder")

@@ -15,6 +15,6 @@ def report(model: ModelArgument, output: Output = None) -> None:
 
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
-    page = training_report.page(folder.resolve().name, config, training_report.read_history(folder))
+    page = training_report.page(model_folder.name_of(folder), config, training_report.read_history(folder))
     with open_output(output) as out:
         out.write(page)

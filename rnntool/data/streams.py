@@ -10,18 +10,17 @@ import errno
 import importlib
 import io
 import os
-import secrets
 import select
-import shutil
 import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TextIO, cast
 
+from rnntool.data.atomic_files import replacement
 from rnntool.data.progress import Log, silent
 from rnntool.errors import DataError, RnntoolError, setting
 
@@ -324,9 +323,10 @@ def _open(path: str | Path) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
 def open_output(path: str | Path | None) -> Iterator[TextIO]:
     """Open text for writing as UTF-8 with "\\n" endings; None or "-" is standard output, which stays open.
 
-    A file is written under a temporary name and renamed when the block ends well. If the block fails, nothing
-    is left behind and an older file stays as it was. The extension chooses a compression. RnntoolError if the
-    file can't be written or the disk is full, BrokenPipeError for a closed pipe.
+    A file is written under a temporary name, and renamed when the block ends well and all of it is on the
+    disk. If the block fails, nothing is left behind and an older file stays as it was. The extension chooses
+    a compression. RnntoolError if the file can't be written or the disk is full, BrokenPipeError for a closed
+    pipe.
     """
     name = "<stdout>" if path is None or str(path) == "-" else str(path)
     try:
@@ -363,13 +363,11 @@ def _stdout() -> Iterator[TextIO]:
 @contextmanager
 def _file(path: Path) -> Iterator[TextIO]:
     codec = _codec(path)
-    special, part = False, None
-    try:
+    with ExitStack() as stack:
         try:
-            special = path.exists() and not path.is_file()  # /dev/null or a named pipe is never replaced
-            place = path if special else path.resolve()
-            part = place if special else place.with_name(f".rnntool-{secrets.token_hex(6)}.part")
-            raw = part.open("wb" if special else "xb")
+            # /dev/null or a named pipe is never replaced
+            special = path.exists() and not path.is_file()
+            raw = (path if special else stack.enter_context(replacement(path.resolve()))).open("wb")
         except (OSError, ValueError) as error:
             reason: Any = getattr(error, "strerror", None) or error
             if isinstance(error, IsADirectoryError):
@@ -382,15 +380,6 @@ def _file(path: Path) -> Iterator[TextIO]:
             packed = codec.compress(raw) if codec else raw
             with io.TextIOWrapper(packed, "utf-8", errors="surrogateescape", newline="\n") as out:
                 yield out
-        if not special:
-            if place.exists():
-                shutil.copymode(place, part)
-            part.replace(place)
-    except BaseException:
-        if part is not None and not special:
-            with suppress(OSError):
-                part.unlink()
-        raise
 
 
 def _stdin() -> IO[bytes]:

@@ -44,7 +44,7 @@ class ModelFolder:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.resolve().name
+        return model_folder.name_of(self.folder)
 
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """Return the task if it is of this kind; `ModelError` otherwise."""

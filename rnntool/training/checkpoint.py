@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rnntool.data.atomic_files import replacement
 from rnntool.errors import ModelError, RnntoolError, setting
-from rnntool.model_folder import write_json
+from rnntool.model_folder import STATE, write_json
 from rnntool.models.cells.kernel import State
 from rnntool.training.optimizers import MovingAverage, set_weights
-
-STATE = "state.json"
 
 
 @dataclass
@@ -57,20 +55,19 @@ class Checkpoint:
     best_weights: dict[str, Tensor] | None = None
     stream_states: list[State] | None = None  # by layer, after the last window of a stream
 
-    def save(self, folder: Path) -> None:
-        """Replace the checkpoint in `folder`; `RnntoolError` if it can't be written."""
+    def save(self, folder: Path, *, final_name: Path | None = None) -> None:
+        """Replace the checkpoint in `folder`; `RnntoolError` if it can't be written.
+
+        The checkpoint is on the disk then. `final_name` is what messages call the folder.
+        """
         path = folder / f"step-{self.progress.step}.safetensors"
-        temporary = path.with_suffix(".writing")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.detach().contiguous().cpu() for name, t in self._tensors().items()}, temporary)
-            temporary.replace(path)
+            with replacement(path) as part:
+                save_file({name: t.detach().contiguous().cpu() for name, t in self._tensors().items()}, part)
             write_json(folder / STATE, {"tensors": path.name, **dataclasses.asdict(self.progress)})
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise RnntoolError(
-                f"the checkpoint can't be written ({error})", place=folder,
+                f"the checkpoint can't be written ({error})", place=final_name or folder,
                 advice="free some disk space or fix the permissions, then continue with "
                        f"{setting('resume')}") from None
         for old in folder.glob("step-*.safetensors"):

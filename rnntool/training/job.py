@@ -80,6 +80,13 @@ class Job:
         """
         again = f"start again with {setting('force')}"
         folder = path.parent.parent
+        if not model_folder.is_resumable(folder):
+            if (folder / model_folder.CONFIG).exists():
+                raise ModelError("its training has ended", place=folder,
+                                 advice=f"to train again, give {setting('force')} in place of "
+                                        f"{setting('resume')}")
+            raise ModelError("there is no training to resume", place=folder,
+                             advice=f"leave {setting('resume')} out to start one")
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
@@ -89,13 +96,6 @@ class Job:
             settings = TASKS[data["task"]].settings.from_json(data.pop("settings"))
             reading = data.pop("reading", {"encoding_errors": data.pop("encoding_errors", "strict")})
             job = cls(**data, reading=TableReading(**reading), settings=settings)
-        except FileNotFoundError:
-            if (folder / model_folder.CONFIG).exists():
-                raise ModelError("its training has ended", place=folder,
-                                 advice=f"to train again, give {setting('force')} in place of "
-                                        f"{setting('resume')}") from None
-            raise ModelError("there is no training to resume", place=folder,
-                             advice=f"leave {setting('resume')} out to start one") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"is damaged ({error})", place=path, advice=again) from None
         pipes = job.pipes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from rnntool.training.loop import Step, Trainer
 from rnntool.training.optimizers import Frozen
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
-from rnntool.training.write_model import check_place, load_task, save_task, write_model
+from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
 
 TASK = "task"  # folder beside the checkpoint
 
@@ -53,7 +52,18 @@ def train(
     a signal, the state is saved and `Interrupted` is raised; a resumed training then ends with the same
     weights as an uninterrupted one.
     """
+    check_place(out)
     warn = warn or log
+    with model_folder.locked(out, warn=warn):
+        return _train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
+                      stopping=stopping, log=log, warn=warn)
+
+
+def _train(
+    job: Job | None, out: Path, *, task: str, device: str, threads: int, force: bool,
+    watch: Callable[[Step | Stage], None], stopping: Callable[[], int | None], log: Log, warn: Log,
+) -> dict[str, Any]:
+    """Train in a folder that is locked."""
     resume = out / model_folder.RESUME
     fingerprints_before = None  # of the data, if a training is resumed
     if job is None:
@@ -61,7 +71,7 @@ def train(
         if "-" in job.pipes():
             warn(f"reading the {job.pipes()['-']} from standard input again")
     else:
-        check_place(out, force=force)
+        check_contents(out, force=force)
         job = job.located()
     torch.set_num_threads(thread_count(threads))
     settings, kind = job.settings, task_class(job.task)
@@ -129,19 +139,10 @@ def _write_first_checkpoint(
 ) -> None:
     """Make a training resumable, in place of an older one; if that fails, leave nothing behind."""
     resume = trainer.folder
-    is_new = not resume.parent.exists()
-    model_folder.remove(resume)
-    try:
-        with model_folder.staged(resume) as stage:
-            save_task(learned, stage / TASK)
-            job.save(stage / model_folder.JOB, fingerprints)
-        trainer.state.save(resume)
-    except BaseException:
-        model_folder.remove(resume)
-        if is_new:
-            with suppress(OSError):
-                resume.parent.rmdir()
-        raise
+    with model_folder.staged(resume.parent, resume.name) as stage:
+        save_task(learned, stage / TASK)
+        job.save(stage / model_folder.JOB, fingerprints)
+        trainer.state.save(stage, final_name=resume)
 
 
 def _unseen_labels(task: AnyTask, dev: Sequence[Any]) -> Iterator[str]:

@@ -27,13 +27,12 @@ from rnntool.training.optimizers import weights_of
 from rnntool.training.transfer import Transfer
 
 
-def check_place(out: Path, *, force: bool) -> None:
-    """Raise an error if the folder can't be written to or contains something else."""
+def check_place(out: Path) -> None:
+    """Raise an error if no model can be written to `out`, whatever it contains."""
     if str(out) == "-":
         raise UsageError(setting="output", expected="a folder", found="standard output")
     try:
         nearest = next(place for place in (out, *out.parents) if place.exists())
-        occupied = nearest == out and out.is_dir() and any(out.iterdir())
     except OSError as error:
         raise RnntoolError(f"can't be read ({error.strerror})", place=out, advice="choose another folder"
                            ) from None
@@ -41,14 +40,22 @@ def check_place(out: Path, *, force: bool) -> None:
         raise UsageError(place=out, expected="a folder", found="a file", advice="choose another name")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise RnntoolError("can't be written to", place=out, advice="choose another folder")
-    if not occupied:
+
+
+def check_contents(out: Path, *, force: bool) -> None:
+    """Raise an error if a new training would replace something in the folder, which is locked."""
+    contents = {path.name for path in out.iterdir()} - {model_folder.LOCK}
+    resumable = model_folder.is_resumable(out)
+    if not resumable:
+        contents.discard(model_folder.RESUME)  # without a checkpoint
+    if not contents:
         return
-    if not (out / model_folder.CONFIG).exists() and not (out / model_folder.RESUME).exists():
+    if model_folder.CONFIG not in contents and not resumable:
         raise UsageError("contains other files but no model", place=out, advice="choose another folder")
     if not force:
+        resume = f"{setting('resume')} continues a training that was stopped, " if resumable else ""
         raise UsageError("exists already", place=out,
-                         advice=f"{setting('resume')} continues a training that was stopped, "
-                                f"{setting('force')} replaces the model")
+                         advice=f"{resume}{setting('force')} replaces the model")
 
 
 def save_task(task: AnyTask, folder: Path) -> None:
@@ -80,7 +87,7 @@ def write_model(
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
     if calibration:
         network.head.apply_temperatures(*calibration.temperatures)
-    with model_folder.staged(out, replace=True) as stage:
+    with model_folder.new_model(out) as stage:
         write_graphs(network, stage, int8=settings.int8)
         report = task.report(OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev) if dev else {}
         report |= calibration.report() if calibration else {}
@@ -97,5 +104,4 @@ def write_model(
         card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))
         (stage / model_folder.CARD).write_text(card, "utf-8")
         model_folder.write_json(stage / model_folder.CONFIG, config.to_json())
-    model_folder.remove(out / model_folder.RESUME)
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import onnx
 
@@ -26,7 +27,7 @@ def build_graphs(network: Network) -> dict[str, onnx.ModelProto]:
     return {name: graph.model() for name, graph in {MAIN: g, **others}.items()}
 
 
-def save(model: onnx.ModelProto, path: Path, *, int8: bool = False) -> None:
+def save(model: onnx.ModelProto, file: Path | IO[bytes], *, int8: bool = False) -> None:
     """Write a graph to a file; with `int8`, first quantize the model in place."""
     if int8:
         quantization.quantize(model)
