@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing `typing` would take time in which Ctrl-C shows a traceback
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
     from rnntool.inference.model import Model
     from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
 

@@ -16,7 +16,7 @@ import typer
 
 from rnntool import __version__
 from rnntool.commands import allocator
-from rnntool.commands.exit_codes import on_sigterm
+from rnntool.commands.exit_codes import on_stop_signal, stop_signals
 from rnntool.commands.groups import HELP, MARKUP, Group, Row, epilog, group
 
 TRAIN = "Train a model on your own data."
@@ -89,7 +89,8 @@ def _rnntool(
 
 def main() -> None:
     """Run the console script."""
-    signal.signal(signal.SIGTERM, on_sigterm)
+    for number in stop_signals():
+        signal.signal(number, on_stop_signal)
     gc.set_threshold(100_000)  # records form no cycles; looking for cycles costs 3 % of the time
     sys.setswitchinterval(0.0005)  # seconds; a thread that finished a batch continues sooner
     allocator.keep_freed()

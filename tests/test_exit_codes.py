@@ -29,7 +29,10 @@ def test_head_ends_quietly(command: list[str], name: str | None, request: pytest
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="other signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_leaves_no_half_written_file(name: str, tagger: Path, tmp_path: Path) -> None:
+    number = signal.Signals[name]
     words = [sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "-f", "tokens", "-o", "out"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
                           env=environment()) as process:
@@ -37,10 +40,74 @@ def test_sigterm_leaves_no_half_written_file(tagger: Path, tmp_path: Path) -> No
         assert process.stderr is not None
         while not list(tmp_path.iterdir()):  # the file that will become `out`
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
         assert process.stderr.read() == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGHUP")
+def test_nohup_keeps_working(tagger: Path) -> None:
+    words = ["nohup", sys.executable, "-m", "rnntool", "tag", "-m", str(tagger), "-f", "tokens"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, env=environment()) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdin.write("the baker\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "DET NOUN\n"
+            process.send_signal(signal.SIGHUP)
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+# A process that sends itself a signal at one of its imports, which is given by its number or its name.
+# `how` says where Python notices it: a weak reference drops it, a module in C makes it an ImportError.
+INTERRUPTED_AT_AN_IMPORT = """
+import os, runpy, signal, sys, weakref
+at, how = sys.argv[1:3]
+seen = 0
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+def in_c(*_):
+    try:
+        interrupt()
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error
+def hook(event, arguments):
+    global seen
+    if event == "import":
+        seen += 1
+        if at in (str(seen), arguments[0]):
+            if how == "dropped":
+                thing = hook.__class__(hook.__code__, {})
+                reference = weakref.ref(thing, interrupt)
+                del thing
+            else:
+                {"plain": interrupt, "in C": in_c}[how]()
+sys.addaudithook(hook)
+sys.argv = ["rnntool", "tag"]
+runpy.run_module("rnntool", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself")
+@pytest.mark.parametrize(("at", "how"), [
+    ("8", "plain"), ("25", "plain"), ("60", "plain"), ("150", "plain"), ("250", "plain"), ("60", "dropped"),
+    ("200", "dropped"), ("numpy._core._multiarray_umath", "in C"),
+    ("onnxruntime.capi.onnxruntime_pybind11_state", "in C")])
+def test_an_early_ctrl_c_shows_no_traceback(at: str, how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_AT_AN_IMPORT, at, how], capture_output=True,
+                          input=b"", env=environment(), timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_the_package_imports_nothing() -> None:
+    script = "import sys; old = set(sys.modules); import rnntool.__main__; print(*set(sys.modules) - old)"
+    done = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True,
+                          env=environment(), timeout=60)
+    assert set(done.stdout.split()) == {"__future__", "rnntool", "rnntool.__main__"}, "Ctrl-C would show them"
 
 
 @pytest.mark.parametrize("module", ["typer", "rnntool.tasks.specs.settings", "numpy"])

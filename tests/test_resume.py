@@ -343,8 +343,11 @@ def test_max_time_includes_evaluations(
         assert now <= max_time + 1
 
 
+STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130} | ({signal.SIGHUP: 129} if os.name != "nt" else {})
+
+
 def test_a_second_signal_exits_at_once() -> None:
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number, code in STOPS.items():
         before = signal.getsignal(number)
         with signals() as received:
             assert received.stopping() is None
@@ -357,7 +360,7 @@ def test_a_second_signal_exits_at_once() -> None:
 
 
 def test_a_signal_before_the_first_step_exits_at_once() -> None:
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number, code in STOPS.items():
         with signals(), pytest.raises(Interrupted, match="stopped before the first step") as left:
             os.kill(os.getpid(), number)
         assert left.value.exit_code == code
@@ -446,7 +449,7 @@ def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_pa
     settings: dict[str, Any] = {"epochs": 60, "seed": 3, "dev_fraction": 0.1}
     chosen = tiny.SETTINGS["classify"] | settings
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+    for number, code in {signal.SIGINT: 130, **STOPS, signal.SIGKILL: -9}.items():
         started = [file, *flags] if number == signal.SIGINT else ["--resume"]
         with training(*started, "-o", out) as (process, errors):
             process.send_signal(number)
@@ -499,3 +502,21 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
     assert done.returncode == 0, done.stderr
     tiny.train("classify", tmp_path / "whole", [file], dev=[file], **settings)
     assert files_of(out) == files_of(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such terminals")
+def test_a_training_is_saved_when_its_terminal_is_closed(data: Callable[[str], Path], tmp_path: Path) -> None:
+    import pty
+
+    words = [sys.executable, "-m", "rnntool", "train", "classify", str(data("classify")), "-o",
+             str(tmp_path / "out"), "--epochs=100000", "--hidden=4", "--embed=4", "--layers=1"]
+    process, terminal = pty.fork()
+    if not process:
+        os.execve(sys.executable, words, environment())
+    shown = b""
+    while b"accuracy" not in shown:
+        shown += os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    with pytest.raises(Interrupted):
+        tiny.train("classify", tmp_path / "out", resume=True, stopping=stop_after(1))

@@ -220,9 +220,9 @@ def network_of(folder: Path) -> Network:
 
 def write_graph(network: Network, path: Path, *, int8: bool = False) -> None:
     """Write the main graph of a network to a file."""
-    from rnntool.models.export.network_graph import MAIN, build_graphs, save
+    from rnntool.models.export.network_graph import MAIN, build_graphs, serialize
 
-    save(build_graphs(network)[MAIN], path, int8=int8)
+    path.write_bytes(serialize(build_graphs(network)[MAIN], int8=int8))
 
 
 def network_arrays(

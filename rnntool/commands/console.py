@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rnntool.data.progress import Stage, duration
@@ -40,13 +41,22 @@ def write(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:  # a closed pipe or terminal, or a full disk
         discard(sys.stderr)
 
 
 def discard(stream: TextIO) -> None:
     """Discard the rest of a stream; otherwise Python reports an error when it flushes the stream at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def leave_closed_terminal() -> None:
+    """Discard the standard streams that are on a terminal that was closed; writing there is an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # no descriptor, as in tests
+            device = stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+            if device and not os.isatty(stream.fileno()):
+                discard(stream)
 
 
 # --- Progress of a training --------------------------------------------------------------------------------

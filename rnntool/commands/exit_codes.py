@@ -20,7 +20,6 @@ from rnntool.errors import RnntoolError
 
 FAILURE = 1
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def exit_on_error(context: Any) -> Iterator[None]:
     except (BrokenPipeError, SystemExit) as error:
         # The reader closed the pipe. If that happens while rich prints the help, it raises SystemExit(1).
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            if error.code == TERMINATED:  # the reader may have stopped reading: don't wait for it
+            if isinstance(error.code, int) and error.code > 128:  # don't wait for a reader that has stopped
                 console.discard(sys.stdout)
             raise
         console.discard(sys.stdout)
@@ -74,7 +73,17 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def on_sigterm(number: int, frame: FrameType | None) -> None:
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals, besides Ctrl-C, that ask this process to stop.
+
+    A terminal that is closed sends SIGHUP. Windows doesn't have it, and `nohup` has it ignored.
+    """
+    hangup = [number for number in signal.Signals if number.name == "SIGHUP"]
+    return [signal.SIGTERM, *(number for number in hangup if signal.getsignal(number) is not signal.SIG_IGN)]
+
+
+def on_stop_signal(number: int, frame: FrameType | None) -> None:
     """Exit by an exception, so that unfinished files are removed. A second signal kills the process."""
     signal.signal(number, signal.SIG_DFL)
+    console.leave_closed_terminal()
     raise SystemExit(128 + number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +62,6 @@ def _graph(folder: Path, config: ModelConfig, *, int8: bool) -> bytes:
     if int8 is False and not (folder / model_folder.WEIGHTS).is_file():
         raise ModelError("has only an 8-bit graph", place=folder, advice=f"give {setting('int8')}")
     from rnntool.inference.weights import load_network
-    from rnntool.models.export.network_graph import MAIN, build_graphs, save
+    from rnntool.models.export.network_graph import MAIN, build_graphs, serialize
 
-    graph = io.BytesIO()
-    save(build_graphs(load_network(folder, config))[MAIN], graph, int8=int8)
-    return graph.getvalue()
+    return serialize(build_graphs(load_network(folder, config))[MAIN], int8=int8)

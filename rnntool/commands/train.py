@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rnntool.commands import console
+from rnntool.commands.exit_codes import stop_signals
 from rnntool.commands.groups import Row, command
 from rnntool.commands.options import AsJson, Compute, Given, Messages, format_option
 from rnntool.data.reading import TableReading
@@ -126,7 +128,7 @@ def _inherited(settings: Settings) -> dict[str, Any]:
 
 
 class Signals:
-    """Remember SIGINT or SIGTERM, so that training stops after the current step.
+    """Remember SIGINT, SIGTERM or SIGHUP, so that training stops after the current step.
 
     A second signal exits at once. Before the first checkpoint, any signal does.
     """
@@ -142,6 +144,7 @@ class Signals:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        console.leave_closed_terminal()
         if not self.started:
             from rnntool.training.loop import Interrupted
 
@@ -155,7 +158,7 @@ class Signals:
 def signals() -> Iterator[Signals]:
     """Install the handlers of `Signals` for the duration of the block."""
     handler = Signals()
-    before = {number: signal.signal(number, handler.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler.handle) for number in (signal.SIGINT, *stop_signals())}
     try:
         yield handler
     finally:
@@ -167,7 +170,7 @@ def _run(
     task: str, job: Job | None, output: Path, *, force: bool, compute: Compute, messages: Messages
 ) -> Mapping[str, Any]:
     """Train, and return the report on the development data. Without a job, resume the one in `output`."""
-    from rnntool.commands import allocator, console
+    from rnntool.commands import allocator
 
     allocator.prepare_torch()
     from rnntool import model_folder
@@ -197,7 +200,6 @@ def _show(
     report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages
 ) -> None:
     """Print the report: as JSON, or as a table and a command to try next."""
-    from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import numbers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 import onnx
 
@@ -27,16 +26,16 @@ def build_graphs(network: Network) -> dict[str, onnx.ModelProto]:
     return {name: graph.model() for name, graph in {MAIN: g, **others}.items()}
 
 
-def save(model: onnx.ModelProto, file: Path | IO[bytes], *, int8: bool = False) -> None:
-    """Write a graph to a file; with `int8`, first quantize the model in place."""
+def serialize(model: onnx.ModelProto, *, int8: bool = False) -> bytes:
+    """Return the content of a graph's file; with `int8`, first quantize the model in place."""
     if int8:
         quantization.quantize(model)
     graph = model.SerializeToString()
     graph_check.check(graph)  # an operator that isn't in its list could be written but not be loaded
-    path.write_bytes(graph)
+    return graph
 
 
 def write_graphs(network: Network, folder: Path, *, int8: bool = False) -> None:
     """Write each graph of `network` to `<name>.onnx` in `folder`."""
     for name, model in build_graphs(network).items():
-        save(model, folder / f"{name}.onnx", int8=int8)
+        (folder / f"{name}.onnx").write_bytes(serialize(model, int8=int8))
