@@ -30,7 +30,7 @@ def serialize(model: onnx.ModelProto, *, int8: bool = False) -> bytes:
     """Return the content of a graph's file; with `int8`, first quantize the model in place."""
     if int8:
         quantization.quantize(model)
-    graph = model.SerializeToString()
+    graph: bytes = model.SerializeToString()
     graph_check.check(graph)  # an operator that isn't in its list could be written but not be loaded
     return graph
 
