@@ -8,7 +8,7 @@ error with the name that the user gave: `--max-tokens`, a variable, or a key of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 SettingName = Callable[[str, str | None], str]  # (setting, its value or None) -> the name to show
 
@@ -34,14 +34,16 @@ class RnntoolError(Exception):
     """An error that the user can fix; `str()` is one sentence.
 
     Give either `problem` in words, or what was `expected` and what was `found`. `place` is a file, a
-    `file:line` or a folder, `setting` the name of a setting or parameter. `advice` says what to do.
+    `file:line` or a folder, `setting` the name of a setting or parameter. `advice` says what to do. It may
+    have alternatives, and those that name a setting are left out where the user can't choose it. Advice that
+    names a command, `rnntool …` in backquotes, is about the settings of that one.
     """
 
     exit_code = 1
 
     def __init__(
         self, problem: str = "", *, place: object = None, setting: str | None = None,
-        expected: str | None = None, found: object = None, advice: str | None = None,
+        expected: str | None = None, found: object = None, advice: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -49,10 +51,15 @@ class RnntoolError(Exception):
         self.setting = setting
         self.expected = expected
         self.found = None if found is None else str(found)
-        self.advice = advice
+        self.advice = (advice,) if isinstance(advice, str) else tuple(advice or ())
 
-    def describe(self, name: SettingName = python_name) -> str:
-        """Render the error as one sentence; `name` returns the name to show for a setting."""
+    def describe(
+        self, name: SettingName = python_name, has: Callable[[str], bool] = lambda setting: True
+    ) -> str:
+        """Render the error as one sentence; `name` returns the name to show for a setting.
+
+        `has` says whether the user can choose a setting.
+        """
         subject = [self.place, name(self.setting, None) if self.setting else None]
         parts = [with_names(self.problem, name)] if self.problem else []
         if self.expected is not None:
@@ -60,7 +67,10 @@ class RnntoolError(Exception):
         if self.found is not None:
             parts.append(f"found {with_names(self.found, name)}")
         sentence = ": ".join([*filter(None, subject), ", ".join(parts)])
-        return f"{sentence}; {with_names(self.advice, name)}" if self.advice else sentence
+        usable = [with_names(advice, name) for advice in self.advice
+                  if "`rnntool" in advice or all(has(match[1]) for match in _MARKED.finditer(advice))]
+        advice = ", or ".join(filter(None, [", ".join(usable[:-1]), *usable[-1:]]))
+        return f"{sentence}; {advice}" if advice else sentence
 
     def __str__(self) -> str:
         return self.describe()

@@ -295,7 +295,7 @@ def test_jsonl_texts() -> None:
         ("null", "found null"),
         ('{"a": 1, "b": 2}', "^x:1: expected a key 'text', found 'a', 'b'; choose a key with text_column"),
         ('{"sentence_good": "a", "sentence_bad": "b"}',
-         "a key 'text', found a pair of sentences, 'sentence_good', .*; pairs are read by score with pairs$"),
+         "a key 'text', found a pair of sentences, 'sentence_good', .*; pairs are read by `rnntool score`"),
         ("{}", "found none"),
         ('{"text": null, "label": "a"}', "expected a string in 'text', found null"),
         ('{"text": "a"}', "expected a key 'label'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +14,13 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import ROOT, Run, environment, failed, invoke, ok
+from conftest import ROOT, Run, bash, environment, failed, invoke, ok
 
 from rnntool import cli
-from rnntool.commands import groups
+from rnntool.commands import cli_errors, groups
 from rnntool.commands.options import Given
 from rnntool.data.options import Options, option
-from rnntool.errors import UsageError
+from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation.options import EvaluateOptions
 from rnntool.inference.options import GenerateOptions
 from rnntool.tasks import TASKS
@@ -192,6 +194,69 @@ def test_each_setting_that_a_message_names_is_an_option() -> None:
     for path in (ROOT / "rnntool").rglob("*.py"):
         named = re.findall(r'setting(?:\(|=)"(\w+)"', path.read_text("utf-8"))
         assert set(named) <= names | PYTHON_ONLY, path
+
+
+def commands(command: Any, context: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands with their contexts, by path."""
+    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        part = command.get_command(context, name)
+        yield from commands(part, part.context_class(part, info_name=name, parent=context), (*path, name))
+    if not hasattr(command, "list_commands"):
+        yield path, context
+
+
+GROUP = typer.main.get_command(cli.app)
+COMMANDS = dict(commands(GROUP, GROUP.context_class(GROUP, info_name="rnntool")))
+SOURCE = {path: path.read_text("utf-8") for path in (ROOT / "rnntool").rglob("*.py")}
+SETTINGS = sorted({name for text in SOURCE.values() for name in re.findall(r"""setting\(["'](\w+)""", text)})
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_advice_names_only_options_of_the_command_that_shows_it(path: tuple[str, ...]) -> None:
+    context = COMMANDS[path]
+    options = {option for parameter in context.command.params
+               for option in (*parameter.opts, *parameter.secondary_opts)}
+    for name in SETTINGS:
+        alternatives = (f"set {setting(name)}", f"give {setting(name, 'X')} and {setting('model')}", "stop")
+        shown = cli_errors.describe(DataError("is wrong", place="x:1", advice=alternatives), context)
+        assert shown.startswith("x:1: is wrong; ") and shown.endswith("stop")
+        assert set(re.findall(r"--?[a-z][\w-]*", shown)) <= options, shown
+        lost = cli_errors.describe(DataError("is wrong", place="x:1", advice=alternatives[0]), context)
+        assert name in {parameter.name for parameter in context.command.params} or lost == "x:1: is wrong"
+
+
+def test_advice_to_use_another_command_names_its_options() -> None:
+    advice = [ast.unparse(node.value) for text in SOURCE.values() for node in ast.walk(ast.parse(text))
+              if isinstance(node, ast.keyword) and node.arg == "advice"]
+    named = [(match[1], text) for text in advice if (match := re.search(r"`rnntool ([\w {}.()]+)`", text))]
+    assert len(named) > 5
+    for words, text in named:
+        command, *task = words.split()
+        path = (command, *(task and ["lm" if "{" in task[0] else task[0]]))
+        if path == ("train",):
+            continue  # a page of the help, which lists the tasks
+        parameters = {parameter.name for parameter in COMMANDS[path].command.params}
+        assert set(re.findall(r"""setting\(["'](\w+)""", text)) <= parameters, text
+
+
+def test_advice_in_real_commands(writer: Path, tagger: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes(b"\xff\n")
+    (tmp_path / "u.tsv").write_text("a\tb\n1\t2\n", "utf-8")
+    (tmp_path / "x.conll").write_text("the DET\n\n", "utf-8")
+    strict = "expected UTF-8, found 0xff at byte 1; "
+    failed(run("inspect", "neighbors", "a", "--vectors", "odd.txt"), 3, f"{strict}convert it\n")
+    failed(run("score", "-m", writer, "odd.txt"), 3, strict, ", or set --encoding-errors replace\n")
+    columns = "expected a column 'text', found 'a', 'b'; "
+    failed(run("inspect", "states", "-m", writer, "u.tsv"), 3, f"{columns}rename one\n")
+    failed(run("score", "-m", writer, "u.tsv"), 3, f"{columns}choose one with --text-column, or rename one\n")
+    (tmp_path / "v.txt").write_text("the 1 2\n", "utf-8")
+    failed(run("inspect", "similarity", "--vectors", "v.txt", "x.conll"), 3, "; give another file\n")
+    done = bash(f"cd {tmp_path}; python -m rnntool models >&-; python -m rnntool tag -m {tagger} x.conll >&-")
+    problem, redirect = "rnntool: <stdout>: standard output is closed; ", "redirect it to a file\n"
+    assert done.stderr == f"{problem}{redirect}{problem}name a file with --output, or {redirect}"
+    weights = shutil.copytree(tagger, tmp_path / "m")
+    (weights / "model.safetensors").unlink()
+    failed(run("inspect", "gradients", "-m", "m", "x.conll"), 4, "train the model again to get the weights\n")
 
 
 # --- Commands that are imported when they are called -------------------------------------------------------

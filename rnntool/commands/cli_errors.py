@@ -26,11 +26,14 @@ def describe(error: RnntoolError, context: typer.Context) -> str:
         error.setting = next((name for name, value in context.params.items() if str(value) == error.place
                               and value_source(context, name) == "ENVIRONMENT"), None)
     file = context.params.get(CONFIG)
-    if error.place is None and error.setting in _keys(context):
+    keys = _keys(context)
+    if error.place is None and error.setting in keys:
         error.place = str(file)
+    names = naming(context)
     if file is not None and error.place == str(file):
-        return error.describe(_in_file(error.setting, naming(context)))
-    return error.describe(naming(context))
+        names = _in_file(error.setting, names)
+    parameters = {str(parameter.name) for parameter in context.command.params}
+    return error.describe(names, (keys | parameters).__contains__)
 
 
 def naming(context: typer.Context) -> SettingName:

@@ -30,6 +30,16 @@ def task_records(
         text_column=text_column, log=messages.log, warn=messages.warn)
 
 
+def inspected_records(
+    task: AnyTask, files: Sequence[str], *, format: str | None, reading: TableReading, messages: Messages
+) -> Inputs:
+    """Return the records of files to be inspected. Tags don't matter, so no column of them has to exist."""
+    settings = task.settings
+    if hasattr(settings, "column"):
+        settings = settings.replace(column=None)
+    return task_records(task, files, settings, format=format, reading=reading, messages=messages)
+
+
 def plain_lines(
     files: Sequence[str], reading: Reading, messages: Messages, *, format: str | None
 ) -> Inputs:

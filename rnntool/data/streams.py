@@ -348,7 +348,7 @@ def _stdout() -> Iterator[TextIO]:
     out = sys.stdout
     if out is None:
         raise RnntoolError("standard output is closed", place="<stdout>",
-                           advice=f"name a file with {setting('output')}")
+                           advice=(f"name a file with {setting('output')}", "redirect it to a file"))
     if isinstance(out, io.TextIOWrapper):  # surrogateescape writes invalid UTF-8 of an argument unchanged
         out.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     try:

@@ -49,8 +49,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise ModelError(
             f"has no {model_folder.WEIGHTS}, only an ONNX graph", place=folder,
-            advice=f"train the model again to get the weights, or leave out options that need them, such as "
-                   f"{setting('device')}")
+            advice=("train the model again to get the weights",
+                    f"leave out options that need them, such as {setting('device')}"))
     try:
         model_file.check_plain(path, largest=sys.maxsize)
         return {_current_name(name): tensor for name, tensor in load_file(path).items()}

@@ -569,7 +569,8 @@ def _label(record: Text) -> str:
         raise DataError(
             place=_place(record), expected="one label",
             found=f"{len(record.labels)} ({', '.join(record.labels)})" if record.labels else "none",
-            advice=f"check {setting('label_column')} and {setting('format')}, or give {setting('label')}")
+            advice=(f"check {setting('label_column')} and {setting('format')}", f"give {setting('label')}",
+                    "give a file with labels"))
     return record.labels[0]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnntool.data.corpus import Texts
 from rnntool.data.inputs import check_formats
-from rnntool.data.progress import Log, Stage
+from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.streams import input_names
 from rnntool.data.vector_file import read_vectors
 from rnntool.errors import DataError, UsageError, setting
@@ -44,7 +44,7 @@ class TrainingData:
     character_lm: PretrainedModel | None  # whose states are part of the word vectors
 
     @classmethod
-    def read(cls, job: Job, *, log: Log, warn: Log, watch: Callable[[Stage], None]) -> Self:
+    def read(cls, job: Job, *, log: Log, warn: Log = silent, watch: Callable[[Stage], None]) -> Self:
         """Read everything; `log` receives the guessed formats, `warn` what is odd about the data.
 
         `UsageError` for a setting that has no effect on the formats of the files.

@@ -49,7 +49,7 @@ def gradients(
 ) -> None:
     """Show how much of a gradient is left k steps back."""
     from rnntool.commands import console
-    from rnntool.commands.inputs import task_records
+    from rnntool.commands.inputs import inspected_records
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
@@ -76,7 +76,7 @@ def gradients(
     for name in model or ():
         loaded = models.read(name)
         task = loaded.task
-        records = task_records(task, files, task.settings, format=format, reading=reading, messages=messages)
+        records = inspected_records(task, files, format=format, reading=reading, messages=messages)
         batches = text_batches(task, records, steps=steps, count=texts)
         curve = network_gradients(load_network(loaded.folder, loaded.config), batches, steps=steps)
         if not curve:

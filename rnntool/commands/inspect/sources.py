@@ -45,14 +45,14 @@ class StatesOptions(Options):
         messages: Messages,
     ) -> tuple[ModelFolder, Iterator[TextStates]]:
         """Load a model; return it with the states at each token of the files' texts."""
-        from rnntool.commands.inputs import task_records
+        from rnntool.commands.inputs import inspected_records
         from rnntool.inference.model import read
         from rnntool.inspection.states import StateReader
 
         loaded = read(model)
         reader = StateReader(loaded, layer=self.layer, threads=self.threads)
-        return loaded, reader.read(task_records(
-            loaded.task, files, loaded.task.settings, format=format, reading=reading, messages=messages))
+        return loaded, reader.read(inspected_records(
+            loaded.task, files, format=format, reading=reading, messages=messages))
 
 
 @dataclass(frozen=True, kw_only=True)

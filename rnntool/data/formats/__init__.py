@@ -204,7 +204,7 @@ def guess_format(path: str | Path, head: str, kind: Kind) -> str:
     if by_name is not None and FORMATS[by_name].has_tags:
         raise DataError(
             place=path, expected=either(readable_formats(kind)), found=f"the name of a {by_name} file",
-            advice=f"name its format with {setting('format')} if it is one of these")
+            advice=(f"name its format with {setting('format')} if it is one of these", "give another file"))
     rows = _complete_rows(head.removeprefix("\ufeff"))
     for format in FORMATS.values():
         if rows and format.reads(kind) and format.recognizes and format.recognizes(rows):

@@ -22,9 +22,12 @@ Record = TypeVar("Record")
 class UnlabeledError(DataError):
     """A record without a label, or a sentence with a word that has no tag, where one is needed."""
 
-    def __init__(self, place: str, *, expected: str = "a label", found: str, advice: str) -> None:
+    def __init__(
+        self, place: str, *, expected: str = "a label", found: str, advice: str | Sequence[str]
+    ) -> None:
+        correct = (advice,) if isinstance(advice, str) else advice
         super().__init__(place=place, expected=expected, found=found,
-                         advice=f"{advice}, or skip such records with {setting('skip_unlabelled')}")
+                         advice=(*correct, f"skip such records with {setting('skip_unlabelled')}"))
 
 
 OnUnlabeled = Callable[[UnlabeledError], None]  # raises the error, or returns to skip the record

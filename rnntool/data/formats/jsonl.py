@@ -114,7 +114,7 @@ def _text(record: dict[str, Any], default: str | None, place: str) -> str:
     key = _text_key(record, default)
     if key is None and record.keys() >= set(_PAIR_KEYS):
         raise DataError(place=place, expected="a key 'text'", found=f"a pair of sentences, {_keys(record)}",
-                        advice=f"pairs are read by score with {setting('pairs')}")
+                        advice=f"pairs are read by `rnntool score` with {setting('pairs')}")
     words = record.get("tokens")
     if key is None and isinstance(words, list) and all(isinstance(word, str) for word in words):
         return " ".join(words)
@@ -346,9 +346,9 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _advice(parameter: str | None) -> str:
+def _advice(parameter: str | None) -> list[str]:
     """Say what to do about a wrong or missing key; `parameter` is the setting that chooses the key."""
-    return f"choose a key with {setting(parameter)}" if parameter else "correct the line"
+    return [*([f"choose a key with {setting(parameter)}"] if parameter else []), "correct the line"]
 
 
 def _value(record: dict[str, Any], key: str, place: str, parameter: str | None) -> Any:

@@ -142,7 +142,7 @@ class _Table:
         if not self.layout.header:
             expected = f"a number from 1 to {len(header)}, because there is no header row"
         raise DataError(place=self.place, expected=expected, found=repr(column) if not self.layout.header
-                        else _listed(header), advice=f"choose one with {setting(parameter)}")
+                        else _listed(header), advice=_choose(parameter, self.layout))
 
     def records(self, names: Sequence[str] = ()) -> Iterator[tuple[list[str], dict[str, str], str]]:
         """Yield the cells of each record, its fields by the name of the column, and its place.
@@ -180,7 +180,7 @@ def _text_column(table: _Table, options: TextOptions, label_at: int | None, warn
         expected = "a column 'text'" if default is None else f"a column {default!r} as in training, or 'text'"
         raise DataError(
             place=table.place, expected=expected, found=_listed(header) if table.layout.header
-            else f"{len(header)} columns", advice=f"choose one with {setting('text_column')}")
+            else f"{len(header)} columns", advice=_choose("text_column", table.layout))
     if default is not None and default != str(found + 1):
         warn(f"{table.place}: no column {default!r} as in training, so the texts are those of column "
              f"{header[found]!r}; choose another one with {setting('text_column')}")
@@ -331,6 +331,11 @@ def _unique_names(header: list[str]) -> list[str]:
             unique = f"{name}_{number}"
         names.append(unique)
     return names
+
+
+def _choose(parameter: str, layout: Layout) -> list[str]:
+    """Say how to name a column."""
+    return [f"choose one with {setting(parameter)}", *(["rename one"] if layout.header else [])]
 
 
 def _is_number(column: str) -> bool:
