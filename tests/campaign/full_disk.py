@@ -1,0 +1,60 @@
+"""Let the disk be full at each write of every command that writes, and then let it have room again.
+
+The command ends with one sentence and exit code 1, leaves nothing half-written, and an older model or file stays.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import harness
+from harness import WRITES, Case, Operation, Ran, difference, snapshot
+from writers import Writer, writers
+
+NEED_ROOM = {*WRITES, "openat", "mkdir", "mkdirat", "rename", "renameat", "renameat2"}
+FILE_SIZES = (0, 100, 1000, 3000, 10_000, 30_000)  # bytes
+
+
+def check(writer: Writer, ran: Ran, at: Path) -> str | None:
+    """Return what is wrong after a command found no room, or after it was started again."""
+    after = snapshot(at)
+    if ran.code == 0:  # what failed was not needed
+        return ran.fault(0) or difference(writer.after, after)
+    left = {name for name in after.keys() - writer.before.keys() if not is_checkpoint(name, writer)}
+    if fault := ran.fault(1) or writer.broken(at):
+        return fault
+    if left:
+        return f"left over: {', '.join(sorted(left))}"
+    return writer.start_again(at, resume_first=True)
+
+
+def is_checkpoint(name: str, writer: Writer) -> bool:
+    """Whether a file belongs to a training that can be resumed; temporary files don't."""
+    folder = f"{writer.output}/resume"
+    parts = name.removeprefix(folder).split("/")
+    return name == writer.output or name == "cache" or name.startswith("cache/rnntool") or (
+        name.startswith(folder) and not any(part.startswith(".") or part.endswith(".writing") for part in parts))
+
+
+def cases(shared: Path, count: int, seed: int) -> Sequence[Case]:
+    """Draw writes of all writers, and sizes at which all files stop growing."""
+    places: list[tuple[Writer, Operation | int]] = []
+    for writer in writers(shared):
+        places += [(writer, operation) for operation in writer.operations if operation.call in NEED_ROOM]
+        places += [(writer, size) for size in FILE_SIZES]
+    random.Random(seed).shuffle(places)
+
+    def case(writer: Writer, place: Operation | int) -> Case:
+        if isinstance(place, int):
+            return Case(writer.name, f"files limited to {place} bytes",
+                        lambda at: check(writer, writer.run(at, file_size=place), at))
+        return Case(writer.name, f"no room at {place}",
+                    lambda at: check(writer, writer.run(at, strace=place.inject("error=ENOSPC")), at))
+
+    return [case(*place) for place in places[:count]]
+
+
+if __name__ == "__main__":
+    harness.main(__doc__, cases, count=1000)
