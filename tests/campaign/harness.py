@@ -132,7 +132,7 @@ class Ran:
 
     def fault(self, *codes: int) -> str | None:
         """Return what is wrong with the way in which the command ended, given the codes that are right."""
-        message = self.err[-1500:]
+        message = self.err[-600:]
         if self.code is None:
             return f"still running after the time limit: {message}"
         if "Traceback" in self.err or "Exception ignored" in self.err:
