@@ -1,7 +1,7 @@
-"""Damage model folders: bits, lengths, types in config.json, other files and special files, hostile graphs.
+"""Damage model folders: bits, lengths, types in config.json, swapped and special files, hostile graphs.
 
-A command then answers as before, or ends with exit code 4 and one sentence; in bounded time and memory. Where a
-damaged file comes with the digest that fits it, another answer is right as well.
+A command then answers as before, or ends with exit code 4 and one sentence, in bounded time and memory. Where
+config.json has a digest that fits the damaged file, another answer is right as well.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import json
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness import FILTERS, GIB, Case, answer, numbered, rnntool, train_models
+from harness import GIB, MODELS, Case, answer, flags, numbered, rnntool, train_models, write_data
 
 LIMIT_S = 30.0
-VALUES = [None, True, False, -1, 0, 1, 3, 0.5, 1e308, 10**12, 2**63, -2**31, "", "x", "lstm", "../x", "/dev/zero", [],
-          {}, [0], ["a"], {"kind": "x"}]
+VALUES: list[object] = [None, True, False, -1, 0, 1, 3, 0.5, 1e308, 10**12, 2**63, -2**31, "", "x", "lstm",
+                        "../x", "/dev/zero", [], {}, [0], ["a"], {"kind": "x"}]
 Damage = Callable[[random.Random, Path, Path], None]  # (random numbers, file, another model)
 
 
@@ -56,11 +58,19 @@ def replace(rng: random.Random, file: Path, other: Path) -> None:
 def make_special(rng: random.Random, file: Path, other: Path) -> None:
     moved = file.with_name("moved")
     file.rename(moved)
-    rng.choice([
-        lambda: os.mkfifo(file), file.mkdir, lambda: None, lambda: file.symlink_to("/dev/zero"),
-        lambda: file.symlink_to("/dev/stdin"), lambda: file.symlink_to(file), lambda: file.symlink_to(moved),
-        lambda: file.symlink_to(other / file.name), lambda: os.mknod(file, 0o140600),
-        lambda: (file.touch(), os.truncate(file, 100 * GIB))])()
+    kind = rng.choice(["nothing", "pipe", "folder", "socket", "huge", "link"])
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "socket":
+        os.mknod(file, stat.S_IFSOCK | 0o600)
+    elif kind == "huge":
+        with file.open("w") as out:
+            out.truncate(100 * GIB)
+    elif kind == "link":
+        targets: list[str | Path] = ["/dev/zero", "/dev/stdin", file, moved, other / file.name]
+        file.symlink_to(rng.choice(targets))
 
 
 def change_json(rng: random.Random, file: Path, other: Path) -> None:
@@ -90,7 +100,7 @@ def change_graph(rng: random.Random, file: Path, other: Path) -> None:
     if change == 0:
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
-        location = rng.choice(["model.safetensors", "../tag/model.onnx", "/etc/passwd", "/dev/zero", "config.json"])
+        location = rng.choice(["model.safetensors", "../tag/model.onnx", "/etc/passwd", "/dev/zero"])
         tensor.external_data.add(key="location", value=location)
     elif change == 1:
         node.op_type = rng.choice(["Sin", "Loop", "If", "Scan", "Identity", "Expand", "Tile", "Unknown"])
@@ -103,12 +113,11 @@ def change_graph(rng: random.Random, file: Path, other: Path) -> None:
         tensor.dims.extend([10**6, 10**6])
     else:  # a loop that never ends, before an output
         kind = output.type.tensor_type.elem_type
+        value = helper.make_tensor_value_info
         body = helper.make_graph(
             [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Add", ["v", "v"], ["w"])], "body",
-            [helper.make_tensor_value_info("i", TensorProto.INT64, []),
-             helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-             helper.make_tensor_value_info("v", kind, None)],
-            [helper.make_tensor_value_info("d", TensorProto.BOOL, []), helper.make_tensor_value_info("w", kind, None)])
+            [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v", kind, None)],
+            [value("d", TensorProto.BOOL, []), value("w", kind, None)])
         for before in graph.node:
             before.output[:] = ["looped" if name == output.name else name for name in before.output]
         graph.initializer.extend([helper.make_tensor("turns", TensorProto.INT64, [], [2**62]),
@@ -117,68 +126,67 @@ def change_graph(rng: random.Random, file: Path, other: Path) -> None:
     file.write_bytes(model.SerializeToString())
 
 
-ANY: list[Damage] = [flip_bits, flip_bits, cut, extend, replace, make_special]
-
-
 def damage(rng: random.Random, model: Path, other: Path) -> tuple[str, bool]:
-    """Damage a file, return what was done, and whether the digests in config.json were made to fit."""
-    file = rng.choice(sorted(path for path in model.iterdir()))
-    special: list[Damage] = {"config.json": [change_json] * 20, "model.onnx": [change_graph] * 8}.get(
-        file.name, [change_lines] * 3 if file.suffix == ".txt" else [])
-    change = rng.choice([*ANY, *special])
+    """Damage a file. Return what was done, and whether the digest in config.json was made to fit."""
+    file, config = rng.choice(sorted(model.iterdir())), model / "config.json"
+    changes: list[Damage] = [flip_bits, flip_bits, cut, extend, replace, make_special]
+    if file == config:
+        changes += [change_json] * 20
+    elif file.suffix == ".onnx":
+        changes += [change_graph] * 8
+    elif file.suffix == ".txt":
+        changes += [change_lines] * 3
+    change = rng.choice(changes)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     change(rng, file, other)
-    title = f"{change.__name__} {file.name}"
-    config = model / "config.json"
-    small = file.is_file() and not file.is_symlink() and file.stat().st_size < GIB
-    if change not in (flip_bits, cut) and file != config and small and rng.random() < 0.5:
+    if change in (replace, change_graph, change_lines) and file != config and rng.random() < 0.5:
         content = config.read_text("utf-8")
-        config.write_text(content.replace(digest, hashlib.sha256(file.read_bytes()).hexdigest()), "utf-8")
-        return f"{title}, with its digest", digest in content
-    return title, False
+        fitting = content.replace(digest, hashlib.sha256(file.read_bytes()).hexdigest())
+        config.write_text(fitting, "utf-8")
+        return f"{change.__name__} {file.name}, with its digest", fitting != content
+    return f"{change.__name__} {file.name}", False
 
 
 def other_command(rng: random.Random, name: str, model: Path) -> list[object]:
     """Draw a command that reads a model."""
-    data = {"tag": "tag.conllu", "ner": "ner.conll", "classify": "classify.tsv", "lm": "lm.txt"}[name]
-    return rng.choice([
+    task, data, _ = MODELS[name]
+    commands: list[list[object]] = [
         ["info", model, "--json"], ["report", model, "-o", "x.html"], ["export", model, "-o", "x.onnx"],
         ["export", model, "-o", "x.onnx", "--int8"], ["inspect", "states", "-m", model, data],
-        ["inspect", "neighbors", "-m", model, "t" if name == "lm" else "the"], ["evaluate", "-m", model, data], ["tokenize", "-m", model, data],
-        ["train", harness.MODELS[name][0], data, "-q", "-o", "new", "--init", model,
-         *harness.flags(harness.MODELS[name][0], epochs=1)]])
+        ["inspect", "neighbors", "-m", model, "t" if name == "lm" else "the"],
+        ["evaluate", "-m", model, data], ["tokenize", "-m", model, data],
+        ["train", task, data, "-q", "-o", "new", "--init", model, *flags(task, epochs=1)]]
+    return rng.choice(commands)
 
 
-def check(rng: random.Random, name: str, models: dict[str, Path], at: Path) -> str | None:
+def check(number: int, seed: int, models: dict[str, Path], at: Path) -> str | None:
     """Damage a copy of a model, run its filter and another command, and return what is wrong."""
+    rng, name = numbered(seed, number), list(models)[number % len(models)]
     model = at / name
     shutil.copytree(models[name], model)
-    harness.write_data(at)
-    expected = answer(name, models[name], at)
-    title, fits = damage(rng, model, models[rng.choice(list(models))])
-    ran = answer(name, model, at, limit_s=LIMIT_S, memory=2 * GIB)
+    write_data(at)
+    expected = answer(name, model, at).out
+    title, fits = damage(rng, model, rng.choice(list(models.values())))
+    limits: dict[str, Any] = {"folder": at, "limit_s": LIMIT_S, "memory": 2 * GIB}
+    ran = answer(name, model, **limits)
     if fault := ran.fault(0, 4):
-        return f"{title}: {FILTERS[name]}: {fault}"
-    if ran.code == 0 and ran.out != expected.out and not fits:
-        return f"{title}: another answer without a message: {ran.out[:200]!r} instead of {expected.out[:200]!r}"
-    if ran.code == 0 and (b"NaN" in ran.out or b"Infinity" in ran.out):
+        return f"{title}: {fault}"
+    if ran.code == 0 and ran.out != expected and not fits:
+        return f"{title}: another answer: {ran.out[:200]!r} instead of {expected[:200]!r}"
+    if b"NaN" in ran.out or b"Infinity" in ran.out:
         return f"{title}: not a number: {ran.out[:300]!r}"
     arguments = other_command(rng, name, model)
-    codes = (0, 4, 2) if arguments[0] in ("inspect", "train") else (0, 4)  # not every model can do it
-    ran = rnntool(*arguments, folder=at, limit_s=LIMIT_S, memory=2 * GIB)
-    fault = ran.fault(*codes)
+    codes = (0, 2, 4) if arguments[0] in ("inspect", "train") else (0, 4)  # 2: not with every kind of model
+    fault = rnntool(*arguments, **limits).fault(*codes)
     return f"{title}: rnntool {' '.join(map(str, arguments[:8]))}: {fault}" if fault else None
 
 
 def cases(shared: Path, count: int, seed: int) -> Sequence[Case]:
     """Damage the tiny models in turn."""
     models = train_models(shared)
-
-    def case(number: int) -> Case:
-        name = list(models)[number % len(models)]
-        return Case(name, f"folder {number}", lambda at: check(numbered(seed, number), name, models, at))
-
-    return [case(number) for number in range(count)]
+    names = list(models)
+    return [Case(names[number % len(names)], f"folder {number}", partial(check, number, seed, models))
+            for number in range(count)]
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ with 0, as many records come out as went in, and JSON output is valid JSON in th
 
 from __future__ import annotations
 
+import functools
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import harness
@@ -30,21 +32,24 @@ EXAMPLES = [
     "12 7 3\n5\n\n",  # token ids
 ]
 ODD = [
-    "\0", "\x1b[31m", "\x07", "\x7f", "\x85", "\u2028", "\r", "\r\n", "\n\n\n", "\t\t", " \t ", "\ufeff", "\ufffe",
-    "\u202e", "\u200b", "\u00ad", "e\u0301\u0301\u0301", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0010ffff",
-    "ﷺ", "İıſß", "\x00\x00", '"', "'", '""', "\\", "\\ud800", "\\u0000", "{", "}", "[", "]", ",", ";", "|", "_",
-    "NaN", "Infinity", "-Infinity", "null", "true", "1e400", "-0.0", "9" * 5000, "1-2", "1.1", "-DOCSTART-", "#",
-    "# text = ", "__label__", "B-", "I-", "<unk>", "<s>", "\t" * 3000, "x" * 100_000, "x " * 20_000, "[" * 3000,
-    '{"a":' * 2000, '{"text": "a", "text": 1}', '"label": null', '"tags": [""]', '"text": 5', '"label": {}',
+    "\0", "\x1b[31m", "\x07", "\x7f", "\x85", "\u2028", "\r", "\r\n", "\n\n\n", "\t\t", " \t ", "\ufeff",
+    "\ufffe", "\u202e", "\u200b", "\u00ad", "e\u0301\u0301", "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\U0010ffff", "\ufdfa", "\u0130\u0131\u017f\u00df", '"', "'", '""', "\\", "\\ud800", "\\u0000", "{", "}",
+    "[", "]", ",", ";", "|", "_", "NaN", "Infinity", "-Infinity", "null", "true", "1e400", "-0.0", "9" * 5000,
+    "1-2", "1.1", "-DOCSTART-", "#", "# text = ", "__label__", "B-", "I-", "<unk>", "<s>", "\t" * 3000,
+    "x" * 100_000, "x " * 20_000, "[" * 3000, '{"a":' * 2000, '{"text": "a", "text": 1}', '"label": null',
+    '"tags": [""]', '"text": 5', '"label": {}',
 ]
-BYTES = [b"\xff", b"\xfe\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\x80" * 50, b"\x1f\x8b\x08", b"PK\x03\x04"]
-EXTENSIONS = ["", ".txt", ".conll", ".conllu", ".conllup", ".jsonl", ".json", ".tsv", ".csv", ".tok", ".ann", ".gz"]
+BYTES = [b"\xff", b"\xfe\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\x80" * 50, b"\x1f\x8b\x08",
+         b"PK\x03\x04"]
+EXTENSIONS = ["", *".txt .conll .conllu .conllup .jsonl .json .tsv .csv .tok .ann .gz".split()]
 FORMATS = ["text", "tokens", "jsonl", "fasttext", "conllu", "conll", "tsv", "csv"]
 ENCODINGS = ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "utf-8-sig", "shift-jis", "utf-7"]
 PER_LINE = {"text", "tokens"}  # formats with a record in each line, blank ones included
 ROW_PER_WORD = {"conll", "conllu"}  # formats that come back with all of their rows
 
 
+@functools.cache
 def examples() -> list[str]:
     """Return the examples of all formats, and those above."""
     from rnntool.data.formats import FORMATS as formats
@@ -71,7 +76,8 @@ def mutate(rng: random.Random, text: str, others: Sequence[str]) -> bytes:
         elif change == 3:
             text = text[:i] + rng.choice(others)[at() // 2:]
         elif change == 4:
-            text = text.replace(*rng.sample(["\n", "\t", " ", ",", '"', "\r\n", "", "_", "1"], 2))[:300_000]
+            old, new = rng.sample(["\n", "\t", " ", ",", '"', "\r\n", "", "_", "1"], 2)
+            text = text.replace(old, new)[:300_000]
         else:
             text = text[:i] + rng.choice(ODD) + text[i:]
     if rng.random() < 0.1:
@@ -85,69 +91,66 @@ def mutate(rng: random.Random, text: str, others: Sequence[str]) -> bytes:
 
 
 def command(rng: random.Random, models: dict[str, Path]) -> tuple[list[object], str]:
-    """Draw a command, up to its input; with its kind of output: `jsonl`, `json`, `lines`, or `copy`
-    if the rows of the input come back."""
-    tagger = rng.choice(["tag", "ner"])
-    filters: list[tuple[list[object], str]] = [
-        (["tag", "-m", models[tagger], *rng.choice([[], ["--probs"], ["--nbest", 2]]), "--jsonl"], "jsonl"),
-        (["tag", "-m", models[tagger]], "copy"),
-        (["tag", "-m", models[tagger], "--to", rng.choice(["conll", "conllu", "text", "html"])], ""),
-        (["classify", "-m", models["classify"], *rng.choice([[], ["--explain"], ["--top", 2]]), "--jsonl"], "jsonl"),
-        (["classify", "-m", models["classify"], *rng.choice([[], ["--text-column", rng.choice("1 2 text".split())]])],
-         "lines"),
-        (["score", "-m", models["lm"], *rng.choice([[], ["--context", "stream"]]), "--jsonl"], "jsonl"),
-        (["score", "-m", models["lm"], "--per", rng.choice(["word", "token"]), "--jsonl"], ""),
-        (["score", "-m", models["lm"], "--pairs", "--json"], "json"),
-        (["tokenize", *rng.choice([[], ["-m", models["lm"], *rng.choice([[], ["--ids"]])]]), "--jsonl"], "jsonl"),
-        (["tokenize", "-m", models["lm"], "--decode"], ""),
-        (["generate", "-m", models["lm"], "--max-tokens", 3, "--seed", 1, "--jsonl", "--prompts"], ""),
-        (["inspect", rng.choice(["states", "clusters"]), "-m", models[rng.choice(["lm", "tag"])], "--json"], "json"),
-        (["inspect", "similarity", "-m", models["classify"], "--json"], "json"),
-    ]
-    if rng.random() < 0.75:
-        return rng.choice(filters)
-    if rng.random() < 0.6:
-        return ["evaluate", "-m", models[rng.choice(list(models))], "--json"], "json"
+    """Draw a command, up to its input, and its kind of output.
+
+    `json` is an object, `jsonl` one per record, `lines` a line per record, `copy` the rows of the input.
+    """
+    tag, classify, lm = models[rng.choice(["tag", "ner"])], models["classify"], models["lm"]
     task = rng.choice(["tag", "classify", "lm"])
-    return ["train", task, "-o", "new", *flags(task, epochs=1)], ""
+    train: list[object] = ["train", task, "-o", "new", *flags(task, epochs=1)]
+    commands: list[tuple[list[object], str]] = [
+        (["tag", "-m", tag, "--jsonl"], "jsonl"), (["tag", "-m", tag, "--probs", "--jsonl"], "jsonl"),
+        (["tag", "-m", tag, "--nbest", 2, "--jsonl"], "jsonl"), (["tag", "-m", tag], "copy"),
+        (["tag", "-m", tag, "--to", rng.choice(["conll", "conllu", "text", "html"])], ""),
+        (["classify", "-m", classify, "--jsonl"], "jsonl"), (["classify", "-m", classify], "lines"),
+        (["classify", "-m", classify, "--explain", "--jsonl"], "jsonl"),
+        (["classify", "-m", classify, "--text-column", rng.choice(["1", "2", "text"])], "lines"),
+        (["score", "-m", lm, "--jsonl"], "jsonl"),
+        (["score", "-m", lm, "--context", "stream", "--jsonl"], "jsonl"),
+        (["score", "-m", lm, "--per", rng.choice(["word", "token"])], ""),
+        (["score", "-m", lm, "--pairs", "--json"], "json"),
+        (["tokenize", "--jsonl"], "jsonl"), (["tokenize", "-m", lm, "--ids", "--jsonl"], "jsonl"),
+        (["tokenize", "-m", lm, "--decode"], ""),
+        (["generate", "-m", lm, "--max-tokens", 3, "--seed", 1, "--jsonl", "--prompts"], ""),
+        (["inspect", rng.choice(["states", "clusters"]), "-m", rng.choice([lm, tag]), "--json"], "json"),
+        (["inspect", "similarity", "-m", classify, "--json"], "json"),
+        *[(["evaluate", "-m", rng.choice(list(models.values())), "--json"], "json")] * 3,
+        (train, ""), (train, ""),
+    ]
+    return rng.choice(commands)
 
 
-def check(rng: random.Random, data: bytes, models: dict[str, Path], at: Path) -> str | None:
-    """Run a random command on the data, from a file or standard input, and return what is wrong."""
+def check(number: int, seed: int, models: dict[str, Path], at: Path) -> str | None:
+    """Run a random command on mutated data, from a file or standard input, and return what is wrong."""
+    rng, texts = numbered(seed, number), examples()
     arguments, output = command(rng, models)
-    format = None
-    if arguments[0] not in ("tokenize", "generate") and arguments[:2] != ["inspect", "similarity"]:
+    data = mutate(rng, rng.choice(texts), texts)
+    format = "text" if arguments[0] == "tokenize" else None
+    if arguments[0] not in ("tokenize", "generate") and arguments[1] != "similarity":
         format = rng.choice([None, *FORMATS])
-    if arguments[0] == "tokenize":
-        format = "text"
-    elif format:
-        arguments = [*arguments, "--from", format]
-    if rng.random() < 0.2 and arguments[0] != "inspect":
-        arguments.append("--encoding-errors=replace")
-    name = f"data{rng.choice(EXTENSIONS)}"
-    (at / name).write_bytes(data)
-    if arguments[:1] == ["generate"] or rng.random() < 0.4:
-        position = arguments.index("--prompts") + 1 if "--prompts" in arguments else len(arguments)
-        arguments.insert(position, name)
-        ran = rnntool(*arguments, folder=at)
-    else:
-        if arguments[0] in ("evaluate", "train", "inspect"):
-            arguments.append("-")
-        ran = rnntool(*arguments, folder=at, input=data)
-    shown = " ".join(str(a) for a in arguments)
+        arguments += ["--from", format] if format else []
+    if arguments[0] != "inspect" and rng.random() < 0.2:
+        arguments.insert(-1 if arguments[0] == "generate" else len(arguments), "--encoding-errors=replace")
+    file = at / f"data{rng.choice(EXTENSIONS)}"
+    file.write_bytes(data)
+    from_file = rng.random() < 0.5
+    arguments.append(file.name if from_file else "-")
+    ran = rnntool(*arguments, folder=at, input=b"" if from_file else data)
     fault = ran.fault(0, 1, 2, 3, 4)
+    foreign = data.startswith((b"\xff\xfe", b"\xfe\xff")) or data.count(0) > len(data) // 4  # UTF-16
     if not fault and ran.code == 0:
-        foreign = data.startswith((b"\xff\xfe", b"\xfe\xff")) or data.count(0) > len(data) // 4
-        if format in PER_LINE and not foreign and output in ("jsonl", "lines"):
-            records = len(lines_of(data))
-            if records != len(lines_of(ran.out)):
-                fault = f"{records} records came in, {len(lines_of(ran.out))} out"
-        elif format in ROW_PER_WORD and not foreign and output == "copy":
+        fault = invalid_json(ran.out, output)
+        if format in PER_LINE and output in ("jsonl", "lines") and not foreign:
+            fault = fault or unequal("records", len(lines_of(data)), len(lines_of(ran.out)))
+        elif format in ROW_PER_WORD and output == "copy" and not foreign:
             rows = [sum(bool(line.strip()) for line in lines_of(content)) for content in (data, ran.out)]
-            if rows[0] != rows[1]:
-                fault = f"{rows[0]} rows came in, {rows[1]} out"
-        fault = fault or invalid_json(ran.out, output)
-    return f"rnntool {shown}: {fault}" if fault else None
+            fault = unequal("rows", *rows)
+    return f"rnntool {' '.join(map(str, arguments))}: {fault}" if fault else None
+
+
+def unequal(unit: str, before: int, after: int) -> str | None:
+    """Return what is wrong if another number came out than went in."""
+    return f"{before} {unit} came in, {after} out" if before != after else None
 
 
 def lines_of(content: bytes) -> list[bytes]:
@@ -159,7 +162,7 @@ def invalid_json(out: bytes, output: str) -> str | None:
     """Return what is wrong with the output of a command that succeeded, if it should be JSON."""
     try:
         for part in {"json": [out], "jsonl": lines_of(out)}.get(output, []):
-            json.loads(part.decode("utf-8"), parse_constant=_not_json).keys()
+            json.loads(part.decode("utf-8"), parse_constant=_not_json).keys()  # of an object
     except (ValueError, AttributeError, RecursionError) as error:
         return f"invalid JSON ({error}): {part[:300]!r}"
     return None
@@ -170,23 +173,10 @@ def _not_json(name: str) -> None:
 
 
 def cases(shared: Path, count: int, seed: int) -> Sequence[Case]:
-    """Mutate examples."""
+    """Draw commands and data."""
     models = train_models(shared)
-    texts = examples()
-
-    def run(number: int) -> Callable[[Path], str | None]:
-        def check_case(at: Path) -> str | None:
-            rng = numbered(seed, number)
-            return check(rng, mutate(rng, rng.choice(texts), texts), models, at)
-
-        return check_case
-
-    def group(number: int) -> str:
-        rng = numbered(seed, number)
-        mutate(rng, rng.choice(texts), texts)
-        return " ".join(map(str, command(rng, models)[0][:1]))
-
-    return [Case(group(number), f"input {number}", run(number)) for number in range(count)]
+    return [Case(str(command(numbered(seed, number), models)[0][0]), f"input {number}",
+                 partial(check, number, seed, models)) for number in range(count)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Shared by the campaign scripts: cases and their table, commands in forked processes, strace, tiny models.
 
-All of rnntool is imported once, and each command then runs in a fork of that process. So a command costs
-milliseconds instead of the seconds that importing torch takes, and strace sees little but what it does itself.
+All of rnntool is imported once, and each command then runs in a fork of that process. So a command takes
+milliseconds instead of the seconds that importing torch takes, and strace sees little else than its own work.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 # read by the libraries when they are imported; a process with threads can't be forked safely
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", ORT_DISABLE_TELEMETRY="1", RNNTOOL_THREADS="1",
-                  COLUMNS="120", NO_COLOR="1", TERM="dumb", PYTHONPATH=str(ROOT))
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", RNNTOOL_THREADS="1", COLUMNS="120",
+                  NO_COLOR="1", TERM="dumb", PYTHONPATH=str(ROOT))
 
 import tiny  # noqa: E402
 
@@ -57,16 +58,18 @@ MakeCases = Callable[[Path, int, int], Sequence[Case]]  # (shared folder, count,
 _cases: Sequence[Case] = ()  # inherited by the worker processes
 
 
-def main(description: str | None, make_cases: MakeCases, *, count: int) -> None:
+def main(
+    description: str | None, make_cases: MakeCases, *, count: int, count_help: str = "number of cases"
+) -> None:
     """Parse the command line, run the cases, print a table, and exit with 1 if a case failed.
 
     The case with a number must depend on the number and the seed alone, so that it can be repeated.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--count", type=int, default=count, help="number of cases (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=count, help=f"{count_help} (default: {count})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (default: %(default)s)")
     parser.add_argument("--case", type=int, help="run only the case with this number")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: all processors)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     parser.add_argument("--keep", type=Path, help="folder to keep the files of failed cases in")
     options = parser.parse_args()
     started = time.monotonic()
@@ -155,55 +158,51 @@ def import_everything() -> None:
     import rnntool.tasks.lm
     import rnntool.training.loop
 
-    modules = [module.name for module in pkgutil.walk_packages(rnntool.__path__, "rnntool.")]
-    for name in (*modules, "torch._dynamo", "scipy.optimize", "seqeval.metrics"):
+    names = [module.name for module in pkgutil.walk_packages(rnntool.__path__, "rnntool.")]
+    for name in (*names, "torch._dynamo", "scipy.optimize", "seqeval.metrics"):
         importlib.import_module(name)
-    assert rnntool.training.loop.CHECKPOINT_EVERY_S and rnntool.tasks.lm.BLOCK_BYTES
-    rnntool.training.loop.CHECKPOINT_EVERY_S = 0.0
-    rnntool.tasks.lm.BLOCK_BYTES = 256  # type: ignore[attr-defined]
+    for module, constant, value in ((rnntool.training.loop, "CHECKPOINT_EVERY_S", 0.0),
+                                    (rnntool.tasks.lm, "BLOCK_BYTES", 256)):
+        assert hasattr(module, constant)
+        setattr(module, constant, value)
 
 
-def rnntool(
-    *arguments: object, folder: Path, input: bytes = b"", strace: Sequence[str] = (), limit_s: float = 60.0,
-    memory: int = 4 * GIB, file_size: int | None = None,
-) -> Ran:
-    """Run a command in `folder` in a fork of this process.
-
-    `strace` are options for strace. `memory` (bytes) is what the command may take beyond what this process
-    has, and `file_size` limits the files that it writes.
-    """
+def rnntool(*arguments: object, **how: Any) -> Ran:
+    """Run a command; `how` are the keyword arguments of `in_fork`."""
     def run() -> None:
         from rnntool.__main__ import main as run_command
 
         sys.argv = ["rnntool", *map(str, arguments)]
         run_command()
 
-    return in_fork(run, folder=folder, input=input, strace=strace, limit_s=limit_s, memory=memory,
-                   file_size=file_size)
+    return in_fork(run, **how)
 
 
 def in_fork(
     run: Callable[[], None], *, folder: Path, input: bytes = b"", strace: Sequence[str] = (),
     limit_s: float = 60.0, memory: int = 4 * GIB, file_size: int | None = None,
 ) -> Ran:
-    """Call a function in a fork of this process, as the main program of a process of its own."""
+    """Call a function in a fork of this process, as if it were the main program of a process of its own.
+
+    `strace` are options for strace. `memory` (bytes) is what the fork may take beyond what this process has,
+    and `file_size` (bytes) limits the files that it writes.
+    """
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, STDERR_BYTES)
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, \
-            tempfile.NamedTemporaryFile() as log:
+            tempfile.NamedTemporaryFile() as log, os.fdopen(read, "rb") as stderr:
         stdin.write(input)
         stdin.seek(0)
-        read, write = os.pipe()
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, STDERR_BYTES)
         child = os.fork()
         if child == 0:
             try:
                 _limit(memory, file_size)
                 for descriptor, source in enumerate((stdin.fileno(), stdout.fileno(), write)):
                     os.dup2(source, descriptor)
-                os.close(read)
                 os.close(write)
                 os.chdir(folder)
-                sys.stdin = open(0, encoding="utf-8", closefd=False)  # multiprocessing replaced it
                 os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+                sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # multiprocessing has replaced it
                 if strace:
                     os.kill(os.getpid(), signal.SIGSTOP)
                 _finish(run)
@@ -216,14 +215,12 @@ def in_fork(
         if not ended:
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(process)
         if tracer:
             tracer.wait()
-        with open(read, "rb") as stderr:
-            err = stderr.read().decode(errors="backslashreplace")
-        os.close(process)
         stdout.seek(0)
-        trace = log.read().decode(errors="backslashreplace").splitlines()
-        return Ran(code if ended else None, stdout.read(), err, trace)
+        err, trace = (file.read().decode(errors="backslashreplace") for file in (stderr, log))
+        return Ran(code if ended else None, stdout.read(), err, trace.splitlines())
 
 
 def _limit(memory: int, file_size: int | None) -> None:
@@ -268,8 +265,9 @@ def _attach(process: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
 
 WRITES = ("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile", "ftruncate", "fallocate",
           "fsync", "fdatasync")
-CHANGES = ("openat", "open", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
-           "rmdir", "link", "linkat", "symlink", "symlinkat", "chmod", "fchmod", "fchmodat", "utimensat")
+CHANGES = ("openat", "open", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink",
+           "unlinkat", "rmdir", "link", "linkat", "symlink", "symlinkat", "chmod", "fchmod", "fchmodat",
+           "utimensat")
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _OPENS_FOR_WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE")
 
@@ -300,8 +298,9 @@ def operations(trace: Sequence[str], within: Path) -> list[Operation]:
             continue
         thread, call, arguments = match.groups()
         counts[thread, call] += 1
-        relative = re.match(r'"[^/]', arguments)  # for calls with a path, strace doesn't print the folder
-        if (relative or str(within) in arguments) and (call != "openat" or _OPENS_FOR_WRITING.search(arguments)):
+        relative = re.match(r'"[^/]', arguments)  # strace prints no folder for calls that take just a path
+        changes = call != "openat" or _OPENS_FOR_WRITING.search(arguments)
+        if changes and (relative or str(within) in arguments):
             found.append(Operation(call, counts[thread, call], arguments.replace(f"{within}/", "")[:100]))
     return found
 
@@ -344,7 +343,8 @@ def train_models(folder: Path, names: Sequence[str] = tuple(MODELS)) -> dict[str
     write_data(folder)
     for name in names:
         task, data, settings = MODELS[name]
-        ran = rnntool("train", task, data, "-o", name, "-q", *flags(task, epochs=3, **settings), folder=folder)
+        options = flags(task, epochs=3, **settings)
+        ran = rnntool("train", task, data, "-o", name, "-q", *options, folder=folder)
         if fault := ran.fault(0):
             raise RuntimeError(fault)
     return {name: folder / name for name in names}
@@ -359,11 +359,11 @@ def sample_of(name: str) -> bytes:
     return lines[name].encode()
 
 
-def answer(name: str, model: Path, folder: Path, **more: int) -> Ran:
-    """Run the filter of a model, with probabilities."""
-    arguments = {"tag": ["--from", "text", "--probs", "--jsonl"], "classify": ["--from", "text", "--probs", "--jsonl"],
-                 "score": ["--from", "text", "--jsonl"]}[FILTERS[name]]
-    return rnntool(FILTERS[name], "-m", model, "-q", *arguments, folder=folder, input=sample_of(name), **more)
+def answer(name: str, model: Path, folder: Path, **how: Any) -> Ran:
+    """Run the filter of a model."""
+    probs = [] if name == "lm" else ["--probs"]
+    return rnntool(FILTERS[name], "-m", model, "-q", "--from", "text", "--jsonl", *probs, folder=folder,
+                   input=sample_of(name), **how)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

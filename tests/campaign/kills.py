@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import harness
-from harness import Case, Operation, numbered
+from harness import Case, Operation
 from writers import Writer, writers
 
 
-def kill(writer: Writer, operation: Operation, at: Path, *, resume_first: bool) -> str | None:
+def kill(writer: Writer, operation: Operation, resume_first: bool, at: Path) -> str | None:
     """Kill a command just before an operation; return what is wrong then, or after it was started again."""
     ran = writer.run(at, strace=operation.inject("signal=KILL"))
     if ran.code != -9:
@@ -28,9 +29,7 @@ def cases(shared: Path, count: int, seed: int) -> Sequence[Case]:
     places = [(writer, operation) for writer in writers(shared) for operation in writer.operations]
     random.Random(seed).shuffle(places)
     return [
-        Case(writer.name, f"killed before {operation}",
-             lambda at, writer=writer, operation=operation, resume_first=numbered(seed, number).random() < 0.5:
-             kill(writer, operation, at, resume_first=resume_first))
+        Case(writer.name, f"killed before {operation}", partial(kill, writer, operation, bool(number % 2)))
         for number, (writer, operation) in enumerate(places[:count])]
 
 

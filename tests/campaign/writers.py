@@ -1,4 +1,4 @@
-"""Commands that write files: trainings of each task, and each command with `-o`. For kills.py and full_disk.py."""
+"""Commands that write files, for kills.py and full_disk.py: trainings, and the others with `-o`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class Writer:
                 return ran.fault(4)
             return ran.fault(0) or (None if ran.out in self.answers else f"another answer: {ran.out[:300]!r}")
         digest, older = snapshot(at).get(self.output), self.before.get(self.output)
-        return None if digest in (older, self.after[self.output]) else "the file is neither the older nor the new one"
+        right = digest in (older, self.after[self.output])
+        return None if right else "the file is neither the older nor the new one"
 
     def start_again(self, at: Path, *, resume_first: bool) -> str | None:
         """Start again as a user would, and return what is wrong with the end."""
@@ -91,7 +92,7 @@ class Writer:
         again = [resume, self.arguments] if resume_first else [self.arguments, resume]
         if not self.model:
             again = [self.arguments]
-        elif "--resume" in self.arguments or "--init" in self.arguments:  # the model to start from may be gone
+        elif "--resume" in self.arguments or "--init" in self.arguments:  # it can't start in the same way
             again = [resume]
         messages = ""
         for arguments in again:
@@ -104,11 +105,11 @@ class Writer:
         current = answer(self.model, at / self.output, at).out if self.model else b""
         if current not in self.answers:
             return f"it can't be started again: {messages}"
-        changed = current == self.answers[-1] and "--init" in self.arguments  # it now starts from another model
         ran = rnntool(*(self.first or self.arguments), "--force", folder=at)
         after = snapshot(at)
-        return ran.fault(0) or difference(self.after, {name: self.after.get(name, "") for name in after} if changed
-                                          else after)
+        if current == self.answers[-1] and "--init" in self.arguments:  # it started from another model
+            after = {name: self.after.get(name, "") for name in after}
+        return ran.fault(0) or difference(self.after, after)
 
 
 def writers(shared: Path) -> list[Writer]:
