@@ -1,6 +1,6 @@
 """Trace each command with strace: it opens no socket, and writes only its output, cache and temporary files.
 
-Each command runs in a new process, as a user starts it. Its home folder and its folder for temporary files are
+Each command runs in a new process, as a user starts it. Its home folder and its temporary folder are
 empty at the end.
 """
 
