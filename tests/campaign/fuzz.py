@@ -125,7 +125,9 @@ def check(number: int, seed: int, models: dict[str, Path], at: Path) -> str | No
     rng, texts = numbered(seed, number), examples()
     arguments, output = command(rng, models)
     data = mutate(rng, rng.choice(texts), texts)
-    format = "text" if arguments[0] == "tokenize" else None
+    format = None
+    if arguments[0] == "tokenize" and not data.lstrip().startswith((b"[", b"{")):
+        format = "text"
     if arguments[0] not in ("tokenize", "generate") and arguments[1] != "similarity":
         format = rng.choice([None, *FORMATS])
         arguments += ["--from", format] if format else []
