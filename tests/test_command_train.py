@@ -404,6 +404,38 @@ def test_train_reports_settings_without_effect(train: Train, tmp_path: Path) -> 
     assert "0 of 9 embeddings start from one of 2 pretrained vectors of size 2" in done.err
 
 
+def test_train_reports_a_guess_and_what_is_odd_about_the_data(train: Train, tmp_path: Path) -> None:
+    rows = "".join(f"{i}\t{word}\t{tag}\n" for i, word, tag in
+                   [(1, "Anna", "PER-B"), (2, "Berg", "PER-I"), (3, "sings", "O"), (4, ".", "O")])
+    (tmp_path / "ner.txt").write_text(f"{rows}\n" * 9 + rows * 600, "utf-8")
+    done = train("tag", "ner.txt", "-o", "m", *small("tag"))
+    assert (done.code, done.out) == (0, "")
+    said = [line for line in done.err.splitlines() if "ner.txt" in line or "the tags" in line]
+    assert said == [f"rnntool: {line}" for line in (
+        "ner.txt: read as conll; name the format with --from conll",
+        "ner.txt:1: the words are the numbers 1, 2, 3, …; if the words are in another column, set "
+        "--word-column",
+        "ner.txt:46: a sentence of 2,400 words; if blank lines are missing between sentences, insert them",
+        "the tags are learned as plain tags; if they are spans, write B-PER instead of PER-B")]
+    (tmp_path / "ner.conll").write_text(f"{rows}\n" * 9, "utf-8")
+    done = train("tag", "ner.conll", "-o", "m", "--force", "--word-column", "2", *small("tag"))
+    assert (done.code, "numbers" in done.err) == (0, False)
+    tagged = invoke("tag", "-m", "m", "--from", "conll", input="1\tAnna\n2\tsings\n")
+    assert [len(row.split("\t")) for row in ok(tagged).splitlines()] == [3, 3]
+    first = invoke("tag", "-m", "m", "--from", "conll", "--word-column", "1", input="Anna\nsings\n")
+    assert [row.split("\t")[1] for row in ok(first).splitlines()] == [
+        row.split("\t")[2] for row in tagged.out.splitlines()], "the same words"
+    failed(invoke("evaluate", "-m", "m", "ner.conll", "--word-column", "4"), 3,
+           "ner.conll:1: expected a word in column 4, found 3 columns; choose another with --word-column")
+    ok(invoke("evaluate", "-m", "m", "ner.conll", "-o", "report.txt"))
+
+
+def test_train_asks_for_the_names_of_tags(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"tokens": ["Anna", "sings"], "ner_tags": [1, 0]}\n')
+    failed(train("tag", "in.jsonl", "-o", "m", "--column", "ner_tags"), 3,
+           "in.jsonl:1: expected a list of strings", "found numbers; replace each by its name")
+
+
 @pytest.mark.parametrize("task", ["lm", "tag", "classify"])
 def test_train_rejects_weights_that_are_not_finite(task: str, train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")

@@ -17,6 +17,7 @@ from rnntool.data.labels import (
     Span,
     convert,
     detect_scheme,
+    span_advice,
     spans,
     tags_from_spans,
     transition_mask,
@@ -149,6 +150,26 @@ def test_damaged_file_is_a_model_error(tmp_path: Path, content: bytes | None, me
 def test_detection(text: str, scheme: str | None) -> None:
     assert detect_scheme([["O"], [], text.split(), ["O"]] if text else []) == scheme
     assert detect_scheme([[*text.split(), ""]]) is None  # the empty tag is plain
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        ("O PER-B PER-I LOC-B", "write B-PER instead of PER-B"),
+        ("O PER_B PER_I", "write B-PER instead of PER_B"),
+        ("O B_PER I_PER", "write B-PER instead of B_PER"),
+        ("O B I", "write B-NAME instead of B"),
+        ("O PERSON WORK_OF_ART", "write B-PERSON and I-PERSON instead of PERSON"),
+        ("O", None),
+        ("NOUN O VERB", None),  # most words have a tag
+        ("B E S M", None),  # word segmentation
+        ("O B-PER x", None),  # probably a mistake in span tags
+        ("NN VB-I", None),
+        ("", None),
+    ],
+)
+def test_tags_that_look_like_spans_in_another_notation(names: str, advice: str | None) -> None:
+    assert span_advice(names.split()) == advice
 
 
 def test_detection_treats_sentences_separately() -> None:

@@ -56,6 +56,21 @@ def test_a_live_pipe_gets_an_answer_for_each_line(
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize(("first", "format"), [
+    ("the\tDT\n", "text"), ("# id x\n", "text"), ('{"text": "the"}\n', "jsonl"),
+    ("1\tthe" + "\t_" * 8 + "\n\n", "conllu"),
+])  # fmt: skip
+def test_the_format_does_not_depend_on_how_fast_the_input_arrives(
+    first: str, format: str, tagger: Path
+) -> None:
+    with live("tag", "-m", str(tagger), "-v") as process:
+        fast, said = process.communicate(first * 3, timeout=20)
+    assert f"<stdin>: read as {format}" in said
+    with live("tag", "-m", str(tagger)) as process:
+        slow = [line for _ in range(3) for line in answers(process, first, fast.count("\n") // 3)]
+    assert "".join(slow) == fast
+
+
 @pytest.mark.parametrize(("format", "record", "begun"), [
     ("conll", "the\nbaker\n\n", "sings\n"),
     ("conll", "\n", "-DOCSTART-\n\n"),

@@ -232,7 +232,7 @@ def test_a_pushed_back_line_is_returned_again() -> None:
     each = iter(lines)
     assert [next(each), next(each), lines.place()] == ["one\n", "two\n", "x:2"]
     lines.push_back("two\n")
-    assert (lines.place(), lines.head()) == ("x:1", "two\n")
+    assert (lines.place(), lines.head()) == ("x:1", ["two\n"])
     assert [(line, lines.number) for line in each] == [("two\n", 2), ("three", 3)]
     lines.push_back("three")  # also at the end
     assert list(lines) == ["three"]

@@ -44,6 +44,9 @@ def evaluate(
     column: Annotated[str | None, typer.Option(
         "--column", metavar="COLUMN", help="Column of the correct tags.",
         show_default="as in training")] = None,
+    word_column: Annotated[str | None, typer.Option(
+        "--word-column", metavar="COLUMN", help="Column of the words.",
+        show_default="as in training")] = None,
     text_column: Annotated[str | None, typer.Option(
         "--text-column", metavar="COLUMN", help="Column or key of the text.",
         show_default="as in training")] = None,
@@ -77,7 +80,8 @@ def evaluate(
     adaptations = options.adaptations()
     for adaptation in adaptations:
         task.check_adaptable(adaptation, loaded.name)
-    columns = {"column": column, "text_column": text_column, "label_column": label_column}
+    columns = {"column": column, "word_column": word_column, "text_column": text_column,
+               "label_column": label_column}
     chosen = {name: value for name, value in columns.items() if value is not None}
     settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
     inputs = type(task).inputs(

@@ -49,7 +49,7 @@ def plain_lines(
     """
 
     def read(lines: Lines, _: str) -> Iterator[Text]:
-        is_json = format is None and guess_format("-", lines.head(), "texts") == "jsonl"
+        is_json = format is None and guess_format("-", lines, "texts").format == "jsonl"
         return read_texts(lines, format="jsonl" if is_json else format or "text")
 
     if format not in (None, *PLAIN_FORMATS):

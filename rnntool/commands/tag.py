@@ -55,6 +55,9 @@ def tag(
         "--column", metavar="NAME", show_default="as in training",
         help="CoNLL-U column or JSONL key to write the tags to.")] = None,
     text_column: TextColumn = None,
+    word_column: Annotated[str | None, typer.Option(
+        "--word-column", metavar="COLUMN", show_default="as in training",
+        help="Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.")] = None,
     options: TagOptions,
     reading: TableReading,
     compute: Compute,
@@ -79,9 +82,9 @@ def tag(
         raise UsageError(f"the model {tagger.name} tags words, not spans", setting="scheme",
                          advice="leave it out")
     # Tags in the input aren't needed, so their column doesn't matter.
-    settings = task.settings.replace(column=None)
-    inputs = task_records(task, files, settings, text_column=text_column, format=format, reading=reading,
-                          messages=messages)
+    settings = task.settings.replace(column=None, word_column=word_column or task.settings.word_column)
+    inputs = task_records(task, files, settings, chosen=["word_column"] if word_column else [],
+                          text_column=text_column, format=format, reading=reading, messages=messages)
     if scheme is None and has_spans:
         scheme = _scheme_of_file(files[0], task, settings, format, column, reading, messages)
     with open_output(output) as out:

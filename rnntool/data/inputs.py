@@ -13,24 +13,39 @@ from typing import Any
 from rnntool.data.formats import FORMATS, Format, UnlabeledError, either, guess_format, table_format
 from rnntool.data.progress import Log, silent
 from rnntool.data.reading import Reading, TableReading
-from rnntool.data.records import Kind
+from rnntool.data.records import Kind, Sentence
 from rnntool.data.streams import Lines, input_names, may_wait, open_lines
 from rnntool.errors import UsageError, setting
 
+_FEWEST_NUMBERS = 3  # of words that are numbered
+_LONG_SENTENCE = 2000  # words; the longest sentences of treebanks have a few hundred
 RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name of their format
 
 
 @contextmanager
 def open_with_format(
-    path: str, kind: Kind, *, format: str | None, reading: Reading, log: Log
+    path: str, kind: Kind, *, format: str | None, reading: Reading, log: Log, warn: Log = silent,
+    supervised: bool = False,
 ) -> Iterator[tuple[Lines, str]]:
-    """Open a file; yields its lines and its format, which is guessed and logged if it is None."""
+    """Open a file; yields its lines and its format, which is guessed and reported if it is None.
+
+    `supervised` says that each record needs labels or tags. `warn` hears of a guess that may be wrong.
+    """
     with open_lines(path, errors=reading.encoding_errors, encoding=reading.encoding) as lines:
         if format is None and isinstance(reading, TableReading) and reading.delimiter:
             format = table_format(path, reading.delimiter)
         if format is None:
-            format = guess_format(path, lines.head(), kind)
-            log(f"{lines.name}: read as {format}")
+            guess = guess_format(path, lines, kind, supervised=supervised)
+            format, other = guess.format, guess.looks_like
+            if not guess.certain:
+                warn(f"{lines.name}: read as {format}; name the format with {setting('format', format)}")
+            elif other is None:
+                log(f"{lines.name}: read as {format}")
+            elif FORMATS[other].reads(kind):
+                warn(f"{lines.name}: read as {format}, but it looks like {other}; if it is, set "
+                     f"{setting('format', other)}")
+            else:
+                warn(f"{lines.name}: read as {format}, but it looks like {other}; give the {kind} alone")
         yield lines, format
 
 
@@ -43,13 +58,14 @@ class Inputs:
 
     def __init__(
         self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None,
-        reading: Reading, log: Log, warn: Log = silent, chosen: Collection[str] = (),
-        needs_labels: Collection[str] = (),
+        reading: Reading, log: Log, warn: Log = silent, supervised: bool = False,
+        chosen: Collection[str] = (), needs_labels: Collection[str] = (),
     ) -> None:
         """`read` makes records from the lines of a file, whose format is guessed if `format` is None.
 
-        `reading` says how their bytes are decoded. `chosen` and `needs_labels` are passed to
-        `check_formats` for each file that isn't empty. `UsageError` if standard input is read twice.
+        `reading` says how their bytes are decoded. `supervised` says that each record needs labels or tags.
+        `chosen` and `needs_labels` are passed to `check_formats` for each file that isn't empty. `UsageError`
+        if standard input is read twice.
         """
         if list(paths).count("-") > 1:
             raise UsageError("standard input can be read only once", advice="give - only once")
@@ -60,6 +76,7 @@ class Inputs:
         self.reading = reading
         self.log = log
         self.warn = warn
+        self.supervised = supervised
         self.chosen = chosen
         self.needs_labels = needs_labels
         self.formats: list[str] = []
@@ -76,7 +93,8 @@ class Inputs:
             if path == "-" and sys.stdin is not None and sys.stdin.isatty():
                 self.warn("reading from the terminal, one line at a time; end with Ctrl-D")
             source = open_with_format(
-                path, self.kind, format=self.format, reading=self.reading, log=self.log)
+                path, self.kind, format=self.format, reading=self.reading, log=self.log, warn=self.warn,
+                supervised=self.supervised)
             with source as (lines, format):
                 if self.chosen and lines.head():
                     check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)
@@ -84,7 +102,8 @@ class Inputs:
                 lines.warn = self.warn
                 self._current = lines
                 try:
-                    yield from self.read(lines, format)
+                    each = self.read(lines, format)
+                    yield from _checked(each, self.warn) if self.kind == "sentences" else each
                 finally:
                     self._current = None
         if self.skipped:
@@ -100,6 +119,23 @@ class Inputs:
         if self._current is not None and not self._current.ended():
             return self._current.ready(FORMATS[self.formats[-1]].holds_record)
         return not (self._unopened and may_wait(self._unopened[0]))
+
+
+def _checked(sentences: Iterator[Sentence], warn: Log) -> Iterator[Sentence]:
+    """Pass sentences on; warn once each if their words are only numbers, or if one is long beyond belief."""
+    numbers_checked = length_checked = False
+    for sentence in sentences:
+        words = sentence.words
+        if not numbers_checked and len(words) >= _FEWEST_NUMBERS:
+            numbers_checked = True
+            if words == [str(i + 1) for i in range(len(words))]:
+                warn(f"{sentence.place}: the words are the numbers 1, 2, 3, …; if the words are in another "
+                     f"column, set {setting('word_column')}")
+        if not length_checked and len(words) > _LONG_SENTENCE:
+            length_checked = True
+            warn(f"{sentence.place}: a sentence of {len(words):,} words; if blank lines are missing between "
+                 "sentences, insert them")
+        yield sentence
 
 
 def check_formats(

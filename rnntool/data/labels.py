@@ -5,6 +5,7 @@ A label is any text. A tag is "O" or LETTER-label. A span is a run of tokens wit
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ _LETTERS = {
     "bmes": "BMES",
 }
 SCHEMES = tuple(_LETTERS)
+_ALL_LETTERS = frozenset("".join(_LETTERS.values()))
+_FOREIGN_NOTATIONS = (  # PER-B and B_PER
+    re.compile(r"(?P<label>.+)[-_](?P<letter>[BIESLUMW])"),
+    re.compile(r"(?P<letter>[BIESLUMW])_(?P<label>.+)"),
+)
 SCHEMES_WITH_ENDS = frozenset(scheme for scheme, letters in _LETTERS.items() if len(set(letters)) == 4)
 
 
@@ -164,6 +170,23 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> str | None:
     if letters <= {"B", "I"}:
         return "iob1" if iob1_spans > iob2_spans else "iob2"
     return next((scheme for scheme, allowed in _LETTERS.items() if letters <= set(allowed)), None)
+
+
+def span_advice(names: Sequence[str]) -> str | None:
+    """Say how to write plain tags that look like spans in another notation; None if they don't.
+
+    `names` are the different tags by falling frequency: names of spans are tags where most words have none.
+    """
+    tags = [name for name in names if name != OUTSIDE]
+    for notation in _FOREIGN_NOTATIONS:
+        matches = [match for match in map(notation.fullmatch, tags) if match]
+        if len(matches) == len(tags) and any(match["letter"] == "B" for match in matches):
+            return "write {letter}-{label} instead of {}".format(matches[0][0], **matches[0].groupdict())
+    if names[:1] != [OUTSIDE] or any(tag[1:2] == "-" for tag in tags):
+        return None
+    if "B" in tags and all(tag in _ALL_LETTERS for tag in tags):
+        return "write B-NAME instead of B"
+    return f"write B-{tags[0]} and I-{tags[0]} instead of {tags[0]}" if tags else None
 
 
 @lru_cache(maxsize=10_000)

@@ -14,7 +14,7 @@ import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +108,14 @@ class Lines:
         self.number -= 1
         self._pending.appendleft(line)
 
-    def head(self) -> str:
-        """Return all text that was read and not yet returned as lines: at least a line, except at the end."""
-        while not (self._pending or self._at_end):
+    def head(self, enough: Callable[[Collection[str]], object] = bool) -> list[str]:
+        """Return the lines that were read and not yet returned, after reading until there are `enough`.
+
+        That is at least one line, except at the end.
+        """
+        while not (self._at_end or enough(self._pending)):
             self._fill()
-        return "".join(self._pending)
+        return list(self._pending)
 
     def peek(self, size: int) -> bytes:
         """Return the first bytes, at least `size` if there are so many. Call it before lines are read."""

@@ -163,9 +163,16 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
             return cls.read(lines, name, settings, targets=targets, on_unlabeled=on_unlabeled,
                             layout=layout)
 
-        inputs = Inputs(paths, cls.spec.reads, read, format=format, reading=reading, log=log, warn=warn,
-                        chosen=chosen, needs_labels=cls.spec.needs_labels)
+        inputs = Inputs(
+            paths, cls.spec.reads, read, format=format, reading=reading, log=log, warn=warn,
+            supervised=targets and cls.learns_labels(settings), chosen=chosen,
+            needs_labels=cls.spec.needs_labels)
         return inputs
+
+    @classmethod
+    def learns_labels(cls, settings: TaskSettings) -> bool:
+        """Return whether the targets are labels or tags, which only some formats have."""
+        return True
 
     @classmethod
     def collect(cls, records: Iterable[Record], *, watch: Callable[[Stage], None]) -> Sequence[Record]:

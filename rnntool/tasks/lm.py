@@ -183,6 +183,10 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         return Texts.collect(records, watch=watch)
 
     @classmethod
+    def learns_labels(cls, settings: LMSettings) -> bool:
+        return bool(settings.label_column)
+
+    @classmethod
     def is_running_text(cls, settings: LMSettings) -> bool:
         return not settings.label_column  # labeled records are often sorted by label
 

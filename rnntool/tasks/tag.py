@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
-from rnntool.data.labels import Labels, load_labels, save_labels
+from rnntool.data.labels import Labels, load_labels, save_labels, span_advice
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
@@ -92,8 +92,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         cls, lines: Lines, format: str, settings: TagSettings, *, targets: bool,
         on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Sentence]:
-        return read_sentences(lines, format=format, column=settings.column, split=split_words,
-                              need_tags=targets, on_unlabeled=on_unlabeled, layout=layout)
+        return read_sentences(
+            lines, format=format, column=settings.column, word_column=settings.word_column, split=split_words,
+            need_tags=targets, on_unlabeled=on_unlabeled, layout=layout)
 
     @classmethod
     def inseparable_groups(
@@ -145,6 +146,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 examples = ", ".join(map(repr, column.non_span_tags[:3]))
                 yield (f"the tags{place} are learned as plain tags and not as spans, because of {examples}; "
                        "correct these if they are mistakes")
+            elif column.scheme is None and (advice := span_advice(column.labels.names)):
+                yield f"the tags{place} are learned as plain tags; if they are spans, {advice}"
             if column.scheme:
                 yield f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES"
 

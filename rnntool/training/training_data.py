@@ -28,7 +28,7 @@ from rnntool.training.pretrained_vectors import copy_vectors
 from rnntool.training.transfer import Transfer, transfer_weights
 
 # settings that only some formats use, with their defaults
-FORMAT_SETTINGS = {"text_column": None, "label_column": None, "unit": "line"}
+FORMAT_SETTINGS = {"word_column": None, "text_column": None, "label_column": None, "unit": "line"}
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,7 @@ class TrainingData:
 
     @classmethod
     def read(cls, job: Job, *, log: Log, warn: Log = silent, watch: Callable[[Stage], None]) -> Self:
-        """Read everything; `log` receives the guessed formats, `warn` what is odd about the data.
+        """Read everything; `log` and `warn` receive guessed formats and what is odd about the data.
 
         `UsageError` for a setting that has no effect on the formats of the files.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from rnntool.data.formats.base import (
     Columns,
@@ -21,6 +21,7 @@ from rnntool.data.formats.base import (
     TextOptions,
     UnlabeledError,
     WriterOptions,
+    holds_nonblank_line,
     labeled,
     reject,
 )
@@ -28,12 +29,13 @@ from rnntool.data.formats.conll import CONLL
 from rnntool.data.formats.conllu import CONLLU
 from rnntool.data.formats.fasttext import FASTTEXT
 from rnntool.data.formats.html import HTML
+from rnntool.data.formats.inline import INLINE
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.tables import CSV, TSV
-from rnntool.data.formats.text import INLINE, TEXT, TOKENS
+from rnntool.data.formats.text import TEXT, TOKENS
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
-from rnntool.data.streams import COMPRESSED, Lines
+from rnntool.data.streams import COMPRESSED, Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "LABEL_FORMATS",
     "WRITE_FORMATS",
     "Format",
+    "Guess",
     "OnUnlabeled",
     "UnlabeledError",
     "either",
@@ -67,6 +70,7 @@ FORMATS = {
 }
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
+_HEAD_LINES = 200  # that decide between formats, if the first one is not enough
 _FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgments": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
 
@@ -113,14 +117,16 @@ def read_judgments(
 
 
 def read_sentences(
-    lines: Lines, *, format: str, column: str | None = None, split: Callable[[str], Offsets],
-    need_tags: bool = False, on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
+    lines: Lines, *, format: str, column: str | None = None, word_column: str | None = None,
+    split: Callable[[str], Offsets], need_tags: bool = False, on_unlabeled: OnUnlabeled = reject,
+    layout: Layout = USUAL_LAYOUT,
 ) -> Iterator[Sentence]:
     """Read sentences from a format by name; a blank record has no words.
 
-    `column` says where the tags are, in terms of the format, with commas between several columns. `split`
-    returns the (start, end) characters of the words of raw text. With `need_tags`, a format without tags
-    raises DataError, and a sentence without tags goes to `on_unlabeled`, which raises it by default.
+    `column` says where the tags are, in terms of the format, with commas between several columns;
+    `word_column` says where the words are. `split` returns the (start, end) characters of the words of raw
+    text. With `need_tags`, a format without tags raises DataError, and a sentence without tags goes to
+    `on_unlabeled`, which raises it by default.
     """
     source = _format(format, "sentences")
     if need_tags and not source.has_tags:
@@ -131,8 +137,8 @@ def read_sentences(
             advice=f"give a file in {either(tagged)}, and name its format with {setting('format')}")
     assert source.read_sentences is not None
     return source.read_sentences(lines, SentenceOptions(
-        columns=split_columns(column), split=split, need_tags=need_tags, on_unlabeled=on_unlabeled,
-        layout=layout))
+        columns=split_columns(column), word_column=word_column, split=split, need_tags=need_tags,
+        on_unlabeled=on_unlabeled, layout=layout))
 
 
 def sentence_writer(
@@ -189,27 +195,52 @@ def split_columns(column: str | None) -> Columns:
     return names
 
 
-def guess_format(path: str | Path, head: str, kind: Kind) -> str:
-    """Guess the format of a file from its extension, or else from its first lines.
+class Guess(NamedTuple):
+    """The format of an input, whether it can't be another one, and which other format it looks like."""
 
-    `head` is the beginning of the text, at least one line unless the file is empty. Raises DataError if the
-    extension names a format of tagged sentences and other records are to be read.
+    format: str
+    certain: bool = True
+    looks_like: str | None = None
+
+
+def guess_format(path: str | Path, lines: Lines, kind: Kind, *, supervised: bool = False) -> Guess:
+    """Guess the format of an input from its extension, or else from its first lines.
+
+    If every record needs labels or tags (`supervised`), many lines decide between the formats that have them.
+    Otherwise the first line that isn't blank decides, so that a live pipe is answered at once: the input is
+    text unless no text begins like that. The answer never depends on how fast lines arrive; only what it
+    looks like does. Raises DataError if the extension names a format that can't hold such records.
     """
     if kind not in get_args(Kind):
         raise UsageError(setting="kind", expected=f"one of {', '.join(get_args(Kind))}", found=repr(kind))
-    by_name = format_named_by(path)
-    columns_of_words = kind == "sentences" and by_name in (TSV.name, CSV.name)
-    if by_name in readable_formats(kind) and not columns_of_words:
-        return str(by_name)
-    if by_name is not None and FORMATS[by_name].has_tags:
+    readable = [FORMATS[name] for name in readable_formats(kind)]
+    by_name = FORMATS.get(format_named_by(path) or "")
+    # the columns of a table may be words and tags
+    table = kind == "sentences" and by_name is not None and by_name.has_labels and not by_name.has_tags
+    if by_name in readable and not table:
+        return Guess(by_name.name)
+    if Path(path).suffix.lower() == ".ann":
+        raise DataError(place=path, expected=either(readable_formats(kind)), found="annotations of brat",
+                        advice="convert them to JSONL with the text and its tags")
+    contradictory = by_name is not None and (by_name.has_tags or by_name.has_labels)
+    many = supervised or contradictory
+    candidates = [format for format in readable if format.has_answers(kind)] if many else readable
+    rows = _rows(lines.head(lambda arrived: len(arrived) >= _HEAD_LINES or (
+        not many and holds_nonblank_line(arrived))))
+    if certain := _signed(rows, candidates):
+        return Guess(certain.name)
+    if many and (recognized := _recognized(rows, candidates)):
+        return Guess(recognized.name, certain=False)
+    if by_name and contradictory:
+        if by_name in readable:
+            return Guess(by_name.name)
         raise DataError(
-            place=path, expected=either(readable_formats(kind)), found=f"the name of a {by_name} file",
+            place=path, expected=either(readable_formats(kind)), found=f"the name of a {by_name.name} file",
             advice=(f"name its format with {setting('format')} if it is one of these", "give another file"))
-    rows = _complete_rows(head.removeprefix("\ufeff"))
-    for format in FORMATS.values():
-        if rows and format.reads(kind) and format.recognizes and format.recognizes(rows):
-            return format.name
-    return str(by_name) if columns_of_words else _FALLBACK[kind].name
+    if supervised or _FALLBACK[kind] is not TEXT:
+        return Guess(_FALLBACK[kind].name)
+    similar = _recognized(rows, readable) or _signed(rows, FORMATS.values())
+    return Guess(TEXT.name, looks_like=similar.name if similar else None)
 
 
 def table_format(path: str | Path, delimiter: str) -> str:
@@ -224,12 +255,21 @@ def format_named_by(path: str | Path) -> str | None:
     return format.name if format else None
 
 
-def _complete_rows(head: str) -> list[str]:
-    """Return the lines that aren't blank, without the last one if it may be cut off."""
-    rows = [row.removesuffix("\r") for row in head.split("\n")]
-    if not head.endswith("\n") and len(rows) > 2:
-        rows.pop()
-    return [row for row in rows if row.strip(" \t")]
+def _rows(head: Sequence[str]) -> list[str]:
+    """Return the first lines that aren't blank, without their endings."""
+    return [chomp(line) for line in head[:_HEAD_LINES] if not is_blank(line)]
+
+
+def _signed(rows: Sequence[str], formats: Iterable[Format]) -> Format | None:
+    """Return the format with whose signature the first line begins."""
+    return next((format for format in formats
+                 if rows and format.signature and format.signature.match(rows[0])), None)
+
+
+def _recognized(rows: Sequence[str], formats: Iterable[Format]) -> Format | None:
+    """Return the first format that these lines look like."""
+    return next((format for format in formats
+                 if rows and format.recognizes and format.recognizes(rows)), None)
 
 
 def _format(name: str, kind: Kind) -> Format:

@@ -5,6 +5,7 @@ Knows no particular format; `rnntool.data.formats` has the registry.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -97,12 +98,14 @@ class JudgmentOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceOptions:
-    """Where the tags are, how raw text is split into words, and whether every sentence must have tags.
+    """Where words and tags are, how raw text is split into words, and whether every sentence must have tags.
 
-    With `need_tags`, a sentence with a word that has no tag goes to `on_unlabeled`.
+    `word_column` is None for the column that a format reads by default. With `need_tags`, a sentence with a
+    word that has no tag goes to `on_unlabeled`.
     """
 
     columns: Columns
+    word_column: str | None = None
     split: Callable[[str], Offsets]
     need_tags: bool
     on_unlabeled: OnUnlabeled = reject
@@ -132,13 +135,15 @@ class Format:
 
     A reader that is None means that the format can't hold such records. `recognizes` judges the first lines
     of a file that aren't blank, without their line endings; None means that only an extension or the user
-    names the format. `holds_record` says whether lines hold a whole record; see `Lines.ready`.
+    names the format. No running text begins with a line that `signature` matches. `holds_record` says whether
+    lines hold a whole record; see `Lines.ready`.
     `examples` has a small file for each kind of record that the format reads.
     """
 
     name: str
     extensions: tuple[str, ...] = ()
     recognizes: Callable[[Sequence[str]], bool] | None = None
+    signature: re.Pattern[str] | None = None
     holds_record: Callable[[Iterable[str]], bool] = any
     read_texts: Callable[[Lines, TextOptions], Iterator[Text]] | None = None
     read_pairs: Callable[[Lines, PairOptions], Iterator[Pair]] | None = None
@@ -161,3 +166,7 @@ class Format:
     def reads(self, kind: Kind) -> bool:
         """Whether the format can hold records of a kind."""
         return getattr(self, f"read_{kind}") is not None
+
+    def has_answers(self, kind: Kind) -> bool:
+        """Whether records of a kind may come with what a model learns: tags or labels."""
+        return self.has_tags if kind == "sentences" else self.has_labels

@@ -1,7 +1,8 @@
 """CoNLL columns: a word on each line, blank lines between sentences. Each tag is written as a new column.
 
-Everything that was read is written back byte for byte. `-DOCSTART-` lines belong to no sentence and pass
-through. A document begins at such a line and at the beginning of a file.
+Everything that was read is written back byte for byte. Comments and `-DOCSTART-`, `#begin document` and
+`#end document` lines belong to no sentence and pass through. A document begins at such a line, but not at a
+comment, and at the beginning of a file.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
 _DOCSTART = "-DOCSTART-"
-_DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*")  # other columns may follow, but no words
+_BORDERS = (_DOCSTART, "#begin document", "#end document")  # of documents; the others are from OntoNotes
+_DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*$")  # other columns may follow, but no words
 _IOB_TAG = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # not I-95
-_NAMED_INDEXES = {None: -1, "last": -1, "word": 0}
+_COMMENT = re.compile(r"#\s?(?:id\s+\S|[\w.:]+\s?=\s)")  # whatever the number of columns
+_BRAT = re.compile(r"[TREAMN#][0-9]+\t")  # a line of a brat annotation file
+_PUNCTUATION = frozenset(".,!?;:。।")
+_LONGEST_WORD = 2  # spaces in a word with spaces, on average over a file
 
 
 @dataclass(slots=True)
@@ -36,7 +41,8 @@ class _Block:
     """The lines of one sentence as they were in the file, each with its ending."""
 
     separator: str = ""  # "\t", " ", or "" while no line had one
-    before: list[str] = field(default_factory=list)  # -DOCSTART- lines and the blank lines after them
+    ends_in_tab: bool | None = None  # whether all lines of the file's first sentence do
+    before: list[str] = field(default_factory=list)  # borders, the blank lines after them, and comments
     rows: list[str] = field(default_factory=list)  # one line for each word
     after: str = ""  # the blank line; "" if the file ended or a document began without one
     start: int = 0  # number of the first line
@@ -46,33 +52,35 @@ class _Block:
 def _holds_record(lines: Iterable[str]) -> bool:
     """Whether lines hold the end of a record.
 
-    That is a -DOCSTART- line after words, or a blank line unless it directly follows a -DOCSTART- line.
+    That is a border of documents after words, or a blank line unless it directly follows a border.
     """
-    words = after_docstart = False
+    words = after_border = False
     for line in lines:
-        if line.startswith(_DOCSTART):
+        if line.startswith(_BORDERS):
             if words:
                 return True
         elif not is_blank(line):
             words = True
-        elif not after_docstart:
+        elif not after_border:
             return True
-        after_docstart = line.startswith(_DOCSTART)
+        after_border = line.startswith(_BORDERS)
     return False
 
 
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
-    """Read words from the first column, and tags from numbered columns, "word" or "last" (the default).
+    """Read words from `word_column` (1), and tags from numbered columns, "word" or "last" (the default).
 
     Columns are counted from 1, or backward from -1. Tabs separate columns if the first line that has a
-    separator has a tab; otherwise runs of spaces do. Each blank line beyond the first is a record without
-    words. A sentence that doesn't have the column has no tags; `DataError` if tags are needed.
+    separator has a tab; otherwise runs of spaces do. Spaces around the cells between tabs are no part of
+    them. Each blank line beyond the first is a record without words. A sentence that doesn't have the column
+    has no tags; `DataError` if tags are needed.
     """
-    indexes = [(column, _index(column)) for column in options.columns]
+    word_at = _word_index(options.word_column)
+    indexes = [(column, column_index(column, word_at)) for column in options.columns]
     block = _Block()
     document = object()
     for line in lines:
-        if line.startswith(_DOCSTART):
+        if line.startswith(_BORDERS):
             if not block.rows:
                 block.before.append(line)
                 document = object()
@@ -82,45 +90,54 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
             block.start = block.start or lines.number
             block.rows.append(line)
             continue
-        elif block.before and not block.rows and block.before[-1].startswith(_DOCSTART):
+        elif block.before and not block.rows and block.before[-1].startswith(_BORDERS):
             block.before.append(line)
             continue
         else:
             block.after = line
         yield from labeled(options.on_unlabeled, partial(
-            _sentence, block, lines, indexes, options.need_tags, document))
-        block = _Block(block.separator)
+            _sentence, block, lines, word_at, indexes, options.need_tags, document))
+        block = _Block(block.separator, block.ends_in_tab)
     if block.rows or block.before:
         block.cut = True
         yield from labeled(options.on_unlabeled, partial(
-            _sentence, block, lines, indexes, options.need_tags, document))
+            _sentence, block, lines, word_at, indexes, options.need_tags, document))
 
 
 def _sentence(
-    block: _Block, lines: Lines, indexes: Sequence[tuple[str | None, int | None]], need_tags: bool,
-    document: object,
+    block: _Block, lines: Lines, word_at: int, indexes: Sequence[tuple[str | None, int | None]],
+    need_tags: bool, document: object,
 ) -> Sentence:
+    block.separator = block.separator or _separator(block.rows)
+    if block.rows and block.rows[0].startswith("#"):
+        _set_comments_apart(block)
     name, start, rows = lines.name, block.start or lines.number, block.rows
     if not rows:
         return Sentence([], [], source=block, place=f"{name}:{start}", more_tags=[[] for _ in indexes[1:]],
                         document=document)
-    block.separator = block.separator or _separator(rows)
-    if block.separator == "\t":
-        cells = [chomp(row).split("\t") for row in rows]
-    else:
-        cells = [list(filter(None, chomp(row).replace("\t", " ").split(" "))) for row in rows]
+    cells = [_cells(row, block.separator) for row in rows]
+    without_last = all(len(row) > 2 and not row[-1].strip(" ") for row in cells)
+    if block.ends_in_tab is None:
+        block.ends_in_tab = without_last
+    if block.ends_in_tab and without_last:
+        cells = [row[:-1] for row in cells]
     width = min(map(len, cells))
+    if width <= word_at:
+        raise DataError(place=f"{name}:{start}", expected=f"a word in column {word_at + 1}",
+                        found=f"{width} columns", advice=f"choose another with {setting('word_column')}")
     columns: list[list[str]] = []
     for column, index in indexes:
         if index is None:
             raise DataError(place=f"{name}:{start}", setting="column", expected="a number, 'word' or 'last'",
                             found=repr(column), advice=f"this line has {len(cells[0])} columns")
-        needed = index + 1 if index >= 0 else 1 - index  # an index from the end never means the word
+        needed = index + 1 if index >= 0 else -index
+        if index < 0 and width + index == word_at:  # an index from the end never means the word
+            needed = width + 1
         if width >= needed:
             columns.append([row[index] for row in cells])
         if need_tags:
             _check_tags(cells, columns, index, needed, name, start)
-    words, place = [row[0] for row in cells], f"{name}:{start}"
+    words, place = [row[word_at] for row in cells], f"{name}:{start}"
     if len(columns) < len(indexes):
         return Sentence(words, source=block, place=place, document=document)
     return Sentence(words, columns[0], source=block, place=place, more_tags=columns[1:], document=document)
@@ -146,10 +163,12 @@ def _check_tags(
                                  advice=f"fill it, {choose}")
 
 
-def _index(column: str | None) -> int | None:
-    """Return a column as an index into a list; None for an unknown name."""
-    if column in _NAMED_INDEXES:
-        return _NAMED_INDEXES[column]
+def column_index(column: str | None, word_at: int = 0) -> int | None:
+    """Return a column of tags as an index into a list; None for an unknown name."""
+    if column in (None, "last"):
+        return -1
+    if column == "word":
+        return word_at
     try:
         number = int(column or "")
     except ValueError:
@@ -159,8 +178,39 @@ def _index(column: str | None) -> int | None:
     return number - 1 if number > 0 else number
 
 
-def _separator(rows: list[str]) -> str:
-    for row in rows:
+def _word_index(column: str | None) -> int:
+    number = column or "1"
+    if not (number.isascii() and number.isdigit() and int(number)):
+        raise UsageError(setting="word_column", expected="a number from 1", found=repr(column))
+    return int(number) - 1
+
+
+def _cells(row: str, separator: str) -> list[str]:
+    if separator == "\t":
+        return [cell.strip(" ") or cell for cell in chomp(row).split("\t")]  # a word may be a space
+    return list(filter(None, chomp(row).replace("\t", " ").split(" ")))
+
+
+def _set_comments_apart(block: _Block) -> None:
+    """Move comments at the beginning of a sentence to the lines before it. `#` and hashtags may be words.
+
+    A comment either has a form that rows never have, or a space or a tab after `#` and another number of
+    columns than the first line that begins with something else.
+    """
+    row = next((row for row in block.rows if not row.startswith("#")), None)
+    width = row and len(_cells(row, block.separator))
+    while block.rows and block.rows[0].startswith("#"):
+        first = block.rows[0]
+        odd = width and first[1:2] in (" ", "\t") and len(_cells(first, block.separator)) != width
+        if not (odd or _COMMENT.match(first)):
+            return
+        block.before.append(block.rows.pop(0))
+        block.start += 1
+
+
+def _separator(rows: Sequence[str]) -> str:
+    # a comment may have other separators than the rows
+    for row in [row for row in rows if not row.startswith("#")] or rows:
         if "\t" in row:
             return "\t"
         if " " in chomp(row).strip(" "):
@@ -169,28 +219,36 @@ def _separator(rows: list[str]) -> str:
 
 
 def _recognizes(rows: Sequence[str]) -> bool:
-    """Whether all lines have the same number of columns and end in tags rather than words."""
-    if _DOCSTART_LINE.fullmatch(rows[0]):
-        return True
-    separator = "\t" if "\t" in rows[0] else " "
-    cells = [[cell for cell in row.split(separator) if cell]
-             for row in rows if not _DOCSTART_LINE.fullmatch(row)]
-    width = len(cells[0])
-    if width < 2 or any(len(row) != width for row in cells):
+    """Whether all lines have the same number of columns and end in tags rather than words.
+
+    Words alone are recognized if some of them are punctuation.
+    """
+    rows = [row for row in rows if not row.startswith(_BORDERS) and not _COMMENT.match(row)]
+    separator = _separator(rows)
+    cells = [_cells(row, separator) for row in rows]
+    width = next((len(row) for row in cells if row[0] != "#"), 0)
+    cells = [row for row in cells if row[0] != "#" or len(row) == width]
+    if not cells or any(len(row) != width for row in cells) or all(map(_BRAT.match, rows)):
         return False
+    if width == 1:
+        return len(cells) > 3 and any(row[0] in _PUNCTUATION for row in cells)
     if separator == "\t":
-        last = [row[-1].strip(" ") for row in cells]
+        last = [row[-1] for row in cells]
         # the last cell of a table may be a sentence or a number; a tag is one word
         if any(" " in tag for tag in last) or all(re.fullmatch(r"[\d.,]*\d", tag) for tag in last):
             return False
-        several = len(cells) > 1 and not all(" " in row[0].strip(" ") for row in cells)
+        if sum(row[0].count(" ") for row in cells) > _LONGEST_WORD * len(cells):  # a text and its label
+            return False
+        several = len(cells) > 1 and not all(" " in row[0] for row in cells)
         return several or all(tag[:1] == tag[:1].upper() for tag in last)
     # one line of text may end in a word such as E-mail
     if len(cells) > 1 and all(_IOB_TAG.fullmatch(row[-1]) for row in cells):
         return True
     # at least three lines, with words in lower case and tags in capitals: no running text looks like that
-    words, tags = "".join([row[0] for row in cells]), "".join([row[-1] for row in cells])
-    return len(cells) > 2 and words != words.upper() and tags == tags.upper()
+    words, tags = "".join([row[0] for row in cells]), {row[-1] for row in cells}
+    letters = sum(any(map(str.isalpha, tag)) for tag in tags)  # lines of text may all end in a period
+    return (len(cells) > 2 and words != words.upper() and all(tag == tag.upper() for tag in tags)
+            and 2 * letters > len(tags))
 
 
 class BlockWriter(SentenceWriter):
@@ -247,9 +305,9 @@ class ConllWriter(BlockWriter):
         return columns[0] if len(columns) == 1 else list(map(separator.join, zip(*columns, strict=True)))
 
     def _docstart(self, line: str) -> str:
-        """Return a line outside of sentences. If it has several columns, it gets the new ones as well."""
+        """Return a line outside of sentences. -DOCSTART- with several columns gets the new ones as well."""
         body = chomp(line)
-        if is_blank(line) or body.rstrip(" \t") == _DOCSTART:
+        if not line.startswith(_DOCSTART) or body.rstrip(" \t") == _DOCSTART:
             return line
         separator = "\t" if "\t" in body else " "
         added = ["O"] * self._columns + ["_"] * self._probs
@@ -264,10 +322,12 @@ CONLL = Format(
     name="conll",
     extensions=(".conll", ".iob", ".iob2", ".bio", ".iobes", ".bioes"),
     recognizes=_recognizes,
+    signature=_DOCSTART_LINE,
     holds_record=_holds_record,
     read_sentences=_read_sentences,
     sentence_writer=_writer,
     examples={"sentences": "-DOCSTART- O\n\nAnna B-PER\nsings O\n\nWe O\nlisten O\n\n"},
+    settings=frozenset({"word_column"}),
     has_tags=True,
     writes_probs=True,
 )

@@ -1,5 +1,6 @@
 """CoNLL-U: the ten columns of Universal Dependencies. Tags are read from some columns and replaced there.
 
+CoNLL-U Plus has other columns, which a comment in the first line names.
 Comments, multiword ranges, empty nodes and all other columns are written back byte for byte. A document
 begins at a sentence with the comment `# newdoc` and at the beginning of a file.
 """
@@ -29,15 +30,19 @@ from rnntool.data.records import Sentence, Tagged, one_line
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
-_WIDTH = 10
-_HEAD, _DEPREL, _MISC = 6, 7, 9
-_TAG_COLUMNS = {"upos": 3, "xpos": 4, "feats": 5, "deprel": _DEPREL}
-_NEVER_EMPTY = {3, _DEPREL}  # "_" there means that nobody has annotated the file
-_OTHER_COLUMNS = {"id", "form", "lemma", "head", "deps", "misc"}
+_COLUMNS: tuple[str, ...] = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_HEAD, _DEPREL = _COLUMNS.index("head"), _COLUMNS.index("deprel")
+_TAG_COLUMNS = ("upos", "xpos", "feats", "deprel")
+_NEVER_EMPTY = {"upos", "deprel"}  # "_" there means that nobody has annotated the file
+_OTHER_COLUMNS = frozenset(_COLUMNS) - set(_TAG_COLUMNS)
+_GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=")
 _NOT_A_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
 _MISC_KEY = re.compile(r"(?!-?\d+$)[^\s=|]+")
 _TEXT = "# text = "
 _NEWDOC = re.compile(r"#\s*newdoc\b")
+_SIGNATURE = re.compile(
+    rf"(?:[0-9]+|{_NOT_A_WORD.pattern})(?:\t[^\t]*){{{len(_COLUMNS) - 1}}}$"
+    r"|#\s*(?:sent_id\b|text = |newdoc\b|newpar\b|global\.columns\b)")
 _EXCESS_SPACE = re.compile(r"\A\s+|\s+\Z|(?<=\s)\s+")  # a form has single spaces inside and none around
 _Place = tuple[int, str | None]  # index of a column, and a key if the column is MISC
 
@@ -46,6 +51,7 @@ _Place = tuple[int, str | None]  # index of a column, and a key if the column is
 class _Block:
     """The lines of one sentence as they were in the file, each with its ending."""
 
+    columns: tuple[str, ...]  # names in lower case
     lines: list[str]
     rows: list[int]  # indexes of the lines that are words
     after: str  # the blank line; "" if the file ended without one
@@ -58,89 +64,115 @@ def _holds_record(lines: Iterable[str]) -> bool:
 
 def _recognizes(rows: Sequence[str]) -> bool:
     words = [row.split("\t") for row in rows if not row.startswith("#")]
-    return bool(words) and all(len(cells) == _WIDTH and cells[0][:1].isdigit() for cells in words)
+    return bool(words) and all(len(cells) == len(_COLUMNS) and cells[0][:1].isdigit() for cells in words)
 
 
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
-    """Read words from FORM, and tags from "upos" (the default), "xpos", "feats", "deprel" or a key of MISC.
+    """Read words from `word_column` (FORM), and tags from "upos" (the default) or other columns.
 
-    A word without the key has the tag "O". Each blank line beyond the first is a record without words. The
-    comment `# text` gives the text. `DataError` for a line that doesn't have ten columns, for an ID of an
-    unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
+    These are "xpos", "feats", "deprel", a key of MISC, and those that `# global.columns` names in the first
+    line. A word without the key has the tag "O". Each blank line beyond the first is a record without words.
+    The comment `# text` gives the text. `DataError` for a line with another number of columns, for an ID of
+    an unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
     """
-    places = _places(options.columns)
+    read: _Reader | None = None
     block: list[str] = []
     document = object()
     for line in lines:
+        read = read or _Reader(line, lines.name, options)
         if is_blank(line):
-            start = lines.number - len(block)
             yield from labeled(options.on_unlabeled, partial(
-                _sentence, block, line, lines.name, start, places, options.need_tags, document))
+                read, block, line, lines.number - len(block), document))
             block = []
         else:
             block.append(line)
             if line[0] == "#" and _NEWDOC.match(line):
                 document = object()
-    if block:
-        start = lines.number - len(block) + 1
+    if read and block:
         yield from labeled(options.on_unlabeled, partial(
-            _sentence, block, "", lines.name, start, places, options.need_tags, document))
+            read, block, "", lines.number - len(block) + 1, document))
 
 
-def _sentence(
-    lines: list[str], after: str, name: str, start: int, places: Sequence[_Place], need_tags: bool,
-    document: object,
-) -> Sentence:
-    words: list[str] = []
-    tags: list[list[str]] = [[] for _ in places]
-    rows: list[int] = []
-    text = None
-    for i, line in enumerate(lines):
-        if line[0] == "#":
-            if line.startswith(_TEXT):
-                text = chomp(line)[len(_TEXT) :]
-            continue
-        cells = line.split("\t")
-        if len(cells) != _WIDTH:
-            raise DataError(place=f"{name}:{start + i}", expected=f"{_WIDTH} columns separated by tabs",
-                            found=len(cells), advice=f"read other columns with {setting('format', 'conll')}")
-        number = cells[0]
-        if not (number.isascii() and number.isdigit()):
-            if _NOT_A_WORD.fullmatch(number):
+class _Reader:
+    """Turns the lines of a sentence into a record."""
+
+    def __init__(self, first_line: str, name: str, options: SentenceOptions) -> None:
+        """`first_line` of the file `name` may name the columns."""
+        self._name = name
+        self._need_tags = options.need_tags
+        self._columns = _COLUMNS
+        if header := _GLOBAL_COLUMNS.match(first_line):
+            self._columns = tuple(first_line[header.end() :].lower().split())
+        word_column = (options.word_column or "form").lower()
+        if word_column not in self._columns:
+            raise DataError(place=f"{name}:1", setting="word_column", found=repr(word_column),
+                            expected=f"one of the columns {', '.join(self._columns)}")
+        self._word_at = self._columns.index(word_column)
+        self._id_at = self._columns.index("id") if "id" in self._columns else None
+        optional = options.columns == (None,) and not options.need_tags
+        self._places = [] if optional and "upos" not in self._columns else _places(
+            options.columns, self._columns)
+
+    def __call__(self, lines: list[str], after: str, start: int, document: object) -> Sentence:
+        """Read the sentence whose first line has the number `start`; `after` is the blank line behind it."""
+        words: list[str] = []
+        tags: list[list[str]] = [[] for _ in self._places]
+        rows: list[int] = []
+        text = None
+        for i, line in enumerate(lines):
+            if line[0] == "#":
+                if line.startswith(_TEXT):
+                    text = chomp(line)[len(_TEXT) :]
                 continue
-            raise DataError(place=f"{name}:{start + i}", expected="an ID such as 3, 3-4 or 3.1",
-                            found=repr(number), advice="correct it")
-        words.append(cells[1])
-        for (index, key), column in zip(places, tags, strict=True):
-            tag = cells[index] if key is None else _get(chomp(cells[_MISC]), key)
-            if need_tags and (is_nothing(tag) or (index in _NEVER_EMPTY and tag == "_")):
-                raise UnlabeledError(
-                    f"{name}:{start + i}", expected=f"a tag in {key or f'column {index + 1}'}",
-                    found=repr(tag), advice=f"fill it, choose another column with {setting('column')}")
-            column.append(tag)
-        rows.append(i)
-    place = f"{name}:{start + rows[0] if rows else start}"
-    return Sentence(words, tags[0], text, source=_Block(lines, rows, after), place=place, more_tags=tags[1:],
-                    document=document)
+            cells = chomp(line).split("\t")
+            if len(cells) != len(self._columns):
+                raise DataError(
+                    place=f"{self._name}:{start + i}", found=len(cells),
+                    expected=f"{len(self._columns)} columns separated by tabs",
+                    advice=f"read other columns with {setting('format', 'conll')}")
+            number = "1" if self._id_at is None else cells[self._id_at]
+            if not (number.isascii() and number.isdigit()):
+                if _NOT_A_WORD.fullmatch(number):
+                    continue
+                raise DataError(place=f"{self._name}:{start + i}", expected="an ID such as 3, 3-4 or 3.1",
+                                found=repr(number), advice="correct it")
+            words.append(cells[self._word_at])
+            for (index, key), column in zip(self._places, tags, strict=True):
+                tag = cells[index] if key is None else _get(cells[index], key)
+                never_empty = key is None and self._columns[index] in _NEVER_EMPTY
+                if self._need_tags and (is_nothing(tag) or (never_empty and tag == "_")):
+                    raise UnlabeledError(
+                        f"{self._name}:{start + i}", expected=f"a tag in {key or f'column {index + 1}'}",
+                        found=repr(tag), advice=f"fill it, choose another column with {setting('column')}")
+                column.append(tag)
+            rows.append(i)
+        place = f"{self._name}:{start + rows[0] if rows else start}"
+        return Sentence(words, tags[0] if tags else None, text, place=place,
+                        source=_Block(self._columns, lines, rows, after), more_tags=tags[1:],
+                        document=document)
 
 
-def _places(columns: Columns) -> list[_Place]:
-    """Return where the columns are; `UsageError` if two are the same, such as `upos` and `UPOS`."""
-    places = [_place(column) for column in columns]
+def _places(requested: Columns, columns: tuple[str, ...]) -> list[_Place]:
+    """Return where columns of tags are in a file with these columns.
+
+    `UsageError` if two are the same, such as `upos` and `UPOS`.
+    """
+    places = [_place(column, columns) for column in requested]
     if len(set(places)) < len(places):
-        names = ", ".join(column or "upos" for column in columns)
+        names = ", ".join(column or "upos" for column in requested)
         raise UsageError(setting="column", expected="each column once", found=names, advice="leave one out")
     return places
 
 
-def _place(column: str | None) -> _Place:
+def _place(column: str | None, columns: tuple[str, ...]) -> _Place:
     name = column or "upos"
-    if name.lower() in _TAG_COLUMNS:
-        return _TAG_COLUMNS[name.lower()], None
-    if name.lower() in _OTHER_COLUMNS or not _MISC_KEY.fullmatch(name):
-        raise UsageError(setting="column", expected=f"{', '.join(_TAG_COLUMNS)} or a key of MISC",
-                         found=repr(name))
-    return _MISC, name
+    available = [name for name in columns if name not in _OTHER_COLUMNS]
+    if name.lower() in available:
+        return columns.index(name.lower()), None
+    if name.lower() in _COLUMNS or not _MISC_KEY.fullmatch(name) or "misc" not in columns:
+        expected = ", ".join(available) + (" or a key of MISC" if "misc" in columns else "")
+        raise UsageError(setting="column", expected=expected, found=repr(name))
+    return columns.index("misc"), name
 
 
 def _get(misc: str, key: str) -> str:
@@ -176,7 +208,8 @@ class ConlluWriter(BlockWriter):
 
     def __init__(self, columns: Columns, *, probs: bool = False) -> None:
         """`probs` writes the probability of the first column's tag to MISC, as `Prob`."""
-        self._places = _places(columns)
+        self._requested = columns
+        self._places = _places(columns, _COLUMNS)
         self._probs = probs
         self._number = 0  # of the last record
         self._new_paragraph = False
@@ -190,10 +223,14 @@ class ConlluWriter(BlockWriter):
         if not isinstance(block, _Block):
             return self._new(sentence, rows, probs)
         lines = block.lines.copy()
+        places = self._places
+        if block.columns != _COLUMNS:
+            places = _places(self._requested, block.columns)
+            probs = probs if "misc" in block.columns else None
         for i, (row, tags) in enumerate(zip(block.rows, rows, strict=True)):
             body = chomp(lines[row])
             cells = body.split("\t")
-            self._fill(cells, tags, probs[i] if probs else None)
+            _fill(cells, places, tags, probs[i] if probs else None, block.columns)
             lines[row] = "\t".join(cells) + lines[row][len(body) :]
         text = "".join(lines) + block.after
         if not block.after:
@@ -229,19 +266,24 @@ class ConlluWriter(BlockWriter):
                 out.append("\t".join(cells) + "\n")
             cells = _cells(str(i + 1), word, tight=tight[i] and i >= after)
             cells[_HEAD], cells[_DEPREL] = ("1", "dep") if i else ("0", "root")
-            self._fill(cells, tags, probs[i] if probs else None)
+            _fill(cells, self._places, tags, probs[i] if probs else None)
             out.append("\t".join(cells) + "\n")
         return "".join(out) + "\n"
 
-    def _fill(self, cells: list[str], tags: Sequence[str], prob: float | None) -> None:
-        """Put the tags of one word into the cells of its line."""
-        for (index, key), tag in zip(self._places, tags, strict=True):
-            if key is not None:
-                cells[_MISC] = _set(cells[_MISC], key, tag)
-            elif cells[index] != tag:  # an empty cell that was read stays
-                cells[index] = tag or "_"
-        if prob is not None:
-            cells[_MISC] = _set(cells[_MISC], "Prob", f"{prob:.4f}")
+
+def _fill(
+    cells: list[str], places: Sequence[_Place], tags: Sequence[str], prob: float | None,
+    columns: tuple[str, ...] = _COLUMNS,
+) -> None:
+    """Put the tags of one word into the cells of its line."""
+    for (index, key), tag in zip(places, tags, strict=True):
+        if key is not None:
+            cells[index] = _set(cells[index], key, tag)
+        elif cells[index] != tag:  # an empty cell that was read stays
+            cells[index] = tag or "_"
+    if prob is not None:
+        misc = columns.index("misc")
+        cells[misc] = _set(cells[misc], "Prob", f"{prob:.4f}")
 
 
 def _cells(number: str, form: str, *, tight: bool) -> list[str]:
@@ -260,8 +302,9 @@ def _writer(options: WriterOptions) -> ConlluWriter:
 
 CONLLU = Format(
     name="conllu",
-    extensions=(".conllu",),
+    extensions=(".conllu", ".conllup"),
     recognizes=_recognizes,
+    signature=_SIGNATURE,
     holds_record=_holds_record,
     read_sentences=_read_sentences,
     sentence_writer=_writer,
@@ -269,6 +312,7 @@ CONLLU = Format(
               "1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n"
               "2\tpurrs\tpurr\tVERB\tVBZ\t_\t0\troot\t_\tSpaceAfter=No\n"
               "3\t.\t.\tPUNCT\t.\t_\t2\tpunct\t_\t_\n\n"},
+    settings=frozenset({"word_column"}),
     has_tags=True,
     named_columns=True,
     span_column="NER",

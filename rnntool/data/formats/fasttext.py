@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rnntool.data.formats.base import Format, TextOptions, UnlabeledError, is_nothing
 from rnntool.data.records import Text
@@ -28,14 +28,10 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
                                                 advice=f"begin a word with {_PREFIX}"))
 
 
-def _recognizes(rows: Sequence[str]) -> bool:
-    return rows[0].startswith(_PREFIX)
-
-
 FASTTEXT = Format(
     name="fasttext",
     extensions=(".ft", ".fasttext"),
-    recognizes=_recognizes,
+    signature=re.compile(_PREFIX),
     read_texts=_read_texts,
     examples={"texts": "__label__pets The cat sleeps.\n__label__food __label__rice We cook.\n"},
     has_labels=True,

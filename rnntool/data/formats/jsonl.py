@@ -49,11 +49,6 @@ _TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
 _RESERVED_KEYS = {"text", "tokens", "offsets", "probs", "nbest", "entities"}
 
 
-def _recognizes(rows: Sequence[str]) -> bool:
-    """Whether the first line begins an object or an array of objects, as JSON or pretty-printed."""
-    return bool(_JSON_START.match(rows[0]))
-
-
 def _holds_record(lines: Iterable[str]) -> bool:
     """Whether an object may have ended."""
     return any("}" in line for line in lines)
@@ -370,8 +365,11 @@ def _string(record: dict[str, Any], key: str, place: str, parameter: str | None 
 def _strings(record: dict[str, Any], key: str, place: str, parameter: str | None = None) -> list[str]:
     value = _value(record, key, place, parameter)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise DataError(place=place, expected=f"a list of strings in {key!r}", found=_kind(value),
-                        advice=_advice(parameter))
+        ids = isinstance(value, list) and all(isinstance(item, int) for item in value)
+        raise DataError(
+            place=place, expected=f"a list of strings in {key!r}", found="numbers" if ids else _kind(value),
+            advice="replace each by its name, in Hugging Face Datasets with int2str of the feature" if ids
+            else _advice(parameter))
     return value
 
 
@@ -453,7 +451,7 @@ def _writer(options: WriterOptions) -> JsonlWriter:
 JSONL = Format(
     name="jsonl",
     extensions=(".jsonl", ".ndjson", ".json"),
-    recognizes=_recognizes,
+    signature=_JSON_START,
     holds_record=_holds_record,
     read_texts=_read_texts,
     read_pairs=_read_pairs,

@@ -91,11 +91,13 @@ def _holds_csv_row(lines: Iterable[str]) -> bool:
 
 
 def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
-    """Whether the first line is a header row with a column `text` or `label`."""
+    """Whether the first line is a header row: with a column `text` or `label`, or above rows of its width."""
     header = [cell.strip('"') for cell in rows[0].split(separator)]
     # a comma in running text has a space after it
-    names = all(cell and cell == cell.strip() for cell in header)
-    return len(header) > 1 and names and bool({"text", "label"} & set(header))
+    names = all(cell == cell.strip() for cell in header) and len(header) > 1
+    table = len(rows) > 2 and all(len(row.split(separator)) == len(header) for row in rows)
+    named = not {"text", "label"}.isdisjoint(header) or (table and all(map(_NAME.fullmatch, header)))
+    return names and named
 
 
 class _Table:

@@ -90,15 +90,6 @@ class TagsWriter(SentenceWriter):
         return " ".join(one_line(tagged.joined())) + "\n"
 
 
-class InlineWriter(SentenceWriter):
-    """A line of `word_TAG` with single spaces between them. With several columns: `word_TAG/TAG`."""
-
-    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
-        """Return `the_DET cat_NOUN` and a line ending."""
-        words, tags = one_line(sentence.words), one_line(tagged.joined())
-        return " ".join([f"{word}_{tag}" for word, tag in zip(words, tags, strict=True)]) + "\n"
-
-
 class LabelsWriter(LabelWriter):
     """A line with the labels of a text, separated by tabs, and then all words with their weights."""
 
@@ -131,4 +122,3 @@ TOKENS = Format(
     sentence_writer=lambda options: TagsWriter(),
     examples={"sentences": "The cat sleeps .\n\nIt purrs .\n"},
 )
-INLINE = Format(name="inline", sentence_writer=lambda options: InlineWriter())

@@ -17,6 +17,9 @@ class TagSettings(WordSettings):
         None, "Column of the tags: a number from 1, or a name (upos, xpos, feats, deprel, a key of MISC). "
               "Several columns, separated by commas, are learned together; the first is the main one.",
         metavar="COLUMN[,COLUMN…]")
+    word_column: str | None = data(
+        None, "Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.", metavar="COLUMN",
+        shown_default="the first, or FORM")
     features: str | None = network(
         None, "Character language model whose states at both ends of each word are an additional input "
               "(Akbik et al. 2018). It is not trained further and becomes part of the tagger.",
