@@ -202,7 +202,7 @@ def test_table_errors(source: str, options: dict[str, str], message: str) -> Non
 
 
 @pytest.mark.parametrize(("source", "format", "message"), [
-    ("text;label\na;b\n", "csv", "separated by commas, found semicolons; set delimiter=;"),
+    ("text;label\na;b\n", "csv", "separated by commas, found semicolons; set delimiter=';'"),
     ("text\tlabel\na\tb\n", "csv", "separated by commas, found tabs; set format=tsv"),
     ("id,body\n1,b\n", "tsv", "separated by tabs, found commas; set format=csv"),
 ])

@@ -86,6 +86,9 @@ def test_a_classifier_trains_and_runs_without_headers(
     assert ok(invoke(*other)) == answers
     report = json.loads(ok(invoke("evaluate", "plain.csv", "-m", "plain", "--json", *columns)))
     assert report["records"] == len(rows)
+    (tmp_path / "raw.txt").write_text("a;b c\nd\n")  # neither a table nor without a header
+    raw = ["--raw", "raw.txt"]
+    ok(invoke("train", "classify", "plain.csv", "-o", "raw", *columns, *given, *small, "-q", *raw))
     records = jsonl(ok(invoke("classify", "-m", "plain", "plain.csv", *columns, "--jsonl")))
     assert (records[0]["text"], records[0]["input_label"]) == rows[0]
 
@@ -105,8 +108,8 @@ def test_any_character_can_separate_columns() -> None:
 
 
 @pytest.mark.parametrize(("header", "message"), [
-    ("Frage;Klasse", r"separated by commas, found semicolons; set delimiter=;$"),
-    ("a;b;c", "found semicolons"), ('"Frage";"Klasse"', r"check the quotes of this row, or set delimiter=;$"),
+    ("Frage;Klasse", r"separated by commas, found semicolons; set delimiter=';'$"),
+    ("a;b;c", "found semicolons"), ('"Frage";"Klasse"', r"quotes of this row, or set delimiter=';'$"),
 ])  # fmt: skip
 def test_semicolons_are_recognized_without_the_names_of_columns(header: str, message: str) -> None:
     with pytest.raises(DataError, match=message):

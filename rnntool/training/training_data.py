@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.corpus import Texts
+from rnntool.data.formats import format_named_by
 from rnntool.data.inputs import check_formats
 from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.streams import input_names
@@ -57,8 +58,10 @@ class TrainingData:
         _check_dev(dev, settings)
         raw = []
         if "raw" in places:  # its format may differ from that of the training files
-            inputs = kind.inputs([places["raw"]], settings, targets=False, format=None,
-                                 reading=job.reading, log=log, warn=warn)
+            is_table = format_named_by(places["raw"]) in ("tsv", "csv")
+            reading = job.reading if is_table else job.reading.replace(delimiter=None, no_header=False)
+            inputs = kind.inputs([places["raw"]], settings, targets=False, format=None, reading=reading,
+                                 log=log, warn=warn)
             raw, formats = list(inputs), {*formats, *inputs.formats}
         chosen = [name for name, default in FORMAT_SETTINGS.items()
                   if getattr(settings, name, default) != default] + job.reading.table_settings()

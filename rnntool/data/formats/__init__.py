@@ -243,9 +243,12 @@ def guess_format(path: str | Path, lines: Lines, kind: Kind, *, supervised: bool
     return Guess(TEXT.name, looks_like=similar.name if similar else None)
 
 
-def table_format(path: str | Path, delimiter: str) -> str:
-    """Return the format of a table with this delimiter: TSV, which has no quotes, for tabs and by name."""
-    return TSV.name if delimiter == "\t" or format_named_by(path) == TSV.name else CSV.name
+def table_format(path: str | Path, delimiter: str) -> str | None:
+    """Return the format of a table with this delimiter; None if the extension names another format."""
+    named = format_named_by(path)
+    if named not in (None, TSV.name, CSV.name):
+        return None
+    return named or (TSV.name if delimiter == "\t" else CSV.name)
 
 
 def format_named_by(path: str | Path) -> str | None:

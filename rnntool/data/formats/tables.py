@@ -33,10 +33,11 @@ _Rows = Callable[[Lines, str], Iterator[_Row]]  # takes lines and the separator
 
 _CELL_LIMIT = 2**31 - 1  # characters; the csv module's default is 131,072
 _SHOWN_NAMES = 20  # column names that a message lists
+_SEMICOLON = "set " + setting("delimiter", "';'")  # the shell needs the quotes
 _SEPARATORS = {  # separator: its name, and what to do where another one was expected
     "\t": ("tabs", f"set {setting('format', 'tsv')}"),
     ",": ("commas", f"set {setting('format', 'csv')}"),
-    ";": ("semicolons", f"set {setting('delimiter', ';')}"),
+    ";": ("semicolons", _SEMICOLON),
 }
 _PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -71,7 +72,7 @@ def _csv_rows(lines: Lines, separator: str) -> Iterator[_Row]:
                 raise DataError(
                     place=place, expected="CSV", found="a carriage return in the middle of a line",
                     advice="put its cell into quotes, or convert the line endings") from None
-            other = f", or set {setting('delimiter', ';')}" if '";' in last_line else ""
+            other = f", or {_SEMICOLON}" if '";' in last_line else ""
             raise DataError(place=place, expected="CSV", found=error,
                             advice=f"check the quotes of this row{other}") from None
         if cells is None:
