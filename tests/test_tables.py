@@ -72,14 +72,14 @@ def test_a_classifier_trains_and_runs_without_headers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = tiny.questions(60)
+    rows = tiny.questions(30)
     (tmp_path / "plain.csv").write_text("".join(f"{label};{text}\n" for text, label in rows))
     (tmp_path / "named.tsv").write_text("label\ttext\n" + "".join(f"{b}\t{a}\n" for a, b in rows))
     small = [f"--{key.replace('_', '-')}={value}" for key, value in tiny.SETTINGS["classify"].items()]
     columns = ["--no-header", "--delimiter", ";"]
     given = ["--text-column", "2", "--label-column", "1"]
-    ok(invoke("train", "classify", "plain.csv", "-o", "plain", *columns, *given, *small, "-q"))
-    ok(invoke("train", "classify", "named.tsv", "-o", "named", *small, "-q"))
+    ok(invoke("train", "classify", "plain.csv", "-o", "plain", *columns, *given, *small, "-q", "--epochs=1"))
+    ok(invoke("train", "classify", "named.tsv", "-o", "named", *small, "-q", "--epochs=1"))
     answers = ok(invoke("classify", "-m", "named", "named.tsv", "--probs"))
     assert ok(invoke("classify", "-m", "plain", "plain.csv", *columns, "--probs")) == answers
     other = ["classify", "-m", "named", "plain.csv", *columns, "--text-column", "2", "--probs"]
@@ -87,8 +87,8 @@ def test_a_classifier_trains_and_runs_without_headers(
     report = json.loads(ok(invoke("evaluate", "plain.csv", "-m", "plain", "--json", *columns)))
     assert report["records"] == len(rows)
     (tmp_path / "raw.txt").write_text("a;b c\nd\n")  # neither a table nor without a header
-    raw = ["--raw", "raw.txt"]
-    ok(invoke("train", "classify", "plain.csv", "-o", "raw", *columns, *given, *small, "-q", *raw))
+    small += ["-q", "--epochs=1", "--raw", "raw.txt"]
+    ok(invoke("train", "classify", "plain.csv", "-o", "raw", *columns, *given, *small))
     records = jsonl(ok(invoke("classify", "-m", "plain", "plain.csv", *columns, "--jsonl")))
     assert (records[0]["text"], records[0]["input_label"]) == rows[0]
 
