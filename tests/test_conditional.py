@@ -14,6 +14,7 @@ import tiny
 import torch
 from conftest import failed, invoke
 
+from rnntool.data.progress import silent
 from rnntool.data.records import Pair, Text
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.inference import model
@@ -124,7 +125,7 @@ def test_labeled_records_are_held_out_at_random(
 ) -> None:
     settings = resolve(TASKS["lm"], {"label_column": label_column})
     job = Job(task="lm", train=[str(table)], dev=[], settings=settings)
-    sources = TrainingData.read(job.located(), log=lambda message: None, watch=lambda stage: None)
+    sources = TrainingData.read(job.located(), log=silent, warn=silent, watch=lambda stage: None)
     records, held = sources.train, sources.dev
     assert (len(records), len(held)) == (108, 12)
     assert {label for record in held for label in record.labels} == labels
@@ -135,7 +136,7 @@ def test_a_text_with_a_unique_label_is_not_held_out(tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text(tiny.tsv(rows), "utf-8")
     settings = resolve(TASKS["lm"], {"label_column": "label"})
     job = Job(task="lm", train=[str(tmp_path / "in.tsv")], dev=[], settings=settings)
-    sources = TrainingData.read(job.located(), log=lambda message: None, watch=lambda stage: None)
+    sources = TrainingData.read(job.located(), log=silent, warn=silent, watch=lambda stage: None)
     assert {label for record in sources.dev for label in record.labels} == {"a", "b"}
     assert len(sources.train) + len(sources.dev) == 100
 
