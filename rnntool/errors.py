@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 SettingName = Callable[[str, str | None], str]  # (setting, its value or None) -> the name to show
 
+# What libraries and the linker report if there is no memory, in errors of many types.
+_OUT_OF_MEMORY = re.compile(
+    "bad_alloc|allocate memory|Failed to allocate|failed to map segment from shared object$|out of memory|"
+    "could not create a primitive|can't start new thread")
 _MARKED = re.compile("\ue000([a-z_0-9]+)(?:\ue001([^\ue002]*))?\ue002")
 
 
@@ -104,6 +108,11 @@ class ModelError(RnntoolError):
     """A model folder that is missing or damaged, or a model for another task."""
 
     exit_code = 4
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether a library failed because there was not enough memory."""
+    return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def suggestion(name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:

@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from rnntool.data.json_text import to_json
 from rnntool.data.progress import Log
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.models import graph_check
-from rnntool.models.config import NetworkConfig
+from rnntool.models.config import NetworkConfig, Shape
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.spec import TaskSpec
@@ -124,6 +124,7 @@ class ModelConfig:
         for key in ("report", "init", "sha256"):
             if content.get(key) is not None:
                 _check_type(content, key, dict, path)
+        _check_report(content.get("report") or {}, path)
         try:
             settings = TASKS[content["task"]].settings.from_json(content["settings"])
         except UsageError as error:
@@ -140,6 +141,21 @@ def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *,
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ModelError(f"is damaged (`{parent}{key}` is missing or has the wrong type)", place=path,
                          advice=AGAIN)
+
+
+def _check_report(report: Mapping[str, Any], path: Path) -> None:
+    """Raise `ModelError` if a table in a report isn't as rnntool writes it."""
+    for key in ("per_label", "confusion", "columns"):
+        table = report.get(key) or {}
+        rows = list(table.values()) if isinstance(table, dict) else [table]
+        fits = all(isinstance(row, dict) for row in rows) and (
+            key != "per_label" or all(row.keys() == rows[0].keys() for row in rows)) and (
+            key != "confusion" or all(type(count) is int for row in rows for count in row.values()))
+        if not fits:
+            raise ModelError(f"is damaged (`report.{key}` has the wrong type)", place=path, advice=AGAIN)
+        if key == "columns":
+            for row in rows:
+                _check_report(row, path)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -188,15 +204,19 @@ def read_graph(path: Path, config: ModelConfig | None = None) -> bytes:
 
 
 def check_graph(
-    folder: Path, config: ModelConfig, inputs: Collection[str], widths: Mapping[str, Any]
+    folder: Path, config: ModelConfig, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]
 ) -> None:
     """Raise `ModelError` if a folder's graph doesn't fit its config.
 
-    `inputs` are the names of the graph's inputs. `widths` are the sizes of the last axes of its outputs, by
-    name.
+    `inputs` and `outputs` are the shapes that the graph declares; outputs that aren't float32 are left out.
     """
     required, reads_words = config.network.head.graph_outputs(), config.network.encoder.word is not None
-    fits = all(name in widths and width in (None, widths[name]) for name, width in required.items())
+    states = {name: shape for name, shape in inputs.items() if name.startswith("state.")}
+    required |= {"next" + name.removeprefix("state"): shape for name, shape in states.items()}
+    vectors = outputs.get("word_vectors", ("types", 0))
+    fits = (all(outputs.get(name) == shape for name, shape in required.items())
+            and all(shape[:-1] == (1, "batch") and isinstance(shape[-1], int) for shape in states.values())
+            and vectors[:-1] == ("types",) and isinstance(vectors[-1], int))
     if not fits or ("words" in inputs) != reads_words:
         raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
 

@@ -256,6 +256,27 @@ def test_a_closed_standard_output(tagger: Path) -> None:
            "<stdout>: standard output is closed; name a file with --output")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the address space")
+@pytest.mark.parametrize(("megabytes", "command"), [(60, "tag"), (400, "tag"), (400, "tokenize")])
+def test_too_little_memory(megabytes: int, command: str, tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("the baker sings . " * 1_500_000)
+    line = f"{sys.executable} -m rnntool {command} -m '{tagger}' '{tmp_path / 'long'}'"
+    done = bash(f"ulimit -v {megabytes * 1024}; {line}")
+    failed(Ran(done.returncode, done.stdout, done.stderr), 1, "not enough memory; end other programs")
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("std::bad_alloc"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+])
+def test_any_error_about_memory_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> bool:
+        raise error
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    failed(invoke("info", "large"), 1, "not enough memory")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("command", [["tag", "-m", "MODEL"], ["info", "MODEL"]])
 def test_a_full_disk(command: list[str], tagger: Path) -> None:

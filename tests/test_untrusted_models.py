@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import Run, failed, ok
+from conftest import Run, failed, invoke, ok
 from onnx import TensorProto, helper, numpy_helper
 
 from rnntool import model_folder
@@ -155,7 +155,85 @@ def test_an_output_that_is_not_a_number_is_an_error(copy: Path, run: Run) -> Non
     weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "embedding")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32("nan"), weight.name))
     (copy / "model.onnx").write_bytes(graph.SerializeToString())
-    failed(run("tag", "-m", copy, input="the\n"), 4, "model.onnx: the output", "isn't a number (NaN)")
+    failed(run("tag", "-m", copy, input="the\n"), 4, "model.onnx: the graph is damaged", "contains NaN)")
+
+
+def set_size(values: list[onnx.ValueInfoProto], name: str, axis: int, size: int | str) -> None:
+    """Declare another size of an input or an output."""
+    (value,) = (value for value in values if value.name == name)
+    dim = value.type.tensor_type.shape.dim[axis]
+    dim.Clear()
+    setattr(dim, "dim_value" if isinstance(size, int) else "dim_param", size)
+
+
+def without_rows(graph: onnx.GraphProto) -> None:
+    """Return word vectors of no words."""
+    (node,) = (node for node in graph.node if "word_vectors" in node.output)
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "none"))
+    node.CopyFrom(helper.make_node("Gather", [node.input[0], "none"], ["rows"]))
+    graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.int64), "no rows"))
+    graph.node.append(helper.make_node("Gather", ["rows", "no rows"], ["word_vectors"]))
+
+
+@pytest.mark.parametrize("change", [
+    lambda graph: set_size(graph.output, "emissions", 0, 7),
+    lambda graph: set_size(graph.output, "emissions", 1, "rows"),
+    lambda graph: graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1])),
+    without_rows,
+])
+def test_a_graph_of_other_shapes_is_an_error(
+    change: Callable[[onnx.GraphProto], None], copy: Path, run: Run
+) -> None:
+    graph = onnx.load(copy / "model.onnx")
+    change(graph.graph)
+    (copy / "model.onnx").write_bytes(graph.SerializeToString())
+    failed(run("tag", "-m", copy, input="the baker\n"), 4, "model.onnx: ")
+
+
+# --- config.json and the training log ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keys", "value"), [
+    (("report", "per_label"), [1]), (("report", "per_label", "NOUN"), 3),
+    (("report", "per_label", "NOUN"), {}), (("report", "confusion"), "x"),
+    (("report", "confusion", "NOUN"), 3),
+    (("report", "confusion", "NOUN", "NOUN"), "x"), (("report", "columns"), 1.5),
+    (("report", "columns"), {"xpos": {"confusion": {"a": 1}}}), (("sha256",), [1]),
+    (("network", "encoder", "layers"), 10**9), (("network", "encoder", "embed"), 10**20),
+    (("network", "encoder", "hidden"), 10**12), (("network", "head", "columns"), [-3, 8]),
+])
+def test_a_wrong_value_in_a_config_gives_one_sentence(
+    keys: tuple[str, ...], value: object, copy: Path
+) -> None:
+    content = json.loads((copy / "config.json").read_text("utf-8"))
+    part = content
+    for key in keys[:-1]:
+        part = part.setdefault(key, {})
+    part[keys[-1]] = value
+    (copy / "config.json").write_text(json.dumps(content), "utf-8")
+    commands = (["info", copy], ["report", copy]) if keys[0] == "report" else (
+        ["export", copy, "-o", copy.parent / "x.onnx", "--int8"], ["inspect", "gradients", "-m", copy])
+    for command in commands:
+        failed(invoke(*command, input="the\n"), 4, str(copy))
+
+
+def test_a_figure_of_another_type_is_left_out(copy: Path) -> None:
+    content = json.loads((copy / "config.json").read_text("utf-8"))
+    content["report"]["accuracy"] = {"a": 1}
+    (copy / "config.json").write_text(json.dumps(content), "utf-8")
+    for command in (["models"], ["info", copy], ["report", copy]):
+        assert ok(invoke(*command, RNNTOOL_MODELS=str(copy.parent)))
+
+
+@pytest.mark.parametrize(("line", "code"), [
+    ('{"epoch": "1", "seconds": 2}', 4), ('{"epoch": 1, "seconds": [2]}', 4), ("[]", 4), ("{", 4),
+    ('{"epoch": 1, "seconds": 1e999}', 4), ('{"epoch": 5, "seconds": 2, "accuracy": "x", "loss": {}}', 0),
+])
+def test_a_damaged_training_log_is_an_error(line: str, code: int, copy: Path) -> None:
+    with (copy / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+    ran = invoke("report", copy)
+    assert ok(ran) if code == 0 else failed(ran, code, "metrics.jsonl: is damaged") is None
 
 
 # --- Files -------------------------------------------------------------------------------------------------

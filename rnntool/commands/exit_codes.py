@@ -16,8 +16,9 @@ from typing import Any
 import typer
 
 from rnntool.commands import cli_errors, console
-from rnntool.errors import RnntoolError
+from rnntool.errors import RnntoolError, is_out_of_memory
 
+NO_MEMORY = "not enough memory; end other programs, or raise the limit of this one"
 FAILURE = 1
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -56,7 +57,12 @@ def exit_on_error(context: Any) -> Iterator[None]:
         except OSError:  # the error was about standard output itself
             console.discard(sys.stdout)
         raise typer.Exit(error.exit_code) from None
-    except OSError as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            console.message(NO_MEMORY)
+            raise typer.Exit(FAILURE) from None
+        if not isinstance(error, OSError):
+            raise
         if isinstance(error, PermissionError) and error.filename:
             console.message(f"{error.filename}: permission denied; choose another place or change its rights")
             raise typer.Exit(FAILURE) from None

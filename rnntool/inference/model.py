@@ -277,9 +277,7 @@ def _engine(loaded: ModelFolder, device: str, threads: int) -> Engine:
     if device in ("auto", "cpu"):
         from rnntool.inference.onnx_engine import OnnxEngine
 
-        engine = OnnxEngine(loaded.folder / model_folder.GRAPH, config=loaded.config, threads=threads)
-        model_folder.check_graph(loaded.folder, loaded.config, engine.inputs, engine.widths)
-        return engine
+        return OnnxEngine(loaded.folder / model_folder.GRAPH, config=loaded.config, threads=threads)
     from rnntool.inference.torch_engine import TorchEngine, pick_device
     from rnntool.inference.weights import load_network
 

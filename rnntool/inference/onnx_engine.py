@@ -11,8 +11,9 @@ import numpy as np
 from rnntool import model_folder
 from rnntool.data.arrays import Arrays
 from rnntool.data.threads import call_after_fork
-from rnntool.errors import ModelError
+from rnntool.errors import ModelError, is_out_of_memory
 from rnntool.model_folder import ModelConfig
+from rnntool.models.config import Shape
 
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 _parents_sessions: list[Any] = []  # kept, because deleting one waits for threads that a fork doesn't have
@@ -43,16 +44,18 @@ class OnnxEngine:
     ) -> None:
         """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores.
 
-        `ModelError` if the file differs from its digest in `config`, or can't be read or run.
+        `ModelError` if the file can't be read or run, or doesn't fit `config`.
         """
         self.path = path
         self._config, self._graph, self._threads = config, graph, threads
         self._version = _version(path)
         self._session = self._open()
-        self.inputs = [value.name for value in self.session.get_inputs()]
-        self.widths = {v.name: v.shape[-1] for v in self.session.get_outputs()}  # of the last axis
-        self.word_vectors: int = self.widths.get("word_vectors", 0)
-        self.states = {v.name: v.shape for v in self.session.get_inputs() if v.name.startswith("state.")}
+        self.inputs: dict[str, Shape] = {v.name: tuple(v.shape) for v in self.session.get_inputs()}
+        self.outputs: dict[str, Shape] = {
+            v.name: tuple(v.shape) for v in self.session.get_outputs() if v.type == "tensor(float)"}
+        if config is not None:
+            model_folder.check_graph(path.parent, config, self.inputs, self.outputs)
+        self.word_vectors = int(self.outputs.get("word_vectors", [0])[-1])
         call_after_fork(self._forked)
 
     @property
@@ -86,35 +89,49 @@ class OnnxEngine:
         try:
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions are not public
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from None
             raise ModelError(f"ONNX Runtime can't load this graph ({_first_line(error)})", place=self.path,
                              advice="train or copy the model again") from None
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """Return the named outputs of a batch; by default all but `word_vectors`, which no task decodes."""
         if outputs is None:
-            names = [name for name in self.widths if name != "word_vectors"]
+            names = [name for name in self.outputs if name != "word_vectors"]
         else:
-            names = [name for name in outputs if name in self.widths]
+            names = [name for name in outputs if name in self.outputs]
+        if unknown := self.inputs.keys() - arrays:
+            raise self._misfit(f"it has an input {min(unknown)!r}")
         inputs = {name: arrays[name] for name in self.inputs}
+        sizes = {name: size for input, array in inputs.items()
+                 for name, size in zip(self.inputs[input], array.shape, strict=False)}
         if "known_vectors" in arrays:
             inputs["known_vectors"] = arrays["known_vectors"]
         try:
             values = self.session.run(names, inputs)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from None
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             raise ModelError(f"the graph can't be run on this input ({_first_line(error)})", place=self.path,
-                             advice="give it more memory, or copy the model again") from error
+                             advice=model_folder.AGAIN) from error
         for name, value in zip(names, values, strict=True):
-            # The new states are read again in the next step. `min` is NaN if any number is.
-            if value.size and not name.startswith("next.") and np.isnan(value.min()):
-                raise ModelError(f"the output {name} isn't a number (NaN)", place=self.path,
-                                 advice=model_folder.AGAIN)
+            if name.startswith("next."):  # read again by the next step, whose outputs are checked
+                continue
+            if value.shape != tuple(sizes.get(size, size) for size in self.outputs[name]):
+                raise self._misfit(f"the shape of its output {name!r} is {list(value.shape)}")
+            if value.size and np.isnan(value.min()):  # the minimum is NaN if any number is
+                raise self._misfit(f"its output {name!r} contains NaN")
         return dict(zip(names, values, strict=True))
+
+    def _misfit(self, problem: str) -> ModelError:
+        return ModelError(f"the graph is damaged ({problem})", place=self.path, advice=model_folder.AGAIN)
 
     def initial_state(self, batch: int) -> Arrays:
         """Return zero states `state.<layer>.<h|c>` (1, B, H)."""
-        return {name: np.zeros((1, batch, shape[2]), np.float32) for name, shape in self.states.items()}
+        return {name: np.zeros((1, batch, int(shape[-1])), np.float32)
+                for name, shape in self.inputs.items() if name.startswith("state.")}
 
 
 def _version(path: Path) -> tuple[int, ...] | None:

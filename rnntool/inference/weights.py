@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnntool import model_folder
 from rnntool.data import model_file
-from rnntool.errors import ModelError, setting
+from rnntool.errors import ModelError, is_out_of_memory, setting
 from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
 
@@ -55,6 +55,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         model_file.check_plain(path, largest=sys.maxsize)
         return {_current_name(name): tensor for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from None
         raise ModelError(
             f"is damaged ({error})", place=path, advice="copy or train the model again") from None
 
@@ -64,7 +66,7 @@ def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):  # without memory, because a damaged config can ask for any size
             return {name: p.shape for name, p in Network(config.network).named_parameters()}
-    except (RuntimeError, OverflowError, MemoryError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):  # no size that torch can express
         return {}
 
 

@@ -5,6 +5,7 @@ Works on float32 and 8-bit graphs without torch, so that models without float we
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 from rnntool import model_folder
 from rnntool.errors import ModelError
 from rnntool.model_folder import ModelConfig
+from rnntool.models.config import Shape
 
 EMBEDDING = "embedding"  # name of the weight; in 8 bits `_quantized`, `_scale` or `_zero_point` is appended
 OPERATORS = ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")  # for all directions of a layer; a Scan is for one
@@ -96,10 +98,14 @@ def _load(folder: Path, config: ModelConfig) -> onnx.ModelProto:
         model = onnx.load_model_from_string(model_folder.read_graph(folder / model_folder.GRAPH, config))
     except DecodeError as error:
         raise _damaged(folder, f"can't be read ({error})") from None
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.output}
-    widths = {name: shape[-1].dim_value if shape else 0 for name, shape in shapes.items()}
-    model_folder.check_graph(folder, config, [value.name for value in model.graph.input], widths)
+    model_folder.check_graph(folder, config, *map(_shapes, (model.graph.input, model.graph.output)))
     return model
+
+
+def _shapes(values: Iterable[onnx.ValueInfoProto]) -> dict[str, Shape]:
+    """Return the shapes of a graph's inputs or outputs."""
+    return {value.name: tuple(size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim)
+            for value in values}
 
 
 def _damaged(folder: Path, problem: str = "", **parts: Any) -> ModelError:

@@ -7,7 +7,6 @@ scripts.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -21,6 +20,7 @@ from rnntool.inspection import charts, svg
 from rnntool.inspection.svg import Point
 from rnntool.model_folder import ModelConfig
 
+HUGE = 1e100  # figures of this size or NaN come from a damaged file, or from a training that failed
 NO_CURVE = ("epoch", "step", "seconds", "tokens")  # figures of an evaluation that get no curve
 # title, unit and caption of the curves that don't show a score on the development data
 CURVES = {
@@ -40,11 +40,11 @@ def read_history(folder: Path) -> list[Entry]:
     try:
         model_file.check_plain(path, largest=model_file.LARGEST_TEXT)
         history: list[Entry] = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-        for entry in history:
-            float(entry["epoch"]), float(entry["seconds"])
+        if not all(_is_number(entry["epoch"]) and _is_number(entry["seconds"]) for entry in history):
+            raise ValueError("an epoch or a time is not a number")
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"is damaged ({error})", place=path,
                          advice="copy or train the model again") from None
     return history
@@ -80,8 +80,7 @@ def _learning_curves(history: Sequence[Entry], higher_is_better: bool) -> Iterat
     best: Point | None = None
     yield '<h2>Learning curves</h2>\n<div class="charts">\n'
     for name in sorted(names, key=lambda name: name != score):
-        points = [(entry["epoch"], entry[name]) for entry in history
-                  if _is_number(entry.get(name)) and math.isfinite(entry[name])]
+        points = [(entry["epoch"], entry[name]) for entry in history if _is_number(entry.get(name))]
         title, unit, caption = CURVES.get(name, (f"{name} on the development data", "", ""))
         if name == score and points:
             best = (max if higher_is_better else min)(points, key=lambda point: point[1])
@@ -147,7 +146,7 @@ def table(rows: Sequence[Sequence[Any]], *, head: Sequence[str] = (), best: int 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < HUGE
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ from rnntool.data.options import Options, option, value_types
 from rnntool.errors import ModelError, UsageError
 from rnntool.models.cells import CELL_NAMES, CELLS
 
+Shape = tuple[str | int, ...]  # the sizes of a graph's input or output; a size that varies has a name
 ENCODERS = {  # each kind, and how the model card describes it
     "rnn": "A recurrent network",
     "bag": "A feed-forward network over the mean of the words",
@@ -128,7 +129,7 @@ class EncoderConfig(Config):
     vocabulary: int = option(MISSING, "Number of tokens that have an embedding.", low=1)
     embed: int = option(MISSING, "Size of a token's vector.", low=1)
     cell: str = option("lstm", "Recurrent cell, for the kind rnn.", choices=CELL_NAMES)
-    layers: int = option(1, "Number of layers.", low=1)
+    layers: int = option(1, "Number of layers.", low=1, high=1000)
     hidden: int = option(200, "Units of a layer, per direction.", low=1)
     bidirectional: bool = option(False, "Whether the encoder also reads from right to left.")
     kind: str = option("rnn", "Kind of network.", choices=ENCODER_NAMES)
@@ -172,8 +173,8 @@ class HeadConfig(Config):
         """Return the kind and all fields as JSON types."""
         return {"kind": self.kind, **super().to_json()}
 
-    def graph_outputs(self) -> dict[str, int | None]:
-        """Return the outputs that the ONNX graph must have, with the size of the last axis; None for any."""
+    def graph_outputs(self) -> dict[str, Shape]:
+        """Return the outputs that the ONNX graph must have, with their shapes."""
         raise NotImplementedError
 
 
@@ -187,9 +188,10 @@ class LMHeadConfig(HeadConfig):
     tied: bool = option(False, "Whether the output layer shares the embedding's weight.")
     direction: str = option("forward", "Directions that are learned.", choices=DIRECTIONS)
 
-    def graph_outputs(self) -> dict[str, int | None]:
+    def graph_outputs(self) -> dict[str, Shape]:
         """Return the outputs of a softmax over the vocabulary."""
-        return {"logits": self.outputs, "probs": None, "log_probs": None}
+        over_vocabulary = ("time", "batch", self.outputs)
+        return {"logits": over_vocabulary, "probs": over_vocabulary, "log_probs": ("time", "batch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +204,9 @@ class ClassifierHeadConfig(HeadConfig):
     pooling: str = option("max", "How the states become one vector.", check=check_pooling)
     multi_label: bool = option(False, "Whether a text may have several labels.")
 
-    def graph_outputs(self) -> dict[str, int | None]:
+    def graph_outputs(self) -> dict[str, Shape]:
         """Return the scores of all labels."""
-        return {"logits": self.outputs}
+        return {"logits": ("batch", self.outputs)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +225,13 @@ class TaggerHeadConfig(HeadConfig):
             raise UsageError(setting="columns", expected=f"sizes that add up to {self.outputs}",
                              found=list(self.columns))
 
-    def graph_outputs(self) -> dict[str, int | None]:
+    def graph_outputs(self) -> dict[str, Shape]:
         """Return the scores of tags, and those of transitions if there is a CRF."""
-        return {"emissions": self.outputs} | ({"transitions": None} if self.crf else {})
+        outputs: dict[str, Shape] = {"emissions": ("time", "batch", self.outputs)}
+        if self.crf:
+            tags = self.columns[0] if self.columns else self.outputs
+            outputs |= {"start": (tags,), "transitions": (tags, tags), "end": (tags,)}
+        return outputs
 
 
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
