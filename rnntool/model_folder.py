@@ -11,8 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
-import secrets
 import shutil
 import sys
 import tempfile
@@ -375,6 +373,8 @@ def locked(folder: Path, *, warn: Log) -> Iterator[None]:
 
 def _lock(path: Path, folder: Path, warn: Log) -> int:
     """Lock a file and write this process into it; return its descriptor."""
+    import platform
+
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -488,7 +488,7 @@ def remove(path: Path) -> None:
     """Remove a file or a folder with everything in it, if it exists; nobody sees a part of it."""
     unfinished = path
     if not path.name.startswith(UNFINISHED):
-        unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(6)}")
+        unfinished = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}")
         with suppress(OSError):
             path.rename(unfinished)
     if unfinished.is_dir():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -97,7 +96,7 @@ def try_lock(descriptor: int) -> bool:
 def _new_part(folder: Path) -> tuple[Path, int | None]:
     """Create a temporary file; as long as its descriptor is open, other processes know that it is in use."""
     while True:
-        part = folder / f".rnntool-{secrets.token_hex(6)}.part"
+        part = folder / f".rnntool-{os.urandom(6).hex()}.part"
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if sys.platform == "win32":  # which removes and renames only files that nobody has open
             os.close(descriptor)
