@@ -36,6 +36,9 @@ CASES = [
     *(("tag", "x.jsonl", {}, '{"tokens": ["a"], "tags": ["X"]}\n', f'{{"tokens": ["c"], "tags": {tags}}}\n')
       for tags in BAD_JSON_TAGS),
     ("tag", "x.jsonl", {}, '{"tokens": ["a"], "tags": ["X"]}\n', '{"tokens": ["c"]}\n'),
+    *(("tag", "x.jsonl", {}, '{"text": "a", "label": [[0, 1, "X"]]}\n', bad) for bad in (
+        '{"text": "c", "label": [[0, 1, ""]]}\n', '{"text": "c", "label": [[0, 1, null]]}\n',
+        '{"text": "c", "spans": [{"start": 0, "end": 1, "label": NaN}]}\n')),
     *(("tag", "x.conll", {"column": column}, "a\tA\tB\n\n", bad) for column, bad in (
         (None, "c\tA\t\n\n"), (None, "c\tA\t \n\n"), ("2", "c\t\tB\n\n"), ("3", "c\tA\n\n"),
         (None, "c\n\n"))),

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from rnntool.data.formats.base import Offsets
+from rnntool.data.formats.base import Offsets, UnlabeledError
+from rnntool.data.json_text import to_json
 from rnntool.errors import DataError
 
 SPAN_KEYS = ("entities", "spans", "label", "labels", "annotations")  # the first that holds spans is read
@@ -117,6 +118,9 @@ def _parsed(item: Any, offsets: Offsets, place: str) -> list[CharacterSpan]:
         start, end, labels = item
     labels = labels if isinstance(labels, list) else [labels]
     numbers = type(start) is type(end) is int
+    if numbers and any(label is None or label != label or not str(label).strip() for label in labels):
+        raise UnlabeledError(place, expected="a label in each span", found=to_json(item)[:80],
+                             advice="correct the record")
     if not numbers or not labels or not all(isinstance(label, str) and label.strip() for label in labels):
         raise DataError(place=place, expected="spans with a start, an end and a label", found=repr(item)[:80],
                         advice="correct the record")
