@@ -299,7 +299,7 @@ def operations(trace: Sequence[str], within: Path) -> list[Operation]:
         thread, call, arguments = match.groups()
         counts[thread, call] += 1
         relative = re.match(r'"[^/]', arguments)  # strace prints no folder for calls that take just a path
-        changes = call != "openat" or _OPENS_FOR_WRITING.search(arguments)
+        changes = not call.startswith("open") or _OPENS_FOR_WRITING.search(arguments)
         if changes and (relative or str(within) in arguments):
             found.append(Operation(call, counts[thread, call], arguments.replace(f"{within}/", "")[:100]))
     return found

@@ -134,8 +134,9 @@ def slow_producer(arguments: list[str], content: list[bytes], expected: bytes) -
     answers: list[bytes] = []
     for line in content[:PRODUCED]:
         for part in (line[:len(line) // 2], line[len(line) // 2:]):
-            process.stdin.write(part)
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # its end is checked below
+                process.stdin.write(part)
+                process.stdin.flush()
             time.sleep(0.02)
         if not select.select([process.stdout], [], [], PATIENCE_S)[0]:
             process.kill()
