@@ -241,7 +241,7 @@ def read(model: str | Path) -> ModelFolder:
     model_folder.check_vocabularies(folder, config)
     try:
         task = task_class(config.task).load(folder, config.data, config.settings)
-    except (KeyError, TypeError, UsageError, OSError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError, OSError) as error:
         raise ModelError(f"is damaged ({error})", place=folder / model_folder.CONFIG,
                          advice="copy or train the model again") from None
     sizes, vocabulary, outputs = task.sizes(), config.network.encoder.vocabulary, config.network.head.outputs

@@ -259,7 +259,7 @@ class NetworkConfig:
                 raise _damaged(f"{place}: {key}.{name}", "an object", parts.get(name))
         head = dict(parts["head"])
         kind = head.pop("kind", None)
-        if kind not in HEAD_CONFIGS:
+        if not isinstance(kind, str) or kind not in HEAD_CONFIGS:
             raise ModelError(place=f"{place}: {key}.head.kind", expected=f"one of {', '.join(HEAD_CONFIGS)}",
                              found=repr(kind), advice=_UPGRADE)
         return cls(

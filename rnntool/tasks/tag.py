@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
-from rnntool.data.labels import Labels, load_labels, save_labels, span_advice
+from rnntool.data.labels import SCHEMES, Labels, load_labels, save_labels, span_advice
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
@@ -175,6 +175,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         features = WordFeatures.load(folder, config["features"], tokenizer)
         labels = load_labels(folder, [column["labels"] for column in config["columns"]])
         schemes = [column["scheme"] for column in config["columns"]]
+        if not set(schemes) <= {None, *SCHEMES}:
+            raise ValueError(f"the schemes {schemes}")
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
         return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters)
