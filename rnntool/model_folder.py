@@ -330,6 +330,15 @@ def complete(folder: Path) -> Path:
     return new if (new / CONFIG).is_file() else folder
 
 
+def identity(folder: Path) -> tuple[Path, int, int]:
+    """Return what changes when another model takes the place of the one in a folder."""
+    try:
+        status = (folder / CONFIG).stat()
+    except OSError:
+        return folder, 0, 0
+    return folder, status.st_ino, status.st_mtime_ns
+
+
 def name_of(folder: Path) -> str:
     """Return the name of a model by its folder, which is the result of `complete`."""
     folder = folder.resolve()

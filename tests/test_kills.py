@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +106,27 @@ def test_a_model_is_always_the_old_one_or_the_new_one(tmp_path: Path) -> None:
             assert {path.name for path in out.iterdir()} == replaced
     assert operation > 20
     assert states[0] == old
+
+
+def test_a_model_can_be_loaded_while_it_is_replaced(tagger: Path, joint: Path, tmp_path: Path) -> None:
+    out, stopped = tmp_path / "out", threading.Event()
+
+    def replace() -> None:
+        for other in itertools.cycle([joint, tagger]):
+            with model_folder.new_model(out) as stage:
+                shutil.copytree(other, stage, dirs_exist_ok=True)
+            if stopped.is_set():
+                return
+
+    shutil.copytree(tagger, out)
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(40):
+            rnntool.load(out)
+    finally:
+        stopped.set()
+        thread.join()
 
 
 @needs_fork

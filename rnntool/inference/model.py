@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rnntool.inference.generation import Generated, Watch
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
@@ -236,7 +237,10 @@ def read(model: str | Path) -> ModelFolder:
 
     Raises `ModelError` if the model does not exist, is damaged, or has files of different models.
     """
-    folder = model_folder.find(model)
+    return _unless_replaced(model, _read)
+
+
+def _read(folder: Path) -> ModelFolder:
     config = model_folder.read_config(folder)
     model_folder.check_vocabularies(folder, config)
     try:
@@ -263,14 +267,28 @@ def load(
     `ModelError` if the model does not exist, is damaged, or has files of different models. Runs no code from
     the folder.
     """
-    loaded = read(model)
-    loaded.task.tokenizer.threads = threads
+    def read_with_engine(folder: Path) -> tuple[ModelFolder, Engine]:
+        loaded = _read(folder)
+        one_each = parallel and loaded.task.parallel_batches
+        return loaded, _engine(loaded, device, 1 if one_each else workers)
+
     workers = thread_count(threads)
-    parallel = parallel and loaded.task.parallel_batches
-    engine = _engine(loaded, device, 1 if parallel else workers)
-    on_processor = device in ("auto", "cpu")
-    return Model(loaded.folder, loaded.config, loaded.task, engine,
-                 workers=workers if parallel and on_processor else 1)
+    loaded, engine = _unless_replaced(model, read_with_engine)
+    loaded.task.tokenizer.threads = threads
+    parallel = parallel and loaded.task.parallel_batches and device in ("auto", "cpu")
+    return Model(loaded.folder, loaded.config, loaded.task, engine, workers=workers if parallel else 1)
+
+
+def _unless_replaced(model: str | Path, read: Callable[[Path], Result]) -> Result:
+    """Find a model and read it, once more if a training has put a new one into its place meanwhile."""
+    while True:
+        folder = model_folder.find(model)
+        before = model_folder.identity(folder)
+        try:
+            return read(folder)
+        except ModelError:
+            if model_folder.identity(model_folder.find(model)) == before:
+                raise
 
 
 def _engine(loaded: ModelFolder, device: str, threads: int) -> Engine:
