@@ -193,6 +193,7 @@ def in_fork(
             tempfile.NamedTemporaryFile() as log, os.fdopen(read, "rb") as stderr:
         stdin.write(input)
         stdin.seek(0)
+        traceback.format_stack()  # caches files that torch reads later, so that all forks open the same ones
         child = os.fork()
         if child == 0:
             try:
