@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny
 from conftest import Run, failed, invoke, ok
 from onnx import TensorProto, helper, numpy_helper
 
@@ -258,6 +259,18 @@ def test_a_pipe_instead_of_a_training_log_or_weights_is_not_waited_for(copy: Pat
         (copy / name).unlink()
         os.mkfifo(copy / name)
         failed(run(*command, copy), 4, f"{copy / name}: expected a file, found a pipe")
+
+
+@pipes
+@pytest.mark.parametrize("kind", ["mkfifo", "mkdir"])
+def test_a_training_starts_from_weights_that_are_a_file(
+    kind: str, copy: Path, pos_file: Path, tmp_path: Path
+) -> None:
+    weights = copy / "model.safetensors"
+    weights.unlink()
+    getattr(os, kind)(weights)
+    with pytest.raises(ModelError, match=f"{weights}.*(found a pipe|Is a directory)"):
+        tiny.train("tag", tmp_path / "new", [pos_file], init=str(copy))
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")

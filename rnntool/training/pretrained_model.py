@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from rnntool import model_folder
+from rnntool.data import model_file
 from rnntool.errors import UsageError, setting
 from rnntool.inference import model
 from rnntool.inference.weights import load_network
@@ -52,9 +54,12 @@ class PretrainedModel:
         return load_network(self.folder, self.config)
 
     def digest(self) -> bytes:
-        """Hash everything that a training uses: weights, vocabularies, and their configuration."""
+        """Hash everything that a training uses: weights, vocabularies, and their configuration.
+
+        `ModelError` if a file can't be read.
+        """
         digest = hashlib.blake2b(json.dumps([dict(self.config.data), self.config.network.to_json()]).encode())
         for name in CONTENT:
             if (self.folder / name).exists():
-                digest.update((self.folder / name).read_bytes())
+                digest.update(model_file.read(self.folder / name, largest=sys.maxsize))
         return digest.digest()

@@ -26,7 +26,8 @@ def check(writer: Writer, ran: Ran, at: Path, *, renaming: bool) -> str | None:
     """
     after = snapshot(at)
     if ran.code == 0:  # what failed was not needed
-        return ran.fault(0) or difference(writer.after, after)
+        files = {name: digest for name, digest in after.items() if name in writer.after or not renaming}
+        return ran.fault(0) or difference(writer.after, files)
     left = {name for name in after.keys() - writer.before.keys() if not is_checkpoint(name, writer)}
     if fault := ran.fault(1) or writer.broken(at):
         return fault
