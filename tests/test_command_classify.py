@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny
 from conftest import Run, failed, jsonl, ok
 
 QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?"
@@ -32,6 +33,7 @@ def test_a_label_of_several_lines_stays_on_one(classifier: Path, run: Run, tmp_p
     shutil.copytree(classifier, tmp_path / "model")
     labels = tmp_path / "model" / "labels.txt"
     labels.write_text(labels.read_text("utf-8").replace("person", "some\\none\tor other"), "utf-8")
+    tiny.forget_digests(tmp_path / "model")
     assert ok(run("classify", "-m", "model", input=QUESTIONS)).splitlines()[0] == "some one or other"
     assert jsonl(ok(run("classify", "-m", "model", "--jsonl", input=QUESTIONS)))[0]["label"] == (
         "some\none\tor other")

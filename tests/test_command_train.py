@@ -45,7 +45,8 @@ def test_train_prints_the_result_and_a_next_command(train: Train, tmp_path: Path
     assert "36 training records, 4 for development" in done.err
     assert done.err.splitlines()[-1] == (
         "rnntool: model written to out; try: echo 'A line of text.' | rnntool classify -m out")
-    failed(train("classify", "in.tsv", "-o", "out", *small("classify")), 2, "--resume", "--force")
+    failed(train("classify", "in.tsv", "-o", "out", *small("classify")), 2,
+           "exists already; --force replaces the model")
     done = train("classify", "in.tsv", "-o", "out", *small("classify"), "--force", "--json")
     assert json.loads(done.out).keys() >= {"accuracy", "macro_f1"}
     done = train("classify", "in.tsv", "-o", "quiet", *small("classify"), "-q")

@@ -221,8 +221,8 @@ def test_invalid_utf8(tagger: Path, run: Run) -> None:
     done = run("tag", "-m", tagger, "--from", "tokens", input=data)
     assert done.code == 3
     assert done.out == "DET NOUN\n", "what came before the bad line is answered"
-    assert done.err == ("rnntool: <stdin>:2: expected UTF-8, found 0xff at byte 6; convert it, or set "
-                        "--encoding-errors replace\n")
+    assert done.err == ("rnntool: <stdin>:2: expected UTF-8, found 0xff at byte 6; name its encoding with "
+                        "--encoding, or set --encoding-errors replace\n")
     out = ok(run("tag", "-m", tagger, "-f", "tokens", "-t", "inline", "--encoding-errors", "replace",
                  input=data))
     assert "b\ufffdker_" in out

@@ -15,7 +15,7 @@ import pytest
 import tiny
 from conftest import Run, invoke, jsonl, ok
 
-from rnntool.data.formats import guess_format, read_sentences, read_texts
+from rnntool.data.formats import Guess, guess_format, read_sentences, read_texts
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError
@@ -47,7 +47,7 @@ def sentences(text: str, **options: Any) -> list[Sentence]:
     json.dumps(RECORDS[:1], indent=1) + "\n\n" + json.dumps(RECORDS[1:], indent=1, ensure_ascii=False),
 ])  # fmt: skip
 def test_arrays_and_pretty_printed_objects_are_read_as_if_they_were_lines(text: str) -> None:
-    assert guess_format("-", text.lstrip("\n").split("\n")[0] + "\n", "texts") == "jsonl"
+    assert guess_format("-", lines_of(text), "texts") == Guess("jsonl")
     records = list(read_texts(lines_of(text), format="jsonl"))
     assert [record.fields for record in records] == RECORDS
     rows = text.split("\n")
@@ -199,9 +199,9 @@ def test_spans_may_begin_and_end_with_space() -> None:
     ([[0, 4, "PER"], [0, 4, "LOC"]], "do not overlap"),
     ([[0, 4, "PER"], [3, 99, "LOC"]], "within the 8 characters of the text, found 3-99 'LOC'; count"),
     ([[-1, 4, "PER"]], "within the 8"), ([[3, 3, "PER"]], "within the 8"), ([[4, 5, "PER"]], "only space in"),
-    ([[0, 4, ""]], "a start, an end and a label"), ([[0, 4, None]], "a start, an end and a label"),
+    ([[0, 4, ""]], "a label in each span"), ([[0, 4, None]], "a label in each span"),
     ([[0, "4", "PER"]], "a start"), ([{"start": 0, "label": "PER"}], "a start, an end"),
-    ([{"start": 0, "end": 4}], "and a label, found {'start': 0"), ([[0, True, "PER"]], "a start"),
+    ([{"start": 0, "end": 4}], 'a label in each span, found {"start": 0'), ([[0, True, "PER"]], "a start"),
 ])  # fmt: skip
 def test_bad_spans_are_told_with_their_line(spans: Any, message: str) -> None:
     good = json.dumps({"text": "Bob", "label": [[0, 3, "PER"], [0, 3, "PER"]]})

@@ -272,10 +272,10 @@ def test_blimp_is_reported_by_its_own_groups(writer: Path, run: Run) -> None:
     (["--pairs", "--prefix", "prefix"], 2, "--columns GOOD,BAD"),
     (["--pairs", "--prefix", "nope", "--columns", "right,wrong"], 3, "choose one with --prefix"),
     (["--pairs", "--columns", "right,wrong", "--by", "nope"], 3, "<stdin>:2: expected a column 'nope'"),
-    (["--pairs", "--columns", "2,3", "--by", "nope"], 3, "found columns without names"),
+    (["--pairs", "--columns", "2,3", "--no-header", "--by", "nope"], 3, "found columns without names"),
     (["--pairs", "--columns", "right,wrong", "--jsonl"], 2,
      "--jsonl: the output has a key 'right' of its own"),
-    (["--pairs", "--columns", "2,3", "--prefix", "9"], 3, "expected at least 9 columns"),
+    (["--pairs", "--columns", "2,3", "--no-header", "--prefix", "9"], 3, "expected at least 9 columns"),
 ])  # fmt: skip
 def test_pairs_usage(options: list[str], code: int, words: str, writer: Path, run: Run) -> None:
     done = run("score", "-m", writer, *options, input=AGREEMENT)

@@ -263,14 +263,15 @@ def test_pairs_and_judgments_with_other_delimiters() -> None:
 
 def test_reading_options_are_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    failed(invoke("train", "lm", "-o", "m", "--resume", "--encoding", "cp1252", "--no-header"), 2,
-           "leave out --encoding, --no-header")
     reading = TableReading(encoding="cp1252", no_header=True)
     job = Job(task="lm", train=[], dev=[], settings=TASKS["lm"].settings(), reading=reading)
     path = tmp_path / "m" / "resume" / "job.json"
     path.parent.mkdir(parents=True)
     job.save(path, {})
+    (path.parent / "state.json").write_text("{}")
     assert Job.load(path)[0].reading == reading
+    failed(invoke("train", "lm", "-o", "m", "--resume", "--encoding", "cp1252", "--no-header"), 2,
+           "leave out --encoding, --no-header")
     saved = json.loads(path.read_text())
     del saved["reading"]
     path.write_text(json.dumps(saved | {"encoding_errors": "replace"}))  # as before there were others

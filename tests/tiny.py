@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -209,6 +210,12 @@ def train(
                   settings=resolve(TASKS[task], settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
                stopping=stopping, log=lambda message: None)
+
+
+def forget_digests(folder: Path) -> None:
+    """Let a model folder have no digests, as older versions wrote it, so that its files can be changed."""
+    config = dataclasses.replace(model_folder.read_config(folder), sha256={})
+    model_folder.write_json(folder / model_folder.CONFIG, config.to_json())
 
 
 def network_of(folder: Path) -> Network:
