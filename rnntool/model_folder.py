@@ -410,8 +410,11 @@ def _tidy(folder: Path, warn: Log) -> None:
     if complete(folder) != folder:
         warn(f"{folder}: finishing the replacement of its model, which was interrupted")
         _install(folder)
-    for path in folder.glob(f"{UNFINISHED}*"):
+    unfinished = list(folder.glob(f"{UNFINISHED}*"))
+    for path in unfinished:
         remove(path)
+    if unfinished and not is_resumable(folder):
+        warn(f"{folder}: a training was killed here before its first checkpoint; its files are removed")
     atomic_files.remove_abandoned(folder)
 
 

@@ -223,6 +223,14 @@ def test_temporary_files_of_killed_processes_are_removed(tagger: Path, run: Run,
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", ".rnntool-notes.part"}
 
 
+def test_a_training_that_starts_again_after_a_kill_says_so(tmp_path: Path) -> None:
+    out, said = tmp_path / "out", []
+    (out / f"{model_folder.UNFINISHED}checkpoint").mkdir(parents=True)
+    with model_folder.locked(out, warn=said.append):
+        assert [path.name for path in out.iterdir()] == [model_folder.LOCK]
+    assert said == [f"{out}: a training was killed here before its first checkpoint; its files are removed"]
+
+
 @contextmanager
 def slow_training(table: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a training and wait for its first evaluation."""
