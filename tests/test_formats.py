@@ -1034,7 +1034,7 @@ def test_hostile_sentences_give_one_record_each_or_one_clear_error(
 
 @pytest.mark.parametrize("format", ["text", "tokens", "inline"])
 def test_formats_without_a_place_for_probabilities(format: str) -> None:
-    with pytest.raises(UsageError, match=r"^probs: .* set to to html, jsonl, conllu or conll$"):
+    with pytest.raises(UsageError, match=r"^probs: .* set to to html, jsonl, conllu, conll, tsv or csv$"):
         sentence_writer(format, probs=True)
 
 
@@ -1043,7 +1043,7 @@ def test_an_unknown_format_is_rejected_with_the_choices() -> None:
         (lambda: texts("", "html"), "format", TEXT_FORMATS),
         (lambda: pairs("", "text"), "format", PAIR_FORMATS),
         (lambda: sentences("", "html"), "format", SENTENCE_FORMATS),
-        (lambda: sentence_writer("tsv"), "to", WRITE_FORMATS),
+        (lambda: sentence_writer("fasttext"), "to", WRITE_FORMATS),
         (lambda: label_writer("tokens", probs=False, several=False), "to", LABEL_FORMATS),
     ]
     for call, option, known in calls:

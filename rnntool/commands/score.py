@@ -22,8 +22,8 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import readable_formats
-from rnntool.data.json_text import json_line, to_json
+from rnntool.data.formats import RECORD_FORMATS, readable_formats, record_writer
+from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import ScoreOptions
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from rnntool.tasks.lm import LMTask, ScoredText
     from rnntool.tasks.specs.lm import LMSettings
 
-HEADER = "record\tstart\tend\ttext\tsurprisal_bits\n"
+FORMATS = ("text", *RECORD_FORMATS)  # of the output
+HEADER = ("record", "start", "end", "text", "surprisal_bits")
 PHENOMENON = "UID"  # the key in BLiMP for what a pair tests
 GROUPS = ("field", "linguistics_term", PHENOMENON)  # keys in BLiMP, from coarse to fine
-RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that the JSONL output adds to a pair
+RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that JSONL and tables add to a pair
 
 
 @examples(
@@ -74,6 +75,9 @@ def score(
     by: Annotated[str | None, typer.Option(
         "--by", metavar="COLUMN[,COLUMN…]", show_default="field,linguistics_term,UID if JSONL has them",
         help="Also report the accuracy for each value of these columns or keys.")] = None,
+    to: Annotated[str | None, typer.Option(
+        "-t", "--to", metavar="FORMAT", show_default="text",
+        help=f"Format of the output: {', '.join(FORMATS)}.")] = None,
     as_jsonl: AsJsonl = False,
     as_json: Annotated[bool, typer.Option(
         "--json", help="Print the report on --pairs as JSON.")] = False,
@@ -87,19 +91,20 @@ def score(
     For each text, write its log-probability in nats, its perplexity and its number of tokens.
     """
     from rnntool.commands.inputs import task_records
-    from rnntool.commands.outputs import writes_json
+    from rnntool.commands.outputs import output_format
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.lm import LMTask
 
     files = files or ["-"]
     _check(options, text_column=text_column, label_column=label_column, per=per, pairs=pairs, columns=columns,
-           prefix=prefix, by=by, as_json=as_json, as_jsonl=as_jsonl)
-    as_jsonl = as_jsonl or (not as_json and writes_json(output, messages))
+           prefix=prefix, by=by, as_json=as_json, as_jsonl=as_jsonl, to=to)
+    written_as = output_format(to, as_jsonl, None if as_json else output, FORMATS, messages) or "text"
     named = ",".join(filter(None, (columns, prefix, by))).split(",")
     taken = next((name for name in RESULTS if name in named), None)
-    if as_jsonl and taken:
-        raise UsageError(f"the output has a key {taken!r} of its own", setting="as_jsonl",
+    if written_as == "jsonl" and taken:
+        raise UsageError(f"the output has a key {taken!r} of its own",
+                         setting="as_jsonl" if as_jsonl or not to else "to",
                          advice="rename the column of that name")
     scorer = models.load(model, device=compute.device, threads=compute.threads)
     task = scorer.require(LMTask)
@@ -108,14 +113,14 @@ def score(
             inputs = _pair_inputs(files, columns, prefix, format, reading, messages)
             groups = [name.strip() for name in by.split(",")] if by else None
             unknown = _score_pairs(
-                scorer, inputs, out, options, groups=groups, as_json=as_json, as_jsonl=as_jsonl)
+                scorer, inputs, out, options, groups=groups, as_json=as_json, to=written_as)
             counted, unit = f"{unknown:,}", "pairs with tokens"
         else:
             settings = _settings(task, label_column, options.label)
             inputs = task_records(
                 task, files, settings, text_column=text_column, format=format, reading=reading,
                 messages=messages, chosen=["label_column"] if label_column else [])
-            unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, as_jsonl=as_jsonl)
+            unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, to=written_as)
             counted, unit = f"{unknown:,} of {tokens:,}", "tokens"
     if unknown:
         messages.warn(f"{unit} that {scorer.name} has never seen: {counted}; all such tokens are scored as "
@@ -124,7 +129,7 @@ def score(
 
 def _check(
     options: ScoreOptions, *, text_column: str | None, label_column: str | None, per: str | None, pairs: bool,
-    columns: str | None, prefix: str | None, by: str | None, as_json: bool, as_jsonl: bool,
+    columns: str | None, prefix: str | None, by: str | None, as_json: bool, as_jsonl: bool, to: str | None,
 ) -> None:
     """Raise `UsageError` for options that contradict each other or have no effect."""
     if pairs and (per or options.context == "stream"):
@@ -141,8 +146,8 @@ def _check(
                          advice=f"give {setting('pairs')} as well, or use {setting('text_column')}")
     if (prefix or by) and not pairs:
         raise no_effect_without("prefix" if prefix else "by", "pairs")
-    if as_json and as_jsonl:
-        raise contradiction("as_json", "as_jsonl")
+    if as_json and (as_jsonl or to):
+        raise contradiction("as_json", "as_jsonl" if as_jsonl else "to")
     if as_json and not pairs:
         raise UsageError(f"has no effect without {setting('pairs')}", setting="as_json",
                          advice=f"give {setting('as_jsonl')} to get records as JSON")
@@ -163,40 +168,47 @@ def _settings(task: LMTask, label_column: str | None, label: str | None) -> LMSe
 
 
 def _score_texts(
-    scorer: Model, inputs: Inputs, out: TextIO, options: ScoreOptions, *, per: str | None, as_jsonl: bool
+    scorer: Model, inputs: Inputs, out: TextIO, options: ScoreOptions, *, per: str | None, to: str
 ) -> tuple[int, int]:
     """Write a line for each text, or rows; return the number of unknown tokens and of all tokens."""
-    if per and not as_jsonl:
-        out.write(HEADER)
+    write = None if to == "text" else record_writer(to)
+    as_tsv = to in ("text", "tsv")
+    if per and as_tsv:
+        out.write("\t".join(HEADER) + "\n")
     scored = scorer.scored(inputs, options, ready=inputs.ready, flush=out.flush)
     unknown = tokens = 0
     for number, (record, result) in enumerate(scored, 1):
         unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
-        if as_jsonl:
-            out.write(_json(record, result, per))
-        elif per:
-            out.writelines(_rows(number, record, result, per))
+        if per and as_tsv:
+            out.writelines("\t".join(map(_cell, row)) + "\n" for row in _rows(number, record, result, per))
+        elif write and per and to == "csv":
+            out.writelines(write(dict(zip(HEADER, row, strict=True)), {}, record.place)
+                           for row in _rows(number, record, result, per))
+        elif write:
+            fields = {"text": record.text} if record.fields is None else record.fields
+            out.write(write(fields, _results(record, result, per), record.place))
         else:
             out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
     return unknown, tokens
 
 
-def _rows(number: int, record: Text, result: ScoredText, per: str) -> list[str]:
-    """Return a row for each token or word; the last one is for the end of the record."""
-    units = result.words(record.text) if per == "word" else result.units(record.text)
-    return [f"{number}\t{u.start}\t{u.end}\t{_cell(u.text)}\t{u.surprisal_bits:.4f}\n" for u in units]
+def _rows(number: int, record: Text, result: ScoredText, per: str) -> Iterator[tuple[str, ...]]:
+    """Return the cells of a row for each token or word; the last one is for the end of the record."""
+    for unit in result.words(record.text) if per == "word" else result.units(record.text):
+        yield str(number), str(unit.start), str(unit.end), unit.text, f"{unit.surprisal_bits:.4f}"
 
 
-def _json(record: Text, result: ScoredText, per: str | None) -> str:
-    fields: dict[str, Any] = dict(record.fields) if record.fields is not None else {"text": record.text}
-    fields |= {"log_prob": round(result.total_nats, 6), "n_tokens": len(result.log_probs),
-               "unknown": result.unknown, "perplexity": round(result.perplexity, 6),
-               "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
+def _results(record: Text, result: ScoredText, per: str | None) -> dict[str, Any]:
+    """Return the fields that JSONL and tables add to a text."""
+    fields: dict[str, Any] = {
+        "log_prob": round(result.total_nats, 6), "n_tokens": len(result.log_probs),
+        "unknown": result.unknown, "perplexity": round(result.perplexity, 6),
+        "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
     if per:
         units = result.words(record.text) if per == "word" else result.units(record.text)
         fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,
                                  "surprisal_bits": round(u.surprisal_bits, 6)} for u in units]
-    return json_line(fields, source=record.fields, place=record.place)
+    return fields
 
 
 # --- Minimal pairs -----------------------------------------------------------------------------------------
@@ -227,7 +239,7 @@ def _pair_inputs(
 
 def _score_pairs(
     scorer: Model, inputs: Inputs, out: TextIO, options: ScoreOptions, *, groups: list[str] | None,
-    as_json: bool, as_jsonl: bool,
+    as_json: bool, to: str,
 ) -> int:
     """Write how often the better sentence has the higher log-probability; a tie counts as wrong.
 
@@ -235,6 +247,7 @@ def _score_pairs(
     `groups` are the fields to report by; None takes the fields of BLiMP that are present. Return the number
     of pairs that contain something unknown to the model.
     """
+    write = None if to == "text" else record_writer(to)
     total, unknown = _Tally(), 0
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in groups or GROUPS}
     for pair, *scored in scorer.compare(inputs, options, ready=inputs.ready, flush=out.flush):
@@ -251,10 +264,9 @@ def _score_pairs(
                     place=pair.place, expected=f"a column {name!r} to report by",
                     found=", ".join(map(repr, pair.fields or ())) or "columns without names",
                     advice=f"choose the columns with {setting('by')}")
-        if as_jsonl:
-            fields = dict(pair.fields) if pair.fields else _fields(pair)
-            fields |= zip(RESULTS, (round(good, 6), round(bad, 6), right), strict=True)
-            out.write(json_line(fields, source=pair.fields, place=pair.place))
+        if write:
+            results = dict(zip(RESULTS, (round(good, 6), round(bad, 6), right), strict=True))
+            out.write(write(pair.fields or _fields(pair), results, pair.place))
     if not total.pairs:
         raise DataError(expected="pairs of sentences", found="none",
                         advice="give two sentences per line with a tab between them")
@@ -265,7 +277,7 @@ def _score_pairs(
             "by": {name: {value: tally.report() for value, tally in table.items()}
                    for name, table in tables.items()}}
         out.write(to_json(report, indent=2) + "\n")
-    elif not as_jsonl:
+    elif not write:
         out.write(f"accuracy\t{total.accuracy:.4f}\npairs\t{total.pairs}\n")
         out.writelines(f"{_cell(name)}\t{_cell(value)}\t{tally.accuracy:.4f}\t{tally.pairs}\n"
                        for name, table in tables.items() for value, tally in table.items())

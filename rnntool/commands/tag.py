@@ -53,7 +53,7 @@ def tag(
     as_jsonl: AsJsonl = False,
     column: Annotated[str | None, typer.Option(
         "--column", metavar="NAME", show_default="as in training",
-        help="CoNLL-U column or JSONL key to write the tags to.")] = None,
+        help="Column of CoNLL-U or of a table, or JSONL key, to write the tags to.")] = None,
     text_column: TextColumn = None,
     word_column: Annotated[str | None, typer.Option(
         "--word-column", metavar="COLUMN", show_default="as in training",

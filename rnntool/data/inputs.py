@@ -25,17 +25,18 @@ RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name
 @contextmanager
 def open_with_format(
     path: str, kind: Kind, *, format: str | None, reading: Reading, log: Log, warn: Log = silent,
-    supervised: bool = False,
+    supervised: bool = False, header: Collection[str] = (),
 ) -> Iterator[tuple[Lines, str]]:
     """Open a file; yields its lines and its format, which is guessed and reported if it is None.
 
-    `supervised` says that each record needs labels or tags. `warn` hears of a guess that may be wrong.
+    `supervised` says that each record needs labels or tags. A pipe whose first line has all names in `header`
+    is a table. `warn` hears of a guess that may be wrong.
     """
     with open_lines(path, errors=reading.encoding_errors, encoding=reading.encoding) as lines:
         if format is None and isinstance(reading, TableReading) and reading.delimiter:
             format = table_format(path, reading.delimiter)
         if format is None:
-            guess = guess_format(path, lines, kind, supervised=supervised)
+            guess = guess_format(path, lines, kind, supervised=supervised, header=header)
             format, other = guess.format, guess.looks_like
             if not guess.certain:
                 warn(f"{lines.name}: read as {format}; name the format with {setting('format', format)}")
@@ -59,13 +60,13 @@ class Inputs:
     def __init__(
         self, paths: Sequence[str], kind: Kind, read: RecordReader, *, format: str | None,
         reading: Reading, log: Log, warn: Log = silent, supervised: bool = False,
-        chosen: Collection[str] = (), needs_labels: Collection[str] = (),
+        chosen: Collection[str] = (), needs_labels: Collection[str] = (), header: Collection[str] = (),
     ) -> None:
         """`read` makes records from the lines of a file, whose format is guessed if `format` is None.
 
         `reading` says how their bytes are decoded. `supervised` says that each record needs labels or tags.
-        `chosen` and `needs_labels` are passed to `check_formats` for each file that isn't empty. `UsageError`
-        if standard input is read twice.
+        `header` is passed to `open_with_format`, `chosen` and `needs_labels` to `check_formats` for each file
+        that isn't empty. `UsageError` if standard input is read twice.
         """
         if list(paths).count("-") > 1:
             raise UsageError("standard input can be read only once", advice="give - only once")
@@ -79,6 +80,7 @@ class Inputs:
         self.supervised = supervised
         self.chosen = chosen
         self.needs_labels = needs_labels
+        self.header = header
         self.formats: list[str] = []
         self.skipped = 0
         self._current: Lines | None = None
@@ -94,7 +96,7 @@ class Inputs:
                 self.warn("reading from the terminal, one line at a time; end with Ctrl-D")
             source = open_with_format(
                 path, self.kind, format=self.format, reading=self.reading, log=self.log, warn=self.warn,
-                supervised=self.supervised)
+                supervised=self.supervised, header=self.header)
             with source as (lines, format):
                 if self.chosen and lines.head():
                     check_formats([format], self.chosen, needs_labels=self.needs_labels, place=lines.name)

@@ -166,8 +166,21 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         inputs = Inputs(
             paths, cls.spec.reads, read, format=format, reading=reading, log=log, warn=warn,
             supervised=targets and cls.learns_labels(settings), chosen=chosen,
-            needs_labels=cls.spec.needs_labels)
+            needs_labels=cls.spec.needs_labels,
+            header=() if targets or reading.no_header else cls.header(settings, text_column))
         return inputs
+
+    @classmethod
+    def header(cls, settings: TaskSettings, text_column: str | None) -> Collection[str]:
+        """Return the names of the columns of labeled text as in training; none for numbers.
+
+        A task without labels of texts has none.
+        """
+        label_column = getattr(settings, "label_column", None)
+        if label_column is None:
+            return ()
+        names = {text_column or getattr(settings, "text_column", None) or "text", label_column}
+        return () if any(map(str.isdigit, names)) else names
 
     @classmethod
     def learns_labels(cls, settings: TaskSettings) -> bool:

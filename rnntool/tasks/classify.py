@@ -81,6 +81,10 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             need_labels=targets, on_unlabeled=on_unlabeled, layout=layout)
 
     @classmethod
+    def header(cls, settings: ClassifySettings, text_column: str | None) -> Collection[str]:
+        return super().header(settings.replace(label_column=settings.label_column or "label"), text_column)
+
+    @classmethod
     def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
         return {(0, label) for label in record.labels}
 

@@ -5,7 +5,7 @@ To add a format, write its `Format` in a module of this package and add a row to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -17,6 +17,7 @@ from rnntool.data.formats.base import (
     Offsets,
     OnUnlabeled,
     PairOptions,
+    RecordWriter,
     SentenceOptions,
     TextOptions,
     UnlabeledError,
@@ -31,7 +32,7 @@ from rnntool.data.formats.fasttext import FASTTEXT
 from rnntool.data.formats.html import HTML
 from rnntool.data.formats.inline import INLINE
 from rnntool.data.formats.jsonl import JSONL
-from rnntool.data.formats.tables import CSV, TSV
+from rnntool.data.formats.tables import CSV, TSV, header_names
 from rnntool.data.formats.text import TEXT, TOKENS
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
@@ -41,10 +42,12 @@ from rnntool.errors import DataError, UsageError, setting
 __all__ = [
     "FORMATS",
     "LABEL_FORMATS",
+    "RECORD_FORMATS",
     "WRITE_FORMATS",
     "Format",
     "Guess",
     "OnUnlabeled",
+    "RecordWriter",
     "UnlabeledError",
     "either",
     "format_named_by",
@@ -57,6 +60,7 @@ __all__ = [
     "read_sentences",
     "read_texts",
     "readable_formats",
+    "record_writer",
     "reject",
     "sentence_writer",
     "split_columns",
@@ -70,6 +74,7 @@ FORMATS = {
 }
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
+RECORD_FORMATS = tuple(format.name for format in FORMATS.values() if format.record_writer)
 _HEAD_LINES = 200  # that decide between formats, if the first one is not enough
 _FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgments": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
@@ -171,6 +176,16 @@ def label_writer(to: str, *, probs: bool, several: bool) -> LabelWriter:
     return make(LabelOptions(probs=probs, several=several))
 
 
+def record_writer(to: str) -> RecordWriter:
+    """Return a function that writes records of any kind; see `RecordWriter`.
+
+    `to` is one of `RECORD_FORMATS`. A writer keeps track of one output.
+    """
+    make = FORMATS[to].record_writer
+    assert make is not None
+    return make()
+
+
 def output_format(source: str, *, probs: bool) -> str:
     """Return the format in which tagged sentences are written unless the user chooses one.
 
@@ -178,7 +193,7 @@ def output_format(source: str, *, probs: bool) -> str:
     to, and where probabilities have no place. A table becomes JSONL, which keeps the other columns.
     """
     format = FORMATS[source]
-    if not format.sentence_writer:
+    if format.has_labels and not format.has_tags:  # a table
         return JSONL.name
     return CONLL.name if format.raw or (probs and not format.writes_probs) else source
 
@@ -203,13 +218,16 @@ class Guess(NamedTuple):
     looks_like: str | None = None
 
 
-def guess_format(path: str | Path, lines: Lines, kind: Kind, *, supervised: bool = False) -> Guess:
+def guess_format(
+    path: str | Path, lines: Lines, kind: Kind, *, supervised: bool = False, header: Collection[str] = ()
+) -> Guess:
     """Guess the format of an input from its extension, or else from its first lines.
 
     If every record needs labels or tags (`supervised`), many lines decide between the formats that have them.
     Otherwise the first line that isn't blank decides, so that a live pipe is answered at once: the input is
-    text unless no text begins like that. The answer never depends on how fast lines arrive; only what it
-    looks like does. Raises DataError if the extension names a format that can't hold such records.
+    text unless no text begins like that, or unless a pipe begins with a row that has all names in `header`.
+    The answer never depends on how fast lines arrive; only what it looks like does. Raises DataError if the
+    extension names a format that can't hold such records.
     """
     if kind not in get_args(Kind):
         raise UsageError(setting="kind", expected=f"one of {', '.join(get_args(Kind))}", found=repr(kind))
@@ -239,6 +257,10 @@ def guess_format(path: str | Path, lines: Lines, kind: Kind, *, supervised: bool
             advice=(f"name its format with {setting('format')} if it is one of these", "give another file"))
     if supervised or _FALLBACK[kind] is not TEXT:
         return Guess(_FALLBACK[kind].name)
+    if header and not Path(path).is_file():  # a file has an extension that can say so
+        for format in filter(readable.__contains__, (TSV, CSV)):
+            if rows and set(header) <= set(header_names(rows[0], format.name)):
+                return Guess(format.name, certain=False)
     similar = _recognized(rows, readable) or _signed(rows, FORMATS.values())
     return Guess(TEXT.name, looks_like=similar.name if similar else None)
 

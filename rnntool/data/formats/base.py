@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
@@ -31,6 +31,8 @@ class UnlabeledError(DataError):
                          advice=(*correct, f"skip such records with {setting('skip_unlabelled')}"))
 
 
+# (fields of a record, fields to add, place) -> the exact text to write
+RecordWriter = Callable[[Mapping[str, Any], Mapping[str, Any], str], str]
 OnUnlabeled = Callable[[UnlabeledError], None]  # raises the error, or returns to skip the record
 
 
@@ -151,6 +153,7 @@ class Format:
     read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
     sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
     label_writer: Callable[[LabelOptions], LabelWriter] | None = None
+    record_writer: Callable[[], RecordWriter] | None = None
     examples: Mapping[Kind, str] = field(default_factory=dict)
 
     settings: frozenset[str] = frozenset()  # reading settings that apply to some formats only

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -34,10 +34,11 @@ from rnntool.data.formats.character_spans import (
     tags_of_words,
 )
 from rnntool.data.formats.json_values import MISSING, json_values, lookup
+from rnntool.data.formats.results import label_results, tag_keys, tag_results
 from rnntool.data.json_text import json_line, to_json
 from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # of an object, an array of objects, or a pair of a text and an object as in spaCy; or a bracket on a line
@@ -46,7 +47,6 @@ _SHOWN_KEYS = 20  # keys that a message lists
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
 _TEXT_KEYS = ("text", "data.text")  # the latter in Label Studio
 _TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
-_RESERVED_KEYS = {"text", "tokens", "offsets", "probs", "nbest", "entities"}
 
 
 def _holds_record(lines: Iterable[str]) -> bool:
@@ -216,22 +216,13 @@ def _tags(record: dict[str, Any], key: str, count: int, place: str) -> list[str]
 
 
 class JsonlWriter(SentenceWriter):
-    """Writes the object that was read, or a new one, with `tokens`, the tags, and more about them.
-
-    If the tags have an IOB style, `entities` are written. They have `start` and `end` in characters where
-    offsets are available, else `start_token` and `end_token`; the end is always one past the last. Where
-    words have probabilities, the `score` of an entity is their mean.
-    """
+    """Writes the object that was read, or a new one, with the fields of `tag_results`."""
 
     def __init__(self, columns: Columns, *, probs: bool = False, spans: bool = True) -> None:
         """`probs` adds the probability of each tag, `spans` the entities; `UsageError` for a reserved key."""
-        self._keys = [key or "tags" for key in columns]
+        self._keys = tag_keys(columns)
         self._probs = probs
         self._spans = spans
-        taken = [key for i, key in enumerate(self._keys) if key in _RESERVED_KEYS or key in self._keys[:i]]
-        if taken:
-            raise UsageError(setting="column", expected="keys without another meaning, each once",
-                             found=repr(taken[0]), advice="choose another name")
 
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """Return one JSON object and a line ending."""
@@ -245,33 +236,8 @@ class JsonlWriter(SentenceWriter):
                     out.pop(name, None)
         elif sentence.text is not None:
             out["text"] = sentence.text
-        out["tokens"] = sentence.words
-        out.update(zip(self._keys, (tagged.tags, *tagged.more_tags), strict=True))
-        offsets = sentence.located()
-        if offsets is not None:
-            out["offsets"] = offsets
-        if self._probs and tagged.probs is not None:
-            out["probs"] = [round(float(p), 6) for p in tagged.probs]
-        if tagged.nbest is not None:
-            out["nbest"] = [{"tags": tags, "score": round(float(score), 6)} for tags, score in tagged.nbest]
-        entities = tagged.entities() if self._spans else None
-        if entities is not None:
-            out["entities"] = [self._entity(sentence, offsets, tagged, *entity) for entity in entities]
+        out |= tag_results(sentence, tagged, self._keys, probs=self._probs, spans=self._spans)
         return json_line(out, source=sentence.source, place=sentence.place)
-
-    def _entity(
-        self, sentence: Sentence, offsets: Offsets | None, tagged: Tagged, first: int, after: int, label: str
-    ) -> dict[str, Any]:
-        entity: dict[str, Any]
-        if sentence.text is not None and offsets is not None:
-            start, end = offsets[first][0], offsets[after - 1][1]
-            entity = {"start": start, "end": end, "label": label, "text": sentence.text[start:end]}
-        else:
-            text = " ".join(sentence.words[first:after])
-            entity = {"start_token": first, "end_token": after, "label": label, "text": text}
-        if tagged.probs is not None:
-            entity["score"] = round(float(sum(tagged.probs[first:after])) / (after - first), 6)
-        return entity
 
 
 class JsonlLabelsWriter(LabelWriter):
@@ -290,12 +256,12 @@ class JsonlLabelsWriter(LabelWriter):
         for key in ("label", "labels")[: 1 + self._several]:
             if key in out:
                 out.setdefault(f"input_{key}", out[key])
-        out |= {"label": labels[0][0], "prob": round(labels[0][1], 6)}
-        if self._several:
-            out["labels"] = [{"label": label, "prob": round(p, 6)} for label, p in labels]
-        if words is not None:
-            out["explain"] = [{**word._asdict(), "weight": round(word.weight, 6)} for word in words]
+        out |= label_results(labels, words, several=self._several)
         return json_line(out, source=text.fields, place=text.place)
+
+
+def _write_record(record: Mapping[str, Any], results: Mapping[str, Any], place: str) -> str:
+    return json_line({**record, **results}, source=record, place=place)
 
 
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
@@ -458,6 +424,7 @@ JSONL = Format(
     read_sentences=_read_sentences,
     sentence_writer=_writer,
     label_writer=lambda options: JsonlLabelsWriter(several=options.several),
+    record_writer=lambda: _write_record,
     examples={
         "texts": '{"text": "The cat sleeps.", "label": "pets"}\n{"text": "We cook.", "label": ["food"]}\n',
         "pairs": '{"sentence_good": "We cook.", "sentence_bad": "We cooks."}\n',

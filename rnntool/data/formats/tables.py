@@ -1,4 +1,4 @@
-"""TSV and CSV: tables with a header row, or without one if the user says so.
+"""TSV and CSV: tables with a header row, or without one if the user says so. Output always has a header row.
 
 Columns of pairs and judgments that are given by number need no header row.
 """
@@ -6,25 +6,42 @@ Columns of pairs and judgments that are given by number need no header row.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 from rnntool.data.formats.base import (
     Format,
     JudgmentOptions,
+    LabelOptions,
     PairOptions,
     SentenceOptions,
     TextOptions,
     UnlabeledError,
+    WriterOptions,
     holds_nonblank_line,
     is_nothing,
 )
+from rnntool.data.formats.results import label_results, tag_keys, tag_results
+from rnntool.data.json_text import to_json
 from rnntool.data.progress import Log
 from rnntool.data.reading import Layout
-from rnntool.data.records import Judgment, Pair, Sentence, Text
+from rnntool.data.records import (
+    Judgment,
+    Labels,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    WordWeight,
+    one_line,
+)
 from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
@@ -93,12 +110,21 @@ def _holds_csv_row(lines: Iterable[str]) -> bool:
 
 def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
     """Whether the first line is a header row: with a column `text` or `label`, or above rows of its width."""
-    header = [cell.strip('"') for cell in rows[0].split(separator)]
-    # a comma in running text has a space after it
-    names = all(cell == cell.strip() for cell in header) and len(header) > 1
+    header = _header_names(rows[0], separator)
     table = len(rows) > 2 and all(len(row.split(separator)) == len(header) for row in rows)
     named = not {"text", "label"}.isdisjoint(header) or (table and all(map(_NAME.fullmatch, header)))
-    return names and named
+    return bool(header) and named
+
+
+def header_names(row: str, format: str) -> list[str]:
+    """Return the cells of a row if they can be names of columns of a table, and none otherwise."""
+    return _header_names(row, "\t" if format == TSV.name else ",")
+
+
+def _header_names(row: str, separator: str) -> list[str]:
+    cells = [cell.strip('"') for cell in row.split(separator)]
+    # a comma in running text has a space after it
+    return cells if len(cells) > 1 and all(cell == cell.strip() for cell in cells) else []
 
 
 class _Table:
@@ -324,6 +350,95 @@ def _read_judgments(
                             advice=_CHOOSE_COLUMNS)
 
 
+def _tsv_row(cells: list[str]) -> str:
+    return "\t".join(one_line(cells)) + "\n"
+
+
+def _csv_row(cells: list[str]) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\r\n").writerow(cells)  # puts cells with "\r" or "\n" into quotes
+    return row.getvalue().removesuffix("\r\n") + "\n"
+
+
+class TableWriter:
+    """Writes a row for each record, and a header row before the first one, whose fields are the columns."""
+
+    def __init__(self, write_row: Callable[[list[str]], str]) -> None:
+        """`write_row` returns the line of some cells."""
+        self._write_row = write_row
+        self._columns: list[str] = []
+
+    def __call__(self, record: Mapping[str, Any], results: Mapping[str, Any], place: str) -> str:
+        """Return the row of a record that was read at `place`, with `results` in further columns.
+
+        A field with the name of a result gets the prefix `input_`. A field that is missing is an empty cell.
+        `DataError` for a field that the first record doesn't have, because it has no column.
+        """
+        fields = {_free_name(name, record, results): value for name, value in record.items()}
+        fields.update(results)
+        header = ""
+        if not self._columns:
+            self._columns = list(fields)
+            header = self._write_row(self._columns)
+        if len(fields) > len(self._columns) or not fields.keys() <= set(self._columns):
+            surplus = next(name for name in fields if name not in self._columns)
+            raise DataError(place=place, expected="the same columns as in the first record",
+                            found=repr(surplus), advice=f"write JSONL: {setting('to', 'jsonl')}")
+        return header + self._write_row([_cell(fields.get(name)) for name in self._columns])
+
+
+def _free_name(name: str, record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Return a name that neither a result nor another field has."""
+    free = name
+    while free in results or (free != name and free in record):
+        free = f"input_{free}"
+    return free
+
+
+def _cell(value: Any) -> str:
+    """Write text and numbers as they are, and lists and objects as JSON."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, str | float) else to_json(value)
+
+
+class _TableLabelsWriter(LabelWriter):
+    """Writes the columns of the record, or its text, and the predicted label with its probability."""
+
+    def __init__(self, options: LabelOptions, *, write_row: Callable[[list[str]], str]) -> None:
+        self._write = TableWriter(write_row)
+        self._several = options.several
+
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        fields = {"text": text.text} if text.fields is None else text.fields
+        return self._write(fields, label_results(labels, words, several=self._several), text.place)
+
+
+class _TableTagsWriter(SentenceWriter):
+    """Writes the columns of the record, or its text, and words and tags joined by spaces."""
+
+    def __init__(self, options: WriterOptions, *, write_row: Callable[[list[str]], str]) -> None:
+        self._write = TableWriter(write_row)
+        self._options = options
+        self._keys = tag_keys(options.columns)
+
+    def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
+        probs, spans = self._options.probs, self._options.spans
+        source = sentence.source if isinstance(sentence.source, dict) else {"text": sentence.text}
+        fields = {name: value for name, value in source.items() if name not in ("tokens", "offsets")}
+        if sentence.text is None:
+            fields["text"] = " ".join(sentence.words)
+        results = tag_results(sentence, tagged, self._keys, probs=probs, spans=spans)
+        results.pop("offsets", None)
+        for key in ("tokens", *self._keys):  # a no-break space keeps words and tags apart
+            results[key] = " ".join(item.replace(" ", "\xa0") for item in results[key])
+        if probs:
+            results["probs"] = " ".join(map(str, results.get("probs", ())))
+        if spans:
+            results.setdefault("entities", [])
+        return self._write(fields, results, sentence.place)
+
+
 def _unique_names(header: list[str]) -> list[str]:
     """Add a number to each name that comes again, so that no field is lost."""
     names: list[str] = []
@@ -360,8 +475,8 @@ def _listed(header: list[str]) -> str:
 
 
 def _table(
-    name: str, separator: str, rows: _Rows, holds_record: Callable[[Iterable[str]], bool],
-    *extensions: str,
+    name: str, separator: str, rows: _Rows, write_row: Callable[[list[str]], str],
+    holds_record: Callable[[Iterable[str]], bool], *extensions: str,
 ) -> Format:
     def example(*rows: tuple[str, ...]) -> str:
         return "".join(separator.join(row) + "\n" for row in rows)
@@ -375,6 +490,9 @@ def _table(
         read_pairs=partial(_read_pairs, rows=rows, separator=separator),
         read_judgments=partial(_read_judgments, rows=rows, separator=separator),
         read_sentences=partial(_read_sentences, rows=rows, separator=separator),
+        sentence_writer=partial(_TableTagsWriter, write_row=write_row),
+        label_writer=partial(_TableLabelsWriter, write_row=write_row),
+        record_writer=partial(TableWriter, write_row),
         examples={
             "texts": example(("label", "text"), ("pets", "The cat sleeps."), ("food", "We cook.")),
             "pairs": example(("The cat sleeps.", "The cat sleep."), ("We cook.", "We cooks.")),
@@ -383,8 +501,10 @@ def _table(
         },
         settings=frozenset({"text_column", "label_column", "delimiter", "no_header"}),
         has_labels=True,
+        named_columns=True,
+        writes_probs=True,
     )
 
 
-TSV = _table("tsv", "\t", _tsv_rows, holds_nonblank_line, ".tsv", ".tab")
-CSV = _table("csv", ",", _csv_rows, _holds_csv_row, ".csv")
+TSV = _table("tsv", "\t", _tsv_rows, _tsv_row, holds_nonblank_line, ".tsv", ".tab")
+CSV = _table("csv", ",", _csv_rows, _csv_row, _holds_csv_row, ".csv")
