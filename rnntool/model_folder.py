@@ -81,10 +81,7 @@ class ModelConfig:
     @property
     def architecture(self) -> str:
         """A short description of the network: `2 x 200 lstm, bidirectional`."""
-        encoder = self.network.encoder
-        name = encoder.cell if encoder.kind == "rnn" else encoder.kind
-        directions = ", bidirectional" if encoder.bidirectional else ""
-        return f"{encoder.layers} x {encoder.hidden} {name}{directions}"
+        return self.network.encoder.architecture
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of config.json as JSON types."""

@@ -99,7 +99,7 @@ def evaluate(
     evaluation = task.evaluate(loaded.engine, records, mistakes=options.errors)
     _warn_of_unseen(loaded, evaluation, files, messages.warn)
     report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
-              "interval_of": task.criterion.key, "interval": _interval(evaluation, task.criterion)}
+              "interval_of": task.criterion.key, "interval": task.criterion.interval(evaluation.counts)}
     for method, parameters in adaptations.items():
         perplexity = _adapted(loaded, records, method, options, static=report["perplexity"], compute=compute)
         report |= {f"perplexity_{method}": perplexity, method: parameters}
@@ -158,17 +158,6 @@ def _some(labels: Any) -> str:
 
 
 # --- Significance ------------------------------------------------------------------------------------------
-
-
-def _interval(evaluation: Evaluation, criterion: Criterion) -> list[float] | None:
-    """Return the confidence interval of the main metric; None for a single record or an infinite metric."""
-    import numpy as np
-
-    from rnntool.evaluation import significance
-
-    if len(evaluation.counts) < 2 or not math.isfinite(evaluation.report[criterion.key]):
-        return None
-    return list(significance.interval(evaluation.counts, criterion.metric, np.random.default_rng(SEED)))
 
 
 def _comparison(

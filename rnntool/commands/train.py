@@ -200,8 +200,11 @@ def _show(
     report: Mapping[str, Any], spec: TaskSpec, output: Path, *, as_json: bool, messages: Messages
 ) -> None:
     """Print the report: as JSON, or as a table and a command to try next."""
+    from rnntool import model_folder
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import numbers
+    from rnntool.inspection.training_report import read_history
+    from rnntool.training.advice import next_step, result
 
     if as_json:
         show(report, as_json, "")
@@ -209,6 +212,9 @@ def _show(
         shown = [(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
                  for name, value in numbers(report).items() if name.split()[-1] in spec.metrics]
         console.write(console.table(shown, right=(1,)))
+        config, history = model_folder.read_config(output), read_history(output)
+        console.message(result(config))
+        console.message(next_step(config, history))
         console.message(f"model written to {output}; try: {_next_command(spec, output)}")
 
 

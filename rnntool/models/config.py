@@ -156,6 +156,12 @@ class EncoderConfig(Config):
             raise UsageError("needs an encoder of words", setting="context")
 
     @property
+    def architecture(self) -> str:
+        """The size and kind of the network: `2 x 200 lstm, bidirectional`."""
+        directions = ", bidirectional" if self.bidirectional else ""
+        return f"{self.layers} x {self.hidden} {self.cell if self.kind == 'rnn' else self.kind}{directions}"
+
+    @property
     def description(self) -> str:
         """What kind of network this is, for the model card: `An LSTM network`."""
         return CELLS[self.cell].description if self.kind == "rnn" else ENCODERS[self.kind]

@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
+import numpy as np
+
 from rnntool.data.arrays import Arrays
 from rnntool.data.formats import OnUnlabeled, reject
 from rnntool.data.inputs import Inputs
@@ -22,6 +24,7 @@ from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.reading import USUAL_LAYOUT, USUAL_READING, Layout, TableReading
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
+from rnntool.evaluation import significance
 from rnntool.evaluation.calibration import Calibration
 from rnntool.evaluation.significance import Counts, Metric
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig
@@ -32,6 +35,8 @@ from rnntool.tokenize import Tokenizer
 
 Ready = Callable[[], bool]  # whether the next record can be read without waiting
 
+MOST_RESAMPLED = 20_000  # records or runs of records in the bootstrap
+INTERVAL_SEED = 0  # of the bootstrap, so that the same data gives the same report
 Record = TypeVar("Record")
 Example = TypeVar("Example")
 TaskSettings = TypeVar("TaskSettings", bound=Settings)
@@ -78,6 +83,26 @@ class Criterion:
         if old is None:
             return math.isfinite(new)
         return new > old if self.higher_is_better else new < old
+
+    def interval(self, counts: Counts) -> list[float] | None:
+        """Return the 95% interval of the metric; None for a single record or an infinite metric.
+
+        The same counts always give the same interval.
+        """
+        if len(counts) < 2 or not math.isfinite(float(self.metric(counts.sum(axis=0)))):
+            return None
+        if len(counts) > MOST_RESAMPLED:  # resample runs of adjacent records, which is faster
+            size = -(-len(counts) // MOST_RESAMPLED)  # rounded up
+            counts = np.add.reduceat(counts, np.arange(0, len(counts), size), axis=0)
+        return list(significance.interval(counts, self.metric, np.random.default_rng(INTERVAL_SEED)))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a trivial method reaches on the same records, to show what the network has learned."""
+
+    method: str  # with an article: `the most frequent label`
+    score: float  # the task's criterion
 
 
 class Mistake(TypedDict):
@@ -226,6 +251,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Describe what was learned from the data, as far as a user should know it."""
         return iter(())
 
+    def learned(self) -> str:
+        """Describe the labels or the vocabulary in one phrase: `3 labels: person, place, time`."""
+        return f"a vocabulary of {self.tokenizer.size:,} ({self.tokenizer.kind})"
+
     def check(self, records: Iterable[Record]) -> None:
         """Raise `DataError` for the first record that can't be evaluated."""
 
@@ -363,6 +392,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Return only the report of `evaluate`."""
         return self.evaluate(engine, records).report
 
+    def baseline(self, examples: Sequence[Example], records: Sequence[Record]) -> Baseline | None:
+        """Score a trivial method on the records, after it has counted the training examples."""
+        return None
+
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TaskSettings:
         """Return the settings for reading gold data, with the settings in `reading` replaced.
 
@@ -404,6 +437,11 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     def calibrate(self, engine: Engine, records: Sequence[Record]) -> Calibration | None:
         """Fit the temperatures by which the network's scores are divided; None if the task has none."""
         return None
+
+
+def listed(names: Sequence[str], what: str, *, most: int = 5) -> str:
+    """Count names and list the first ones: `3 labels: person, place, time`."""
+    return f"{len(names):,} {what}: {', '.join(names[:most])}{', …' if len(names) > most else ''}"
 
 
 AnyTask = Task[Any, Any, Any]

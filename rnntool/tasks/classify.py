@@ -23,7 +23,7 @@ from rnntool.errors import DataError, setting
 from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import Calibration, fit_temperature
 from rnntool.models.config import ClassifierHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
-from rnntool.tasks.base import Criterion, Engine, Evaluation, Mistake, RowNames, Task
+from rnntool.tasks.base import Baseline, Criterion, Engine, Evaluation, Mistake, RowNames, Task, listed
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.classify import SPEC, ClassifySettings
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
@@ -115,6 +115,9 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         return cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
+
+    def learned(self) -> str:
+        return f"{listed(self.labels.names, 'labels')}; {super().learned()}"
 
     def unseen_labels(self, records: Sequence[Text]) -> dict[str, int]:
         return metrics.unseen_labels(_label_counts(records), self.labels)
@@ -307,6 +310,14 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             report=report, counts=np.array([(right, 1) for right in correct], np.float64).reshape(-1, 2),
             mistakes=sorted(wrong, key=lambda mistake: -mistake["prob"])[:mistakes],
             gold=label_counts, trained_labels=self.labels.names)
+
+    def baseline(self, examples: Sequence[ClassifyExample], records: Sequence[Text]) -> Baseline:
+        """Give each text the labels that are most frequent in the training data."""
+        ((labels, _),) = Counter(frozenset(example.labels or ()) for example in examples).most_common(1)
+        names = {self.labels.names[i] for i in labels}
+        correct = [names == set(record.labels) for record in records]
+        answer = " and ".join(map(repr, sorted(names))) or "no label"
+        return Baseline(f"always {answer}", float(np.mean(correct)))
 
     def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
         """Compute the calibration error of the predicted labels; with several labels, of each decision."""

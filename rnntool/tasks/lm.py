@@ -40,7 +40,18 @@ from rnntool.data.token_cache import cached_rows
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import metrics
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
-from rnntool.tasks.base import AnyTask, Criterion, Engine, Evaluation, Mistake, Task, excerpt, next_name
+from rnntool.tasks.base import (
+    AnyTask,
+    Baseline,
+    Criterion,
+    Engine,
+    Evaluation,
+    Mistake,
+    Task,
+    excerpt,
+    listed,
+    next_name,
+)
 from rnntool.tasks.network_config import encoder_config, from_settings
 from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
@@ -211,6 +222,10 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count, split=settings.split, base=base)
         return cls(tokenizer, settings=settings, labels=labels)
+
+    def learned(self) -> str:
+        labels = f"{listed(self.labels.names, 'labels')}; " if self.labels is not None else ""
+        return labels + super().learned()
 
     def check(self, records: Iterable[Text]) -> None:
         """Raise `DataError` for the first record that doesn't have exactly one label of the training data."""
@@ -456,6 +471,22 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         log_probs = self._log_probs(engine, examples, columns=SCORE_COLUMNS)
         nll = -sum(float(row.sum(dtype=np.float64)) for row in log_probs)
         return {self.criterion.key: metrics.perplexity_of(nll / max(1, len(examples.values)))}
+
+    def baseline(self, examples: Sequence[NDArray[np.int32]], records: Sequence[Text]) -> Baseline:
+        """Predict each token by its frequency in the training data, with one added to each count."""
+        assert isinstance(examples, Rows)
+        counts, dev_counts = self._token_counts(examples), self._token_counts(self.rows(records))
+        log_probs = np.log((counts + 1) / (counts + 1).sum())
+        nll_nats = -float(dev_counts @ log_probs) / max(1.0, dev_counts.sum())
+        return Baseline("the frequency of each token", metrics.perplexity_of(nll_nats))
+
+    def _token_counts(self, examples: Rows) -> NDArray[np.float64]:
+        """Count how often each token has to be predicted (V,)."""
+        counts = np.zeros(self.sizes()["vocabulary"])
+        for start in range(0, len(examples.values), BLOCK_BYTES):
+            counts += np.bincount(examples.values[start : start + BLOCK_BYTES], minlength=len(counts))
+        counts[EOS], counts[[BOS, PAD]] = len(examples), 0
+        return counts[: self.tokenizer.size]
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
         """Compute perplexity, bits per character and byte, and the numbers of scored and unknown tokens.

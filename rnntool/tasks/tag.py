@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,7 +24,18 @@ from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import Calibration
 from rnntool.models import linear_chain
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig, TaggerHeadConfig
-from rnntool.tasks.base import Engine, Evaluation, Mistake, Ready, RowNames, Task, always, excerpt
+from rnntool.tasks.base import (
+    Baseline,
+    Engine,
+    Evaluation,
+    Mistake,
+    Ready,
+    RowNames,
+    Task,
+    always,
+    excerpt,
+    listed,
+)
 from rnntool.tasks.character_context import CharacterContext, CharacterSentence
 from rnntool.tasks.document_context import (
     SEPARATOR,
@@ -150,6 +161,11 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 yield f"the tags{place} are learned as plain tags; if they are spans, {advice}"
             if column.scheme:
                 yield f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES"
+
+    def learned(self) -> str:
+        kinds = ((column, "kinds of spans" if column.scheme else "tags") for column in self.columns)
+        tags = "; ".join(listed(column.trained_labels(), kind) for column, kind in kinds)
+        return f"{tags}; {super().learned()}"
 
     def unseen_labels(self, records: Sequence[Sentence]) -> dict[str, int]:
         counts = Counter[str]()
@@ -386,6 +402,22 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return Evaluation(
             report=report, counts=first.counts(), gold=first.labels, trained_labels=first.trained_labels,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
+
+    def baseline(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> Baseline:
+        """Give each word its most frequent tag in the training data, and others the most frequent of all."""
+        counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        for example in examples:
+            words = [word for word in example.words if word != SEPARATOR]
+            for word, tag in zip(words, example.tags[0].tolist() if example.tags else (), strict=False):
+                counts[word][tag] += 1
+        usual = sum(counts.values(), Counter[int]()).most_common(1)[0][0]
+        names, column = self.labels.names, self.columns[0]
+        tag_of = {word: names[tags.most_common(1)[0][0]] for word, tags in counts.items()}
+        predicted = [column.outer([tag_of.get(word, names[usual]) for word in record.words], EVALUATED_SCHEME)
+                     for record in records]
+        compared = column.compare([record.tags or [] for record in records], predicted)
+        score = float(column.criterion.metric(compared.counts().sum(axis=0)))
+        return Baseline("the most frequent tag of each word", score)
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TagSettings:
         settings = super().evaluation_settings(reading, model)

@@ -17,7 +17,7 @@ from rnntool.data.threads import thread_count
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.torch_engine import pick_device
 from rnntool.models.config import NetworkConfig
-from rnntool.models.network import Network, count_parameters
+from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, example_lengths, mix
@@ -25,6 +25,7 @@ from rnntool.training.character_lm import context_config
 from rnntool.training.job import Job
 from rnntool.training.loop import Step, Trainer
 from rnntool.training.optimizers import Frozen
+from rnntool.training.overview import Forecast, describe_data, describe_network
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
@@ -47,10 +48,10 @@ def train(
 ) -> dict[str, Any]:
     """Train `job` and write the model to the folder `out`; without a job, resume the training in `out`.
 
-    `watch` receives every step, `log` details such as guessed formats, and `warn` what every user should see;
-    by default, `log` receives that as well. Returns the report on the development data. If `stopping` returns
-    a signal, the state is saved and `Interrupted` is raised; a resumed training then ends with the same
-    weights as an uninterrupted one.
+    `watch` receives every step, `log` details such as guessed formats, and `warn` what every user should see,
+    such as how much data there is; by default, `log` receives that as well. Returns the report on the
+    development data. If `stopping` returns a signal, the state is saved and `Interrupted` is raised; a
+    resumed training then ends with the same weights as an uninterrupted one.
     """
     check_place(out)
     warn = warn or log
@@ -76,7 +77,6 @@ def _train(
     torch.set_num_threads(thread_count(threads))
     settings, kind = job.settings, task_class(job.task)
     data = TrainingData.read(job, log=log, warn=warn, watch=watch)
-    log(str(data))
     fingerprints = data.fingerprints()
     if fingerprints_before is None:
         learned = data.learn(kind, settings, watch=watch)
@@ -92,12 +92,13 @@ def _train(
         context=context_config(data.character_lm) if data.character_lm else None)
     examples = learned.training_examples(data.train, watch=watch, log=warn)
     _warn_of_long_records(learned, examples, warn)
+    baseline = learned.baseline(examples, data.dev) if data.dev else None
     network = build_network(config, learned, examples)
     transfer = data.initialize(network, learned, log=log, warn=warn)
     if transfer and fingerprints_before is None:
         warn(str(transfer))
     batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
-    dev = data.dev
+    data_line, dev = describe_data(data, job), data.dev
     if isinstance(dev, Texts):
         dev = Texts.collect(dev, watch=watch)  # a copy, so that the file with all texts can be deleted
     del data
@@ -106,15 +107,17 @@ def _train(
         learned, network, batches, dev, settings, device=pick_device(device), folder=resume, watch=watch,
         stopping=stopping, frozen=_frozen(network, transfer, settings))
     _check_unfreezing(settings, trainer.epochs)
-    log(f"{count_parameters(network):,} parameters, {len(trainer.batches)} steps an epoch, "
-        f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}")
+    for line in (data_line, learned.learned(), describe_network(trainer)):
+        warn(line)
+    trainer.watch = Forecast(trainer, watch, warn)
     if fingerprints_before is None:
         _write_first_checkpoint(trainer, learned, job, fingerprints)
     else:
         trainer.resume()
     progress = trainer.run()
     return write_model(
-        learned, network.cpu(), dev, out, history=progress.history, transfer=transfer, threads=threads)
+        learned, network.cpu(), dev, out, history=progress.history, baseline=baseline, transfer=transfer,
+        threads=threads)
 
 
 def _load_job(out: Path, task: str) -> tuple[Job, dict[str, str]]:

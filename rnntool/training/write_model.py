@@ -20,7 +20,7 @@ from rnntool.model_folder import ModelConfig
 from rnntool.models.config import ObjectiveConfig
 from rnntool.models.export.network_graph import write_graphs
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks.base import AnyTask
+from rnntool.tasks.base import AnyTask, Baseline, Engine
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.model_card import model_card
 from rnntool.training.optimizers import weights_of
@@ -76,7 +76,8 @@ def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
 
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]], transfer: Transfer | None = None, threads: int = 0,
+    history: list[dict[str, Any]], baseline: Baseline | None = None, transfer: Transfer | None = None,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """Write the model folder, remove the checkpoints, and return the report on the development data.
 
@@ -89,7 +90,7 @@ def write_model(
         network.head.apply_temperatures(*calibration.temperatures)
     with model_folder.new_model(out) as stage:
         write_graphs(network, stage, int8=settings.int8)
-        report = task.report(OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev) if dev else {}
+        report = _report(task, OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev, baseline)
         report |= calibration.report() if calibration else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
@@ -105,3 +106,14 @@ def write_model(
         (stage / model_folder.CARD).write_text(card, "utf-8")
         model_folder.write_json(stage / model_folder.CONFIG, config.to_json())
     return report
+
+
+def _report(
+    task: AnyTask, engine: Engine, dev: Sequence[Any], baseline: Baseline | None
+) -> dict[str, Any]:
+    """Report on the development data, with the interval of the main figure and a trivial method's figure."""
+    if not dev:
+        return {}
+    evaluation, key = task.evaluate(engine, dev), task.criterion.key
+    report = evaluation.report | {"interval_of": key, "interval": task.criterion.interval(evaluation.counts)}
+    return report | ({"baseline": {"method": baseline.method, key: baseline.score}} if baseline else {})

@@ -1,0 +1,132 @@
+"""What the result of a training means, and what to do next. Reads only what is in the model folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnntool.errors import setting
+from rnntool.model_folder import ModelConfig
+from rnntool.tasks.specs.settings import Settings
+
+FEW_RECORDS = 100  # development records below which the figure is uncertain, whatever its interval
+WIDE_ERROR = 0.05  # half of the interval of an accuracy or F1, from which it is uncertain
+LAST_SHARE = 0.75  # of the training; the gain after it shows whether more time would help
+LARGE_GAIN = 0.03  # of the errors or of the nats per token, after that share
+WHOLE_SHARE = 0.9  # of the epochs, before which the time limit has cut a training short
+EARLY_SHARE = 0.6  # of the training; a best score before it shows overfitting
+
+Entry = Mapping[str, Any]  # an evaluation, a line of metrics.jsonl
+
+
+def result(config: ModelConfig) -> str:
+    """State the main figure with its interval, the number of records, and the baseline."""
+    report = config.report
+    if not report:
+        return "trained without development data, so nothing says how good the model is"
+    key = report["interval_of"]
+    text = f"{key} {_shown(report[key])}"
+    if interval := report["interval"]:
+        text += f" (95% interval: {_shown(interval[0])} to {_shown(interval[1])})"
+    text += f" on {_counted(report['records'])}"
+    if baseline := report.get("baseline"):
+        text += f"; baseline {_shown(baseline[key])} ({baseline['method']})"
+    return text
+
+
+def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
+    """Choose the one step that would probably help most, given the evaluations of the training in order."""
+    report, settings = config.report, config.settings
+    if not report or not history:
+        return f"to know how good it is, give {setting('dev')}, or a {setting('dev_fraction')} above 0"
+    higher, last = config.spec.higher_is_better, history[-1]["epoch"]
+    more_time = f"give it more time with {_longer(settings, last)}"
+    improving = _improving(config, history)
+    if last < 1:
+        return f"the time was over before all training data was read once: {more_time}"
+    if _worse_than_baseline(config):
+        if improving or not higher:
+            return f"no better than the baseline yet: {more_time}"
+        return ("no better than the baseline: check that the data has the right columns, give more training "
+                f"data, or {more_time}")
+    if reason := _uncertain(config):
+        return f"{reason}, so the figure is uncertain: give more of them with {setting('dev')}"
+    if improving:
+        return f"still improving: {more_time}"
+    best = _best(history, higher)["epoch"]
+    if best < EARLY_SHARE * last:
+        return (f"best after epoch {best:.3g} of {last:.3g}, so more time would not help: give more training "
+                f"data, or more {setting('dropout')} than {settings.dropout:g}")
+    if getattr(settings, "tokenizer", "word") == "word" and not (settings.vectors or settings.init):
+        return (f"no longer improving: give more training data, or word vectors with "
+                f"{setting('vectors', 'FILE')}")
+    return "no longer improving: more training data would help most"
+
+
+def _longer(settings: Settings, epochs: float) -> str:
+    """Return the setting with which the next training lasts twice as long."""
+    if settings.max_time:
+        return setting("max_time", f"{math.ceil(settings.max_time / 30)}m")
+    return setting("epochs", 2 * math.ceil(epochs))
+
+
+def _worse_than_baseline(config: ModelConfig) -> bool:
+    """Return whether the figure is not better than the baseline, and not by chance."""
+    report, key = config.report, config.report["interval_of"]
+    baseline = report.get("baseline", {}).get(key)
+    if baseline is None:
+        return False
+    low, high = report["interval"] or (report[key], report[key])
+    return bool(high <= baseline if config.spec.higher_is_better else low >= baseline)
+
+
+def _uncertain(config: ModelConfig) -> str:
+    """Say why the figure is uncertain; "" if it is not."""
+    report, key = config.report, config.report["interval_of"]
+    interval = report["interval"]
+    if not config.spec.higher_is_better:  # a perplexity is a mean over many tokens
+        low, high = interval or (1.0, 1.0)
+        return "" if not interval or high < (1 + 2 * WIDE_ERROR) * low else _counted(report["records"])
+    few = report["records"] < FEW_RECORDS
+    wide = interval is not None and max(report[key] - interval[0], interval[1] - report[key]) > WIDE_ERROR
+    return f"only {_counted(report['records'])}" if few or wide else ""
+
+
+def _improving(config: ModelConfig, history: Sequence[Entry]) -> bool:
+    """Return whether the training was cut short at its best, or its end still lowered the error by much."""
+    settings, higher, last = config.settings, config.spec.higher_is_better, history[-1]
+    planned = settings.epochs_for(round(last["step"] / max(last["epoch"], 1e-9)))
+    if settings.max_time and last["epoch"] < WHOLE_SHARE * planned and _best(history, higher) is last:
+        return True
+    before = [entry for entry in history if entry["epoch"] <= LAST_SHARE * last["epoch"]]
+    if not before:
+        return False
+    old, new = (_error(_best(entries, higher), higher) for entries in (before, history))
+    return new < (1 - LARGE_GAIN) * old
+
+
+def _best(history: Sequence[Entry], higher: bool) -> Entry:
+    return min(history, key=lambda entry: _error(entry, higher))
+
+
+def _error(entry: Entry, higher: bool) -> float:
+    """Return the share of errors, or for a perplexity the nats per token."""
+    score = _score(entry)
+    if score is None or math.isnan(score):
+        return math.inf
+    return 1 - score if higher else math.log(max(1.0, score))
+
+
+def _score(entry: Entry) -> float | None:
+    """Return the score of an evaluation on the development data: the first figure after the fixed ones."""
+    return next((value for name, value in entry.items()
+                 if name not in ("epoch", "step", "loss", "lr", "seconds", "tokens")), None)
+
+
+def _counted(records: int) -> str:
+    return f"{records:,} development record{'s' if records != 1 else ''}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
