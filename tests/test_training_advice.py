@@ -37,21 +37,26 @@ def changed(folder: Path, *, score: float, interval: list[float] | None, baselin
 
 def curve(key: str, *scores: float, epochs: float = 1.0) -> list[dict[str, Any]]:
     """Return the evaluations of a training with these scores, `epochs` apart."""
-    return [{"epoch": (i + 1) * epochs, "step": round((i + 1) * epochs * 10), "loss": 1.0, "lr": 0.1, key: score,
-             "seconds": 1.0, "tokens": 10} for i, score in enumerate(scores)]
+    return [{"epoch": i * epochs, "step": round(i * epochs * 10), "loss": 1.0, "lr": 0.1, key: score,
+             "seconds": 1.0, "tokens": 10} for i, score in enumerate(scores, 1)]
 
 
 GOOD: dict[str, Any] = {"score": 0.9, "interval": [0.88, 0.92], "baseline": 0.5}
 
 
 @pytest.mark.parametrize(("values", "scores", "said"), [
-    ({"epochs": 8}, (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9), "still improving: give it more time with epochs=16"),
-    ({"epochs": 8}, (0.5, 0.6, 0.7, 0.8, 0.89, 0.9, 0.899, 0.9), "no longer improving: give more training data"),
-    ({"epochs": 8}, (0.8, 0.9, 0.88, 0.87, 0.86, 0.85, 0.84, 0.84), "best after epoch 2 of 8, so more time would not"),
-    ({"max_time": 180.0, "epochs": 20}, (0.88, 0.89, 0.895, 0.9), "still improving: give it more time with max_time=6m"),
-    ({"records": 20, "epochs": 8}, (0.5, 0.6, 0.7, 0.9), "only 20 development records, so the figure is uncertain"),
+    ({"epochs": 8}, (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9),
+     "still improving: give it more time with epochs=16"),
+    ({"epochs": 8}, (0.5, 0.6, 0.7, 0.8, 0.89, 0.9, 0.899, 0.9),
+     "no longer improving: give more training data"),
+    ({"epochs": 8}, (0.8, 0.9, 0.88, 0.87, 0.86, 0.85, 0.84, 0.84),
+     "best after epoch 2 of 8, so more time would not"),
+    ({"max_time": 180.0, "epochs": 20}, (0.88, 0.89, 0.895, 0.9),
+     "still improving: give it more time with max_time=6m"),
+    ({"records": 20, "epochs": 8}, (0.5, 0.6, 0.7, 0.9),
+     "only 20 development records, so the figure is uncertain"),
     ({"interval": [0.8, 0.96], "records": 120}, (0.9, 0.9), "only 120 development records"),
-    ({"score": 0.4, "interval": [0.38, 0.42], "epochs": 4}, (0.4, 0.4, 0.4, 0.4), "no better than the baseline: check"),
+    ({"score": 0.4, "interval": [0.38, 0.42], "epochs": 4}, (0.4,) * 4, "no better than the baseline: check"),
     # the figure of few records can be far below the baseline all the same
     ({"score": 0.0, "interval": [0.0, 0.0], "records": 20}, (0.0,) * 4, "no better than the baseline: check"),
 ])
@@ -64,22 +69,22 @@ def test_the_most_useful_next_step_of_a_classifier(
 
 @pytest.mark.parametrize(("score", "baseline", "scores", "epochs", "said"), [
     (34.7, 17.9, (34.7,), 0.3, "the time was over before all training data was read once: give it more time"),
-    (34.7, 17.9, (50.0, 40.0, 34.7), 1.0, "no better than the baseline yet: give it more time with max_time=6m"),
+    (34.7, 17.9, (50.0, 40.0, 34.7), 1.0, "no better than the baseline yet: give it more time with"),
     (4.1, 17.9, (6.0, 5.0, 4.1), 1.0, "still improving: give it more time with max_time=6m"),
     (4.1, 17.9, (4.2, 4.1, 4.1, 4.1) * 5, 1.0, "best after epoch 2 of 20, so more time would not help"),
 ])
 def test_the_most_useful_next_step_of_a_language_model(
     score: float, baseline: float, scores: tuple[float, ...], epochs: float, said: str, writer: Path
 ) -> None:
-    config = changed(writer, score=score, interval=[score * 0.99, score * 1.01], baseline=baseline, max_time=180.0,
-                     epochs=20)
+    interval = [0.99 * score, 1.01 * score]
+    config = changed(writer, score=score, interval=interval, baseline=baseline, max_time=180.0, epochs=20)
     assert with_names(next_step(config, curve("perplexity", *scores, epochs=epochs))).startswith(said)
 
 
 def test_the_result_has_an_interval_and_a_baseline(classifier: Path) -> None:
     config = changed(classifier, **GOOD)
-    assert result(config) == ("accuracy 0.9000 (95% interval: 0.8800 to 0.9200) on 1,000 development records; "
-                              "baseline 0.5000 (always 'x')")
+    assert result(config) == ("accuracy 0.9000 (95% interval: 0.8800 to 0.9200) on 1,000 development "
+                              "records; baseline 0.5000 (always 'x')")
     alone = changed(classifier, score=1.0, interval=None, baseline=0.5, records=1)
     assert result(alone).startswith("accuracy 1.0000 on 1 development record; ")
     untested = dataclasses.replace(config, report={})
@@ -108,7 +113,7 @@ def test_a_training_says_what_it_does_and_what_came_of_it(tmp_path: Path) -> Non
     assert f"60 training records, 60 for development: {table}\n" in ran.err
 
 
-def test_the_baseline_of_a_classifier_is_its_most_frequent_label(classifier: Path, question_file: Path) -> None:
+def test_the_baseline_of_a_classifier_is_its_most_frequent_label(classifier: Path) -> None:
     report = model_folder.read_config(classifier).report["baseline"]
     label = report["method"].split("'")[1]
     assert label == Counter(label for _, label in tiny.questions(100)).most_common(1)[0][0]
@@ -123,7 +128,8 @@ def test_the_baseline_of_a_tagger_is_the_usual_tag_of_each_word(tagger: Path, ne
     usual = sum(counts.values(), Counter[str]()).most_common(1)[0][0]
     hits = [tag == (counts[word].most_common(1)[0][0] if word in counts else usual)
             for sentence in tiny.pos_sentences(20, seed=9) for word, tag in sentence]
-    assert model_folder.read_config(tagger).report["baseline"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    baseline = model_folder.read_config(tagger).report["baseline"]
+    assert baseline["accuracy"] == pytest.approx(sum(hits) / len(hits))
     assert 0 < model_folder.read_config(ner).report["baseline"]["f1"] <= 1
 
 
@@ -141,17 +147,19 @@ def test_the_baseline_of_a_language_model_is_a_unigram_model(writer: Path) -> No
 
 def test_the_baseline_of_a_tagger_with_document_context(tmp_path: Path) -> None:
     text = "".join(f"-DOCSTART- O\n\n{tiny.conll([sentence] * 3)}" for sentence in tiny.pos_sentences(30))
-    (tmp_path / "t.conll").write_text(text)
-    report = tiny.train("tag", tmp_path / "m", [tmp_path / "t.conll"], dev=[tmp_path / "t.conll"], epochs=1, passage=50)
+    file = tmp_path / "t.conll"
+    file.write_text(text)
+    report = tiny.train("tag", tmp_path / "m", [file], dev=[file], epochs=1, passage=50)
     assert report["baseline"]["accuracy"] == 1.0, "each word of these sentences has one tag"
 
 
 def test_the_duration_is_forecast_once_after_some_steps() -> None:
     trainer: Any = SimpleNamespace(total_steps=1000, epochs=10, batches=range(100),
                                    settings=SimpleNamespace(max_time=None))
-    for limit_s, expected in ((None, f"expected duration: {duration(1000)}"),
-                              (300.0, "expected duration: 5m00s, enough for 3.0 of 10 epochs; all of them need "
-                                      "about 16m40s")):
+    for limit_s, expected in (
+        (None, f"expected duration: {duration(1000)}"),
+        (300.0, "expected duration: 5m00s, enough for 3.0 of 10 epochs; all of them need about 16m40s"),
+    ):
         trainer.settings.max_time = limit_s
         seen, said = [], list[str]()
         forecast = Forecast(trainer, seen.append, said.append)
