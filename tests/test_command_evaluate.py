@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -228,3 +230,60 @@ def test_evaluate_rejects_columns_of_fasttext_lines(
     failed(run("evaluate", "in.ft", "-m", classifier, option, "body"), 2,
            f"{option}: expected files in jsonl, tsv or csv, found fasttext")
     ok(run("evaluate", "in.ft", "-m", classifier))
+
+
+# --- Mistakes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", [".csv", ".tsv", ".jsonl"])
+def test_all_mistakes_go_to_a_file(classifier: Path, run: Run, tmp_path: Path, extension: str) -> None:
+    header = "question_id,line,text,label,note"
+    rows = ['q1,9,"where, in which town ?",place,a', 'q2,8,where is it ?,time,"b\nc"',
+            "q3,7,who is it ?,place,d"]
+    (tmp_path / "data.csv").write_text("\n".join([header, *rows]) + "\n")
+    name = f"mistakes{extension}"
+    out = ok(run("evaluate", "data.csv", "-m", classifier, "--errors", "1", "--errors-to", name))
+    *_, titles, row = (line.split() for line in out.splitlines())
+    assert titles == ["prob", "gold", "predicted", "place", "id", "in"]
+    assert row[3:5] in (["data.csv:3", "q2"], ["data.csv:5", "q3"])
+    text = (tmp_path / name).read_text()
+    if extension == ".jsonl":
+        mistakes = [json.loads(line) for line in text.splitlines()]
+    else:
+        quoting = csv.QUOTE_MINIMAL if extension == ".csv" else csv.QUOTE_NONE
+        dialect: Any = {"delimiter": "," if extension == ".csv" else "\t", "quoting": quoting}
+        mistakes = list(csv.DictReader(io.StringIO(text, newline=""), **dialect))
+    assert sorted((m["question_id"], m["label"], m["predicted"], str(m["line"]), m["input_line"], m["file"])
+                  for m in mistakes) == [
+        ("q2", "time", "place", "3", "8", "data.csv"), ("q3", "place", "person", "5", "7", "data.csv")]
+    report = json.loads(ok(run("evaluate", "data.csv", "-m", classifier, "--errors", "9", "--json")))
+    assert [(m["id"], m["file"], m["line"]) for m in report["errors"]] == [
+        (m["question_id"], m["file"], int(m["line"])) for m in mistakes]
+
+
+def test_a_wrong_tag_has_the_line_of_its_word(tagger: Path, ner: Path, run: Run, tmp_path: Path) -> None:
+    rows = ["# sent_id = s7", "# text = the baker sings .", *(
+        f"{i}\t{word}\t_\t{tag}" + "\t_" * 6 for i, word, tag in [
+            ("1", "the", "DET"), ("2-3", "bakers", "_"), ("2", "baker", "NOUN"), ("3", "sings", "NOUN")])]
+    (tmp_path / "wrong.conllu").write_text("\n".join(rows) + "\n\n")
+    listed = ["--errors", "1", "--json"]
+    done = ok(run("evaluate", "wrong.conllu", "-m", tagger, *listed, "--errors-to", "e.csv"))
+    (mistake,) = json.loads(done)["errors"]
+    assert (mistake["predicted"], mistake["line"], mistake["id"]) == ("VERB", 6, "s7")
+    assert (tmp_path / "e.csv").read_text().startswith("sent_id,text,prob,gold,predicted,context,file,line\n")
+    (tmp_path / "wrong.conll").write_text("\nAnna B-PER\nsings B-LOC\n\n")
+    assert json.loads(run("evaluate", "wrong.conll", "-m", ner, *listed).out)["errors"][0]["line"] == 3
+
+
+def test_surprising_tokens_have_their_line(writer: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the baker sings .\nthe bqker\n")
+    done = ok(run("evaluate", "a.txt", "-m", writer, "--errors", "1", "--json", "--errors-to", "e.jsonl"))
+    (mistake,) = json.loads(done)["errors"]
+    assert (mistake["gold"], mistake["file"], mistake["line"]) == ("q", "a.txt", 2)
+    assert len((tmp_path / "e.jsonl").read_text().splitlines()) == len("the baker sings .the bqker")
+
+
+def test_a_file_of_mistakes_needs_an_extension(classifier: Path, question_file: Path) -> None:
+    for name in ("-", "mistakes", "mistakes.txt"):
+        failed(invoke("evaluate", question_file, "-m", classifier, "--errors-to", name), 2,
+               "--errors-to: expected a file name that ends in .csv, .tsv or .jsonl")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +14,10 @@ import typer
 from rnntool.commands import console
 from rnntool.commands.groups import examples
 from rnntool.commands.options import AsJson, Compute, Messages, Output, format_option, model_option
+from rnntool.data.formats import RECORD_FORMATS, format_named_by, merged, record_writer
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
+from rnntool.data.records import fields_of, id_of
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation.options import EvaluateOptions
 
@@ -61,6 +64,10 @@ def evaluate(
         "--compare", metavar="MODEL", show_default=False,
         help="Second model to run on the same records. Reports the difference and its significance.")
     ] = None,
+    errors_to: Annotated[str | None, typer.Option(
+        "--errors-to", metavar="FILE", show_default=False,
+        help="Write all mistakes with all columns of their records to FILE (.csv, .tsv or .jsonl); with a "
+             "language model, all tokens. The most confident mistakes come first.")] = None,
     options: EvaluateOptions,
     as_json: AsJson = False,
     reading: TableReading,
@@ -74,6 +81,7 @@ def evaluate(
     from rnntool.inference import model as models
 
     as_json = as_json or writes_json(output, messages)
+    errors_format = _errors_format(errors_to)
     load = partial(models.load, device=compute.device, threads=compute.threads, parallel=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
@@ -96,7 +104,8 @@ def evaluate(
         (messages.log if as_trained else messages.warn)(f"{input_names(files)}: {description}")
     criterion = task.shared_criterion(other.task, records) if other else None
 
-    evaluation = task.evaluate(loaded.engine, records, mistakes=options.errors)
+    evaluation = task.evaluate(
+        loaded.engine, records, mistakes=sys.maxsize if errors_to else options.errors)
     _warn_of_unseen(loaded, evaluation, files, messages.warn)
     report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
               "interval_of": task.criterion.key, "interval": task.criterion.interval(evaluation.counts)}
@@ -108,13 +117,48 @@ def evaluate(
         _warn_of_unseen(other, reference, files, messages.warn)
         report["compare"] = _comparison(evaluation, reference, other, criterion)
     report["signature"] = _signature(loaded, task.criterion)
+    if errors_to:
+        with open_output(errors_to) as out:
+            out.writelines(_error_records(evaluation.mistakes, records, errors_format))
+        messages.log(f"{errors_to}: {len(evaluation.mistakes):,} mistakes")
+    mistakes = [_traced(mistake, records) for mistake in evaluation.mistakes[: options.errors]]
     with open_output(output) as out:
         if as_json:
             if options.errors:
-                report["errors"] = evaluation.mistakes
+                report["errors"] = mistakes
             out.write(to_json(report, indent=2) + "\n")
         else:
-            out.write(_text(report, evaluation.mistakes))
+            out.write(_text(report, mistakes))
+
+
+def _errors_format(path: str | None) -> str:
+    """Return the format that the extension of the file of mistakes names."""
+    format = format_named_by(path) if path else None
+    if path and format not in RECORD_FORMATS:
+        raise UsageError(setting="errors_to", expected="a file name that ends in .csv, .tsv or .jsonl",
+                         found=repr(path))
+    return format or ""
+
+
+def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
+    """Return a mistake with its file, its line, and the id of its record if it has one."""
+    file, _, line = mistake["place"].rpartition(":")
+    found = id_of(fields_of(records[mistake["record"]]))
+    return {
+        **{key: mistake[key] for key in ("prob", "gold", "predicted", "context")},
+        "file": file, "line": int(line), **({} if found is None else {"id": found})}
+
+
+def _error_records(mistakes: Sequence[Mistake], records: Sequence[Any], format: str) -> Iterator[str]:
+    """Return the text of each mistake with all fields of its record. A table has the columns of all."""
+    write = record_writer(format)
+    rows = []
+    for mistake in mistakes:
+        traced = _traced(mistake, records)
+        traced.pop("id", None)  # a field of the record
+        rows.append(merged(fields_of(records[mistake["record"]]), traced))
+    columns = dict.fromkeys(chain.from_iterable(rows)) if format != "jsonl" else {}
+    return (write(columns | row, {}, mistake["place"]) for row, mistake in zip(rows, mistakes, strict=True))
 
 
 def _adapted(
@@ -193,7 +237,7 @@ def _signature(loaded: Model, criterion: Criterion) -> str:
 # --- The report as text ------------------------------------------------------------------------------------
 
 
-def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
+def _text(report: dict[str, Any], mistakes: Sequence[dict[str, Any]]) -> str:
     parts = []
 
     def add(rows: Sequence[tuple[str, ...]], title: str = "", right: tuple[int, ...] = ()) -> None:
@@ -217,8 +261,10 @@ def _text(report: dict[str, Any], mistakes: Sequence[Mistake]) -> str:
     if confused := _confusions(report.get("confusion", {})):
         add([("gold", "predicted", "count"), *confused[:MAX_ROWS]], "most frequent confusions", right=(2,))
     if mistakes:
-        rows = [(_shown(m["prob"]), m["gold"], m["predicted"], m["context"]) for m in mistakes]
-        add([("prob", "gold", "predicted", "in"), *rows], "most confident mistakes")
+        ids = ("id",) if any("id" in mistake for mistake in mistakes) else ()
+        rows = [(_shown(m["prob"]), m["gold"], m["predicted"], f"{m['file']}:{m['line']}",
+                 *(str(m.get(name, "")) for name in ids), m["context"]) for m in mistakes]
+        add([("prob", "gold", "predicted", "place", *ids, "in"), *rows], "most confident mistakes")
     return "\n".join(parts)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["texts", "pairs", "judgments", "sentences"]  # of the records in a file
@@ -12,6 +13,7 @@ Kind = Literal["texts", "pairs", "judgments", "sentences"]  # of the records in 
 _COLUMN_BREAKS = str.maketrans("\t\r\n", "   ")
 _START_PREFIXES = frozenset("BSUW")  # of tags that start an entity whatever comes before them
 _END_PREFIXES = frozenset("ESLUW")
+_ID_NAMES = ("id", "_id", "uid", "guid", "uuid", "idx", "index", "sent_id")  # in lower case
 _IOB_PREFIXES = _START_PREFIXES | _END_PREFIXES | frozenset("IM")
 
 
@@ -68,7 +70,8 @@ class Sentence:
     If several columns were read, `tags` are those of the first and `more_tags` those of the others; each has
     one tag for each word. `offsets` are the (start, end) characters of each word in `text`. `source` belongs
     to the format that read the record, which needs it to write the record back byte for byte. Sentences of
-    the same document have the same `document`; None in formats without documents.
+    the same document have the same `document`; None in formats without documents. `rows` are the lines of the
+    words, counted from any line of the file; None if a line has several words. `sent_id` names the sentence.
     """
 
     words: list[str]
@@ -79,6 +82,15 @@ class Sentence:
     place: str = ""
     more_tags: Sequence[list[str]] = ()
     document: object = field(default=None, compare=False)
+    rows: Sequence[int] | None = field(default=None, compare=False)
+    sent_id: str | None = field(default=None, compare=False)
+
+    def place_of(self, word: int) -> str:
+        """Return the `file:line` of a word, or of the sentence if its words have no lines of their own."""
+        if not self.rows:
+            return self.place
+        name, _, number = self.place.rpartition(":")
+        return f"{name}:{int(number) + self.rows[word] - self.rows[0]}" if name else self.place
 
     def located(self) -> list[tuple[int, int]] | None:
         """Return the offsets, or find the words in the text; None if it has more than words and spaces."""
@@ -170,6 +182,23 @@ class SentenceWriter(ABC):
     @abstractmethod
     def __call__(self, sentence: Sentence, tagged: Tagged) -> str:
         """Return the text of one record with its line ending; `tagged` has one tag for each word."""
+
+
+def fields_of(record: Text | Sentence) -> dict[str, Any]:
+    """Return the fields of a record by name: its columns or keys, or else its text."""
+    fields = record.fields if isinstance(record, Text) else record.source
+    if isinstance(fields, dict):
+        return fields
+    text = " ".join(record.words) if isinstance(record, Sentence) and record.text is None else record.text
+    identifier = {} if isinstance(record, Text) or record.sent_id is None else {"sent_id": record.sent_id}
+    return {**identifier, "text": text}
+
+
+def id_of(fields: Mapping[str, Any]) -> Any:
+    """Return what identifies a record: the field `id`, another usual name, or `…_id`; else None."""
+    usual = (name for known in _ID_NAMES for name in fields if name.lower() == known)
+    found = next(chain(usual, (name for name in fields if name.lower().endswith("_id"))), None)
+    return None if found is None else fields[found]
 
 
 def one_line(strings: list[str]) -> list[str]:

@@ -112,6 +112,8 @@ class Mistake(TypedDict):
     gold: str
     predicted: str
     context: str  # the text around it
+    place: str  # `file:line`
+    record: int  # the index of its record
 
 
 @dataclass(frozen=True, kw_only=True)

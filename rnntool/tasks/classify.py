@@ -303,9 +303,8 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             "ece": self._calibration_error(gold, results),
             "unseen_labels": metrics.unseen_labels(label_counts, self.labels),
         }
-        wrong = [_mistake(record, result, multi_label=self.multi_label)
-                 for record, result, right in zip(records, results, correct, strict=True)
-                 if mistakes and not right]
+        wrong = [_mistake(i, records[i], results[i], multi_label=self.multi_label)
+                 for i, right in enumerate(correct) if mistakes and not right]
         return Evaluation(
             report=report, counts=np.array([(right, 1) for right in correct], np.float64).reshape(-1, 2),
             mistakes=sorted(wrong, key=lambda mistake: -mistake["prob"])[:mistakes],
@@ -364,9 +363,10 @@ def _pieces(length: int) -> list[tuple[int, int]]:
     return list(pairwise(accumulate([size + (i < longer) for i in range(count)], initial=0)))
 
 
-def _mistake(record: Text, result: Classified, *, multi_label: bool) -> Mistake:
+def _mistake(i: int, record: Text, result: Classified, *, multi_label: bool) -> Mistake:
     """Describe a wrong answer, with the probability of its most confident wrong decision."""
     wrong = set(result.chosen) ^ set(record.labels) if multi_label else set(result.chosen)
     confidence = (p if name in result.chosen else 1 - p for name, p in result.ranked if name in wrong)
     return Mistake(prob=max(confidence, default=0.0), gold=",".join(record.labels),
-                   predicted=",".join(result.chosen), context=" ".join(record.text.split()))
+                   predicted=",".join(result.chosen), context=" ".join(record.text.split()),
+                   place=record.place, record=i)

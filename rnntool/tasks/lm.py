@@ -18,7 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -551,12 +551,13 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         """Describe the `k` least probable tokens of the records, without EOS."""
         places = ((log_prob, i, j) for i, row in enumerate(log_probs)
                   for j, log_prob in enumerate(row[:-1].tolist()))
+        tokens_of = lru_cache(maxsize=1024)(lambda i: self.tokenizer.tokens(records[i].text))
         mistakes = []
         for log_prob, i, j in heapq.nsmallest(k, places):
-            text = records[i].text
-            token = self.tokenizer.tokens(text)[j]
+            text, token = records[i].text, tokens_of(i)[j]
             mistakes.append(Mistake(prob=math.exp(log_prob), gold=text[token.start : token.end], predicted="",
-                                    context=excerpt(text, token.start, token.end)))
+                                    context=excerpt(text, token.start, token.end), place=records[i].place,
+                                    record=i))
         return mistakes
 
     def _log_probs(self, engine: Engine, examples: Rows, *, columns: int) -> Rows:

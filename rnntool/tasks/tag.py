@@ -508,7 +508,8 @@ def _mistakes(
         words = records[i].words
         start = sum(len(word) + 1 for word in words[:j])
         mistakes.append(Mistake(prob=p, gold=gold[i][j], predicted=results[i].tags[j],
-                                context=excerpt(" ".join(words), start, start + len(words[j]))))
+                                context=excerpt(" ".join(words), start, start + len(words[j])),
+                                place=records[i].place_of(j), record=i))
     return mistakes
 
 

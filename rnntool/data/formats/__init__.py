@@ -32,6 +32,7 @@ from rnntool.data.formats.fasttext import FASTTEXT
 from rnntool.data.formats.html import HTML
 from rnntool.data.formats.inline import INLINE
 from rnntool.data.formats.jsonl import JSONL
+from rnntool.data.formats.results import merged
 from rnntool.data.formats.tables import CSV, TSV, header_names
 from rnntool.data.formats.text import TEXT, TOKENS
 from rnntool.data.reading import USUAL_LAYOUT, Layout
@@ -54,6 +55,7 @@ __all__ = [
     "guess_format",
     "label_writer",
     "labeled",
+    "merged",
     "output_format",
     "read_judgments",
     "read_pairs",

@@ -139,8 +139,9 @@ def _sentence(
             _check_tags(cells, columns, index, needed, name, start)
     words, place = [row[word_at] for row in cells], f"{name}:{start}"
     if len(columns) < len(indexes):
-        return Sentence(words, source=block, place=place, document=document)
-    return Sentence(words, columns[0], source=block, place=place, more_tags=columns[1:], document=document)
+        return Sentence(words, source=block, place=place, document=document, rows=range(len(rows)))
+    return Sentence(words, columns[0], source=block, place=place, more_tags=columns[1:], document=document,
+                    rows=range(len(rows)))
 
 
 def _check_tags(

@@ -39,6 +39,7 @@ _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=")
 _NOT_A_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
 _MISC_KEY = re.compile(r"(?!-?\d+$)[^\s=|]+")
 _TEXT = "# text = "
+_SENT_ID = "# sent_id = "
 _NEWDOC = re.compile(r"#\s*newdoc\b")
 _SIGNATURE = re.compile(
     rf"(?:[0-9]+|{_NOT_A_WORD.pattern})(?:\t[^\t]*){{{len(_COLUMNS) - 1}}}$"
@@ -118,11 +119,13 @@ class _Reader:
         words: list[str] = []
         tags: list[list[str]] = [[] for _ in self._places]
         rows: list[int] = []
-        text = None
+        text = sent_id = None
         for i, line in enumerate(lines):
             if line[0] == "#":
                 if line.startswith(_TEXT):
                     text = chomp(line)[len(_TEXT) :]
+                elif line.startswith(_SENT_ID):
+                    sent_id = chomp(line)[len(_SENT_ID) :]
                 continue
             cells = chomp(line).split("\t")
             if len(cells) != len(self._columns):
@@ -149,7 +152,7 @@ class _Reader:
         place = f"{self._name}:{start + rows[0] if rows else start}"
         return Sentence(words, tags[0] if tags else None, text, place=place,
                         source=_Block(self._columns, lines, rows, after), more_tags=tags[1:],
-                        document=document)
+                        document=document, rows=rows, sent_id=sent_id)
 
 
 def _places(requested: Columns, columns: tuple[str, ...]) -> list[_Place]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnntool.data.formats.base import Columns, Offsets
@@ -20,6 +20,19 @@ def label_results(labels: Labels, words: Sequence[WordWeight] | None, *, several
     if words is not None:
         results["explain"] = [{**word._asdict(), "weight": round(word.weight, 6)} for word in words]
     return results
+
+
+def merged(record: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a record and its results; a field with the name of a result becomes `input_…`."""
+    return {_free_name(name, record, results): value for name, value in record.items()} | dict(results)
+
+
+def _free_name(name: str, record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Return a name that neither a result nor another field has."""
+    free = name
+    while free in results or (free != name and free in record):
+        free = f"input_{free}"
+    return free
 
 
 def tag_keys(columns: Columns) -> list[str]:

@@ -26,7 +26,7 @@ from rnntool.data.formats.base import (
     holds_nonblank_line,
     is_nothing,
 )
-from rnntool.data.formats.results import label_results, tag_keys, tag_results
+from rnntool.data.formats.results import label_results, merged, tag_keys, tag_results
 from rnntool.data.json_text import to_json
 from rnntool.data.progress import Log
 from rnntool.data.reading import Layout
@@ -374,8 +374,7 @@ class TableWriter:
         A field with the name of a result gets the prefix `input_`. A field that is missing is an empty cell.
         `DataError` for a field that the first record doesn't have, because it has no column.
         """
-        fields = {_free_name(name, record, results): value for name, value in record.items()}
-        fields.update(results)
+        fields = merged(record, results)
         header = ""
         if not self._columns:
             self._columns = list(fields)
@@ -385,14 +384,6 @@ class TableWriter:
             raise DataError(place=place, expected="the same columns as in the first record",
                             found=repr(surplus), advice=f"write JSONL: {setting('to', 'jsonl')}")
         return header + self._write_row([_cell(fields.get(name)) for name in self._columns])
-
-
-def _free_name(name: str, record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """Return a name that neither a result nor another field has."""
-    free = name
-    while free in results or (free != name and free in record):
-        free = f"input_{free}"
-    return free
 
 
 def _cell(value: Any) -> str:
