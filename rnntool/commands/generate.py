@@ -69,7 +69,7 @@ def generate(
     """Write text with a language model."""
     from rnntool.commands.inputs import plain_lines
     from rnntool.commands.outputs import writes_json
-    from rnntool.data.streams import open_lines, open_output
+    from rnntool.data.streams import open_lines, open_output, stdin_holds_data
     from rnntool.evaluation.copied_ngrams import SourceText
     from rnntool.inference import model as models
     from rnntool.tasks.base import always
@@ -90,6 +90,9 @@ def generate(
     as_jsonl = as_jsonl or log_probs or (not stream and writes_json(output, messages))
     writer = models.load(model, device=compute.device, threads=compute.threads)
     task = writer.require(LMTask)
+    if not prompt_file and prompts in (None, ["-"]) and stdin_holds_data():
+        messages.warn(f"standard input is ignored; to continue each of its lines, give "
+                      f"{setting('prompt_file', '-')}" + (" without a prompt" if prompts else ""))
     if options.seed is None and not options.beam:  # a search draws no random numbers
         options = options.replace(seed=secrets.randbelow(1 << 32))
         messages.log(setting("seed", options.seed))

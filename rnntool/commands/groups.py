@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnntool.commands import console
-from rnntool.commands.cli_errors import no_such
+from rnntool.commands.cli_errors import naming, no_such
 from rnntool.commands.exit_codes import exit_on_error
 from rnntool.commands.options import expanded
 from rnntool.data.options import Options
@@ -37,7 +38,20 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options; `--help` prints here."""
         with exit_on_error(ctx):
-            return super().parse_args(ctx, args)
+            typed = list(args)  # the parser empties its list
+            rest = super().parse_args(ctx, args)
+            if not (ctx.resilient_parsing or ctx.params.get("quiet")):
+                self._warn_of_repeated(ctx, typed)
+            return rest
+
+    def _warn_of_repeated(self, ctx: Any, args: list[str]) -> None:
+        """Warn of options that were typed several times although only the last value counts."""
+        _, _, order = self.make_parser(ctx).parse_args(args=args)
+        for parameter, count in Counter(order).items():
+            switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+            if count > 1 and parameter.param_type_name == "option" and not (parameter.multiple or switch):
+                last = naming(ctx)(parameter.name, str(ctx.params[parameter.name]))
+                console.message(f"{last} replaces the value given before it; give this option only once")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

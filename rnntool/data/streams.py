@@ -401,6 +401,26 @@ def may_wait(path: str | Path) -> bool:
     return Path(path).exists() and not Path(path).is_file()
 
 
+def stdin_holds_data() -> bool:
+    """Whether unread data waits on standard input, as far as that is known without reading or waiting.
+
+    A file that somebody has read a part of, such as a loop of a shell, doesn't count.
+    """
+    try:
+        descriptor = sys.stdin.fileno()
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size > 0 and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+        if not stat.S_ISFIFO(status.st_mode):
+            return False
+        import fcntl
+        import termios
+
+        return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))  # number of bytes
+    except (OSError, ValueError, AttributeError, ImportError):  # Windows lacks both modules
+        return False
+
+
 def _live_descriptor(raw: IO[Any] | None) -> int | None:
     """Return the descriptor of an input that may make a reader wait; None for plain files and buffers."""
     try:

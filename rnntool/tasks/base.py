@@ -249,6 +249,11 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         character language model whose states are part of the word vectors. A task ignores what it can't use.
         """
 
+    @classmethod
+    def doubts(cls, records: Sequence[Record], settings: TaskSettings) -> Iterator[str]:
+        """Describe what in the training records may be a mistake."""
+        return iter(())
+
     def notices(self) -> Iterator[str]:
         """Describe what was learned from the data, as far as a user should know it."""
         return iter(())

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -30,6 +30,7 @@ from rnntool import __version__, tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.corpus import Texts
 from rnntool.data.formats import OnUnlabeled, UnlabeledError, labeled, read_texts, reject
+from rnntool.data.formats.text import is_wrapped
 from rnntool.data.labels import Labels
 from rnntool.data.progress import Log, Stage
 from rnntool.data.reading import USUAL_LAYOUT, Layout
@@ -62,6 +63,7 @@ SCORE_STEPS = 1000  # minimum length of such a column
 CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an adaptive softmax
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}  # by unit: characters between records, counted as EOS
 MAX_LISTED = 20  # labels that a message lists
+WRAPPED_SAMPLE = 5000  # lines that show whether a text is wrapped
 MAX_EXCERPT = 20  # characters of a text in a message
 BITS_PER_CHAR = Criterion("bits_per_char", higher_is_better=False, metric=metrics.bits_per_char)
 
@@ -222,6 +224,14 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
             settings.tokenizer, (record.text for record in records), vocab_size=settings.vocab_size,
             lower=settings.lower, min_count=settings.min_count, split=settings.split, base=base)
         return cls(tokenizer, settings=settings, labels=labels)
+
+    @classmethod
+    def doubts(cls, records: Sequence[Text], settings: LMSettings) -> Iterator[str]:
+        by_line = (settings.unit, settings.context, settings.label_column) == ("line", "line", None)
+        if by_line and is_wrapped([record.text for record in islice(records, WRAPPED_SAMPLE)]):
+            yield ("the lines look like parts of wrapped paragraphs, but each line is a record that the "
+                   f"model reads by itself; for running text give {setting('unit', 'document')} and "
+                   f"{setting('context', 'stream')}")
 
     def learned(self) -> str:
         labels = f"{listed(self.labels.names, 'labels')}; " if self.labels is not None else ""

@@ -17,8 +17,10 @@ from rnntool.inference.weights import load_network
 from rnntool.model_folder import ModelConfig
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
-from rnntool.tokenize import Tokenizer
+from rnntool.tasks.specs.settings import Settings
+from rnntool.tokenize import Tokenizer, split_words
 
+FOREIGN_SHARE = 0.05  # of a vocabulary that another way to split text would never produce
 CONTENT = (model_folder.WEIGHTS, "vocab.txt", "tokenizer.model", "vectors.txt")
 
 
@@ -48,6 +50,24 @@ class PretrainedModel:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the task."""
         return self.task.tokenizer
+
+    def split_difference(self, settings: Settings) -> str:
+        """Describe how the model split words differently from a training with `settings`; "" if it didn't."""
+        here, there = (getattr(each, "split", "words") for each in (settings, self.task.settings))
+        if here == there or self.tokenizer.kind != "word":
+            return ""
+        effect = f"{self.name} was trained with {setting('split', there)}"
+        if here == "space":
+            return f"{effect}, so this training finds fewer of its words; give {setting('split', there)}"
+        pieces = {word: [word[start:end] for start, end in split_words(word)]
+                  for word in self.tokenizer.entries}
+        unusable = [word for word, parts in pieces.items() if len(parts) > 1]
+        if len(unusable) < FOREIGN_SHARE * len(pieces):
+            return ""  # it read text whose words were separated already
+        example = " ".join(pieces[unusable[0]])
+        return (f"{effect}: {len(unusable) / len(pieces):.0%} of its words never occur here, such as "
+                f"{unusable[0]!r}, which is now {example!r}; train it again: `rnntool train lm … "
+                "--tokenizer word --split words`")
 
     def network(self) -> Network:
         """Load the network with its weights."""

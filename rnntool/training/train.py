@@ -80,7 +80,8 @@ def _train(
     fingerprints = data.fingerprints()
     if fingerprints_before is None:
         learned = data.learn(kind, settings, watch=watch)
-        for notice in (*learned.notices(), *_unseen_labels(learned, data.dev)):
+        doubts = kind.doubts(data.train, settings)
+        for notice in (*doubts, *learned.notices(), *_unseen_labels(learned, data.dev)):
             warn(notice)
     else:
         job.check_unchanged(fingerprints_before, fingerprints)

@@ -70,6 +70,8 @@ class TrainingData:
         if settings.init:  # taggers have no setting for the tokenizer, because they read words
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
                                         tokenizer=getattr(settings, "tokenizer", "word"))
+            if difference := base.split_difference(settings):
+                warn(difference)
         if features := getattr(settings, "features", None):
             character_lm = PretrainedModel.read(features, places["features"], used_as="features",
                                                 tokenizer="char")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rnntool.data.formats.base import Format, SentenceOptions, TextOptions, UnlabeledError
 from rnntool.data.records import (
@@ -17,6 +18,12 @@ from rnntool.data.records import (
 )
 from rnntool.data.streams import Lines, chomp
 from rnntool.errors import UsageError, setting
+
+_WIDTHS = (40, 132)  # characters of a line of wrapped prose
+_WIDTH_QUANTILE = 0.95  # of the lengths, because some lines may be longer
+_FEWEST_PAIRS = 20  # of adjacent lines, to judge by
+_FULL = 0.9  # of the width, because lines are ragged
+_WRAPPED_SHARE = 0.6  # of these pairs
 
 
 def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
@@ -61,6 +68,24 @@ def _by_paragraph(lines: Lines) -> Iterator[Text]:
 
 def _by_document(lines: Lines) -> Iterator[Text]:
     yield Text("\n".join([chomp(line) for line in lines]), place=f"{lines.name}:1")
+
+
+def is_wrapped(lines: Sequence[str]) -> bool:
+    """Return whether lines look like prose that was broken into lines of at most some width.
+
+    Then the first word of most lines would hardly have fitted on the line before it. Verse has such lines as
+    well, but each begins with a capital letter.
+    """
+    lengths = sorted(len(line) for line in lines if line.strip())
+    if not lengths:
+        return False
+    width = lengths[int(_WIDTH_QUANTILE * (len(lengths) - 1))]
+    pairs = [(line, following.split(maxsplit=1)[0]) for line, following in pairwise(lines)
+             if line.strip() and following.strip()]
+    full = sum(len(line.rstrip()) + 1 + len(word) > _FULL * width for line, word in pairs)
+    capitals = sum(word[0].isupper() for _, word in pairs)
+    return (_WIDTHS[0] <= width <= _WIDTHS[1] and len(pairs) >= _FEWEST_PAIRS
+            and min(full, len(pairs) - capitals) >= _WRAPPED_SHARE * len(pairs))
 
 
 _UNITS = {"line": _by_line, "paragraph": _by_paragraph, "document": _by_document}
