@@ -50,7 +50,7 @@ class Command(TyperCommand):
         for parameter, count in Counter(order).items():
             switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
             if count > 1 and parameter.param_type_name == "option" and not (parameter.multiple or switch):
-                last = naming(ctx)(parameter.name, str(ctx.params[parameter.name]))
+                last = naming(ctx)(str(parameter.name), str(ctx.params[parameter.name]))
                 console.message(f"{last} replaces the value given before it; give this option only once")
 
     def invoke(self, ctx: Any) -> Any:
