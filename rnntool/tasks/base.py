@@ -445,6 +445,9 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Fit the temperatures by which the network's scores are divided; None if the task has none."""
         return None
 
+    def apply_temperatures(self, *temperatures: float) -> None:
+        """Divide the scores that the task itself adds to those of the network."""
+
 
 def listed(names: Sequence[str], what: str, *, most: int = 5) -> str:
     """Count names and list the first ones: `3 labels: person, place, time`."""

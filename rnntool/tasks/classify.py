@@ -25,6 +25,7 @@ from rnntool.evaluation.calibration import Calibration, fit_temperature
 from rnntool.models.config import ClassifierHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks.base import Baseline, Criterion, Engine, Evaluation, Mistake, RowNames, Task, listed
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
+from rnntool.tasks.ngrams import NGrams
 from rnntool.tasks.specs.classify import SPEC, ClassifySettings
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
@@ -57,10 +58,11 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
 
     def __init__(
         self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
-        settings: ClassifySettings,
+        settings: ClassifySettings, ngrams: NGrams | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.features = features
+        self.ngrams = ngrams
         self.labels = labels
         self._names = np.array(labels.names, object)
         self.multi_label = multi_label
@@ -113,8 +115,20 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         if isinstance(tokenizer, WordTokenizer):
             counts = Counter(word for text in texts for word in tokenizer.surface_forms(text))
             features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
-        return cls(tokenizer, features, Labels.from_counts(labels),
+        task = cls(tokenizer, features, Labels.from_counts(labels),
                    multi_label=any(len(record.labels) != 1 for record in records), settings=settings)
+        if features and settings.ngrams:
+            task.fit_ngrams([task.example(record, targets=True) for record in records])
+        return task
+
+    def fit_ngrams(self, examples: Sequence[ClassifyExample]) -> None:
+        """Fit the classifier of n-grams to training texts."""
+        targets = np.zeros((len(examples), len(self.labels)), np.float32)
+        for target, example in zip(targets, examples, strict=True):
+            target[list(example.labels or ())] = 1
+        self.ngrams = NGrams.fit(
+            [list(map(str, example.tokens)) for example in examples], targets, multi_label=self.multi_label,
+            label_weights=np.array(self.objective(examples).label_weights, np.float32))
 
     def learned(self) -> str:
         return f"{listed(self.labels.names, 'labels')}; {super().learned()}"
@@ -126,13 +140,16 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
 
     def config(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.config(), "multi_label": self.multi_label,
-                "features": self.features.config() if self.features else None}
+                "features": self.features.config() if self.features else None,
+                "ngrams": self.ngrams is not None}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)
         self.labels.save(folder)
         if self.features:
             self.features.save(folder)
+        if self.ngrams:
+            self.ngrams.save(folder)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], settings: ClassifySettings) -> Self:
@@ -141,7 +158,9 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         if isinstance(tokenizer, WordTokenizer):
             features = WordFeatures.load(folder, config["features"], tokenizer)
         labels = Labels.load(folder)
-        return cls(tokenizer, features, labels, multi_label=config["multi_label"], settings=settings)
+        ngrams = NGrams.load(folder, labels=len(labels)) if config.get("ngrams") else None
+        return cls(tokenizer, features, labels, multi_label=config["multi_label"], settings=settings,
+                   ngrams=ngrams)
 
     @classmethod
     def label_names(cls, folder: Path, settings: ClassifySettings) -> Sequence[str]:
@@ -210,13 +229,21 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             tokens, lengths = pad(rows, PAD)
             arrays = {"tokens": tokens, "lengths": lengths}
         targets = self._all_labels(examples) if self.multi_label else self._first_labels(examples)
+        if self.ngrams:
+            arrays["ngram_scores"] = self.ngrams.scores(rows)
         return arrays | {"targets": targets}
 
     def batches(self, engine: Engine, batches: Sequence[Sequence[ClassifyExample]]) -> list[Arrays]:
         if not self.features:
             return super().batches(engine, batches)
         rows: list[list[Any]] = [[example.tokens for example in batch] for batch in batches]
-        return self.features.batches(engine, rows, {})
+        batched = self.features.batches(engine, rows, {})
+        if self.ngrams:
+            scores = self.ngrams.scores([row for batch in rows for row in batch])
+            ends = np.cumsum([len(batch) for batch in rows[:-1]])
+            for arrays, of_batch in zip(batched, np.split(scores, ends), strict=True):
+                arrays["ngram_scores"] = of_batch
+        return batched
 
     def _first_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
         """Return the first label of each example, (B,); `IGNORE` for an example without labels."""
@@ -236,16 +263,21 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         return targets
 
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """Compute the logits of a batch; for a very long text, the weighted mean over its pieces."""
+        """Compute the logits of a batch: those of the network, plus the scores of the n-grams."""
+        logits = self._network_logits(engine, arrays)
+        return {"logits": logits + arrays["ngram_scores"] if self.ngrams else logits}
+
+    def _network_logits(self, engine: Engine, arrays: Arrays) -> NDArray[Any]:
+        """Compute the logits of the network; for a very long text, the weighted mean over its pieces."""
         name = "words" if self.features else "tokens"
         if len(arrays[name]) <= PIECE:
-            return engine.run(arrays)
+            return engine.run(arrays)["logits"]
         total = np.zeros((len(arrays["lengths"]), len(self.labels)), np.float32)
         for start, end in _pieces(len(arrays[name])):
             lengths = np.clip(arrays["lengths"] - start, 0, end - start).astype(np.int32)
             outputs = engine.run({**arrays, name: arrays[name][start:end], "lengths": lengths})
             total += outputs["logits"] * lengths[:, None]
-        return {"logits": total / np.maximum(1, arrays["lengths"])[:, None]}
+        return total / np.maximum(1, arrays["lengths"])[:, None]
 
     def spans(self, record: Text) -> tuple[str, list[tuple[int, int]]]:
         return record.text, [(token.start, token.end) for token in self.tokenizer.tokens(record.text)]
@@ -342,6 +374,10 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             first = self._first_labels(examples)
             scores, targets = logits[first != IGNORE], first[first != IGNORE]
         return Calibration((fit_temperature(scores, targets),), error)
+
+    def apply_temperatures(self, *temperatures: float) -> None:
+        if self.ngrams:
+            self.ngrams.divide(*temperatures)
 
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
         """Compute the logits (N, L) of all examples."""

@@ -24,7 +24,8 @@ MAX_WEIGHTS = 1 << 22  # features times labels; the features of fewest texts are
 MAX_NGRAMS = 20_000_000  # of all training texts together; further texts are left out
 MAX_TYPES = 1 << 15  # word types that are remembered, to limit memory over an endless stream
 INVERSE_PENALTY = 10.0  # C of scikit-learn: weight of the loss against half the squared weights
-STEPS = 50  # of the optimizer
+STEPS = 50  # of the optimizer, at most
+WORK = 2e9  # products of a feature and a weight that a training takes, unless `STEPS` end it before
 _WORD_SEED, _CHARACTER_SEED = 1, 2  # a word and an equal part of another word have different hashes
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Fibonacci hashing, Knuth 1973)
 _BLOCKS = 2  # words and pairs of words, and n-grams of characters
@@ -69,7 +70,7 @@ class NGrams:
         """
         labels = targets.shape[1]
         features, x, idf = _weighted_features(texts, limit=min(MAX_FEATURES, MAX_WEIGHTS // labels))
-        if label_weights is None:
+        if label_weights is None or not len(label_weights):
             label_weights = np.ones(labels, np.float32)
         weights, bias = _regression(x, targets[: x.shape[0]], label_weights, multi_label=multi_label)
         scale = (np.maximum(np.abs(weights).max(axis=0), 1e-9) / 127).astype(np.float32)
@@ -79,8 +80,9 @@ class NGrams:
         """Write the weights."""
         from safetensors.numpy import save
 
-        tensors = {"features": self._features, "weights": self._weights, "scale": self._scale,
-                   "idf": self._idf, "bias": self._bias}
+        tensors: dict[str, NDArray[Any]] = {
+            "features": self._features, "weights": self._weights, "scale": self._scale, "idf": self._idf,
+            "bias": self._bias}
         (folder / FILE).write_bytes(save(tensors))
 
     @classmethod
@@ -269,8 +271,9 @@ def _regression(
         loss = float((loss_weights * losses).sum(dtype=np.float64) + (weights**2).sum(dtype=np.float64) / 2)
         return loss, gradient.ravel().astype(np.float64)
 
+    steps = max(10, min(STEPS, int(WORK / (2 * used.nnz * labels + 1))))
     start = np.zeros((len(columns) + 1) * labels)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "maxcor": 6})
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 6})
     solution = found.x.astype(np.float32).reshape(-1, labels)
     weights = np.zeros((x.shape[1], labels), np.float32)
     weights[columns] = solution[:-1]

@@ -88,6 +88,7 @@ def write_model(
     calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
     if calibration:
         network.head.apply_temperatures(*calibration.temperatures)
+        task.apply_temperatures(*calibration.temperatures)
     with model_folder.new_model(out) as stage:
         write_graphs(network, stage, int8=settings.int8)
         report = _report(task, OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev, baseline)

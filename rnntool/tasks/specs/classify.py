@@ -24,6 +24,9 @@ class ClassifySettings(WordSettings):
     pooling: str = network(
         "max", "How the states of a text become one vector: last, mean, max, attention, or several of these "
                "joined by +.", check=check_pooling, metavar="NAME[+NAME…]", requires=DIRECTED)
+    ngrams: bool = network(
+        True, "Add the scores of a linear classifier of words, pairs of words and parts of words, which is "
+              "strong on few texts.", requires=WORDS)
     consistency: float = training(
         1.0, "Weight of the agreement between two predictions for a text under different dropout masks "
              "(R-Drop, Wu et al. 2021). It doubles the training time. 0 turns it off.", low=0)
