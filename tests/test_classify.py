@@ -180,7 +180,8 @@ def test_a_model_is_calibrated_on_the_dev_data(tmp_path: Path) -> None:
     train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
     train.write_text(tiny.tsv(rows[:100]), "utf-8")
     dev.write_text(tiny.tsv(rows[100:]), "utf-8")
-    report = tiny.train("classify", tmp_path / "m", [train], dev=[dev], epochs=2, consistency=0.0)
+    report = tiny.train("classify", tmp_path / "m", [train], dev=[dev], epochs=2, consistency=0.0,
+                        ngrams=False)
     config = json.loads((tmp_path / "m" / "config.json").read_text("utf-8"))
     assert config["report"]["temperature"] == report["temperature"] < 0.9
     assert report["ece"] < report["ece_uncalibrated"] - 0.05
@@ -209,7 +210,7 @@ def test_a_very_long_text_is_read_in_pieces(
     file = tmp_path / "train.tsv"
     file.write_text(tiny.tsv(tiny.questions(60)), "utf-8")
     tiny.train("classify", tmp_path / "m", [file], epochs=2, encoder="window", window=0, pooling=pooling,
-               bidirectional=False)
+               bidirectional=False, ngrams=False)
     loaded = model.load(tmp_path / "m", threads=1)
     text = " ".join(["who did"] * 30 + ["when"] * 21)
     whole = loaded.task.run(loaded.engine, loaded.task.encode([Text(text)]))["logits"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rnntool.data.arrays import log_softmax
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+WEIGHT_DEVIATION = 1.0  # of the logarithm of the weight, before any target is seen
 TOLERANCE = 1e-3  # of the logarithm of the temperature
 MIN_PROBABILITY = math.exp(-50)  # limits the loss of a gold tag that the scheme forbids
 
@@ -47,6 +48,41 @@ def fit_chain_temperature(probs: Callable[[float], NDArray[Any]], targets: NDArr
     `probs` takes a temperature and returns them, (N, L).
     """
     return _fit(lambda temperature: np.log(probs(temperature).clip(min=MIN_PROBABILITY)), targets)
+
+
+def fit_weight(
+    logits: NDArray[Any], others: NDArray[Any], targets: NDArray[Any], *, expected: float
+) -> float:
+    """Return the weight w of `others` that maximizes the likelihood of softmax((logits + w * others) / T).
+
+    Scores are (N, L), and `targets` (N,). Few targets say little about w: its prior is log-normal, with a
+    standard deviation of `WEIGHT_DEVIATION`, around `expected` times the weight at which both have the same
+    spread; see `equal_weight`.
+    """
+    from scipy.optimize import minimize
+
+    equal = expected * equal_weight(logits, others)
+    if not len(targets):
+        return equal
+    smoothing = 1 / (len(targets) + 2)
+
+    def objective(logarithms: NDArray[np.float64]) -> float:
+        weight, temperature = np.exp(logarithms)
+        values = log_softmax((logits + equal * weight * others) / temperature)
+        correct = values[np.arange(len(targets)), targets]
+        nll = -((1 - smoothing) * correct + smoothing * values.mean(axis=1)).sum()
+        return float(nll + (logarithms[0] / WEIGHT_DEVIATION) ** 2 / 2)
+
+    start = np.array([0.0, math.log(fit_temperature(logits + equal * others, targets))])
+    found = minimize(objective, start, method="Nelder-Mead", options={"xatol": TOLERANCE, "fatol": TOLERANCE})
+    return equal * math.exp(float(found.x[0]))
+
+
+def equal_weight(logits: NDArray[Any], others: NDArray[Any]) -> float:
+    """Return the factor by which scores `others` (N, L) spread as far as `logits` (N, L) within a record."""
+    first, second = (float((scores - scores.mean(axis=1, keepdims=True)).std()) if scores.size else 0.0
+                     for scores in (logits, others))
+    return first / second if second else 1.0
 
 
 def _fit(log_probs: Callable[[float], NDArray[Any]], targets: NDArray[Any]) -> float:

@@ -21,7 +21,7 @@ from rnntool.data.records import Text
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, setting
 from rnntool.evaluation import metrics
-from rnntool.evaluation.calibration import Calibration, fit_temperature
+from rnntool.evaluation.calibration import Calibration, equal_weight, fit_temperature, fit_weight
 from rnntool.models.config import ClassifierHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks.base import Baseline, Criterion, Engine, Evaluation, Mistake, RowNames, Task, listed
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
@@ -313,8 +313,13 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     # --- How good a network is -----------------------------------------------------------------------------
 
     def score(self, engine: Engine, records: Sequence[Text]) -> dict[str, float]:
-        """Compute only the accuracy, which is faster than the whole report."""
-        logits = self._logits(engine, [self.example(record) for record in records])
+        """Compute only the accuracy, which is faster than the whole report.
+
+        The n-grams have the weight that is expected before it is fitted in `calibrate`.
+        """
+        logits, ngrams = self._logits_apart(engine, [self.example(record) for record in records])
+        if self.ngrams:
+            logits += self.ngrams.expected_weight * equal_weight(logits, ngrams) * ngrams
         results = self.decode(records, {"logits": logits}, top=1)
         correct = [set(result.chosen) == set(record.labels)
                    for record, result in zip(records, results, strict=True)]
@@ -361,30 +366,53 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         return metrics.calibration_error(confidence, correct)
 
     def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
-        """Fit one temperature for all labels; with several labels per text, to the binary decisions."""
+        """Fit the weight of the n-grams, and one temperature for all labels.
+
+        With several labels per text, both are fitted to the binary decisions.
+        """
         examples = [self.example(record, targets=True) for record in records]
-        logits = self._logits(engine, examples)
+        logits, ngrams = self._logits_apart(engine, examples)
+        if self.ngrams:
+            weight = fit_weight(
+                self._decisions(logits, examples)[0], *self._decisions(ngrams, examples),
+                expected=self.ngrams.expected_weight)
+            self.ngrams.multiply(weight)
+            logits += weight * ngrams
         gold = [list(record.labels) for record in records]
         top = None if self.multi_label else 1
         error = self._calibration_error(gold, self.decode(records, {"logits": logits}, top=top))
+        return Calibration((fit_temperature(*self._decisions(logits, examples)),), error)
+
+    def _decisions(
+        self, logits: NDArray[Any], examples: Sequence[ClassifyExample]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the scores (D, C) and the targets (D,) of each decision between C labels, or no and yes."""
         if self.multi_label:
-            scores = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)  # no and yes, (N * L, 2)
-            targets = self._all_labels(examples).ravel()
-        else:
-            first = self._first_labels(examples)
-            scores, targets = logits[first != IGNORE], first[first != IGNORE]
-        return Calibration((fit_temperature(scores, targets),), error)
+            return np.stack([np.zeros(logits.size), logits.ravel()], 1), self._all_labels(examples).ravel()
+        targets = self._first_labels(examples)
+        return logits[targets != IGNORE], targets[targets != IGNORE]
 
     def apply_temperatures(self, *temperatures: float) -> None:
         if self.ngrams:
-            self.ngrams.divide(*temperatures)
+            self.ngrams.multiply(1 / temperatures[0])
 
     def _logits(self, engine: Engine, examples: Sequence[ClassifyExample]) -> NDArray[Any]:
         """Compute the logits (N, L) of all examples."""
-        logits = np.zeros((len(examples), len(self.labels)), np.float32)
+        logits, ngrams = self._logits_apart(engine, examples)
+        total: NDArray[Any] = logits + ngrams
+        return total
+
+    def _logits_apart(
+        self, engine: Engine, examples: Sequence[ClassifyExample]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Compute the network's logits of all examples, and the scores of their n-grams; both are (N, L)."""
+        logits, ngrams = np.zeros((2, len(examples), len(self.labels)), np.float32)
         for batch in by_length([len(example.tokens) for example in examples], self.budget):
-            logits[batch] = self.run(engine, self.collate([examples[i] for i in batch]))["logits"]
-        return logits
+            arrays = self.collate([examples[i] for i in batch])
+            logits[batch] = self._network_logits(engine, arrays)
+            if self.ngrams:
+                ngrams[batch] = arrays["ngram_scores"]
+        return logits, ngrams
 
 
 def _label_counts(records: Sequence[Text]) -> Counter[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data import model_file
+from rnntool.data.threads import call_after_fork
 
 FILE = "ngrams.safetensors"
 CHARACTER_SIZES = (2, 3, 4, 5)  # of n-grams of characters within a word
@@ -26,6 +27,7 @@ MAX_TYPES = 1 << 15  # word types that are remembered, to limit memory over an e
 INVERSE_PENALTY = 10.0  # C of scikit-learn: weight of the loss against half the squared weights
 STEPS = 50  # of the optimizer, at most
 WORK = 2e9  # products of a feature and a weight that a training takes, unless `STEPS` end it before
+TEXTS_OF_EQUALS = 5000  # from how many texts a network and n-grams learn equally well, about
 _WORD_SEED, _CHARACTER_SEED = 1, 2  # a word and an equal part of another word have different hashes
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Fibonacci hashing, Knuth 1973)
 _BLOCKS = 2  # words and pairs of words, and n-grams of characters
@@ -41,23 +43,25 @@ class NGrams:
 
     def __init__(
         self, features: NDArray[np.uint32], weights: NDArray[np.int8], scale: NDArray[np.float32],
-        idf: NDArray[np.float32], bias: NDArray[np.float32],
+        idf: NDArray[np.float32], bias: NDArray[np.float32], texts: int,
     ) -> None:
         """`features` (F,) are rising hashes with their `idf` (F,) and their `weights` (F, L).
 
-        The weights are multiplied by `scale` (L,); `bias` is (L,).
+        The weights are multiplied by `scale` (L,); `bias` is (L,). `texts` is the number of training texts.
         """
         self._features = features
         self._weights = weights
         self._scale = scale
         self._idf = idf
         self._bias = bias
+        self._texts = texts
         # what a feature adds to a text: its label scores, and its square, which makes up the length
         self._rows = np.zeros((len(idf) + 1, len(scale) + 1), np.float32)  # the last row is for no feature
         self._rows[:-1, :-1] = weights * (scale * idf[:, None])
         self._rows[:-1, -1] = idf**2
         self._lock = threading.Lock()
         self._forget_types()
+        call_after_fork(self._forked)
 
     @classmethod
     def fit(
@@ -74,7 +78,7 @@ class NGrams:
             label_weights = np.ones(labels, np.float32)
         weights, bias = _regression(x, targets[: x.shape[0]], label_weights, multi_label=multi_label)
         scale = (np.maximum(np.abs(weights).max(axis=0), 1e-9) / 127).astype(np.float32)
-        return cls(features, np.rint(weights / scale).astype(np.int8), scale, idf, bias)
+        return cls(features, np.rint(weights / scale).astype(np.int8), scale, idf, bias, len(texts))
 
     def save(self, folder: Path) -> None:
         """Write the weights."""
@@ -82,7 +86,7 @@ class NGrams:
 
         tensors: dict[str, NDArray[Any]] = {
             "features": self._features, "weights": self._weights, "scale": self._scale, "idf": self._idf,
-            "bias": self._bias}
+            "bias": self._bias, "texts": np.array([self._texts])}
         (folder / FILE).write_bytes(save(tensors))
 
     @classmethod
@@ -94,20 +98,28 @@ class NGrams:
         content = model_file.read(path)
         try:
             tensors = load(content)
-            features, weights, scale, idf, bias = (
-                tensors[name] for name in ("features", "weights", "scale", "idf", "bias"))
+            features, weights, scale, idf, bias, texts = (
+                tensors[name] for name in ("features", "weights", "scale", "idf", "bias", "texts"))
         except Exception as error:  # the exceptions of safetensors are not public
             raise model_file.damaged(path, f"is damaged ({error})") from None
         count = features.shape[:1]
-        shapes = (features.shape, weights.shape, scale.shape, idf.shape, bias.shape)
-        if shapes != (count, (*count, labels), (labels,), count, (labels,)):
+        shapes = (features.shape, weights.shape, scale.shape, idf.shape, bias.shape, texts.shape)
+        if shapes != (count, (*count, labels), (labels,), count, (labels,), (1,)):
             raise model_file.damaged(path, f"doesn't fit {labels} labels")
-        return cls(features, weights, scale, idf, bias)
+        return cls(features, weights, scale, idf, bias, int(texts[0]))
 
-    def divide(self, temperature: float) -> None:
-        """Divide all scores by a temperature."""
-        self._scale, self._bias = self._scale / np.float32(temperature), self._bias / np.float32(temperature)
-        self._rows[:, :-1] /= np.float32(temperature)
+    @property
+    def expected_weight(self) -> float:
+        """The weight of the scores beside those of a network with the same spread, as far as can be known.
+
+        The fewer the texts, the better are the n-grams compared with the network.
+        """
+        return float(np.clip((TEXTS_OF_EQUALS / self._texts) ** 0.5, 0.5, 3.0))
+
+    def multiply(self, factor: float) -> None:
+        """Multiply all scores by a factor."""
+        self._scale, self._bias = self._scale * np.float32(factor), self._bias * np.float32(factor)
+        self._rows[:, :-1] *= np.float32(factor)
         self._forget_types()
 
     def scores(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
@@ -131,6 +143,10 @@ class NGrams:
         scores = sums[..., :-1] / np.sqrt(np.maximum(sums[..., -1:], 1e-12))
         total: NDArray[np.float32] = scores[0] + scores[1] + self._bias
         return total
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()  # a thread that doesn't exist in this process may hold the old one
+        self._forget_types()
 
     def _forget_types(self) -> None:
         self._types: dict[str, int] = {"": 0}
