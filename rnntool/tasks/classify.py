@@ -141,7 +141,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     def config(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.config(), "multi_label": self.multi_label,
                 "features": self.features.config() if self.features else None,
-                "ngrams": self.ngrams is not None}
+                **({"ngrams": True} if self.ngrams else {})}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)

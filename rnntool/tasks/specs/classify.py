@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
@@ -41,6 +43,11 @@ class ClassifySettings(WordSettings):
     min_count: int = with_default(WordSettings, "min_count", 2, requires=WORDS)
     lower: bool = with_default(WordSettings, "lower", True)
     ema: float = with_default(Settings, "ema", 0.99)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """See `Settings.from_json`; models from before there was the setting `ngrams` have none."""
+        return super().from_json({"ngrams": False, **values})
 
     def __post_init__(self) -> None:
         super().__post_init__()
