@@ -99,7 +99,7 @@ def test_requirements_name_existing_settings_and_choices() -> None:
 
 def test_settings_of_another_version_can_be_read() -> None:
     settings = ClassifySettings.from_json({"hidden": 7, "removed_long_ago": [1]})
-    assert settings == ClassifySettings(hidden=7)
+    assert settings == ClassifySettings(hidden=7, ngrams=False), "a model without the setting has no n-grams"
     with pytest.raises(UsageError, match=r"^hidden: expected a whole number of at least 1, found 0$"):
         ClassifySettings.from_json({"hidden": 0})
 
