@@ -117,10 +117,16 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def suggestion(name: str, names: Iterable[str], *, otherwise: str | None = None) -> str:
     """Suggest the closest valid name for a misspelled one. If none is close, use `otherwise` or list all."""
+    names = sorted(names)
+    if (close := closest(name, names)) is not None:
+        return f"did you mean {close}?"
+    return otherwise or f"choose one of {', '.join(names)}"
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the valid name that a misspelled one is closest to, whatever its case; None if none is close."""
     from difflib import get_close_matches
 
-    names = sorted(names)
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return otherwise or f"choose one of {', '.join(names)}"
+    folded = {valid.casefold(): valid for valid in sorted(names)}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    return folded[close[0]] if close else None

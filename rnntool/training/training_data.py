@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from typing import Any, Self
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool.data.corpus import Texts
-from rnntool.data.formats import format_named_by
+from rnntool.data.formats import FORMATS, format_named_by
 from rnntool.data.inputs import check_formats
+from rnntool.data.label_checks import odd_labels
 from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.streams import input_names
 from rnntool.data.vector_file import read_vectors
@@ -136,6 +137,8 @@ def _records(
         return records
 
     records = read(job.train)
+    if kind.spec.reads == "texts" and kind.learns_labels(job.settings):
+        _warn_of_odd_labels(records, job, formats, warn)
     if not job.dev:
         return *split(kind, records, job.settings), formats
     dev = read(job.dev)
@@ -196,6 +199,18 @@ def _keep_rare_labels(
         labels = set().union(*map(kind.labels_of, group(i)))
         held[i] = labels <= trained
         trained |= labels
+
+
+def _warn_of_odd_labels(records: Sequence[Any], job: Job, formats: Collection[str], warn: Log) -> None:
+    """Warn if the labels of texts look as if they were read from the wrong column."""
+    odd = odd_labels(record.labels for record in records)
+    if odd is None:
+        return
+    column = getattr(job.settings, "label_column", None) or "label"
+    has_columns = any("label_column" in FORMATS[format].settings for format in formats)
+    advice = (f"if they are not in {column!r}, choose their column with {setting('label_column')}"
+              if has_columns else "check them")
+    warn(f"{input_names(job.train)}: {odd}; {advice}")
 
 
 def _check_dev(dev: Sequence[Any], settings: Settings) -> None:

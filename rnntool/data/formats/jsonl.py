@@ -38,7 +38,7 @@ from rnntool.data.formats.results import label_results, tag_keys, tag_results
 from rnntool.data.json_text import json_line, to_json
 from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
 from rnntool.data.streams import Lines
-from rnntool.errors import DataError, setting
+from rnntool.errors import DataError, closest, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # of an object, an array of objects, or a pair of a text and an object as in spaCy; or a bracket on a line
@@ -307,8 +307,13 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _advice(parameter: str | None) -> list[str]:
-    """Say what to do about a wrong or missing key; `parameter` is the setting that chooses the key."""
+def _advice(parameter: str | None, key: str = "", record: Iterable[str] = ()) -> list[str]:
+    """Say what to do about a wrong key, or about one that the `record` lacks.
+
+    `parameter` is the setting that chooses the key.
+    """
+    if (close := closest(key, record)) is not None:
+        return [f"did you mean {close!r}?"]
     return [*([f"choose a key with {setting(parameter)}"] if parameter else []), "correct the line"]
 
 
@@ -316,7 +321,7 @@ def _value(record: dict[str, Any], key: str, place: str, parameter: str | None) 
     value = lookup(record, key)
     if value is MISSING:
         raise DataError(place=place, expected=f"a key {key!r}", found=_keys(record),
-                        advice=_advice(parameter))
+                        advice=_advice(parameter, key, record))
     return value
 
 
@@ -356,7 +361,8 @@ def _check_labeled(
     """
     value = lookup(record, key)
     if value is MISSING:
-        raise UnlabeledError(place, expected=f"a key {key!r}", found=_keys(record), advice=_advice(parameter))
+        raise UnlabeledError(place, expected=f"a key {key!r}", found=_keys(record),
+                             advice=_advice(parameter, key, record))
     found = next(filter(None, map(_nothing, value if isinstance(value, list) else [value])), None)
     if value == [] and not may_be_empty:
         found = "an empty list"

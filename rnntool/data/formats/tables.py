@@ -43,7 +43,7 @@ from rnntool.data.records import (
     one_line,
 )
 from rnntool.data.streams import Lines, chomp, is_blank
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, closest, setting
 
 _Row = tuple[list[str], str]  # cells and the place where the row begins
 _Rows = Callable[[Lines, str], Iterator[_Row]]  # takes lines and the separator
@@ -56,6 +56,7 @@ _SEPARATORS = {  # separator: its name, and what to do where another one was exp
     ",": ("commas", f"set {setting('format', 'csv')}"),
     ";": ("semicolons", _SEMICOLON),
 }
+_MISSING_VALUES = ("nan", "null", "<na>")  # what programs write for a missing label
 _PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
 _NAME = re.compile(r"[^\W\d]\w*")
 _NO_HEADER = f"if it is a record, set {setting('no_header')}"
@@ -171,7 +172,7 @@ class _Table:
         if not self.layout.header:
             expected = f"a number from 1 to {len(header)}, because there is no header row"
         raise DataError(place=self.place, expected=expected, found=repr(column) if not self.layout.header
-                        else _listed(header), advice=_choose(parameter, self.layout))
+                        else _listed(header), advice=_choose(parameter, self.layout, column, header))
 
     def records(self, names: Sequence[str] = ()) -> Iterator[tuple[list[str], dict[str, str], str]]:
         """Yield the cells of each record, its fields by the name of the column, and its place.
@@ -209,7 +210,8 @@ def _text_column(table: _Table, options: TextOptions, label_at: int | None, warn
         expected = "a column 'text'" if default is None else f"a column {default!r} as in training, or 'text'"
         raise DataError(
             place=table.place, expected=expected, found=_listed(header) if table.layout.header
-            else f"{len(header)} columns", advice=_choose("text_column", table.layout))
+            else f"{len(header)} columns",
+            advice=_choose("text_column", table.layout, default or "text", header))
     if default is not None and default != str(found + 1):
         warn(f"{table.place}: no column {default!r} as in training, so the texts are those of column "
              f"{header[found]!r}; choose another one with {setting('text_column')}")
@@ -245,7 +247,12 @@ def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: s
     if not options.layout.header:  # names that other commands know
         names = ["text" if i == text_at else "label" if i == label_at else name
                  for i, name in enumerate(names)]
+    noticed = not options.need_labels
     for cells, fields, place in table.records(names):
+        if not noticed and label_at is not None and cells[label_at].strip().lower() in _MISSING_VALUES:
+            noticed = True
+            lines.warn(f"{place}: the label is the text {cells[label_at]!r}; if it stands for a missing "
+                       f"label, empty such cells and set {setting('skip_unlabelled')}")
         labels = () if label_at is None or is_nothing(cells[label_at]) else (cells[label_at],)
         if labels or not options.need_labels:
             yield Text(cells[text_at], labels, fields, place)
@@ -442,8 +449,10 @@ def _unique_names(header: list[str]) -> list[str]:
     return names
 
 
-def _choose(parameter: str, layout: Layout) -> list[str]:
-    """Say how to name a column."""
+def _choose(parameter: str, layout: Layout, column: str, header: Sequence[str]) -> list[str]:
+    """Say which name may be meant instead of the missing `column`, or how to choose a column."""
+    if layout.header and (close := closest(column, header)) is not None:
+        return [f"did you mean {close!r}?"]
     return [f"choose one with {setting(parameter)}", *(["rename one"] if layout.header else [])]
 
 
