@@ -55,7 +55,7 @@ def train(task: str, file: Path, *options: object) -> str:
 
 @pytest.mark.parametrize("task", ["classify", "lm"])
 def test_training_on_ids_warns(table: Path, task: str) -> None:
-    message = f"rnntool: {table}: {ID}; if they are not in 'number', choose their column with --label-column\n"
+    message = f"{table}: {ID}; if they are not in 'number', choose their column with --label-column\n"
     options = ["--text-column", "text"]
     assert message in train(task, table, *options, "--label-column", "number")
     assert "occur only once" not in train(task, table, *options, "--label-column", "label", "--force")
