@@ -23,6 +23,7 @@ ID = "all 40 labels occur only once, and they are numbers that count up, as in a
     ([f"t{i}" for i in range(10)] + ["a", "b"] * 50, "10 of 12 labels occur only once"),
     (["a"] * 198 + ["b"] * 2, "198 of 200 records have the label 'a', so there is little to learn"),
     (["a"] * 197 + ["b"] * 3, None),
+    (["a"] * 200, None),  # learning is an error then
     (["a", "b", "c", "d"], None),  # too few to say
     ([f"t{i}" for i in range(10)] * 2 + ["x"] * 5, None),
     ([str(i) for i in range(1, 6)] * 8, None),  # stars

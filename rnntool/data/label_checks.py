@@ -22,8 +22,8 @@ def odd_labels(records: Iterable[Sequence[str]]) -> str | None:
     single = sum(count == 1 for count in counts.values())
     if single >= _FEWEST_SINGLE and 2 * single > len(counts):
         return f"{_occurring_once(single, len(counts))}{_looks_like(list(counts), total)}"
-    one_each = 0 < counts.total() <= total  # beside a label that all texts have, others can be learned
-    if one_each and (most := counts.most_common(1)[0])[1] >= _DOMINANT * total:
+    one_each = counts.total() <= total  # beside a label that all texts have, others can be learned
+    if len(counts) > 1 and one_each and (most := counts.most_common(1)[0])[1] >= _DOMINANT * total:
         label = most[0] if len(most[0]) <= _SHOWN else most[0][: _SHOWN - 1] + "…"
         return f"{most[1]:,} of {total:,} records have the label {label!r}, so there is little to learn"
     return None
