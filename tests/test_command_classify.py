@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
-from conftest import Run, failed, jsonl, ok
+from conftest import Run, environment, failed, jsonl, ok
 
 QUESTIONS = "who did the baker sing ?\n\nwhen did the teacher work ?"
 
@@ -66,3 +70,38 @@ def test_text_column_needs_a_format_with_columns(lines: str, classifier: Path, r
                     f"found {found}; leave it out, or name the format with --from")
     assert done.out == ""
     assert ok(run("classify", "-m", classifier, "--text-column", "body", input="")) == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_words_are_explained_in_color_on_a_terminal(classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text("text\tlabel\nwho did the baker teach ?\tplace\n")
+    plain = f"{sys.executable} -m rnntool classify -m {classifier} --explain {tmp_path}/in.tsv"
+
+    def shown(command: str, **more: str) -> str:
+        """Run a command on a pseudo-terminal and return what it shows."""
+        import pty
+
+        output = bytearray()
+        pid, descriptor = pty.fork()
+        if pid == 0:
+            env = environment(**more)
+            if "NO_COLOR" not in more:
+                del env["NO_COLOR"]
+            os.execvpe("bash", ["bash", "-c", command], env)
+        with contextlib.suppress(OSError):  # the other side is closed
+            while data := os.read(descriptor, 1024):
+                output += data
+        os.waitpid(pid, 0)
+        return output.decode()
+
+    colors = shown(plain, TERM="xterm-256color")
+    text = re.sub(r"\x1b\[[\d;]*m", "", colors).replace("\r\n", "\n")
+    legend, answer = text.split("\n\n")
+    assert legend.startswith("Words in color raise or lower the probability of the first label.")
+    assert re.fullmatch(r"person [01]\.\d{4}  \(gold: place\)\nwho did the baker teach \?\n", answer)
+    blue, orange = (re.search(rf"\x1b\[([\d;]+)m{words}", colors) for words in ("raise", "lower"))
+    assert blue and orange
+    assert blue[1] != orange[1]
+    for uncolored in (shown(plain, TERM="xterm-256color", NO_COLOR="1"), shown(plain, TERM="dumb"),
+                      shown(f"{plain} --to text", TERM="xterm-256color")):
+        assert re.fullmatch(r"person\twho\(.\d\.\d{3}\) did\(.*", uncolored.strip())

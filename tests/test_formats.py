@@ -949,9 +949,16 @@ def test_words_that_explain_a_label_are_written() -> None:
         {"token": "a", "start": 0, "end": 1, "weight": 0.5},
         {"token": "<b>", "start": 2, "end": 5, "weight": -0.25}]}
     assert re.sub(r'style="--hue:\d+"', "", out["html"]) == (
-        '<p><mark >x</mark> '
-        '<mark class="weight" style="--hue:140;--share:1.00" title="+0.5000">a</mark> '
-        '<mark class="weight" style="--hue:0;--share:0.50" title="-0.2500">&lt;b&gt;</mark></p>\n')
+        '<p><small>Words in color '
+        '<mark class="weight" style="--hue:215;--share:1.00" title="+">raise</mark> or '
+        '<mark class="weight" style="--hue:30;--share:1.00" title="-">lower</mark> the probability of the '
+        'first label. The stronger the color, the more it would change without the word.</small></p>\n'
+        '<p><mark >x<small>0.7500</small></mark> '
+        '<mark class="weight" style="--hue:215;--share:1.00" title="+0.5000">a</mark> '
+        '<mark class="weight" style="--hue:30;--share:0.50" title="-0.2500">&lt;b&gt;</mark></p>\n')
+    again = writers["html"](Text("a", labels=("y<",)), labels, WORDS[:1])
+    assert "Words in color" not in again, "one legend is enough"
+    assert "<small>gold: y&lt;</small>" in again
 
 
 # every format

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rnntool.commands import console
 from rnntool.commands.groups import examples
 from rnntool.commands.options import (
     AsJsonl,
@@ -24,7 +25,7 @@ from rnntool.inference.options import ClassifyOptions
 
 if TYPE_CHECKING:
     from rnntool.data.inputs import Inputs
-    from rnntool.data.records import Text, WordWeight
+    from rnntool.data.records import LabelWriter, Text, WordWeight
     from rnntool.inference.model import Model
     from rnntool.tasks.classify import Classified
 
@@ -49,7 +50,8 @@ def classify(
     as_jsonl: AsJsonl = False,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability of each label.")] = False,
     explain: Annotated[bool, typer.Option(
-        "--explain", help="Add the weight of each word: how much the label's probability drops without it.")
+        "--explain", help="Add the weight of each word: how much the label's probability drops without it. "
+                     "On a terminal, words are colored.")
     ] = False,
     options: ClassifyOptions,
     reading: TableReading,
@@ -75,13 +77,23 @@ def classify(
         options = options.replace(top=1)  # ranking one label is faster than ranking all
     if options.none_label is None:
         options = options.replace(none_label="none")  # each text has a line of its own
-    write = label_writer(written_as, probs=probs, several=several)
+    on_terminal = explain and output is None and to is None and not as_jsonl and console.shows_color()
+    write: LabelWriter = (console.ExplainedTextWriter() if on_terminal
+                          else label_writer(written_as, probs=probs, several=several))
     with open_output(output) as out:
         out.write(write.header)
         for record, result, words in _answers(classifier, inputs, options, out.flush, explain=explain):
             labels = choose(result.ranked, options, multi_label=task.multi_label)
+            if words is not None and (on_terminal or written_as == "html") and not record.labels:
+                record.labels = _gold(record.fields or {}, task.settings.label_column)
             out.write(write(record, labels, words))
         out.write(write.footer)
+
+
+def _gold(fields: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
+    """Return the correct labels of a record, from the column of the training or else from `label`."""
+    gold = fields.get(column or "label") or fields.get("label") or ()
+    return tuple(map(str, gold)) if isinstance(gold, list | tuple) else (str(gold),)
 
 
 def _answers(

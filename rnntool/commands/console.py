@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rnntool.data.progress import Stage, duration
+from rnntool.data.records import Labels, LabelWriter, Text, WordWeight, color_shares
 from rnntool.errors import SettingName, python_name, with_names
 
 if TYPE_CHECKING:
@@ -175,6 +176,57 @@ def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> st
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines) + "\n"
+
+
+BLUE, ORANGE = (110, 170, 255), (255, 165, 70)  # of words that raise and lower a probability
+VISIBLE = 0.08  # share of the full color that can be seen
+LEGEND = ("Words in color ", ("raise", 1.0), " or ", ("lower", -1.0), " the probability of the first label.\n"
+          "The stronger the color, the more it would change without the word.")
+
+
+def shows_color() -> bool:
+    """Return whether standard output is a terminal that shows colors, and the user allows them."""
+    from rich.console import Console
+
+    console = Console()
+    return console.is_terminal and console.color_system is not None and not console.no_color
+
+
+class ExplainedTextWriter(LabelWriter):
+    """For a terminal: labels, their probabilities, the gold label, and the text with its words in color."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(soft_wrap=True, highlight=False)
+        self.header = self._rendered(LEGEND)
+
+    def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
+        """Return a line of labels and a line of text, after an empty line."""
+        found = "  ".join(f"{label} {p:.4f}" for label, p in labels)
+        gold = f"  (gold: {', '.join(text.labels)})" if text.labels else ""
+        pieces: list[str | tuple[str, float]] = []
+        written = 0
+        for word, share in zip(words or (), color_shares(words or ()), strict=True):
+            pieces += text.text[written:word.start], (text.text[word.start:word.end], share)
+            written = word.end
+        return self._rendered([f"\n{found}{gold}\n", *pieces, text.text[written:]], bold=len(found) + 1)
+
+    def _rendered(self, pieces: Sequence[str | tuple[str, float]], *, bold: int = 0) -> str:
+        """Return text for the terminal; a piece with a share from -1 to 1 is colored."""
+        from rich.text import Text as RichText
+
+        shown = RichText()
+        for piece in pieces:
+            part, share = (piece, 0.0) if isinstance(piece, str) else piece
+            part = part.translate(_STRIPPED)
+            color = ",".join(str(round(255 + abs(share) * (full - 255)))
+                             for full in (BLUE if share > 0 else ORANGE))
+            shown.append(part, f"#222222 on rgb({color})" if abs(share) >= VISIBLE else None)
+        shown.stylize("bold", 0, bold)
+        with self._console.capture() as capture:
+            self._console.print(shown, soft_wrap=True)
+        return capture.get()
 
 
 def colored_text(

@@ -39,6 +39,15 @@ class WordWeight(NamedTuple):
     weight: float
 
 
+FULL_COLOR_WEIGHT = 0.1  # the smallest weight that can get the brightest color
+
+
+def color_shares(words: Sequence[WordWeight]) -> list[float]:
+    """Scale the weights of a text's words to -1 to 1; no word is bright if none has much weight."""
+    scale = max(FULL_COLOR_WEIGHT, *(abs(word.weight) for word in words)) if words else 1.0
+    return [word.weight / scale for word in words]
+
+
 @dataclass(slots=True)
 class Pair:
     """A minimal pair: `good` should be more probable than `bad`, after `prefix` if there is one."""

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from html import escape
 
 from rnntool.data.formats.base import Format
-from rnntool.data.records import Labels, LabelWriter, Sentence, SentenceWriter, Tagged, Text, WordWeight
+from rnntool.data.records import (
+    Labels,
+    LabelWriter,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    WordWeight,
+    color_shares,
+)
 
 _PAGE = """<!DOCTYPE html>
 <html lang="und">
@@ -37,7 +46,7 @@ _HUES = {
     )
     for i, label in enumerate(labels.split())
 }
-_FULL_COLOR_WEIGHT = 0.1  # the smallest weight that can get the brightest color
+FOR, AGAINST = 215, 30  # hues of words that raise and lower a probability, also for color-blind people
 
 
 def _hue(label: str) -> int:
@@ -82,7 +91,8 @@ class SentencesHtmlWriter(SentenceWriter):
 class LabelsHtmlWriter(LabelWriter):
     """A page with a paragraph for each text: its labels, and its words colored by their weight.
 
-    Green words make the label more probable, red words make it less probable.
+    Blue words make the label more probable, orange words make it less probable. Where words are explained,
+    the page has a legend, the probability, and the gold label if the text has one.
     """
 
     header = SentencesHtmlWriter.header
@@ -91,22 +101,34 @@ class LabelsHtmlWriter(LabelWriter):
     def __init__(self, *, probs: bool) -> None:
         """`probs` shows the probability of each label."""
         self._probs = probs
+        self._has_legend = False
 
     def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
         """Return `<p>…</p>` and a line ending."""
         parts, written = [], 0
         for label, p in labels:
-            prob = f"<small>{p:.4f}</small>" if self._probs else ""
+            prob = f"<small>{p:.4f}</small>" if self._probs or words is not None else ""
             parts.append(f'<mark style="--hue:{_hue(label)}">{escape(label)}{prob}</mark> ')
-        words = words or ()
-        largest = max((abs(word.weight) for word in words), default=0.0)
-        scale = max(largest, _FULL_COLOR_WEIGHT)  # no word is bright if none has much weight
-        for word in words:
-            share = f"--hue:{140 if word.weight > 0 else 0};--share:{abs(word.weight) / scale:.2f}"
-            parts += (escape(text.text[written:word.start]), f'<mark class="weight" style="{share}" '
-                      f'title="{word.weight:+.4f}">{escape(text.text[word.start:word.end])}</mark>')
+        if words is None:
+            return _paragraph([*parts, escape(text.text)])
+        if text.labels:
+            parts.append(f"<small>gold: {escape(', '.join(text.labels))}</small> ")
+        for word, share in zip(words, color_shares(words), strict=True):
+            parts += (escape(text.text[written:word.start]),
+                      _weighted(escape(text.text[word.start:word.end]), share, f"{word.weight:+.4f}"))
             written = word.end
-        return _paragraph([*parts, escape(text.text[written:])])
+        legend = "" if self._has_legend else _paragraph([
+            "<small>Words in color ", _weighted("raise", 1.0, "+"), " or ", _weighted("lower", -1.0, "-"),
+            " the probability of the first label. The stronger the color, the more it would change without "
+            "the word.</small>"])
+        self._has_legend = True
+        return legend + _paragraph([*parts, escape(text.text[written:])])
+
+
+def _weighted(html: str, share: float, title: str) -> str:
+    """Return HTML on the color of a weight, scaled to -1 to 1."""
+    style = f"--hue:{FOR if share > 0 else AGAINST};--share:{abs(share):.2f}"
+    return f'<mark class="weight" style="{style}" title="{title}">{html}</mark>'
 
 
 def _paragraph(parts: list[str]) -> str:
