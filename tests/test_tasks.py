@@ -120,6 +120,7 @@ def test_the_spec_of_a_task_is_complete(name: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(spec.settings)}
     assert set(spec.needs_labels) <= fields.keys()
     assert all(field.metadata["help"] and field.metadata["panel"] for field in fields.values())
+    assert spec.preset_uses.keys() == spec.presets.keys()
     for preset in spec.presets.values():
         spec.settings(**preset)
     assert spec.commands and set(spec.commands) <= {row.name for row in COMMANDS}

@@ -13,7 +13,15 @@ import typer
 
 from rnntool.commands import console
 from rnntool.commands.groups import examples
-from rnntool.commands.options import AsJson, Compute, Messages, Output, format_option, model_option
+from rnntool.commands.options import (
+    AsJson,
+    Compute,
+    Messages,
+    Output,
+    complete_model,
+    format_option,
+    model_option,
+)
 from rnntool.data.formats import RECORD_FORMATS, format_named_by, merged, record_writer
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
@@ -61,7 +69,7 @@ def evaluate(
                                   "and say how many there were. By default, the first one is an error.")
     ] = False,
     compare: Annotated[str | None, typer.Option(
-        "--compare", metavar="MODEL", show_default=False,
+        "--compare", metavar="MODEL", show_default=False, autocompletion=complete_model,
         help="Second model to run on the same records. Reports the difference and its significance.")
     ] = None,
     errors_to: Annotated[str | None, typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import typer
@@ -120,15 +120,16 @@ def examples(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def command(
     function: Callable[..., None], name: str, *, given: type[Options] | None = None, help: str | None = None,
-    lines: tuple[str, ...] = (),
+    lines: tuple[str, ...] = (), presets: Mapping[str, str] | None = None,
 ) -> Any:
     """Make a command from a function; its docstring is the help unless `help` is given.
 
     `given` is the class of settings that a parameter of type `Given` stands for. `lines` are the examples if
-    the function has none.
+    the function has none. `presets` are listed before them, each with what it is for.
     """
+    listed = "".join(f"[bold]--preset {preset}[/bold]: {use}\n\n" for preset, use in (presets or {}).items())
     app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-    app.command(name, cls=Command, help=help, epilog=epilog(*getattr(function, "examples", lines)),
+    app.command(name, cls=Command, help=help, epilog=listed + epilog(*getattr(function, "examples", lines)),
                 context_settings=HELP)(expanded(function, given))
     return typer.main.get_command(app)
 

@@ -75,14 +75,24 @@ TextColumn = Annotated[str | None, typer.Option(
     help="Column or key of the text: a name, or a number from 1.")]
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Return the names of models that begin with what was typed, for the completion of a shell."""
+    from rnntool import model_folder
+
+    names = map(model_folder.name_of, model_folder.available())
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ModelArgument = Annotated[str, typer.Argument(
-    metavar="MODEL", help="Model: a folder, or a name that `rnntool models` lists.")]
+    metavar="MODEL", autocompletion=complete_model,
+    help="Model: a folder, or a name that `rnntool models` lists.")]
 
 
 def model_option(purpose: str = "Model to run", more: str = "") -> Any:
     """Declare `--model`; the variable RNNTOOL_MODEL is its default. `more` is added to the help."""
     return typer.Option(
         "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False,
+        autocompletion=complete_model,
         help=f"{purpose}: a folder, or a name that `rnntool models` lists.{more}")
 
 
@@ -154,6 +164,7 @@ def _parameters(kind: type[Options], *, settings: bool) -> Iterator[inspect.Para
                 metavar, help = metavar or "NAME", f"{help} One of {', '.join(choices)}."
         info = typer.Option(
             *flags, help=help, rich_help_panel=meta["panel"], metavar=metavar, parser=meta["parse"],
+            autocompletion=complete_model if metavar == "MODEL" else None,
             envvar=meta["variable"] or (variable(field.name) if settings else None), show_envvar=False,
             show_default=meta["shown_default"] or field.default is not None,
             min=meta["low"] if numeric else None, max=meta["high"] if numeric else None)

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from rnntool.training.job import Job
 
 
+def _complete_preset(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the presets of the task that is being completed, for the shell."""
+    uses = TASKS[str(context.command.name)].preset_uses
+    return [(name, use) for name, use in uses.items() if name.startswith(incomplete)]
+
+
 def train(
     spec: TaskSpec,
     *,
@@ -42,7 +48,7 @@ def train(
              "Without it, --dev-fraction of the training data is held out.")] = None,
     format: Annotated[str | None, format_option()] = None,
     preset: Annotated[str | None, typer.Option(
-        "--preset", metavar="NAME", show_default=False,
+        "--preset", metavar="NAME", show_default=False, autocompletion=_complete_preset,
         help="Set of settings to start from; other options override it.")] = None,
     config_file: Annotated[Path | None, typer.Option(
         "--config", metavar="FILE.toml", show_default=False,
@@ -86,7 +92,7 @@ def rows() -> tuple[Row, ...]:
 
 def _command(spec: TaskSpec) -> Any:
     return command(functools.partial(train, spec), spec.name, given=spec.settings, help=spec.summary,
-                   lines=spec.examples)
+                   lines=spec.examples, presets=spec.preset_uses)
 
 
 # --- The job -----------------------------------------------------------------------------------------------

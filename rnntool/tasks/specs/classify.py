@@ -67,6 +67,7 @@ SPEC = TaskSpec(
     ),
     settings=ClassifySettings,
     presets={"fast": {"epochs": 5, "consistency": 0.0}},
+    preset_uses={"fast": "A first look: fewer epochs, half the work per step."},
     reads="texts",
     learns_from="labeled texts",
     commands=("classify",),

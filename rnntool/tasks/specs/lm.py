@@ -120,6 +120,11 @@ SPEC = TaskSpec(
             "batch_size": 20, "bptt": 35, "epochs": 55,
         },
     },
+    preset_uses={
+        "char": "Characters in order, such as plays.",
+        "word": "Words in order, such as the Penn Treebank, in minutes.",
+        "best": "Words, in hours: a larger network with more regularization.",
+    },
     reads="texts",
     needs_labels=("label_column",),
     learns_from="text",

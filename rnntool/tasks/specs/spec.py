@@ -24,6 +24,7 @@ class TaskSpec:
     examples: tuple[str, ...]  # command lines for that help
     settings: type[Settings]
     presets: Mapping[str, Preset]
+    preset_uses: Mapping[str, str]  # what each preset is for, in one line
     reads: Kind  # of records
     learns_from: str  # what training data holds, for messages
     commands: tuple[str, ...]  # names of the commands that run a model
