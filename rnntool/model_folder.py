@@ -36,6 +36,7 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 JOB, STATE = "job.json", "state.json"  # in RESUME
 NEW = ".new"  # folder of a complete model that is about to replace the files beside it
+KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays
 LOCK = ".lock"  # file that a training has locked
 UNFINISHED = ".writing-"  # begins the names of files and folders that nobody should read
 VOCABULARIES = ("tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt", "ngrams.safetensors")
@@ -446,21 +447,24 @@ def staged(folder: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def new_model(folder: Path) -> Iterator[Path]:
+def new_model(folder: Path, *, keep_checkpoint: bool = False) -> Iterator[Path]:
     """Provide a temporary folder for the files of a model that replaces the one in `folder`, if any.
 
-    At each moment, `complete` finds the whole old model or the whole new one. The checkpoints are removed.
-    `RnntoolError` if the folder can't be written to.
+    At each moment, `complete` finds the whole old model or the whole new one. The checkpoints are removed
+    unless `keep_checkpoint` is true. `RnntoolError` if the folder can't be written to.
     """
     with staged(folder, NEW) as stage:
         yield stage
+        if keep_checkpoint:
+            (stage / KEEPS).touch()
     with _naming_failures(folder):
         _install(folder)
 
 
 def _install(folder: Path) -> None:
     """Move the complete model in `NEW` to its place."""
-    names = sorted((path.name for path in (folder / NEW).iterdir()), key=lambda name: name == CONFIG)
+    files = {path.name for path in (folder / NEW).iterdir()}
+    names = sorted(files - {KEEPS}, key=lambda name: name == CONFIG)
     for name in names:
         temporary = folder / f"{UNFINISHED}{name}"
         temporary.unlink(missing_ok=True)
@@ -473,7 +477,8 @@ def _install(folder: Path) -> None:
         temporary.unlink(missing_ok=True)  # a link isn't renamed to another one of the same file
     for stale in set(MODEL_FILES).difference(names):
         (folder / stale).unlink(missing_ok=True)
-    remove(folder / RESUME)
+    if KEEPS not in files:
+        remove(folder / RESUME)
     atomic_files.sync(folder)
     remove(folder / NEW)
 

@@ -101,7 +101,7 @@ def test_an_option_overrides_a_variable(
     settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
     assert (settings["unit"], settings["epochs"]) == ("paragraph", 1)
     failed(train("lm", "-o", "out", "--resume"), 4, "its training has ended")
-    failed(train("lm", "-o", "out", "--resume", "--epochs", "5"), 2, "leave out --epochs")
+    failed(train("lm", "-o", "out", "--resume", "--epochs", "5"), 4, "its training has ended")
     failed(train("lm", "-o", "out", "--resume", "--documents"), 2, "leave out --documents")
 
 
@@ -382,9 +382,11 @@ def test_train_resume_rejects_other_options(train: Train, tmp_path: Path) -> Non
     (tmp_path / "in.txt").write_text("text\n")
     base = ["lm", "-o", "out", "--resume"]
     for more in (["in.txt"], ["--dev", "in.txt"], ["--from", "text"], ["--force"],
-                 ["--encoding-errors", "replace"], ["--preset", "char"], ["--epochs", "3"]):
+                 ["--encoding-errors", "replace"], ["--preset", "char"], ["--hidden", "3"]):
         failed(train(*base, *more), 2, "--resume: the training continues with the files and settings",
                f"leave out {more[0]}")
+    failed(train(*base, "--finish", "--epochs", "3"), 2, "--finish contradicts --epochs; leave one out")
+    failed(train("lm", "in.txt", "-o", "out", "--finish"), 2, "--finish: has no effect without --resume")
 
 
 @pytest.mark.parametrize("columns", ["upos,upos", ",", "upos,,"])

@@ -24,6 +24,7 @@ from conftest import Run, environment, failed
 import rnntool
 from rnntool import model_folder
 from rnntool.errors import ModelError, RnntoolError
+from rnntool.training.loop import Interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
@@ -170,6 +171,43 @@ def test_a_training_that_is_killed_anywhere_can_start_again(
         restore()
     assert ends >= {"resumed", "its training has ended"}
     assert ("there is no training to resume" in ends) != has_old_model
+
+
+@needs_fork
+def test_a_training_that_is_killed_while_it_stops_keeps_its_checkpoint(table: Path, tmp_path: Path) -> None:
+    def stop() -> None:
+        with pytest.raises(Interrupted):
+            tiny.train("classify", out, resume=True, stopping=lambda: signal.SIGTERM)
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir()
+                if path.is_file() and path.name != "metrics.jsonl"}
+
+    out, before, operation, models = tmp_path / "out", tmp_path / "before", 1, set()
+    calls = iter(range(9))
+    with pytest.raises(Interrupted):
+        tiny.train("classify", out, [table], epochs=2,
+                   stopping=lambda: signal.SIGTERM if next(calls) == 2 else None)
+    for name in MODEL:
+        (out / name).unlink()
+    out.rename(before)
+    shutil.copytree(before, out)
+    tiny.train("classify", out, resume=True)
+    whole = files()
+    killed = True
+    while killed:
+        shutil.rmtree(out)
+        shutil.copytree(before, out)
+        killed = killed_before(operation, stop)
+        try:
+            models.add(next(rnntool.load(out).classify(["who did the baker sing ?"])).chosen[0])
+        except ModelError:
+            models.add(None)
+        assert model_folder.is_resumable(out), operation
+        tiny.train("classify", out, resume=True)
+        assert files() == whole, operation
+        operation += 7
+    assert len(models) == 2, "no model first, then one"
 
 
 # --- What earlier versions left ----------------------------------------------------------------------------

@@ -21,10 +21,15 @@ from conftest import bash, environment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+import rnntool
 from rnntool import model_folder
 from rnntool.commands.train import signals
+from rnntool.data.records import Text
 from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
+from rnntool.tasks import TASKS
 from rnntool.tasks.classify import ClassifyTask
+from rnntool.tasks.lm import LMTask
+from rnntool.tasks.specs.resolve import resolve
 from rnntool.training.loop import Interrupted, Trainer
 from rnntool.training.pretrained_model import PretrainedModel
 
@@ -147,8 +152,9 @@ def test_a_stopped_and_resumed_training_gives_the_same_bytes(
     for pause in (1, rng.randint(1, max(1, last - first - 2))):
         try:
             again = tiny.train(task, stopped, resume=True, stopping=stop_after(pause))
-        except Interrupted:
-            assert not (stopped / "config.json").exists()
+        except Interrupted as interrupted:
+            assert interrupted.has_model
+            rnntool.load(stopped)
         else:
             break
     else:
@@ -171,10 +177,10 @@ def test_a_training_can_be_stopped_after_each_step(data: Callable[[str], Path], 
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
-def test_an_unfinished_training_is_not_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_training_without_steps_is_not_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
-        tiny.train("tag", out, [data("tag")], stopping=stop_after(2), epochs=2)
+        tiny.train("tag", out, [data("tag")], stopping=stop_after(0), epochs=2)
     assert [path.name for path in out.iterdir()] == ["resume"]
     message = "its training has not ended; continue it with `rnntool train tag`, output=.*out and resume$"
     with pytest.raises(ModelError, match=message):
@@ -185,6 +191,42 @@ def test_an_unfinished_training_is_not_a_model(data: Callable[[str], Path], tmp_
     message = "its training is of the task tag; continue it with `rnntool train tag`"
     with pytest.raises(UsageError, match=message):
         tiny.train("lm", out, resume=True)
+
+
+def test_a_stopped_training_is_a_model(data: Callable[[str], Path], tmp_path: Path) -> None:
+    out, file = tmp_path / "out", data("classify")
+    with pytest.raises(Interrupted) as caught:
+        tiny.train("classify", out, [file], epochs=20, stopping=stop_after(30))
+    assert caught.value.has_model
+    assert "state.json" in {path.name for path in (out / "resume").iterdir()}
+    report = model_folder.read_config(out).report
+    best = max(entry["accuracy"] for entry in metrics_of(out))
+    assert report["accuracy"] == best, "the best weights, and not the last ones"
+    assert next(rnntool.load(out).classify(["who did the baker sing ?"])).chosen
+    with pytest.raises(UsageError, match="exists already; resume continues a training that was stopped"):
+        tiny.train("classify", out, [file])
+
+    tiny.train("classify", out, resume=True, finish=True)
+    assert not (out / "resume").exists()
+    assert metrics_of(out)[-1]["step"] == 30, "the last weights are evaluated as well"
+    assert model_folder.read_config(out).report["accuracy"] >= best
+    with pytest.raises(ModelError, match="its training has ended"):
+        tiny.train("classify", out, resume=True, finish=True)
+
+
+def test_a_resumed_training_can_be_extended(data: Callable[[str], Path], tmp_path: Path) -> None:
+    out, file = tmp_path / "out", data("lm")
+    settings: dict[str, Any] = {"schedule": "constant", "evaluations": 2}
+    with pytest.raises(Interrupted):
+        tiny.train("lm", out, [file], epochs=2, stopping=stop_after(5), **settings)
+    with pytest.raises(Interrupted, match="stopped after step 6 of 12"):
+        tiny.train("lm", out, resume=True, extension={"epochs": 3}, stopping=stop_after(1))
+    for name, total in {"epochs": 1, "max_time": 1e-9}.items():
+        with pytest.raises(UsageError, match=r"expected .*found"):
+            tiny.train("lm", out, resume=True, extension={name: total})
+    tiny.train("lm", out, resume=True)
+    tiny.train("lm", tmp_path / "whole", [file], epochs=3, **settings)
+    assert files_of(out) == files_of(tmp_path / "whole")
 
 
 def test_an_older_model_stays_complete_until_the_new_one_replaces_it(
@@ -324,26 +366,56 @@ def test_there_is_no_training_to_resume(tmp_path: Path) -> None:
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
-def test_max_time_includes_evaluations(
+def test_max_time_includes_evaluations_and_the_report(
     data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
+    now, scored, reported = 0.0, [], []
 
-    def slowed(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
-        def slow(*arguments: Any) -> Any:
+    def step(trainer: Trainer, arrays: Any, real: Any = Trainer._step) -> Any:
+        nonlocal now
+        now += 1
+        return real(trainer, arrays)
+
+    def slow(seconds_per_record: float, seen: list[int], work: Callable[..., Any]) -> Callable[..., Any]:
+        def slowed(task: Any, engine: Any, records: Any) -> Any:
             nonlocal now
-            now += seconds
-            return work(*arguments)
-        return slow
+            now += seconds_per_record * len(records)
+            seen.append(len(records))
+            return work(task, engine, records)
+        return slowed
 
     monkeypatch.setattr("rnntool.training.loop.time.monotonic", lambda: now)
-    monkeypatch.setattr(Trainer, "_step", slowed(1, Trainer._step))
-    monkeypatch.setattr(ClassifyTask, "score", slowed(60, ClassifyTask.score))
-    for max_time in range(240, 330, 9):
+    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(ClassifyTask, "score", slow(0.5, scored, ClassifyTask.score))
+    monkeypatch.setattr(ClassifyTask, "evaluate", slow(2, reported, ClassifyTask.evaluate))
+    for max_time, share_reported in {200: 0.7, 247: 0.8, 333: 1}.items():
         now, out = 0.0, tmp_path / str(max_time)
-        tiny.train("classify", out, [data("classify")], epochs=1000, evaluations=2, dev_fraction=0.2,
+        tiny.train("classify", out, [data("classify")], epochs=1000, evaluations=2, dev_fraction=0.25,
                    max_time=max_time)
-        assert now <= max_time + 1
+        records = model_folder.read_config(out).report["records"]
+        assert 0.9 * max_time < now <= max_time + 1
+        assert records == reported[-1] >= share_reported * 15
+        assert scored[-1] == scored[-2] < 15, "evaluations use a sample"
+        assert scored[-1] * 0.5 <= 0.02 * max_time + 0.5
+
+
+def test_samples_of_development_data(tmp_path: Path) -> None:
+    lines = [Text(line) for line in tiny.lines_of_text(400)]
+    lm = LMTask.learn(lines, resolve(TASKS["lm"], {"tokenizer": "char"}))
+    stream = LMTask.learn(lines, resolve(TASKS["lm"], {"tokenizer": "char", "context": "stream"}))
+    assert lm.sample(lines, 1.0) == stream.sample(lines, 1.0) == (lines, 1.0)
+    drawn, share = lm.sample(lines, 0.1)
+    assert (len(drawn), share) == (40, 0.1)
+    assert drawn == lm.sample(lines, 0.1)[0] != lines[:40]
+    drawn, share = stream.sample(lines, 0.1)
+    first = lines.index(drawn[0])
+    assert (drawn, share) == (lines[first : first + 40], 0.1), "their state is carried"
+    book = [Text("abc " * 1000)]
+    assert lm.sample(book, 0.25) == ([Text("abc " * 250)], 0.25)
+    few, share = ClassifyTask.learn(
+        [Text(text, (label,)) for text, label in tiny.questions(20)],
+        resolve(TASKS["classify"], {})).sample(lines[:9], 0.01)
+    assert (len(few), share) == (1, 1 / 9)
 
 
 STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130} | ({signal.SIGHUP: 129} if os.name != "nt" else {})
@@ -463,10 +535,12 @@ def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_pa
         if number == signal.SIGKILL:
             assert messages == []
         else:
-            (sentence,) = messages
+            model, end, sentence = messages
+            assert model.startswith(f"rnntool: the best weights so far are a model in {out}; try: echo ")
+            assert end.endswith(f"end the training with: rnntool train classify -o {out} --resume --finish\n")
             assert sentence.startswith("rnntool: stopped after step ")
             assert sentence.endswith(f"; saved; continue with: rnntool train classify -o {out} --resume\n")
-        assert not (out / "config.json").exists()
+        assert next(rnntool.load(out).classify(["who did the baker sing ?"])).chosen
     tiny.train("classify", out, resume=True)
     tiny.train("classify", tmp_path / "whole", [file], **settings)
     assert files_of(out) == files_of(tmp_path / "whole")
@@ -480,8 +554,8 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
     settings: dict[str, Any] = {"epochs": 30, "seed": 3}
     chosen = tiny.SETTINGS["classify"] | settings
     flags = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in chosen.items())
-    rnntool = f"{sys.executable} -m rnntool"
-    script = f"exec {rnntool} train classify -f tsv {given.format(file=file)} -o {out} {flags}"
+    program = f"{sys.executable} -m rnntool"
+    script = f"exec {program} train classify -f tsv {given.format(file=file)} -o {out} {flags}"
     with subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True, env=environment(),
                           stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
@@ -490,18 +564,18 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
         *_, sentence = process.stderr
     *_, command = sentence.strip().split("continue with: ")
     if "--dev <" in given:
-        lost = bash(f"{rnntool} train classify -o {out} --resume")
+        lost = bash(f"{program} train classify -o {out} --resume")
         needed = f" data came from a pipe, so it is needed again; give the same data: {command}\n"
         assert lost.stderr.startswith("rnntool: /dev/fd/6") and lost.stderr.endswith(needed)
     else:
-        lost = bash(f"head -5 {file} | {rnntool} train classify -o {out} --resume")
+        lost = bash(f"head -5 {file} | {program} train classify -o {out} --resume")
         first, second = lost.stderr.splitlines()
         assert first == "rnntool: reading the training data from standard input again"
         assert second.startswith("rnntool: <stdin>: the data has changed since this training began; give the")
     assert lost.returncode == 3
     for placeholder in ("TRAINING_DATA", "DEVELOPMENT_DATA"):
         command = command.replace(placeholder, f"<(cat {file})")
-    done = bash(command.replace("rnntool", rnntool, 1))
+    done = bash(command.replace("rnntool", program, 1))
     assert done.returncode == 0, done.stderr
     tiny.train("classify", tmp_path / "whole", [file], dev=[file], **settings)
     assert files_of(out) == files_of(tmp_path / "whole")

@@ -31,6 +31,6 @@ def test_work_before_a_training_is_shown_as_lines(
 def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
     with console.training_progress(quiet=False) as watch:
         for step in range(1, 101):
-            watch(Step(progress=Progress(step=step), total_steps=100, loss=1.0, tokens_per_s=1.0, left_s=1.0,
-                       evaluation={"epoch": step} if step % 2 == 0 else None))
+            watch(Step(progress=Progress(step=step), total_steps=100, share=0.5, loss=1.0,
+                       tokens_per_s=1.0, left_s=1.0, evaluation={"epoch": step} if step % 2 == 0 else None))
     assert capsys.readouterr().err == "epoch 2\nepoch 100\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,8 @@ def train(
     dev: Sequence[Path] = (),
     resume: bool = False,
     force: bool = False,
+    finish: bool = False,
+    extension: Mapping[str, Any] | None = None,
     stopping: Callable[[], int | None] = _never_stop,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -208,8 +210,8 @@ def train(
     if not resume:
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
                   settings=resolve(TASKS[task], settings, inherit=lambda _: SETTINGS[task]))
-    return run(job, out, task=task, device="cpu", threads=1, force=force, watch=lambda step: None,
-               stopping=stopping, log=lambda message: None)
+    return run(job, out, task=task, device="cpu", threads=1, force=force, finish=finish, extension=extension,
+               watch=lambda step: None, stopping=stopping, log=lambda message: None)
 
 
 def forget_digests(folder: Path) -> None:

@@ -67,12 +67,14 @@ class _Stages:
     """Format the progress and the speed of the work before a training."""
 
     def __init__(self) -> None:
-        self._name, self._start_s, self._printed_s = "", 0.0, 0.0
+        self._name, self._done, self._start_s, self._printed_s = "", 0, 0.0, 0.0
 
     def describe(self, stage: Stage) -> str:
         now = time.monotonic()
-        if stage.name != self._name:
-            self._name, self._start_s, self._printed_s = stage.name, now, now
+        begins = stage.name != self._name or stage.done < self._done
+        self._name, self._done = stage.name, stage.done
+        if begins:
+            self._start_s, self._printed_s = now, now
             return f"{stage.done:,} {stage.unit}"
         elapsed_s = max(1e-9, now - self._start_s)
         left = f"  {duration(elapsed_s / stage.share - elapsed_s)} left" if stage.share else ""
@@ -139,15 +141,16 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
             def watch(step: Step | Stage) -> None:
                 nonlocal speed
                 if isinstance(step, Stage):
-                    total = None if step.share is None else 1.0
-                    bar.update(shown, description=step.name, total=total, completed=step.share or 0,
-                               details=stages.describe(step))
+                    bar.update(shown, description=step.name, details=stages.describe(step))
+                    if not speed:  # an evaluation leaves the bar of the training where it is
+                        total = None if step.share is None else 1.0
+                        bar.update(shown, total=total, completed=step.share or 0)
                     return
                 speed = step.tokens_per_s if not speed else 0.95 * speed + 0.05 * step.tokens_per_s
                 progress = step.progress
                 best = "" if progress.best is None else f"  best {progress.best:.4g}"
                 bar.update(
-                    shown, total=step.total_steps, completed=progress.step,
+                    shown, total=1.0, completed=step.share,
                     description=f"epoch {progress.epoch + 1}",
                     details=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
                             f"{duration(step.left_s)} left",

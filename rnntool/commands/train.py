@@ -18,7 +18,7 @@ from rnntool.commands.exit_codes import stop_signals
 from rnntool.commands.groups import Row, command
 from rnntool.commands.options import AsJson, Compute, Given, Messages, format_option
 from rnntool.data.reading import TableReading
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve, unused_variables
 from rnntool.tasks.specs.spec import TaskSpec
@@ -26,6 +26,9 @@ from rnntool.tasks.specs.spec import TaskSpec
 if TYPE_CHECKING:
     from rnntool.tasks.specs.settings import Settings
     from rnntool.training.job import Job
+
+
+EXTENDING = ("epochs", "max_time")  # settings that a resumed training can have new values for
 
 
 def _complete_preset(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -54,7 +57,12 @@ def train(
         "--config", metavar="FILE.toml", show_default=False,
         help="TOML file of settings; options override it.")] = None,
     resume: Annotated[bool, typer.Option(
-        "--resume", help="Continue the interrupted training in DIR.")] = False,
+        "--resume", help="Continue the stopped training in DIR. --max-time TIME or --epochs N extends it to "
+                         "a new total; the learning rate continues as if the training had had it from the "
+                         "start.")] = False,
+    finish: Annotated[bool, typer.Option(
+        "--finish", help="With --resume: end the training in DIR now, and make the best weights so far its "
+                         "model.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model in DIR.")] = False,
     as_json: AsJson = False,
     given: Given,
@@ -67,21 +75,28 @@ def train(
         raise UsageError(setting="output", expected="a folder for the model", found="none",
                          advice="give -o DIR")
     files, dev = files or [], dev or []
-    job = None
+    job, extension = None, {}
     if resume:
+        extension = {name: given.values[name] for name in given.typed if name in EXTENDING}
+        if finish and extension:
+            raise contradiction("finish", next(iter(extension)))
         optional = {"preset": preset, "config_file": config_file, "dev": dev, "format": format,
                     "force": force}
         others = [*(name for name, value in optional.items() if value), *reading.chosen()]
-        ignored = [*files, *map(setting, [*given.typed, *others])]
+        typed = [name for name in given.typed if name not in EXTENDING]
+        ignored = [*files, *map(setting, [*typed, *others])]
         if ignored:
             raise UsageError("the training continues with the files and settings that it started with",
                              setting="resume", advice=f"leave out {', '.join(ignored)}")
+    elif finish:
+        raise no_effect_without("finish", "resume")
     else:
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
             messages.warn(warning)
         job = _job(spec, files, given.values, dev=dev, format=format, preset=preset, config_file=config_file,
                    reading=reading)
-    report = _run(spec.name, job, output, force=force, compute=compute, messages=messages)
+    report = _run(spec, job, output, force=force, finish=finish, extension=extension, compute=compute,
+                  messages=messages)
     _show(report, spec, output, as_json=as_json, messages=messages)
 
 
@@ -173,7 +188,8 @@ def signals() -> Iterator[Signals]:
 
 
 def _run(
-    task: str, job: Job | None, output: Path, *, force: bool, compute: Compute, messages: Messages
+    spec: TaskSpec, job: Job | None, output: Path, *, force: bool, finish: bool,
+    extension: Mapping[str, Any], compute: Compute, messages: Messages,
 ) -> Mapping[str, Any]:
     """Train, and return the report on the development data. Without a job, resume the one in `output`."""
     from rnntool.commands import allocator
@@ -189,14 +205,22 @@ def _run(
     with signals() as handler, console.training_progress(quiet=messages.quiet) as watch:
         try:
             return training.train(
-                job, output, task=task, device=compute.device, threads=compute.threads, force=force,
-                watch=watch, stopping=handler.stopping, log=messages.log, warn=messages.warn)
+                job, output, task=spec.name, device=compute.device, threads=compute.threads, force=force,
+                finish=finish, extension=extension, watch=watch, stopping=handler.stopping,
+                log=messages.log, warn=messages.warn)
         except Interrupted as error:
+            number = error.exit_code - 128
             if not handler.started:
-                raise
+                if job is not None:
+                    raise
+                raise Interrupted(number, "stopped; the checkpoint is as it was before") from None
             saved = job.located() if job else Job.load(output / model_folder.RESUME / model_folder.JOB)[0]
-            message = f"{error}; continue with: {saved.command_to_resume(output)}"
-            raise Interrupted(error.exit_code - 128, message) from None
+            resume = saved.command_to_resume(output)
+            if error.has_model:
+                messages.warn(f"the best weights so far are a model in {output}; try: "
+                              f"{_next_command(spec, output)}")
+            messages.warn(f"end the training with: {saved.command_to_resume(output, finish=True)}")
+            raise Interrupted(number, f"{error}; continue with: {resume}") from None
 
 
 # --- The report --------------------------------------------------------------------------------------------

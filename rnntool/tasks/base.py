@@ -7,6 +7,7 @@ a configuration; it knows neither torch nor ONNX Runtime.
 from __future__ import annotations
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -402,6 +403,22 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     def baseline(self, examples: Sequence[Example], records: Sequence[Record]) -> Baseline | None:
         """Score a trivial method on the records, after it has counted the training examples."""
         return None
+
+    def sample(self, records: Sequence[Record], share: float) -> tuple[Sequence[Record], float]:
+        """Draw about this share of the records, with the seed of the settings; also return the exact share.
+
+        Records that the network reads together stay together.
+        """
+        groups = self.inseparable_groups(records, self.settings)
+        count = len(records if groups is None else groups)
+        drawn = max(1, round(share * count))
+        if drawn >= count:
+            return records, 1.0
+        picked = sorted(random.Random(self.settings.seed).sample(range(count), drawn))
+        if groups is None:
+            return [records[i] for i in picked], drawn / count
+        sample = [record for i in picked for record in groups[i]]
+        return sample, len(sample) / len(records)
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TaskSettings:
         """Return the settings for reading gold data, with the settings in `reading` replaced.

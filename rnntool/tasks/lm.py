@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+import random
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -58,6 +59,7 @@ from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
 
 LOGITS_BUDGET = 1 << 23  # numbers in the logits of one batch: 32 MiB
+FEW = 100  # texts; a sample of fewer takes a part of each, because one may be a whole book
 SCORE_COLUMNS = 16  # columns in which a stream of development data is scored during training
 SCORE_STEPS = 1000  # minimum length of such a column
 CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an adaptive softmax
@@ -518,6 +520,19 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
             nll_nats=nll, tokens=int(tokens), characters=int(characters), bytes=size, oov=oov)
         return Evaluation(report={"records": len(records)} | report, counts=counts,
                           mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
+
+    def sample(self, records: Sequence[Text], share: float) -> tuple[Sequence[Text], float]:
+        """Draw records, next to each other if the state is carried; of few texts, take the beginnings."""
+        count = round(share * len(records))
+        if share >= 1:
+            return records, 1.0
+        if len(records) < FEW:
+            return [replace(record, text=record.text[: math.ceil(share * len(record.text))])
+                    for record in records], share
+        if not self.carries_state:
+            return super().sample(records, share)
+        start = random.Random(self.settings.seed).randrange(len(records) - count + 1)
+        return records[start : start + count], count / len(records)
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> LMSettings:
         for name in ("label_column", "skip_unlabelled"):

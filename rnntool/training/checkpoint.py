@@ -41,6 +41,12 @@ class Progress:
     loss_sum: float = 0.0  # nats, over the steps since the last evaluation
     loss_steps: int = 0
     evaluation_s: float = 0.0  # duration of the last evaluation
+    evaluations_s: float = 0.0  # duration of all evaluations
+    preparation_s: float = 0.0  # before the first step, such as reading the data
+    dev_share: float = 1.0  # of the development data that evaluations use
+    dev_score_s: float = 0.0  # estimated time to score all development data; 0 if it wasn't measured
+    dev_report_s: float = 0.0  # estimated time to calibrate and evaluate a model on all development data
+    replaces_model: bool = False  # whether an older model stays in the folder until the training ends
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry for each evaluation
 
 

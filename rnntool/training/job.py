@@ -57,11 +57,15 @@ class Job:
         return {place: PURPOSES[name] for name, places in reversed(self.sources().items())
                 for place in places if place == "-" or _DESCRIPTOR.fullmatch(place)}
 
-    def command_to_resume(self, folder: Path) -> str:
-        """Return the command that resumes this training, with placeholders for what came from pipes."""
+    def command_to_resume(self, folder: Path, *, finish: bool = False) -> str:
+        """Return the command that resumes this training, with placeholders for what came from pipes.
+
+        With `finish`, the command ends the training.
+        """
         redirections = "".join(f" {re.sub(r'[^0-9]', '', place)}< {purpose.upper().replace(' ', '_')}"
                                for place, purpose in self.pipes().items())
-        return f"rnntool train {self.task} -o {shlex.quote(str(folder))} {setting('resume')}{redirections}"
+        options = setting("resume") + (f" {setting('finish')}" if finish else "")
+        return f"rnntool train {self.task} -o {shlex.quote(str(folder))} {options}{redirections}"
 
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         """Write the job as JSON, with absolute paths and the fingerprints of its sources."""

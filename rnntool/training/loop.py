@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.progress import Stage
 from rnntool.errors import RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.layers import RecurrentLayer
-from rnntool.models.network import Network
+from rnntool.models.network import Network, count_parameters
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import Batches
@@ -34,13 +35,17 @@ from rnntool.training.optimizers import (
     set_weights,
     weights_of,
 )
+from rnntool.training.time_budget import EVALUATION_SHARE, MEASURING_SHARE, TimeBudget
+from rnntool.training.watched_engine import WatchedEngine
 
 CHECKPOINT_EVERY_S = 60.0
-_EVALUATION_MARGIN = 1.1  # the last evaluation may take a little longer than the previous one
+_SMALLEST_SAMPLE = 1 / 256  # of the development data, to measure the speed of evaluations
 
 
 class Interrupted(RnntoolError):
     """A signal stopped the training."""
+
+    has_model = False  # whether the best weights so far were written as a model
 
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
@@ -53,6 +58,7 @@ class Step:
 
     progress: Progress
     total_steps: int
+    share: float  # of the whole training that is done, from 0 to 1
     loss: float  # nats
     tokens_per_s: float
     left_s: float  # estimated time to the end
@@ -105,7 +111,7 @@ class Trainer:
         *,
         device: torch.device,
         folder: Path,
-        watch: Callable[[Step], None],
+        watch: Callable[[Step | Stage], None],
         stopping: Callable[[], int | None],
         frozen: Frozen | None = None,
     ) -> None:
@@ -126,6 +132,8 @@ class Trainer:
             Progress(), self.network, make_optimizer(self.network, settings, frozen),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
         )
+        self.budget = TimeBudget(settings.max_time or math.inf, count_parameters(network))
+        self.dev_sample: Sequence[Any] | None = None  # what evaluations use; drawn before the first one
         evaluations = range(1, settings.evaluations + 1)
         self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in evaluations}
 
@@ -139,7 +147,7 @@ class Trainer:
     def run(self) -> Progress:
         """Train to the end; the network then has the best weights.
 
-        After a signal, writes a checkpoint and raises `Interrupted`.
+        After a signal, writes a checkpoint and raises `Interrupted`; see `use_best_weights`.
         """
         progress = self.state.progress
         self._stop_if_signaled()
@@ -154,14 +162,17 @@ class Trainer:
             progress.tokens += tokens
             tokens_per_s = tokens / max(1e-9, time.monotonic() - step_start)
             evaluation = None
-            if progress.batch in self.evaluate_at or self._budget_spent():
+            due = progress.batch in self.evaluate_at and self.budget.may_evaluate(progress)
+            over = self._budget_spent()
+            if due or over:
                 evaluation = self._evaluate()
                 progress.elapsed_s = time.monotonic() - start  # now the time may be over
-            self.watch(Step(progress=progress, total_steps=self.total_steps, loss=loss,
-                            tokens_per_s=tokens_per_s, left_s=self._left_s(), evaluation=evaluation))
+            self.watch(Step(progress=progress, total_steps=self.total_steps, share=self._share_shown(),
+                            loss=loss, tokens_per_s=tokens_per_s, left_s=self._left_s(),
+                            evaluation=evaluation))
             if progress.batch == len(self.batches):
                 progress.epoch, progress.batch, self.state.stream_states = progress.epoch + 1, 0, None
-            if self._finished():
+            if over or self._finished():
                 break
             if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 self.state.save(self.folder)
@@ -170,11 +181,23 @@ class Trainer:
         self._check_weights()
         self.state.save(self.folder)  # because writing the model may be interrupted
         self._stop_if_signaled()
+        self.use_best_weights()
+        return progress
+
+    def finish(self) -> Progress:
+        """End the training where it is: evaluate the last weights, and give the network the best ones."""
+        if self.state.progress.loss_steps:
+            self._evaluate()
+        self._check_weights()
+        self.use_best_weights()
+        return self.state.progress
+
+    def use_best_weights(self) -> None:
+        """Give the network the best weights so far; the last ones if there was no evaluation."""
         if self.state.best_weights:
             set_weights(self.network, self.state.best_weights)
         elif self.state.average:
             self.state.average.swap(self.network)
-        return progress
 
     def _stop_if_signaled(self, *, save: bool = False) -> None:
         """Raise `Interrupted` if a signal was received; with `save`, write a checkpoint first."""
@@ -235,10 +258,7 @@ class Trainer:
         """Return the completed share of the training, in steps or in time, whichever is larger."""
         progress = self.state.progress
         share = (progress.step + steps_ahead) / self.total_steps
-        if self.settings.max_time:
-            time_s = self.settings.max_time - _EVALUATION_MARGIN * progress.evaluation_s  # for steps
-            share = max(share, progress.elapsed_s / max(1.0, time_s))
-        return share
+        return max(share, progress.elapsed_s / self.budget.steps_s(progress))
 
     def _budget_spent(self) -> bool:
         """Return whether all steps are done or the time is over."""
@@ -247,9 +267,61 @@ class Trainer:
     def _left_s(self) -> float:
         progress = self.state.progress
         left_s = progress.elapsed_s * (self.total_steps - progress.step) / max(1, progress.step)
-        if self.settings.max_time:
-            left_s = min(left_s, self.settings.max_time - progress.elapsed_s)
-        return max(0.0, left_s)
+        return max(0.0, min(left_s, self.budget.total_s(progress) - progress.elapsed_s))
+
+    def _share_shown(self) -> float:
+        """Return the share of the steps or of all time, whichever is larger; time includes the writing."""
+        progress = self.state.progress
+        time_share = progress.elapsed_s / self.budget.total_s(progress)
+        return min(1.0, max(progress.step / self.total_steps, time_share))
+
+    # --- Evaluations -------------------------------------------------------------------------------------
+
+    def measure_evaluations(self) -> None:
+        """Under a time limit, measure evaluations, and choose the share of the dev records that they use."""
+        progress = self.state.progress
+        if not self.dev or not self.budget.limited:
+            return
+        total_s = self.budget.total_s(progress)
+        engine = self._engine("measuring the speed")
+        enough_s = MEASURING_SHARE * total_s
+        progress.dev_score_s = self._duration(lambda records: self.task.score(engine, records), enough_s)
+        progress.dev_report_s = self._report_duration(enough_s) + progress.dev_score_s
+        progress.dev_share = min(1.0, EVALUATION_SHARE * total_s / progress.dev_score_s)
+        progress.evaluation_s = progress.dev_score_s * progress.dev_share
+
+    def report_records(self) -> tuple[Sequence[Any], float]:
+        """Return the records for the final report, and their share: as many as there is time for."""
+        if not self.dev or not self.budget.limited:
+            return self.dev, 1.0
+        return self.records_within(self.budget.report_s(self.state.progress))
+
+    def records_within(self, seconds: float) -> tuple[Sequence[Any], float]:
+        """Draw dev records that take this long to calibrate and to evaluate; also return their share."""
+        if not self.dev:
+            return self.dev, 1.0
+        full_s = self.state.progress.dev_report_s or 2 * self._report_duration(seconds / 20)
+        return self.task.sample(self.dev, min(1.0, seconds / full_s))
+
+    def _report_duration(self, enough_s: float) -> float:
+        engine = self._engine("measuring the speed")
+        return self._duration(lambda records: self.task.evaluate(engine, records), enough_s)
+
+    def _duration(self, work: Callable[[Sequence[Any]], object], enough_s: float) -> float:
+        """Estimate how long work with all dev records takes, from a sample that takes long enough."""
+        share = _SMALLEST_SAMPLE
+        work(self.task.sample(self.dev, share)[0])  # the first call is slower
+        while True:
+            records, exact_share = self.task.sample(self.dev, share)
+            start = time.monotonic()
+            work(records)
+            seconds = time.monotonic() - start
+            if exact_share >= 1 or seconds >= enough_s:
+                return max(1e-9, seconds / exact_share)
+            share = min(1.0, 2 * share)
+
+    def _engine(self, name: str) -> WatchedEngine:
+        return WatchedEngine(TorchEngine(self.network, self.device), name, self.watch)
 
     def _evaluate(self) -> dict[str, Any]:
         """Score the dev records, keep the weights if they are the best, and record the results."""
@@ -265,6 +337,11 @@ class Trainer:
         if self.dev:
             entry |= self._score_dev()
         progress.evaluation_s = time.monotonic() - start
+        progress.evaluations_s += progress.evaluation_s
+        if progress.dev_score_s:  # other programs may make the machine slower or faster
+            score_s = progress.evaluation_s / progress.dev_share
+            progress.dev_report_s *= score_s / progress.dev_score_s
+            progress.dev_score_s = score_s
         entry |= {"seconds": round(progress.elapsed_s + progress.evaluation_s, 3), "tokens": progress.tokens}
         progress.loss_sum, progress.loss_steps = 0.0, 0
         progress.history.append(entry)
@@ -275,7 +352,9 @@ class Trainer:
         progress, average = self.state.progress, self.state.average
         if average:
             average.swap(self.network)
-        scores = self.task.score(TorchEngine(self.network, self.device), self.dev)
+        if self.dev_sample is None:
+            self.dev_sample, _ = self.task.sample(self.dev, progress.dev_share)
+        scores = self.task.score(self._engine("evaluating"), self.dev_sample)
         score = next(iter(scores.values()))
         if self.task.criterion.is_better(score, progress.best):
             progress.best, progress.stale_evaluations = score, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from rnntool.data.progress import Log, duration
+from rnntool.data.progress import Log, Stage, duration
 from rnntool.data.streams import input_names
 from rnntool.errors import setting
 from rnntool.models.network import count_parameters
@@ -41,17 +41,20 @@ def describe_network(trainer: Trainer) -> str:
 
 
 class Forecast:
-    """Passes steps on to `watch`, and says once, after the first few, how long the training will take."""
+    """Passes steps and stages on to `watch`, and says once, after the first few, how long the training will take."""
 
-    def __init__(self, trainer: Trainer, watch: Callable[[Step], None], say: Log) -> None:
+    def __init__(self, trainer: Trainer, watch: Callable[[Step | Stage], None], say: Log) -> None:
         self.trainer = trainer
         self.watch = watch
         self.say = say
         self._first: tuple[int, float] | None = None  # step and time from which the speed is measured
         self._done = False
 
-    def __call__(self, step: Step) -> None:
-        """Take the next step."""
+    def __call__(self, step: Step | Stage) -> None:
+        """Take the next step or stage."""
+        if isinstance(step, Stage):
+            self.watch(step)
+            return
         progress = step.progress
         if self._first is None:
             self._first = progress.step, progress.elapsed_s  # the first step is slower than the others

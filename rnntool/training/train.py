@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,10 +13,10 @@ import torch
 
 from rnntool import model_folder
 from rnntool.data.corpus import Texts
-from rnntool.data.progress import Log, Stage
+from rnntool.data.progress import Log, Stage, duration
 from rnntool.data.rows import Rows
 from rnntool.data.threads import thread_count
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import pick_device
 from rnntool.models.config import NetworkConfig
 from rnntool.models.network import Network
@@ -22,14 +24,16 @@ from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, example_lengths, mix
 from rnntool.training.character_lm import context_config
+from rnntool.training.checkpoint import Progress
 from rnntool.training.job import Job
-from rnntool.training.loop import Step, Trainer
+from rnntool.training.loop import Interrupted, Step, Trainer
 from rnntool.training.optimizers import Frozen
 from rnntool.training.overview import Forecast, describe_data, describe_network
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
 
+STOPPING_S = 5.0  # longest time to calibrate and evaluate the model of a stopped training
 TASK = "task"  # folder beside the checkpoint
 
 
@@ -41,6 +45,8 @@ def train(
     device: str = "auto",
     threads: int = 0,
     force: bool = False,
+    finish: bool = False,
+    extension: Mapping[str, Any] | None = None,
     watch: Callable[[Step | Stage], None],
     stopping: Callable[[], int | None],
     log: Log,
@@ -50,25 +56,30 @@ def train(
 
     `watch` receives every step, `log` details such as guessed formats, and `warn` what every user should see,
     such as how much data there is; by default, `log` receives that as well. Returns the report on the
-    development data. If `stopping` returns a signal, the state is saved and `Interrupted` is raised; a
-    resumed training then ends with the same weights as an uninterrupted one.
+    development data. If `stopping` returns a signal, the state is saved, the best weights so far are written
+    as a model beside it, and `Interrupted` is raised; a resumed training then ends with the same weights as
+    an uninterrupted one. With `finish`, a resumed training ends at once. `extension` has new values for its
+    settings `epochs` and `max_time`.
     """
     check_place(out)
     warn = warn or log
     with model_folder.locked(out, warn=warn):
-        return _train(job, out, task=task, device=device, threads=threads, force=force, watch=watch,
-                      stopping=stopping, log=log, warn=warn)
+        return _train(job, out, task=task, device=device, threads=threads, force=force, finish=finish,
+                      extension=extension or {}, watch=watch, stopping=stopping, log=log, warn=warn)
 
 
 def _train(
-    job: Job | None, out: Path, *, task: str, device: str, threads: int, force: bool,
-    watch: Callable[[Step | Stage], None], stopping: Callable[[], int | None], log: Log, warn: Log,
+    job: Job | None, out: Path, *, task: str, device: str, threads: int, force: bool, finish: bool,
+    extension: Mapping[str, Any], watch: Callable[[Step | Stage], None], stopping: Callable[[], int | None],
+    log: Log, warn: Log,
 ) -> dict[str, Any]:
     """Train in a folder that is locked."""
+    start = time.monotonic()
     resume = out / model_folder.RESUME
     fingerprints_before = None  # of the data, if a training is resumed
     if job is None:
         job, fingerprints_before = _load_job(out, task)
+        job = dataclasses.replace(job, settings=job.settings.replace(**extension))
         if "-" in job.pipes():
             warn(f"reading the {job.pipes()['-']} from standard input again")
     else:
@@ -112,13 +123,58 @@ def _train(
         warn(line)
     trainer.watch = Forecast(trainer, watch, warn)
     if fingerprints_before is None:
+        trainer.measure_evaluations()
+        trainer.state.progress.preparation_s = time.monotonic() - start
+        trainer.state.progress.replaces_model = (out / model_folder.CONFIG).exists()
         _write_first_checkpoint(trainer, learned, job, fingerprints)
     else:
         trainer.resume()
-    progress = trainer.run()
-    return write_model(
-        learned, network.cpu(), dev, out, history=progress.history, baseline=baseline, transfer=transfer,
-        threads=threads)
+        if extension:
+            _check_extension(extension, trainer.state.progress)
+            job.save(resume / model_folder.JOB, fingerprints)
+
+    def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
+        return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
+                           baseline=baseline, transfer=transfer, threads=threads,
+                           keep_checkpoint=keep_checkpoint, watch=watch)
+
+    try:
+        trainer.finish() if finish else trainer.run()
+    except Interrupted as stop:
+        stop.has_model = _write_stopped_model(trainer, write, warn)
+        raise
+    records, share = trainer.report_records()
+    if share < 1:
+        warn(f"to end in time, the report is about {share:.0%} of the development data; `rnntool evaluate` "
+             "takes all of it")
+    return write(records)
+
+
+def _write_stopped_model(trainer: Trainer, write: Callable[..., object], warn: Log) -> bool:
+    """Write the model of a stopped training beside its checkpoint; return whether that was possible."""
+    progress = trainer.state.progress
+    if progress.replaces_model or not progress.step:
+        return False
+    try:
+        trainer.use_best_weights()
+        write(trainer.records_within(STOPPING_S)[0], keep_checkpoint=True)
+    except RnntoolError as error:
+        warn(f"the model so far can't be written: {error}")
+        return False
+    return True
+
+
+def _check_extension(extension: Mapping[str, Any], progress: Progress) -> None:
+    """Raise `UsageError` if a resumed training has no time or epochs left."""
+    passed = {"max_time": (progress.elapsed_s, duration(progress.elapsed_s)),
+              "epochs": (progress.epoch, str(progress.epoch))}
+    for name, total in extension.items():
+        done, text = passed[name]
+        if total <= done:
+            raise UsageError(
+                setting=name, expected=f"more than the {text} that the training has already had",
+                found=duration(total) if name == "max_time" else total,
+                advice=f"{setting('finish')} ends the training")
 
 
 def _load_job(out: Path, task: str) -> tuple[Job, dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from rnntool import __version__, model_folder
 from rnntool.data.json_text import to_json
+from rnntool.data.progress import Stage
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.inference.onnx_engine import OnnxEngine
 from rnntool.inference.torch_engine import TorchEngine
@@ -25,6 +26,7 @@ from rnntool.tasks.specs.settings import Settings
 from rnntool.training.model_card import model_card
 from rnntool.training.optimizers import weights_of
 from rnntool.training.transfer import Transfer
+from rnntool.training.watched_engine import WatchedEngine
 
 
 def check_place(out: Path) -> None:
@@ -77,21 +79,27 @@ def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], baseline: Baseline | None = None, transfer: Transfer | None = None,
-    threads: int = 0,
+    threads: int = 0, keep_checkpoint: bool = False, watch: Callable[[Stage], None],
 ) -> dict[str, Any]:
-    """Write the model folder, remove the checkpoints, and return the report on the development data.
+    """Write the model folder, and return the report on the development data.
 
-    The network is calibrated on the development data first. The report is about the exported graph.
+    The checkpoint is removed unless `keep_checkpoint` is true, as after a stopped training. The network is
+    calibrated on the development data first. The report is about the exported graph.
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drop what is only needed for training
-    calibration = task.calibrate(TorchEngine(network, torch.device("cpu")), dev) if dev else None
+    calibration = None
+    if dev:
+        engine = WatchedEngine(TorchEngine(network, torch.device("cpu")), "calibrating", watch)
+        calibration = task.calibrate(engine, dev)
     if calibration:
         network.head.apply_temperatures(*calibration.temperatures)
         task.apply_temperatures(*calibration.temperatures)
-    with model_folder.new_model(out) as stage:
+    with model_folder.new_model(out, keep_checkpoint=keep_checkpoint) as stage:
+        watch(Stage("writing the model", None, count_parameters(network), "parameters"))
         write_graphs(network, stage, int8=settings.int8)
-        report = _report(task, OnnxEngine(stage / model_folder.GRAPH, threads=threads), dev, baseline)
+        onnx = OnnxEngine(stage / model_folder.GRAPH, threads=threads)
+        report = _report(task, WatchedEngine(onnx, "evaluating the model", watch), dev, baseline)
         report |= calibration.report() if calibration else {}
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}

@@ -92,8 +92,9 @@ class Settings(Options):
         None, "Passes over the training data. The default is 20 for lm and tag and 8 for classify, or more "
               "if the data is small.", low=1)
     max_time: float | None = training(
-        None, "Longest time to train, such as 90s, 10m or 1.5h. The learning rate schedule is fitted to it.",
-        low=1, parse=duration_s, metavar="TIME")
+        None, "Longest time for the whole training, such as 90s, 10m or 1.5h: to read the data, to train, to "
+              "evaluate and to write the model. The learning rate schedule is fitted to it. If the "
+              "development data is long, evaluations use a sample.", low=1, parse=duration_s, metavar="TIME")
     patience: int = training(
         0, "Stop after N evaluations without a better score on the development data. 0 never stops early.",
         low=0)

@@ -1,0 +1,32 @@
+"""An engine that reports how much it has read, so that long evaluations show their progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rnntool.data.arrays import Arrays
+from rnntool.data.progress import Stage
+from rnntool.tasks.base import Engine
+
+
+class WatchedEngine:
+    """Runs another engine; after each batch, `watch` receives the tokens so far. A `Engine` itself."""
+
+    def __init__(self, engine: Engine, name: str, watch: Callable[[Stage], None]) -> None:
+        """`name` is what the progress is called."""
+        self.engine = engine
+        self.name = name
+        self.watch = watch
+        self.word_vectors = engine.word_vectors
+        self.tokens = 0
+
+    def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
+        """Compute the named outputs of a batch."""
+        self.watch(Stage(self.name, None, self.tokens, "tokens"))
+        results = self.engine.run(arrays, outputs)
+        self.tokens += int(arrays["lengths"].sum())
+        return results
+
+    def initial_state(self, batch: int) -> Arrays:
+        """Return recurrent states of zeros, by the names of the inputs."""
+        return self.engine.initial_state(batch)
