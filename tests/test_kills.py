@@ -277,7 +277,7 @@ def slow_training(table: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment()) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("epoch ")
+            assert any(line.startswith("epoch ") for line in process.stderr)
             yield process
         finally:
             process.kill()

@@ -498,7 +498,7 @@ def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO
                           env=environment()) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("epoch ")
+            assert any(line.startswith("epoch ") for line in process.stderr)
             yield process, process.stderr
         finally:
             process.kill()
@@ -533,9 +533,9 @@ def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_pa
             assert process.stdout is not None
             assert process.stdout.read() == ""
         if number == signal.SIGKILL:
-            assert messages == []
+            assert not any("stopped" in message for message in messages)
         else:
-            model, end, sentence = messages
+            *_, model, end, sentence = messages
             assert model.startswith(f"rnntool: the best weights so far are a model in {out}; try: echo ")
             assert end.endswith(f"end the training with: rnntool train classify -o {out} --resume --finish\n")
             assert sentence.startswith("rnntool: stopped after step ")
@@ -559,7 +559,7 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
     with subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True, env=environment(),
                           stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("epoch ")
+        assert any(line.startswith("epoch ") for line in process.stderr)
         process.send_signal(signal.SIGINT)
         *_, sentence = process.stderr
     *_, command = sentence.strip().split("continue with: ")

@@ -41,7 +41,7 @@ def describe_network(trainer: Trainer) -> str:
 
 
 class Forecast:
-    """Passes steps and stages on to `watch`; after the first few steps, says how long the training will take."""
+    """Passes steps and stages on to `watch`; after a few steps, says how long the training will take."""
 
     def __init__(self, trainer: Trainer, watch: Callable[[Step | Stage], None], say: Log) -> None:
         self.trainer = trainer
