@@ -145,7 +145,7 @@ def _train(
         raise
     records, share = trainer.report_records()
     if share < 1:
-        warn(f"to end in time, the report is about {share:.0%} of the development data; `rnntool evaluate` "
+        warn(f"to end in time, the report is about {share:.1%} of the development data; `rnntool evaluate` "
              "takes all of it")
     return write(records)
 
