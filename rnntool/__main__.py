@@ -16,7 +16,7 @@ def main() -> None:
         run()
     except BaseException as error:
         cause: BaseException | None = error
-        while cause is not None:  # modules in C turn it into an ImportError
+        while cause is not None:  # modules in C turn the interrupt into an ImportError
             if isinstance(cause, KeyboardInterrupt):
                 sys.exit(130)
             cause = cause.__cause__ or cause.__context__
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def _end_if_interrupted(error: "UnraisableHookArgs") -> None:
-    """Take the place of `sys.unraisablehook`: Python drops an interrupt where it can't raise an exception."""
+    """Handle an exception that Python can't raise. Its own `sys.unraisablehook` would drop an interrupt."""
     import os
     import sys
 

@@ -94,7 +94,7 @@ def main() -> None:
     gc.set_threshold(100_000)  # records form no cycles; looking for cycles costs 3 % of the time
     sys.setswitchinterval(0.0005)  # seconds; a thread that finished a batch continues sooner
     allocator.keep_freed()
-    # torch makes this folder when it imports its compiler, which rnntool doesn't use; "/" exists already
+    # Importing torch's compiler creates this folder. rnntool doesn't use the compiler, and "/" always exists.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)
     if sys.stderr is None:  # the shell closed it; no file that is opened later may get its descriptor
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

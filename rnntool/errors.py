@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 SettingName = Callable[[str, str | None], str]  # (setting, its value or None) -> the name to show
 
-# What libraries and the linker report if there is no memory, in errors of many types.
+# What libraries and the dynamic linker report if there is no memory. The types of these errors vary.
 _OUT_OF_MEMORY = re.compile(
     "bad_alloc|allocate memory|Failed to allocate|failed to map segment from shared object$|out of memory|"
     "could not create a primitive|can't start new thread")
@@ -39,8 +39,8 @@ class RnntoolError(Exception):
 
     Give either `problem` in words, or what was `expected` and what was `found`. `place` is a file, a
     `file:line` or a folder, `setting` the name of a setting or parameter. `advice` says what to do. It may
-    have alternatives, and those that name a setting are left out where the user can't choose it. Advice that
-    names a command, `rnntool …` in backquotes, is about the settings of that one.
+    have alternatives. An alternative that names a setting is left out if the user can't choose that setting,
+    except if it also names a command, `rnntool …` in backquotes, that has the setting.
     """
 
     exit_code = 1

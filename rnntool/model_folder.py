@@ -37,8 +37,8 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
 JOB, STATE = "job.json", "state.json"  # in RESUME
 NEW = ".new"  # folder of a complete model that is about to replace the files beside it
 KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays
-LOCK = ".lock"  # file that a training has locked
-UNFINISHED = ".writing-"  # begins the names of files and folders that nobody should read
+LOCK = ".lock"  # file that a training keeps locked
+UNFINISHED = ".writing-"  # prefix of files and folders that are not complete
 VOCABULARIES = ("tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt", "ngrams.safetensors")
 MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD, *VOCABULARIES)
 GRAPH_TYPES = ("float32", "int8")
@@ -185,9 +185,9 @@ def _task_of_training(folder: Path) -> str:
 
 
 def read_graph(path: Path, config: ModelConfig | None = None) -> bytes:
-    """Return the content of a graph, which is safe to run.
+    """Return the content of a graph that is safe to run.
 
-    `ModelError` if it has something that rnntool doesn't write, or if it differs from its digest in `config`.
+    `ModelError` if it has a part that rnntool doesn't write, or if it differs from its digest in `config`.
     """
     graph = model_file.read(path, largest=graph_check.LARGEST)
     if config is not None:
@@ -204,7 +204,7 @@ def check_graph(
 ) -> None:
     """Raise `ModelError` if a folder's graph doesn't fit its config.
 
-    `inputs` and `outputs` are the shapes that the graph declares; outputs that aren't float32 are left out.
+    `inputs` and `outputs` are the shapes that the graph declares, without outputs that aren't float32.
     """
     required, reads_words = config.network.head.graph_outputs(), config.network.encoder.word is not None
     states = {name: shape for name, shape in inputs.items() if name.startswith("state.")}
@@ -227,11 +227,11 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_digest(path: Path, content: bytes, config: ModelConfig) -> None:
-    """Raise `ModelError` if a file's content differs from its digest, if the model has one."""
+    """Raise `ModelError` if the model has a digest of a file and its content differs."""
     if path.name in config.sha256 and _sha256(path.name, content) != config.sha256[path.name]:
         raise ModelError(
             f"differs from its SHA-256 in {CONFIG}", place=path,
-            advice="copy the model again, or remove its SHA-256 there if you changed the file yourself")
+            advice="copy the model again, or, if you changed the file yourself, remove its SHA-256 there")
 
 
 def check_vocabularies(folder: Path, config: ModelConfig) -> None:
@@ -243,9 +243,10 @@ def check_vocabularies(folder: Path, config: ModelConfig) -> None:
 
 @contextmanager
 def renewed_digest(path: Path, **changes: Any) -> Iterator[None]:
-    """Renew the digest of a file that the body of the context replaces, if it belongs to a model.
+    """Update the digest of a model's file that the body of the context replaces.
 
-    `changes` are other keys of the model's config.json. The model can be loaded at any time in between.
+    `changes` are new values for other keys of config.json. The model can be loaded at any time meanwhile. A
+    file that has no digest is left alone.
     """
     config = path.with_name(CONFIG)
     try:
@@ -269,7 +270,7 @@ def renewed_digest(path: Path, **changes: Any) -> Iterator[None]:
 
 def _sha256(name: str, content: bytes) -> str:
     if name.endswith(".txt"):
-        content = content.replace(b"\r\n", b"\n")  # line ends that Windows programs write
+        content = content.replace(b"\r\n", b"\n")  # a Windows program may have changed the line ends
     return hashlib.sha256(content).hexdigest()
 
 
@@ -323,13 +324,13 @@ def available() -> Iterator[Path]:
 
 
 def complete(folder: Path) -> Path:
-    """Return where a model's files are: in `folder`, or in `NEW` if they were just about to be moved."""
+    """Return where a model's files are: in `folder`, or in `NEW` if their move was interrupted."""
     new = folder / NEW
     return new if (new / CONFIG).is_file() else folder
 
 
 def identity(folder: Path) -> tuple[Path, int, int]:
-    """Return what changes when another model takes the place of the one in a folder."""
+    """Return a value that changes when another model replaces the one in a folder."""
     try:
         status = (folder / CONFIG).stat()
     except OSError:
@@ -350,8 +351,8 @@ def name_of(folder: Path) -> str:
 def locked(folder: Path, *, warn: Log) -> Iterator[None]:
     """Keep other trainings out of a folder, which is created if it doesn't exist.
 
-    First finishes or removes what a killed training left there. `RnntoolError` names the process that has the
-    folder, or says that it can't be written to. The lock ends with the process, however that ends.
+    It first finishes or removes what a killed training left there. `RnntoolError` if another process has
+    locked the folder, or if the folder can't be written to. The lock ends when the process ends or is killed.
     """
     path = folder / LOCK
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -366,20 +367,20 @@ def locked(folder: Path, *, warn: Log) -> Iterator[None]:
                 _tidy(folder, warn)
             yield
         finally:
-            if sys.platform == "win32":  # which removes no open file
+            if sys.platform == "win32":  # Windows can't remove an open file
                 os.close(descriptor)
             with suppress(OSError):
                 path.unlink()
             if sys.platform != "win32":
                 os.close(descriptor)
     finally:
-        with suppress(OSError):  # they aren't empty
+        with suppress(OSError):  # a folder with content stays
             for place in missing:
                 place.rmdir()
 
 
 def _lock(path: Path, folder: Path, warn: Log) -> int:
-    """Lock a file and write this process into it; return its descriptor."""
+    """Lock a file and write the name of this process into it; return its descriptor."""
     import platform
 
     while True:
@@ -392,8 +393,8 @@ def _lock(path: Path, folder: Path, warn: Log) -> int:
         if not free:
             holder = os.read(descriptor, 200).decode("utf-8", "replace")
             os.close(descriptor)
-            raise RnntoolError(f"another training writes there ({holder})", place=folder,
-                               advice="wait for its end, or choose another folder")
+            raise RnntoolError(f"another training is writing there ({holder})", place=folder,
+                               advice="wait until it ends, or choose another folder")
         if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             os.ftruncate(descriptor, 0)
@@ -406,13 +407,13 @@ def _lock(path: Path, folder: Path, warn: Log) -> int:
 def _tidy(folder: Path, warn: Log) -> None:
     """Finish or remove what a killed process left in a folder, which this process has locked."""
     if complete(folder) != folder:
-        warn(f"{folder}: finishing the replacement of its model, which was interrupted")
+        warn(f"{folder}: a killed training left a complete new model here; putting it into place")
         _install(folder)
     unfinished = list(folder.glob(f"{UNFINISHED}*"))
     for path in unfinished:
         remove(path)
     if unfinished and not is_resumable(folder):
-        warn(f"{folder}: a training was killed here before its first checkpoint; its files are removed")
+        warn(f"{folder}: removed the files of a training that was killed before its first checkpoint")
     atomic_files.remove_abandoned(folder)
 
 
@@ -423,9 +424,9 @@ def is_resumable(folder: Path) -> bool:
 
 @contextmanager
 def staged(folder: Path, name: str) -> Iterator[Path]:
-    """Provide a temporary folder that becomes `folder/name` at the end, in place of an older one.
+    """Provide a temporary folder. At the end, sync it to the disk and let it replace `folder/name`.
 
-    It is complete and on the disk then. If the body of the context raises an error, nothing changes.
+    If the body of the context raises an error, nothing changes.
     `RnntoolError` if the folder can't be written to.
     """
     with _naming_failures(folder):
@@ -450,7 +451,7 @@ def staged(folder: Path, name: str) -> Iterator[Path]:
 def new_model(folder: Path, *, keep_checkpoint: bool = False) -> Iterator[Path]:
     """Provide a temporary folder for the files of a model that replaces the one in `folder`, if any.
 
-    At each moment, `complete` finds the whole old model or the whole new one. The checkpoints are removed
+    At any time, `complete` finds either the whole old model or the whole new one. The checkpoints are removed
     unless `keep_checkpoint` is true. `RnntoolError` if the folder can't be written to.
     """
     with staged(folder, NEW) as stage:
@@ -474,7 +475,7 @@ def _install(folder: Path) -> None:
             shutil.copyfile(folder / NEW / name, temporary)
             atomic_files.sync(temporary)
         temporary.replace(folder / name)
-        temporary.unlink(missing_ok=True)  # a link isn't renamed to another one of the same file
+        temporary.unlink(missing_ok=True)  # `replace` does nothing if both names link to the same file
     for stale in set(MODEL_FILES).difference(names):
         (folder / stale).unlink(missing_ok=True)
     if KEEPS not in files:
@@ -499,7 +500,7 @@ def _writing_failed(folder: Path, error: OSError) -> RnntoolError:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with everything in it, if it exists; nobody sees a part of it."""
+    """Remove a file, or a folder with everything in it, if it exists. Nobody sees a part of it."""
     unfinished = path
     if not path.name.startswith(UNFINISHED):
         unfinished = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}")
@@ -513,6 +514,6 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace a file by indented JSON, which is complete and on the disk."""
+    """Replace a file with indented JSON, and sync it to the disk."""
     with atomic_files.replacement(path) as part:
         part.write_text(to_json(data, indent=2) + "\n", "utf-8")

@@ -415,7 +415,7 @@ def test_train_reports_a_guess_and_what_is_odd_about_the_data(train: Train, tmp_
     assert (done.code, done.out) == (0, "")
     said = [line for line in done.err.splitlines() if "ner.txt" in line or "the tags" in line]
     assert said == [f"rnntool: {line}" for line in (
-        "ner.txt: read as conll; name the format with --from conll",
+        "ner.txt: read as conll, a guess; confirm it with --from conll",
         "ner.txt:1: the words are the numbers 1, 2, 3, …; if the words are in another column, set "
         "--word-column",
         "ner.txt:46: a sentence of 2,400 words; if blank lines are missing between sentences, insert them",
@@ -429,7 +429,8 @@ def test_train_reports_a_guess_and_what_is_odd_about_the_data(train: Train, tmp_
     assert [row.split("\t")[1] for row in ok(first).splitlines()] == [
         row.split("\t")[2] for row in tagged.out.splitlines()], "the same words"
     failed(invoke("evaluate", "-m", "m", "ner.conll", "--word-column", "4"), 3,
-           "ner.conll:1: expected a word in column 4, found 3 columns; choose another with --word-column")
+           "ner.conll:1: expected a word in column 4, found 3 columns; choose another column with "
+           "--word-column")
     ok(invoke("evaluate", "-m", "m", "ner.conll", "-o", "report.txt"))
 
 

@@ -262,7 +262,7 @@ def test_too_little_memory(megabytes: int, command: str, tagger: Path, tmp_path:
     (tmp_path / "long").write_text("the baker sings . " * 1_500_000)
     line = f"{sys.executable} -m rnntool {command} -m '{tagger}' '{tmp_path / 'long'}'"
     done = bash(f"ulimit -v {megabytes * 1024}; {line}")
-    failed(Ran(done.returncode, done.stdout, done.stderr), 1, "not enough memory; end other programs")
+    failed(Ran(done.returncode, done.stdout, done.stderr), 1, "not enough memory; close other programs")
 
 
 @pytest.mark.parametrize("error", [

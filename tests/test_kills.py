@@ -266,7 +266,7 @@ def test_a_training_that_starts_again_after_a_kill_says_so(tmp_path: Path) -> No
     (out / f"{model_folder.UNFINISHED}checkpoint").mkdir(parents=True)
     with model_folder.locked(out, warn=said.append):
         assert [path.name for path in out.iterdir()] == [model_folder.LOCK]
-    assert said == [f"{out}: a training was killed here before its first checkpoint; its files are removed"]
+    assert said == [f"{out}: removed the files of a training that was killed before its first checkpoint"]
 
 
 @contextmanager
@@ -288,8 +288,8 @@ def test_two_trainings_do_not_share_a_folder(table: Path, run: Run, tmp_path: Pa
     out = tmp_path / "out"
     with slow_training(table, out) as process:
         process.send_signal(signal.SIGSTOP)
-        message = f"{out}: another training writes there (process {process.pid} on "
-        failed(run("train", "classify", table, "-o", out), 1, message, "; wait for its end, or choose ")
+        message = f"{out}: another training is writing there (process {process.pid} on "
+        failed(run("train", "classify", table, "-o", out), 1, message, "; wait until it ends, or choose ")
         for how in ({"files": [table], "force": True}, {"resume": True}):
             with pytest.raises(RnntoolError, match=re.escape(message)):
                 tiny.train("classify", out, **how)

@@ -141,7 +141,7 @@ def test_the_header_of_training_makes_standard_input_a_table(classifier: Path, h
     ran = invoke("classify", "-m", classifier, input=f"{header}\n{row}\n")
     format = "tsv" if separator == "\t" else "csv"
     assert (ran.code, ran.out) == (0, "place\n")
-    assert ran.err == f"rnntool: <stdin>: read as {format}; name the format with --from {format}\n"
+    assert ran.err == f"rnntool: <stdin>: read as {format}, a guess; confirm it with --from {format}\n"
 
 
 @pytest.mark.parametrize("line", ["text", "the text, the label", "text, label", "id,text"])

@@ -185,7 +185,7 @@ def test_a_training_without_steps_is_not_a_model(data: Callable[[str], Path], tm
     message = "its training has not ended; continue it with `rnntool train tag`, output=.*out and resume$"
     with pytest.raises(ModelError, match=message):
         model_folder.read_config(out)
-    message = "resume continues a training that was stopped, force replaces the model"
+    message = "resume continues a training that was stopped, and force replaces the model"
     with pytest.raises(UsageError, match=message):
         tiny.train("tag", out, [tmp_path / "train.conll"])
     message = "its training is of the task tag; continue it with `rnntool train tag`"
@@ -565,7 +565,7 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
     *_, command = sentence.strip().split("continue with: ")
     if "--dev <" in given:
         lost = bash(f"{program} train classify -o {out} --resume")
-        needed = f" data came from a pipe, so it is needed again; give the same data: {command}\n"
+        needed = f" data came from a pipe and must be given again; resume with the same data: {command}\n"
         assert lost.stderr.startswith("rnntool: /dev/fd/6") and lost.stderr.endswith(needed)
     else:
         lost = bash(f"head -5 {file} | {program} train classify -o {out} --resume")

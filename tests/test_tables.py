@@ -65,7 +65,7 @@ def test_a_table_without_a_header_row_has_numbered_columns() -> None:
 def test_a_first_row_is_never_taken_for_a_header_silently(text: str, options: Any, warned: bool) -> None:
     warnings: list[str] = []
     assert len(texts(text, warnings=warnings, **options)) == 1
-    assert [w.startswith("x:1: read as names of columns: '") for w in warnings] == [True] * warned
+    assert [w.startswith("x:1: read as the header row: '") for w in warnings] == [True] * warned
 
 
 def test_a_classifier_trains_and_runs_without_headers(
@@ -103,7 +103,7 @@ def test_any_character_can_separate_columns() -> None:
     assert texts("a|b\n", "tsv", delimiter="|", header=False, text_column="2")[0].text == "b"
     assert TableReading(delimiter="tab").delimiter == TableReading(delimiter="\\t").delimiter == "\t"
     for wrong in ("", "ab", '"', "\n"):
-        with pytest.raises(UsageError, match="expected one character, or tab"):
+        with pytest.raises(UsageError, match="expected one character, or the word tab"):
             TableReading(delimiter=wrong)
 
 
@@ -189,15 +189,15 @@ def test_another_table_may_have_another_text_column(sentence_model: str) -> None
     assert ok(classify("id,sentence,text\n1,who ?,where ?\n", "--from", "csv")) == "person\n"
     done = classify("id,text\n1,who ?\n", "--from", "csv")
     assert (done.code, done.out) == (0, "person\n")
-    assert done.err == ("rnntool: <stdin>:1: no column 'sentence' as in training, so the texts are those of "
-                        "column 'text'; choose another one with --text-column\n")
+    assert done.err == ("rnntool: <stdin>:1: no column 'sentence', which training used, so texts are read "
+                        "from column 'text'; choose another one with --text-column\n")
     failed(classify("id,body\n1,who ?\n", "--from", "csv"), 3,
-           "<stdin>:1: expected a column 'sentence' as in training, or 'text', found 'id', 'body'")
+           "<stdin>:1: expected a column 'sentence' (used in training) or 'text', found 'id', 'body'")
     failed(classify("id,text\n1,who ?\n", "--from", "csv", "--text-column", "sentence"), 3,
            "expected a column 'sentence' in the header row")
     done = classify('{"text": "who ?"}\n{"sentence": "where ?"}\n{"text": "who ?"}\n', "--from", "jsonl")
     assert (done.code, done.out) == (0, "person\nplace\nperson\n")
-    assert done.err.count("\n") == 1 and "<stdin>:1: no key 'sentence' as in training" in done.err
+    assert done.err.count("\n") == 1 and "<stdin>:1: no key 'sentence', which training used" in done.err
     # training and evaluation are strict
     done = invoke("evaluate", "-", "-m", sentence_model, "--from", "csv", input="text,label\na,person\n")
     assert done.code == 3

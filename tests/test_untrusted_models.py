@@ -285,7 +285,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(
 ) -> None:
     (copy / name).replace(tmp_path / name)
     (copy / name).symlink_to(Path("..", name))
-    refused(copy, f"{name}: expected a file in the model's folder, found a link to another place; if you")
+    refused(copy, f"{name}: expected a file in the model's folder, found a link that leaves it; if you")
     (copy / "files").mkdir()
     (tmp_path / name).replace(copy / "files" / name)
     (copy / name).unlink()

@@ -52,7 +52,7 @@ def discard(stream: TextIO) -> None:
 
 
 def leave_closed_terminal() -> None:
-    """Discard the standard streams that are on a terminal that was closed; writing there is an error."""
+    """Discard what goes to standard streams on a closed terminal, where writing would be an error."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # no descriptor, as in tests
             device = stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)

@@ -65,8 +65,8 @@ def evaluate(
         "--label-column", metavar="COLUMN", help="Column or key of the correct label.",
         show_default="as in training")] = None,
     skip_unlabelled: Annotated[bool, typer.Option(
-        "--skip-unlabelled", help="Skip records without a label, and sentences with a word that has no tag, "
-                                  "and say how many there were. By default, the first one is an error.")
+        "--skip-unlabelled", help="Skip records without a label and sentences in which a word has no tag, "
+                                  "and report how many. By default, the first one is an error.")
     ] = False,
     compare: Annotated[str | None, typer.Option(
         "--compare", metavar="MODEL", show_default=False, autocompletion=complete_model,
@@ -222,7 +222,7 @@ def _comparison(
     key, metric = criterion.key, criterion.metric
     sides = evaluation.counts, reference.counts
     difference = evaluation.report[key] - reference.report[key]
-    interval = p_value = None  # of an infinite perplexity
+    interval = p_value = None  # an infinite perplexity has neither
     if math.isfinite(difference):
         p_value = significance.p_value(*sides, metric, np.random.default_rng(SEED))
     if math.isfinite(difference) and len(evaluation.counts) > 1:

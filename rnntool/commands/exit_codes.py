@@ -18,7 +18,7 @@ import typer
 from rnntool.commands import cli_errors, console
 from rnntool.errors import RnntoolError, is_out_of_memory
 
-NO_MEMORY = "not enough memory; end other programs, or raise the limit of this one"
+NO_MEMORY = "not enough memory; close other programs, or raise the memory limit of this process"
 FAILURE = 1
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -82,7 +82,7 @@ def _flush() -> None:
 def stop_signals() -> list[signal.Signals]:
     """Return the signals, besides Ctrl-C, that ask this process to stop.
 
-    A terminal that is closed sends SIGHUP. Windows doesn't have it, and `nohup` has it ignored.
+    A closed terminal sends SIGHUP. Windows doesn't have it, and a process under `nohup` ignores it.
     """
     hangup = [number for number in signal.Signals if number.name == "SIGHUP"]
     return [signal.SIGTERM, *(number for number in hangup if signal.getsignal(number) is not signal.SIG_IGN)]

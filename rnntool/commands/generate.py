@@ -49,7 +49,7 @@ def generate(
     prompt_file: Annotated[str | None, typer.Option(
         "--prompts", metavar="FILE", show_default=False,
         help="Read a prompt from each line of FILE; `-` is standard input.")] = None,
-    format: Annotated[str | None, format_option(f"prompts: {', '.join(PLAIN_FORMATS)}")] = None,
+    format: Annotated[str | None, format_option(", ".join(PLAIN_FORMATS))] = None,
     stream: Annotated[bool, typer.Option(
         "--stream", help="Write each token as soon as it is generated.")] = False,
     as_jsonl: AsJsonl = False,
@@ -109,7 +109,7 @@ def generate(
             out.flush()
 
         texts: Iterable[str] = prompts or [""]
-        records: dict[int, Text] = {}  # of prompts from a file, by their numbers
+        records: dict[int, Text] = {}  # the records that prompts came from, by number
         ready = always  # all arguments are known, so they fill a batch
         if prompt_file:
             inputs = plain_lines([prompt_file], reading, messages, format=format)

@@ -21,8 +21,8 @@ def task_records(
 ) -> Inputs:
     """Return the records of files, read with these `settings` of a task. Targets are optional.
 
-    `text_column` is the one that the user gave, as opposed to that of the model. `chosen` names the other
-    settings that the user gave.
+    `text_column` is the column that the user gave; the model's own column is in `settings`. `chosen` names
+    the other settings that the user gave.
     """
     chosen = [*chosen, *reading.table_settings(), *(["text_column"] if text_column else [])]
     return type(task).inputs(
@@ -33,7 +33,7 @@ def task_records(
 def inspected_records(
     task: AnyTask, files: Sequence[str], *, format: str | None, reading: TableReading, messages: Messages
 ) -> Inputs:
-    """Return the records of files to be inspected. Tags don't matter, so no column of them has to exist."""
+    """Return the records of files to be inspected. Tags don't matter, so the file needs no tag column."""
     settings = task.settings
     if hasattr(settings, "column"):
         settings = settings.replace(column=None)
@@ -43,7 +43,7 @@ def inspected_records(
 def plain_lines(
     files: Sequence[str], reading: Reading, messages: Messages, *, format: str | None
 ) -> Inputs:
-    """Return a text for each line of files, whatever their names, or for each object of JSON.
+    """Return a text for each line of files, whatever their extensions, or for each JSON object.
 
     `format` is one of `PLAIN_FORMATS`; None recognizes JSON by its first line.
     """

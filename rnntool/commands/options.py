@@ -21,7 +21,7 @@ from rnntool.data.options import Options, option, value_types, variable
 from rnntool.data.reading import PANEL
 from rnntool.errors import UsageError, setting, with_names
 
-COMMON = PANEL  # of the help
+COMMON = PANEL  # a panel of the help
 LONGEST_CHOICES = 26  # characters; a longer list of choices moves to the help text
 METAVARS: dict[type, str] = {int: "N", float: "X"}
 CONTEXT = "typer_context"  # the parameter in which Typer passes its context
@@ -96,7 +96,7 @@ def model_option(purpose: str = "Model to run", more: str = "") -> Any:
         help=f"{purpose}: a folder, or a name that `rnntool models` lists.{more}")
 
 
-PLAIN_FORMATS = ("text", "jsonl")  # of commands that otherwise read plain lines
+PLAIN_FORMATS = ("text", "jsonl")  # for commands that read plain lines or JSONL
 
 
 def format_option(formats: str | None = None) -> Any:

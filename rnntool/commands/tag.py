@@ -76,7 +76,7 @@ def tag(
     tagger = models.load(model, device=compute.device, threads=compute.threads)
     task = tagger.require(TagTask)
     if to is not None:
-        _writer(task, to, column, options)  # raises errors before anything is read
+        _writer(task, to, column, options)  # reports wrong options before anything is read
     scheme, has_spans = options.scheme, any(column.scheme for column in task.columns)
     if scheme and not has_spans:
         raise UsageError(f"the model {tagger.name} tags words, not spans", setting="scheme",

@@ -90,7 +90,7 @@ def _encoded(tokenizer: Tokenizer | None, record: Text, *, ids: bool, as_jsonl: 
         if not as_jsonl:
             return " ".join(text[start:end] for start, end in spans) + "\n"
         tokens = [{"text": text[start:end], "start": start, "end": end} for start, end in spans]
-        has_words = isinstance(fields.get("tokens"), list)  # which other keys may refer to
+        has_words = isinstance(fields.get("tokens"), list)  # other keys may refer to them, so they stay
         return json_line(fields if has_words else fields | {"tokens": tokens}, source=fields,
                          place=record.place)
     if as_jsonl:

@@ -151,7 +151,7 @@ def _inherited(settings: Settings) -> dict[str, Any]:
 class Signals:
     """Remember SIGINT, SIGTERM or SIGHUP, so that training stops after the current step.
 
-    A second signal exits at once. Before the first checkpoint, any signal does.
+    A second signal exits at once. Before the first checkpoint, the first signal exits at once as well.
     """
 
     def __init__(self) -> None:

@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PART = re.compile(r"\.rnntool-[0-9a-f]{12}\.part")
-_LOCKED_BYTE = 1 << 30  # on Windows, a locked byte can't be read, so it is one after the content
+_LOCKED_BYTE = 1 << 30  # after the content, because Windows lets nobody read a locked byte
 
 
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
-    """Provide a temporary file beside `path` that replaces it at the end, and is on the disk then.
+    """Provide a temporary file beside `path`. At the end, sync it to the disk and let it replace `path`.
 
     If the body fails, nothing changes. Temporary files of processes that were killed are removed.
     """
@@ -51,7 +51,7 @@ def sync(path: Path) -> None:
     """Wait until a file's content, or the names in a folder, are on the disk and survive a power cut."""
     is_folder = path.is_dir()
     if is_folder and sys.platform == "win32":
-        return  # which has no such operation
+        return  # Windows can't sync folders
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -70,7 +70,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock a file that is open for writing; False if somebody else has locked it.
+    """Lock a file that is open for writing; return False if another process has locked it.
 
     The lock ends when the descriptor is closed or the process ends. `OSError` if the file system has no
     locks.
@@ -94,19 +94,19 @@ def try_lock(descriptor: int) -> bool:
 
 
 def _new_part(folder: Path) -> tuple[Path, int | None]:
-    """Create a temporary file; as long as its descriptor is open, other processes know that it is in use."""
+    """Create a temporary file. While its descriptor is open, other processes see that it is in use."""
     while True:
         part = folder / f".rnntool-{os.urandom(6).hex()}.part"
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if sys.platform == "win32":  # which removes and renames only files that nobody has open
+        if sys.platform == "win32":  # Windows can't remove or rename an open file
             os.close(descriptor)
             return part, None
         locked = True
-        with suppress(OSError):  # without locks, no process removes the file of another
+        with suppress(OSError):  # without locks, no process removes another's file
             locked = try_lock(descriptor)
         if locked and os.fstat(descriptor).st_nlink:
             return part, descriptor
-        os.close(descriptor)  # another process took it for abandoned before it was locked
+        os.close(descriptor)  # another process removed it before it was locked
 
 
 def _remove_if_abandoned(part: Path) -> None:

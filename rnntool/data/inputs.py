@@ -17,7 +17,7 @@ from rnntool.data.records import Kind, Sentence
 from rnntool.data.streams import Lines, input_names, may_wait, open_lines
 from rnntool.errors import UsageError, setting
 
-_FEWEST_NUMBERS = 3  # of words that are numbered
+_FEWEST_NUMBERS = 3  # words in a sentence that may consist of word numbers
 _LONG_SENTENCE = 2000  # words; the longest sentences of treebanks have a few hundred
 RecordReader = Callable[[Lines, str], Iterator[Any]]  # takes lines and the name of their format
 
@@ -30,7 +30,7 @@ def open_with_format(
     """Open a file; yields its lines and its format, which is guessed and reported if it is None.
 
     `supervised` says that each record needs labels or tags. A pipe whose first line has all names in `header`
-    is a table. `warn` hears of a guess that may be wrong.
+    is a table. `warn` receives a message if the guess may be wrong.
     """
     with open_lines(path, errors=reading.encoding_errors, encoding=reading.encoding) as lines:
         if format is None and isinstance(reading, TableReading) and reading.delimiter:
@@ -39,14 +39,15 @@ def open_with_format(
             guess = guess_format(path, lines, kind, supervised=supervised, header=header)
             format, other = guess.format, guess.looks_like
             if not guess.certain:
-                warn(f"{lines.name}: read as {format}; name the format with {setting('format', format)}")
+                warn(f"{lines.name}: read as {format}, a guess; confirm it with {setting('format', format)}")
             elif other is None:
                 log(f"{lines.name}: read as {format}")
             elif FORMATS[other].reads(kind):
                 warn(f"{lines.name}: read as {format}, but it looks like {other}; if it is, set "
                      f"{setting('format', other)}")
             else:
-                warn(f"{lines.name}: read as {format}, but it looks like {other}; give the {kind} alone")
+                warn(f"{lines.name}: read as {format}, but it looks like {other}; if it is, give a file "
+                     f"with only {kind}")
         yield lines, format
 
 
@@ -124,7 +125,7 @@ class Inputs:
 
 
 def _checked(sentences: Iterator[Sentence], warn: Log) -> Iterator[Sentence]:
-    """Pass sentences on; warn once each if their words are only numbers, or if one is long beyond belief."""
+    """Pass sentences on; warn once if words are only numbers, and once if a sentence is too long."""
     numbers_checked = length_checked = False
     for sentence in sentences:
         words = sentence.words

@@ -13,7 +13,7 @@ _LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return results as JSON. A figure that is not finite, such as the perplexity e^1000, becomes null."""
+    """Return results as JSON. A number that is not finite, such as the perplexity e^1000, becomes null."""
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=indent) if indent else _LINE
     try:
         return encoder.encode(value)
@@ -24,8 +24,8 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def json_line(fields: Mapping[str, Any], *, source: Any, place: str) -> str:
     """Return a line with one object. `source` has the fields of the record that was read at `place`.
 
-    A figure of ours that is not finite becomes null. `DataError` for one in a field that was read: null would
-    lose what the number was, and JSON can't hold it.
+    A computed number that is not finite becomes null. In a field that was read, such a number raises
+    `DataError`, because JSON can't hold it and null would lose it.
     """
     try:
         return _LINE.encode(fields) + "\n"

@@ -173,9 +173,10 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> str | None:
 
 
 def span_advice(names: Sequence[str]) -> str | None:
-    """Say how to write plain tags that look like spans in another notation; None if they don't.
+    """Say how to write plain tags that look like spans in another notation; return None if they don't.
 
-    `names` are the different tags by falling frequency: names of spans are tags where most words have none.
+    `names` are the different tags by falling frequency. If most words are O, the other tags may be names of
+    spans.
     """
     tags = [name for name in names if name != OUTSIDE]
     for notation in _FOREIGN_NOTATIONS:

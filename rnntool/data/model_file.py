@@ -29,7 +29,7 @@ def check_plain(path: Path, *, largest: int) -> None:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise damaged(path, expected="a file", found="a pipe, a socket or a device")
     if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
-        raise ModelError(place=path, expected="a file in the model's folder", found="a link to another place",
+        raise ModelError(place=path, expected="a file in the model's folder", found="a link that leaves it",
                          advice="if you trust the file, replace the link with a copy of it")
     if status.st_size > largest:
         raise damaged(path, expected=f"at most {largest:,} bytes", found=f"{status.st_size:,}")

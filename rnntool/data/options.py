@@ -59,7 +59,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-# declare a setting of a training in a panel of the help
+# each declares a setting of a training and puts it into a panel of the help
 data, network, training, output = (
     partial(option, panel=panel) for panel in ("Data", "Network", "Training", "Output"))
 

@@ -16,7 +16,7 @@ def encoding_name(name: str) -> str:
     """Return the usual name of a text encoding; `UsageError` if Python has no such encoding."""
     try:
         found = codecs.lookup(name)
-        "".encode(found.name)  # a LookupError for codecs that are no text encodings, such as base64
+        "".encode(found.name)  # LookupError if the codec is not a text encoding, such as base64
     except (LookupError, ValueError):
         raise UsageError(setting="encoding", expected="the name of an encoding, such as cp1252 or utf-16",
                          found=repr(name)) from None
@@ -24,10 +24,10 @@ def encoding_name(name: str) -> str:
 
 
 def delimiter_character(text: str) -> str:
-    """Return the character that separates columns; `UsageError` for one that can't."""
+    """Return the character that separates columns; `UsageError` if `text` can't be one."""
     character = _NAMED_DELIMITERS.get(text, text)
     if len(character) != 1 or character in '"\r\n':
-        raise UsageError(setting="delimiter", expected="one character, or tab", found=repr(text))
+        raise UsageError(setting="delimiter", expected="one character, or the word tab", found=repr(text))
     return character
 
 
@@ -35,8 +35,9 @@ def delimiter_character(text: str) -> str:
 class Layout:
     """What the user says about a file, apart from the settings of a task.
 
-    Formats without columns ignore it. `text_column` must exist; None leaves the choice to the settings.
-    `delimiter` is None for the usual one of the format. Without a `header`, columns have numbers only.
+    Formats without columns ignore it. A file must have the `text_column`; with None, the settings choose the
+    column. With None as `delimiter`, the format's usual one is used. Without a `header`, columns have only
+    numbers.
     """
 
     text_column: str | None = None
@@ -63,10 +64,10 @@ class TableReading(Reading):
     """How the bytes of the input are decoded, and where the cells of tables are."""
 
     delimiter: str | None = option(
-        None, "Character between the columns of a table, or tab.", panel=PANEL, metavar="CHARACTER",
-        shown_default="a tab in tsv, a comma in csv", check=delimiter_character)
+        None, "Character that separates the columns of a table. Write tab for a tab.", panel=PANEL,
+        metavar="CHARACTER", shown_default="a tab in tsv, a comma in csv", check=delimiter_character)
     no_header: bool = option(
-        False, "The first row of a table is a record. Columns are then given by number.", panel=PANEL)
+        False, "The first row of a table is a record. Columns have numbers instead of names.", panel=PANEL)
 
     def layout(self, text_column: str | None = None) -> Layout:
         """Return what the formats need to know."""

@@ -29,7 +29,7 @@ _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": _ZSTD}  # extension: Python module
 _CHUNK = 1 << 18  # bytes requested at a time; a pipe returns what it has
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = "it looks like UTF-16, so convert it first"
+_UTF16 = "it looks like UTF-16; convert it first"
 _FOREIGN = {  # first bytes of files that are not UTF-8 text: what to do with them
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,
@@ -66,8 +66,8 @@ class Lines:
 
     `name` stands for the input in messages, and `number` is the number of the last returned line, from 1. A
     line is returned as soon as it has arrived, and memory holds one chunk or one line. Invalid UTF-8 and
-    damaged archives raise DataError after all valid lines before them were returned. `warn` receives what a
-    reader of the lines has to tell the user.
+    damaged archives raise DataError, but only after all valid lines before them. Readers of the lines send
+    warnings for the user to `warn`.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Lines:
         self._pending.appendleft(line)
 
     def head(self, enough: Callable[[Collection[str]], object] = bool) -> list[str]:
-        """Return the lines that were read and not yet returned, after reading until there are `enough`.
+        """Read until there are `enough` lines; return all lines that no iterator has returned yet.
 
-        That is at least one line, except at the end.
+        By default, one line is enough. At the end of the input there may be fewer.
         """
         while not (self._at_end or enough(self._pending)):
             self._fill()
@@ -124,7 +124,7 @@ class Lines:
         return b"".join(self._tail)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield all bytes in pieces, if no line was read: for a file that `peek` shows not to be text."""
+        """Yield all bytes in pieces. This is for a file that `peek` shows not to be text; read no lines."""
         yield b"".join(self._tail)
         while chunk := self._read_chunk():
             yield chunk
@@ -225,7 +225,7 @@ class Lines:
             self._queue(text)
 
     def _encoding_advice(self, foreign: str | None, utf16: str = "utf-16") -> str:
-        """Say what to do about bytes that are not UTF-8; `foreign` says so if they are another format."""
+        """Say what to do about bytes that are not UTF-8; `foreign` is advice about another format."""
         if self._errors is None or foreign not in (None, _UTF16):
             return foreign or "convert it"
         if foreign:
@@ -253,9 +253,10 @@ class Lines:
 
 
 def _utf16_name(block: bytes) -> str | None:
-    """Name the kind of UTF-16 without a byte-order mark: many zeros, and all at every other place; or None.
+    """Return the kind of UTF-16 if a text without a byte-order mark looks like it; otherwise None.
 
-    In any script, spaces and line ends have a zero byte.
+    Such a text has many zero bytes, all at even or all at odd places. In any script, spaces and line ends
+    have a zero byte.
     """
     even, odd = (block[i::2].count(0) for i in (0, 1))
     if min(even, odd) > 0 or max(even, odd) < max(_UTF16_ZEROS, len(block) // 40):
@@ -264,7 +265,7 @@ def _utf16_name(block: bytes) -> str | None:
 
 
 class _Transcoded:
-    """A binary file in any encoding that is read as UTF-8. UnicodeDecodeError comes after the valid text."""
+    """A file in any encoding, read as UTF-8 bytes. UnicodeDecodeError is raised after the valid text."""
 
     def __init__(self, raw: IO[bytes], encoding: str, errors: str) -> None:
         self._raw = raw
@@ -274,12 +275,12 @@ class _Transcoded:
         self.fileno, self.close = raw.fileno, raw.close
 
     def read(self, size: int) -> bytes | None:
-        """Return some bytes, none at the end of the file, or None if a descriptor has none at the moment."""
+        """Return some bytes: none at the end of the file, and None if a descriptor has no data yet."""
         while self._error is None:
             chunk = self._read(size)
             if chunk is None:
                 return None
-            state = self._decoder.getstate()  # bytes of an incomplete character, and a number
+            state = self._decoder.getstate()  # a pair; the first part is the bytes of an incomplete character
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -326,10 +327,10 @@ def _open(path: str | Path) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
 def open_output(path: str | Path | None) -> Iterator[TextIO]:
     """Open text for writing as UTF-8 with "\\n" endings; None or "-" is standard output, which stays open.
 
-    A file is written under a temporary name, and renamed when the block ends well and all of it is on the
-    disk. If the block fails, nothing is left behind and an older file stays as it was. The extension chooses
-    a compression. RnntoolError if the file can't be written or the disk is full, BrokenPipeError for a closed
-    pipe.
+    A file is written under a temporary name. When the block ends without an error, it is synced to the disk
+    and renamed. If the block fails, nothing is left behind and an older file stays as it was. The
+    extension chooses a compression. RnntoolError if the file can't be written or the disk is full,
+    BrokenPipeError for a closed pipe.
     """
     name = "<stdout>" if path is None or str(path) == "-" else str(path)
     try:

@@ -26,9 +26,9 @@ def thread_count(threads: int) -> int:
 
 
 def call_after_fork(method: Callable[[], None]) -> None:
-    """Call a bound method in each process that is forked from this one, while its object exists.
+    """Call a bound method in each process that is forked from this one, as long as its object exists.
 
-    Only the thread that forks goes on in the new process. Locks that others held stay locked there.
+    Only the thread that forks continues in the new process. Locks that other threads held stay locked there.
     """
     if sys.platform != "win32":
         reference = WeakMethod(method)

@@ -20,7 +20,7 @@ from rnntool.errors import DataError, setting
 _ADVICE = f"set {setting('vectors')} to a file of GloVe or word2vec vectors"
 _HEADER = re.compile(rb"(\d{1,12}) (\d{1,6})\r?\n")  # the number of words and of dimensions
 _FASTTEXT_MAGIC = b"\xba\x16\x4f\x2f"
-_HEAD = 1 << 17  # bytes by which the format is recognized: at least a vector
+_HEAD = 1 << 17  # bytes to recognize the format by; they hold at least one vector
 _CHECKED_AT_ONCE = 1 << 14  # vectors
 
 _Vector = tuple[str, bytes]  # a word and its float32 numbers
@@ -32,7 +32,7 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
     If a word occurs several times, its first vector counts. The file is read once and may be a pipe.
     """
     words: dict[str, None] = {}
-    values = bytearray()  # it grows without a second copy of what is in it
+    values = bytearray()  # grows without a second copy of its content
     with open_lines(path, errors=None) as lines:
         head = lines.peek(_HEAD)
         if head.startswith(_FASTTEXT_MAGIC):
@@ -51,8 +51,8 @@ def read_vectors(path: str, *, limit: int) -> tuple[list[str], NDArray[np.float3
         finite = np.isfinite(vectors[start : start + _CHECKED_AT_ONCE]).all(axis=1)
         if not finite.all():
             word = list(words)[start + int(finite.argmin())]
-            raise DataError(place=path, expected="finite numbers", found=f"others in the vector of {word!r}",
-                            advice=_ADVICE)
+            raise DataError(place=path, expected=f"finite numbers in the vector of {word!r}",
+                            found="NaN or infinity", advice=_ADVICE)
     return list(words), vectors
 
 
@@ -72,8 +72,8 @@ def _text_vectors(lines: Lines) -> Iterator[_Vector]:
         except ValueError:
             row = np.array([np.nan])
         if not np.isfinite(row).all():
-            raise DataError(place=lines.place(), expected="numbers after the word", found="something else",
-                            advice=_ADVICE)
+            raise DataError(place=lines.place(), expected="a word and finite numbers",
+                            found=repr(chomp(line)[:80]), advice=_ADVICE)
         yield word, row.astype("<f4", copy=False).tobytes()
 
 
@@ -99,7 +99,7 @@ def _binary_vectors(lines: Lines) -> Iterator[_Vector]:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether a file is in the binary format: after the header, there is no line of text."""
+    """Whether a file is in the binary format: no line of text follows the header."""
     header = _HEADER.match(head)
     if not header or len(head) == header.end() or header[2].strip(b"0") == b"":
         return False
@@ -107,7 +107,7 @@ def _is_binary(head: bytes) -> bool:
     if end and _is_text_vector(line, int(header[2])):
         return False
     try:
-        text, _ = codecs.utf_8_decode(head)  # up to a character that is cut off
+        text, _ = codecs.utf_8_decode(head)  # the last character may be cut off
     except UnicodeDecodeError:
         return True
     return any(character < " " and character not in "\t\r\n" for character in text)

@@ -45,6 +45,6 @@ class EvaluateOptions(Options):
                     raise no_effect_without(name, switch)
 
     def adaptations(self) -> dict[str, dict[str, float]]:
-        """Return the requested ways of adapting to the text, each with its parameters."""
+        """Return the requested ways to adapt to the text, each with its parameters."""
         return {switch: {key: getattr(self, name) for key, name in parameters.items()}
                 for switch, parameters in ADAPTATIONS.items() if getattr(self, switch)}

@@ -280,7 +280,7 @@ def load(
 
 
 def _unless_replaced(model: str | Path, read: Callable[[Path], Result]) -> Result:
-    """Find a model and read it, once more if a training has put a new one into its place meanwhile."""
+    """Find a model and read it. If a training replaces it meanwhile, read the new one."""
     while True:
         folder = model_folder.find(model)
         before = model_folder.identity(folder)

@@ -16,14 +16,14 @@ from rnntool.model_folder import ModelConfig
 from rnntool.models.config import Shape
 
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
-_parents_sessions: list[Any] = []  # kept, because deleting one waits for threads that a fork doesn't have
+_parents_sessions: list[Any] = []  # kept, because deleting one would wait for threads that a fork lacks
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime without its telemetry, unless the user's environment sets the variable for it.
+    """Import ONNX Runtime with its telemetry off, unless the user has set the variable that controls it.
 
-    On Linux it would write an identifier into the user's cache and look up a host. It reads the variable only
-    while it is imported, so the environment can stay as it was.
+    On Linux the telemetry would write an identifier into the user's cache and look up a host. ONNX Runtime
+    reads the variable only while it is imported, so the environment can be restored afterwards.
     """
     if TELEMETRY_OFF in os.environ:
         import onnxruntime
@@ -42,7 +42,7 @@ class OnnxEngine:
     def __init__(
         self, path: Path, *, config: ModelConfig | None = None, graph: bytes | None = None, threads: int = 0
     ) -> None:
-        """Load the graph at `path`, or `graph`, which was made from it; 0 `threads` use all cores.
+        """Load the graph at `path`, or `graph`, which was made from it. With 0 `threads`, use all cores.
 
         `ModelError` if the file can't be read or run, or doesn't fit `config`.
         """
@@ -62,11 +62,11 @@ class OnnxEngine:
     def session(self) -> Any:
         """The session of ONNX Runtime; a forked process opens its own, because threads don't survive a fork.
 
-        `ModelError` if the file is another one by then.
+        `ModelError` if the file has changed by then.
         """
         if self._session is None:
             if _version(self.path) != self._version:
-                raise ModelError("has changed since this process was forked from the one that loaded it",
+                raise ModelError("the file has changed since the parent process loaded it",
                                  place=self.path, advice="load the model again")
             self._session = self._open()
         return self._session
@@ -82,7 +82,7 @@ class OnnxEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # ONNX Runtime's own format was not checked, and the same bytes could be read as either one.
+        # Only ONNX was checked. The same bytes might also be valid in ONNX Runtime's own format.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # A memory plan is kept for each shape of a batch, and ragged batches have many shapes.
         options.enable_mem_pattern = False
@@ -101,7 +101,7 @@ class OnnxEngine:
         else:
             names = [name for name in outputs if name in self.outputs]
         if unknown := self.inputs.keys() - arrays:
-            raise self._misfit(f"it has an input {min(unknown)!r}")
+            raise self._misfit(f"its input {min(unknown)!r} is unknown")
         inputs = {name: arrays[name] for name in self.inputs}
         sizes = {name: size for input, array in inputs.items()
                  for name, size in zip(self.inputs[input], array.shape, strict=False)}
@@ -117,10 +117,10 @@ class OnnxEngine:
             raise ModelError(f"the graph can't be run on this input ({_first_line(error)})", place=self.path,
                              advice=model_folder.AGAIN) from error
         for name, value in zip(names, values, strict=True):
-            if name.startswith("next."):  # read again by the next step, whose outputs are checked
+            if name.startswith("next."):  # the next step reads it, and the outputs of that step are checked
                 continue
             if value.shape != tuple(sizes.get(size, size) for size in self.outputs[name]):
-                raise self._misfit(f"the shape of its output {name!r} is {list(value.shape)}")
+                raise self._misfit(f"its output {name!r} has the wrong shape {list(value.shape)}")
             if value.size and np.isnan(value.min()):  # the minimum is NaN if any number is
                 raise self._misfit(f"its output {name!r} contains NaN")
         return dict(zip(names, values, strict=True))
@@ -135,7 +135,7 @@ class OnnxEngine:
 
 
 def _version(path: Path) -> tuple[int, ...] | None:
-    """Return what changes with the content of a file; None if there is no such file."""
+    """Return a value that changes when the content of a file does; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:

@@ -64,9 +64,9 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     """Return the shape of each parameter; none if the network would be too large for any machine."""
     try:
-        with torch.device("meta"):  # without memory, because a damaged config can ask for any size
+        with torch.device("meta"):  # allocates no memory, because a damaged config can ask for any size
             return {name: p.shape for name, p in Network(config.network).named_parameters()}
-    except (RuntimeError, TypeError, ValueError, OverflowError):  # no size that torch can express
+    except (RuntimeError, TypeError, ValueError, OverflowError):  # a size that torch can't express
         return {}
 
 

@@ -20,7 +20,7 @@ from rnntool.inspection import charts, svg
 from rnntool.inspection.svg import Point
 from rnntool.model_folder import ModelConfig
 
-HUGE = 1e100  # figures of this size or NaN come from a damaged file, or from a training that failed
+HUGE = 1e100  # larger numbers, or NaN, come from a damaged file or a failed training
 NO_CURVE = ("epoch", "step", "seconds", "tokens")  # figures of an evaluation that get no curve
 # title, unit and caption of the curves that don't show a score on the development data
 CURVES = {

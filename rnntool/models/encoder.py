@@ -56,7 +56,7 @@ class Input(nn.Module, ABC):
 
     @abstractmethod
     def add_to(self, g: Graph, first_layer: Layer) -> tuple[str, str, int]:
-        """Add the input to a graph; return (T, B, ·), the lengths, and how many layers are included.
+        """Add the input to a graph; return (T, B, ·), the lengths, and the number of layers that it includes.
 
         An input of words may include the first layer, because most of its work is the same for each word
         type.

@@ -1,15 +1,15 @@
-"""Check the bytes of an ONNX graph before they are run. Knows protobuf, but doesn't import onnx.
+"""Check the bytes of an ONNX graph before it is run. Parses protobuf itself, without importing onnx.
 
-A graph may come from a stranger. It may only have the operators that rnntool writes, and no weights in other
-files, because ONNX Runtime would read these wherever they are. The only loops go over the time steps of the
-input, and none is inside another.
+A graph may come from a stranger. It may have only the operators that rnntool writes. It may have no weights
+in other files, because ONNX Runtime would read them from anywhere. A loop may only go over the time steps of
+the input, and may not contain another loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-LARGEST = 1 << 31  # bytes that protobuf allows
+LARGEST = 1 << 31  # protobuf allows no more bytes
 OPERATORS = {
     "": frozenset({
         "Abs", "Add", "Cast", "Clip", "Concat", "ConstantOfShape", "Conv", "DequantizeLinear", "Div",
@@ -23,8 +23,8 @@ OPERATORS = {
 }
 WITH_SUBGRAPH = frozenset({"If", "Scan"})
 
-# The fields of each message of onnx.proto that a graph may have, by number. A name is that of a message to
-# check as well. Among the fields left out are functions and sparse weights.
+# For each message of onnx.proto, the numbers of the fields that it may have. If a field contains a message
+# that must be checked as well, its value is the message's name. Functions and sparse weights are left out.
 PLAIN = None  # any content
 MESSAGES: Mapping[str, Mapping[int, str | None]] = {
     "model": {1: PLAIN, 2: PLAIN, 3: PLAIN, 4: PLAIN, 5: PLAIN, 6: PLAIN, 7: "graph", 8: PLAIN, 14: PLAIN},

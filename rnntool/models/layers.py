@@ -1,7 +1,7 @@
 """The layers of an encoder, each `y, state = layer(x, lengths, state)` over sequences (T, B, I).
 
 Padding is handled here: results at real positions never depend on the amount of padding. Each layer also
-adds itself to an ONNX graph: torch's own exporter fixes the number of time steps of recurrent layers, but
+adds itself to an ONNX graph, because torch's own exporter fixes the number of time steps of recurrent layers.
 ONNX's operators accept ragged batches through `sequence_lens`.
 """
 
@@ -43,10 +43,10 @@ def time_mask(lengths: Tensor, steps: int) -> Tensor:
 
 
 def rows_to_add(count: int) -> int:
-    """Return how many rows of zeros a matrix of `count` rows gets before a product, up to a multiple of 64.
+    """Return how many rows of zeros to add to a matrix of `count` rows, to reach a multiple of 64.
 
-    For bfloat16, oneDNN compiles a program for each new shape, which takes longer than the product itself,
-    and batches hardly ever have the same number of words, word types or characters.
+    For bfloat16, oneDNN compiles a program for each new shape of a product, which takes longer than the
+    product itself. Batches hardly ever have the same number of words, word types or characters.
     """
     return -count % 64
 

@@ -18,8 +18,8 @@ from rnntool.data.arrays import Floats, Ints, finite_maximum, log_softmax, top_k
 def viterbi(emissions: Floats, lengths: Ints, start: Floats, transitions: Floats, end: Floats) -> Ints:
     """Return the best path of each sequence (T, B), 0 past its length.
 
-    Instead of back-pointers this keeps the forward scores (T, L, B). The backward pass finds the predecessors
-    of the chosen labels only.
+    This keeps the forward scores (T, L, B) instead of back-pointers, so that the backward pass computes the
+    predecessors of the chosen labels only.
     """
     paths = np.zeros(emissions.shape[:2], dtype=np.intp)
     order, active = _longest_first(lengths)

@@ -168,9 +168,9 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         cls, lines: Lines, format: str, settings: TaskSettings, *, targets: bool,
         on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT,
     ) -> Iterator[Record]:
-        """Read the records of a file; with `targets`, a record that has none goes to `on_unlabeled`.
+        """Read the records of a file; with `targets`, a record without targets goes to `on_unlabeled`.
 
-        Without targets, a file that lacks the text column of the settings may have another one.
+        Without `targets`, texts may be read from another column than that of the settings.
         """
 
     @classmethod
@@ -181,8 +181,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     ) -> Inputs:
         """Return the records of several files; see `read`, and `Inputs` for the other parameters.
 
-        `text_column` is a column that the files must have, unlike that of the settings if there are no
-        targets.
+        The files must have the column `text_column`. Without `targets`, they may lack that of the settings.
         """
         layout = reading.layout(text_column)
 

@@ -102,7 +102,7 @@ class WordFeatures:
     def _forked(self) -> None:
         if self._lock.acquire(blocking=False):
             self._lock.release()
-        else:  # by a thread that doesn't exist in this process and may not have finished its row
+        else:  # locked by a thread that doesn't exist here and may not have finished its row
             self._lock = threading.Lock()
             self._table = _Table(self)
 

@@ -64,7 +64,7 @@ class Checkpoint:
     def save(self, folder: Path, *, final_name: Path | None = None) -> None:
         """Replace the checkpoint in `folder`; `RnntoolError` if it can't be written.
 
-        The checkpoint is on the disk then. `final_name` is what messages call the folder.
+        The checkpoint is synced to the disk. Messages call the folder `final_name`.
         """
         path = folder / f"step-{self.progress.step}.safetensors"
         try:

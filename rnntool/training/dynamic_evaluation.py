@@ -38,8 +38,8 @@ def perplexity(
 ) -> float:
     """Return the perplexity of a model that adapts to `records` by a `method`, dynamic or cache.
 
-    The task decides whether recurrent states are carried from record to record. What the model has learned
-    from earlier records is always kept. `ModelError` if the folder has no weights.
+    The task decides whether recurrent states are carried from record to record. The model always keeps what
+    it learned from earlier records. `ModelError` if the folder has no weights.
     """
     torch.set_num_threads(thread_count(threads))
     network = load_network(folder, config)

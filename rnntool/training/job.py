@@ -20,7 +20,7 @@ from rnntool.tasks.specs.settings import Settings
 
 FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name files and models to read
 PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors"}
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # what a shell replaces `<(…)` by
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # a shell replaces `<(…)` with such a path
 CHECKPOINT_FORMAT = 2  # of the whole folder of checkpoints; format 1 had no number
 
 
@@ -48,7 +48,7 @@ class Job:
         return dataclasses.replace(self, places=places)
 
     def sources(self) -> dict[str, list[str]]:
-        """Return the paths of everything that is read, by purpose."""
+        """Return the paths of everything that the training reads, by purpose."""
         return {"train": self.train, "dev": self.dev or self.train,
                 **{name: [place] for name, place in self.places.items()}}
 
@@ -58,7 +58,7 @@ class Job:
                 for place in places if place == "-" or _DESCRIPTOR.fullmatch(place)}
 
     def command_to_resume(self, folder: Path, *, finish: bool = False) -> str:
-        """Return the command that resumes this training, with placeholders for what came from pipes.
+        """Return the command that resumes this training, with placeholders for data from pipes.
 
         With `finish`, the command ends the training.
         """
@@ -106,9 +106,9 @@ class Job:
         for place, purpose in pipes.items():
             stdin_waits = place == "-" and (sys.stdin is None or sys.stdin.isatty())
             if stdin_waits or not (place == "-" or Path(place).exists()):
-                raise DataError(f"the {purpose} came from a pipe, so it is needed again",
+                raise DataError(f"the {purpose} came from a pipe and must be given again",
                                 place=input_names([place]),
-                                advice=f"give the same data: {job.command_to_resume(folder)}")
+                                advice=f"resume with the same data: {job.command_to_resume(folder)}")
         for name, places in job.sources().items():
             for place in places:
                 if place != "-" and not Path(place).exists():

@@ -74,7 +74,7 @@ class PretrainedModel:
         return load_network(self.folder, self.config)
 
     def digest(self) -> bytes:
-        """Hash everything that a training uses: weights, vocabularies, and their configuration.
+        """Hash everything that a training uses: weights, vocabularies and configuration.
 
         `ModelError` if a file can't be read.
         """

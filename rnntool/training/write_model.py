@@ -45,17 +45,17 @@ def check_place(out: Path) -> None:
 
 
 def check_contents(out: Path, *, force: bool) -> None:
-    """Raise an error if a new training would replace something in the folder, which is locked."""
+    """Raise an error if a new training would replace anything in the folder, which must be locked."""
     contents = {path.name for path in out.iterdir()} - {model_folder.LOCK}
     resumable = model_folder.is_resumable(out)
     if not resumable:
-        contents.discard(model_folder.RESUME)  # without a checkpoint
+        contents.discard(model_folder.RESUME)  # it has no complete checkpoint
     if not contents:
         return
     if model_folder.CONFIG not in contents and not resumable:
         raise UsageError("contains other files but no model", place=out, advice="choose another folder")
     if not force:
-        resume = f"{setting('resume')} continues a training that was stopped, " if resumable else ""
+        resume = f"{setting('resume')} continues a training that was stopped, and " if resumable else ""
         raise UsageError("exists already", place=out,
                          advice=f"{resume}{setting('force')} replaces the model")
 

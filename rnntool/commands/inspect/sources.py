@@ -44,7 +44,7 @@ class StatesOptions(Options):
         self, model: str, files: Sequence[str], *, format: str | None, reading: TableReading,
         messages: Messages,
     ) -> tuple[ModelFolder, Iterator[TextStates]]:
-        """Load a model; return it with the states at each token of the files' texts."""
+        """Load a model; return it, and its states at each token of the texts in the files."""
         from rnntool.commands.inputs import inspected_records
         from rnntool.inference.model import read
         from rnntool.inspection.states import StateReader

@@ -77,7 +77,7 @@ FORMATS = {
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
 RECORD_FORMATS = tuple(format.name for format in FORMATS.values() if format.record_writer)
-_HEAD_LINES = 200  # that decide between formats, if the first one is not enough
+_HEAD_LINES = 200  # lines to guess a format by, if the first one is not enough
 _FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgments": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
 
@@ -133,7 +133,7 @@ def read_sentences(
     `column` says where the tags are, in terms of the format, with commas between several columns;
     `word_column` says where the words are. `split` returns the (start, end) characters of the words of raw
     text. With `need_tags`, a format without tags raises DataError, and a sentence without tags goes to
-    `on_unlabeled`, which raises it by default.
+    `on_unlabeled`, which by default raises the error.
     """
     source = _format(format, "sentences")
     if need_tags and not source.has_tags:
@@ -191,8 +191,9 @@ def record_writer(to: str) -> RecordWriter:
 def output_format(source: str, *, probs: bool) -> str:
     """Return the format in which tagged sentences are written unless the user chooses one.
 
-    It is the format of the input, except for raw text, where tags alone would not show which word they belong
-    to, and where probabilities have no place. A table becomes JSONL, which keeps the other columns.
+    That is usually the format of the input. Raw text becomes CoNLL, because tags alone would not show which
+    words they belong to. So does a format without a place for probabilities, if there are any. A table
+    becomes JSONL, which keeps the other columns.
     """
     format = FORMATS[source]
     if format.has_labels and not format.has_tags:  # a table
@@ -213,7 +214,7 @@ def split_columns(column: str | None) -> Columns:
 
 
 class Guess(NamedTuple):
-    """The format of an input, whether it can't be another one, and which other format it looks like."""
+    """The guessed format of an input, whether it is certain, and which other format the input looks like."""
 
     format: str
     certain: bool = True
@@ -226,21 +227,22 @@ def guess_format(
     """Guess the format of an input from its extension, or else from its first lines.
 
     If every record needs labels or tags (`supervised`), many lines decide between the formats that have them.
-    Otherwise the first line that isn't blank decides, so that a live pipe is answered at once: the input is
-    text unless no text begins like that, or unless a pipe begins with a row that has all names in `header`.
-    The answer never depends on how fast lines arrive; only what it looks like does. Raises DataError if the
-    extension names a format that can't hold such records.
+    Otherwise the first line that isn't blank decides, so that a live pipe gets its answers at once. The
+    input is text, except if no text can begin like that, or if a pipe begins with a row that has all names in
+    `header`. The format never depends on how fast lines arrive. Only `looks_like` does, because it is judged
+    by the lines that have arrived. Raises DataError if the extension names a format that can't hold such
+    records.
     """
     if kind not in get_args(Kind):
         raise UsageError(setting="kind", expected=f"one of {', '.join(get_args(Kind))}", found=repr(kind))
     readable = [FORMATS[name] for name in readable_formats(kind)]
     by_name = FORMATS.get(format_named_by(path) or "")
-    # the columns of a table may be words and tags
+    # a file with the extension of a table may really have columns of words and tags
     table = kind == "sentences" and by_name is not None and by_name.has_labels and not by_name.has_tags
     if by_name in readable and not table:
         return Guess(by_name.name)
     if Path(path).suffix.lower() == ".ann":
-        raise DataError(place=path, expected=either(readable_formats(kind)), found="annotations of brat",
+        raise DataError(place=path, expected=either(readable_formats(kind)), found="brat annotations",
                         advice="convert them to JSONL with the text and its tags")
     contradictory = by_name is not None and (by_name.has_tags or by_name.has_labels)
     many = supervised or contradictory
@@ -255,8 +257,9 @@ def guess_format(
         if by_name in readable:
             return Guess(by_name.name)
         raise DataError(
-            place=path, expected=either(readable_formats(kind)), found=f"the name of a {by_name.name} file",
-            advice=(f"name its format with {setting('format')} if it is one of these", "give another file"))
+            place=path, expected=either(readable_formats(kind)),
+            found=f"the extension of a {by_name.name} file",
+            advice=(f"if its format is one of these, name it with {setting('format')}", "give another file"))
     if supervised or _FALLBACK[kind] is not TEXT:
         return Guess(_FALLBACK[kind].name)
     if header and not Path(path).is_file():  # a file has an extension that can say so

@@ -21,7 +21,7 @@ Record = TypeVar("Record")
 
 
 class UnlabeledError(DataError):
-    """A record without a label, or a sentence with a word that has no tag, where one is needed."""
+    """A record that needs a label and has none, or a sentence in which a word has no tag."""
 
     def __init__(
         self, place: str, *, expected: str = "a label", found: str, advice: str | Sequence[str]
@@ -52,7 +52,7 @@ def labeled(on_unlabeled: OnUnlabeled, make: Callable[[], Record]) -> Iterator[R
 
 
 def is_nothing(label: str) -> bool:
-    """Whether a label or a tag says nothing, because it is empty or white space."""
+    """Whether a label or a tag is empty or white space."""
     return not label or label.isspace()
 
 
@@ -66,9 +66,9 @@ class TextOptions:
     """Where texts and their labels are. A format ignores the options that don't apply to it.
 
     `unit` is what one record of plain text is: "line", "paragraph" or "document". Columns are names, or
-    numbers from 1; in JSONL they are keys. A file must have the columns that are given. Where they are not,
-    its texts and labels may be in `default_text_column` and `default_label_column`. With `need_labels`, a
-    text without a label goes to `on_unlabeled`.
+    numbers from 1; in JSONL they are keys. A file must have the columns that are given. If none
+    are given, its texts and labels may be in `default_text_column` and `default_label_column`. With
+    `need_labels`, a text without a label goes to `on_unlabeled`.
     """
 
     unit: str = "line"
@@ -135,10 +135,10 @@ class LabelOptions:
 class Format:
     """All that the toolkit knows about one file format.
 
-    A reader that is None means that the format can't hold such records. `recognizes` judges the first lines
-    of a file that aren't blank, without their line endings; None means that only an extension or the user
-    names the format. No running text begins with a line that `signature` matches. `holds_record` says whether
-    lines hold a whole record; see `Lines.ready`.
+    A reader that is None means that the format can't hold such records. `recognizes` looks at the first lines
+    of a file that aren't blank, without their line endings. If it is None, the format is used only if the
+    extension or the user names it. No running text begins with a line that `signature` matches.
+    `holds_record` says whether lines hold a whole record; see `Lines.ready`.
     `examples` has a small file for each kind of record that the format reads.
     """
 
@@ -171,5 +171,5 @@ class Format:
         return getattr(self, f"read_{kind}") is not None
 
     def has_answers(self, kind: Kind) -> bool:
-        """Whether records of a kind may come with what a model learns: tags or labels."""
+        """Whether records of a kind may have what a model learns to predict: tags or labels."""
         return self.has_tags if kind == "sentences" else self.has_labels

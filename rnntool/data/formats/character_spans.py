@@ -1,4 +1,4 @@
-"""Labeled spans of characters, as annotation tools write them in JSON, and the tags of words that they give.
+"""Labeled spans of characters, as annotation tools write them in JSON, and their conversion to word tags.
 
 Reads what doccano, Prodigy, Label Studio and spaCy write, and the entities of `rnntool tag`.
 """
@@ -19,7 +19,7 @@ _TOKEN_KEYS = ("start_token", "end_token")  # in `rnntool tag`, if the text is u
 
 
 class CharacterSpan(NamedTuple):
-    """A label of the characters from `start` up to but without `end`."""
+    """A label of the characters from `start` to `end`, where `end` is one past the last."""
 
     start: int
     end: int
@@ -32,7 +32,8 @@ class CharacterSpan(NamedTuple):
 def span_items(value: Any) -> list[Any] | None:
     """Return the items of a list if each of them looks like a span, or None.
 
-    The annotations of Label Studio are lists of results; those of the first one that was not cancelled count.
+    Label Studio writes a list of annotations, each with a list of results. The results of the first
+    annotation that was not canceled are used.
     """
     if not isinstance(value, list):
         return None
@@ -51,15 +52,15 @@ def span_items(value: Any) -> list[Any] | None:
 def read_spans(items: Sequence[Any], text: str, offsets: Offsets, place: str) -> list[CharacterSpan]:
     """Return spans in the order of the text; `DataError` if one is invalid or two overlap.
 
-    An item is a list of start, end and label, or an object with keys of these names. `offsets` are those of
-    the words, for spans that count words.
+    An item is a list of start, end and label, or an object with keys of these names. `offsets` of
+    the words are needed for spans that are given by word numbers.
     """
     spans = sorted({span for item in items for span in _parsed(item, offsets, place)})
     for span in spans:
         if not 0 <= span.start < span.end <= len(text):
             raise DataError(
                 place=place, expected=f"spans within the {len(text)} characters of the text",
-                found=str(span), advice="count characters from 0, not bytes or UTF-16 units")
+                found=str(span), advice="count from 0 and in characters, not in bytes or UTF-16 units")
     for before, span in pairwise(spans):
         if span.start < before.end:
             raise DataError(place=place, expected="spans that do not overlap", found=f"{before} and {span}",
@@ -68,7 +69,7 @@ def read_spans(items: Sequence[Any], text: str, offsets: Offsets, place: str) ->
 
 
 def split_at_spans(offsets: Offsets, spans: Iterable[CharacterSpan]) -> tuple[Offsets, CharacterSpan | None]:
-    """Split words where a span begins or ends inside of them; also return the first span that does."""
+    """Split each word in which a span begins or ends; also return the first span that splits a word."""
     borders = sorted((border, span) for span in spans for border in (span.start, span.end))
     split: Offsets = []
     first = None
@@ -86,7 +87,7 @@ def split_at_spans(offsets: Offsets, spans: Iterable[CharacterSpan]) -> tuple[Of
 
 
 def tags_of_words(offsets: Offsets, spans: Sequence[CharacterSpan], place: str) -> list[str]:
-    """Return the IOB2 tags of words that no span cuts; `DataError` for a span without words."""
+    """Return the IOB2 tags of words. No span may end inside a word; `DataError` for a span without words."""
     tags: list[str] = []
     remaining = iter(offsets)
     word = next(remaining, None)
@@ -98,13 +99,13 @@ def tags_of_words(offsets: Offsets, spans: Sequence[CharacterSpan], place: str) 
             begun = begun or inside
             word = next(remaining, None)
         if not begun:
-            raise DataError(place=place, expected="spans with words", found=f"only space in {span}",
-                            advice="correct the record")
+            raise DataError(place=place, expected="spans that contain words",
+                            found=f"only white space in {span}", advice="correct the record")
     return tags + ["O"] * (len(offsets) - len(tags))
 
 
 def _parsed(item: Any, offsets: Offsets, place: str) -> list[CharacterSpan]:
-    """Return the span of an item, or several if it has several labels."""
+    """Return one span for each label of an item."""
     start: Any
     end: Any
     if isinstance(item, dict):

@@ -1,8 +1,8 @@
 """CoNLL columns: a word on each line, blank lines between sentences. Each tag is written as a new column.
 
 Everything that was read is written back byte for byte. Comments and `-DOCSTART-`, `#begin document` and
-`#end document` lines belong to no sentence and pass through. A document begins at such a line, but not at a
-comment, and at the beginning of a file.
+`#end document` lines belong to no sentence and pass through. A document begins at the start of a file and at
+each of these lines except comments.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
 _DOCSTART = "-DOCSTART-"
-_BORDERS = (_DOCSTART, "#begin document", "#end document")  # of documents; the others are from OntoNotes
+_BORDERS = (_DOCSTART, "#begin document", "#end document")  # between documents; two are from OntoNotes
 _DOCSTART_LINE = re.compile(rf"{_DOCSTART}[^a-z]*$")  # other columns may follow, but no words
 _IOB_TAG = re.compile(r"O|[BIESLU]-[^\W\d]\S*")  # not I-95
-_COMMENT = re.compile(r"#\s?(?:id\s+\S|[\w.:]+\s?=\s)")  # whatever the number of columns
+_COMMENT = re.compile(r"#\s?(?:id\s+\S|[\w.:]+\s?=\s)")  # a comment, whatever its number of columns
 _BRAT = re.compile(r"[TREAMN#][0-9]+\t")  # a line of a brat annotation file
 _PUNCTUATION = frozenset(".,!?;:。।")
-_LONGEST_WORD = 2  # spaces in a word with spaces, on average over a file
+_LONGEST_WORD = 2  # average number of spaces in a word; with more, the cells are texts
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Block:
     """The lines of one sentence as they were in the file, each with its ending."""
 
     separator: str = ""  # "\t", " ", or "" while no line had one
-    ends_in_tab: bool | None = None  # whether all lines of the file's first sentence do
+    ends_in_tab: bool | None = None  # whether all lines of the first sentence end in a tab
     before: list[str] = field(default_factory=list)  # borders, the blank lines after them, and comments
     rows: list[str] = field(default_factory=list)  # one line for each word
     after: str = ""  # the blank line; "" if the file ended or a document began without one
@@ -52,7 +52,8 @@ class _Block:
 def _holds_record(lines: Iterable[str]) -> bool:
     """Whether lines hold the end of a record.
 
-    That is a border of documents after words, or a blank line unless it directly follows a border.
+    A record ends at a border between documents that follows words, and at a blank line that doesn't directly
+    follow a border.
     """
     words = after_border = False
     for line in lines:
@@ -71,9 +72,9 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
     """Read words from `word_column` (1), and tags from numbered columns, "word" or "last" (the default).
 
     Columns are counted from 1, or backward from -1. Tabs separate columns if the first line that has a
-    separator has a tab; otherwise runs of spaces do. Spaces around the cells between tabs are no part of
-    them. Each blank line beyond the first is a record without words. A sentence that doesn't have the column
-    has no tags; `DataError` if tags are needed.
+    separator has a tab; otherwise runs of spaces do. Spaces beside a tab are
+    ignored. Each blank line beyond the first is a record without words. A sentence without the column has
+    no tags; `DataError` if tags are needed.
     """
     word_at = _word_index(options.word_column)
     indexes = [(column, column_index(column, word_at)) for column in options.columns]
@@ -124,14 +125,15 @@ def _sentence(
     width = min(map(len, cells))
     if width <= word_at:
         raise DataError(place=f"{name}:{start}", expected=f"a word in column {word_at + 1}",
-                        found=f"{width} columns", advice=f"choose another with {setting('word_column')}")
+                        found=f"{width} columns",
+                        advice=f"choose another column with {setting('word_column')}")
     columns: list[list[str]] = []
     for column, index in indexes:
         if index is None:
             raise DataError(place=f"{name}:{start}", setting="column", expected="a number, 'word' or 'last'",
                             found=repr(column), advice=f"this line has {len(cells[0])} columns")
         needed = index + 1 if index >= 0 else -index
-        if index < 0 and width + index == word_at:  # an index from the end never means the word
+        if index < 0 and width + index == word_at:  # a column counted from the end never means the word
             needed = width + 1
         if width >= needed:
             columns.append([row[index] for row in cells])
@@ -195,8 +197,8 @@ def _cells(row: str, separator: str) -> list[str]:
 def _set_comments_apart(block: _Block) -> None:
     """Move comments at the beginning of a sentence to the lines before it. `#` and hashtags may be words.
 
-    A comment either has a form that rows never have, or a space or a tab after `#` and another number of
-    columns than the first line that begins with something else.
+    A comment either has a form that no row has, or it has a space or a tab after `#` and a different number
+    of columns than the first line that doesn't begin with `#`.
     """
     row = next((row for row in block.rows if not row.startswith("#")), None)
     width = row and len(_cells(row, block.separator))
@@ -210,7 +212,7 @@ def _set_comments_apart(block: _Block) -> None:
 
 
 def _separator(rows: Sequence[str]) -> str:
-    # a comment may have other separators than the rows
+    # a comment may have a different separator than the rows
     for row in [row for row in rows if not row.startswith("#")] or rows:
         if "\t" in row:
             return "\t"
@@ -222,7 +224,7 @@ def _separator(rows: Sequence[str]) -> str:
 def _recognizes(rows: Sequence[str]) -> bool:
     """Whether all lines have the same number of columns and end in tags rather than words.
 
-    Words alone are recognized if some of them are punctuation.
+    A single column of words is recognized if some of them are punctuation.
     """
     rows = [row for row in rows if not row.startswith(_BORDERS) and not _COMMENT.match(row)]
     separator = _separator(rows)

@@ -33,7 +33,7 @@ from rnntool.errors import DataError, UsageError, setting
 _COLUMNS: tuple[str, ...] = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _HEAD, _DEPREL = _COLUMNS.index("head"), _COLUMNS.index("deprel")
 _TAG_COLUMNS = ("upos", "xpos", "feats", "deprel")
-_NEVER_EMPTY = {"upos", "deprel"}  # "_" there means that nobody has annotated the file
+_NEVER_EMPTY = {"upos", "deprel"}  # "_" in them means that the file isn't annotated
 _OTHER_COLUMNS = frozenset(_COLUMNS) - set(_TAG_COLUMNS)
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=")
 _NOT_A_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
@@ -71,10 +71,10 @@ def _recognizes(rows: Sequence[str]) -> bool:
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
     """Read words from `word_column` (FORM), and tags from "upos" (the default) or other columns.
 
-    These are "xpos", "feats", "deprel", a key of MISC, and those that `# global.columns` names in the first
-    line. A word without the key has the tag "O". Each blank line beyond the first is a record without words.
-    The comment `# text` gives the text. `DataError` for a line with another number of columns, for an ID of
-    an unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
+    The other columns are "xpos", "feats", "deprel", a key of MISC, and any that `# global.columns` names in
+    the first line. A word without the key has the tag "O". Each blank line beyond the first is a record
+    without words. The comment `# text` gives the text. `DataError` for a line with the wrong number of
+    columns, for an ID of an unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
     """
     read: _Reader | None = None
     block: list[str] = []
@@ -115,7 +115,7 @@ class _Reader:
             options.columns, self._columns)
 
     def __call__(self, lines: list[str], after: str, start: int, document: object) -> Sentence:
-        """Read the sentence whose first line has the number `start`; `after` is the blank line behind it."""
+        """Read the sentence whose first line has the number `start`; `after` is the blank line after it."""
         words: list[str] = []
         tags: list[list[str]] = [[] for _ in self._places]
         rows: list[int] = []

@@ -25,7 +25,7 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
             yield Text(text, tuple(labels), place=lines.place())
         else:
             options.on_unlabeled(UnlabeledError(lines.place(), found="none",
-                                                advice=f"begin a word with {_PREFIX}"))
+                                                advice=f"write the label as {_PREFIX}NAME"))
 
 
 FASTTEXT = Format(

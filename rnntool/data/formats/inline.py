@@ -12,13 +12,14 @@ from rnntool.data.streams import Lines, chomp
 from rnntool.errors import DataError
 
 _TAG = re.compile(r"_(?:[BIESLUMW]-\S+|[^_]+)$")  # the label of a span may have underscores
-_FEWEST_WORDS = 3  # by which the format is recognized
+_FEWEST_WORDS = 3  # the format is recognized only with this many
 
 
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
     """Read a sentence from each line. Columns are numbered as in CoNLL, from 1 for the word.
 
-    Bars separate them if each word of the first line has one, and otherwise the last underscore of a word.
+    Bars separate the columns if each word of the first line has a bar. Otherwise the last underscore of each
+    word does.
     `DataError` for a word without its tags.
     """
     indexes = [(column, column_index(column)) for column in options.columns]
@@ -49,7 +50,7 @@ def _recognizes(rows: Sequence[str]) -> bool:
 
 
 def _items(lines: Sequence[str]) -> list[str]:
-    """Return what spaces and tabs separate."""
+    """Split lines at spaces and tabs."""
     return [item for line in lines for item in chomp(line).replace("\t", " ").split(" ") if item]
 
 

@@ -1,6 +1,6 @@
 """Find the JSON values of a file: one on each line, or over several lines, as pretty printers write them.
 
-Does not know what the values mean. An array over several lines is never held in memory as a whole.
+Doesn't know what the values mean. Never holds an array over several lines in memory as a whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rnntool.errors import DataError
 
 MISSING: Any = object()  # what `lookup` returns for a key that doesn't exist
 
-# No string of JSON goes over the end of a line, so each line can be searched by itself.
+# A JSON string never continues on the next line, so each line can be searched by itself.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]')
 _OPENING, _CLOSING = ("[", "{"), ("]", "}")
 _INDEX_DIGITS = 9
@@ -23,8 +23,9 @@ _INDEX_DIGITS = 9
 def json_values(lines: Lines) -> Iterator[tuple[str, int]]:
     """Yield the text of each value and the number of its first line; blank lines are skipped.
 
-    The first line decides: if it begins an array or an object without ending it, values are the elements of
-    arrays, or objects, over any number of lines. `DataError` for anything else between them.
+    The first line decides. If it begins an array or an object without ending it, a value may take any number
+    of lines: each element of an array is a value, or each object. `DataError` for anything else between
+    values.
     """
     first = next((line for line in lines if not is_blank(line)), None)
     if first is None:
@@ -39,7 +40,7 @@ def json_values(lines: Lines) -> Iterator[tuple[str, int]]:
 
 
 def lookup(record: dict[str, Any], key: str) -> Any:
-    """Return the value of a key, or of a path such as `data.text` or `spans.0.label`; else `MISSING`."""
+    """Return the value of a key or path such as `data.text` or `spans.0.label`; `MISSING` if it has none."""
     if key in record:
         return record[key]
     value: Any = record
@@ -65,7 +66,7 @@ def _goes_on(line: str) -> bool:
 def _spread_values(lines: Lines, *, outer: int) -> Iterator[tuple[str, int]]:
     """Yield the values that have `outer` brackets around them."""
     depth = number = 0
-    parts: list[str] = []  # of the open value, with spaces for what comes before it in its first line
+    parts: list[str] = []  # of the open value; spaces replace what precedes it in its line
     for line in lines:
         begin = end = 0  # where the open value begins, and where the last bracket around values ends
         for match in _STRING_OR_BRACKET.finditer(line):
@@ -76,7 +77,7 @@ def _spread_values(lines: Lines, *, outer: int) -> Iterator[tuple[str, int]]:
                     end = match.end()
                 depth += 1
             elif match[0] in _CLOSING:
-                if depth <= outer:  # of an array, or one too many
+                if depth <= outer:  # the end of an array, or one bracket too many
                     _check_between(line[end : match.start()] + ("" if depth else match[0]), lines)
                 depth -= 1
                 if depth <= outer:

@@ -41,7 +41,7 @@ from rnntool.data.streams import Lines
 from rnntool.errors import DataError, closest, setting
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# of an object, an array of objects, or a pair of a text and an object as in spaCy; or a bracket on a line
+# An object, an array of objects, or a pair of a text and an object as in spaCy; or only a bracket.
 _JSON_START = re.compile(r'''\s*(\[\s*)?(\{\s*(["}]|$)|$)|[\s\[]*\["(?:[^"\\]|\\.)*"\s*,\s*\{''')
 _SHOWN_KEYS = 20  # keys that a message lists
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
@@ -64,8 +64,8 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
     for record, place in _objects(lines):
         key = _text_key(record, default)
         if default is not None and key not in (None, default):
-            lines.warn(f"{place}: no key {default!r} as in training, so texts are read from {key!r}; choose "
-                       f"another one with {setting('text_column')}")
+            lines.warn(f"{place}: no key {default!r}, which training used, so texts are read from {key!r}; "
+                       f"choose another one with {setting('text_column')}")
             default = None  # one message is enough
         yield from labeled(options.on_unlabeled, partial(_labeled_text, record, place, options))
 
@@ -119,19 +119,19 @@ def _text(record: dict[str, Any], default: str | None, place: str) -> str:
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
     """Read sentences from `tokens`, or from `text` without tokens, and their tags from `columns` ("tags").
 
-    `offsets` into `text` are used if they are valid. If tags are needed, spans of characters give them as
-    well: words are split where a span begins or ends inside of them. `DataError` if there is neither.
+    `offsets` into `text` are used if they are valid. If tags are needed, spans of characters can replace
+    them; a word in which a span begins or ends is split. `DataError` if there are neither tags nor spans.
     """
     cuts: list[str] = []
     for record, place in _objects(lines):
         yield from labeled(options.on_unlabeled, partial(_sentence, record, place, options, cuts))
     if cuts:
-        more = f"; so do spans of {len(cuts) - 1:,} more records" if len(cuts) > 1 else ""
-        lines.warn(f"{cuts[0]}{more}. Such a word is split there")
+        more = f"; the same was done in {len(cuts) - 1:,} more records" if len(cuts) > 1 else ""
+        lines.warn(f"{cuts[0]}, so the word was split{more}")
 
 
 def _sentence(record: dict[str, Any], place: str, options: SentenceOptions, cuts: list[str]) -> Sentence:
-    """Make a sentence of a record; a message in `cuts` says where a span cuts a word."""
+    """Make a sentence of a record. If a span cuts a word, add a message to `cuts`."""
     words, text, offsets = _words(record, options, place)
     items = [_span_items(record, key) if options.need_tags else None for key in options.columns]
     spans: list[list[CharacterSpan] | None] = [None] * len(items)
@@ -159,7 +159,7 @@ def _sentence(record: dict[str, Any], place: str, options: SentenceOptions, cuts
 def _words(
     record: dict[str, Any], options: SentenceOptions, place: str
 ) -> tuple[list[str], str | None, Offsets | None]:
-    """Return the words of a sentence, and as far as they are known, its text and their offsets."""
+    """Return the words of a sentence, and its text and the words' offsets if they are known."""
     chosen = options.layout.text_column
     key = chosen or _text_key(record)
     text = lookup(record, key) if key else None
@@ -196,7 +196,7 @@ def _located(
 
 
 def _span_items(record: dict[str, Any], column: str | None) -> list[Any] | None:
-    """Return the spans in a column, or for None in the first key that has some; None if there are tags."""
+    """Return the spans in a column, by default in the first key that has some; None if it has tags."""
     if column is None:
         keys: Sequence[str] = () if "tags" in record else SPAN_KEYS
         return next((items for key in keys if (items := span_items(record.get(key))) is not None), None)
@@ -355,7 +355,7 @@ def _labels(value: Any) -> tuple[str, ...] | None:
 def _check_labeled(
     record: dict[str, Any], key: str, place: str, parameter: str, *, may_be_empty: bool
 ) -> None:
-    """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list says nothing.
+    """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list is no label.
 
     `may_be_empty` says that an empty list is valid: no label applies.
     """

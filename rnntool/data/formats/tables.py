@@ -46,7 +46,7 @@ from rnntool.data.streams import Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, closest, setting
 
 _Row = tuple[list[str], str]  # cells and the place where the row begins
-_Rows = Callable[[Lines, str], Iterator[_Row]]  # takes lines and the separator
+_Rows = Callable[[Lines, str], Iterator[_Row]]  # its arguments are lines and the separator
 
 _CELL_LIMIT = 2**31 - 1  # characters; the csv module's default is 131,072
 _SHOWN_NAMES = 20  # column names that a message lists
@@ -110,7 +110,7 @@ def _holds_csv_row(lines: Iterable[str]) -> bool:
 
 
 def _recognizes(rows: Sequence[str], *, separator: str) -> bool:
-    """Whether the first line is a header row: with a column `text` or `label`, or above rows of its width."""
+    """Whether the first line is a header row: it has a column `text` or `label`, or the rows' width."""
     header = _header_names(rows[0], separator)
     table = len(rows) > 2 and all(len(row.split(separator)) == len(header) for row in rows)
     named = not {"text", "label"}.isdisjoint(header) or (table and all(map(_NAME.fullmatch, header)))
@@ -129,10 +129,10 @@ def _header_names(row: str, separator: str) -> list[str]:
 
 
 class _Table:
-    """The rows of a table, and the names of its columns: their numbers from 1 if there is no header row."""
+    """The rows of a table and the names of its columns. Without a header row, these are numbers from 1."""
 
     def __init__(self, lines: Lines, layout: Layout, *, rows: _Rows, separator: str) -> None:
-        """Read the first row. `rows` reads the format, `separator` is its usual one."""
+        """Read the first row. `rows` reads the format; `separator` is its usual separator."""
         self.layout = layout
         self._separator = separator
         self.rows = rows(lines, layout.delimiter or separator)
@@ -146,7 +146,7 @@ class _Table:
         return bool(self.place)
 
     def check_separator(self, columns: Iterable[str | None]) -> None:
-        """Raise `DataError` if the header is one cell that another separator would split into names."""
+        """Raise `DataError` if the header is a single cell that another separator would split into names."""
         if len(self.header) > 1 or self.layout.delimiter or not self.layout.header:
             return
         for other, (name, advice) in _SEPARATORS.items():
@@ -177,7 +177,7 @@ class _Table:
     def records(self, names: Sequence[str] = ()) -> Iterator[tuple[list[str], dict[str, str], str]]:
         """Yield the cells of each record, its fields by the name of the column, and its place.
 
-        In a table of one column a blank line is a record, in others it is skipped.
+        In a table of one column, a blank line is a record. In other tables, it is skipped.
         """
         names = names or _unique_names(self.header)
         for cells, place in self.rows:
@@ -192,7 +192,7 @@ class _Table:
 def _text_column(table: _Table, options: TextOptions, label_at: int | None, warn: Log) -> int:
     """Return the index of the column of the texts.
 
-    Without `text_column`, that is the default one, else `text`, else the only column without labels.
+    Without `text_column`, it is the default column, else `text`, else the only column that has no labels.
     """
     header, default = table.header, options.default_text_column
     if options.text_column is not None:
@@ -207,13 +207,14 @@ def _text_column(table: _Table, options: TextOptions, label_at: int | None, warn
     elif len(others) == 1:
         (found,) = others
     else:
-        expected = "a column 'text'" if default is None else f"a column {default!r} as in training, or 'text'"
+        expected = ("a column 'text'" if default is None
+                    else f"a column {default!r} (used in training) or 'text'")
         raise DataError(
             place=table.place, expected=expected, found=_listed(header) if table.layout.header
             else f"{len(header)} columns",
             advice=_choose("text_column", table.layout, default or "text", header))
     if default is not None and default != str(found + 1):
-        warn(f"{table.place}: no column {default!r} as in training, so the texts are those of column "
+        warn(f"{table.place}: no column {default!r}, which training used, so texts are read from column "
              f"{header[found]!r}; choose another one with {setting('text_column')}")
     return found
 
@@ -242,7 +243,7 @@ def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: s
     known = {"text", "label", options.text_column, options.default_text_column, options.label_column,
              options.default_label_column}
     if options.layout.header and known.isdisjoint(header):
-        lines.warn(f"{table.place}: read as names of columns: {_listed(header)}; {_NO_HEADER}")
+        lines.warn(f"{table.place}: read as the header row: {_listed(header)}; {_NO_HEADER}")
     names = _unique_names(header)
     if not options.layout.header:  # names that other commands know
         names = ["text" if i == text_at else "label" if i == label_at else name
@@ -300,9 +301,10 @@ def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: s
 def _numbered_pairs(
     rows: Iterator[_Row], columns: tuple[str, str] | None, prefix_at: int | None, *, header: bool
 ) -> Iterator[Pair]:
-    """Read pairs from a table without a header row. With `header`, a row that looks like one is an error.
+    """Read pairs from a table without a header row.
 
-    A first row of single words looks like a header row if the next one has sentences of several words.
+    If `header` is true, a first row that looks like a header is an error. A first row of
+    single words looks like a header if the next row has sentences of several words.
     """
     good, bad = (int(columns[0]) - 1, int(columns[1]) - 1) if columns else (0, 1)
     width = max(good, bad, prefix_at or 0) + 1
@@ -316,7 +318,7 @@ def _numbered_pairs(
         known = tuple(names) in _PAIR_HEADERS
         start += [] if known else islice(filled, 1)
         if known or any(" " in cell.strip() for cells, _ in start[1:] for cell in cells):
-            raise DataError(place=first[1], expected="two sentences", found="names of columns",
+            raise DataError(place=first[1], expected="two sentences", found="what looks like a header row",
                             advice=f"set {setting('columns', ','.join(names))}, or {_NO_HEADER}")
     for cells, place in chain(start, filled):
         if len(cells) < width or (columns is None and len(cells) != 2):

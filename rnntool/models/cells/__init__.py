@@ -1,6 +1,6 @@
-"""The table of recurrent cells, one row each. Imports only the standard library, so settings can use it.
+"""The table of recurrent cells, with one row each. Imports only the standard library, for the settings.
 
-A new cell is a row here, and a kernel with its ONNX nodes in a module beside this one.
+To add a cell, add a row here, and a kernel with its ONNX nodes in a module of this package.
 """
 
 from __future__ import annotations

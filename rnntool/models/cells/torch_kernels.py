@@ -37,8 +37,8 @@ class TorchKernel:
     """A cell as torch's layer, as ONNX's operator, and as ONNX nodes of one step.
 
     Layers over tokens use the operator. Layers over words use the step, because the product with a word's
-    vector is computed once for each word type. With `separate_recurrent_bias` the recurrent bias can't be
-    added to the input's bias beforehand, because a gate scales it.
+    vector is computed once for each word type. With `separate_recurrent_bias`, the recurrent bias
+    can't be added to the input's bias beforehand, because a gate scales it.
     """
 
     layer: Callable[[int, int], nn.RNNBase]

@@ -156,9 +156,8 @@ class Graph:
     def look_up_words(self, types: str, size: int, parts: int) -> list[str]:
         """Look up words in `types` (U, parts * size) or in known vectors; return the parts (T, B, size).
 
-        A caller that reads a stream requests `word_vectors` for new word types, keeps them, and passes them
-        as `known_vectors` (K, parts * size) from then on. Other callers leave that input out; then it has no
-        rows.
+        A caller that reads a stream requests `word_vectors` for new word types, keeps them, and from then on
+        passes them as `known_vectors` (K, parts * size). If a caller leaves that input out, it has no rows.
         """
         words = self.input("words", "int64", ["time", "batch"])
         self.output(types, "word_vectors", "float32", ["types", parts * size])

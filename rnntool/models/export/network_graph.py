@@ -1,4 +1,4 @@
-"""From a torch network, whose parts bring their own nodes, to the ONNX graphs that run it."""
+"""Build the ONNX graphs of a torch network, whose parts add their own nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def serialize(model: onnx.ModelProto, *, int8: bool = False) -> bytes:
     if int8:
         quantization.quantize(model)
     graph: bytes = model.SerializeToString()
-    graph_check.check(graph)  # an operator that isn't in its list could be written but not be loaded
+    graph_check.check(graph)  # a graph with an operator that isn't listed there could never be loaded
     return graph
 
 

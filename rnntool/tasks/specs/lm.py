@@ -30,8 +30,7 @@ class LMSettings(Settings):
         metavar="COLUMN")
     skip_unlabelled: bool = with_default(
         Settings, "skip_unlabelled", False, requires={"label_column": True},
-        help="Skip texts without a label, and say how many there were. By default, the first one is an "
-             "error.")
+        help="Skip texts without a label, and report how many. By default, the first one is an error.")
     unit: str = data(
         "line", "What a record is.", choices=("line", "paragraph", "document"),
         switches={"--paragraphs": "paragraph", "--documents": "document"})

@@ -51,8 +51,8 @@ class Settings(Options):
         0.1, f"Share of the training records to hold out as development data if {setting('dev')} is not "
              "given. 0 trains on all records, without evaluation.", low=0, high=0.9, requires={"dev": False})
     skip_unlabelled: bool = data(
-        False, "Skip records without a label, and sentences with a word that has no tag, and say how many "
-               "there were. By default, the first one is an error.")
+        False, "Skip records without a label and sentences in which a word has no tag, and report how "
+               "many. By default, the first one is an error.")
     encoder: str = network(
         "rnn", "Network that reads the text: recurrent, or feed-forward over a window of tokens (window, "
                "Bengio et al. 2003).", choices=("rnn", "window"))
