@@ -165,8 +165,8 @@ def test_the_duration_is_forecast_once_after_some_steps() -> None:
         forecast = Forecast(trainer, seen.append, said.append)
         for step in range(1, 100):
             left_s = (1000 if limit_s is None else limit_s) - step
-            forecast(Step(progress=Progress(step=step, elapsed_s=float(step)), total_steps=1000, loss=1.0,
-                          tokens_per_s=1.0, left_s=left_s))
+            forecast(Step(progress=Progress(step=step, elapsed_s=float(step)), total_steps=1000, share=0.1,
+                          loss=1.0, tokens_per_s=1.0, left_s=left_s))
         assert len(seen) == 99
         assert len(said) == 1
         assert said[0].startswith(expected)
