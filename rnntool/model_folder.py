@@ -367,12 +367,7 @@ def locked(folder: Path, *, warn: Log) -> Iterator[None]:
                 _tidy(folder, warn)
             yield
         finally:
-            if sys.platform == "win32":  # Windows can't remove an open file
-                os.close(descriptor)
-            with suppress(OSError):
-                path.unlink()
-            if sys.platform != "win32":
-                os.close(descriptor)
+            _unlock(path, descriptor)
     finally:
         with suppress(OSError):  # a folder with content stays
             for place in missing:
@@ -397,11 +392,25 @@ def _lock(path: Path, folder: Path, warn: Log) -> int:
                                advice="wait until it ends, or choose another folder")
         if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {now}".encode())
+            try:
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {now}".encode())
+            except OSError:  # the disk is full
+                _unlock(path, descriptor)
+                raise
             return descriptor
         os.close(descriptor)  # the process that had the lock has just removed the file
+
+
+def _unlock(path: Path, descriptor: int) -> None:
+    """Remove the file of a lock and close it."""
+    if sys.platform == "win32":  # Windows can't remove an open file
+        os.close(descriptor)
+    with suppress(OSError):
+        path.unlink()
+    if sys.platform != "win32":
+        os.close(descriptor)
 
 
 def _tidy(folder: Path, warn: Log) -> None:

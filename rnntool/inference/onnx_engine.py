@@ -81,7 +81,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised, and need not be printed as well
         # Only ONNX was checked. The same bytes might also be valid in ONNX Runtime's own format.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # A memory plan is kept for each shape of a batch, and ragged batches have many shapes.
