@@ -129,7 +129,8 @@ def test_the_extension_of_the_output_chooses_the_format(
         assert written("a.html", command, "-m", model).startswith("<!DOCTYPE html>")
         assert jsonl(written("a.jsonl.gz", command, "-m", model))[0]["text"] == "the baker sings ."
         assert written("a.jsonl", command, "-m", model, "--to", "html").startswith("<!DOCTYPE html>")
-        assert written("a.tsv", command, "-m", model) == plain
+        assert written("a.txt", command, "-m", model) == plain
+        assert written("a.tsv", command, "-m", model).startswith("text\t")
     assert "# text = the baker sings .\n1\tthe\t_\tDET\t" in written("a.conllu", "tag", "-m", tagger)
     assert written("a.tok", "tag", "-m", tagger) == "DET NOUN VERB PUNCT\n"
     for command in (["score"], ["tokenize"], ["generate", "--max-tokens", "3"]):

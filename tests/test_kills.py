@@ -28,8 +28,8 @@ from rnntool.training.loop import Interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-MODEL = {"config.json", "model.onnx", "model.safetensors", "vocab.txt", "labels.txt", "metrics.jsonl",
-         "README.md"}
+MODEL = {"config.json", "model.onnx", "model.safetensors", "vocab.txt", "labels.txt", "ngrams.safetensors",
+         "metrics.jsonl", "README.md"}
 
 
 @pytest.fixture
