@@ -143,7 +143,7 @@ def test_explanations_as_text_jsonl_and_html(classifier: Path, run: Run) -> None
     assert page.endswith("</body>\n</html>\n")
     body = page[page.index("<body>") :]
     assert "<b>" not in body
-    assert body.count('<mark class="weight"') == 3
+    assert body.count('<mark class="weight"') == 3 + 2  # the words, and the legend
     assert "http" not in page
     assert "<script" not in page
     assert "class=" not in run("classify", "-m", classifier, "--to", "html", input="who\n").out

@@ -26,7 +26,8 @@ def test_a_shell_completes_models_and_presets(line: str, names: set[str], tagger
               COMP_CWORD=str(words.count(" ")), python=("-c", "import sys; sys.argv = ['rnntool']; "
                                                         "from rnntool.cli import main; main()"))
     assert names <= set(ok(ran).split()) if names else not ok(ran).strip()
-    assert set(ok(ran).split()) - names <= {"tiny-question", "tiny-writer", "tiny-ner", "tiny-joint"}
+    others = set(ok(ran).split()) - names
+    assert all(other.startswith("tiny-") for other in others), "models of other tests may be there as well"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -16,8 +16,8 @@ from conftest import Ran, Run, bash, environment, failed, invoke, ok
 
 
 @pytest.mark.parametrize(("command", "name"), [
-    (["tag", "--from", "tokens"], "tagger"), (["generate", "-n", "3000", "--max-tokens", "3"], "writer"),
-    (["tokenize"], None),
+    (["tag", "--from", "tokens"], "tagger"), (["tokenize"], None),
+    (["generate", "-q", "-n", "3000", "--max-tokens", "3"], "writer"),
 ])  # fmt: skip
 def test_head_ends_quietly(command: list[str], name: str | None, request: pytest.FixtureRequest) -> None:
     model = f"-m '{request.getfixturevalue(name)}'" if name else ""

@@ -28,7 +28,7 @@ COMMANDS = {
     "tag": "tag -m TAGGER",
     "classify": "classify -m CLASSIFIER",
     "score": "score -m WRITER",
-    "generate": "generate -m WRITER -n 1 --max-tokens 5",
+    "generate": "generate -q -m WRITER -n 1 --max-tokens 5",
     "evaluate": "evaluate -m TAGGER POS_FILE",
     "tokenize": "tokenize -m WRITER",
     "models": "models",

@@ -9,8 +9,8 @@ from conftest import Run
 
 from rnntool.cli import COMMANDS
 
-HEAVY = {"torch", "seqeval", "sklearn", "scipy", "matplotlib", "onnx", "safetensors", "pandas",
-         "transformers", "pydantic"}
+HEAVY = {"torch", "seqeval", "sklearn", "scipy", "matplotlib", "onnx", "pandas", "transformers",
+         "pydantic"}
 IMPORTTIME = ("-X", "importtime")
 
 
