@@ -161,6 +161,9 @@ def test_text_and_label_need_two_columns() -> None:
 def test_columns_with_the_same_name_are_all_kept() -> None:
     (row,) = texts("text,id,id,,,id_2\nt,a,b,c,d,e\n", "csv")
     assert row.fields == {"text": "t", "id": "a", "id_3": "b", "": "c", "_2": "d", "id_2": "e"}
+    (row,) = texts("text" + "," * 50_000 + "\n" + "t" + "," * 50_000 + "\n", "csv")
+    assert row.fields is not None
+    assert len(row.fields) == 50_001, "in time that does not grow with the square of the columns"
     (pair,) = pairs("x\tgood\tbad\tx\n1\tg\tb\t2\n", columns=("good", "bad"))
     assert pair.fields == {"x": "1", "good": "g", "bad": "b", "x_2": "2"}
 

@@ -441,12 +441,17 @@ class _TableTagsWriter(SentenceWriter):
 
 def _unique_names(header: list[str]) -> list[str]:
     """Add a number to each name that comes again, so that no field is lost."""
+    taken, next_number = set(header), dict.fromkeys(header, 1)
     names: list[str] = []
     for name in header:
-        number, unique = 1, name
-        while unique in names or (number > 1 and unique in header):
-            number += 1
-            unique = f"{name}_{number}"
+        unique = name
+        if next_number[name] > 1:
+            while unique in taken:
+                unique = f"{name}_{next_number[name]}"
+                next_number[name] += 1
+            taken.add(unique)
+        else:
+            next_number[name] = 2
         names.append(unique)
     return names
 
