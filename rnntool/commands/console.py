@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # rich strips these characters, which would shift the text that follows
 _STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")
 _IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
-LINE_EVERY_S = 10.0  # between progress lines before a training, where there is no live bar
+LINE_EVERY_S = 10.0  # seconds between progress lines before a training, without a live bar
 EVALUATION_EVERY_S = 1.0  # a training on small data evaluates many times per second
 
 _setting_name: SettingName = python_name

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-_FEWEST_SINGLE = 5  # labels that occur once; fewer are no sign
+_FEWEST_SINGLE = 5  # labels that occur only once; fewer are not worth a warning
 _DOMINANT = 0.99  # share of the records
 _SENTENCE_WORDS = 3  # mean number of words from which labels look like free text
 _SHOWN = 30  # characters of a label

@@ -10,10 +10,10 @@ from rnntool.tasks.base import Engine
 
 
 class WatchedEngine:
-    """Runs another engine; after each batch, `watch` receives the tokens so far. A `Engine` itself."""
+    """Runs another engine; after each batch, `watch` receives the tokens so far. It is an `Engine` itself."""
 
     def __init__(self, engine: Engine, name: str, watch: Callable[[Stage], None]) -> None:
-        """`name` is what the progress is called."""
+        """`name` is the name of the progress that `watch` receives."""
         self.engine = engine
         self.name = name
         self.watch = watch

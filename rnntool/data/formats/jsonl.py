@@ -355,7 +355,7 @@ def _labels(value: Any) -> tuple[str, ...] | None:
 def _check_labeled(
     record: dict[str, Any], key: str, place: str, parameter: str, *, may_be_empty: bool
 ) -> None:
-    """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list is no label.
+    """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list is not a label.
 
     `may_be_empty` says that an empty list is valid: no label applies.
     """
@@ -371,7 +371,7 @@ def _check_labeled(
 
 
 def _nothing(value: Any) -> str | None:
-    """Name a value that is no label: null, NaN, a number that is too large, or white space; or None."""
+    """Name a value that is not a label: null, NaN, a number that is too large, or white space. Else None."""
     if value is None:
         return "null"
     if isinstance(value, float) and not math.isfinite(value):

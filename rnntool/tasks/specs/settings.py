@@ -171,7 +171,7 @@ class WordSettings(Settings):
              "on the context.", low=0, high=0.95, requires=WORDS)
     bidirectional: bool = network(True, "Read the text in both directions.", requires=DIRECTED)
     vocab_size: int | None = data(
-        None, "Largest size of the vocabulary. The default is no limit.", low=5, requires=LEARNED)
+        None, "Largest size of the vocabulary. It is unlimited by default.", low=5, requires=LEARNED)
     min_count: int = data(
         2, "Words that occur less often than this have no embedding of their own.", low=1, requires=LEARNED)
     lower: bool = data(False, "Lowercase words before their embedding is looked up.")
