@@ -18,7 +18,7 @@ from timing import in_turn, parse_training, ratio, show
 import rnntool
 from rnntool.inference.generation import EngineModel
 from rnntool.inference.options import GenerateOptions
-from rnntool.inference.sampling import DRAWS, sample
+from rnntool.models.sampling import DRAWS, sample
 
 OPTIONS = {
     "all": GenerateOptions(),

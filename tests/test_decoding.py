@@ -16,7 +16,7 @@ from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
 from rnntool.inference.decoding import Hypothesis, SampledToken, beam_search, sample_tokens
 from rnntool.inference.options import GenerateOptions
-from rnntool.inference.sampling import Scores
+from rnntool.models.sampling import Scores
 
 Array = npt.NDArray[Any]
 BOS, EOS = 2, 3

@@ -15,7 +15,7 @@ import pytest
 from rnntool.data.arrays import log_softmax, softmax
 from rnntool.errors import UsageError
 from rnntool.inference.options import GenerateOptions
-from rnntool.inference.sampling import DRAWS, Scores, sample
+from rnntool.models.sampling import DRAWS, Scores, sample
 
 Array = npt.NDArray[Any]
 

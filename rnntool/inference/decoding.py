@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rnntool.data.arrays import Floats, Ints, log_softmax, top_k
 from rnntool.errors import UsageError, setting
 from rnntool.inference.options import GenerateOptions
-from rnntool.inference.sampling import DRAWS, Scores, sample
+from rnntool.models.sampling import DRAWS, Scores, random_generator, sample
 
 State = TypeVar("State")
 
@@ -88,7 +88,7 @@ def sample_tokens(
     if not prompts:
         return
     rows = list(range(len(prompts)))  # open rows, which have not ended
-    generators = [_generator(options.seed or 0, first_index + row) for row in rows]
+    generators = [random_generator(options.seed or 0, first_index + row) for row in rows]
     length = options.no_repeat_ngram
     ngrams = [_Ngrams(length, prompt) for prompt in prompts] if length else None
     scores, state = model.start(prompts)
@@ -182,11 +182,6 @@ def _marked(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.bool_]:
     for mark, ids in zip(marked, rows, strict=True):
         mark[np.asarray(ids, np.intp)] = True
     return marked
-
-
-def _generator(seed: int, index: int) -> np.random.Generator:
-    """Return the random generator of one sample: Philox with a key (Salmon et al., 2011)."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, index], dtype=np.uint64)))
 
 
 def _no_token_error(error: ValueError, options: GenerateOptions) -> Exception:

@@ -18,7 +18,7 @@ from rnntool.errors import DataError, UsageError, setting
 from rnntool.inference.decoding import beam_search, sample_tokens
 from rnntool.inference.options import BATCH_SIZE, GenerateOptions
 from rnntool.inference.pipeline import windows
-from rnntool.inference.sampling import Scores
+from rnntool.models.sampling import Scores
 from rnntool.tasks.base import Engine, Ready, next_name
 from rnntool.tasks.lm import LMTask
 from rnntool.tokenize import BOS, EOS, PAD, UNK, StreamDecoder

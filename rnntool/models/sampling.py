@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rnntool.data.arrays import Floats, Ints
-from rnntool.inference.options import GenerateOptions
 
 DRAWS = 6  # uniform random numbers reserved for each token; see `_draw`
 BLOCK = 128  # probabilities whose sum is searched first, before the search inside the block
 _SMALLEST_TEMPERATURE = 1e-20  # sampling is argmax here; smaller values overflow in float32
 _SMALLEST_PROBABILITY = 1e-30  # float32 represents it with full precision
+
+
+class SamplingOptions(Protocol):
+    """How tokens are drawn; see `sample`."""
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits; 0 takes the most likely token."""
+
+    @property
+    def top_k(self) -> int:
+        """Number of tokens to draw from, or 0."""
+
+    @property
+    def top_p(self) -> float:
+        """Probability mass of the tokens to draw from."""
+
+    @property
+    def min_p(self) -> float:
+        """Smallest probability, as a share of the largest one."""
+
+    @property
+    def typical(self) -> float:
+        """Probability mass of the typical tokens to draw from."""
+
+    @property
+    def repetition_penalty(self) -> float:
+        """Divides the logits of tokens that a text already contains."""
 
 
 class Scores(NamedTuple):
@@ -55,7 +82,7 @@ class Scores(NamedTuple):
 
 
 def sample(
-    scores: Scores, uniforms: Floats, options: GenerateOptions, *,
+    scores: Scores, uniforms: Floats, options: SamplingOptions, *,
     forbidden: Sequence[Sequence[int]] | None = None, seen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw a token for each row of scores (B, V) with its random numbers `uniforms` (B, DRAWS) in [0, 1).
@@ -81,6 +108,17 @@ def sample(
     return tokens, scores.log_probs(tokens)
 
 
+def random_generator(seed: int, *numbers: int) -> np.random.Generator:
+    """Return the generator of one sample, which depends on the seed and up to four numbers alone.
+
+    It is Philox with a key (Salmon et al., 2011): the seed and the first number. The others are its counter.
+    """
+    first, *others = (number % 2**64 for number in numbers)
+    key, counter = np.array([seed % 2**64, first], np.uint64), np.zeros(4, np.uint64)
+    counter[4 - len(others) :] = others  # the generator itself counts from the other end
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
 def _restore_precision(probs: Floats, logits: Floats) -> None:
     """Recompute from the logits (B, V), in place, the rows of probabilities that lost nearly all their mass.
 
@@ -93,7 +131,7 @@ def _restore_precision(probs: Floats, logits: Floats) -> None:
         probs[lost] = exact / _sums(exact)[:, None]
 
 
-def _pick(scores: Scores, uniforms: Floats, options: GenerateOptions) -> npt.NDArray[np.intp]:
+def _pick(scores: Scores, uniforms: Floats, options: SamplingOptions) -> npt.NDArray[np.intp]:
     """Draw the ids (B,) after applying temperature and truncation."""
     logits, probs = scores
     if options.temperature == 0:
@@ -101,7 +139,7 @@ def _pick(scores: Scores, uniforms: Floats, options: GenerateOptions) -> npt.NDA
         return greedy
     top = None
     if 0 < options.top_k < logits.shape[1]:
-        top = _top_ids(logits, options.top_k)  # (B, K)
+        top = top_ids(logits, options.top_k)  # (B, K)
         logits = np.take_along_axis(logits, top, axis=-1)
     if options.temperature != 1 or top is not None:
         logits = logits - _peak(logits)
@@ -138,7 +176,7 @@ def _sums(mass: Floats) -> Floats:
     return sums
 
 
-def _draw(mass: Floats, logs: Floats, uniforms: Floats, options: GenerateOptions) -> npt.NDArray[np.intp]:
+def _draw(mass: Floats, logs: Floats, uniforms: Floats, options: SamplingOptions) -> npt.NDArray[np.intp]:
     """Draw ids (B,) from the probabilities `mass` (B, V), truncated by all options but top-k.
 
     The rows of `mass` need not sum to one; `logs` (B, V) are their logarithms up to a constant per row.
@@ -184,7 +222,7 @@ def _is_kept(keys: Floats, mass: Floats, ids: Ints, share: Floats) -> npt.NDArra
     return kept
 
 
-def _truncated(mass: Floats, logs: Floats, options: GenerateOptions) -> Floats:
+def _truncated(mass: Floats, logs: Floats, options: SamplingOptions) -> Floats:
     """Copy probabilities (B, V) with 0 for what top-p, min-p and typical sampling exclude."""
     # A product takes a twentieth of the time of `np.where`, which branches at each entry.
     if options.top_p < 1:
@@ -226,7 +264,7 @@ def _first_reaching(
     return places
 
 
-def _top_ids(logits: Floats, count: int) -> npt.NDArray[np.intp]:
+def top_ids(logits: Floats, count: int) -> npt.NDArray[np.intp]:
     """Return the ids (B, `count`) of the largest logits of each row (B, V), in ascending order.
 
     Among equal logits, lower ids come first.
@@ -250,6 +288,8 @@ def _largest(values: Floats, smallest: Floats, counts: Ints | int) -> npt.NDArra
     Among equal values, lower ids come first.
     """
     keep: npt.NDArray[np.bool_] = values >= smallest[:, None]
+    if np.count_nonzero(keep) == np.broadcast_to(counts, len(keep)).sum():
+        return keep
     surplus = np.array([np.count_nonzero(row) for row in keep]) - counts  # (B,) ties to exclude
     for row in np.flatnonzero(surplus):
         tied = np.flatnonzero(values[row] == smallest[row])
