@@ -187,17 +187,17 @@ def _token_label(tag: str) -> str:
 
 def accuracy(sums: Floats) -> Floats:
     """Accuracy from (correct, total)."""
-    return _ratios(sums[..., 0], sums[..., 1])
+    return ratios(sums[..., 0], sums[..., 1])
 
 
 def f1(sums: Floats) -> Floats:
     """F1 from (correct, predicted, gold)."""
-    return _ratios(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
+    return ratios(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
 
 
 def perplexity(sums: Floats) -> Floats:
     """Perplexity per token from (nats, tokens, characters)."""
-    nats = _ratios(sums[..., 0], sums[..., 1])
+    nats = ratios(sums[..., 0], sums[..., 1])
     return np.where(nats < MAX_NATS, np.exp(np.minimum(nats, MAX_NATS)), np.inf)
 
 
@@ -208,7 +208,7 @@ def perplexity_of(nats: float) -> float:
 
 def bits_per_char(sums: Floats) -> Floats:
     """Bits per character from (nats, tokens, characters)."""
-    return _ratios(sums[..., 0] / math.log(2), sums[..., 2])
+    return ratios(sums[..., 0] / math.log(2), sums[..., 2])
 
 
 def calibration_error(confidence: Sequence[float], correct: Sequence[bool] | NDArray[np.bool_]) -> float:
@@ -262,7 +262,8 @@ def _label_set(labels: str | Iterable[str]) -> frozenset[str]:
     return frozenset((labels,) if isinstance(labels, str) else labels)
 
 
-def _ratios(part: Floats, whole: Floats) -> Floats:
+def ratios(part: Floats, whole: Floats) -> Floats:
+    """Divide elementwise; 0 where the denominator is 0."""
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) != 0)
 
 
