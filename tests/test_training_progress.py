@@ -1,11 +1,28 @@
-"""What `train` shows while it works: a line at a time where no terminal is attached."""
+"""What `train` shows while it works: a line at a time where no terminal is attached, otherwise a bar."""
 
 from __future__ import annotations
 
+import io
+import itertools
+import os
+import pty
+import re
+import signal
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import rich.console
+import rich.progress
+import tiny
 
 from rnntool.commands import console
 from rnntool.data.progress import Stage
+from rnntool.training import loop
 from rnntool.training.checkpoint import Progress
 from rnntool.training.loop import Step
 
@@ -34,3 +51,92 @@ def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureF
             watch(Step(progress=Progress(step=step), total_steps=100, share=0.5, loss=1.0,
                        tokens_per_s=1.0, left_s=1.0, evaluation={"epoch": step} if step % 2 == 0 else None))
     assert capsys.readouterr().err == "epoch 2\nepoch 100\n"
+
+
+def a_step(number: int = 50, **changes: Any) -> Step:
+    """Make a step in the middle of a training that has a minute left."""
+    progress = Progress(step=number, best=20.5, elapsed_s=60.0)
+    return Step(**{"progress": progress, "total_steps": 100, "share": 0.5, "loss": 3.25, "left_s": 60.0,
+                   "tokens_per_s": 12_345.6, **changes})
+
+
+def test_a_terminal_shows_evaluations_and_messages_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, child = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", os.fdopen(child, "w"))
+    command = "rnntool train lm -o a-folder-with-a-long-name/and-one-more/and-another/poet --resume --finish"
+    with console.training_progress(quiet=False) as watch:
+        entry = {"epoch": 0.5, "step": 50, "loss": 3.2, "lr": 0.00123, "perplexity": 20.5, "seconds": 60.0,
+                 "tokens": 123_456}
+        watch(a_step(evaluation=entry))
+        console.message(command)
+    sys.stderr.close()
+    shown = ""
+    with suppress(OSError):  # at the end
+        while True:
+            shown += os.read(terminal, 1000).decode(errors="ignore")
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split("[\r\n]+", shown)]
+    assert "epoch 0.5  step 50  loss 3.2  perplexity 20.5  1m00s" in lines
+    assert f"rnntool: {command}" in lines, "no line break of its own, so that it can be copied"
+    bar = next(line for line in lines if line.startswith("epoch 1 "))
+    assert bar.endswith("12,346 tokens/s  loss 3.250  best 20.5  1m00s left") and len(bar) <= 80
+
+
+def test_the_bar_follows_the_clock_during_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: clock))
+    bar = rich.progress.Progress(console=rich.console.Console(file=io.StringIO()))
+    bar.add_task("", total=None, details="")
+    (task,) = bar.tasks
+    watch = console._TrainingBar(bar)
+    watch(Stage("reading", 0.25, 1, "MB"))
+    assert (task.description, task.completed, task.total) == ("reading", 0.25, 1.0)
+    watch(a_step(timed=True))
+    clock += 15
+    watch(Stage("evaluating", None, 0, "tokens"))
+    assert (task.description, task.completed) == ("evaluating", 0.625)
+    assert task.fields["details"].split() == ["45s", "left"]
+    clock += 100
+    watch(Stage("writing the model", None, 1000, "parameters"))
+    assert task.completed == 1.0 and task.fields["details"].endswith("  0s left")
+    watch(a_step())
+    clock += 15
+    watch(Stage("evaluating", None, 0, "tokens"))
+    assert task.completed == 0.5, "steps may end later than the clock says"
+
+
+def test_a_language_model_shows_samples_and_trains_as_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"{line}\n" for line in tiny.lines_of_text(30)), "utf-8")
+    rows = tmp_path / "train.tsv"
+    rows.write_text(tiny.tsv(tiny.labeled_texts(30)), "utf-8")
+    kinds: dict[str, dict[str, Any]] = {
+        "char": {"tokenizer": "char", "context": "stream"},
+        "byte": {"tokenizer": "byte", "ema": 0.9},
+        "word": {"tokenizer": "word", "direction": "both"},
+        "subword": {"tokenizer": "unigram", "vocab_size": 270},
+        "labels": {"tokenizer": "char", "label_column": "label"},
+    }
+    for name, settings in kinds.items():
+        said: list[str] = []
+        folders = [tmp_path / f"{name}-{how}" for how in ("silent", "samples", "resumed")]
+        files = [rows if name == "labels" else file]
+        settings |= {"epochs": 2, "batch_size": 4}
+        tiny.train("lm", folders[0], files, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "time", SimpleNamespace(monotonic=itertools.count(step=0.2).__next__))
+            settings |= {"sample_every": 1.5}
+            tiny.train("lm", folders[1], files, **settings, log=said.append)
+            stop = iter([None] * 6)
+            with pytest.raises(loop.Interrupted):
+                tiny.train("lm", folders[2], files, **settings, stopping=stopping)
+            tiny.train("lm", folders[2], resume=True)
+        assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 1, name
+        shown = [text for text in said if text.startswith("sample after ")]
+        assert len(shown) >= 2 and all(re.match(r"sample after \d+s \(step \d+\):\n    .", s) for s in shown)
+        assert all(c.isprintable() or c == "\n" for c in "".join(shown))
+        if name == "labels":
+            assert all("\n    food: " in text and "\n    sky: " in text for text in shown)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnntool import model_folder
+from rnntool.data.progress import silent
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
 
@@ -200,6 +201,7 @@ def train(
     finish: bool = False,
     extension: Mapping[str, Any] | None = None,
     stopping: Callable[[], int | None] = _never_stop,
+    log: Callable[[str], None] = silent,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a tiny model in this process (or resume it) and return its dev report."""
@@ -211,7 +213,7 @@ def train(
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
                   settings=resolve(TASKS[task], settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, finish=finish, extension=extension,
-               watch=lambda step: None, stopping=stopping, log=lambda message: None)
+               watch=lambda step: None, stopping=stopping, log=log)
 
 
 def forget_digests(folder: Path) -> None:

@@ -15,6 +15,8 @@ from rnntool.data.records import Labels, LabelWriter, Text, WordWeight, color_sh
 from rnntool.errors import SettingName, python_name, with_names
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from rnntool.training.loop import Step
 
 # rich strips these characters, which would shift the text that follows
@@ -24,6 +26,7 @@ LINE_EVERY_S = 10.0  # seconds between progress lines before a training, without
 EVALUATION_EVERY_S = 1.0  # a training on small data evaluates many times per second
 
 _setting_name: SettingName = python_name
+_bar: Progress | None = None  # the live bar on standard error, while there is one
 
 
 def name_settings(name: SettingName) -> None:
@@ -38,8 +41,11 @@ def message(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write text to standard error. If nobody reads it any more, carry on."""
+    """Write text to standard error, above the progress bar. If nobody reads it any more, carry on."""
     try:
+        if _bar is not None:  # without line breaks of its own, so that a command can be copied
+            _bar.console.print(text, end="", markup=False, emoji=False, highlight=False, soft_wrap=True)
+            return
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:  # a closed pipe or terminal, or a full disk
@@ -75,7 +81,8 @@ class _Stages:
         self._name, self._done = stage.name, stage.done
         if begins:
             self._start_s, self._printed_s = now, now
-            return f"{stage.done:,} {stage.unit}"
+        if begins or not stage.done:
+            return f"{stage.done:,} {stage.unit}" if stage.done else ""
         elapsed_s = max(1e-9, now - self._start_s)
         left = f"  {duration(elapsed_s / stage.share - elapsed_s)} left" if stage.share else ""
         return f"{stage.done:,} {stage.unit}  {stage.done / elapsed_s:,.0f} {stage.unit}/s{left}"
@@ -92,16 +99,21 @@ class _Stages:
 class _Evaluations:
     """Choose the evaluations to print: at most one per second, and always that of the last step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, short: bool) -> None:
+        """With `short`, a line has only what a bar doesn't show, so that it fits into a terminal."""
+        self._short = short
         self._printed_s = float("-inf")
 
     def line(self, step: Step) -> str | None:
-        now = time.monotonic()
+        now, entry = time.monotonic(), step.evaluation
         last = step.progress.step == step.total_steps
-        if step.evaluation is None or not (last or now - self._printed_s >= EVALUATION_EVERY_S):
+        if entry is None or not (last or now - self._printed_s >= EVALUATION_EVERY_S):
             return None
         self._printed_s = now
-        return _one_line(step.evaluation)
+        if not self._short:
+            return _one_line(entry)
+        kept = {key: value for key, value in entry.items() if key not in ("lr", "seconds", "tokens")}
+        return f"{_one_line(kept)}  {duration(step.progress.elapsed_s)}"
 
 
 def _one_line(entry: dict[str, Any]) -> str:
@@ -117,10 +129,10 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
     On a terminal this is a live bar. Elsewhere it is a line for each evaluation, at most one per second, and
     a line every few seconds for the work before the training. With `quiet` it is nothing.
     """
-    stages, evaluations = _Stages(), _Evaluations()
     if quiet:
         yield lambda step: None
     elif not sys.stderr.isatty():
+        stages, evaluations = _Stages(), _Evaluations(short=False)
 
         def plain(step: Step | Stage) -> None:
             if isinstance(step, Stage):
@@ -130,35 +142,67 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Step | Stage], None]
 
         yield plain
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        with _live_bar("preparing") as bar:
+            yield _TrainingBar(bar)
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[details]}"))
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            shown = bar.add_task("training", total=None, details="")
-            speed = 0.0  # tokens per second, averaged over the last steps
 
-            def watch(step: Step | Stage) -> None:
-                nonlocal speed
-                if isinstance(step, Stage):
-                    bar.update(shown, description=step.name, details=stages.describe(step))
-                    if not speed:  # an evaluation leaves the bar of the training where it is
-                        total = None if step.share is None else 1.0
-                        bar.update(shown, total=total, completed=step.share or 0)
-                    return
-                speed = step.tokens_per_s if not speed else 0.95 * speed + 0.05 * step.tokens_per_s
-                progress = step.progress
-                best = "" if progress.best is None else f"  best {progress.best:.4g}"
-                bar.update(
-                    shown, total=1.0, completed=step.share,
-                    description=f"epoch {progress.epoch + 1}",
-                    details=f"{speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  "
-                            f"{duration(step.left_s)} left",
-                )
-                if line := evaluations.line(step):
-                    bar.console.print(line, highlight=False, soft_wrap=True)
+@contextmanager
+def _live_bar(description: str) -> Iterator[Progress]:
+    """Show a bar on the last line of the terminal; messages are written above it."""
+    global _bar
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
-            yield watch
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[details]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(description, total=None, details="")
+        _bar = bar
+        try:
+            yield bar
+        finally:
+            _bar = None
+
+
+class _TrainingBar:
+    """Updates a live bar with each stage and each step of a training."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.task_ids[0]
+        self._stages, self._evaluations = _Stages(), _Evaluations(short=True)
+        self._speed = 0.0  # tokens per second, averaged over the last steps
+        self._step: Step | None = None  # the last one
+        self._step_at_s = 0.0
+
+    def __call__(self, step: Step | Stage) -> None:
+        if isinstance(step, Stage):
+            self._show_stage(step)
+        else:
+            self._show_step(step)
+
+    def _show_stage(self, stage: Stage) -> None:
+        details, step = self._stages.describe(stage), self._step
+        if step is None:
+            total = None if stage.share is None else 1.0
+            self._bar.update(self._task, total=total, completed=stage.share or 0)
+        elif step.timed:  # an evaluation and the writing of the model are part of the time
+            passed_s = time.monotonic() - self._step_at_s
+            left_s = max(0.0, step.left_s - passed_s)
+            share = 1 - (1 - step.share) * left_s / step.left_s if step.left_s else 1.0
+            self._bar.update(self._task, completed=share)
+            details += f"  {duration(left_s)} left"
+        self._bar.update(self._task, description=stage.name, details=details)
+
+    def _show_step(self, step: Step) -> None:
+        self._step, self._step_at_s = step, time.monotonic()
+        self._speed = 0.95 * self._speed + 0.05 * step.tokens_per_s if self._speed else step.tokens_per_s
+        progress = step.progress
+        best = "" if progress.best is None else f"  best {progress.best:.4g}"
+        self._bar.update(
+            self._task, total=1.0, completed=step.share, description=f"epoch {progress.epoch + 1}",
+            details=f"{self._speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  {duration(step.left_s)} left")
+        if line := self._evaluations.line(step):
+            write(f"{line}\n")
 
 
 # --- Tables and texts --------------------------------------------------------------------------------------

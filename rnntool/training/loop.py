@@ -62,6 +62,7 @@ class Step:
     loss: float  # nats
     tokens_per_s: float
     left_s: float  # estimated time to the end
+    timed: bool = False  # whether the training has a time limit, so that `share` grows with the time
     evaluation: dict[str, Any] | None = None  # the entry of metrics.jsonl, if this step ended with one
 
 
@@ -169,7 +170,7 @@ class Trainer:
                 progress.elapsed_s = time.monotonic() - start  # now the time may be over
             self.watch(Step(progress=progress, total_steps=self.total_steps, share=self._share_shown(),
                             loss=loss, tokens_per_s=tokens_per_s, left_s=self._left_s(),
-                            evaluation=evaluation))
+                            timed=self.budget.limited, evaluation=evaluation))
             if progress.batch == len(self.batches):
                 progress.epoch, progress.batch, self.state.stream_states = progress.epoch + 1, 0, None
             if over or self._finished():

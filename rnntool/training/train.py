@@ -29,6 +29,7 @@ from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted, Step, Trainer
 from rnntool.training.optimizers import Frozen
 from rnntool.training.overview import Forecast, describe_data, describe_network
+from rnntool.training.samples import Samples
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
@@ -122,6 +123,8 @@ def _train(
     for line in (data_line, learned.learned(), describe_network(trainer)):
         warn(line)
     trainer.watch = Forecast(trainer, watch, warn)
+    if every_s := getattr(settings, "sample_every", None):
+        trainer.watch = Samples(trainer, trainer.watch, warn, every_s=every_s)
     if fingerprints_before is None:
         trainer.measure_evaluations()
         trainer.state.progress.preparation_s = time.monotonic() - start

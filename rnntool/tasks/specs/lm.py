@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
 from rnntool.models.config import DIRECTIONS
-from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings
+from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings, duration_s
 from rnntool.tasks.specs.spec import TaskSpec
 
 ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is the default
@@ -69,6 +69,10 @@ class LMSettings(Settings):
     lr: float = with_default(Settings, "lr", 0.003)
     warmup: float = with_default(Settings, "warmup", 0.02)
     ema: float = with_default(Settings, "ema", 0.998)
+    sample_every: float | None = training(
+        None, "Print a sample of the model's text after each TIME of training, such as 30s or 1m. The "
+              "training itself stays the same.", low=1,
+        parse=lambda text: duration_s(text, "sample_every"), metavar="TIME")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,12 +31,15 @@ CHARACTERS: dict[str, Condition] = {**WORDS, "chars": ("lstm", "cnn")}
 AUXILIARY_LM: dict[str, Condition] = {**RECURRENT, **WORDS, "features": False}
 
 
-def duration_s(text: str) -> float:
-    """Read a duration such as `90`, `90s`, `10m` or `1.5h` as seconds; `UsageError` for anything else."""
+def duration_s(text: str, name: str = "max_time") -> float:
+    """Read a duration such as `90`, `90s`, `10m` or `1.5h` as seconds; `UsageError` for anything else.
+
+    `name` is the setting that the duration is for.
+    """
     match = _DURATION.fullmatch(text.strip())
     if not match or not float(match[1]):
         raise UsageError(
-            setting="max_time", expected="a duration such as 90s, 10m or 1.5h", found=repr(text))
+            setting=name, expected="a duration such as 90s, 10m or 1.5h", found=repr(text))
     return float(match[1]) * _UNIT_S[match[2]]
 
 
