@@ -130,7 +130,7 @@ def test_a_language_model_shows_samples_and_trains_as_without_them(
             patch.setattr(loop, "time", SimpleNamespace(monotonic=itertools.count(step=0.2).__next__))
             settings |= {"sample_every": 1.5}
             tiny.train("lm", folders[1], files, **settings, log=said.append)
-            stop = iter([None] * 6)
+            stopping = partial(next, iter([None] * 6), signal.SIGINT)
             with pytest.raises(loop.Interrupted):
                 tiny.train("lm", folders[2], files, **settings, stopping=stopping)
             tiny.train("lm", folders[2], resume=True)
