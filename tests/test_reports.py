@@ -17,8 +17,9 @@ from scipy.cluster.hierarchy import linkage as cluster
 import rnntool
 from rnntool import model_folder
 from rnntool.commands import console
+from rnntool.commands.cli_errors import option_name
 from rnntool.data.records import Judgment, Sentence, Text
-from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
+from rnntool.errors import DataError, ModelError, RnntoolError, UsageError, with_names
 from rnntool.inspection import charts, states, svg, training_report
 from rnntool.inspection.word_vectors import Vectors, agreement
 
@@ -333,6 +334,43 @@ def test_the_page_is_complete_and_loads_nothing(name: str, request: pytest.Fixtu
     assert f"{figure:.5g}" in page
     assert page.count('<tr class="best">') == 1
     assert page.count("<circle") >= len(history)
+
+
+def test_the_page_names_the_data_the_command_and_what_differs_from_the_defaults(
+    tmp_path: Path, question_file: Path
+) -> None:
+    file, out = tmp_path / "two words.tsv", tmp_path / "out"
+    file.write_text(tiny.tsv(tiny.questions(40)), "utf-8")
+    tiny.train("classify", out, [file], dev=[question_file], epochs=3, tokenizer="word", lower=False,
+               freeze=False)
+    config, history = model_folder.read_config(out), training_report.read_history(out)
+    assert config.training_data == {"train": ["two words.tsv"], "dev": ["dev.tsv"], "reading": {}}
+    page = with_names(training_report.page("out", config, history), option_name)
+    command = page.split("<pre>")[1].split("</pre>")[0]
+    assert command.startswith("rnntool train classify 'two words.tsv' --dev dev.tsv --output out ")
+    assert "--no-lower" in command and "--epochs 3" in command and "freeze" not in command
+    chosen, defaults = page.split("<h3>Chosen</h3>")[1].split("<details>")
+    assert "<td>epochs</td><td>3</td>" in chosen and "<td>lr</td><td>0.02</td>" in chosen
+    assert "<td>cell</td>" in defaults and "<td>epochs</td>" not in defaults
+    report = config.report
+    low, high = report["interval"]
+    assert f"{report['accuracy']:.4f} (95% interval: {low:.4f} to {high:.4f})" in page
+    assert f"<td>baseline accuracy</td><td>{report['baseline']['accuracy']:.4f} (" in page
+    assert f"<code>ece</code> is the mean distance from that: {report['ece']:.4f}, after" in page
+    assert 'colspan="3">predicted<' in page and 'rowspan="3"><span>gold<' in page
+
+
+@pytest.mark.parametrize("name", ["tagger", "writer"])
+def test_both_losses_are_in_one_chart(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name)
+    history = training_report.read_history(folder)
+    page = training_report.page(name, model_folder.read_config(folder), history)
+    first = page[page.index("<svg"):page.index("</svg>")]
+    assert "<title>Loss</title>" in first and ">training</text>" in first and ">development</text>" in first
+    dev = [entry.get("dev_loss") or math.log(entry["perplexity"]) for entry in history]
+    for entry, loss in zip(history, dev, strict=True):
+        assert f"training: {entry['epoch']:g}, {entry['loss']:.5g}<" in first
+        assert f"development: {entry['epoch']:g}, {loss:.5g}<" in first
 
 
 def test_a_page_without_curves_and_a_damaged_history(tagger: Path, tmp_path: Path) -> None:

@@ -578,7 +578,13 @@ def test_a_training_that_read_from_pipes_says_what_it_needs(
     done = bash(command.replace("rnntool", program, 1))
     assert done.returncode == 0, done.stderr
     tiny.train("classify", tmp_path / "whole", [file], dev=[file], **settings)
-    assert files_of(out) == files_of(tmp_path / "whole")
+    piped, whole = files_of(out), files_of(tmp_path / "whole")
+    configs = [json.loads(files.pop("config.json")) for files in (piped, whole)]
+    data_of_pipes = configs[0].pop("training_data")
+    assert "-" in data_of_pipes["train"] or data_of_pipes["train"][0].startswith("/dev/fd/")
+    assert data_of_pipes["reading"] == {"format": "tsv"}
+    assert configs[1].pop("training_data") == {"train": [file.name], "dev": [file.name], "reading": {}}
+    assert configs[0] == configs[1] and piped == whole
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such terminals")

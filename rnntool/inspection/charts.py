@@ -110,9 +110,10 @@ def curves(
                                  svg.label(width + 36, y + 4, name)]
     if best is not None:
         x, y = axes(*best)
+        above = best[1] == max(ys) or y > axes.bottom - 2 * ROW  # where the curve isn't
         tooltip = f"best: {best[0]:g}, {best[1]:.5g}"
         picture.elements += [svg.dot(x, y, COLORS[1], radius=4.5, tooltip=tooltip),
-                             svg.label(x, y - 9 if y > TOP + 30 else y + 18, f"{best[1]:.4g}", bold=True,
+                             svg.label(x, y - 9 if above else y + 18, f"{best[1]:.4g}", bold=True,
                                        anchor="end" if x > width - 60 else "middle", color=COLORS[1])]
     if len(data) > 1:
         picture.width += 50 + max(map(text_width, data))

@@ -109,6 +109,10 @@ tr.best { font-weight: bold; }
 .charts { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem; }
 .confusion { overflow-x: auto; font-size: .8rem; }
 .confusion td, .confusion th { padding: .1rem .35rem; }
+.confusion .top { text-align: center; }
+.confusion .axis { vertical-align: middle; }
+.confusion .axis span { writing-mode: vertical-rl; transform: rotate(180deg); }
+pre { white-space: pre-wrap; background: #f4f4f4; padding: .5rem .8rem; }
 """
 
 # characters that XML does not allow, or that reverse the direction of the text that follows

@@ -154,6 +154,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     spec: ClassVar[TaskSpec]
     parallel_batches: ClassVar[bool] = True  # inference is fastest with a thread for each batch
+    scores_loss: ClassVar[bool] = False  # whether what `score` returns says the loss, as perplexity does
     long_record_advice: ClassVar[str] = ""  # what to do if a record is too long for a training step
     criterion: Criterion
     settings: TaskSettings

@@ -164,6 +164,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
 
     spec = SPEC
     criterion = Criterion("perplexity", higher_is_better=False, metric=metrics.perplexity)
+    scores_loss = True
     parallel_batches = False  # its large matrix products use all threads themselves
     long_record_advice = f"give {setting('context', 'stream')}, which reads a record piece by piece"
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rnntool import model_folder
 from rnntool.data.reading import USUAL_READING, TableReading
@@ -66,6 +67,13 @@ class Job:
                                for place, purpose in self.pipes().items())
         options = setting("resume") + (f" {setting('finish')}" if finish else "")
         return f"rnntool train {self.task} -o {shlex.quote(str(folder))} {options}{redirections}"
+
+    def published(self) -> dict[str, Any]:
+        """Return what a model's config.json says about the data: names of files, and how they were read."""
+        names = {purpose: [place if place in self.pipes() else Path(place).name for place in places]
+                 for purpose, places in (("train", self.train), ("dev", self.dev))}
+        reading = {name: getattr(self.reading, name) for name in self.reading.chosen()}
+        return {**names, "reading": ({"format": self.format} if self.format else {}) | reading}
 
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         """Write the job as JSON, with absolute paths and the fingerprints of its sources."""

@@ -21,10 +21,11 @@ from rnntool.errors import RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network, count_parameters
-from rnntool.tasks.base import AnyTask
+from rnntool.tasks.base import AnyTask, Engine
 from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import Batches
 from rnntool.training.checkpoint import Checkpoint, Progress
+from rnntool.training.dev_loss import mean_loss
 from rnntool.training.optimizers import (
     PLATEAU_FACTOR,
     Frozen,
@@ -286,7 +287,7 @@ class Trainer:
         total_s = self.budget.total_s(progress)
         engine = self._engine("measuring the speed")
         enough_s = MEASURING_SHARE * total_s
-        progress.dev_score_s = self._duration(lambda records: self.task.score(engine, records), enough_s)
+        progress.dev_score_s = self._duration(lambda records: self._scores(engine, records), enough_s)
         progress.dev_report_s = self._report_duration(enough_s) + progress.dev_score_s
         progress.dev_share = min(1.0, EVALUATION_SHARE * total_s / progress.dev_score_s)
         progress.evaluation_s = progress.dev_score_s * progress.dev_share
@@ -355,7 +356,7 @@ class Trainer:
             average.swap(self.network)
         if self.dev_sample is None:
             self.dev_sample, _ = self.task.sample(self.dev, progress.dev_share)
-        scores = self.task.score(self._engine("evaluating"), self.dev_sample)
+        scores = self._scores(self._engine("evaluating"), self.dev_sample)
         score = next(iter(scores.values()))
         if self.task.criterion.is_better(score, progress.best):
             progress.best, progress.stale_evaluations = score, 0
@@ -366,6 +367,13 @@ class Trainer:
                 progress.plateau_factor *= PLATEAU_FACTOR
         if average:
             average.swap(self.network)
+        return scores
+
+    def _scores(self, engine: Engine, records: Sequence[Any]) -> dict[str, float]:
+        """Compute the metrics of the task, and the loss if none of them follows from it."""
+        scores = self.task.score(engine, records)
+        if not self.task.scores_loss:
+            scores["dev_loss"] = mean_loss(self.network, self.task, records, self.device)
         return scores
 
     def _check_weights(self) -> None:

@@ -138,8 +138,8 @@ def _train(
 
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
-                           baseline=baseline, transfer=transfer, threads=threads,
-                           keep_checkpoint=keep_checkpoint, watch=watch)
+                           training_data=job.published(), baseline=baseline, transfer=transfer,
+                           threads=threads, keep_checkpoint=keep_checkpoint, watch=watch)
 
     try:
         trainer.finish() if finish else trainer.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
 
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
-    history: list[dict[str, Any]], baseline: Baseline | None = None, transfer: Transfer | None = None,
-    threads: int = 0, keep_checkpoint: bool = False, watch: Callable[[Stage], None],
+    history: list[dict[str, Any]], training_data: Mapping[str, Any], baseline: Baseline | None = None,
+    transfer: Transfer | None = None, threads: int = 0, keep_checkpoint: bool = False,
+    watch: Callable[[Stage], None],
 ) -> dict[str, Any]:
     """Write the model folder, and return the report on the development data.
 
@@ -107,8 +108,8 @@ def write_model(
         config = ModelConfig(
             version=__version__, task=task.spec.name, data=task.config(), network=network.config,
             parameters=count_parameters(network), graph="int8" if settings.int8 else "float32",
-            settings=settings, init=transfer.to_json() if transfer else None, report=report,
-            sha256=model_folder.digests(stage))
+            settings=settings, training_data=training_data, init=transfer.to_json() if transfer else None,
+            report=report, sha256=model_folder.digests(stage))
         lines = (to_json(entry) + "\n" for entry in history)
         (stage / model_folder.METRICS).write_text("".join(lines), "utf-8")
         card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))
