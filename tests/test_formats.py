@@ -26,6 +26,7 @@ from rnntool.data.formats import (
     read_judgments,
     read_pairs,
     read_sentences,
+    read_sequences,
     read_texts,
     readable_formats,
     sentence_writer,
@@ -1212,7 +1213,7 @@ def test_the_format_does_not_depend_on_how_fast_lines_arrive(
 
 
 def test_guess_format_checks_the_kind() -> None:
-    with pytest.raises(UsageError, match=r"^kind: expected one of texts, pairs, judgments, sentences,"):
+    with pytest.raises(UsageError, match=r"^kind: expected one of texts, pairs, judgments, sentences, seq"):
         guess_format("a", lines_of(""), "parses")  # type: ignore[arg-type]
 
 
@@ -1221,7 +1222,8 @@ def test_guess_format_checks_the_kind() -> None:
 
 def records(text: str, format: str, kind: Kind) -> list[Any]:
     read: dict[str, Callable[..., Iterable[Any]]] = {
-        "texts": read_texts, "pairs": read_pairs, "judgments": read_judgments, "sentences": sentences_of}
+        "texts": read_texts, "pairs": read_pairs, "judgments": read_judgments, "sentences": sentences_of,
+        "sequences": read_sequences}
     return list(read[kind](lines_of(text), format=format))
 
 
@@ -1270,6 +1272,8 @@ def test_the_examples_of_a_format_are_whole_records_that_it_recognizes(name: str
             assert any(record.labels for record in got) == format.has_labels
         if kind == "sentences":
             assert any(record.tags for record in got) == format.has_tags
+        if kind == "sequences":
+            assert any(record.targets for record in got) == format.has_labels
         if kind == "judgments":
             assert got == [Judgment("cat", "dog", 7.5), Judgment("cat", "rice", 0.3)]
 

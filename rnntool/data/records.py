@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["texts", "pairs", "judgments", "sentences"]  # of the records in a file
+Kind = Literal["texts", "pairs", "judgments", "sentences", "sequences"]  # of the records in a file
 
 _COLUMN_BREAKS = str.maketrans("\t\r\n", "   ")
 _START_PREFIXES = frozenset("BSUW")  # of tags that start an entity whatever comes before them
@@ -62,6 +62,29 @@ class Pair:
         """Return both sentences, each after the prefix and a space."""
         before = f"{self.prefix} " if self.prefix else ""
         return before + self.good, before + self.bad
+
+
+@dataclass(slots=True)
+class Transduction:
+    """A source and its targets, which are all correct; `extra` are the further columns of the source."""
+
+    source: str
+    targets: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    fields: dict[str, Any] | None = None
+    place: str = ""
+
+
+def group_variants(records: Iterable[Transduction]) -> list[Transduction]:
+    """Join records with the same source and extra columns, in the order of the first of each.
+
+    A group has the fields and the place of its first record. Equal targets count once.
+    """
+    groups: dict[tuple[str, tuple[str, ...]], list[Transduction]] = {}
+    for record in records:
+        groups.setdefault((record.source, record.extra), []).append(record)
+    return [replace(group[0], targets=tuple(dict.fromkeys(
+        target for record in group for target in record.targets))) for group in groups.values()]
 
 
 class Judgment(NamedTuple):
@@ -193,8 +216,10 @@ class SentenceWriter(ABC):
         """Return the text of one record with its line ending; `tagged` has one tag for each word."""
 
 
-def fields_of(record: Text | Sentence) -> dict[str, Any]:
-    """Return the fields of a record by name: its columns or keys, or else its text."""
+def fields_of(record: Text | Sentence | Transduction) -> dict[str, Any]:
+    """Return the fields of a record by name: its columns or keys, or else its text or source."""
+    if isinstance(record, Transduction):
+        return {"source": record.source} if record.fields is None else record.fields
     fields = record.fields if isinstance(record, Text) else record.source
     if isinstance(fields, dict):
         return fields

@@ -17,6 +17,7 @@ from rnntool.data.formats import FORMATS, format_named_by
 from rnntool.data.inputs import check_formats
 from rnntool.data.label_checks import odd_labels
 from rnntool.data.progress import Log, Stage, silent
+from rnntool.data.records import Transduction
 from rnntool.data.streams import input_names
 from rnntool.data.vector_file import read_vectors
 from rnntool.errors import DataError, UsageError, setting
@@ -30,7 +31,8 @@ from rnntool.training.pretrained_vectors import copy_vectors
 from rnntool.training.transfer import Transfer, transfer_weights
 
 # settings that only some formats use, with their defaults
-FORMAT_SETTINGS = {"word_column": None, "text_column": None, "label_column": None, "unit": "line"}
+FORMAT_SETTINGS = {"word_column": None, "text_column": None, "label_column": None, "unit": "line",
+                   "source_columns": None, "target_column": None}
 
 
 @dataclass(kw_only=True)
@@ -227,7 +229,8 @@ def _fingerprint(records: Sequence[Any]) -> str:
     """Return a digest of the content of records."""
     if isinstance(records, Texts):
         return records.digest().hex()
-    names = ("text", "labels", "words", "tags", "more_tags")
+    is_pairs = bool(records) and isinstance(records[0], Transduction)
+    names = ("source", "targets", "extra") if is_pairs else ("text", "labels", "words", "tags", "more_tags")
     documents = [getattr(record, "document", None) for record in records]
     starts_document = (one != other for one, other in zip(documents, [None, *documents], strict=False))
     contents = ([starts, *(getattr(record, name, None) for name in names)]

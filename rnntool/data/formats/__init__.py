@@ -6,6 +6,8 @@ To add a format, write its `Format` in a module of this package and add a row to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -19,10 +21,14 @@ from rnntool.data.formats.base import (
     PairOptions,
     RecordWriter,
     SentenceOptions,
+    SequenceOptions,
+    Size,
     TextOptions,
     UnlabeledError,
     WriterOptions,
+    check_transduction,
     holds_nonblank_line,
+    is_nothing,
     labeled,
     reject,
 )
@@ -36,7 +42,17 @@ from rnntool.data.formats.results import merged
 from rnntool.data.formats.tables import CSV, TSV, header_names
 from rnntool.data.formats.text import TEXT, TOKENS
 from rnntool.data.reading import USUAL_LAYOUT, Layout
-from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.records import (
+    Judgment,
+    Kind,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Text,
+    Transduction,
+    group_variants,
+)
 from rnntool.data.streams import COMPRESSED, Lines, chomp, is_blank
 from rnntool.errors import DataError, UsageError, setting
 
@@ -59,7 +75,9 @@ __all__ = [
     "output_format",
     "read_judgments",
     "read_pairs",
+    "read_parallel",
     "read_sentences",
+    "read_sequences",
     "read_texts",
     "readable_formats",
     "record_writer",
@@ -78,7 +96,8 @@ WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sente
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)
 RECORD_FORMATS = tuple(format.name for format in FORMATS.values() if format.record_writer)
 _HEAD_LINES = 200  # lines to guess a format by, if the first one is not enough
-_FALLBACK = {"texts": TEXT, "sentences": TEXT, "pairs": TSV, "judgments": TSV}
+_FALLBACK = {"texts": TEXT, "sentences": TEXT, "sequences": TEXT, "pairs": TSV, "judgments": TSV}
+_SUPERVISED_FALLBACK = _FALLBACK | {"sequences": TSV}
 _BY_EXTENSION = {extension: format for format in FORMATS.values() for extension in format.extensions}
 
 
@@ -146,6 +165,52 @@ def read_sentences(
     return source.read_sentences(lines, SentenceOptions(
         columns=split_columns(column), word_column=word_column, split=split, need_tags=need_tags,
         on_unlabeled=on_unlabeled, layout=layout))
+
+
+def read_sequences(
+    lines: Lines, *, format: str, source_columns: str | None = None, target_column: str | None = None,
+    need_targets: bool = False, on_unlabeled: OnUnlabeled = reject, variants: bool = False,
+    longest: int | None = None, sizes: tuple[Size, Size] = (len, len), layout: Layout = USUAL_LAYOUT,
+) -> Iterator[Transduction]:
+    """Read sources and targets from a format by name; see `SequenceOptions`.
+
+    `source_columns` are names or numbers with commas between them. With `variants`, records with the same
+    source become one, with all their targets.
+    """
+    read = _format(format, "sequences").read_sequences
+    assert read is not None
+    columns = [name.strip() for name in source_columns.split(",")] if source_columns else []
+    if not all(columns) or len(set(columns)) < len(columns):
+        raise UsageError(setting="source_columns", found=repr(source_columns),
+                         expected="different names or numbers separated by commas")
+    records = read(lines, SequenceOptions(
+        source_columns=tuple(columns), target_column=target_column, need_targets=need_targets,
+        on_unlabeled=on_unlabeled, longest=longest, sizes=sizes, layout=layout))
+    return iter(group_variants(records)) if variants else records
+
+
+def read_parallel(
+    sources: Lines, targets: Lines, *, on_unlabeled: OnUnlabeled = reject, variants: bool = False,
+    longest: int | None = None, sizes: tuple[Size, Size] = (len, len),
+) -> Iterator[Transduction]:
+    """Read a source from each line of one file, and its target from the same line of another one.
+
+    See `read_sequences`. `DataError` if one file has more lines than the other.
+    """
+    options = SequenceOptions(need_targets=True, on_unlabeled=on_unlabeled, longest=longest, sizes=sizes)
+
+    def records() -> Iterator[Transduction]:
+        for source, target in zip_longest(sources, targets):
+            if source is None or target is None:
+                shorter, longer = (sources, targets) if source is None else (targets, sources)
+                raise DataError(
+                    place=f"{shorter.name}:{shorter.number + 1}", expected=f"as many lines as {longer.name}",
+                    found="the end of the file", advice="check that the lines of both files correspond")
+            text = chomp(target)
+            record = Transduction(chomp(source), () if is_nothing(text) else (text,), place=sources.place())
+            yield from labeled(on_unlabeled, partial(check_transduction, record, options))
+
+    return iter(group_variants(records())) if variants else records()
 
 
 def sentence_writer(
@@ -261,7 +326,7 @@ def guess_format(
             found=f"the extension of a {by_name.name} file",
             advice=(f"if its format is one of these, name it with {setting('format')}", "give another file"))
     if supervised or _FALLBACK[kind] is not TEXT:
-        return Guess(_FALLBACK[kind].name)
+        return Guess((_SUPERVISED_FALLBACK if supervised else _FALLBACK)[kind].name)
     if header and not Path(path).is_file():  # a file has an extension that can say so
         for format in filter(readable.__contains__, (TSV, CSV)):
             if rows and set(header) <= set(header_names(rows[0], format.name)):

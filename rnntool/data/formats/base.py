@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rnntool.data.reading import USUAL_LAYOUT, Layout
-from rnntool.data.records import Judgment, Kind, LabelWriter, Pair, Sentence, SentenceWriter, Text
+from rnntool.data.records import (
+    Judgment,
+    Kind,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Text,
+    Transduction,
+)
 from rnntool.data.streams import Lines, is_blank
 from rnntool.errors import DataError, setting
 
@@ -114,6 +123,48 @@ class SentenceOptions:
     layout: Layout = USUAL_LAYOUT
 
 
+Size = Callable[[str], int]  # counts the symbols of a source or a target
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceOptions:
+    """Where sources and targets are, and what is allowed.
+
+    The first of the `source_columns` is the source, the others are further columns. Without names, a format
+    reads the columns that it reads by default. With `need_targets`, a source must not be empty, a source
+    without a target goes to `on_unlabeled`, and neither may have more than `longest` symbols. `sizes` count
+    those of a source and of a target.
+    """
+
+    source_columns: tuple[str, ...] = ()
+    target_column: str | None = None
+    need_targets: bool = False
+    on_unlabeled: OnUnlabeled = reject
+    longest: int | None = None
+    sizes: tuple[Size, Size] = (len, len)
+    layout: Layout = USUAL_LAYOUT
+
+
+def check_transduction(record: Transduction, options: SequenceOptions) -> Transduction:
+    """Return the record; `DataError` if nothing can be learned from it, `UnlabeledError` without targets."""
+    if not options.need_targets:
+        return record
+    if is_nothing(record.source):
+        raise DataError(place=record.place, expected="a source",
+                        found="white space" if record.source else "an empty one",
+                        advice="remove the record")
+    if not record.targets:
+        raise UnlabeledError(record.place, expected="a target", found="an empty one", advice="fill it in")
+    of_source, of_target = options.sizes
+    sizes = [("source", of_source(record.source)), *(("target", of_target(t)) for t in record.targets)]
+    for name, size in sizes:
+        if options.longest is not None and size > options.longest:
+            raise DataError(
+                place=record.place, expected=f"a {name} of at most {options.longest:,} symbols",
+                found=f"{size:,}", advice=("correct the record", f"raise {setting('max_length')}"))
+    return record
+
+
 @dataclass(frozen=True, kw_only=True)
 class WriterOptions:
     """Where to write tags, whether to write probabilities, and whether the tags mark spans of words."""
@@ -151,6 +202,7 @@ class Format:
     read_pairs: Callable[[Lines, PairOptions], Iterator[Pair]] | None = None
     read_judgments: Callable[[Lines, JudgmentOptions], Iterator[Judgment]] | None = None
     read_sentences: Callable[[Lines, SentenceOptions], Iterator[Sentence]] | None = None
+    read_sequences: Callable[[Lines, SequenceOptions], Iterator[Transduction]] | None = None
     sentence_writer: Callable[[WriterOptions], SentenceWriter] | None = None
     label_writer: Callable[[LabelOptions], LabelWriter] | None = None
     record_writer: Callable[[], RecordWriter] | None = None

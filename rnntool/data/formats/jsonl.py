@@ -19,9 +19,11 @@ from rnntool.data.formats.base import (
     Offsets,
     PairOptions,
     SentenceOptions,
+    SequenceOptions,
     TextOptions,
     UnlabeledError,
     WriterOptions,
+    check_transduction,
     is_nothing,
     labeled,
 )
@@ -36,7 +38,17 @@ from rnntool.data.formats.character_spans import (
 from rnntool.data.formats.json_values import MISSING, json_values, lookup
 from rnntool.data.formats.results import label_results, tag_keys, tag_results
 from rnntool.data.json_text import json_line, to_json
-from rnntool.data.records import Labels, LabelWriter, Pair, Sentence, SentenceWriter, Tagged, Text, WordWeight
+from rnntool.data.records import (
+    Labels,
+    LabelWriter,
+    Pair,
+    Sentence,
+    SentenceWriter,
+    Tagged,
+    Text,
+    Transduction,
+    WordWeight,
+)
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, closest, setting
 
@@ -46,6 +58,7 @@ _JSON_START = re.compile(r'''\s*(\[\s*)?(\{\s*(["}]|$)|$)|[\s\[]*\["(?:[^"\\]|\\
 _SHOWN_KEYS = 20  # keys that a message lists
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
 _TEXT_KEYS = ("text", "data.text")  # the latter in Label Studio
+_TARGET_KEYS = ("target", "targets")
 _TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
 
 
@@ -96,6 +109,30 @@ def _read_pairs(lines: Lines, options: PairOptions) -> Iterator[Pair]:
         before = None if prefix is None else _string(record, prefix, place, "prefix")
         good, bad = [_string(record, key, place, "columns") for key in options.columns or _PAIR_KEYS]
         yield Pair(good, bad, record, place, before)
+
+
+def _read_sequences(lines: Lines, options: SequenceOptions) -> Iterator[Transduction]:
+    """Read sources ("source") and their targets ("target" or "targets"): a string, or a list of strings.
+
+    A list in a further column of the source is joined by spaces.
+    """
+    for record, place in _objects(lines):
+        yield from labeled(options.on_unlabeled, partial(_transduction, record, place, options))
+
+
+def _transduction(record: dict[str, Any], place: str, options: SequenceOptions) -> Transduction:
+    source, *further = options.source_columns or ("source",)
+    extra = (_string_or_strings(record, key, place, "source_columns") for key in further)
+    key = options.target_column or next(filter(record.__contains__, _TARGET_KEYS), _TARGET_KEYS[0])
+    if options.need_targets:
+        _check_labeled(record, key, place, "target_column", may_be_empty=False, what="a target")
+        targets = _string_or_strings(record, key, place, "target_column")
+    else:
+        value = lookup(record, key)
+        targets = [t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)]
+    return check_transduction(
+        Transduction(_string(record, source, place, "source_columns"), tuple(targets),
+                     tuple(map(" ".join, extra)), record, place), options)
 
 
 def _text_key(record: dict[str, Any], default: str | None = None) -> str | None:
@@ -333,6 +370,11 @@ def _string(record: dict[str, Any], key: str, place: str, parameter: str | None 
     return value
 
 
+def _string_or_strings(record: dict[str, Any], key: str, place: str, parameter: str) -> list[str]:
+    value = _value(record, key, place, parameter)
+    return [value] if isinstance(value, str) else _strings(record, key, place, parameter)
+
+
 def _strings(record: dict[str, Any], key: str, place: str, parameter: str | None = None) -> list[str]:
     value = _value(record, key, place, parameter)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -353,7 +395,8 @@ def _labels(value: Any) -> tuple[str, ...] | None:
 
 
 def _check_labeled(
-    record: dict[str, Any], key: str, place: str, parameter: str, *, may_be_empty: bool
+    record: dict[str, Any], key: str, place: str, parameter: str, *, may_be_empty: bool,
+    what: str = "labels",
 ) -> None:
     """Raise `UnlabeledError` if the key is missing, or if its value or an item of its list is not a label.
 
@@ -367,7 +410,7 @@ def _check_labeled(
     if value == [] and not may_be_empty:
         found = "an empty list"
     if found is not None:
-        raise UnlabeledError(place, expected=f"labels in {key!r}", found=found, advice="correct the line")
+        raise UnlabeledError(place, expected=f"{what} in {key!r}", found=found, advice="correct the line")
 
 
 def _nothing(value: Any) -> str | None:
@@ -428,15 +471,17 @@ JSONL = Format(
     read_texts=_read_texts,
     read_pairs=_read_pairs,
     read_sentences=_read_sentences,
+    read_sequences=_read_sequences,
     sentence_writer=_writer,
     label_writer=lambda options: JsonlLabelsWriter(several=options.several),
     record_writer=lambda: _write_record,
     examples={
         "texts": '{"text": "The cat sleeps.", "label": "pets"}\n{"text": "We cook.", "label": ["food"]}\n',
         "pairs": '{"sentence_good": "We cook.", "sentence_bad": "We cooks."}\n',
+        "sequences": '{"source": "cat", "target": "K AE T"}\n{"source": "a", "targets": ["AH", "EY"]}\n',
         "sentences": '{"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]}\n{"tokens": [], "tags": []}\n',
     },
-    settings=frozenset({"text_column", "label_column"}),
+    settings=frozenset({"text_column", "label_column", "source_columns", "target_column"}),
     has_labels=True,
     has_tags=True,
     named_columns=True,

@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -20,11 +21,14 @@ from rnntool.data.formats.base import (
     LabelOptions,
     PairOptions,
     SentenceOptions,
+    SequenceOptions,
     TextOptions,
     UnlabeledError,
     WriterOptions,
+    check_transduction,
     holds_nonblank_line,
     is_nothing,
+    labeled,
 )
 from rnntool.data.formats.results import label_results, merged, tag_keys, tag_results
 from rnntool.data.json_text import to_json
@@ -39,6 +43,7 @@ from rnntool.data.records import (
     SentenceWriter,
     Tagged,
     Text,
+    Transduction,
     WordWeight,
     one_line,
 )
@@ -58,6 +63,10 @@ _SEPARATORS = {  # separator: its name, and what to do where another one was exp
 }
 _MISSING_VALUES = ("nan", "null", "<na>")  # what programs write for a missing label
 _PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
+_SEQUENCE_NAMES = frozenset({  # usual names of the columns of sources and targets
+    "features", "form", "grapheme", "graphemes", "input", "ipa", "lemma", "normalized", "output", "phone",
+    "phoneme", "phonemes", "phones", "pronunciation", "source", "src", "tags", "target", "text", "tgt",
+    "transcription", "translation", "transliteration", "word"})
 _NAME = re.compile(r"[^\W\d]\w*")
 _NO_HEADER = f"if it is a record, set {setting('no_header')}"
 _CHOOSE_COLUMNS = f"choose others with {setting('columns')}"
@@ -134,12 +143,17 @@ class _Table:
     def __init__(self, lines: Lines, layout: Layout, *, rows: _Rows, separator: str) -> None:
         """Read the first row. `rows` reads the format; `separator` is its usual separator."""
         self.layout = layout
-        self._separator = separator
-        self.rows = rows(lines, layout.delimiter or separator)
+        self.separator = layout.delimiter or separator
+        self.rows = rows(lines, self.separator)
         self.header, self.place = next(self.rows, (list[str](), ""))
         if not layout.header:
-            self.rows = chain([(self.header, self.place)] if self.place else [], self.rows)
-            self.header = [str(i + 1) for i in range(len(self.header))]
+            self.number_columns()
+
+    def number_columns(self) -> None:
+        """Make the first row a record; the columns have numbers instead of names."""
+        self.layout = replace(self.layout, header=False)
+        self.rows = chain([(self.header, self.place)] if self.place else [], self.rows)
+        self.header = [str(i + 1) for i in range(len(self.header))]
 
     def __bool__(self) -> bool:
         """Whether there is a first row."""
@@ -155,7 +169,7 @@ class _Table:
             names = all(part and part == part.strip() for part in parts)
             if len(parts) > 1 and (names or not {part.strip() for part in parts}.isdisjoint(columns)):
                 raise DataError(
-                    place=self.place, expected=f"columns separated by {_SEPARATORS[self._separator][0]}",
+                    place=self.place, expected=f"columns separated by {_SEPARATORS[self.separator][0]}",
                     found=name, advice=advice)
 
     def find(self, column: str, parameter: str) -> int:
@@ -272,6 +286,73 @@ def _read_sentences(
         offsets = options.split(record.text)
         words = [record.text[start:end] for start, end in offsets]
         yield Sentence(words, None, record.text, offsets, record.fields, record.place)
+
+
+def _read_sequences(
+    lines: Lines, options: SequenceOptions, *, rows: _Rows, separator: str
+) -> Iterator[Transduction]:
+    """Read a source and a target from each row.
+
+    The table has a header row if a column is given by name, or if the first row has a cell `source`.
+    """
+    table = _Table(lines, options.layout, rows=rows, separator=separator)
+    if not table:
+        return
+    given = [name for name in (*options.source_columns, options.target_column) if name is not None]
+    if table.layout.header and "source" not in table.header and all(map(_is_number, given)):
+        if len(table.header) > 1 and _SEQUENCE_NAMES.issuperset(map(str.lower, table.header)):
+            raise DataError(
+                place=table.place, expected="a source and a target",
+                found=f"what looks like a header row, {_listed(table.header)}",
+                advice=(f"name the columns with {setting('source_columns')} and {setting('target_column')}",
+                        _NO_HEADER))
+        table.number_columns()
+    table.check_separator((*given, "source", "target"))
+    source_at = [table.find(column, "source_columns") for column in options.source_columns]
+    if not source_at:
+        source_at = [table.header.index("source") if "source" in table.header else 0]
+    target_at = _target_column(table, options, source_at)
+    names = _unique_names(table.header)
+    if not table.layout.header:  # names that other commands know
+        names = ["source" if i == source_at[0] else "target" if i == target_at else name
+                 for i, name in enumerate(names)]
+    for cells, fields, place in table.records(names):
+        source, *extra = (cells[i] for i in source_at)
+        targets = () if target_at is None or is_nothing(cells[target_at]) else (cells[target_at],)
+        record = Transduction(source, targets, tuple(extra), fields, place)
+        yield from labeled(options.on_unlabeled, partial(check_transduction, record, options))
+
+
+def _target_column(table: _Table, options: SequenceOptions, source_at: Sequence[int]) -> int | None:
+    """Return the index of the column of the targets; None if there is none, and none is needed.
+
+    Without `target_column`, it is `target`, or else the only column that isn't part of the source.
+    """
+    header, chosen = table.header, options.target_column
+    if chosen is not None:
+        missing = chosen not in header and not (_is_number(chosen) and int(chosen) <= len(header))
+        found = None if missing and not options.need_targets else table.find(chosen, "target_column")
+        if found is not None and found in source_at:
+            raise DataError(
+                place=table.place, expected="the source and the target in two columns",
+                found=f"{header[found]!r} for both",
+                advice=f"choose two columns with {setting('source_columns')} and {setting('target_column')}")
+        return found
+    others = [i for i in range(len(header)) if i not in source_at]
+    if "target" in header:
+        return header.index("target")
+    if len(others) == 1:
+        return others[0]
+    if not options.need_targets:
+        return None
+    separator = _SEPARATORS.get(table.separator, ("the delimiter", ""))[0]
+    if len(header) == 1:
+        raise DataError(place=table.place, expected=f"a source and a target separated by {separator}",
+                        found="1 column", advice=f"set {setting('format')} or {setting('delimiter')}")
+    raise DataError(
+        place=table.place, expected="a column 'target'" if table.layout.header else "2 columns",
+        found=_listed(header) if table.layout.header else len(header),
+        advice=f"choose columns with {setting('source_columns')} and {setting('target_column')}")
 
 
 def _read_pairs(lines: Lines, options: PairOptions, *, rows: _Rows, separator: str) -> Iterator[Pair]:
@@ -497,16 +578,19 @@ def _table(
         read_pairs=partial(_read_pairs, rows=rows, separator=separator),
         read_judgments=partial(_read_judgments, rows=rows, separator=separator),
         read_sentences=partial(_read_sentences, rows=rows, separator=separator),
+        read_sequences=partial(_read_sequences, rows=rows, separator=separator),
         sentence_writer=partial(_TableTagsWriter, write_row=write_row),
         label_writer=partial(_TableLabelsWriter, write_row=write_row),
         record_writer=partial(TableWriter, write_row),
         examples={
             "texts": example(("label", "text"), ("pets", "The cat sleeps."), ("food", "We cook.")),
             "pairs": example(("The cat sleeps.", "The cat sleep."), ("We cook.", "We cooks.")),
+            "sequences": example(("cat", "K AE T"), ("dog", "D AO G")),
             "judgments": example(("cat", "dog", "7.5"), ("cat", "rice", "0.3")),
             "sentences": example(("id", "text"), ("1", "The cat sleeps."), ("2", "We cook.")),
         },
-        settings=frozenset({"text_column", "label_column", "delimiter", "no_header"}),
+        settings=frozenset({"text_column", "label_column", "source_columns", "target_column", "delimiter",
+                            "no_header"}),
         has_labels=True,
         named_columns=True,
         writes_probs=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from rnntool.data.formats.base import Format, SentenceOptions, TextOptions, UnlabeledError
+from rnntool.data.formats.base import Format, SentenceOptions, SequenceOptions, TextOptions, UnlabeledError
 from rnntool.data.records import (
     Labels,
     LabelWriter,
@@ -13,11 +13,12 @@ from rnntool.data.records import (
     SentenceWriter,
     Tagged,
     Text,
+    Transduction,
     WordWeight,
     one_line,
 )
 from rnntool.data.streams import Lines, chomp
-from rnntool.errors import UsageError, setting
+from rnntool.errors import DataError, UsageError, setting
 
 _WIDTHS = (40, 132)  # characters of a line of wrapped prose
 _WIDTH_QUANTILE = 0.95  # of the lengths, because some lines may be longer
@@ -41,9 +42,13 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
 
 def _without_labels(texts: Iterator[Text], options: TextOptions) -> Iterator[Text]:
     for text in texts:
-        options.on_unlabeled(UnlabeledError(
-            text.place, found="plain text", advice=f"name its format with {setting('format')}"))
+        options.on_unlabeled(_unlabeled(text.place))
     yield from ()
+
+
+def _unlabeled(place: str, expected: str = "a label") -> UnlabeledError:
+    return UnlabeledError(place, expected=expected, found="plain text",
+                          advice=f"name its format with {setting('format')}")
 
 
 def _by_line(lines: Lines) -> Iterator[Text]:
@@ -100,6 +105,29 @@ def _read_raw_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sent
         yield Sentence(words, text=text, offsets=offsets, place=lines.place())
 
 
+def _read_sequences(lines: Lines, options: SequenceOptions) -> Iterator[Transduction]:
+    """Read a source from each line. If it has further columns, tabs separate them."""
+    columns = options.source_columns
+    noticed = False
+    for line in lines:
+        text, place = chomp(line), lines.place()
+        if options.need_targets:
+            options.on_unlabeled(_unlabeled(place, "a target"))
+        elif len(columns) > 1 and text:
+            source, *extra = text.split("\t")
+            if len(extra) != len(columns) - 1:
+                raise DataError(place=place, expected=f"{len(columns)} columns, {', '.join(columns)}, "
+                                                      "separated by tabs",
+                                found=len(extra) + 1, advice="correct the line")
+            yield Transduction(source, extra=tuple(extra), place=place)
+        else:
+            if "\t" in text and not noticed:
+                noticed = True
+                lines.warn(f"{place}: the tab is read as a character of the source; if it separates columns, "
+                           f"set {setting('format', 'tsv')}")
+            yield Transduction(text, place=place)
+
+
 def _read_tokens(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
     """Read a sentence from each line. Spaces and tabs separate words; a no-break space is part of one."""
     for line in lines:
@@ -134,10 +162,11 @@ TEXT = Format(
     name="text",
     read_texts=_read_texts,
     read_sentences=_read_raw_sentences,
+    read_sequences=_read_sequences,
     sentence_writer=lambda options: TagsWriter(),
     label_writer=lambda options: LabelsWriter(probs=options.probs),
-    examples={"texts": "The cat sleeps.\n\nIt purrs.\n", "sentences": "The cat sleeps.\n\nIt purrs.\n"},
-    settings=frozenset({"unit"}),
+    examples=dict.fromkeys(("texts", "sentences", "sequences"), "The cat sleeps.\n\nIt purrs.\n"),
+    settings=frozenset({"unit", "source_columns"}),
     raw=True,
 )
 TOKENS = Format(
