@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnntool.data.formats import UnlabeledError, guess_format, read_parallel, read_sequences
-from rnntool.data.reading import Layout
+from rnntool.data.inputs import parallel_inputs
+from rnntool.data.progress import silent
+from rnntool.data.reading import Layout, TableReading
 from rnntool.data.records import Transduction, fields_of, group_variants
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, with_names
@@ -190,6 +194,21 @@ def test_parallel_files() -> None:
 def test_errors_in_parallel_files(sources: str, targets: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parallel(sources, targets)
+
+
+def test_the_inputs_of_parallel_files(tmp_path: Path) -> None:
+    sources, targets, more = (str(tmp_path / name) for name in ("a.de.gz", "a.en", "b.de"))
+    Path(sources).write_bytes(gzip.compress(b"ja\nnein\n"))
+    Path(targets).write_bytes("yes\nno\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"a\.en:1: expected UTF-8"):
+        list(parallel_inputs([sources], targets, read_parallel, reading=TableReading(), log=silent))
+    Path(targets).write_text("yes\nno\n")
+    inputs = parallel_inputs([sources], targets, read_parallel, reading=TableReading(), log=silent)
+    assert contents(list(inputs)) == [("ja", "yes"), ("nein", "no")] and inputs.formats == ["text"]
+    with pytest.raises(UsageError, match=r"^target: expected one file of sources, found 2; join them with"):
+        parallel_inputs([sources, more], targets, read_parallel, reading=TableReading(), log=silent)
+    with pytest.raises(UsageError, match=r"^standard input can be read only once"):
+        parallel_inputs(["-"], "-", read_parallel, reading=TableReading(), log=silent)
 
 
 def test_a_plain_line_is_a_source() -> None:

@@ -64,6 +64,15 @@ def evaluate(
     label_column: Annotated[str | None, typer.Option(
         "--label-column", metavar="COLUMN", help="Column or key of the correct label.",
         show_default="as in training")] = None,
+    source_columns: Annotated[str | None, typer.Option(
+        "--source-columns", metavar="COLUMN[,COLUMN…]", help="Columns or keys of the source.",
+        show_default="as in training")] = None,
+    target_column: Annotated[str | None, typer.Option(
+        "--target-column", metavar="COLUMN", help="Column or key of the target.",
+        show_default="as in training")] = None,
+    target: Annotated[str | None, typer.Option(
+        "--target", metavar="FILE", show_default=False,
+        help="File with a target on each line, for the source on the same line of FILE.")] = None,
     skip_unlabelled: Annotated[bool, typer.Option(
         "--skip-unlabelled", help="Skip records without a label and sentences in which a word has no tag, "
                                   "and report how many. By default, the first one is an error.")
@@ -97,7 +106,8 @@ def evaluate(
     for adaptation in adaptations:
         task.check_adaptable(adaptation, loaded.name)
     columns = {"column": column, "word_column": word_column, "text_column": text_column,
-               "label_column": label_column}
+               "label_column": label_column, "source_columns": source_columns,
+               "target_column": target_column, "target": target}
     chosen = {name: value for name, value in columns.items() if value is not None}
     settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
     inputs = type(task).inputs(

@@ -118,14 +118,14 @@ def _job(
     preset: str | None, config_file: Path | None, reading: TableReading,
 ) -> Job:
     """Return the training job, with settings from all sources; `UsageError` if they don't fit together."""
-    from rnntool.training.job import Job
+    from rnntool.training.job import FILES, Job
 
     if not files:
         raise UsageError(expected="training files", found="none",
                          advice="name them, or give - for standard input")
     settings = resolve(spec, given, preset=preset, file=config_file, inherit=_inherited, dev=dev)
-    raw = getattr(settings, "raw", None)
-    if [*files, *dev, raw].count("-") > 1:
+    others = [getattr(settings, name, None) for name in FILES]
+    if [*files, *dev, *others].count("-") > 1:
         raise UsageError("standard input can be read only once", advice="give - only once")
     return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format,
                reading=reading)

@@ -124,6 +124,27 @@ class Inputs:
         return not (self._unopened and may_wait(self._unopened[0]))
 
 
+def parallel_inputs(
+    sources: Sequence[str], targets: str, read: Callable[[Lines, Lines], Iterator[Any]], *, reading: Reading,
+    log: Log, warn: Log = silent,
+) -> Inputs:
+    """Return the records of two files whose lines correspond; `read` makes them of the lines of both.
+
+    `UsageError` for several files of sources, or if both files are standard input.
+    """
+    if len(sources) != 1:
+        raise UsageError(setting="target", expected="one file of sources", found=len(sources),
+                         advice="join them with cat")
+    if [*sources, targets].count("-") > 1:
+        raise UsageError("standard input can be read only once", advice="give - only once")
+
+    def read_both(lines: Lines, _: str) -> Iterator[Any]:
+        with open_lines(targets, errors=reading.encoding_errors, encoding=reading.encoding) as others:
+            yield from read(lines, others)
+
+    return Inputs(sources, "sequences", read_both, format="text", reading=reading, log=log, warn=warn)
+
+
 def _checked(sentences: Iterator[Sentence], warn: Log) -> Iterator[Sentence]:
     """Pass sentences on; warn once if words are only numbers, and once if a sentence is too long."""
     numbers_checked = length_checked = False

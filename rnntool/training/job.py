@@ -19,8 +19,10 @@ from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 
-FILES, MODELS = ("raw", "vectors"), ("init", "features")  # settings that name files and models to read
-PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors"}
+# settings that name files and models to read
+FILES, MODELS = ("raw", "vectors", "target", "dev_target"), ("init", "features")
+PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors",
+            "target": "targets", "dev_target": "development targets"}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # a shell replaces `<(…)` with such a path
 CHECKPOINT_FORMAT = 2  # of the whole folder of checkpoints; format 1 had no number
 

@@ -92,6 +92,7 @@ class TrainingData:
         return {
             "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
             "vectors": _digest(vectors),
+            "target": _fingerprint(self.train), "dev_target": _fingerprint(self.dev),
             **{name: _digest([model.digest()] if model else []) for name, model in models.items()},
         }
 
@@ -131,19 +132,22 @@ def _records(
     """Read training and development records, and return them with the formats of their files."""
     formats: set[str] = set()
 
-    def read(paths: list[str]) -> Sequence[Any]:
-        inputs = kind.inputs(paths, job.settings, targets=True, format=job.format,
-                             reading=job.reading, log=log, warn=warn)
+    def read(paths: list[str], parallel: str) -> Sequence[Any]:
+        settings = job.settings
+        if hasattr(settings, "target"):
+            settings = settings.replace(target=job.places.get(parallel))
+        inputs = kind.inputs(paths, settings, targets=True, format=job.format, reading=job.reading, log=log,
+                             warn=warn)
         records = kind.collect(inputs, watch=watch)
         formats.update(inputs.formats)
         return records
 
-    records = read(job.train)
+    records = read(job.train, "target")
     if kind.spec.reads == "texts" and kind.learns_labels(job.settings):
         _warn_of_odd_labels(records, job, formats, warn)
     if not job.dev:
         return *split(kind, records, job.settings), formats
-    dev = read(job.dev)
+    dev = read(job.dev, "dev_target")
     if not dev:
         raise DataError(place=input_names(job.dev), expected="records for development", found="none",
                         advice=f"leave {setting('dev')} out to keep a share of the training records")
