@@ -133,7 +133,8 @@ def test_alignments_belong_to_their_tokens() -> None:
     for record, found in enumerate(search(model, range(9), [6] * 9, beam=4, n_best=4)):
         for hypothesis in found:
             assert hypothesis.alignment is not None
-            before = [START, *hypothesis.tokens[:-1]][: len(hypothesis.tokens)]
+            before = [START, *hypothesis.tokens]  # each token is read at the step after it
+            before = before[:-1] if hypothesis.truncated else before
             assert hypothesis.alignment.tolist() == [[record, b, i + 1] for i, b in enumerate(before)]
 
 

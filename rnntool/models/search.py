@@ -37,7 +37,7 @@ class Hypothesis(NamedTuple):
     tokens: list[int]  # without start and end
     log_prob: float  # nats; includes the end unless the sequence is truncated
     score: float  # the log-probability divided by a power of the length
-    alignment: Floats | None  # (U, T) attention at each of the U tokens
+    alignment: Floats | None  # (U, T) attention at each token, and at the end unless it is truncated
     truncated: bool  # whether it reached the largest length before its end
 
 
@@ -80,10 +80,10 @@ class _Steps:
         sizes = (lengths - ~nodes["truncated"]).tolist()  # the end is no token of a hypothesis
         columns = (nodes[name].tolist() for name in ("log_prob", "score", "truncated"))
         return [
-            Hypothesis(row[:size], log_prob, score, None if alignments is None else alignments[i, :size],
+            Hypothesis(row[:size], log_prob, score, None if alignments is None else alignments[i, :length],
                        truncated)
-            for i, (row, size, log_prob, score, truncated) in enumerate(
-                zip(tokens.tolist(), sizes, *columns, strict=True))]
+            for i, (row, size, length, log_prob, score, truncated) in enumerate(
+                zip(tokens.tolist(), sizes, lengths.tolist(), *columns, strict=True))]
 
 
 def beam_search(
