@@ -35,6 +35,7 @@ FORMAT = 1  # of the folder; increased if older versions of rnntool can't read i
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 JOB, STATE = "job.json", "state.json"  # in RESUME
+FOLDS = "folds"  # folder of a cross-validation: its job, and a model for each fold
 NEW = ".new"  # folder of a complete model that is about to replace the files beside it
 KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays
 LOCK = ".lock"  # file that a training keeps locked
@@ -181,7 +182,7 @@ def read_config(folder: Path) -> ModelConfig:
 def _task_of_training(folder: Path) -> str:
     """Return the task of an unfinished training, or an ellipsis if that can't be read."""
     try:
-        return str(json.loads((folder / RESUME / JOB).read_text("utf-8"))["task"])
+        return str(json.loads(job_file(folder).read_text("utf-8"))["task"])
     except (OSError, ValueError, KeyError, TypeError):
         return "…"
 
@@ -429,8 +430,18 @@ def _tidy(folder: Path, warn: Log) -> None:
 
 
 def is_resumable(folder: Path) -> bool:
-    """Whether a folder has the checkpoint of a training."""
+    """Whether a folder has a training that has not ended."""
+    return job_file(folder).exists()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder has the checkpoint of a training; its cross-validation, if any, has ended."""
     return all((folder / RESUME / name).exists() for name in (JOB, STATE))
+
+
+def job_file(folder: Path) -> Path:
+    """Return the file with the job of the training that has not ended; it doesn't exist if there is none."""
+    return folder / (RESUME if has_checkpoint(folder) else FOLDS) / JOB
 
 
 @contextmanager
@@ -491,6 +502,7 @@ def _install(folder: Path) -> None:
         (folder / stale).unlink(missing_ok=True)
     if KEEPS not in files:
         remove(folder / RESUME)
+        remove(folder / FOLDS)
     atomic_files.sync(folder)
     remove(folder / NEW)
 

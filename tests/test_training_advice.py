@@ -155,12 +155,12 @@ def test_the_baseline_of_a_tagger_with_document_context(tmp_path: Path) -> None:
 
 def test_the_duration_is_forecast_once_after_some_steps() -> None:
     trainer: Any = SimpleNamespace(total_steps=1000, epochs=10, batches=range(100),
-                                   settings=SimpleNamespace(max_time=None))
+                                   settings=SimpleNamespace(time_limit=None))
     for limit_s, expected in (
         (None, f"expected duration: {duration(1000)}"),
         (300.0, "expected duration: 5m00s, enough for 3.0 of 10 epochs; all of them need about 16m40s"),
     ):
-        trainer.settings.max_time = limit_s
+        trainer.settings.time_limit = limit_s
         seen, said = [], list[str]()
         forecast = Forecast(trainer, seen.append, said.append)
         for step in range(1, 100):

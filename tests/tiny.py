@@ -200,6 +200,7 @@ def train(
     force: bool = False,
     finish: bool = False,
     extension: Mapping[str, Any] | None = None,
+    predictions: Path | None = None,
     stopping: Callable[[], int | None] = _never_stop,
     log: Callable[[str], None] = silent,
     **settings: Any,
@@ -211,6 +212,7 @@ def train(
     job = None
     if not resume:
         job = Job(task=task, train=list(map(str, files)), dev=list(map(str, dev)),
+                  predictions=str(predictions) if predictions else None,
                   settings=resolve(TASKS[task], settings, inherit=lambda _: SETTINGS[task]))
     return run(job, out, task=task, device="cpu", threads=1, force=force, finish=finish, extension=extension,
                watch=lambda step: None, stopping=stopping, log=log)

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +22,7 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import RECORD_FORMATS, format_named_by, merged, record_writer
+from rnntool.data.formats import merged, record_lines
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
 from rnntool.data.records import fields_of, id_of
@@ -92,13 +92,13 @@ def evaluate(
     messages: Messages,
 ) -> None:
     """Report how good a model is on data with the correct answers."""
-    from rnntool.commands.outputs import writes_json
+    from rnntool.commands.outputs import record_format, writes_json
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
     from rnntool.inference import model as models
 
     as_json = as_json or writes_json(output, messages)
-    errors_format = _errors_format(errors_to)
+    errors_format = record_format(errors_to, "errors_to")
     load = partial(models.load, device=compute.device, threads=compute.threads, parallel=False)
     loaded, other = load(model), load(compare) if compare else None
     task = loaded.task
@@ -149,15 +149,6 @@ def evaluate(
             out.write(_text(report, mistakes))
 
 
-def _errors_format(path: str | None) -> str:
-    """Return the format that the extension of the file of mistakes names."""
-    format = format_named_by(path) if path else None
-    if path and format not in RECORD_FORMATS:
-        raise UsageError(setting="errors_to", expected="a file name that ends in .csv, .tsv or .jsonl",
-                         found=repr(path))
-    return format or ""
-
-
 def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
     """Return a mistake with its file, its line, and the id of its record if it has one."""
     file, _, line = mistake["place"].rpartition(":")
@@ -168,15 +159,13 @@ def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
 
 
 def _error_records(mistakes: Sequence[Mistake], records: Sequence[Any], format: str) -> Iterator[str]:
-    """Return the text of each mistake with all fields of its record. A table has the columns of all."""
-    write = record_writer(format)
+    """Return the text of each mistake with all fields of its record."""
     rows = []
     for mistake in mistakes:
         traced = _traced(mistake, records)
         traced.pop("id", None)  # a field of the record
-        rows.append(merged(fields_of(records[mistake["record"]]), traced))
-    columns = dict.fromkeys(chain.from_iterable(rows)) if format != "jsonl" else {}
-    return (write(columns | row, {}, mistake["place"]) for row, mistake in zip(rows, mistakes, strict=True))
+        rows.append((merged(fields_of(records[mistake["record"]]), traced), mistake["place"]))
+    return record_lines(rows, format)
 
 
 def _adapted(

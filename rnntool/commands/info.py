@@ -16,12 +16,14 @@ def info(model: ModelArgument, as_json: AsJson = False) -> None:
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import numbers
     from rnntool.tasks.base import task_class
+    from rnntool.training.advice import cross_validated
 
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
     encoder, head = config.network.encoder, config.network.head
     cutoffs = " and ".join(f"{cutoff:,}" for cutoff in encoder.cutoffs)
     settings = {name: value for name, value in config.settings.to_json().items() if value is not None}
+    validation = config.report.get("cross_validation")
     labels = task_class(config.task).label_names(folder, config.settings)
     rows = [
         ("model", model_folder.name_of(folder)),
@@ -36,6 +38,7 @@ def info(model: ModelArgument, as_json: AsJson = False) -> None:
         ("weights", "yes" if (folder / model_folder.WEIGHTS).exists() else "no, only the ONNX graph"),
         *((f"dev {key}", f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
           for key, value in numbers(config.report).items()),
+        *([("cross-validation", cross_validated(validation))] if validation else []),
         *((f"set {key}", str(value)) for key, value in settings.items()),
     ]
     show(config.to_json(), as_json, console.table(rows))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rnntool.commands.options import Messages
-from rnntool.data.formats import format_named_by
+from rnntool.data.formats import RECORD_FORMATS, format_named_by
 from rnntool.data.json_text import to_json
 from rnntool.data.streams import open_output
 from rnntool.errors import UsageError, setting
@@ -34,6 +34,18 @@ def _by_extension(output: str | None, formats: Collection[str], messages: Messag
         return None
     messages.log(f"{output}: written as {format}")
     return format
+
+
+def record_format(path: str | None, setting: str) -> str:
+    """Return the format of records that the extension of a file names; "" if there is no file.
+
+    `UsageError` about the setting that names the file.
+    """
+    format = format_named_by(path) if path else None
+    if path and format not in RECORD_FORMATS:
+        raise UsageError(setting=setting, expected="a file name that ends in .csv, .tsv or .jsonl",
+                         found=repr(path))
+    return format or ""
 
 
 def show(report: Any, as_json: bool, text: str, *, indent: int | None = 2) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -200,10 +199,7 @@ def _rows(number: int, record: Text, result: ScoredText, per: str) -> Iterator[t
 
 def _results(record: Text, result: ScoredText, per: str | None) -> dict[str, Any]:
     """Return the fields that JSONL and tables add to a text."""
-    fields: dict[str, Any] = {
-        "log_prob": round(result.total_nats, 6), "n_tokens": len(result.log_probs),
-        "unknown": result.unknown, "perplexity": round(result.perplexity, 6),
-        "surprisal_bits": round(-result.total_nats / math.log(2), 6)}
+    fields = result.results()
     if per:
         units = result.words(record.text) if per == "word" else result.units(record.text)
         fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,

@@ -49,6 +49,10 @@ def train(
         "--dev", metavar="FILE", show_default=False,
         help="File of development data, by which the best weights are chosen. Can be given several times. "
              "Without it, --dev-fraction of the training data is held out.")] = None,
+    predictions: Annotated[str | None, typer.Option(
+        "--predictions", metavar="FILE", show_default=False,
+        help="With --folds: write each training record, with the right answer and that of the model of the "
+             "other folds, to FILE (.csv, .tsv or .jsonl).")] = None,
     format: Annotated[str | None, format_option()] = None,
     preset: Annotated[str | None, typer.Option(
         "--preset", metavar="NAME", show_default=False, autocompletion=_complete_preset,
@@ -81,7 +85,7 @@ def train(
         if finish and extension:
             raise contradiction("finish", next(iter(extension)))
         optional = {"preset": preset, "config_file": config_file, "dev": dev, "format": format,
-                    "force": force}
+                    "predictions": predictions, "force": force}
         others = [*(name for name, value in optional.items() if value), *reading.chosen()]
         typed = [name for name in given.typed if name not in EXTENDING]
         ignored = [*files, *map(setting, [*typed, *others])]
@@ -94,7 +98,7 @@ def train(
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
             messages.warn(warning)
         job = _job(spec, files, given.values, dev=dev, format=format, preset=preset, config_file=config_file,
-                   reading=reading)
+                   predictions=predictions, reading=reading)
     report = _run(spec, job, output, force=force, finish=finish, extension=extension, compute=compute,
                   messages=messages)
     _show(report, spec, output, as_json=as_json, messages=messages)
@@ -115,11 +119,13 @@ def _command(spec: TaskSpec) -> Any:
 
 def _job(
     spec: TaskSpec, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
-    preset: str | None, config_file: Path | None, reading: TableReading,
+    preset: str | None, config_file: Path | None, predictions: str | None, reading: TableReading,
 ) -> Job:
     """Return the training job, with settings from all sources; `UsageError` if they don't fit together."""
+    from rnntool.commands.outputs import record_format
     from rnntool.training.job import FILES, Job
 
+    record_format(predictions, "predictions")
     if not files:
         raise UsageError(expected="training files", found="none",
                          advice="name them, or give - for standard input")
@@ -127,8 +133,10 @@ def _job(
     others = [getattr(settings, name, None) for name in FILES]
     if [*files, *dev, *others].count("-") > 1:
         raise UsageError("standard input can be read only once", advice="give - only once")
-    return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format,
-               reading=reading)
+    if predictions and not settings.folds:
+        raise no_effect_without("predictions", "folds", value="5")
+    return Job(task=spec.name, train=files, dev=dev, settings=settings, format=format, reading=reading,
+               predictions=predictions)
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:
@@ -214,12 +222,13 @@ def _run(
                 if job is not None:
                     raise
                 raise Interrupted(number, "stopped; the checkpoint is as it was before") from None
-            saved = job.located() if job else Job.load(output / model_folder.RESUME / model_folder.JOB)[0]
+            saved = job.located() if job else Job.load(model_folder.job_file(output))[0]
             resume = saved.command_to_resume(output)
             if error.has_model:
                 messages.warn(f"the best weights so far are a model in {output}; try: "
                               f"{_next_command(spec, output)}")
-            messages.warn(f"end the training with: {saved.command_to_resume(output, finish=True)}")
+            if model_folder.has_checkpoint(output):  # or else not all folds are trained
+                messages.warn(f"end the training with: {saved.command_to_resume(output, finish=True)}")
             raise Interrupted(number, f"{error}; continue with: {resume}") from None
 
 
@@ -234,7 +243,7 @@ def _show(
     from rnntool.commands.outputs import show
     from rnntool.evaluation.metrics import numbers
     from rnntool.inspection.training_report import read_history
-    from rnntool.training.advice import next_step, result
+    from rnntool.training.advice import cross_validated, next_step, result
 
     if as_json:
         show(report, as_json, "")
@@ -243,6 +252,8 @@ def _show(
                  for name, value in numbers(report).items() if name.split()[-1] in spec.metrics]
         console.write(console.table(shown, right=(1,)))
         config, history = model_folder.read_config(output), read_history(output)
+        if figures := report.get("cross_validation"):
+            console.message(f"cross-validation: {cross_validated(figures)}")
         console.message(result(config))
         console.message(next_step(config, history))
         console.message(f"model written to {output}; try: {_next_command(spec, output)}")

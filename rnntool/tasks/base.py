@@ -228,9 +228,14 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     @classmethod
     def inseparable_groups(
         cls, records: Sequence[Record], settings: TaskSettings
-    ) -> Sequence[Sequence[Record]] | None:
-        """Group records that have to be held out together; None if each record stands alone."""
+    ) -> Sequence[Sequence[int]] | None:
+        """Group the indexes of records that have to be held out together; None if each stands alone."""
         return None
+
+    @classmethod
+    def isolated(cls, group: Sequence[Record]) -> Sequence[Record]:
+        """Return the records of such a group so that nothing reads them together with other records."""
+        return group
 
     @classmethod
     @abstractmethod
@@ -400,6 +405,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Return only the report of `evaluate`."""
         return self.evaluate(engine, records).report
 
+    def predictions(self, engine: Engine, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """Return the network's answer for each record and the right one, as fields with JSON types."""
+        raise UsageError(f"the task {self.spec.name} has none", setting="predictions", advice="leave it out")
+
     def baseline(self, examples: Sequence[Example], records: Sequence[Record]) -> Baseline | None:
         """Score a trivial method on the records, after it has counted the training examples."""
         return None
@@ -417,7 +426,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         picked = sorted(random.Random(self.settings.seed).sample(range(count), drawn))
         if groups is None:
             return [records[i] for i in picked], drawn / count
-        sample = [record for i in picked for record in groups[i]]
+        sample = [record for i in picked for record in self.isolated([records[j] for j in groups[i]])]
         return sample, len(sample) / len(records)
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TaskSettings:

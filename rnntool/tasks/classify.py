@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad, softmax
 from rnntool.data.formats import OnUnlabeled, read_texts, reject
+from rnntool.data.formats.results import label_results
 from rnntool.data.labels import Labels
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Text
@@ -346,6 +347,17 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             report=report, counts=np.array([(right, 1) for right in correct], np.float64).reshape(-1, 2),
             mistakes=sorted(wrong, key=lambda mistake: -mistake["prob"])[:mistakes],
             gold=label_counts, trained_labels=self.labels.names)
+
+    def predictions(self, engine: Engine, records: Sequence[Text]) -> list[dict[str, Any]]:
+        logits = self._logits(engine, [self.example(record) for record in records])
+        answers = []
+        for record, result in zip(records, self.decode(records, {"logits": logits}), strict=True):
+            one = not self.multi_label and len(record.labels) == 1
+            answers.append({
+                "gold": record.labels[0] if one else list(record.labels),
+                **({"predicted": result.chosen} if self.multi_label else {}),
+                **label_results(result.ranked, None, several=self.multi_label)})
+        return answers
 
     def baseline(self, examples: Sequence[ClassifyExample], records: Sequence[Text]) -> Baseline:
         """Give each text the labels that are most frequent in the training data."""

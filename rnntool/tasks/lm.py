@@ -103,6 +103,13 @@ class ScoredText:
         """Perplexity per token, EOS included."""
         return metrics.perplexity_of(-self.total_nats / len(self.log_probs))
 
+    def results(self) -> dict[str, Any]:
+        """Return the scores of the whole text as fields."""
+        return {
+            "log_prob": round(self.total_nats, 6), "n_tokens": len(self.log_probs), "unknown": self.unknown,
+            "perplexity": round(self.perplexity, 6),
+            "surprisal_bits": round(-self.total_nats / math.log(2), 6)}
+
     def units(self, text: str) -> list[Unit]:
         """Return each token of `text` with its surprisal, and the end of the text, `</s>`."""
         spans = [(t.start, t.end) for t in self.tokens]
@@ -521,6 +528,11 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
             nll_nats=nll, tokens=int(tokens), characters=int(characters), bytes=size, oov=oov)
         return Evaluation(report={"records": len(records)} | report, counts=counts,
                           mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
+
+    def predictions(self, engine: Engine, records: Sequence[Text]) -> list[dict[str, Any]]:
+        rows = self._log_probs(engine, self.rows(records), columns=1)
+        return [ScoredText([], row.tolist(), len(self.tokenizer.unknown(record.text))).results()
+                for record, row in zip(records, rows, strict=True)]
 
     def sample(self, records: Sequence[Text], share: float) -> tuple[Sequence[Text], float]:
         """Draw records, next to each other if the state is carried; of few texts, take the beginnings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
+from rnntool.data.formats.results import tag_results
 from rnntool.data.labels import SCHEMES, Labels, load_labels, save_labels, span_advice
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
@@ -110,16 +111,19 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     @classmethod
     def inseparable_groups(
         cls, records: Sequence[Sentence], settings: TagSettings
-    ) -> list[list[Sentence]] | None:
-        """Group the sentences that are read together.
-
-        Each group becomes a document of its own, because its neighbors may be held out.
-        """
+    ) -> list[Sequence[int]] | None:
+        """Group the sentences that are read together."""
         if not settings.passage:
             return None
-        groups = ((object(), group) for group in document_groups(records, settings.passage))
-        return [[sentence if sentence.document is None else replace(sentence, document=document)
-                 for sentence in group] for document, group in groups]
+        ends = accumulate((len(group) for group in document_groups(records, settings.passage)), initial=0)
+        return [range(start, end) for start, end in pairwise(ends)]
+
+    @classmethod
+    def isolated(cls, group: Sequence[Sentence]) -> Sequence[Sentence]:
+        """Make the group a document of its own, because its neighbors may be held out."""
+        document = object()
+        return [sentence if sentence.document is None else replace(sentence, document=document)
+                for sentence in group]
 
     @classmethod
     def labels_of(cls, record: Sentence) -> Collection[tuple[int, str]]:
@@ -402,6 +406,22 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return Evaluation(
             report=report, counts=first.counts(), gold=first.labels, trained_labels=first.trained_labels,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
+
+    def predictions(self, engine: Engine, records: Sequence[Sentence]) -> list[dict[str, Any]]:
+        results = self._results(engine, records, probs=True)
+        names = split_columns(self.settings.column)
+        suffixes = ["", *(f"_{name or i}" for i, name in enumerate(names[1:], 2))]
+        compared = [self._compared(i, records, results) for i in range(len(self.columns))]
+        answers = []
+        for i, (record, result) in enumerate(zip(records, results, strict=True)):
+            gold = {f"gold{suffix}": column.gold[i]
+                    for suffix, column in zip(suffixes, compared, strict=True)}
+            keys = [f"tags{suffix}" for suffix in suffixes]
+            tagged = tag_results(record, result, keys, probs=True, spans=self.scheme is not None)
+            if isinstance(record.source, dict) and record.source.get("tokens") == record.words:
+                del tagged["tokens"]  # which the record has as well
+            answers.append({**gold, **tagged})
+        return answers
 
     def baseline(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> Baseline:
         """Give each word its most frequent tag in the training data, and others the most frequent of all."""

@@ -20,18 +20,27 @@ EARLY_SHARE = 0.6  # of the training; a best score before it shows overfitting
 Entry = Mapping[str, Any]  # an evaluation, a line of metrics.jsonl
 
 
+def cross_validated(figures: Mapping[str, Any]) -> str:
+    """State the figures of a cross-validation: over all records with its interval, and by fold."""
+    text = f"{figures['figure']} {shown_figure(figures['value'])}"
+    if interval := figures["interval"]:
+        text += f" (95% interval: {shown_figure(interval[0])} to {shown_figure(interval[1])})"
+    return (f"{text} on {figures['records']:,} records; mean of {len(figures['folds'])} folds "
+            f"{shown_figure(figures['mean'])}, standard deviation {shown_figure(figures['std'])}")
+
+
 def result(config: ModelConfig) -> str:
     """State the main figure with its interval, the number of records, and the baseline."""
     report = config.report
     if not report:
         return "trained without development data, so nothing says how good the model is"
     key = report["interval_of"]
-    text = f"{key} {_shown(report[key])}"
+    text = f"{key} {shown_figure(report[key])}"
     if interval := report["interval"]:
-        text += f" (95% interval: {_shown(interval[0])} to {_shown(interval[1])})"
+        text += f" (95% interval: {shown_figure(interval[0])} to {shown_figure(interval[1])})"
     text += f" on {_counted(report['records'])}"
     if baseline := report.get("baseline"):
-        text += f"; baseline {_shown(baseline[key])} ({baseline['method']})"
+        text += f"; baseline {shown_figure(baseline[key])} ({baseline['method']})"
     return text
 
 
@@ -51,7 +60,7 @@ def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
         return ("no better than the baseline: check that the data has the right columns, give more training "
                 f"data, or {more_time}")
     if reason := _uncertain(config):
-        return f"{reason}, so the figure is uncertain: give more of them with {setting('dev')}"
+        return f"{reason}, so the figure is uncertain: {_more_records(config)}"
     if improving:
         return f"still improving: {more_time}"
     best = _best(history, higher)["epoch"]
@@ -81,16 +90,27 @@ def _worse_than_baseline(config: ModelConfig) -> bool:
     return bool(high <= baseline if config.spec.higher_is_better else low >= baseline)
 
 
+def _more_records(config: ModelConfig) -> str:
+    """Say how to get a figure that is more certain."""
+    if config.report.get("cross_validation"):
+        return "give more training data"
+    return (f"give more of them with {setting('dev', 'FILE')}, or evaluate on all training data with "
+            f"{setting('folds', 5)}")
+
+
 def _uncertain(config: ModelConfig) -> str:
     """Say why the figure is uncertain; "" if it is not."""
     report, key = config.report, config.report["interval_of"]
+    if figures := report.get("cross_validation"):
+        report, key = figures, "value"
+    counted = f"{report['records']:,} records" if figures else _counted(report["records"])
     interval = report["interval"]
     if not config.spec.higher_is_better:  # a perplexity is a mean over many tokens
         low, high = interval or (1.0, 1.0)
-        return "" if not interval or high < (1 + 2 * WIDE_ERROR) * low else _counted(report["records"])
+        return "" if not interval or high < (1 + 2 * WIDE_ERROR) * low else counted
     few = report["records"] < FEW_RECORDS
     wide = interval is not None and max(report[key] - interval[0], interval[1] - report[key]) > WIDE_ERROR
-    return f"only {_counted(report['records'])}" if few or wide else ""
+    return f"only {counted}" if few or wide else ""
 
 
 def _improving(config: ModelConfig, history: Sequence[Entry]) -> bool:
@@ -128,5 +148,6 @@ def _counted(records: int) -> str:
     return f"{records:,} development record{'s' if records != 1 else ''}"
 
 
-def _shown(value: float | None) -> str:
+def shown_figure(value: float | None) -> str:
+    """Format a figure of a report for people."""
     return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"

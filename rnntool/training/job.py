@@ -41,6 +41,7 @@ class Job:
     settings: Settings
     format: str | None = None
     reading: TableReading = USUAL_READING
+    predictions: str | None = None  # file for the answers of a cross-validation
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def located(self) -> Job:
@@ -80,7 +81,8 @@ class Job:
     def save(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         """Write the job as JSON, with absolute paths and the fingerprints of its sources."""
         places = {"train": list(map(_absolute, self.train)), "dev": list(map(_absolute, self.dev)),
-                  "places": {name: _absolute(place) for name, place in self.places.items()}}
+                  "places": {name: _absolute(place) for name, place in self.places.items()},
+                  "predictions": self.predictions and _absolute(self.predictions)}
         model_folder.write_json(path, {
             "checkpoint_format": CHECKPOINT_FORMAT, **dataclasses.asdict(self), **places,
             "fingerprints": fingerprints})

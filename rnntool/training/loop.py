@@ -134,7 +134,7 @@ class Trainer:
             Progress(), self.network, make_optimizer(self.network, settings, frozen),
             MovingAverage(self.network, settings.ema) if settings.ema else None,
         )
-        self.budget = TimeBudget(settings.max_time or math.inf, count_parameters(network))
+        self.budget = TimeBudget(settings.time_limit or math.inf, count_parameters(network))
         self.dev_sample: Sequence[Any] | None = None  # what evaluations use; drawn before the first one
         evaluations = range(1, settings.evaluations + 1)
         self.evaluate_at = {round(k * len(batches) / settings.evaluations) for k in evaluations}

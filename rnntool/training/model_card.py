@@ -10,6 +10,7 @@ from rnntool import __version__
 from rnntool.data.json_text import to_json
 from rnntool.evaluation.metrics import numbers
 from rnntool.model_folder import ModelConfig
+from rnntool.training.advice import cross_validated
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # not text in YAML without quotes
 HEADER_SETTINGS = ("license", "language", "about")  # settings at the top of the card
@@ -26,6 +27,8 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in numbers(config.report).items()
                    if isinstance(value, float) and name.split()[-1] in shown)
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
+    if figures := config.report.get("cross_validation"):
+        table += f"Cross-validation: {cross_validated(figures)}.\n\n"
     chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.to_json().items()
                      if value is not None and key not in HEADER_SETTINGS)
     header = {"library_name": "rnntool", "pipeline_tag": config.spec.pipeline_tag,

@@ -65,7 +65,7 @@ class Forecast:
         self.watch(step)
 
     def _forecast(self, step: int, elapsed_s: float, step_s: float, left_s: float) -> str:
-        trainer, limit_s = self.trainer, self.trainer.settings.max_time
+        trainer, limit_s = self.trainer, self.trainer.settings.time_limit
         all_s = elapsed_s + (trainer.total_steps - step) * step_s
         text = f"expected duration: {duration(elapsed_s + left_s)}"
         if limit_s and all_s > limit_s:

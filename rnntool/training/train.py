@@ -25,11 +25,13 @@ from rnntool.tasks.specs.settings import Settings
 from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, example_lengths, mix
 from rnntool.training.character_lm import context_config
 from rnntool.training.checkpoint import Progress
+from rnntool.training.cross_validation import cross_validate, trained_folds
 from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted, Step, Trainer
 from rnntool.training.optimizers import Frozen
 from rnntool.training.overview import Forecast, describe_data, describe_network
 from rnntool.training.samples import Samples
+from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
 from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
@@ -63,41 +65,67 @@ def train(
     settings `epochs` and `max_time`.
     """
     check_place(out)
-    warn = warn or log
-    with model_folder.locked(out, warn=warn):
-        return _train(job, out, task=task, device=device, threads=threads, force=force, finish=finish,
-                      extension=extension or {}, watch=watch, stopping=stopping, log=log, warn=warn)
+    session = Session(device=device, threads=threads, watch=watch, stopping=stopping, log=log,
+                      warn=warn or log)
+    with model_folder.locked(out, warn=session.warn):
+        return _train(job, out, session, task=task, force=force, finish=finish, extension=extension or {})
 
 
 def _train(
-    job: Job | None, out: Path, *, task: str, device: str, threads: int, force: bool, finish: bool,
-    extension: Mapping[str, Any], watch: Callable[[Step | Stage], None], stopping: Callable[[], int | None],
-    log: Log, warn: Log,
+    job: Job | None, out: Path, session: Session, *, task: str, force: bool, finish: bool,
+    extension: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train in a folder that is locked."""
-    start = time.monotonic()
-    resume = out / model_folder.RESUME
-    fingerprints_before = None  # of the data, if a training is resumed
+    start, resume = time.monotonic(), job is None
+    fingerprints_before: Mapping[str, str] = {}
     if job is None:
         job, fingerprints_before = _load_job(out, task)
+        _check_resumable(job, out, finish=finish, extension=extension)
         job = dataclasses.replace(job, settings=job.settings.replace(**extension))
         if "-" in job.pipes():
-            warn(f"reading the {job.pipes()['-']} from standard input again")
+            session.warn(f"reading the {job.pipes()['-']} from standard input again")
     else:
         check_contents(out, force=force)
         job = job.located()
-    torch.set_num_threads(thread_count(threads))
-    settings, kind = job.settings, task_class(job.task)
-    data = TrainingData.read(job, log=log, warn=warn, watch=watch)
+    torch.set_num_threads(thread_count(session.threads))
+    data = TrainingData.read(job, log=session.log, warn=session.warn, watch=session.watch)
     fingerprints = data.fingerprints()
-    if fingerprints_before is None:
+    if resume:
+        job.check_unchanged(fingerprints_before, fingerprints)
+    more: dict[str, Any] = {}
+    if job.settings.folds:
+        def fit_fold(job: Job, data: TrainingData, out: Path, session: Session, start: float) -> None:
+            fit(job, data, out, session, fingerprints, start=start, resume=model_folder.has_checkpoint(out),
+                stopped_model=False)
+
+        limit_s = job.settings.time_limit or 0.0
+        start -= limit_s * trained_folds(out) if resume else 0.0
+        more["cross_validation"] = cross_validate(
+            job, data, out, session, fit=fit_fold, fingerprints=fingerprints, resume=resume, start=start)
+        start += limit_s * job.settings.folds
+    return fit(job, data, out, session, fingerprints, start=start, finish=finish, extension=extension,
+               resume=resume and model_folder.has_checkpoint(out), more=more)
+
+
+def fit(
+    job: Job, data: TrainingData, out: Path, session: Session, fingerprints: Mapping[str, str], *,
+    start: float, resume: bool = False, finish: bool = False, extension: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None, stopped_model: bool = True,
+) -> dict[str, Any]:
+    """Train a network on the data of a job and write the model; return its report, with `more` in it.
+
+    The training began at `start`, and reading the data is part of its time. See `train` for `finish` and
+    `extension`. With `stopped_model`, a stopped training is written as a model as well.
+    """
+    settings, kind, folder = job.settings, task_class(job.task), out / model_folder.RESUME
+    log, warn, watch, threads = session.log, session.warn, session.watch, session.threads
+    if resume:
+        learned = load_task(kind, folder / TASK, settings)
+    else:
         learned = data.learn(kind, settings, watch=watch)
         doubts = kind.doubts(data.train, settings)
         for notice in (*doubts, *learned.notices(), *_unseen_labels(learned, data.dev)):
             warn(notice)
-    else:
-        job.check_unchanged(fingerprints_before, fingerprints)
-        learned = load_task(kind, resume / TASK, settings)
     learned.tokenizer.threads = threads
     learned.check(data.dev)  # now rather than at the first evaluation
     config = learned.network_config(
@@ -108,7 +136,7 @@ def _train(
     baseline = learned.baseline(examples, data.dev) if data.dev else None
     network = build_network(config, learned, examples)
     transfer = data.initialize(network, learned, log=log, warn=warn)
-    if transfer and fingerprints_before is None:
+    if transfer and not resume:
         warn(str(transfer))
     batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
     data_line, dev = describe_data(data, job), data.dev
@@ -117,34 +145,34 @@ def _train(
     del data
 
     trainer = Trainer(
-        learned, network, batches, dev, settings, device=pick_device(device), folder=resume, watch=watch,
-        stopping=stopping, frozen=_frozen(network, transfer, settings))
+        learned, network, batches, dev, settings, device=pick_device(session.device), folder=folder,
+        watch=watch, stopping=session.stopping, frozen=_frozen(network, transfer, settings))
     _check_unfreezing(settings, trainer.epochs)
     for line in (data_line, learned.learned(), describe_network(trainer)):
         warn(line)
     trainer.watch = Forecast(trainer, watch, warn)
     if every_s := getattr(settings, "sample_every", None):
         trainer.watch = Samples(trainer, trainer.watch, warn, every_s=every_s)
-    if fingerprints_before is None:
+    if not resume:
         trainer.measure_evaluations()
-        trainer.state.progress.preparation_s = time.monotonic() - start
+        trainer.state.progress.preparation_s = max(0.0, time.monotonic() - start)
         trainer.state.progress.replaces_model = (out / model_folder.CONFIG).exists()
         _write_first_checkpoint(trainer, learned, job, fingerprints)
     else:
         trainer.resume()
         if extension:
             _check_extension(extension, trainer.state.progress)
-            job.save(resume / model_folder.JOB, fingerprints)
+            job.save(folder / model_folder.JOB, fingerprints)
 
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
                            training_data=job.published(), baseline=baseline, transfer=transfer,
-                           threads=threads, keep_checkpoint=keep_checkpoint, watch=watch)
+                           threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch)
 
     try:
         trainer.finish() if finish else trainer.run()
     except Interrupted as stop:
-        stop.has_model = _write_stopped_model(trainer, write, warn)
+        stop.has_model = stopped_model and _write_stopped_model(trainer, write, warn)
         raise
     records, share = trainer.report_records()
     if share < 1:
@@ -180,9 +208,21 @@ def _check_extension(extension: Mapping[str, Any], progress: Progress) -> None:
                 advice=f"{setting('finish')} ends the training")
 
 
+def _check_resumable(job: Job, out: Path, *, finish: bool, extension: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if a cross-validation was to be ended early or extended."""
+    if not job.settings.folds:
+        return
+    if finish and not model_folder.has_checkpoint(out):
+        raise UsageError("its folds are not all trained, so there is no model yet", setting="finish",
+                         advice=f"leave it out to continue with {setting('resume')}")
+    if extension:
+        raise UsageError(f"can't be changed after some of the {setting('folds')} are trained",
+                         setting=next(iter(extension)), advice=f"start again with {setting('force')}")
+
+
 def _load_job(out: Path, task: str) -> tuple[Job, dict[str, str]]:
     """Load the job of the training in `out`, of this task, and the fingerprints of its data."""
-    job, fingerprints = Job.load(out / model_folder.RESUME / model_folder.JOB)
+    job, fingerprints = Job.load(model_folder.job_file(out))
     if job.task != task:
         raise UsageError(f"its training is of the task {job.task}", place=out,
                          advice=f"continue it with `rnntool train {job.task}`")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ FORMAT_SETTINGS = {"word_column": None, "text_column": None, "label_column": Non
 class TrainingData:
     """The data and models of a job."""
 
+    records: Sequence[Any]  # those of the training files, before any are held out
     train: Sequence[Any]
     dev: Sequence[Any]
     raw: Sequence[Any]  # records whose targets are ignored
@@ -54,7 +56,8 @@ class TrainingData:
         `UsageError` for a setting that has no effect on the formats of the files.
         """
         settings, places, kind = job.settings, job.places, task_class(job.task)
-        train, dev, formats = _records(job, kind, log, warn, watch)
+        records, dev, formats = _records(job, kind, log, warn, watch)
+        train, dev = (records, dev) if job.dev else split(kind, records, settings)
         if not train:
             raise DataError(place=input_names(job.train), expected=kind.spec.learns_from, found="none",
                             advice="give files that have some")
@@ -82,8 +85,27 @@ class TrainingData:
         vectors = None
         if settings.vectors:
             words, vectors = read_vectors(places["vectors"], limit=settings.vectors_limit)
-        return cls(train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base,
+        return cls(records=records, train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base,
                    character_lm=character_lm)
+
+    def folds(self, kind: type[AnyTask], settings: Settings, count: int) -> list[Fold]:
+        """Divide the training records into `count` folds; each record is held out in one of them.
+
+        Records that the network reads together are in the same fold. `DataError` if there are too few.
+        """
+        units = _Units(kind, self.records, settings)
+        if len(units) < count:
+            raise DataError(place="training data", expected=f"at least {count} records, one for each fold",
+                            found=len(units), advice=f"lower {setting('folds')}, or give more data")
+        numbers = _fold_numbers(kind, units, settings, count)
+        folds = []
+        for number in range(count):
+            rest = units.select(numbers != number)
+            train, dev = split(kind, rest, settings)
+            _check_dev(dev, settings)
+            folds.append(Fold(dataclasses.replace(self, records=rest, train=train, dev=dev),
+                              units.select(numbers == number), units.indexes(numbers == number)))
+        return folds
 
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of the content of each source, by the names of `Job.sources`."""
@@ -129,7 +151,7 @@ class TrainingData:
 def _records(
     job: Job, kind: type[AnyTask], log: Log, warn: Log, watch: Callable[[Stage], None]
 ) -> tuple[Sequence[Any], Sequence[Any], set[str]]:
-    """Read training and development records, and return them with the formats of their files."""
+    """Read the records of the files for training and of those for development; also return the formats."""
     formats: set[str] = set()
 
     def read(paths: list[str], parallel: str) -> Sequence[Any]:
@@ -146,7 +168,7 @@ def _records(
     if kind.spec.reads == "texts" and kind.learns_labels(job.settings):
         _warn_of_odd_labels(records, job, formats, warn)
     if not job.dev:
-        return *split(kind, records, job.settings), formats
+        return records, [], formats
     dev = read(job.dev, "dev_target")
     if not dev:
         raise DataError(place=input_names(job.dev), expected="records for development", found="none",
@@ -167,19 +189,66 @@ def split(
     if kind.is_running_text(settings):
         count = _dev_size(len(records), settings)
         return records[:-count], records[-count:]
-    groups = kind.inseparable_groups(records, settings)
-    if groups is None:
-        held = _draw(len(records), settings)
-        _keep_rare_labels(kind, lambda i: records[i : i + 1], held)
-        return _select(records, ~held), _select(records, held)
-    held = _draw(len(groups), settings)
-    _keep_rare_labels(kind, groups.__getitem__, held)
-    return list(chain(*compress(groups, ~held))), list(chain(*compress(groups, held)))
+    units = _Units(kind, records, settings)
+    held = _draw(len(units), settings)
+    _keep_rare_labels(kind, units.__getitem__, held)
+    return units.select(~held), units.select(held)
 
 
-def _select(records: Sequence[Any], mask: NDArray[np.bool_]) -> Sequence[Any]:
-    """Return the records where `mask` (N,) is True."""
-    return records.pick(np.flatnonzero(mask)) if isinstance(records, Texts) else list(compress(records, mask))
+class Fold(NamedTuple):
+    """A part of the training records, and the data without it."""
+
+    data: TrainingData
+    held_out: Sequence[Any]  # the part
+    indexes: NDArray[np.int64]  # of its records among all
+
+
+def _fold_numbers(kind: type[AnyTask], units: _Units, settings: Settings, folds: int) -> NDArray[np.int64]:
+    """Return the number of the fold of each unit (N,), from 0 on.
+
+    Folds of a running text are parts of it. Otherwise units are drawn at random, those with the same labels
+    from as many folds as possible.
+    """
+    count = len(units)
+    if kind.is_running_text(settings):
+        return np.arange(count) * folds // count
+    order = list(range(count))
+    random.Random(settings.seed).shuffle(order)
+    order.sort(key=lambda i: sorted(set().union(*map(kind.labels_of, units[i]))))
+    numbers = np.empty(count, np.int64)
+    numbers[order] = np.arange(count) % folds
+    return numbers
+
+
+class _Units:
+    """The smallest parts of the training records that can be held out: groups, or single records."""
+
+    def __init__(self, kind: type[AnyTask], records: Sequence[Any], settings: Settings) -> None:
+        self._kind = kind
+        self._records = records
+        self._groups = kind.inseparable_groups(records, settings)
+
+    def __len__(self) -> int:
+        return len(self._records if self._groups is None else self._groups)
+
+    def __getitem__(self, i: int) -> Sequence[Any]:
+        """Return the records of a unit."""
+        return [self._records[j] for j in ((i,) if self._groups is None else self._groups[i])]
+
+    def indexes(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the indexes of the records of the units where `mask` (N,) is True."""
+        if self._groups is None:
+            return np.flatnonzero(mask)
+        return np.fromiter(chain(*compress(self._groups, mask)), np.int64)
+
+    def select(self, mask: NDArray[np.bool_]) -> Sequence[Any]:
+        """Return the records of the units where `mask` (N,) is True."""
+        if isinstance(self._records, Texts):
+            return self._records.pick(self.indexes(mask))
+        if self._groups is None:
+            return list(compress(self._records, mask))
+        chosen = map(self.__getitem__, np.flatnonzero(mask).tolist())
+        return list(chain.from_iterable(map(self._kind.isolated, chosen)))
 
 
 def _dev_size(count: int, settings: Settings) -> int:

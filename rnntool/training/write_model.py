@@ -80,12 +80,13 @@ def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], training_data: Mapping[str, Any], baseline: Baseline | None = None,
     transfer: Transfer | None = None, threads: int = 0, keep_checkpoint: bool = False,
+    more: Mapping[str, Any] | None = None,
     watch: Callable[[Stage], None],
 ) -> dict[str, Any]:
     """Write the model folder, and return the report on the development data.
 
     The checkpoint is removed unless `keep_checkpoint` is true, as after a stopped training. The network is
-    calibrated on the development data first. The report is about the exported graph.
+    calibrated on the development data first. The report is about the exported graph; `more` is added to it.
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drop what is only needed for training
@@ -101,7 +102,7 @@ def write_model(
         write_graphs(network, stage, int8=settings.int8)
         onnx = OnnxEngine(stage / model_folder.GRAPH, threads=threads)
         report = _report(task, WatchedEngine(onnx, "evaluating the model", watch), dev, baseline)
-        report |= calibration.report() if calibration else {}
+        report |= (calibration.report() if calibration else {}) | dict(more or {})
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / model_folder.WEIGHTS).write_bytes(save(weights))

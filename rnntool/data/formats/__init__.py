@@ -5,11 +5,11 @@ To add a format, write its `Format` in a module of this package and add a row to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from rnntool.data.formats.base import (
     Columns,
@@ -80,6 +80,7 @@ __all__ = [
     "read_sequences",
     "read_texts",
     "readable_formats",
+    "record_lines",
     "record_writer",
     "reject",
     "sentence_writer",
@@ -251,6 +252,15 @@ def record_writer(to: str) -> RecordWriter:
     make = FORMATS[to].record_writer
     assert make is not None
     return make()
+
+
+def record_lines(rows: Sequence[tuple[Mapping[str, Any], str]], to: str) -> Iterator[str]:
+    """Return the text of each record, given its fields and its place; a table has the columns of all."""
+    write = record_writer(to)
+    columns: dict[str, Any] = {}
+    if to != JSONL.name:
+        columns = dict.fromkeys(chain.from_iterable(fields for fields, _ in rows))
+    return (write({**columns, **fields}, {}, place) for fields, place in rows)
 
 
 def output_format(source: str, *, probs: bool) -> str:

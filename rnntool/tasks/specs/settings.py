@@ -53,6 +53,10 @@ class Settings(Options):
     dev_fraction: float = data(
         0.1, f"Share of the training records to hold out as development data if {setting('dev')} is not "
              "given. 0 trains on all records, without evaluation.", low=0, high=0.9, requires={"dev": False})
+    folds: int | None = data(
+        None, "Before the training, cross-validate: divide the training records into K folds, train on all "
+              "but one and evaluate on that one, for each in turn.", low=2, metavar="K",
+        requires={"dev": False})
     skip_unlabelled: bool = data(
         False, "Skip records without a label and sentences in which a word has no tag, and report how "
                "many. By default, the first one is an error.")
@@ -97,7 +101,8 @@ class Settings(Options):
     max_time: float | None = training(
         None, "Longest time for the whole training, such as 90s, 10m or 1.5h: to read the data, to train, to "
               "evaluate and to write the model. The learning rate schedule is fitted to it. If the "
-              "development data is long, evaluations use a sample.", low=1, parse=duration_s, metavar="TIME")
+              "development data is long, evaluations use a sample. "
+              f"With {setting('folds')}, all trainings share it.", low=1, parse=duration_s, metavar="TIME")
     patience: int = training(
         0, "Stop after N evaluations without a better score on the development data. 0 never stops early.",
         low=0)
@@ -148,6 +153,11 @@ class Settings(Options):
         """
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
+
+    @property
+    def time_limit(self) -> float | None:
+        """The longest time of each training in seconds, if the folds and the model share `max_time`."""
+        return self.max_time and self.max_time / ((self.folds or 0) + 1)
 
     def epochs_for(self, batches: int) -> int:
         """Return `epochs` if it is set, or else the usual number, or more if there are few `batches`."""
