@@ -123,6 +123,7 @@ class ModelConfig:
             if content.get(key) is not None:
                 _check_type(content, key, dict, path)
         _check_report(content.get("report") or {}, path)
+        _check_cross_validation((content.get("report") or {}).get("cross_validation"), path)
         try:
             settings = TASKS[content["task"]].settings.from_json(content["settings"])
         except UsageError as error:
@@ -155,6 +156,23 @@ def _check_report(report: Mapping[str, Any], path: Path) -> None:
         if key == "columns":
             for row in rows:
                 _check_report(row, path)
+
+
+def _check_cross_validation(figures: Any, path: Path) -> None:
+    """Raise `ModelError` if the figures of a cross-validation aren't as rnntool writes them."""
+    def are_numbers(values: object) -> bool:
+        return isinstance(values, list) and all(type(value) in (int, float, type(None)) for value in values)
+
+    names = ("value", "mean", "std")
+    fits = figures is None or (
+        isinstance(figures, dict) and figures.keys() >= {"figure", "records", "folds", "interval", *names}
+        and isinstance(figures["figure"], str) and type(figures["records"]) is int
+        and are_numbers([figures[name] for name in names]) and are_numbers(figures["folds"])
+        and (figures["interval"] is None
+             or (are_numbers(figures["interval"]) and len(figures["interval"]) == 2)))
+    if not fits:
+        raise ModelError("is damaged (`report.cross_validation` has the wrong type)", place=path,
+                         advice=AGAIN)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -18,7 +18,7 @@ from test_resume import files_of, stop_after
 import rnntool
 from rnntool import model_folder
 from rnntool.data.progress import silent
-from rnntool.errors import DataError, with_names
+from rnntool.errors import DataError, ModelError, with_names
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import task_class
 from rnntool.tasks.specs.resolve import resolve
@@ -250,7 +250,26 @@ def test_a_signal_during_a_fold_says_how_to_continue(data: Path, run: Run) -> No
     assert "on 60 records; mean of 3 folds 0." in summary or "mean of 3 folds 1." in summary
     figures = summary.partition(": cross-validation: ")[2]
     assert figures in run("info", "m").out
+    page = run("report", "m").out
+    assert "accuracy of all 60 records" in page
+    assert "<td>fold 3</td>" in page
     assert f"Cross-validation: {figures}." in (data / "m" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("damage", [
+    [], {}, {"records": "9"}, {"folds": 1}, {"folds": ["a"]}, {"interval": [1]}, {"mean": "x"},
+    {"figure": None}])
+def test_damaged_figures_are_an_error(damage: Any, classifier: Path, tmp_path: Path) -> None:
+    figures = {"figure": "accuracy", "value": 0.5, "interval": [0.4, 0.6], "records": 9, "mean": 0.5,
+               "std": 0.1, "folds": [0.4, 0.6]}
+    config = json.loads((classifier / "config.json").read_text("utf-8"))
+    for content in (figures, figures | damage if damage else damage):
+        (tmp_path / "config.json").write_text(json.dumps(
+            config | {"report": config["report"] | {"cross_validation": content}}), "utf-8")
+        if content is figures:
+            model_folder.read_config(tmp_path)
+    with pytest.raises(ModelError, match=r"report\.cross_validation"):
+        model_folder.read_config(tmp_path)
 
 
 def test_the_advice_names_folds_where_development_data_is_few(data: Path) -> None:

@@ -82,10 +82,21 @@ def page(name: str, config: ModelConfig, history: Sequence[Entry]) -> str:
         *(_learning_curves(history, config.spec.higher_is_better) if history
           else [f"<p>This model has no {model_folder.METRICS}, so no curves can be drawn.</p>\n"]),
         *_report(config.report, "Scores on the development data"),
+        *_cross_validation(config.report.get("cross_validation")),
         "<h2>Settings</h2>\n<h3>Chosen</h3>\n",
         table(_exactly(changed)) if changed else "<p>None: all settings have their defaults.</p>\n",
         f"<details><summary>{len(rest)} defaults</summary>\n", table(_exactly(rest)), "</details>\n",
     )
+
+
+def _cross_validation(figures: Mapping[str, Any] | None) -> Iterator[str]:
+    """List the figure over all records, its interval, and the figures of the folds."""
+    if figures:
+        rows = [(f"{figures['figure']} of all {figures['records']:,} records", figures["value"]),
+                ("95% interval", " to ".join(map(_shown, figures["interval"] or ())) or None),
+                ("mean of the folds", figures["mean"]), ("standard deviation of the folds", figures["std"]),
+                *((f"fold {number}", figure) for number, figure in enumerate(figures["folds"], 1))]
+        yield "<h2>Cross-validation</h2>\n" + table(rows)
 
 
 def _exactly(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
