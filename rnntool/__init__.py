@@ -11,17 +11,23 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rnntool.inference.model import Model
-    from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
+    from rnntool.inference.options import (
+        ClassifyOptions,
+        GenerateOptions,
+        ScoreOptions,
+        TagOptions,
+        TransduceOptions,
+    )
 
-__all__ = ["ClassifyOptions", "GenerateOptions", "ScoreOptions", "TagOptions", "load"]
+__all__ = ["ClassifyOptions", "GenerateOptions", "ScoreOptions", "TagOptions", "TransduceOptions", "load"]
 __version__ = "0.1.0"
 
 
 def load(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
     """Load a trained model by the path of its folder, or by a name that `rnntool models` lists.
 
-    The model tags, classifies, scores or generates, depending on what it was trained for. Each method takes
-    an iterable and returns an iterator, so that endless streams can be processed:
+    The model tags, classifies, transduces, scores or generates, depending on what it was trained for. Each
+    method takes an iterable and returns an iterator, so that endless streams can be processed:
 
         tagger = rnntool.load("en-pos")
         for result in tagger.tag(["The keys on the table are mine."]):

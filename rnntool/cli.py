@@ -39,6 +39,8 @@ COMMANDS = (
     Row("tag", "Tag each word of sentences, for example with parts of speech or named entities.",
         "rnntool.commands.tag"),
     Row("classify", "Label each text: one line in, one line out.", "rnntool.commands.classify"),
+    Row("transduce", "Turn each sequence into another one, such as a word into its pronunciation.",
+        "rnntool.commands.transduce"),
     Row("generate", "Write text with a language model.", "rnntool.commands.generate"),
     Row("score", "Score text with a language model.", "rnntool.commands.score"),
     Row("evaluate", "Report how good a model is on data with the correct answers.",

@@ -40,8 +40,11 @@ NEW = ".new"  # folder of a complete model that is about to replace the files be
 KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays
 LOCK = ".lock"  # file that a training keeps locked
 UNFINISHED = ".writing-"  # prefix of files and folders that are not complete
-VOCABULARIES = ("tokenizer.model", "vocab.txt", "labels.txt", "vectors.txt", "ngrams.safetensors")
-MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, METRICS, CARD, *VOCABULARIES)
+PARTS = ("decoder.onnx",)  # graphs of parts of a network that run on their own
+TARGET = "target."  # before the name of a vocabulary's file: of what is written, not of what is read
+VOCABULARIES = ("tokenizer.model", "vocab.txt", f"{TARGET}tokenizer.model", f"{TARGET}vocab.txt",
+                "features.txt", "labels.txt", "vectors.txt", "ngrams.safetensors")
+MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, *PARTS, METRICS, CARD, *VOCABULARIES)
 GRAPH_TYPES = ("float32", "int8")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_ERRORS = {*NO_ROOM, errno.EIO, errno.EROFS}
@@ -236,6 +239,18 @@ def check_graph(
             and vectors[:-1] == ("types",) and isinstance(vectors[-1], int))
     if not fits or ("words" in inputs) != reads_words:
         raise ModelError(f"doesn't fit {CONFIG}", place=folder / GRAPH, advice=AGAIN)
+
+
+def check_part(
+    path: Path, config: ModelConfig, part: str, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]
+) -> None:
+    """Raise `ModelError` if the graph of a part of a network, at `path`, doesn't fit the config."""
+    required = config.network.head.part_outputs(part)
+    states = {"state" + name.removeprefix("next"): shape for name, shape in required.items()
+              if name.startswith("next.")}
+    if any(outputs.get(name) != shape for name, shape in required.items()) or any(
+            inputs.get(name) != shape for name, shape in states.items()):
+        raise ModelError(f"doesn't fit {CONFIG}", place=path, advice=AGAIN)
 
 
 # --- Digests -----------------------------------------------------------------------------------------------

@@ -102,13 +102,13 @@ def from_characters(characters: Sequence[str], *, lower: bool) -> Tokenizer:
     return CharTokenizer(list(characters), lower=lower)
 
 
-def load(folder: Path, config: dict[str, Any]) -> Tokenizer:
+def load(folder: Path, config: dict[str, Any], prefix: str = "") -> Tokenizer:
     """Load the tokenizer that `save` wrote into `folder`; `config` is what its `config()` returned.
 
     Raises `ModelError` if the file is missing or damaged, or if its size differs from `config`.
     """
     try:
-        tokenizer = KINDS[config["kind"]].load(folder, config)
+        tokenizer = KINDS[config["kind"]].load(folder, config, prefix)
         size = config["size"]
     except KeyError as error:
         raise damaged(

@@ -114,6 +114,21 @@ def writer(models: Path, text_file: Path) -> Path:
     return models / "tiny-writer"
 
 
+@pytest.fixture(scope="session")
+def reversal_file(models: Path) -> Path:
+    """A table of held-out words and their characters in reverse."""
+    return _file(models, "dev-pairs.tsv", tiny.pairs(tiny.reversals(20, seed=9)))
+
+
+@pytest.fixture(scope="session")
+def transducer(models: Path, reversal_file: Path) -> Path:
+    """A model that reverses words: additive attention, symbols between spaces as its output."""
+    data = _file(models, "train-pairs.tsv", tiny.pairs(tiny.reversals(800)))
+    tiny.train("transduce", models / "tiny-reversal", [data], dev=[reversal_file], epochs=12,
+               target_tokenizer="space")
+    return models / "tiny-reversal"
+
+
 # --- Commands ----------------------------------------------------------------------------------------------
 
 

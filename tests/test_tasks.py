@@ -25,7 +25,7 @@ import rnntool
 from rnntool.cli import COMMANDS
 from rnntool.data.arrays import Arrays, by_length, pad
 from rnntool.data.labels import SCHEMES, convert, spans
-from rnntool.data.records import Kind, Sentence, Text
+from rnntool.data.records import Kind, Sentence, Text, Transduction
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, ModelError
 from rnntool.evaluation import metrics
@@ -143,9 +143,10 @@ def test_each_setting_of_a_task_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_survives_saving_and_loading(
-    name: str, tagger: Path, classifier: Path, writer: Path, tmp_path: Path
+    name: str, tagger: Path, classifier: Path, writer: Path, transducer: Path, tmp_path: Path
 ) -> None:
-    task = model.load({"lm": writer, "classify": classifier, "tag": tagger}[name], threads=1).task
+    models = {"lm": writer, "classify": classifier, "tag": tagger, "transduce": transducer}
+    task = model.load(models[name], threads=1).task
     task.save(tmp_path)
     again = type(task).load(tmp_path, task.config(), task.settings)
     assert again.criterion == task.criterion and task.criterion.key in task.spec.metrics
@@ -153,6 +154,8 @@ def test_a_task_survives_saving_and_loading(
     record: Any = Text("who is it?")
     if name == "tag":
         record = sentence("the unseen baker sings", "DET ADJ NOUN VERB")
+    if name == "transduce":
+        record = Transduction("fade", ("e d a f",))
     assert again.sizes() == task.sizes()
     for key, array in task.encode([record]).items():
         np.testing.assert_array_equal(again.encode([record])[key], array, err_msg=key)

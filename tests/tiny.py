@@ -132,6 +132,18 @@ def labeled_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
     return rows
 
 
+def reversals(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Generate words and their characters in reverse, with spaces between them: (source, target)."""
+    rng = random.Random(seed)
+    words = ("".join(rng.choices("abcdef", k=rng.randint(1, 5))) for _ in range(n))
+    return [(word, " ".join(reversed(word))) for word in words]
+
+
+def pairs(rows: Iterable[tuple[str, ...]]) -> str:
+    """Write rows as a table without a header."""
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
 def lines_of_text(n: int, seed: int = 0) -> list[str]:
     """Generate short sentences with a small alphabet."""
     return [" ".join(word for word, _ in sentence) for sentence in pos_sentences(n, seed)]
@@ -183,6 +195,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
                      "batch_size": 10},
     "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
     "tag": NETWORK | WORDS | {"batch_size": 10, "neighbours": 0.0},
+    "transduce": NETWORK | {"hidden": 32, "embed": 24, "batch_size": 20, "lr": 0.01, "label_smoothing": 0.0},
 }
 
 

@@ -1,11 +1,11 @@
-"""`rnntool score`: score text with a language model."""
+"""`rnntool score`: score text with a language model, or targets with a sequence-to-sequence model."""
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
@@ -21,19 +21,21 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import RECORD_FORMATS, readable_formats, record_writer
+from rnntool.data.formats import RECORD_FORMATS, merged, readable_formats, record_writer
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
+from rnntool.data.records import fields_of
 from rnntool.errors import DataError, UsageError, contradiction, no_effect_without, setting
 from rnntool.inference.options import ScoreOptions
 
 if TYPE_CHECKING:
     from rnntool.data.inputs import Inputs
-    from rnntool.data.records import Pair, Text
+    from rnntool.data.records import Pair, Text, Transduction
     from rnntool.data.streams import Lines
     from rnntool.inference.model import Model
     from rnntool.tasks.lm import LMTask, ScoredText
     from rnntool.tasks.specs.lm import LMSettings
+    from rnntool.tasks.transduce import ScoredTarget, TransduceTask
 
 FORMATS = ("text", *RECORD_FORMATS)  # of the output
 HEADER = ("record", "start", "end", "text", "surprisal_bits")
@@ -48,6 +50,7 @@ RESULTS = ("log_prob_good", "log_prob_bad", "right")  # keys that JSONL and tabl
     "rnntool score --pairs --json pairs.tsv",
     "rnntool score --pairs --prefix prefix --columns good,bad --by attractors agreement.tsv",
     "rnntool score -m reviewer --label-column label reviews.tsv",
+    "rnntool score -m g2p lexicon.tsv",
 )
 def score(
     *,
@@ -87,13 +90,15 @@ def score(
 ) -> None:
     """Score text with a language model.
 
-    For each text, write its log-probability in nats, its perplexity and its number of tokens.
+    For each text, write its log-probability in nats, its perplexity and its number of tokens. A
+    sequence-to-sequence model scores pairs: each target given its source.
     """
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.lm import LMTask
+    from rnntool.tasks.transduce import TransduceTask
 
     files = files or ["-"]
     _check(options, text_column=text_column, label_column=label_column, per=per, pairs=pairs, columns=columns,
@@ -106,6 +111,13 @@ def score(
                          setting="as_jsonl" if as_jsonl or not to else "to",
                          advice="rename the column of that name")
     scorer = models.load(model, device=compute.device, threads=compute.threads)
+    if isinstance(scorer.task, TransduceTask):
+        _check_transducer(options, text_column=text_column, label_column=label_column, per=per, pairs=pairs)
+        with open_output(output) as out:
+            unknown, tokens = _score_targets(
+                scorer, scorer.task, files, format, reading, messages, out, to=written_as)
+        _warn_of_unknown(scorer, f"{unknown:,} of {tokens:,}" if unknown else "", "tokens", messages)
+        return
     task = scorer.require(LMTask)
     with open_output(output) as out:
         if pairs:
@@ -121,7 +133,12 @@ def score(
                 messages=messages, chosen=["label_column"] if label_column else [])
             unknown, tokens = _score_texts(scorer, inputs, out, options, per=per, to=written_as)
             counted, unit = f"{unknown:,} of {tokens:,}", "tokens"
-    if unknown:
+    _warn_of_unknown(scorer, counted if unknown else "", unit, messages)
+
+
+def _warn_of_unknown(scorer: Model, counted: str, unit: str, messages: Messages) -> None:
+    """Warn of tokens that the model has never seen, unless `counted` says nothing."""
+    if counted:
         messages.warn(f"{unit} that {scorer.name} has never seen: {counted}; all such tokens are scored as "
                       "the same unknown token")
 
@@ -187,8 +204,12 @@ def _score_texts(
             fields = {"text": record.text} if record.fields is None else record.fields
             out.write(write(fields, _results(record, result, per), record.place))
         else:
-            out.write(f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n")
+            out.write(_line(result))
     return unknown, tokens
+
+
+def _line(result: ScoredText | ScoredTarget) -> str:
+    return f"{result.total_nats:.4f}\t{result.perplexity:.4f}\t{len(result.log_probs)}\n"
 
 
 def _rows(number: int, record: Text, result: ScoredText, per: str) -> Iterator[tuple[str, ...]]:
@@ -205,6 +226,45 @@ def _results(record: Text, result: ScoredText, per: str | None) -> dict[str, Any
         fields["surprisals"] = [{"start": u.start, "end": u.end, "text": u.text,
                                  "surprisal_bits": round(u.surprisal_bits, 6)} for u in units]
     return fields
+
+
+# --- Targets -----------------------------------------------------------------------------------------------
+
+
+def _check_transducer(options: ScoreOptions, **given: Any) -> None:
+    """Raise `UsageError` for an option that only language models have."""
+    chosen = [name for name, value in given.items() if value]
+    chosen += [name for name, value in options.to_json().items() if value != getattr(ScoreOptions, name)]
+    if chosen:
+        raise UsageError("has no effect with a sequence-to-sequence model", setting=chosen[0],
+                         advice="leave it out")
+
+
+def _score_targets(
+    scorer: Model, task: TransduceTask, files: list[str], format: str | None, reading: TableReading,
+    messages: Messages, out: TextIO, *, to: str,
+) -> tuple[int, int]:
+    """Write a line for each target; return the number of unknown tokens and of all tokens."""
+    from rnntool.data.inputs import Inputs
+
+    def read(lines: Lines, name: str) -> Iterator[Transduction]:
+        records = task.read(lines, name, task.settings, targets=True, layout=reading.layout(),
+                            variants=False)
+        for record in records:
+            yield from (replace(record, targets=(target,)) for target in record.targets)
+
+    inputs = Inputs(
+        files, "sequences", read, format=format, reading=reading, log=messages.log, warn=messages.warn,
+        supervised=True, chosen=reading.table_settings())
+    write = None if to == "text" else record_writer(to)
+    unknown = tokens = 0
+    for record, result in scorer.score_targets(inputs, ready=inputs.ready, flush=out.flush):
+        unknown, tokens = unknown + result.unknown, tokens + len(result.log_probs)
+        if write is None:
+            out.write(_line(result))
+        else:
+            out.write(write(merged(fields_of(record), result.results()), {}, record.place))
+    return unknown, tokens
 
 
 # --- Minimal pairs -----------------------------------------------------------------------------------------

@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rnntool import model_folder
 from rnntool.data.arrays import Arrays
 from rnntool.data.options import Options
-from rnntool.data.records import Pair, Sentence, Tagged, Text, WordWeight
+from rnntool.data.records import Pair, Sentence, Tagged, Text, Transduction, WordWeight
 from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, UsageError
-from rnntool.inference.options import ClassifyOptions, GenerateOptions, ScoreOptions, TagOptions
+from rnntool.inference.options import (
+    ClassifyOptions,
+    GenerateOptions,
+    ScoreOptions,
+    TagOptions,
+    TransduceOptions,
+)
 from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_flush
 from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
@@ -23,6 +29,7 @@ from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTa
 from rnntool.tasks.lm import LMTask, ScoredText
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tasks.tag import TagTask
+from rnntool.tasks.transduce import ScoredTarget, Search, Transduced, TransduceTask
 from rnntool.tokenize import split_words
 
 if TYPE_CHECKING:
@@ -214,6 +221,41 @@ class Model(ModelFolder):
         scored = self.scored(sentences(), options, ready=ready, flush=flush)
         return ((read.popleft(), good, next(scored)[1]) for _, good in scored)
 
+    def transduce(
+        self, sources: Iterable[str | Sequence[str] | Transduction], options: TransduceOptions | None = None,
+        **changes: Any,
+    ) -> Iterator[list[Transduced]]:
+        """Turn each source into its `n_best` best targets, the best one first.
+
+        A source is a text, or a text followed by the values of the further columns of the training data.
+        Without a seed, the seed of sampling is 0.
+        """
+        options = _resolve(TransduceOptions, options, changes)
+        records = map(_transduction, _not_one_text(sources))
+        return (results for _, results in self.transduced(records, options))
+
+    def transduced(
+        self, records: Iterable[Transduction], options: TransduceOptions | None = None, *,
+        ready: Ready = always, flush: Flush = no_flush,
+    ) -> Iterator[tuple[Transduction, list[Transduced]]]:
+        """Turn a stream of sources into targets."""
+        options = options or TransduceOptions()
+        search = Search(
+            beam=options.beam, n_best=options.n_best, length_penalty=options.length_penalty,
+            length_limit=options.length_limit, seed=options.seed or 0,
+            sampling=GenerateOptions(temperature=options.temperature) if options.sample else None)
+        task = self.require(TransduceTask).searching(search)
+        pipeline = Pipeline(task, self.engine, workers=self.pipeline.workers)
+        return pipeline.run(records, task.decode, ready=ready, flush=flush)
+
+    def score_targets(
+        self, records: Iterable[Transduction], *, ready: Ready = always, flush: Flush = no_flush
+    ) -> Iterator[tuple[Transduction, ScoredTarget]]:
+        """Compute the log-probability of the first target of each record, given its source."""
+        task = self.require(TransduceTask).for_scoring()
+        pipeline = Pipeline(task, self.engine, workers=self.pipeline.workers)
+        return pipeline.run(records, task.decode_scores, ready=ready, flush=flush)
+
     def generate(
         self, prompts: Iterable[str] = ("",), options: GenerateOptions | None = None, *,
         watch: Watch | None = None, ready: Ready = always, **changes: Any,
@@ -331,6 +373,13 @@ def _sentence(sentence: str | Sequence[str] | Sentence) -> Sentence:
         offsets = split_words(sentence)
         return Sentence([sentence[start:end] for start, end in offsets], text=sentence, offsets=offsets)
     return Sentence(list(sentence))
+
+
+def _transduction(source: str | Sequence[str] | Transduction) -> Transduction:
+    if isinstance(source, Transduction):
+        return source
+    text, *extra = (source,) if isinstance(source, str) else source
+    return Transduction(text, extra=tuple(extra))
 
 
 def _text(text: str | Text) -> Text:

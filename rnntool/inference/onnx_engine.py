@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,17 @@ class OnnxEngine:
     """Runs the graph of a model folder on the processor. A `rnntool.tasks.base.Engine`."""
 
     def __init__(
-        self, path: Path, *, config: ModelConfig | None = None, graph: bytes | None = None, threads: int = 0
+        self, path: Path, *, config: ModelConfig | None = None, graph: bytes | None = None,
+        threads: int = 0, part: str | None = None,
     ) -> None:
         """Load the graph at `path`, or `graph`, which was made from it. With 0 `threads`, use all cores.
 
-        `ModelError` if the file can't be read or run, or doesn't fit `config`.
+        `part` is the name of a part of the network, if that is what the graph computes. `ModelError` if the
+        file can't be read or run, or doesn't fit `config`.
         """
         self.path = path
+        self._parts: dict[str, OnnxEngine] = {}
+        self._opening = Lock()
         self._config, self._graph, self._threads = config, graph, threads
         self._version = _version(path)
         self._session = self._open()
@@ -54,7 +59,10 @@ class OnnxEngine:
         self.outputs: dict[str, Shape] = {
             v.name: tuple(v.shape) for v in self.session.get_outputs() if v.type == "tensor(float)"}
         if config is not None:
-            model_folder.check_graph(path.parent, config, self.inputs, self.outputs)
+            if part is None:
+                model_folder.check_graph(path.parent, config, self.inputs, self.outputs)
+            else:
+                model_folder.check_part(path, config, part, self.inputs, self.outputs)
         self.word_vectors = int(self.outputs.get("word_vectors", [0])[-1])
         call_after_fork(self._forked)
 
@@ -124,6 +132,14 @@ class OnnxEngine:
             if value.size and np.isnan(value.min()):  # the minimum is NaN if any number is
                 raise self._misfit(f"its output {name!r} contains NaN")
         return dict(zip(names, values, strict=True))
+
+    def part(self, name: str) -> OnnxEngine:
+        """Return the engine of the graph of this name in the same folder, which is loaded when first used."""
+        with self._opening:  # batches run in several threads
+            if name not in self._parts:
+                path = self.path.with_name(f"{name}.onnx")
+                self._parts[name] = OnnxEngine(path, config=self._config, threads=self._threads, part=name)
+        return self._parts[name]
 
     def _misfit(self, problem: str) -> ModelError:
         return ModelError(f"the graph is damaged ({problem})", place=self.path, advice=model_folder.AGAIN)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from rnntool.data.options import Options, option
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 
 BATCH_SIZE = 64  # samples that are drawn in parallel by default
 HIGHEST_TEMPERATURE = 1_000_000  # far beyond the point where the distribution is uniform
+BEAM = 5  # hypotheses of a sequence-to-sequence model
 SCHEMES = ("iob1", "iob2", "iobes")
 
 sampling = partial(option, panel="Sampling")  # declares an option in this panel of the help
@@ -122,6 +123,37 @@ class ClassifyOptions(Options):
         shown_default="0.5 for models with several labels per text, otherwise 0")
     none_label: str | None = option(
         None, "Label to write if none is probable enough.", metavar="LABEL", shown_default="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransduceOptions(Options):
+    """How a sequence-to-sequence model finds the target of a source."""
+
+    beam: int = option(
+        BEAM, "Number of hypotheses that the beam search keeps. 1 is greedy search, which is the fastest.",
+        low=1, metavar="K")
+    n_best: int = option(1, "Write the N best targets of each source.", low=1)
+    length_penalty: float = option(
+        1.0, "Exponent of the length by which the log-probability of a hypothesis is divided before "
+             "hypotheses are compared. 0 favors short targets.", low=0, high=10, metavar="X")
+    length_limit: int | None = option(
+        None, "Largest number of tokens of a target. Targets that reach it are cut off and reported.", low=1,
+        shown_default="a multiple of the source's length, from the training data")
+    sample: bool = sampling(
+        False, "Draw targets at random instead of searching the most probable ones.")
+    temperature: float = sampling(
+        1.0, "Temperature of the sampling. Below 1 favors likely tokens, above 1 unlikely ones. 0 always "
+             "takes the most likely token.", low=0, high=HIGHEST_TEMPERATURE, metavar="T")
+    seed: int | None = sampling(
+        None, "Seed of the random numbers. The same seed gives the same targets.", low=0,
+        variable="RNNTOOL_SEED", shown_default="a new one for each run")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sample and self.temperature != TransduceOptions.temperature:
+            raise no_effect_without("temperature", "sample")
+        if self.sample and self.beam != BEAM:
+            raise contradiction("sample", "beam")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from rnntool.data.arrays import Arrays, by_length
+from rnntool.data.arrays import Arrays
 from rnntool.errors import RnntoolError
 from rnntool.tasks.base import AnyTask, Engine, Ready
 
@@ -83,7 +83,7 @@ class Pipeline:
         """Start computing a window of groups of records; the iterator waits for the results."""
         window = [group for group in window if group]
         examples = [self.task.join([example for _, example in group]) for group in window]
-        batches = list(by_length(list(map(self.task.length, examples)), min(BUDGET, self.task.budget)))
+        batches = list(self.task.batched(examples, min(BUDGET, self.task.budget)))
         arrays = self.task.batches(self.engine, [[examples[i] for i in batch] for batch in batches])
         outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
 

@@ -37,19 +37,26 @@ class TorchEngine:
 
     word_vectors = 0  # none: their table would have to be moved to the device with each batch
 
-    def __init__(self, network: Network, device: torch.device) -> None:
+    def __init__(self, network: Network, device: torch.device, *, part: str | None = None) -> None:
+        """Run the whole network, or a part that runs on its own."""
         self.network = network.to(device)
         self.device = device
+        self._part = part
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """Return the named outputs of a batch, by default all."""
         training = self.network.training
         self.network.eval()
         with torch.inference_mode():
-            values = self.network(to_tensors(arrays, self.device), outputs)
+            tensors = to_tensors(arrays, self.device)
+            values = self.network.part(self._part, tensors) if self._part else self.network(tensors, outputs)
         self.network.train(training)
         names = values if outputs is None else [name for name in outputs if name in values]
         return {name: values[name].detach().cpu().numpy() for name in names}
+
+    def part(self, name: str) -> TorchEngine:
+        """Return the engine of a part that runs on its own."""
+        return TorchEngine(self.network, self.device, part=name)
 
     def initial_state(self, batch: int) -> Arrays:
         """Return zero states (1, B, H) by the network's names."""

@@ -28,6 +28,7 @@ ENCODER_NAMES = tuple(ENCODERS)
 CHARACTER_NETWORK_NAMES = ("lstm", "cnn", "none")
 POOLINGS = ("last", "mean", "max", "attention")
 DIRECTIONS = ("forward", "both")
+ATTENTIONS = ("additive", "dot", "none")
 _COPY = "copy or train the model again"
 _UPGRADE = "upgrade rnntool, or copy the model again"
 
@@ -173,6 +174,7 @@ class HeadConfig(Config):
 
     kind: ClassVar[str]
     code: ClassVar[str]  # where the head is: a module of `rnntool.models.heads` and a class in it
+    parts: ClassVar[tuple[str, ...]] = ()  # graphs that run on their own; see `Head.part`
     outputs: int = option(MISSING, "Number of scores that the head computes, over all columns.", low=1)
 
     def to_json(self) -> dict[str, Any]:
@@ -181,6 +183,10 @@ class HeadConfig(Config):
 
     def graph_outputs(self) -> dict[str, Shape]:
         """Return the outputs that the ONNX graph must have, with their shapes."""
+        raise NotImplementedError
+
+    def part_outputs(self, part: str) -> dict[str, Shape]:
+        """Return the outputs that the graph of one of the `parts` must have, with their shapes."""
         raise NotImplementedError
 
 
@@ -240,8 +246,59 @@ class TaggerHeadConfig(HeadConfig):
         return outputs
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderHeadConfig(HeadConfig):
+    """A decoder: a language model of targets that reads the encoder's states by attention.
+
+    With `shared`, a token has the same vector in the source and in the target.
+    """
+
+    kind = "transduce"
+    code = "decoder:DecoderHead"
+    parts = ("decoder",)
+    cell: str = option("lstm", "Recurrent cell.", choices=CELL_NAMES)
+    layers: int = option(1, "Number of layers.", low=1, high=1000)
+    hidden: int = option(256, "Units of a layer.", low=1)
+    embed: int = option(128, "Size of a token's vector.", low=1)
+    attention: str = option("additive", "How the decoder reads the encoder's states.", choices=ATTENTIONS)
+    input_feeding: bool = option(False, "Whether a step reads the output vector of the step before.")
+    tied: bool = option(True, "Whether the output layer shares the weight of the target embedding.")
+    shared: bool = option(False, "Whether source and target share their embedding.")
+    dropout: float = option(0.0, "Dropout of inputs and outputs.", low=0, high=1)
+    dropout_between: float = option(0.0, "Dropout between layers.", low=0, high=1)
+    weight_dropout: float = option(0.0, "Share of recurrent weights dropped.", low=0, high=1)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """The name and size of each part of the decoder's state, without a prefix."""
+        names = CELLS[self.cell].state_names
+        states = {f"{layer}.{name}": self.hidden for layer in range(self.layers) for name in names}
+        return {**states, "feed": self.output_size} if self.input_feeding else states
+
+    @property
+    def output_size(self) -> int:
+        """The size of the vectors that the output layer reads."""
+        return self.embed if self.tied else self.hidden
+
+    def graph_outputs(self) -> dict[str, Shape]:
+        """Return the start state, and what attention reads."""
+        outputs: dict[str, Shape] = {
+            f"start.{name}": (1, "batch", size) for name, size in self.states.items()}
+        if self.attention != "none":
+            outputs |= {"keys": ("batch", "time", self.hidden), "values": ("batch", "time", self.output_size)}
+        return outputs
+
+    def part_outputs(self, part: str) -> dict[str, Shape]:
+        """Return the outputs of a step."""
+        outputs: dict[str, Shape] = {
+            f"next.{name}": (1, "batch", size) for name, size in self.states.items()}
+        if self.attention != "none":
+            outputs["attention"] = ("batch", "time")
+        return {"log_probs": ("batch", self.outputs), **outputs}
+
+
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
-    kind.kind: kind for kind in (LMHeadConfig, ClassifierHeadConfig, TaggerHeadConfig)}
+    kind.kind: kind for kind in (LMHeadConfig, ClassifierHeadConfig, TaggerHeadConfig, DecoderHeadConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,3 +347,6 @@ class ObjectiveConfig(Options):
         0.0, "Weight of the squared change of activations from step to step (TAR, the same).", low=0)
     auxiliary_lm: float = option(
         0.0, "Weight of the loss of predicting the next and the previous word (Rei 2017).", low=0)
+    scheduled_sampling: float = option(
+        0.0, "Share of a decoder's inputs that are its own predictions at the end of the training.", low=0,
+        high=1)

@@ -33,8 +33,13 @@ class VariationalDropout(nn.Module):
         """Drop features of `x` (T, B, D), the same ones at each step."""
         if not self.training or self.p == 0:
             return x
-        mask = torch.empty_like(x[:1]).bernoulli_(1 - self.p) / (1 - self.p)  # (1, B, D)
-        return x * mask
+        return x * self.mask(x)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Draw the factors (1, B, D) of the features of `x` (T, B, D); ones outside of training."""
+        if not self.training or self.p == 0:
+            return torch.ones_like(x[:1])
+        return torch.empty_like(x[:1]).bernoulli_(1 - self.p) / (1 - self.p)
 
 
 def time_mask(lengths: Tensor, steps: int) -> Tensor:
@@ -73,6 +78,20 @@ def last_states(states: Tensor, lengths: Tensor, hidden: int) -> Tensor:
     at_end = states[(lengths - 1).clamp(min=0), rows]  # (B, D)
     last = torch.cat([at_end[:, :hidden], states[0, :, hidden:]], dim=1)
     return last * (lengths > 0)[:, None]
+
+
+def add_last_states_to(g: Graph, states: str, lengths: str, size: int, hidden: int) -> str:
+    """Add `last_states` (B, size) to a graph; those of an empty row are meaningless."""
+    step = g.add("Sub", g.add("Max", lengths, g.constant(1, "int32")), g.constant(1, "int32"))
+    step = g.add("Unsqueeze", g.cast(step, "int64"), g.constant([0]))  # (1, B)
+    last = g.add("Squeeze", g.at_steps(states, step, size), g.constant([0]))
+    if size == hidden:
+        return last
+    first = g.add("Squeeze", g.add("Gather", states, g.constant([0])), g.constant([0]))
+    sides = g.constant([hidden, size - hidden])  # the backward direction ends at the first step
+    forward, _ = g.add_many("Split", last, sides, outputs=2, axis=1)
+    _, backward = g.add_many("Split", first, sides, outputs=2, axis=1)
+    return g.add("Concat", forward, backward, axis=1)
 
 
 class Layer(nn.Module, ABC):

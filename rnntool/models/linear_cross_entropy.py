@@ -23,9 +23,12 @@ _MIN_PROBABILITY = torch.finfo(torch.float32).tiny  # lower ones are raised to t
 
 
 def linear_cross_entropy(
-    inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, ignore: int = -100
+    inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, ignore: int = -100,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Return the mean cross-entropy, in nats, of `targets` (N,) under a linear layer and a softmax.
+
+    A share `smoothing` of a target's probability is spread over all classes (Szegedy et al. 2016).
 
     `inputs` is (N, D), `weight` (V, D), `bias` (V,), and the logits are `inputs` @ `weight`.T + `bias`. Rows
     whose target is `ignore` don't count and cost nothing; at least one row has to count. Under autocast,
@@ -38,14 +41,15 @@ def linear_cross_entropy(
     device = inputs.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        inputs, weight, bias, targets, dtype)
+        inputs, weight, bias, targets, dtype, smoothing)
     return loss
 
 
 class _LinearCrossEntropy(Function):
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype,
+        smoothing: float,
     ) -> Tensor:
         """Compute the loss, and save its gradients in `ctx`.
 
@@ -57,6 +61,8 @@ class _LinearCrossEntropy(Function):
         x = functional.pad(x, (0, 0, 0, rows_to_add(count)))  # rows of zeros, which have no gradient
         w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
         nats = torch.zeros((), device=x.device)
+        if smoothing:
+            mean = w.float().mean(0)  # (D + 1), whose product with a row is the mean of its logits
         x_grad = torch.empty_like(x, dtype=torch.float32)
         w_grad = torch.zeros(())  # (V, D + 1)
         rows = max(MIN_ROWS, LOGITS_BUDGET // len(w))
@@ -66,9 +72,14 @@ class _LinearCrossEntropy(Function):
             torch.softmax(probs, -1, out=probs)  # (rows, V)
             chunk_targets = targets[chunk]
             gold = torch.arange(len(chunk_targets), device=x.device), chunk_targets
-            nats -= probs[gold].float().clamp(min=_MIN_PROBABILITY).log().sum()
-            # The gradient of the logits is the probabilities, minus 1 at the target. The latter is computed
-            # as minus the sum of the others, which is more precise in bfloat16 than p - 1 for p near 1.
+            log_probs = probs[gold].float().clamp(min=_MIN_PROBABILITY).log()  # (rows,)
+            nats -= log_probs.sum()
+            if smoothing:  # the mean over all classes differs by the mean of the logits
+                real = x[chunk][: len(chunk_targets)].float()
+                nats += smoothing * (real * (w[chunk_targets].float() - mean)).sum()
+                probs -= smoothing / len(w)
+            # The gradient of the logits is the probabilities minus those of the target. That of the gold
+            # class is minus the sum of the others, which is more precise in bfloat16 than p - 1 for p near 1.
             probs[gold] = 0
             probs[gold] = -probs[: len(chunk_targets)].sum(1)
             x_grad[chunk] = probs @ w
@@ -85,4 +96,5 @@ class _LinearCrossEntropy(Function):
         x_grad, w_grad = ctx.saved_tensors
         scale = upstream / len(x_grad)
         inputs_grad, weight_grad, bias_grad = x_grad[:, :-1], w_grad[:, :-1].float(), w_grad[:, -1].float()
-        return (inputs_grad * scale).to(ctx.dtype), weight_grad.mul(scale), bias_grad * scale, None, None
+        rest = (None, None, None)
+        return (inputs_grad * scale).to(ctx.dtype), weight_grad.mul(scale), bias_grad * scale, *rest

@@ -58,6 +58,10 @@ class Network(nn.Module):
                         for name, value in zip(row, state, strict=True)}
         return outputs
 
+    def part(self, name: str, arrays: Tensors) -> Outputs:
+        """Return the outputs of a part of the network that runs on its own, such as a decoder's step."""
+        return self.head.part(name, arrays)
+
     def loss(self, arrays: Tensors, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """Return a batch's loss in nats (mean over its targets), and the final states, to continue a stream.
 

@@ -5,7 +5,8 @@ Importing this needs neither NumPy nor torch; `rnntool.tasks.base.task_class` lo
 
 from __future__ import annotations
 
-from rnntool.tasks.specs import classify, lm, tag
+from rnntool.tasks.specs import classify, lm, tag, transduce
 from rnntool.tasks.specs.spec import TaskSpec
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (lm.SPEC, classify.SPEC, tag.SPEC)}
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec for spec in (lm.SPEC, classify.SPEC, tag.SPEC, transduce.SPEC)}

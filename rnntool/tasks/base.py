@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 
-from rnntool.data.arrays import Arrays
+from rnntool.data.arrays import Arrays, by_length
 from rnntool.data.formats import OnUnlabeled, reject
 from rnntool.data.inputs import Inputs
 from rnntool.data.progress import Log, Stage, silent
@@ -27,6 +27,7 @@ from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation import significance
 from rnntool.evaluation.calibration import Calibration
+from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.significance import Counts, Metric
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks import TASKS
@@ -63,6 +64,10 @@ class Engine(Protocol):
 
     def initial_state(self, batch: int) -> Arrays:
         """Return recurrent states of zeros, by the names of the inputs."""
+        ...
+
+    def part(self, name: str) -> Engine:
+        """Return the engine of a part of the network that runs on its own, such as a decoder's step."""
         ...
 
 
@@ -104,6 +109,31 @@ class Baseline:
 
     method: str  # with an article: `the most frequent label`
     score: float  # the task's criterion
+
+
+class LogProbs:
+    """The figures of a text that a model has scored."""
+
+    __slots__ = ()
+    log_probs: list[float]  # of each token and of EOS, in nats
+    unknown: int  # number of unknown tokens
+
+    @property
+    def total_nats(self) -> float:
+        """Log-probability of the whole text and EOS."""
+        return float(sum(self.log_probs))
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity per token, EOS included."""
+        return perplexity_of(-self.total_nats / len(self.log_probs))
+
+    def results(self) -> dict[str, Any]:
+        """Return the scores of the whole text as fields."""
+        return {
+            "log_prob": round(self.total_nats, 6), "n_tokens": len(self.log_probs), "unknown": self.unknown,
+            "perplexity": round(self.perplexity, 6),
+            "surprisal_bits": round(-self.total_nats / math.log(2), 6)}
 
 
 class Mistake(TypedDict):
@@ -367,6 +397,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     def length(self, example: Example) -> int:
         """Return the time steps of an example."""
 
+    def batched(self, examples: Sequence[Example], budget: int) -> Iterator[list[int]]:
+        """Group examples into batches of at most `budget` padded time steps; return their indices."""
+        return by_length(list(map(self.length, examples)), budget)
+
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> Arrays:
         """Make the arrays of a batch."""
@@ -395,7 +429,11 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     @abstractmethod
     def score(self, engine: Engine, records: Sequence[Record]) -> dict[str, float]:
-        """Compute the metrics to show during training, quickly; the first one selects the best weights."""
+        """Compute the metrics to show during training, quickly; the first one is the criterion."""
+
+    def selection_score(self, scores: Mapping[str, float]) -> float:
+        """Return the number by which training selects the best weights, in the direction of the criterion."""
+        return next(iter(scores.values()))
 
     @abstractmethod
     def evaluate(self, engine: Engine, records: Sequence[Record], *, mistakes: int = 0) -> Evaluation:

@@ -48,6 +48,7 @@ from rnntool.tasks.base import (
     Criterion,
     Engine,
     Evaluation,
+    LogProbs,
     Mistake,
     Task,
     excerpt,
@@ -80,7 +81,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(slots=True)
-class ScoredText:
+class ScoredText(LogProbs):
     """A text's log-probabilities in nats.
 
     `log_ends` has an entry for each token that begins with white space and for EOS: the log-probability that
@@ -92,23 +93,6 @@ class ScoredText:
     log_probs: list[float]  # of each token and of EOS
     unknown: int  # number of unknown tokens
     log_ends: list[float] | None = None
-
-    @property
-    def total_nats(self) -> float:
-        """Log-probability of the whole text and EOS."""
-        return float(sum(self.log_probs))
-
-    @property
-    def perplexity(self) -> float:
-        """Perplexity per token, EOS included."""
-        return metrics.perplexity_of(-self.total_nats / len(self.log_probs))
-
-    def results(self) -> dict[str, Any]:
-        """Return the scores of the whole text as fields."""
-        return {
-            "log_prob": round(self.total_nats, 6), "n_tokens": len(self.log_probs), "unknown": self.unknown,
-            "perplexity": round(self.perplexity, 6),
-            "surprisal_bits": round(-self.total_nats / math.log(2), 6)}
 
     def units(self, text: str) -> list[Unit]:
         """Return each token of `text` with its surprisal, and the end of the text, `</s>`."""

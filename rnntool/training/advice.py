@@ -16,6 +16,7 @@ LAST_SHARE = 0.75  # of the training; the gain after it shows whether more time 
 LARGE_GAIN = 0.03  # of the errors or of the nats per token, after that share
 WHOLE_SHARE = 0.9  # of the epochs, before which the time limit has cut a training short
 EARLY_SHARE = 0.6  # of the training; a best score before it shows overfitting
+PERFECT = {"bleu": 100.0}  # the best value of a figure; 1 for the others
 
 Entry = Mapping[str, Any]  # an evaluation, a line of metrics.jsonl
 
@@ -63,7 +64,7 @@ def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
         return f"{reason}, so the figure is uncertain: {_more_records(config)}"
     if improving:
         return f"still improving: {more_time}"
-    best = _best(history, higher)["epoch"]
+    best = _best(history, config)["epoch"]
     if best < EARLY_SHARE * last:
         return (f"best after epoch {best:.3g} of {last:.3g}, so more time would not help: give more training "
                 f"data, or more {setting('dropout')} than {settings.dropout:g}")
@@ -109,33 +110,36 @@ def _uncertain(config: ModelConfig) -> str:
         low, high = interval or (1.0, 1.0)
         return "" if not interval or high < (1 + 2 * WIDE_ERROR) * low else counted
     few = report["records"] < FEW_RECORDS
-    wide = interval is not None and max(report[key] - interval[0], interval[1] - report[key]) > WIDE_ERROR
+    largest = WIDE_ERROR * PERFECT.get(config.report["interval_of"], 1.0)
+    wide = interval is not None and max(report[key] - interval[0], interval[1] - report[key]) > largest
     return f"only {counted}" if few or wide else ""
 
 
 def _improving(config: ModelConfig, history: Sequence[Entry]) -> bool:
     """Return whether the training was cut short at its best, or its end still lowered the error by much."""
-    settings, higher, last = config.settings, config.spec.higher_is_better, history[-1]
+    settings, last = config.settings, history[-1]
     planned = settings.epochs_for(round(last["step"] / max(last["epoch"], 1e-9)))
-    if settings.max_time and last["epoch"] < WHOLE_SHARE * planned and _best(history, higher) is last:
+    if settings.max_time and last["epoch"] < WHOLE_SHARE * planned and _best(history, config) is last:
         return True
     before = [entry for entry in history if entry["epoch"] <= LAST_SHARE * last["epoch"]]
     if not before:
         return False
-    old, new = (_error(_best(entries, higher), higher) for entries in (before, history))
+    old, new = (_error(_best(entries, config), config) for entries in (before, history))
     return new < (1 - LARGE_GAIN) * old
 
 
-def _best(history: Sequence[Entry], higher: bool) -> Entry:
-    return min(history, key=lambda entry: _error(entry, higher))
+def _best(history: Sequence[Entry], config: ModelConfig) -> Entry:
+    return min(history, key=lambda entry: _error(entry, config))
 
 
-def _error(entry: Entry, higher: bool) -> float:
+def _error(entry: Entry, config: ModelConfig) -> float:
     """Return the share of errors, or for a perplexity the nats per token."""
     score = _score(entry)
     if score is None or math.isnan(score):
         return math.inf
-    return 1 - score if higher else math.log(max(1.0, score))
+    if not config.spec.higher_is_better:
+        return math.log(max(1.0, score))
+    return 1 - score / PERFECT.get(config.report["interval_of"], 1.0)
 
 
 def _score(entry: Entry) -> float | None:

@@ -229,6 +229,7 @@ class Trainer:
         lr = self._learning_rate()
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
+        self.network.head.progress = min(1.0, self._share_done())
         with self.frozen.without_gradient(progress.epoch) if self.frozen else nullcontext():
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 loss, final_states = self.network.loss(
@@ -357,7 +358,7 @@ class Trainer:
         if self.dev_sample is None:
             self.dev_sample, _ = self.task.sample(self.dev, progress.dev_share)
         scores = self._scores(self._engine("evaluating"), self.dev_sample)
-        score = next(iter(scores.values()))
+        score = self.task.selection_score(scores)
         if self.task.criterion.is_better(score, progress.best):
             progress.best, progress.stale_evaluations = score, 0
             self.state.best_weights = weights_of(self.network)

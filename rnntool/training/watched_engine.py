@@ -30,3 +30,7 @@ class WatchedEngine:
     def initial_state(self, batch: int) -> Arrays:
         """Return recurrent states of zeros, by the names of the inputs."""
         return self.engine.initial_state(batch)
+
+    def part(self, name: str) -> Engine:
+        """Return the engine of a part, which is not watched."""
+        return self.engine.part(name)

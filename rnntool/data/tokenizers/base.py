@@ -95,7 +95,7 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
+    def load(cls, folder: Path, config: dict[str, Any], prefix: str = "") -> Self:
         """Load a tokenizer without checking `config`; see `rnntool.tokenize.load`."""
 
     @property
@@ -152,8 +152,11 @@ class Tokenizer(ABC):
         return list(map(self.piece, range(len(SPECIALS), self.size)))
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the vocabulary file into `folder`, if this kind of tokenizer has one."""
+    def save(self, folder: Path, prefix: str = "") -> None:
+        """Write the vocabulary file into `folder`, if this kind of tokenizer has one.
+
+        `prefix` comes before its name, so that a folder can have several vocabularies.
+        """
 
     def config(self) -> dict[str, Any]:
         """Return what `load` needs besides the file, as plain JSON values."""

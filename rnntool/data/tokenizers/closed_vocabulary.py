@@ -43,8 +43,8 @@ class ClosedVocabulary(Tokenizer):
     def piece(self, id: int) -> str:
         return self._pieces[id]
 
-    def save(self, folder: Path) -> None:
-        write_escaped(folder / "vocab.txt", self.entries)
+    def save(self, folder: Path, prefix: str = "") -> None:
+        write_escaped(folder / f"{prefix}vocab.txt", self.entries)
 
     @classmethod
     def _select(cls, counts: Counter[str], settings: TokenizerSettings) -> list[str]:
@@ -61,8 +61,7 @@ class ClosedVocabulary(Tokenizer):
         return list(frequent | dict.fromkeys(base))
 
     @classmethod
-    def _read(cls, folder: Path) -> list[str]:
-        path = folder / "vocab.txt"
+    def _read(cls, path: Path) -> list[str]:
         entries = read_escaped(path)
         if len(set(entries)) != len(entries):
             raise damaged(path, expected=f"each {cls.unit} once", found="one twice")
@@ -84,10 +83,11 @@ class CharTokenizer(ClosedVocabulary):
         return cls(cls._select(count_characters(texts, settings), settings), lower=settings.lower)
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
-        entries = cls._read(folder)
+    def load(cls, folder: Path, config: dict[str, Any], prefix: str = "") -> Self:
+        path = folder / f"{prefix}vocab.txt"
+        entries = cls._read(path)
         if any(len(entry) != 1 for entry in entries):
-            raise damaged(folder / "vocab.txt", expected="one character per line", found="more or none")
+            raise damaged(path, expected="one character per line", found="more or none")
         return cls(entries, lower=config["lower"])
 
     def encode(self, text: str) -> list[int]:
@@ -146,9 +146,10 @@ class WordTokenizer(ClosedVocabulary):
         return cls(cls._select(counts, settings), lower=settings.lower, split=settings.split)
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
+    def load(cls, folder: Path, config: dict[str, Any], prefix: str = "") -> Self:
         empty = config["size"] == len(SPECIALS)  # vocab.txt is an empty file
-        return cls([] if empty else cls._read(folder), lower=config["lower"], split=config["split"])
+        entries = [] if empty else cls._read(folder / f"{prefix}vocab.txt")
+        return cls(entries, lower=config["lower"], split=config["split"])
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "split": self.split}

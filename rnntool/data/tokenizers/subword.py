@@ -52,13 +52,13 @@ class ByteTokenizer(Tokenizer):
         return cls(lower=settings.lower)
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
+    def load(cls, folder: Path, config: dict[str, Any], prefix: str = "") -> Self:
         return cls(lower=config["lower"])
 
     def encode(self, text: str) -> list[int]:
         return [byte + len(SPECIALS) for byte in replace_surrogates(self._normalize(text)).encode()]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, prefix: str = "") -> None:
         pass  # the vocabulary is fixed
 
     def piece(self, id: int) -> str:
@@ -131,8 +131,8 @@ class SubwordTokenizer(Tokenizer):
         return cls(proto.getvalue(), kind=settings.kind, lower=settings.lower)
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
-        path = folder / "tokenizer.model"
+    def load(cls, folder: Path, config: dict[str, Any], prefix: str = "") -> Self:
+        path = folder / f"{prefix}tokenizer.model"
         proto = read(path)
         if not proto:
             raise damaged(path, expected="a SentencePiece model", found="an empty file")
@@ -146,8 +146,8 @@ class SubwordTokenizer(Tokenizer):
                 path, expected=f"{' '.join(SPECIALS)} first and {BYTES} byte pieces", found="other pieces")
         return tokenizer
 
-    def save(self, folder: Path) -> None:
-        (folder / "tokenizer.model").write_bytes(self._proto)
+    def save(self, folder: Path, prefix: str = "") -> None:
+        (folder / f"{prefix}tokenizer.model").write_bytes(self._proto)
 
     def encode(self, text: str) -> list[int]:
         prepared = self._prepare(text)

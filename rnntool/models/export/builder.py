@@ -52,7 +52,7 @@ class Graph:
         """Store a weight under its name, unless it is stored already."""
         if name not in self.weights:
             values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def constant(self, value: int | float | list[int] | list[list[int]], dtype: str = "int64") -> str:

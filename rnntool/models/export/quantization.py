@@ -258,6 +258,13 @@ def _extremes(graph: _Weights, name: str) -> tuple[float, float, bool]:
         if table is not None and table.op_type == "Gather" and table.input[0] in graph.tensors:
             rows = graph[table.input[0]] @ graph[node.input[1]]
             return float(rows.min()), float(rows.max()), False
+    if node is not None and node.op_type == "Clip":
+        low, high = (graph[name].item() for name in node.input[1:])
+        return low, high, True
+    if node is not None and node.op_type == "Concat":
+        sides = [_extremes(graph, side) for side in node.input]
+        low, high = min(side[0] for side in sides), max(side[1] for side in sides)
+        return low, high, all(side[2] for side in sides)
     if node is not None and node.op_type == "Where":
         sides = [_extremes(graph, side) for side in node.input[1:]]
         return min(low for low, _, _ in sides), max(high for _, high, _ in sides), False

@@ -35,6 +35,7 @@ class Head(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.objective = ObjectiveConfig()
+        self.progress = 0.0  # share of the training that is done
 
     @classmethod
     @abstractmethod
@@ -60,6 +61,10 @@ class Head(nn.Module, ABC):
     def set_objective(self, objective: ObjectiveConfig) -> None:
         """Set what `loss` includes."""
         self.objective = objective
+
+    def part(self, name: str, arrays: Tensors) -> Outputs:
+        """Compute the outputs of a part that runs on its own, as its graph does."""
+        raise NotImplementedError(f"{type(self).__name__} has no part {name}")
 
     def apply_temperatures(self, *temperatures: float) -> None:
         """Build temperatures into the weights, one for each distribution: its scores are divided by it."""

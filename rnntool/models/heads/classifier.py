@@ -13,7 +13,7 @@ from rnntool.models.config import ClassifierHeadConfig
 from rnntool.models.encoder import Encoder, Tensors
 from rnntool.models.export.builder import Graph
 from rnntool.models.heads.base import LabelHead, Outputs
-from rnntool.models.layers import last_states, time_mask
+from rnntool.models.layers import add_last_states_to, last_states, time_mask
 
 
 class ClassifierHead(LabelHead):
@@ -80,16 +80,7 @@ class ClassifierHead(LabelHead):
 
         def last_state() -> str:
             size = self.output.in_features // len(self.pooling)
-            step = g.add("Sub", g.add("Max", lengths, g.constant(1, "int32")), g.constant(1, "int32"))
-            step = g.add("Unsqueeze", g.cast(step, "int64"), g.constant([0]))  # (1, B)
-            last = g.add("Squeeze", g.at_steps(states, step, size), g.constant([0]))
-            if size > self.hidden:  # the backward direction ends at the first step
-                first = g.add("Squeeze", g.add("Gather", states, g.constant([0])), g.constant([0]))
-                sides = g.constant([self.hidden, size - self.hidden])
-                forward, _ = g.add_many("Split", last, sides, outputs=2, axis=1)
-                _, backward = g.add_many("Split", first, sides, outputs=2, axis=1)
-                last = g.add("Concat", forward, backward, axis=1)
-            return g.add("Mul", last, is_filled)
+            return g.add("Mul", add_last_states_to(g, states, lengths, size, self.hidden), is_filled)
 
         poolings = {"last": last_state, "mean": mean, "max": peak, "attention": attention}
         pooled = [poolings[name]() for name in self.pooling]

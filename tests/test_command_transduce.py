@@ -1,0 +1,92 @@
+"""`rnntool transduce`, and `score` and `evaluate` with a sequence-to-sequence model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from conftest import failed, invoke, jsonl, ok
+
+
+def test_one_line_in_one_line_out(transducer: Path) -> None:
+    out = ok(invoke("transduce", "-m", transducer, input="fade\n\ncab\n   \nabc"))
+    assert out == "e d a f\n\nb a c\n\nc b a\n"
+
+
+def test_several_targets_on_a_line(transducer: Path) -> None:
+    (line,) = ok(invoke("transduce", "-m", transducer, "--n-best", 3, input="fade\n")).splitlines()
+    first, *others = line.split("\t")
+    assert first == "e d a f" and len(set(others)) == 2
+
+
+def test_json_with_alignments(transducer: Path) -> None:
+    record = {"source": "fade", "id": 7, "target": "gold"}
+    ran = invoke("transduce", "-m", transducer, "-f", "jsonl", "--jsonl", "--alignments", "--n-best", 2,
+                 input=json.dumps(record) + "\n")
+    (answer,) = jsonl(ok(ran))
+    assert (answer["source"], answer["id"], answer["input_target"]) == ("fade", 7, "gold")
+    assert answer["target"] == "e d a f" and answer["truncated"] is False
+    assert answer["source_tokens"] == ["f", "a", "d", "e", "</s>"]
+    assert answer["target_tokens"] == ["e", "d", "a", "f", "</s>"]
+    looks_at = [row.index(max(row)) for row in answer["alignment"]][:4]
+    assert looks_at == sorted(looks_at, reverse=True), "it reads the letters from the last to the first"
+    assert next(one["target"] for one in answer["nbest"]) == "e d a f"
+    assert answer["score"] == pytest.approx(answer["log_prob"] / 5, abs=1e-5)
+
+
+def test_a_table_has_a_row_for_each_target(transducer: Path) -> None:
+    out = ok(invoke("transduce", "-m", transducer, "--to", "tsv", "--n-best", 2, input="fade\n\n"))
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0] == ["source", "rank", "target", "log_prob", "score", "truncated"]
+    assert [row[:2] for row in rows[1:]] == [["fade", "1"], ["fade", "2"], ["", "1"]]
+
+
+def test_the_length_limit_is_never_silent(transducer: Path) -> None:
+    ran = invoke("transduce", "-m", transducer, "--length-limit", 2, "--jsonl", input="fade\na\ncab\n")
+    assert [answer["truncated"] for answer in jsonl(ran.out)] == [True, False, True]
+    assert ran.err == ("rnntool: 2 of 3 targets reached the length limit and are cut off; raise "
+                       "--length-limit if they should be longer\n")
+
+
+def test_tokens_that_the_model_has_never_seen_are_reported(transducer: Path) -> None:
+    ran = invoke("transduce", "-m", transducer, input="fade\nfadeö\n")
+    assert ran.err == "rnntool: 1 of 2 sources have a token that tiny-reversal has never seen\n"
+
+
+def test_options_without_effect_are_errors(transducer: Path, classifier: Path) -> None:
+    for options, words in (
+        (["--alignments"], ["--alignments", "--jsonl"]),
+        (["--temperature", "0.5"], ["--temperature", "--sample"]),
+        (["--sample", "--beam", "3"], ["--sample contradicts --beam"]),
+    ):
+        failed(invoke("transduce", "-m", transducer, *options, input="a\n"), 2, *words)
+    failed(invoke("transduce", "-m", classifier, input="a\n"), 4, "`transduce`", "`classify`")
+
+
+def test_score_pairs_of_source_and_target(transducer: Path) -> None:
+    pairs = tiny.pairs([("fade", "e d a f"), ("fade", "f a d e"), ("ab", "b a")])
+    lines = ok(invoke("score", "-m", transducer, input=pairs)).splitlines()
+    totals, _, counts = zip(*(map(float, line.split("\t")) for line in lines), strict=True)
+    assert totals[0] > totals[1] and counts == (5, 5, 3)
+    answers = jsonl(ok(invoke("score", "-m", transducer, "--jsonl", input=pairs)))
+    assert [answer["log_prob"] for answer in answers] == pytest.approx(totals, abs=1e-4)
+    assert answers[1]["target"] == "f a d e"
+    failed(invoke("score", "-m", transducer, "--per", "word", input=pairs), 2, "--per")
+
+
+def test_evaluate_and_its_mistakes(transducer: Path, reversal_file: Path, tmp_path: Path) -> None:
+    report = json.loads(ok(invoke("evaluate", "-m", transducer, reversal_file, "--json")))
+    assert report["exact_match"] == 1 and report["interval_of"] == "exact_match"
+    (tmp_path / "wrong.tsv").write_text("fade\tx\n", "utf-8")
+    out = ok(invoke("evaluate", "-m", transducer, tmp_path / "wrong.tsv", "--errors", 1, "--errors-to",
+                    tmp_path / "errors.jsonl"))
+    assert "e d a f" in out
+    (error,) = jsonl((tmp_path / "errors.jsonl").read_text("utf-8"))
+    assert (error["gold"], error["predicted"], error["source"]) == ("x", "e d a f", "fade")
+
+
+def test_compare_two_models(transducer: Path, reversal_file: Path) -> None:
+    out = ok(invoke("evaluate", "-m", transducer, reversal_file, "--compare", transducer, "--json"))
+    assert json.loads(out)["compare"]["difference"] == 0
