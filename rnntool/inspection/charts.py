@@ -1,4 +1,4 @@
-"""Charts: curves, words in a plane, a dendrogram, and texts colored by a number. Knows no model.
+"""Charts: curves, words in a plane, a dendrogram, colored texts, and heat maps. Knows no model.
 
 Each chart names what was measured, its axes with their units, and in a caption how to read it. No chart
 depends on color alone: curves differ in their dashes, highlighted words are bold, and negative numbers are
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,15 @@ RED, BLUE = (244, 135, 96), (96, 165, 220)  # above and below zero; black text s
 Curves = Mapping[str, Sequence[Point]]
 Span = tuple[int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+class HeatMap(NamedTuple):
+    """Weights (R, C) from 0 to 1, with the names of rows and columns."""
+
+    name: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    weights: NDArray[np.floating[Any]]
 
 
 class Axes:
@@ -245,6 +254,33 @@ def colored_texts(
                 thickness = round(-2 * shares[token], 2)
                 picture.elements.append(svg.line([(x, y + 3), (x + width, y + 3)], width=thickness))
         picture.height += height
+    return picture
+
+
+def heat_maps(title: str, maps: Sequence[HeatMap], *, caption: str = "") -> Picture:
+    """Draw grids of weights from 0 (white) to 1, one below the other, with the names of rows and columns."""
+    size, margin, row = 13.0, 20.0, 22.0
+    picture = Picture(640, 30, title)
+    picture.elements.append(svg.label(margin, 24, title, size=14))
+    add_caption(picture, caption)
+    for grid in maps:
+        left = margin + max(map(text_width, grid.rows), default=0) + 10
+        column = max(row, *(text_width(name) + 8 for name in grid.columns)) if grid.columns else row
+        top = picture.height + 3 * row
+        picture.elements.append(svg.label(margin, top - 1.6 * row, grid.name, bold=True))
+        picture.elements += [svg.label(left + (j + 0.5) * column, top - 6, name, anchor="middle", size=size)
+                             for j, name in enumerate(grid.columns)]
+        for i, (name, weights) in enumerate(zip(grid.rows, grid.weights.tolist(), strict=True)):
+            y = top + i * row
+            picture.elements.append(svg.label(left - 6, y + 15, name, anchor="end", size=size))
+            for j, weight in enumerate(weights):
+                red, green, blue = diverging_color(-weight)
+                picture.elements.append(svg.box(
+                    left + j * column, y, column - 1, row - 1, f"#{red:02x}{green:02x}{blue:02x}",
+                    tooltip=f"{name}, {grid.columns[j]}: {weight:.3f}"))
+        picture.width = max(picture.width, left + len(grid.columns) * column + margin)
+        picture.height = top + len(grid.rows) * row
+    picture.height += margin
     return picture
 
 

@@ -18,5 +18,7 @@ def rows() -> tuple[Row, ...]:
         Row("analogy", "Answer what is to C as B is to A.", f"{package}.analogy"),
         Row("similarity", "Compare cosines of word vectors with human judgments of similarity.",
             f"{package}.similarity"),
+        Row("attention", "Show which tokens of the source a model looks at while it writes a target.",
+            f"{package}.attention"),
         Row("states", "Show how the activations of single units change along a text.", f"{package}.states"),
     )
