@@ -73,7 +73,7 @@ def test_no_arguments_show_the_help(run: Run) -> None:
 @pytest.mark.parametrize(("typed", "message"), [
     ("tga", "No such command: tga. Did you mean tag?"),
     ("train tga", "No such command: tga. Did you mean tag?"),
-    ("inspect xyz", "No such command: xyz. Choose one of analogy, clusters, gradients, "
+    ("inspect xyz", "No such command: xyz. Choose one of analogy, attention, clusters, gradients, "
                     "neighbors, similarity, states"),
     ("tag --thread 3", "No such option: --thread. Did you mean --threads?"),
     ("tag --xyzzy", "No such option: --xyzzy. See rnntool tag --help."),

@@ -212,3 +212,31 @@ def test_a_report_is_one_page(tagger: Path, run: Run, tmp_path: Path) -> None:
     assert ok(run("report", tagger, "-o", "page.html")) == ""
     assert (tmp_path / "page.html").read_text("utf-8") == page
     failed(run("report", "no-such-model"), 4, "no-such-model")
+
+
+def test_attention_along_a_target(transducer: Path, run: Run, tmp_path: Path) -> None:
+    call = ("inspect", "attention", "-m", transducer)
+    table = ok(run(*call, "-o", "picture.svg", input="abc\n\nfed\n"))
+    first, second = table.split("\n\n")
+    assert first.splitlines()[0] == "abc → c b a"
+    assert first.splitlines()[1].split() == ["a", "b", "c", "</s>"]
+    assert [line.split()[0] for line in second.splitlines()] == ["fed", "f", "d", "e", "f", "</s>"]
+    texts = drawn(tmp_path / "picture.svg").split("\n")
+    assert {"abc → c b a", "fed → d e f", "a", "</s>"} <= set(texts)
+    assert sum(text.startswith("c, ") for text in texts) == 4, "a tooltip for each field"
+    report = json.loads(ok(run(*call, "--json", input="abc\n")))
+    (source,) = report["sources"]
+    assert (source["source_tokens"], source["target_tokens"]) == (["a", "b", "c", "</s>"],
+                                                                  ["c", "b", "a", "</s>"])
+    assert np.shape(source["weights"]) == (4, 4)
+    assert np.sum(source["weights"], axis=1) == pytest.approx([1] * 4, abs=1e-4)
+
+
+def test_what_has_no_attention(transducer: Path, run: Run, tmp_path: Path) -> None:
+    failed(run("inspect", "attention", "-m", "en-pos", input="a\n"), 4, "en-pos")
+    failed(run("inspect", "attention", "-m", transducer, input="\n"), 3, "a source")
+    (tmp_path / "pairs.tsv").write_text(tiny.pairs(tiny.reversals(40)))
+    tiny.train("transduce", tmp_path / "blind", [tmp_path / "pairs.tsv"], epochs=1, attention="none")
+    failed(run("inspect", "attention", "-m", tmp_path / "blind", input="a\n"), 4, "has no attention")
+    many = run("inspect", "attention", "-m", transducer, input="ab\n" * 60)
+    assert many.out.count("→") == 50 and many.err == "rnntool: only the first 50 sources are shown\n"

@@ -97,12 +97,42 @@ def text_counts(
 
     if not outputs:
         return TextCounts(np.empty((0, CHRF.stop - BLEU.start)), {})
-    streams = [list(stream) for stream in zip_longest(*references)]  # None where a record has fewer
     metrics = {"bleu": Bleu(tokenize=tokenize, force=True), "chrf": Chrf()}
-    sides = [np.array(metric._extract_corpus_statistics(outputs, streams), np.float64)
-             for metric in metrics.values()]
+    rows = []
+    for output, of_record in zip(outputs, references, strict=True):
+        found = metrics["bleu"].corpus_score([output], [[reference] for reference in of_record])
+        rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals,
+                     *_chrf_counts(output, of_record)])
+    # signatures say how many references there are
+    some = {len(of_record): (output, of_record)
+            for output, of_record in zip(outputs, references, strict=True)}.values()
+    streams = [list(stream) for stream in zip_longest(*(of_record for _, of_record in some))]
+    for metric in metrics.values():
+        metric.corpus_score([output for output, _ in some], streams)
     signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
-    return TextCounts(np.hstack(sides), signatures)
+    return TextCounts(np.array(rows, np.float64), signatures)
+
+
+def _chrf_counts(output: str, references: Sequence[str]) -> list[int]:
+    """Count the character n-grams of an output, of its best reference by chrF, and of both."""
+    from sacrebleu import extract_char_ngrams
+
+    orders = range(1, CHARACTER_ORDERS + 1)
+    of_output = [extract_char_ngrams(output, n) for n in orders]
+    best: list[int] = []
+    best_score = -1.0
+    for reference in references:
+        counts: list[int] = []
+        for n, ngrams in zip(orders, of_output, strict=True):
+            of_reference = extract_char_ngrams(reference, n)
+            counts += [ngrams.total() if of_reference else 0, of_reference.total(),
+                       (ngrams & of_reference).total()]
+        if len(references) == 1:
+            return counts
+        score = float(chrf(np.array([0] * CHRF.start + counts, np.float64)))
+        if score > best_score:
+            best, best_score = counts, score
+    return best
 
 
 def form_of(references: Sequence[str]) -> list[str]:

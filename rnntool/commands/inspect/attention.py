@@ -11,7 +11,7 @@ from rnntool.commands.groups import examples
 from rnntool.commands.inspect.sources import PicturePath, TextFormat
 from rnntool.commands.options import AsJson, Compute, Files, Messages, model_option
 from rnntool.data.reading import TableReading
-from rnntool.errors import DataError, UsageError
+from rnntool.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +23,12 @@ SMALL = 0.05  # weights that the table leaves out
 
 
 @examples(
-    "echo recurrent | rnntool inspect attention",
+    "echo recurrent | rnntool inspect attention -m g2p",
     "rnntool inspect attention -m de-en sentences.txt -o attention.html",
 )
 def attention(
     *,
-    model: Annotated[str, model_option("Model to inspect")] = "en-g2p",
+    model: Annotated[str, model_option()],
     files: Files = None,
     source_columns: Annotated[str | None, typer.Option(
         "--source-columns", metavar="COLUMN[,COLUMN…]", show_default="as in training",
@@ -57,7 +57,7 @@ def attention(
     loaded = models.load(model, device=compute.device, threads=compute.threads)
     task = loaded.require(TransduceTask)
     if not task.has_attention:
-        raise UsageError("it has no attention", setting="model", advice="give another model")
+        raise ModelError("has no attention", place=loaded.folder, advice="give another model")
     settings = task.settings.replace(source_columns=source_columns or task.settings.source_columns)
     inputs = task_records(
         task, files, settings, chosen=["source_columns"] if source_columns else [], format=format,
