@@ -112,6 +112,17 @@ def test_labels_do_not_overlap_where_there_is_room() -> None:
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
 
+def test_the_width_of_a_label_depends_on_its_letters() -> None:
+    assert charts.text_width("ill") < charts.text_width("one") < charts.text_width("WWW")
+    assert charts.text_width("日本") == 24.0
+
+
+def test_labels_keep_off_the_lines_between_points() -> None:
+    points = [(100.0, 200.0), (500.0, 190.0)]
+    (x, y), _ = charts.label_places(points, [60.0, 60.0], (0.0, 0.0, 600.0, 400.0), lines=[tuple(points)])
+    assert x + 60 <= 98 or y <= 196 or y - 10 >= 202, "the line would cross the label on the right"
+
+
 def test_a_vanishing_curve_ends_where_it_leaves_the_picture() -> None:
     picture = charts.curves("t", {"a": [(0, 1.0), (1, 1e-5), (2, 0.0)]}, x_name="x", y_name="y", log=True)
     assert len(parsed(picture.svg()).findall(f"{SVG}circle")) == 2
@@ -146,8 +157,11 @@ def test_colored_text_breaks_lines_where_the_text_does() -> None:
     assert [(column, row, piece[:2]) for _, column, row, piece in pieces] == [
         (0, 0, "ab"), (3, 0, "cd"), (0, 1, "xx"), (0, 2, "yz")]
     root = parsed(charts.colored_texts("t", text, spans, {"one": [0, 1, -1, 0.5]}).svg())
-    assert [box.attrib["fill"] for box in root.findall(f"{SVG}rect")] == [
-        "#ffffff", "#f48760", "#60a5dc", "#fac3b0"]
+    colors = [box.attrib["fill"] for box in root.findall(f"{SVG}rect")]
+    assert colors[-4:] == ["#ffffff", "#f48760", "#60a5dc", "#fac3b0"]
+    scale = colors[:-4]
+    assert (scale[0], scale[len(scale) // 2], scale[-1]) == ("#60a5dc", "#ffffff", "#f48760")
+    assert {"-1", "0", "+1"} <= {label.text for label in root.findall(f"{SVG}text")}
     (underline,) = root.findall(f"{SVG}polyline")
     assert underline.attrib["points"].split()[0].startswith("20.0,"), "of the negative token alone"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from rnntool.inspection.svg import LETTER_WIDTH, PALE, Picture, Point
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 40.0, 45.0  # margins around the axes of a chart
 SIZE = 12.0  # of the font
 ROW = 18.0  # distance of lines of text
+SCALE_STEPS = 10  # shades of each color in a scale
 COLUMNS = 100  # letters in each line of colored text
 # for up to seven curves: the palette of Okabe and Ito (2008), which color-blind readers can tell apart
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
@@ -145,20 +147,26 @@ def scatter(
     if named:
         frame = (LEFT, TOP, picture.width, axes.bottom)
         corners = label_places(places, [text_width(name) * (1.08 if name in bold else 1) for name in names],
-                               frame)
+                               frame, lines=[(places[a], places[b]) for a, b in joined])
         picture.elements += [svg.label(x, y, name, color=color, bold=name in bold)
                              for name, (x, y), color in zip(names, corners, colors, strict=True)]
     add_caption(picture, caption)
     return picture
 
 
-def label_places(points: Sequence[Point], widths: Sequence[float], frame: Rectangle) -> list[Point]:
+def label_places(
+    points: Sequence[Point], widths: Sequence[float], frame: Rectangle,
+    lines: Sequence[tuple[Point, Point]] = (),
+) -> list[Point]:
     """Place a label of each width next to its point; return where its baseline starts.
 
     Greedy: each label takes the place, of ten around its point, that overlaps least with the dots, the
-    earlier labels and the outside of `frame`.
+    `lines`, the earlier labels and the outside of `frame`.
     """
+    on_lines = [(x + (end_x - x) * i / 100, y + (end_y - y) * i / 100)
+                for (x, y), (end_x, end_y) in lines for i in range(101)]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in on_lines]
     corners = []
     for (x, y), width in zip(points, widths, strict=True):
         places = [(x + dx, y + dy) for dx, dy in (
@@ -240,6 +248,7 @@ def colored_texts(
     picture = Picture(max(640.0, 2 * margin + widest * letter), 30, title)
     picture.elements.append(svg.label(margin, 24, title, size=14))
     add_caption(picture, caption)
+    _add_color_scale(picture, margin)
     for name, shares in rows.items():
         top = picture.height + ROW
         picture.elements.append(svg.label(margin, top, name, bold=True))
@@ -284,6 +293,20 @@ def heat_maps(title: str, maps: Sequence[HeatMap], *, caption: str = "") -> Pict
     return picture
 
 
+def _add_color_scale(picture: Picture, left: float) -> None:
+    """Add a row with the colors from -1 to 1 and their numbers."""
+    top, cell = picture.height + 6, 12.0
+    for i in range(2 * SCALE_STEPS + 1):
+        share = i / SCALE_STEPS - 1
+        red, green, blue = diverging_color(share)
+        x = left + cell * i
+        picture.elements.append(svg.box(x, top, cell, ROW - 4, f"#{red:02x}{green:02x}{blue:02x}"))
+        if share in (-1, 0, 1):
+            picture.elements.append(svg.label(x + cell / 2, top + 2 * ROW - 8, f"{share:+g}" if share else "0",
+                                              anchor="middle"))
+    picture.height += 2 * ROW + 4
+
+
 def text_layout(text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, int, str]]:
     """Yield the number, column, row and text of each token on lines of `COLUMNS` letters.
 
@@ -309,5 +332,16 @@ def add_caption(picture: Picture, caption: str) -> None:
 
 
 def text_width(text: str) -> float:
-    """Estimate the width of a label."""
-    return SIZE * LETTER_WIDTH * len(text)
+    """Estimate the width of a label in a sans-serif font."""
+    return SIZE * sum(_letter_width(letter) for letter in text)
+
+
+def _letter_width(letter: str) -> float:
+    """Estimate the width of a letter as a share of the font size."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    if letter in "mwMW@%":
+        return 0.87
+    if letter in "fijltI .,:;'|!()[]":
+        return 0.3
+    return 0.7 if letter.isupper() else 0.56

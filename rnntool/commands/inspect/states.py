@@ -76,8 +76,9 @@ def states(
     if output:
         svg.write(charts.colored_texts(
             f"Activations of units of {loaded.name} after each token", text.text, text.spans, shares,
-            caption="Red: above zero, up to 1. Blue and underlined: below zero, down to -1. White: about "
-                    "zero."), output)
+            caption="The color of a token is the activation of the unit after the network has read it: red "
+                    "above zero, blue and underlined below zero. Look for what the tokens of one color have "
+                    "in common."), output)
 
 
 def _first_tokens(texts: Iterable[TextStates], messages: Messages) -> TextStates | None:
