@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,19 @@ def test_export(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequ
     assert (copy / "model.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
     command = {"classifier": "classify", "tagger": "tag", "writer": "score"}[name]
     assert len(ok(run(command, "-q", "-m", copy, input="who did the baker sing ?\n")).splitlines()) > 0
+
+
+def test_export_never_replaces_a_device_or_a_pipe(tagger: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        ok(invoke("export", tagger, "--force", "-o", pipe))
+        assert read.result(timeout=60) == (tagger / "model.onnx").read_bytes()
+    assert pipe.is_fifo()
+    device = tmp_path / "null"
+    device.symlink_to("/dev/null")
+    for flags in ([], ["--force"]):
+        ok(invoke("export", tagger, *flags, "-o", device))
+        assert device.is_symlink() and Path("/dev/null").is_char_device()
+    assert list(tmp_path.iterdir()) == [pipe, device] or list(tmp_path.iterdir()) == [device, pipe]

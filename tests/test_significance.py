@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rnntool.evaluation import metrics
+from rnntool.evaluation import metrics, significance
 from rnntool.evaluation.significance import difference_interval, interval, p_value
+from rnntool.tasks.base import Criterion
 
 
 def counts(rows: list[tuple[float, ...]]) -> NDArray[np.float64]:
@@ -131,3 +132,18 @@ def test_the_number_of_rounds_does_not_depend_on_memory(monkeypatch: pytest.Monk
     result = p_value(model, other, metrics.accuracy, np.random.default_rng(0), rounds=1000)
     assert result == pytest.approx(expected, abs=0.02)
     assert (result * 1001) % 1 == pytest.approx(0, abs=1e-6), "as many rounds as requested"
+
+
+def test_a_perfect_score_has_an_interval_with_a_width() -> None:
+    # Wilson (1927) for 10 of 10 and 0 of 10; values of R's prop.test(10, 10, correct=FALSE)
+    assert significance.wilson_interval(1.0, 10) == pytest.approx((0.7224672, 1.0))
+    assert significance.wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775328))
+    assert significance.wilson_interval(0.7, 10) == pytest.approx((0.3967781, 0.8922087))
+    accuracy = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
+    assert accuracy.interval(counts([(1, 1)] * 10)) == pytest.approx([0.7224672, 1.0])
+    assert accuracy.interval(counts([(0, 1)] * 10)) == pytest.approx([0.0, 0.2775328])
+    assert accuracy.interval(counts([(7, 7)] * 10)) == pytest.approx([0.7224672, 1.0]), "by sentences"
+    f1 = Criterion("f1", higher_is_better=True, metric=metrics.f1)
+    assert f1.interval(counts([(1, 1, 1)] * 10)) == pytest.approx([0.7224672, 1.0])
+    low, high = accuracy.interval(counts([(1, 1)] * 9 + [(0, 1)])) or (0, 0)
+    assert low < 0.9 < high

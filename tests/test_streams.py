@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnntool.data.streams import Lines, chomp, open_lines, open_output
+from rnntool.data.streams import Lines, chomp, line_count, open_lines, open_output
 from rnntool.errors import DataError, RnntoolError
 
 ODD = "a\u2028b\u0085c\x0cd\x1ce\rf\u00a0g\x0b"  # str.splitlines would cut this seven times
@@ -56,6 +56,18 @@ def test_lines_do_not_depend_on_the_size_of_chunks(text: str, size: int) -> None
     got = list(lines)
     assert "".join(got) == text
     assert lines.number == len(got) == text.count("\n") + (not text.endswith("\n") and bool(text))
+
+
+def test_the_lines_of_plain_files_are_counted(tmp_path: Path) -> None:
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for file in files:
+        file.write_bytes(b"x\n" * 700_000)
+    assert line_count(files) == 1_400_000
+    assert line_count([*files, "-"]) is None
+    assert line_count([tmp_path / "a.txt", "/dev/null"]) is None
+    packed = tmp_path / "c.txt.gz"
+    packed.write_bytes(gzip.compress(b"x\n"))
+    assert line_count([packed]) is None
 
 
 @given(st.text(st.characters(exclude_characters="\n"), max_size=20))
@@ -415,3 +427,12 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(RnntoolError, match=f"can't be written: {reason}; choose"), open_output(place):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("encoding", "data"), [("cp1252", b"a\nb\x81\n"), ("ascii", b"a\nb\x81\n")])
+def test_a_bad_byte_in_another_encoding_names_that_encoding(
+    encoding: str, data: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(DataError, match=f"x:2: expected {encoding}, found 0x81; check encoding"):
+        list(open_lines(tmp_path / "x", encoding=encoding))

@@ -20,8 +20,9 @@ import rich.console
 import rich.progress
 import tiny
 
+from rnntool import cli
 from rnntool.commands import console
-from rnntool.data.progress import Stage
+from rnntool.data.progress import Counter, Stage
 from rnntool.training import loop
 from rnntool.training.checkpoint import Progress
 from rnntool.training.loop import Step
@@ -60,23 +61,34 @@ def a_step(number: int = 50, **changes: Any) -> Step:
                    "tokens_per_s": 12_345.6, **changes})
 
 
-def test_a_terminal_shows_evaluations_and_messages_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let standard error be a terminal of 80 columns; return the descriptor of its other end."""
     terminal, child = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "stderr", os.fdopen(child, "w"))
+    return terminal
+
+
+def lines_on(terminal: int) -> list[str]:
+    """Close standard error, and return the lines that its terminal has shown, without their colors."""
+    sys.stderr.close()
+    shown = b""
+    with suppress(OSError):  # at the end
+        while True:
+            shown += os.read(terminal, 1000)
+    return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split("[\r\n]+", shown.decode())]
+
+
+def test_a_terminal_shows_evaluations_and_messages_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
     command = "rnntool train lm -o a-folder-with-a-long-name/and-one-more/and-another/poet --resume --finish"
     with console.training_progress(quiet=False) as watch:
         entry = {"epoch": 0.5, "step": 50, "loss": 3.2, "lr": 0.00123, "perplexity": 20.5, "seconds": 60.0,
                  "tokens": 123_456}
         watch(a_step(evaluation=entry))
         console.message(command)
-    sys.stderr.close()
-    shown = ""
-    with suppress(OSError):  # at the end
-        while True:
-            shown += os.read(terminal, 1000).decode(errors="ignore")
-    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split("[\r\n]+", shown)]
+    lines = lines_on(terminal)
     assert "epoch 0.5  step 50  loss 3.2  perplexity 20.5  1m00s" in lines
     assert f"rnntool: {command}" in lines, "no line break of its own, so that it can be copied"
     bar = next(line for line in lines if line.startswith("epoch 1 "))
@@ -140,3 +152,57 @@ def test_a_language_model_shows_samples_and_trains_as_without_them(
         assert all(c.isprintable() or c == "\n" for c in "".join(shown))
         if name == "labels":
             assert all("\n    food: " in text and "\n    sky: " in text for text in shown)
+
+
+def test_a_long_computation_shows_a_bar_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    clock = 100.0
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: clock))
+    with console.progress(quiet=False) as watch:
+        assert watch is not None
+        counter = Counter("scoring", "texts", watch, total=200)
+        clock += 0.5
+        counter.add(40)
+        clock += 1.5
+        counter.add(60)
+    lines = [line for line in lines_on(terminal) if line.strip()]
+    assert all(line.startswith("scoring ━") for line in lines)
+    assert not any("40 texts" in line for line in lines), "nothing in the first second"
+    assert lines[-1].endswith(" 100 texts  50 texts/s  2s left")
+
+
+def test_progress_is_for_terminals_alone(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with console.progress(quiet=False) as watch:
+        assert watch is None
+    on_a_terminal(monkeypatch)
+    with console.progress(quiet=True) as watch:
+        assert watch is None
+
+
+@pytest.mark.parametrize(("command", "model", "data", "shown"), [
+    ("score --pairs -m", "writer", "the baker sings .\tthe the baker .\n" * 30, "60 sentences"),
+    ("score --pairs -q -m", "writer", "the baker sings .\tthe the baker .\n" * 30, None),
+    ("evaluate -m", "tagger", tiny.conllu(tiny.pos_sentences(30)), "evaluating tiny-pos"),
+    ("evaluate -m", "writer", "the baker sings .\n" * 30, "540 tokens"),
+    ("inspect clusters -m", "tagger", "the baker sings .\n" * 30, "120 tokens"),
+    ("inspect states -m", "tagger", "the baker sings .\n" * 30, "120 tokens"),
+    ("inspect gradients --cells lstm --texts 3 --hidden 4 -m", "writer", "the baker sings .\n" * 3,
+     "6 texts"),
+])
+def test_commands_that_may_take_long_show_progress(
+    command: str, model: str, data: str, shown: str | None, request: pytest.FixtureRequest, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / ("data.conllu" if data.startswith("#") else "data.tsv" if "\t" in data else "data.txt")
+    file.write_text(data, "utf-8")
+    folder = request.getfixturevalue(model)
+    terminal = on_a_terminal(monkeypatch)
+    monkeypatch.setattr(console, "BAR_AFTER_S", -1.0)
+    monkeypatch.setattr(sys, "argv", ["rnntool", *command.split(), str(folder), str(file)])
+    with pytest.raises(SystemExit) as exit:
+        cli.app()
+    lines = [line for line in lines_on(terminal) if line.strip()]
+    assert exit.value.code == 0 and capsys.readouterr().out
+    assert any(shown in line for line in lines) if shown else not lines

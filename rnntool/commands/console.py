@@ -7,10 +7,10 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rnntool.data.progress import Stage, duration
+from rnntool.data.progress import Stage, Watch, duration
 from rnntool.data.records import Labels, LabelWriter, Text, WordWeight, color_shares
 from rnntool.errors import SettingName, python_name, with_names
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _STRIPPED = dict.fromkeys(map(ord, "\a\b\v\f\r"), "\ufffd")
 _IN_ONE_LINE = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
 LINE_EVERY_S = 10.0  # seconds between progress lines before a training, without a live bar
+BAR_AFTER_S = 1.0  # seconds after which a computation shows a bar
 EVALUATION_EVERY_S = 1.0  # a training on small data evaluates many times per second
 
 _setting_name: SettingName = python_name
@@ -85,7 +86,9 @@ class _Stages:
             return f"{stage.done:,} {stage.unit}" if stage.done else ""
         elapsed_s = max(1e-9, now - self._start_s)
         left = f"  {duration(elapsed_s / stage.share - elapsed_s)} left" if stage.share else ""
-        return f"{stage.done:,} {stage.unit}  {stage.done / elapsed_s:,.0f} {stage.unit}/s{left}"
+        speed = stage.done / elapsed_s
+        per_second = f"  {speed:,.0f} {stage.unit}/s" if speed >= 1 else ""
+        return f"{stage.done:,} {stage.unit}{per_second}{left}"
 
     def print_line(self, stage: Stage) -> None:
         """Write a line to standard error every few seconds."""
@@ -161,6 +164,31 @@ def _live_bar(description: str) -> Iterator[Progress]:
             yield bar
         finally:
             _bar = None
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Watch | None]:
+    """Show the progress of a long computation: yield a function that takes each stage.
+
+    The bar appears after a second. Where there is no terminal, and with `quiet`, None is yielded instead.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with ExitStack() as stack:
+        bar: Progress | None = None
+        stages, start_s = _Stages(), time.monotonic()
+
+        def watch(stage: Stage) -> None:
+            nonlocal bar
+            details = stages.describe(stage)
+            if bar is None and time.monotonic() - start_s > BAR_AFTER_S:
+                bar = stack.enter_context(_live_bar(stage.name))
+            if bar is not None:
+                bar.update(bar.task_ids[0], description=stage.name, details=details,
+                           total=None if stage.share is None else 1.0, completed=stage.share or 0)
+
+        yield watch
 
 
 class _TrainingBar:

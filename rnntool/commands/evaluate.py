@@ -30,9 +30,9 @@ from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation.options import EvaluateOptions
 
 if TYPE_CHECKING:
-    from rnntool.data.progress import Log
+    from rnntool.data.progress import Log, Watch
     from rnntool.inference.model import Model
-    from rnntool.tasks.base import Criterion, Evaluation, Mistake
+    from rnntool.tasks.base import Criterion, Engine, Evaluation, Mistake
 
 SEED = 0  # of resampling and permutation, so that the same data gives the same report
 MAX_ROWS = 10  # of tables that may be long; the JSON report has all rows
@@ -122,18 +122,21 @@ def evaluate(
         (messages.log if as_trained else messages.warn)(f"{input_names(files)}: {description}")
     criterion = task.shared_criterion(other.task, records) if other else None
 
-    evaluation = task.evaluate(
-        loaded.engine, records, mistakes=sys.maxsize if errors_to else options.errors)
-    _warn_of_unseen(loaded, evaluation, files, messages.warn)
-    report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
-              "interval_of": task.criterion.key, "interval": task.criterion.interval(evaluation.counts)}
-    for method, parameters in adaptations.items():
-        perplexity = _adapted(loaded, records, method, options, static=report["perplexity"], compute=compute)
-        report |= {f"perplexity_{method}": perplexity, method: parameters}
-    if other and criterion:
-        reference = other.task.evaluate(other.engine, records)
-        _warn_of_unseen(other, reference, files, messages.warn)
-        report["compare"] = _comparison(evaluation, reference, other, criterion)
+    with console.progress(quiet=messages.quiet) as watch:
+        evaluation = task.evaluate(
+            _watched(loaded, records, watch), records, mistakes=sys.maxsize if errors_to else options.errors)
+        _warn_of_unseen(loaded, evaluation, files, messages.warn)
+        report = {"task": loaded.config.task, "model": loaded.name, **evaluation.report,
+                  **({"skipped": inputs.skipped} if settings.skip_unlabelled else {}),
+                  "interval_of": task.criterion.key, "interval": task.criterion.interval(evaluation.counts)}
+        for method, parameters in adaptations.items():
+            perplexity = _adapted(loaded, records, method, options, static=report["perplexity"],
+                                  compute=compute, watch=watch)
+            report |= {f"perplexity_{method}": perplexity, method: parameters}
+        if other and criterion:
+            reference = other.task.evaluate(_watched(other, records, watch), records)
+            _warn_of_unseen(other, reference, files, messages.warn)
+            report["compare"] = _comparison(evaluation, reference, other, criterion)
     report["signature"] = _signature(loaded, task.criterion)
     if errors_to:
         with open_output(errors_to) as out:
@@ -147,6 +150,17 @@ def evaluate(
             out.write(to_json(report, indent=2) + "\n")
         else:
             out.write(_text(report, mistakes))
+
+
+def _watched(loaded: Model, records: Sequence[Any], watch: Watch | None) -> Engine:
+    """Return the engine of a model; if there is a `watch`, it receives the progress."""
+    if watch is None:
+        return loaded.engine
+    from rnntool.training.watched_engine import WatchedEngine
+
+    task = loaded.task
+    total = sum(task.length(task.example(record)) for record in records)
+    return WatchedEngine(loaded.engine, f"evaluating {loaded.name}", watch, total=total)
 
 
 def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
@@ -170,7 +184,7 @@ def _error_records(mistakes: Sequence[Mistake], records: Sequence[Any], format: 
 
 def _adapted(
     loaded: Model, records: Sequence[Any], method: str, options: EvaluateOptions, *, static: float,
-    compute: Compute,
+    compute: Compute, watch: Watch | None,
 ) -> float:
     """Return the perplexity of a model that adapts to the records as it reads them.
 
@@ -181,7 +195,7 @@ def _adapted(
 
     perplexity = dynamic_evaluation.perplexity(
         loaded.folder, loaded.config, loaded.task, records, method, options, device=compute.device,
-        threads=compute.threads)
+        threads=compute.threads, watch=watch)
     uniform = loaded.task.sizes()["outputs"]
     if method == "dynamic" and perplexity > max(static, uniform):
         raise UsageError(

@@ -34,7 +34,7 @@ def export(
     if output.is_dir():
         raise UsageError("is a folder", setting="output", place=output,
                          advice=f"name a file, such as {output / model_folder.GRAPH}")
-    if output.exists() and not force:
+    if output.is_file() and not force:
         raise UsageError("exists already", place=output, advice=f"replace it with {setting('force')}")
     try:
         graph = _graph(folder, config, int8=int8)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
+from rnntool.commands import console
 from rnntool.commands.groups import examples
 from rnntool.commands.options import (
     AsJsonl,
@@ -95,7 +96,8 @@ def score(
     """
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
-    from rnntool.data.streams import open_output
+    from rnntool.data.progress import Counter
+    from rnntool.data.streams import line_count, open_output
     from rnntool.inference import model as models
     from rnntool.tasks.lm import LMTask
     from rnntool.tasks.transduce import TransduceTask
@@ -123,8 +125,14 @@ def score(
         if pairs:
             inputs = _pair_inputs(files, columns, prefix, format, reading, messages)
             groups = [name.strip() for name in by.split(",")] if by else None
-            unknown = _score_pairs(
-                scorer, inputs, out, options, groups=groups, as_json=as_json, to=written_as)
+            printed = written_as != "text" and output is None and sys.stdout.isatty()
+            with console.progress(quiet=messages.quiet or printed) as watch:
+                if watch:
+                    lines = line_count(files)
+                    sentences = Counter("scoring", "sentences", watch, total=lines and 2 * lines)
+                    scorer.pipeline.watch = sentences.add
+                unknown = _score_pairs(
+                    scorer, inputs, out, options, groups=groups, as_json=as_json, to=written_as)
             counted, unit = f"{unknown:,}", "pairs with tokens"
         else:
             settings = _settings(task, label_column, options.label)

@@ -18,8 +18,12 @@ _LOCKED_BYTE = 1 << 30  # after the content, because Windows lets nobody read a 
 def replacement(path: Path) -> Iterator[Path]:
     """Provide a temporary file beside `path`. At the end, sync it to the disk and let it replace `path`.
 
-    If the body fails, nothing changes. Temporary files of processes that were killed are removed.
+    If the body fails, nothing changes. Temporary files of processes that were killed are removed. A device
+    or a named pipe is never replaced: it is provided itself.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     remove_abandoned(path.parent)
     part, descriptor = None, None
     try:

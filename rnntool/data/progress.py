@@ -21,6 +21,27 @@ class Stage(NamedTuple):
     unit: str
 
 
+Watch = Callable[[Stage], None]
+
+
+class Counter:
+    """Adds up what is done, and passes it on to `watch`, with its share if the `total` is known."""
+
+    def __init__(self, name: str, unit: str, watch: Watch, *, total: int | None = None) -> None:
+        self.name = name
+        self.unit = unit
+        self.watch = watch
+        self.total = total
+        self.done = 0
+        self.add(0)  # the speed counts from here
+
+    def add(self, count: int = 1) -> None:
+        """Count more that is done."""
+        self.done += count
+        self.watch(Stage(self.name, min(1.0, self.done / self.total) if self.total else None, self.done,
+                         self.unit))
+
+
 def duration(seconds: float) -> str:
     """Format seconds for people: 48s, 3m05s, 2h14m."""
     whole = round(seconds)

@@ -269,6 +269,7 @@ class _Transcoded:
 
     def __init__(self, raw: IO[bytes], encoding: str, errors: str) -> None:
         self._raw = raw
+        self._encoding = encoding
         self._read: Callable[[int], bytes | None] = getattr(raw, "read1", raw.read)
         self._decoder = codecs.getincrementaldecoder(encoding)(errors)
         self._error: UnicodeDecodeError | None = None
@@ -284,6 +285,7 @@ class _Transcoded:
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
+                error.encoding = self._encoding  # the codec may call itself charmap
                 self._error = error
                 self._decoder.setstate(state)
                 text = self._decoder.decode(error.object[len(state[0]) : error.start])
@@ -393,6 +395,17 @@ def _stdin() -> IO[bytes]:
         return cast("IO[bytes]", io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
     except (OSError, ValueError):  # a replacement without a descriptor, as in tests
         return io.BytesIO(sys.stdin.buffer.read())
+
+
+def line_count(paths: Iterable[str | Path]) -> int | None:
+    """Count the lines of files; None if one of them is compressed, or is no file."""
+    count = 0
+    for path in map(Path, paths):
+        if not path.is_file() or _codec(path):
+            return None
+        with path.open("rb") as file:
+            count += sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    return count
 
 
 def may_wait(path: str | Path) -> bool:

@@ -6,7 +6,9 @@ Knows no task and no model. Counts are (N, K), one row per record. A metric is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ Counts = NDArray[np.float64]
 Metric = Callable[[Counts], NDArray[Any]]  # from sums of counts (..., K) to (...)
 
 LEVEL = 0.95  # of confidence
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 RESAMPLES = 1000
 ROUNDS = 10_000
 SWAPS_AT_ONCE = 1 << 22  # coin flips that are in memory together
@@ -37,6 +40,13 @@ def interval(
     with np.errstate(invalid="ignore"):  # a perplexity may be infinite
         low, high = np.quantile(metric(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the confidence interval of a share of `n` records (Wilson, 1927), which is never empty."""
+    scale, center = 1 + Z**2 / n, share + Z**2 / (2 * n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
 
 
 def difference_interval(

@@ -41,6 +41,7 @@ class Pipeline:
         self.task = task
         self.engine = engine
         self.workers = workers
+        self.watch: Callable[[int], None] | None = None  # receives the number of records in each batch
 
     def run(
         self, records: Iterable[Record], decode: Decode[Record, Result], *, ready: Ready, flush: Flush
@@ -85,7 +86,15 @@ class Pipeline:
         examples = [self.task.join([example for _, example in group]) for group in window]
         batches = list(self.task.batched(examples, min(BUDGET, self.task.budget)))
         arrays = self.task.batches(self.engine, [[examples[i] for i in batch] for batch in batches])
-        outputs = workers.map(lambda batch: self.task.run(self.engine, batch), arrays)
+
+        def compute(batch: tuple[list[int], Arrays]) -> Arrays:
+            places, inputs = batch
+            output = self.task.run(self.engine, inputs)
+            if self.watch:
+                self.watch(sum(len(window[i]) for i in places))
+            return output
+
+        outputs = workers.map(compute, list(zip(batches, arrays, strict=True)))
 
         def results() -> Iterator[tuple[Record, Result]]:
             results_of: list[list[Result]] = [[] for _ in window]

@@ -302,8 +302,8 @@ def _add_color_scale(picture: Picture, left: float) -> None:
         x = left + cell * i
         picture.elements.append(svg.box(x, top, cell, ROW - 4, f"#{red:02x}{green:02x}{blue:02x}"))
         if share in (-1, 0, 1):
-            picture.elements.append(svg.label(x + cell / 2, top + 2 * ROW - 8, f"{share:+g}" if share else "0",
-                                              anchor="middle"))
+            number = f"{share:+g}" if share else "0"
+            picture.elements.append(svg.label(x + cell / 2, top + 2 * ROW - 8, number, anchor="middle"))
     picture.height += 2 * ROW + 4
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.progress import Counter
 from rnntool.inference.torch_engine import to_tensors
 from rnntool.models.layers import RecurrentLayer
 from rnntool.models.network import Network
@@ -58,27 +59,40 @@ def vanishing_step(shares: Sequence[float]) -> int | None:
     return next((k for k, share in enumerate(shares) if share < VANISHED), None)
 
 
-def cell_gradients(cell: str, *, size: int, steps: int, texts: int, seed: int) -> list[float]:
-    """Return `remaining_shares` of a newly initialized layer of `size` units that reads normal noise."""
+def cell_gradients(
+    cell: str, *, size: int, steps: int, texts: int, seed: int, done: Counter | None = None
+) -> list[float]:
+    """Return `remaining_shares` of a newly initialized layer of `size` units that reads normal noise.
+
+    `done` counts the texts.
+    """
     norms = []
     with torch.random.fork_rng(devices=[]):
         for text in range(texts):
             torch.manual_seed((seed << 32) + text)
             layer = RecurrentLayer(cell, size, size, bidirectional=False)
             norms.append(jacobian_norms(_stacked([layer]), torch.randn(steps + 1, 1, size)))
+            if done:
+                done.add()
     return remaining_shares(norms)
 
 
-def network_gradients(network: Network, batches: Iterable[Arrays], *, steps: int) -> list[float]:
+def network_gradients(
+    network: Network, batches: Iterable[Arrays], *, steps: int, done: Counter | None = None
+) -> list[float]:
     """Return `remaining_shares` of an encoder, from the input of its first layer to its last layer's states.
 
     Each batch is one text; the network reads at most its first `steps` + 1 tokens. In a bidirectional layer
-    the states of both directions at the last step count.
+    the states of both directions at the last step count. `done` counts the texts.
     """
     encoder = network.encoder.eval()
     states, device = _stacked(encoder.layers), torch.device("cpu")
-    return remaining_shares(
-        jacobian_norms(states, encoder.input(to_tensors(arrays, device))[: steps + 1]) for arrays in batches)
+    norms = []
+    for arrays in batches:
+        norms.append(jacobian_norms(states, encoder.input(to_tensors(arrays, device))[: steps + 1]))
+        if done:
+            done.add()
+    return remaining_shares(norms)
 
 
 def text_batches(task: AnyTask, records: Iterable[Any], *, steps: int, count: int) -> Iterator[Arrays]:

@@ -25,7 +25,7 @@ from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.reading import USUAL_LAYOUT, USUAL_READING, Layout, TableReading
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
-from rnntool.evaluation import significance
+from rnntool.evaluation import metrics, significance
 from rnntool.evaluation.calibration import Calibration
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.significance import Counts, Metric
@@ -95,8 +95,11 @@ class Criterion:
 
         The same counts always give the same interval.
         """
-        if len(counts) < 2 or not math.isfinite(float(self.metric(counts.sum(axis=0)))):
+        value = float(self.metric(counts.sum(axis=0)))
+        if len(counts) < 2 or not math.isfinite(value):
             return None
+        if self.metric in (metrics.accuracy, metrics.f1) and value in (0.0, 1.0):  # so is each resample's
+            return list(significance.wilson_interval(value, len(counts)))
         if len(counts) > MOST_RESAMPLED:  # resample runs of adjacent records, which is faster
             size = -(-len(counts) // MOST_RESAMPLED)  # rounded up
             counts = np.add.reduceat(counts, np.arange(0, len(counts), size), axis=0)

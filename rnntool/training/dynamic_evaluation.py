@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnntool.data.arrays import Arrays
+from rnntool.data.progress import Counter, Watch
 from rnntool.data.threads import thread_count
 from rnntool.errors import UsageError, setting
 from rnntool.evaluation.metrics import perplexity_of
@@ -29,12 +30,13 @@ from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask
 
 SEGMENT = 20  # tokens between two updates of the weights
+NAMES = {"dynamic": "dynamic evaluation", "cache": "neural cache"}  # of the methods
 CHUNK = 256  # tokens that are looked up in the cache together; the size changes no result
 
 
 def perplexity(
     folder: Path, config: ModelConfig, task: AnyTask, records: Sequence[Any], method: str,
-    options: EvaluateOptions, *, device: str, threads: int,
+    options: EvaluateOptions, *, device: str, threads: int, watch: Watch | None = None,
 ) -> float:
     """Return the perplexity of a model that adapts to `records` by a `method`, dynamic or cache.
 
@@ -46,13 +48,15 @@ def perplexity(
     network.backward_encoder = None  # not used for scoring
     torch_device = pick_device("cpu" if device == "auto" else device)
     sum_nats = {"dynamic": dynamic_nats, "cache": cache_nats}[method]
-    nats = sum_nats(network, task, records, options, torch_device)
     tokens = sum(task.length(task.example(record)) for record in records)
+    read = Counter(NAMES[method], "tokens", watch, total=tokens) if watch else None
+    nats = sum_nats(network, task, records, options, torch_device, read)
     return perplexity_of(nats / tokens)
 
 
 def dynamic_nats(
-    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device,
+    read: Counter | None = None,
 ) -> float:
     """Sum the negative log-likelihood of all tokens under dynamic evaluation, which changes the weights.
 
@@ -66,7 +70,7 @@ def dynamic_nats(
     states: list[State] | None = None
     nats = 0.0
     with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have no gradients in `eval` mode
-        for arrays, is_start in _segments(task, records, SEGMENT):
+        for arrays, is_start in _segments(task, records, SEGMENT, read):
             tensors = to_tensors(arrays, device)
             loss, final_states = network.loss(tensors, None if is_start else states)
             states = [tuple(part.detach() for part in state) for state in final_states]
@@ -82,7 +86,8 @@ def dynamic_nats(
 
 
 def cache_nats(
-    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device
+    network: Network, task: AnyTask, records: Sequence[Any], options: EvaluateOptions, device: torch.device,
+    read: Counter | None = None,
 ) -> float:
     """Sum the negative log-likelihood of all tokens with a continuous cache (Grave et al. 2017).
 
@@ -96,7 +101,7 @@ def cache_nats(
     followers = torch.empty(0, dtype=torch.int64, device=device)  # (K,) the token after each
     nats = 0.0
     with torch.inference_mode():
-        for arrays, is_start in _segments(task, records, CHUNK):
+        for arrays, is_start in _segments(task, records, CHUNK, read):
             tensors = to_tensors(arrays, device)
             encoded, states = network.encoder(tensors, None if is_start else states)  # (T, 1, D)
             outputs = network.head(encoded, tensors, ["log_probs"])
@@ -126,10 +131,14 @@ def _cache_probs(
     return (shares * (followers == targets[:, None])).sum(-1)
 
 
-def _segments(task: AnyTask, records: Sequence[Any], tokens: int) -> Iterator[tuple[Arrays, bool]]:
+def _segments(
+    task: AnyTask, records: Sequence[Any], tokens: int, read: Counter | None
+) -> Iterator[tuple[Arrays, bool]]:
     """Yield the texts in order, `tokens` at a time, each with True if recurrent states start from zero."""
     examples: list[NDArray[np.int32]] = [task.example(record) for record in records]
     streams = [examples] if task.carries_state else [[example] for example in examples]
     for stream in streams:
         for i, arrays in enumerate(task.windows(np.concatenate(stream), columns=1, steps=tokens)):
             yield arrays, i == 0
+            if read:
+                read.add(len(arrays["tokens"]))

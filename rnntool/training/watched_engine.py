@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rnntool.data.arrays import Arrays
-from rnntool.data.progress import Stage
+from rnntool.data.progress import Counter, Stage
 from rnntool.tasks.base import Engine
 
 
 class WatchedEngine:
     """Runs another engine; after each batch, `watch` receives the tokens so far. It is an `Engine` itself."""
 
-    def __init__(self, engine: Engine, name: str, watch: Callable[[Stage], None]) -> None:
-        """`name` is the name of the progress that `watch` receives."""
+    def __init__(
+        self, engine: Engine, name: str, watch: Callable[[Stage], None], *, total: int | None = None
+    ) -> None:
+        """`name` is the name of the progress that `watch` receives, `total` the tokens of all batches."""
         self.engine = engine
-        self.name = name
-        self.watch = watch
         self.word_vectors = engine.word_vectors
-        self.tokens = 0
+        self.read = Counter(name, "tokens", watch, total=total)
 
     def run(self, arrays: Arrays, outputs: list[str] | None = None) -> Arrays:
         """Compute the named outputs of a batch."""
-        self.watch(Stage(self.name, None, self.tokens, "tokens"))
         results = self.engine.run(arrays, outputs)
-        self.tokens += int(arrays["lengths"].sum())
+        self.read.add(int(arrays["lengths"].sum()))
         return results
 
     def initial_state(self, batch: int) -> Arrays:

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
+from rnntool.commands.inspect.sources import (
+    PicturePath,
+    StatesOptions,
+    TextFormat,
+    comma_separated,
+    watched,
+)
 from rnntool.commands.options import AsJson, Files, Messages, model_option
 from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, contradiction, setting
@@ -40,6 +46,7 @@ def clusters(
     import numpy as np
     from scipy.cluster.hierarchy import linkage as cluster
 
+    from rnntool.commands import console
     from rnntool.commands.outputs import show
     from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
@@ -50,7 +57,8 @@ def clusters(
         raise contradiction("words", "top")
     files = files or ["-"]
     loaded, texts = options.read(model, files, format=format, reading=reading, messages=messages)
-    means = mean_states(texts, loaded.task)
+    with console.progress(quiet=messages.quiet) as watch:
+        means = mean_states(watched(texts, watch), loaded.task)
     names = list(means)[: top or FREQUENT]
     if words:
         names = comma_separated(words.lower() if loaded.task.tokenizer.lower else words)

@@ -51,6 +51,7 @@ def gradients(
     from rnntool.commands import console
     from rnntool.commands.inputs import inspected_records
     from rnntool.commands.outputs import show
+    from rnntool.data.progress import Counter
     from rnntool.data.streams import input_names
     from rnntool.inspection import charts, svg
 
@@ -73,19 +74,23 @@ def gradients(
     from rnntool.inspection.gradients import cell_gradients, network_gradients, text_batches, vanishing_step
 
     curves: dict[str, list[float]] = {}
-    for name in model or ():
-        loaded = models.read(name)
-        task = loaded.task
-        records = inspected_records(task, files, format=format, reading=reading, messages=messages)
-        batches = text_batches(task, records, steps=steps, count=texts)
-        curve = network_gradients(load_network(loaded.folder, loaded.config), batches, steps=steps)
-        if not curve:
-            raise DataError(place=input_names(files), expected="texts of at least two tokens", found="none",
-                            advice="give longer texts")
-        curves[name if loaded.name in curves else loaded.name] = curve
-    for cell in new_cells:
-        curves[f"new {cell}" if model else cell] = cell_gradients(
-            cell, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed)
+    with console.progress(quiet=messages.quiet) as watch:
+        done = Counter("gradients", "texts", watch or (lambda stage: None),
+                       total=texts * len([*(model or ()), *new_cells]))
+        for name in model or ():
+            loaded = models.read(name)
+            task = loaded.task
+            records = inspected_records(task, files, format=format, reading=reading, messages=messages)
+            batches = text_batches(task, records, steps=steps, count=texts)
+            curve = network_gradients(load_network(loaded.folder, loaded.config), batches, steps=steps,
+                                      done=done)
+            if not curve:
+                raise DataError(place=input_names(files), expected="texts of at least two tokens",
+                                found="none", advice="give longer texts")
+            curves[name if loaded.name in curves else loaded.name] = curve
+        for cell in new_cells:
+            curves[f"new {cell}" if model else cell] = cell_gradients(
+                cell, size=hidden or HIDDEN, steps=steps, texts=texts, seed=seed, done=done)
     vanishing = {name: vanishing_step(curve) for name, curve in curves.items()}
     last = max(map(len, curves.values())) - 1
     rows = [(str(k), *(f"{curve[k]:.3g}" if k < len(curve) else "-" for curve in curves.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from rnntool.data.reading import TableReading
 from rnntool.errors import UsageError, setting
 
 if TYPE_CHECKING:
+    from rnntool.data.progress import Watch
     from rnntool.inference.model import ModelFolder
     from rnntool.inspection.states import TextStates
     from rnntool.inspection.word_vectors import Vectors
@@ -30,6 +31,17 @@ TextFormat = Annotated[str | None, format_option("any that training reads")]
 def comma_separated(text: str) -> list[str]:
     """Split an option's value at commas; drop repeated and empty parts."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def watched(texts: Iterable[TextStates], watch: Watch | None) -> Iterator[TextStates]:
+    """Pass texts on; if there is a `watch`, it receives the number of tokens so far."""
+    from rnntool.data.progress import Counter
+
+    read = Counter("reading", "tokens", watch) if watch else None
+    for text in texts:
+        if read:
+            read.add(len(text.spans))
+        yield text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnntool.commands.groups import examples
-from rnntool.commands.inspect.sources import PicturePath, StatesOptions, TextFormat, comma_separated
+from rnntool.commands.inspect.sources import (
+    PicturePath,
+    StatesOptions,
+    TextFormat,
+    comma_separated,
+    watched,
+)
 from rnntool.commands.options import AsJson, Files, Messages, model_option
 from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, UsageError, contradiction
@@ -58,7 +64,8 @@ def states(
         raise contradiction("units", "top")
     files = files or ["-"]
     loaded, texts = options.read(model, files, format=format, reading=reading, messages=messages)
-    text = _first_tokens(texts, messages)
+    with console.progress(quiet=messages.quiet) as watch:
+        text = _first_tokens(watched(texts, watch), messages)
     if text is None:
         raise DataError(place=input_names(files), expected="a text", found="none",
                         advice="give one that has words")

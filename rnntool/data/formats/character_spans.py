@@ -68,11 +68,11 @@ def read_spans(items: Sequence[Any], text: str, offsets: Offsets, place: str) ->
     return spans
 
 
-def split_at_spans(offsets: Offsets, spans: Iterable[CharacterSpan]) -> tuple[Offsets, CharacterSpan | None]:
-    """Split each word in which a span begins or ends; also return the first span that splits a word."""
+def split_at_spans(offsets: Offsets, spans: Iterable[CharacterSpan]) -> tuple[Offsets, list[CharacterSpan]]:
+    """Split each word in which a span begins or ends; also return the spans that split a word, in order."""
     borders = sorted((border, span) for span in spans for border in (span.start, span.end))
     split: Offsets = []
-    first = None
+    cutting: dict[CharacterSpan, None] = {}
     i = 0
     for start, end in offsets:
         while i < len(borders) and borders[i][0] < end:
@@ -80,10 +80,10 @@ def split_at_spans(offsets: Offsets, spans: Iterable[CharacterSpan]) -> tuple[Of
             if border > start:
                 split.append((start, border))
                 start = border
-                first = first or span
+                cutting[span] = None
             i += 1
         split.append((start, end))
-    return split, first
+    return split, list(cutting)
 
 
 def tags_of_words(offsets: Offsets, spans: Sequence[CharacterSpan], place: str) -> list[str]:

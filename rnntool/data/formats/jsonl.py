@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -59,6 +60,7 @@ _SHOWN_KEYS = 20  # keys that a message lists
 _PAIR_KEYS = ("sentence_good", "sentence_bad")  # as in BLiMP
 _TEXT_KEYS = ("text", "data.text")  # the latter in Label Studio
 _TARGET_KEYS = ("target", "targets")
+_NOT_ACCEPTED = ("reject", "ignore")  # answers in Prodigy
 _TAG_DETAILS = ("probs", "nbest")  # keys that describe the tags of a sentence
 
 
@@ -74,7 +76,7 @@ def _read_texts(lines: Lines, options: TextOptions) -> Iterator[Text]:
     by spaces.
     """
     default = options.default_text_column if options.text_column is None else None
-    for record, place in _objects(lines):
+    for record, place in _accepted(lines, needed=options.need_labels, columns=[options.label_column]):
         key = _text_key(record, default)
         if default is not None and key not in (None, default):
             lines.warn(f"{place}: no key {default!r}, which training used, so texts are read from {key!r}; "
@@ -159,16 +161,21 @@ def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence
     `offsets` into `text` are used if they are valid. If tags are needed, spans of characters can replace
     them; a word in which a span begins or ends is split. `DataError` if there are neither tags nor spans.
     """
-    cuts: list[str] = []
-    for record, place in _objects(lines):
+    cuts: list[tuple[str, CharacterSpan]] = []
+    for record, place in _accepted(lines, needed=options.need_tags, columns=options.columns):
         yield from labeled(options.on_unlabeled, partial(_sentence, record, place, options, cuts))
     if cuts:
-        more = f"; the same was done in {len(cuts) - 1:,} more records" if len(cuts) > 1 else ""
-        lines.warn(f"{cuts[0]}, so the word was split{more}")
+        place, span = cuts[0]
+        records = len({place for place, _ in cuts})
+        more = f"; this was done for {len(cuts):,} spans in {records:,} record{'s' if records > 1 else ''}"
+        lines.warn(f"{place}: the span {span} begins or ends inside a word, so the word was split"
+                   f"{more if len(cuts) > 1 else ''}")
 
 
-def _sentence(record: dict[str, Any], place: str, options: SentenceOptions, cuts: list[str]) -> Sentence:
-    """Make a sentence of a record. If a span cuts a word, add a message to `cuts`."""
+def _sentence(
+    record: dict[str, Any], place: str, options: SentenceOptions, cuts: list[tuple[str, CharacterSpan]]
+) -> Sentence:
+    """Make a sentence of a record. Add the place and each span that cuts a word to `cuts`."""
     words, text, offsets = _words(record, options, place)
     items = [_span_items(record, key) if options.need_tags else None for key in options.columns]
     spans: list[list[CharacterSpan] | None] = [None] * len(items)
@@ -176,8 +183,7 @@ def _sentence(record: dict[str, Any], place: str, options: SentenceOptions, cuts
         text, offsets = _located(words, text, offsets, place)
         spans = [None if item is None else read_spans(item, text, offsets, place) for item in items]
         offsets, cutting = split_at_spans(offsets, chain.from_iterable(filter(None, spans)))
-        if cutting:
-            cuts.append(f"{place}: the span {cutting} begins or ends inside a word")
+        cuts.extend((place, span) for span in cutting)
         words = [text[start:end] for start, end in offsets]
     columns: list[list[str]] = []
     for key, of_column in zip(options.columns, spans, strict=True):
@@ -303,9 +309,18 @@ def _write_record(record: Mapping[str, Any], results: Mapping[str, Any], place: 
 
 def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each object and its place."""
+    repeated: list[str] = []  # keys of the value that is being read
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return record
+
+    decoder, warned = json.JSONDecoder(object_pairs_hook=unique), False
     for text, number in json_values(lines):
         try:
-            value = json.loads(text)
+            value = decoder.decode(text)
             if "\\u" in text:
                 value = _printable(value)
         except json.JSONDecodeError as error:
@@ -315,8 +330,31 @@ def _objects(lines: Lines) -> Iterator[tuple[dict[str, Any], str]]:
         except (ValueError, RecursionError) as error:  # thousands of digits or brackets
             raise DataError(place=f"{lines.name}:{number}", expected="one JSON object on each line",
                             found=error, advice="correct the line") from None
+        if repeated and not warned:
+            warned = True  # one message is enough
+            lines.warn(f"{lines.name}:{number}: the key {repeated[0]!r} occurs twice, and its last value is "
+                       "read; rename one of them")
         for record in _records(value, f"{lines.name}:{number}"):
             yield record, f"{lines.name}:{number}"
+
+
+def _accepted(
+    lines: Lines, *, needed: bool, columns: Iterable[str | None]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each object and its place, without those whose labels people rejected or ignored in Prodigy.
+
+    Only if labels are `needed`, and if they aren't read from the key `answer` itself.
+    """
+    skipped = 0
+    applies = needed and "answer" not in columns
+    for record, place in _objects(lines):
+        if applies and record.get("answer") in _NOT_ACCEPTED:
+            skipped += 1
+        else:
+            yield record, place
+    if skipped:
+        lines.warn(f"{lines.name}: skipped {skipped:,} record{'s' if skipped > 1 else ''} whose 'answer' is "
+                   f"{' or '.join(_NOT_ACCEPTED)}")
 
 
 def _records(value: Any, place: str) -> Iterator[dict[str, Any]]:
