@@ -404,3 +404,12 @@ def test_a_figure_that_became_infinite_leaves_a_gap(writer: Path) -> None:
                 "tokens": i} for i, value in enumerate([float("inf"), 3.0, 2.0, 4.0], 1)]
     page = training_report.page("x", config, history)
     assert "best: 3, 2" in page
+
+
+def test_a_heat_map_has_a_scale_of_weights() -> None:
+    grid = charts.HeatMap("ab → xy", ["x", "y"], ["a", "b"], np.array([[1.0, 0.0], [0.5, 0.5]]))
+    root = parsed(charts.heat_maps("t", [grid]).svg())
+    colors = [box.attrib["fill"] for box in root.findall(f"{SVG}rect")]
+    assert colors[0] == "#ffffff" and colors[-5] == colors[-4] == "#60a5dc", "from 0 to 1, and then the grid"
+    labels = [label.text for label in root.findall(f"{SVG}text")]
+    assert {"0", "1"} <= set(labels) and "-1" not in labels

@@ -272,6 +272,7 @@ def heat_maps(title: str, maps: Sequence[HeatMap], *, caption: str = "") -> Pict
     picture = Picture(640, 30, title)
     picture.elements.append(svg.label(margin, 24, title, size=14))
     add_caption(picture, caption)
+    _add_color_scale(picture, margin, weights=True)
     for grid in maps:
         left = margin + max(map(text_width, grid.rows), default=0) + 10
         column = max(row, *(text_width(name) + 8 for name in grid.columns)) if grid.columns else row
@@ -293,16 +294,16 @@ def heat_maps(title: str, maps: Sequence[HeatMap], *, caption: str = "") -> Pict
     return picture
 
 
-def _add_color_scale(picture: Picture, left: float) -> None:
-    """Add a row with the colors from -1 to 1 and their numbers."""
+def _add_color_scale(picture: Picture, left: float, *, weights: bool = False) -> None:
+    """Add a row with the colors from -1 to 1 and their numbers; of `weights`, from 0 to 1."""
     top, cell = picture.height + 6, 12.0
-    for i in range(2 * SCALE_STEPS + 1):
-        share = i / SCALE_STEPS - 1
-        red, green, blue = diverging_color(share)
+    for i in range((1 if weights else 2) * SCALE_STEPS + 1):
+        share = i / SCALE_STEPS - (0 if weights else 1)
+        red, green, blue = diverging_color(-share if weights else share)
         x = left + cell * i
         picture.elements.append(svg.box(x, top, cell, ROW - 4, f"#{red:02x}{green:02x}{blue:02x}"))
         if share in (-1, 0, 1):
-            number = f"{share:+g}" if share else "0"
+            number = "0" if not share else f"{share:g}" if weights else f"{share:+g}"
             picture.elements.append(svg.label(x + cell / 2, top + 2 * ROW - 8, number, anchor="middle"))
     picture.height += 2 * ROW + 4
 
