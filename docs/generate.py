@@ -35,9 +35,11 @@ Words = tuple[str, ...]  # that call a command: ("rnntool", "train", "tag")
 
 SHARED: dict[Words, str] = {  # headings, the smallest groups first
     ("rnntool", "train"): "Options shared by `train` commands",
+    ("rnntool", "tune"): "Options shared by `tune` commands",
     ("rnntool", "inspect"): "Options shared by `inspect` commands",
     ("rnntool",): "Options shared by several commands",
 }
+TRAININGS = (("train",), ("tune",))  # groups whose commands have the settings of a task as options
 OFTEN = 3  # commands that must have the same option for it to be described once
 
 
@@ -168,7 +170,7 @@ def commands_page() -> str:
 
 def _rows(path: Words, command: Any) -> list[Row]:
     """The arguments and options of a command, without the settings of a training."""
-    settings_of_task = settings().get(path[-1], {}) if path[1:2] == ("train",) else {}
+    settings_of_task = settings().get(path[-1], {}) if path[1:2] in TRAININGS else {}
     short = {switch for field in settings_of_task.values() for switch in switches(field)}
     return [_row(parameter) for parameter in command.params
             if parameter.param_type_name == "argument"
@@ -211,7 +213,7 @@ def _command_section(
             for row in group_rows)
         link = f"[Options of `{group[1]}`]" if group[1:] else "[Shared options]"
         parts.append(f"{link}(#{_slug(SHARED[group])}): {names}.\n\n")
-    if path[1:2] == ("train",) and path[2:]:
+    if path[1:2] in TRAININGS and path[2:]:
         parts.append(f"The [settings](settings.md) of `{path[-1]}` are options as well.\n\n")
     return "".join(parts)
 

@@ -20,6 +20,7 @@ from rnntool.commands.exit_codes import on_stop_signal, stop_signals
 from rnntool.commands.groups import HELP, MARKUP, Group, Row, epilog, group
 
 TRAIN = "Train a model on your own data."
+TUNE = "Find good settings for a training on your own data."
 INSPECT = "Look inside a network: gradients, states, word vectors."
 
 
@@ -27,6 +28,12 @@ def _train() -> Any:
     from rnntool.commands.train import rows
 
     return group("train", TRAIN, *rows())
+
+
+def _tune() -> Any:
+    from rnntool.commands.tune import rows
+
+    return group("tune", TUNE, *rows())
 
 
 def _inspect() -> Any:
@@ -53,6 +60,7 @@ COMMANDS = (
     Row("report", "Write an HTML page about a training: learning curves, scores on the development data, "
                   "settings.", "rnntool.commands.report"),
     Row("train", TRAIN, _train),
+    Row("tune", TUNE, _tune),
     Row("inspect", INSPECT, _inspect),
 )
 

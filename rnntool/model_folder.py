@@ -35,6 +35,7 @@ FORMAT = 1  # of the folder; increased if older versions of rnntool can't read i
 CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
     "config.json", "model.safetensors", "model.onnx", "metrics.jsonl", "README.md", "resume")
 JOB, STATE = "job.json", "state.json"  # in RESUME
+TUNE = "tune"  # folder of a study
 FOLDS = "folds"  # folder of a cross-validation: its job, and a model for each fold
 NEW = ".new"  # folder of a complete model that is about to replace the files beside it
 KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays

@@ -126,7 +126,7 @@ def test_every_command_and_option_is_documented(path: tuple[str, ...]) -> None:
         rows = next(rows for heading, rows in page.items() if slug(heading) == anchor).split("\n")
         (row,) = (row for row in rows if re.search(rf"`{re.escape(name)}[ `]", row.split(" | ")[0] + " "))
         text += row
-    if path[1:2] == ("train",):
+    if path[1:2] in generate.TRAININGS:
         text += settings_of(path[-1])
     missing = [flag for flag in options(COMMANDS[path])
                if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text)]

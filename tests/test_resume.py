@@ -89,7 +89,7 @@ def files_of(folder: Path, *, named: bool = True) -> dict[str, bytes]:
     Without `named`, config.json doesn't have the names of the data files.
     """
     files = {p.name: p.read_bytes() for p in folder.iterdir()
-             if p.name not in ("metrics.jsonl", "README.md")}
+             if p.is_file() and p.name not in ("metrics.jsonl", "README.md")}
     if not named:
         config = json.loads(files["config.json"])
         del config["training_data"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EXTENDING = ("epochs", "max_time")  # settings that a resumed training can have new values for
 
 
-def _complete_preset(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+def complete_preset(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the presets of the task that is being completed, for the shell."""
     uses = TASKS[str(context.command.name)].preset_uses
     return [(name, use) for name, use in uses.items() if name.startswith(incomplete)]
@@ -55,7 +55,7 @@ def train(
              "other folds, to FILE (.csv, .tsv or .jsonl).")] = None,
     format: Annotated[str | None, format_option()] = None,
     preset: Annotated[str | None, typer.Option(
-        "--preset", metavar="NAME", show_default=False, autocompletion=_complete_preset,
+        "--preset", metavar="NAME", show_default=False, autocompletion=complete_preset,
         help="Set of settings to start from; other options override it.")] = None,
     config_file: Annotated[Path | None, typer.Option(
         "--config", metavar="FILE.toml", show_default=False,
@@ -97,8 +97,8 @@ def train(
     else:
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
             messages.warn(warning)
-        job = _job(spec, files, given.values, dev=dev, format=format, preset=preset, config_file=config_file,
-                   predictions=predictions, reading=reading)
+        job = make_job(spec, files, given.values, dev=dev, format=format, preset=preset,
+                       config_file=config_file, predictions=predictions, reading=reading)
     report = _run(spec, job, output, force=force, finish=finish, extension=extension, compute=compute,
                   messages=messages)
     _show(report, spec, output, as_json=as_json, messages=messages)
@@ -117,7 +117,7 @@ def _command(spec: TaskSpec) -> Any:
 # --- The job -----------------------------------------------------------------------------------------------
 
 
-def _job(
+def make_job(
     spec: TaskSpec, files: list[str], given: Mapping[str, Any], *, dev: list[str], format: str | None,
     preset: str | None, config_file: Path | None, predictions: str | None, reading: TableReading,
 ) -> Job:
@@ -226,7 +226,7 @@ def _run(
             resume = saved.command_to_resume(output)
             if error.has_model:
                 messages.warn(f"the best weights so far are a model in {output}; try: "
-                              f"{_next_command(spec, output)}")
+                              f"{next_command(spec, output)}")
             if model_folder.has_checkpoint(output):  # or else not all folds are trained
                 messages.warn(f"end the training with: {saved.command_to_resume(output, finish=True)}")
             raise Interrupted(number, f"{error}; continue with: {resume}") from None
@@ -256,10 +256,10 @@ def _show(
             console.message(f"cross-validation: {cross_validated(figures)}")
         console.message(result(config))
         console.message(next_step(config, history))
-        console.message(f"model written to {output}; try: {_next_command(spec, output)}")
+        console.message(f"model written to {output}; try: {next_command(spec, output)}")
 
 
-def _next_command(spec: TaskSpec, output: Path) -> str:
+def next_command(spec: TaskSpec, output: Path) -> str:
     """Return a command that runs the new model."""
     from rnntool import model_folder
     from rnntool.tasks.base import task_class

@@ -134,7 +134,7 @@ def _best(history: Sequence[Entry], config: ModelConfig) -> Entry:
 
 def _error(entry: Entry, config: ModelConfig) -> float:
     """Return the share of errors, or for a perplexity the nats per token."""
-    score = _score(entry)
+    score = main_figure(entry)[1]
     if score is None or math.isnan(score):
         return math.inf
     if not config.spec.higher_is_better:
@@ -142,10 +142,10 @@ def _error(entry: Entry, config: ModelConfig) -> float:
     return 1 - score / PERFECT.get(config.report["interval_of"], 1.0)
 
 
-def _score(entry: Entry) -> float | None:
-    """Return the score of an evaluation on the development data: the first figure after the fixed ones."""
-    return next((value for name, value in entry.items()
-                 if name not in ("epoch", "step", "loss", "lr", "seconds", "tokens")), None)
+def main_figure(entry: Entry) -> tuple[str, float | None]:
+    """Return the name and value of the figure of an evaluation that chooses the best weights."""
+    return next(((name, value) for name, value in entry.items()
+                 if name not in ("epoch", "step", "loss", "lr", "seconds", "tokens")), ("", None))
 
 
 def _counted(records: int) -> str:

@@ -61,15 +61,15 @@ class Job:
         return {place: PURPOSES[name] for name, places in reversed(self.sources().items())
                 for place in places if place == "-" or _DESCRIPTOR.fullmatch(place)}
 
-    def command_to_resume(self, folder: Path, *, finish: bool = False) -> str:
+    def command_to_resume(self, folder: Path, *, command: str = "train", finish: bool = False) -> str:
         """Return the command that resumes this training, with placeholders for data from pipes.
 
-        With `finish`, the command ends the training.
+        `command` is `train` or `tune`. With `finish`, the command ends the training.
         """
         redirections = "".join(f" {re.sub(r'[^0-9]', '', place)}< {purpose.upper().replace(' ', '_')}"
                                for place, purpose in self.pipes().items())
         options = setting("resume") + (f" {setting('finish')}" if finish else "")
-        return f"rnntool train {self.task} -o {shlex.quote(str(folder))} {options}{redirections}"
+        return f"rnntool {command} {self.task} -o {shlex.quote(str(folder))} {options}{redirections}"
 
     def published(self) -> dict[str, Any]:
         """Return what a model's config.json says about the data: names of files, and how they were read."""
@@ -94,7 +94,6 @@ class Job:
         `ModelError` if there is no training to resume, or if another version wrote its checkpoints.
         `DataError` or `ModelError` if one of the sources is missing.
         """
-        again = f"start again with {setting('force')}"
         folder = path.parent.parent
         if not model_folder.is_resumable(folder):
             if (folder / model_folder.CONFIG).exists():
@@ -103,6 +102,12 @@ class Job:
                                         f"{setting('resume')}")
             raise ModelError("there is no training to resume", place=folder,
                              advice=f"leave {setting('resume')} out to start one")
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> tuple[Job, dict[str, str]]:
+        """Read what `save` wrote; see `load`."""
+        again, folder = f"start again with {setting('force')}", path.parent.parent
         try:
             data = json.loads(path.read_text("utf-8"))
             fingerprints = data.pop("fingerprints")
@@ -118,9 +123,10 @@ class Job:
         for place, purpose in pipes.items():
             stdin_waits = place == "-" and (sys.stdin is None or sys.stdin.isatty())
             if stdin_waits or not (place == "-" or Path(place).exists()):
+                command = "tune" if path.parent.name == model_folder.TUNE else "train"
+                resume = job.command_to_resume(folder, command=command)
                 raise DataError(f"the {purpose} came from a pipe and must be given again",
-                                place=input_names([place]),
-                                advice=f"resume with the same data: {job.command_to_resume(folder)}")
+                                place=input_names([place]), advice=f"resume with the same data: {resume}")
         for name, places in job.sources().items():
             for place in places:
                 if place != "-" and not Path(place).exists():

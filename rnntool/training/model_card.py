@@ -29,7 +29,7 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
     table = f"## On the development data\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
     if figures := config.report.get("cross_validation"):
         table += f"Cross-validation: {cross_validated(figures)}.\n\n"
-    chosen = "".join(f"    {key} = {_toml(value)}\n" for key, value in settings.to_json().items()
+    chosen = "".join(f"    {key} = {toml_value(value)}\n" for key, value in settings.to_json().items()
                      if value is not None and key not in HEADER_SETTINGS)
     header = {"library_name": "rnntool", "pipeline_tag": config.spec.pipeline_tag,
               "tags": f"[rnntool, {', '.join(dict.fromkeys((encoder.kind, cell)))}]",
@@ -56,7 +56,8 @@ def _yaml(value: str) -> str:
     return value if plain else to_json(value)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write a setting's value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     return to_json(value) if isinstance(value, str) else str(value)

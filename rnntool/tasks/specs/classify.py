@@ -68,6 +68,8 @@ SPEC = TaskSpec(
     settings=ClassifySettings,
     presets={"fast": {"epochs": 5, "consistency": 0.0}},
     preset_uses={"fast": "A first look: fewer epochs, half the work per step."},
+    search={"encoder": "rnn,bag", "hidden": "0.5x,1x,2x", "layers": "1,2", "dropout": "0.2:0.7",
+            "token_dropout": "0.0:0.4", "label_smoothing": "0.0:0.2", "lr": "0.3x:3x:log"},
     reads="texts",
     learns_from="labeled texts",
     commands=("classify",),

@@ -128,6 +128,8 @@ SPEC = TaskSpec(
         "word": "Words in order, such as the Penn Treebank, in minutes.",
         "best": "Words, in hours: a larger network with more regularization.",
     },
+    search={"hidden": "0.5x,1x,1.5x", "layers": "1,2,3", "dropout": "0.1:0.6", "dropout_between": "0.0:0.5",
+            "lr": "0.3x:3x:log"},
     reads="texts",
     needs_labels=("label_column",),
     learns_from="text",

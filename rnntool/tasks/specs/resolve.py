@@ -73,6 +73,16 @@ def read_file(kind: type[Settings], path: Path) -> dict[str, Any]:
     return settings
 
 
+def effective(settings: Settings, names: Iterable[str], *, dev: Sequence[str]) -> Iterator[str]:
+    """Yield the settings of these names that have an effect together with the others and the `dev` files."""
+    for name in names:
+        try:
+            _check_effects(settings, [name], {**settings.to_json(), "dev": dev})
+        except UsageError:
+            continue
+        yield name
+
+
 def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[str, Any]) -> None:
     """Raise `UsageError` for the first of the `chosen` settings that has no effect with these `values`."""
     fields = {field.name: field for field in dataclasses.fields(settings)}

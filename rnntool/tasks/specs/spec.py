@@ -33,6 +33,7 @@ class TaskSpec:
     higher_is_better: bool  # whether a higher score on the development data is better
     implementation: str  # `module:class` of the task itself
     metrics: tuple[str, ...]  # keys of its report that training prints, the most important one first
+    search: Mapping[str, str]  # values that `rnntool tune` tries by default; see `read_space`
     needs_labels: tuple[str, ...] = ()  # settings that apply to every format with labels
 
     def preset(self, name: str) -> Preset:

@@ -63,6 +63,8 @@ SPEC = TaskSpec(
         "ner": "Named entities and other spans.",
         "best": "The highest accuracy, in several times the time.",
     },
+    search={"hidden": "0.5x,1x,2x", "layers": "1,2", "dropout": "0.3:0.7", "token_dropout": "0.1:0.5",
+            "word_dropout": "0.0:0.3", "label_smoothing": "0.0:0.2", "lr": "0.3x:3x:log"},
     reads="sentences",
     learns_from="tagged sentences",
     commands=("tag",),
