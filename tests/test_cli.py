@@ -16,11 +16,12 @@ from conftest import ROOT, Run, failed, invoke, jsonl, ok
 from rnntool.cli import COMMANDS
 from rnntool.commands.inspect import rows as inspect_rows
 from rnntool.commands.train import rows as train_rows
+from rnntool.commands.tune import rows as tune_rows
 
 LINES = "the baker sings .\n\nthe workful baker paints the teacher .\n"
 
 
-GROUPS = {"train": train_rows(), "inspect": inspect_rows()}
+GROUPS = {"train": train_rows(), "tune": tune_rows(), "inspect": inspect_rows()}
 ROWS = {**{row.name: row for row in COMMANDS if row.name not in GROUPS},
         **{f"{group} {row.name}": row for group, rows in GROUPS.items() for row in rows}}
 

@@ -40,6 +40,7 @@ CONTENTS = {
     "l.tsv": tiny.tsv(tiny.labeled_texts(40)),
     "t.conll": tiny.conll(tiny.ner_sentences(40)),
     "d.conll": documents(60),
+    "p.tsv": tiny.pairs([*tiny.reversals(40), *tiny.reversals(3, seed=1)]),
 }
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lm": ("lm", "t.txt", {}),
@@ -47,6 +48,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lm-labels": ("lm", "l.tsv", {"label_column": "label"}),
     "classify": ("classify", "t.tsv", {}),
     "tag": ("tag", "t.conll", {"head": "crf"}),
+    "transduce": ("transduce", "p.tsv", {}),
     "tag-documents": ("tag", "d.conll", {"passage": 30}),
 }
 
@@ -67,6 +69,13 @@ def read(kind: str, data: Path, **settings: Any) -> tuple[TrainingData, Job]:
     return TrainingData.read(job, log=silent, watch=lambda stage: None), job
 
 
+def text_of(record: Any) -> str:
+    """Return what a record is predicted from."""
+    if hasattr(record, "source") and isinstance(record.source, str):
+        return record.source
+    return record.text if hasattr(record, "text") and record.text is not None else " ".join(record.words)
+
+
 def folds_of(kind: str, data: Path, count: int, **settings: Any) -> tuple[TrainingData, list[Fold]]:
     """Return the training data of a kind and its folds."""
     read_data, job = read(kind, data, **settings)
@@ -81,7 +90,7 @@ def test_each_record_is_held_out_once(kind: str, count: int, data: Path) -> None
     assert sorted(i for fold in folds for i in fold.indexes.tolist()) == list(range(size))
     for fold in folds:
         assert len(fold.held_out) == len(fold.indexes)
-        key = "words" if kind.startswith("tag") else "text"
+        key = "words" if kind.startswith("tag") else "source" if kind == "transduce" else "text"
         assert [getattr(whole.records[i], key) for i in fold.indexes.tolist()] == [
             getattr(record, key) for record in fold.held_out]
         rest = [*fold.data.train, *fold.data.dev]
@@ -138,8 +147,7 @@ def test_a_cross_validation_that_is_stopped_anywhere_gives_the_same_model_and_an
     whole, job = read(kind, data)
     assert len(answers) == len(whole.records)
     for record, answer in zip(whole.records, answers, strict=True):
-        assert answer["text"] == (record.text if hasattr(record, "text") and record.text is not None
-                                  else " ".join(record.words))
+        assert answer.get("text", answer.get("source")) == text_of(record)
     for number, fold in enumerate(whole.folds(task_class(task), job.settings, 3), 1):
         assert {answers[i]["fold"] for i in fold.indexes.tolist()} == {number}
     assert set(json.loads((data / "whole" / "config.json").read_text())["report"]) >= {"cross_validation"}

@@ -28,17 +28,19 @@ from rnntool.training.loop import Interrupted
 from rnntool.training.session import Session
 from rnntool.training.tuning import Plan, tune
 
+EXTENSIONS = {"lm": "txt", "classify": "tsv", "tag": "conll", "transduce": "tsv"}
 CONTENTS = {
     "lm": "".join(f"{line}\n" for line in tiny.lines_of_text(40)),
     "classify": tiny.tsv(tiny.questions(60)),
     "tag": tiny.conll(tiny.ner_sentences(30)),
+    "transduce": tiny.pairs(tiny.reversals(40)),
 }
 SEARCH = {"hidden": "8,16", "lr": "0.001:0.05:log", "dropout": "0.0:0.5"}
 
 
 def file_of(task: str, folder: Path) -> Path:
     """Write the training file of a task."""
-    path = folder / f"{task}.{'tsv' if task == 'classify' else 'conll' if task == 'tag' else 'txt'}"
+    path = folder / f"{task}.{EXTENSIONS[task]}"
     path.write_text(CONTENTS[task], "utf-8")
     return path
 
@@ -80,7 +82,7 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
     return report | {"trials": trials}
 
 
-@pytest.mark.parametrize("task", TASKS.keys() & CONTENTS.keys())
+@pytest.mark.parametrize("task", TASKS)
 def test_a_study_with_the_default_search_of_each_task(task: str, tmp_path: Path) -> None:
     lines: list[str] = []
     report = study(task, tmp_path / "m", search=TASKS[task].search, trials=6, epochs=1, said=lines.append)

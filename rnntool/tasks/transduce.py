@@ -407,6 +407,13 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         wrong.sort(key=lambda mistake: -mistake["prob"])
         return Evaluation(report=report, counts=counts, mistakes=wrong[:mistakes])
 
+    def predictions(self, engine: Engine, records: Sequence[Transduction]) -> list[dict[str, Any]]:
+        outputs = self._outputs(engine, records, replace(self.search, n_best=1))
+        return [{"gold": record.targets[0] if len(record.targets) == 1 else list(record.targets),
+                 "target": output.text, "log_prob": round(output.log_prob, 6),
+                 "score": round(output.score, 6), "truncated": output.truncated}
+                for record, output in zip(records, outputs, strict=True)]
+
     def _outputs(
         self, engine: Engine, records: Sequence[Transduction], search: Search
     ) -> list[Transduced]:

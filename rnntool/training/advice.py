@@ -142,10 +142,15 @@ def _error(entry: Entry, config: ModelConfig) -> float:
     return 1 - score / PERFECT.get(config.report["interval_of"], 1.0)
 
 
+def evaluation_scores(entry: Entry) -> dict[str, Any]:
+    """Return the figures of an evaluation on the development data, the main one first."""
+    return {name: value for name, value in entry.items()
+            if name not in ("epoch", "step", "loss", "lr", "seconds", "tokens")}
+
+
 def main_figure(entry: Entry) -> tuple[str, float | None]:
-    """Return the name and value of the figure of an evaluation that chooses the best weights."""
-    return next(((name, value) for name, value in entry.items()
-                 if name not in ("epoch", "step", "loss", "lr", "seconds", "tokens")), ("", None))
+    """Return the name and value of the main figure of an evaluation."""
+    return next(iter(evaluation_scores(entry).items()), ("", None))
 
 
 def _counted(records: int) -> str:

@@ -26,12 +26,13 @@ from rnntool.data.progress import Stage, duration
 from rnntool.data.streams import open_output
 from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
+from rnntool.inference import model as models
 from rnntool.model_folder import TUNE
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import task_class
 from rnntool.tasks.specs.resolve import effective
 from rnntool.tasks.specs.search import Choices, Space, read_space
-from rnntool.training.advice import main_figure, shown_figure
+from rnntool.training.advice import evaluation_scores, main_figure, shown_figure
 from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted, Step
 from rnntool.training.model_card import model_card, toml_value
@@ -204,8 +205,9 @@ class _Study:
                     fit(dataclasses.replace(self.job, settings=settings), self.data, place,
                         dataclasses.replace(self.session, watch=watch, log=log, warn=log), self.fingerprints,
                         start=start, resume=model_folder.has_checkpoint(place), stopped_model=False)
-            figure, value = _best_figure(place, higher=self.spec.higher_is_better)
-            result = f"{figure} {shown_figure(value)}"
+            value, figure, shown = _best_evaluation(place, higher=self.spec.higher_is_better)
+            trial.set_user_attr("figure", {"name": figure, "value": shown})
+            result = f"{figure} {shown_figure(shown)}"
         except _StoppedEarly as stop:
             state, result = TrialState.PRUNED, str(stop)
         except Interrupted as stop:
@@ -219,7 +221,7 @@ class _Study:
         self.study.tell(trial, value, state)
         self._settle()
         best = self._trials(TrialState.COMPLETE) and self.study.best_trial
-        compared = f"; best {shown_figure(best.value)} (trial {best.number + 1})" if best else ""
+        compared = f"; best {shown_figure(_figure(best))} (trial {best.number + 1})" if best else ""
         elapsed = duration(time.monotonic() - start)
         self.session.warn(f"{name}: {result}{compared}; {elapsed}: {_listed(chosen)}")
 
@@ -271,15 +273,14 @@ class _Study:
         sign = -1 if self.spec.higher_is_better else 1
         order = {state: i for i, state in enumerate(STATES)}
         trials.sort(key=lambda trial: (order[trial.state], sign * (trial.value or 0.0), trial.number))
-        return [{"trial": trial.number + 1, "state": STATES[trial.state], "value": trial.value,
+        return [{"trial": trial.number + 1, "state": STATES[trial.state], "value": _figure(trial),
                  "seconds": trial.user_attrs.get("seconds"), **trial.params} for trial in trials]
 
     def report(self) -> dict[str, Any]:
         """Return the best trial and all others as JSON types."""
         best = self.study.best_trial
-        figure, _ = _best_figure(self.out, higher=self.spec.higher_is_better)
-        return {"task": self.job.task, "figure": figure, "best": {
-            "trial": best.number + 1, "value": best.value, "settings": self._settings_of(best)},
+        return {"task": self.job.task, "figure": best.user_attrs["figure"]["name"], "best": {
+            "trial": best.number + 1, "value": _figure(best), "settings": self._settings_of(best)},
             "trials": self.rows()}
 
 
@@ -304,8 +305,8 @@ class _Watch:
             self._trial.report(best, each)
         self._tick = tick
         if self._trial.should_prune():
-            figure, _ = main_figure(step.evaluation)
-            raise _StoppedEarly(f"stopped early, {figure} {shown_figure(best)} after {step.share:.0%}")
+            figure, value = main_figure(step.evaluation)
+            raise _StoppedEarly(f"stopped early, {figure} {shown_figure(value)} after {step.share:.0%}")
 
 
 def _suggest(trial: Trial, name: str, values: Any) -> Any:
@@ -323,12 +324,25 @@ def _contains(values: Any, value: Any) -> bool:
     return value is not None and bool(values.low <= value <= values.high)
 
 
-def _best_figure(folder: Path, *, higher: bool) -> tuple[str, float]:
-    """Return the name and the best value of the figure that chose the weights of a model."""
+def _best_evaluation(folder: Path, *, higher: bool) -> tuple[float, str, float | None]:
+    """Return the number that chose the weights of a model, and the name and value of its main figure.
+
+    `RnntoolError` if no evaluation gave a finite number.
+    """
+    task = models.read(folder).task
     lines = (folder / model_folder.METRICS).read_text("utf-8").split("\n")
-    figures = [main_figure(json.loads(line)) for line in lines if line]
-    return (max if higher else min)(
-        ((name, value) for name, value in figures if value is not None), key=lambda figure: figure[1])
+    entries = [json.loads(line) for line in lines if line]
+    scores = [(task.selection_score(evaluation_scores(entry)), *main_figure(entry)) for entry in entries
+              if main_figure(entry)[1] is not None]
+    if not scores:
+        raise RnntoolError("no evaluation gave a finite number")
+    return (max if higher else min)(scores, key=lambda score: score[0])
+
+
+def _figure(trial: FrozenTrial) -> float | None:
+    """Return the main figure of a trial, which other figures may have helped to choose."""
+    figure: float | None = trial.user_attrs.get("figure", {}).get("value")
+    return figure
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -98,6 +98,8 @@ SPEC = TaskSpec(
         "inflection": "Forms of a word: characters, with features in further columns.",
         "translation": "Sentences: subwords.",
     },
+    search={"attention": "additive,dot", "hidden": "0.5x,1x,2x", "layers": "1,2,3", "dropout": "0.1:0.6",
+            "label_smoothing": "0.0:0.2", "lr": "0.3x:3x:log"},
     reads="sequences",
     learns_from="pairs of a source and a target",
     commands=("transduce", "score"),
