@@ -41,6 +41,7 @@ from rnntool.training.train import fit
 from rnntool.training.training_data import TrainingData
 from rnntool.training.write_model import check_contents, check_place
 
+STUDY = "tune"  # its name in the journal
 JOURNAL, SETTINGS, TABLE = "study.jsonl", "settings.toml", "trials.tsv"  # in TUNE
 TICKS = 10  # of a training, at which trials are compared
 STARTUP_TRIALS = 4  # which are not stopped early
@@ -131,8 +132,10 @@ class _Study:
         if plan is not None:
             with model_folder.staged(out, TUNE) as stage:
                 job.save(stage / model_folder.JOB, fingerprints)
-                self._open(stage / JOURNAL).set_user_attr("plan", dataclasses.asdict(plan))
-        self.study = self._open(self.folder / JOURNAL)
+                study = self._open(_storage(stage / JOURNAL))
+                study.set_user_attr("plan", dataclasses.asdict(plan))
+        self.storage = _storage(self.folder / JOURNAL)
+        self.study = self._open(self.storage)
         self.plan = dataclasses.replace(Plan(**self.study.user_attrs["plan"]), **extension)
         if extension:
             self.study.set_user_attr("plan", dataclasses.asdict(self.plan))
@@ -142,14 +145,11 @@ class _Study:
             self.study.enqueue_trial({name: value for name, value in usual.items()
                                       if _contains(self.space[name], value)})
 
-    def _open(self, journal: Path) -> optuna.Study:
+    def _open(self, storage: JournalStorage) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", module="optuna")
-        journal.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)  # the model folder has a lock of its own
-        _remove_torn_line(journal)
         return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal)))),
-            study_name="tune", load_if_exists=True,
+            storage=storage, study_name=STUDY, load_if_exists=True,
             direction="maximize" if self.spec.higher_is_better else "minimize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARMUP_TICKS))
 
@@ -169,11 +169,15 @@ class _Study:
             # with a seed for each trial, an interrupted study goes on like any other
             self.study.sampler = optuna.samplers.TPESampler(
                 seed=self.job.settings.seed + 1000 * number, n_startup_trials=RANDOM_TRIALS)
-            trial = Trial(self.study, running[0]._trial_id) if running else self.study.ask()
-            self._try(trial, seconds)
+            self._try(self._trial(running[0].number) if running else self.study.ask(), seconds)
         if not self._trials(TrialState.COMPLETE):
             raise RnntoolError("no trial was completed", place=self.out,
                                advice=f"give more time with {setting('max_time')} and {setting('resume')}")
+
+    def _trial(self, number: int) -> Trial:
+        """Return a trial that was begun by an earlier process."""
+        study = self.storage.get_study_id_from_name(STUDY)
+        return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number))
 
     def _seconds_left(self) -> float | None:
         """Return the time that a trial may have: None if it needs no limit, 0 if too little is left."""
@@ -351,7 +355,12 @@ def _listed(settings: Mapping[str, Any]) -> str:
                      for name, value in settings.items())
 
 
-def _remove_torn_line(journal: Path) -> None:
-    """Remove the end of a line that was being written when the process was killed."""
+def _storage(journal: Path) -> JournalStorage:
+    """Open the journal of a study, after removing what a killed process left there: a lock, a part of a line.
+
+    The model folder has a lock of its own.
+    """
+    journal.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)
     if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
         journal.write_bytes(content[: content.rfind(b"\n") + 1])
+    return JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
