@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rnntool.data.arrays import log_softmax
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
-WEIGHT_DEVIATION = 1.0  # of the logarithm of the weight, before any target is seen
+WEIGHT_DEVIATION = 0.5  # of the logarithm of the weight, before any target is seen
 TOLERANCE = 1e-3  # of the logarithm of the temperature
 MIN_PROBABILITY = math.exp(-50)  # limits the loss of a gold tag that the scheme forbids
 

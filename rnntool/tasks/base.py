@@ -83,12 +83,22 @@ class Criterion:
     key: str  # in the report
     higher_is_better: bool
     metric: Metric  # computes it from summed counts
+    per_record: bool = False  # a share of the records
 
     def is_better(self, new: float, old: float | None) -> bool:
         """Return whether `new` beats `old`; any finite number beats None, and NaN beats nothing."""
         if old is None:
             return math.isfinite(new)
         return new > old if self.higher_is_better else new < old
+
+    def is_as_good(self, new: float, best: float, records: int) -> bool:
+        """Return whether `new` is no worse than `best`, apart from chance.
+
+        For a share of the records, chance is the standard error of `best` over so many records. It is not
+        known for other metrics.
+        """
+        chance = math.sqrt(best * (1 - best) / records) if self.per_record else 0.0
+        return new >= best - chance if self.higher_is_better else new <= best + chance
 
     def interval(self, counts: Counts) -> list[float] | None:
         """Return the 95% interval of the metric; None for a single record or an infinite metric.
@@ -514,6 +524,12 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     def apply_temperatures(self, *temperatures: float) -> None:
         """Divide the scores that the task itself adds to those of the network."""
+
+    def refit(self, examples: Sequence[Example], records: Sequence[Record]) -> None:
+        """Learn once more what needs no network, from training examples and records that were held out.
+
+        A training does this after its report, for which the held-out records must be new.
+        """
 
 
 def listed(names: Sequence[str], what: str, *, most: int = 5) -> str:

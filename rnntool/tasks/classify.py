@@ -32,6 +32,7 @@ from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import PAD, Tokenizer, WordTokenizer
 
 MULTI_LABEL_THRESHOLD = 0.5
+MOST_REFITTED = 10_000  # texts; with more of them, a tenth more changes nothing
 PIECE = 1 << 14  # tokens of a text that a network reads at once; a longer text is read in pieces
 
 
@@ -55,7 +56,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     """Classifies texts. If training texts have several labels or none, each label is decided separately."""
 
     spec = SPEC
-    criterion = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
+    criterion = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy, per_record=True)
 
     def __init__(
         self, tokenizer: Tokenizer, features: WordFeatures | None, labels: Labels, *, multi_label: bool,
@@ -130,6 +131,12 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         self.ngrams = NGrams.fit(
             [list(map(str, example.tokens)) for example in examples], targets, multi_label=self.multi_label,
             label_weights=np.array(self.objective(examples).label_weights, np.float32))
+
+    def refit(self, examples: Sequence[ClassifyExample], records: Sequence[Text]) -> None:
+        if self.ngrams and len(examples) + len(records) <= MOST_REFITTED:
+            factor = self.ngrams.factor
+            self.fit_ngrams([*examples, *(self.example(record, targets=True) for record in records)])
+            self.ngrams.multiply(factor)
 
     def learned(self) -> str:
         return f"{listed(self.labels.names, 'labels')}; {super().learned()}"
@@ -230,9 +237,12 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
             tokens, lengths = pad(rows, PAD)
             arrays = {"tokens": tokens, "lengths": lengths}
         targets = self._all_labels(examples) if self.multi_label else self._first_labels(examples)
-        if self.ngrams:
-            arrays["ngram_scores"] = self.ngrams.scores(rows)
         return arrays | {"targets": targets}
+
+    def encode(self, records: Sequence[Text], *, targets: bool = False) -> Arrays:
+        examples = [self.example(record, targets=targets) for record in records]
+        arrays = self.collate(examples)
+        return arrays | {"ngram_scores": self._ngram_scores(examples)} if self.ngrams else arrays
 
     def batches(self, engine: Engine, batches: Sequence[Sequence[ClassifyExample]]) -> list[Arrays]:
         if not self.features:
@@ -240,11 +250,17 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         rows: list[list[Any]] = [[example.tokens for example in batch] for batch in batches]
         batched = self.features.batches(engine, rows, {})
         if self.ngrams:
-            scores = self.ngrams.scores([row for batch in rows for row in batch])
+            scores = self._ngram_scores([example for batch in batches for example in batch])
             ends = np.cumsum([len(batch) for batch in rows[:-1]])
             for arrays, of_batch in zip(batched, np.split(scores, ends), strict=True):
                 arrays["ngram_scores"] = of_batch
         return batched
+
+    def _ngram_scores(self, examples: Sequence[ClassifyExample]) -> NDArray[np.float32]:
+        """Return the scores (B, L) of the n-grams, which training steps do not need."""
+        assert self.ngrams
+        texts: list[Any] = [example.tokens for example in examples]
+        return self.ngrams.scores(texts)
 
     def _first_labels(self, examples: Sequence[ClassifyExample]) -> NDArray[np.int64]:
         """Return the first label of each example, (B,); `IGNORE` for an example without labels."""
@@ -420,10 +436,10 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         """Compute the network's logits of all examples, and the scores of their n-grams; both are (N, L)."""
         logits, ngrams = np.zeros((2, len(examples), len(self.labels)), np.float32)
         for batch in by_length([len(example.tokens) for example in examples], self.budget):
-            arrays = self.collate([examples[i] for i in batch])
-            logits[batch] = self._network_logits(engine, arrays)
+            chosen = [examples[i] for i in batch]
+            logits[batch] = self._network_logits(engine, self.collate(chosen))
             if self.ngrams:
-                ngrams[batch] = arrays["ngram_scores"]
+                ngrams[batch] = self._ngram_scores(chosen)
         return logits, ngrams
 
 

@@ -24,7 +24,7 @@ MAX_FEATURES = 200_000
 MAX_WEIGHTS = 1 << 22  # features times labels; the features of fewest texts are left out
 MAX_NGRAMS = 20_000_000  # of all training texts together; further texts are left out
 MAX_TYPES = 1 << 15  # word types that are remembered, to limit memory over an endless stream
-INVERSE_PENALTY = 10.0  # C of scikit-learn: weight of the loss against half the squared weights
+INVERSE_PENALTY = 20.0  # C of scikit-learn: weight of the loss against half the squared weights
 STEPS = 50  # of the optimizer, at most
 WORK = 2e9  # products of a feature and a weight that a training takes, unless `STEPS` end it before
 TEXTS_OF_EQUALS = 5000  # from how many texts a network and n-grams learn equally well, about
@@ -55,6 +55,7 @@ class NGrams:
         self._idf = idf
         self._bias = bias
         self._texts = texts
+        self.factor = 1.0  # by which the fitted scores were multiplied
         # what a feature adds to a text: its label scores, and its square, which makes up the length
         self._rows = np.zeros((len(idf) + 1, len(scale) + 1), np.float32)  # the last row is for no feature
         self._rows[:-1, :-1] = weights * (scale * idf[:, None])
@@ -118,6 +119,7 @@ class NGrams:
 
     def multiply(self, factor: float) -> None:
         """Multiply all scores by a factor."""
+        self.factor *= factor
         self._scale, self._bias = self._scale * np.float32(factor), self._bias * np.float32(factor)
         self._rows[:, :-1] *= np.float32(factor)
         self._forget_types()

@@ -351,7 +351,11 @@ class Trainer:
         return entry
 
     def _score_dev(self) -> dict[str, float]:
-        """Score the dev records, with the averaged weights if there are any; keep weights that are better."""
+        """Score the dev records, with the averaged weights if there are any.
+
+        The weights are kept if they are better than all before, or as good: among equals, those that learned
+        longer are the better choice.
+        """
         progress, average = self.state.progress, self.state.average
         if average:
             average.swap(self.network)
@@ -359,9 +363,12 @@ class Trainer:
             self.dev_sample, _ = self.task.sample(self.dev, progress.dev_share)
         scores = self._scores(self._engine("evaluating"), self.dev_sample)
         score = self.task.selection_score(scores)
-        if self.task.criterion.is_better(score, progress.best):
-            progress.best, progress.stale_evaluations = score, 0
+        criterion, best = self.task.criterion, progress.best
+        is_better = criterion.is_better(score, best)
+        if is_better or (best is not None and criterion.is_as_good(score, best, len(self.dev_sample))):
             self.state.best_weights = weights_of(self.network)
+        if is_better:
+            progress.best, progress.stale_evaluations = score, 0
         else:
             progress.stale_evaluations += 1
             if self.settings.schedule == "plateau":

@@ -164,10 +164,13 @@ def fit(
             _check_extension(extension, trainer.state.progress)
             job.save(folder / model_folder.JOB, fingerprints)
 
+    held_out = [] if job.dev else dev  # from the training data
+
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
                            training_data=job.published(), baseline=baseline, transfer=transfer,
-                           threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch)
+                           threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch,
+                           refit=lambda: learned.refit(examples, held_out))
 
     try:
         trainer.finish() if finish else trainer.run()

@@ -80,13 +80,14 @@ def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], training_data: Mapping[str, Any], baseline: Baseline | None = None,
     transfer: Transfer | None = None, threads: int = 0, keep_checkpoint: bool = False,
-    more: Mapping[str, Any] | None = None,
-    watch: Callable[[Stage], None],
+    more: Mapping[str, Any] | None = None, watch: Callable[[Stage], None],
+    refit: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write the model folder, and return the report on the development data.
 
     The checkpoint is removed unless `keep_checkpoint` is true, as after a stopped training. The network is
     calibrated on the development data first. The report is about the exported graph; `more` is added to it.
+    `refit` is called after the report, see `Task.refit`.
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drop what is only needed for training
@@ -103,6 +104,7 @@ def write_model(
         onnx = OnnxEngine(stage / model_folder.GRAPH, threads=threads)
         report = _report(task, WatchedEngine(onnx, "evaluating the model", watch), dev, baseline)
         report |= (calibration.report() if calibration else {}) | dict(more or {})
+        refit()
         task.save(stage)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / model_folder.WEIGHTS).write_bytes(save(weights))
