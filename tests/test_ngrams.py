@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
@@ -124,3 +125,14 @@ def test_a_classifier_adds_the_scores_of_its_ngrams(tmp_path: Path) -> None:
     assert np.abs(scores).max() > 0.1
     tiny.train("classify", tmp_path / "without", [file], epochs=1, ngrams=False)
     assert not (tmp_path / "without" / ngrams.FILE).exists()
+
+
+def test_after_the_report_ngrams_learn_from_texts_that_were_held_out(tmp_path: Path) -> None:
+    rows = tiny.questions(100)
+    train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    train.write_text(tiny.tsv(rows[:80]), "utf-8")
+    dev.write_text(tiny.tsv(rows[80:]), "utf-8")
+    for name, files, held_out in (("split", [], True), ("apart", [dev], False)):
+        tiny.train("classify", tmp_path / name, [train], dev=files, epochs=1)
+        texts = load_file(tmp_path / name / ngrams.FILE)["texts"]
+        assert texts.tolist() == [80], f"with development data held out: {held_out}"

@@ -106,6 +106,16 @@ def test_a_criterion_compares_in_its_direction_and_rejects_nan() -> None:
     assert not down.is_better(math.nan, 4.0)
 
 
+def test_among_equals_a_criterion_allows_for_chance_if_it_is_a_share_of_the_records() -> None:
+    accuracy = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy, per_record=True)
+    assert accuracy.is_as_good(0.72, 0.8, records=20)  # a standard error of 0.089
+    assert not accuracy.is_as_good(0.7, 0.8, records=20)
+    assert not accuracy.is_as_good(0.78, 0.8, records=2000)
+    f1 = Criterion("f1", higher_is_better=True, metric=metrics.f1)
+    assert f1.is_as_good(0.8, 0.8, records=20)
+    assert not f1.is_as_good(0.79, 0.8, records=20)
+
+
 def test_an_excerpt_is_one_line() -> None:
     assert excerpt("a\nb  word c", 5, 9) == "a b [word] c"
     assert excerpt("x" * 100, 50, 51, width=3) == "xxx[x]xxx"
