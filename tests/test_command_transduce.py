@@ -87,6 +87,28 @@ def test_evaluate_and_its_mistakes(transducer: Path, reversal_file: Path, tmp_pa
     assert (error["gold"], error["predicted"], error["source"]) == ("x", "e d a f", "fade")
 
 
+def test_evaluate_with_another_beam(transducer: Path, reversal_file: Path, classifier: Path) -> None:
+    options = ("evaluate", reversal_file, "--beam", 2, "--length-penalty", "0.5")
+    report = json.loads(ok(invoke(*options, "-m", transducer, "--json")))
+    assert (report["beam"], report["length_penalty"]) == (2, 0.5)
+    failed(invoke(*options, "-m", classifier), 2, "--beam", "sequence-to-sequence")
+
+
+def test_export_writes_both_graphs(transducer: Path, tmp_path: Path) -> None:
+    ok(invoke("export", transducer, "-o", tmp_path / "encoder.onnx", "--int8"))
+    assert {path.name for path in tmp_path.iterdir()} == {"encoder.onnx", "decoder.onnx"}
+    failed(invoke("export", transducer, "-o", tmp_path / "other.onnx"), 2, "decoder.onnx", "--force")
+    failed(invoke("export", transducer, "-o", tmp_path / "decoder.onnx", "--force"), 2, "second graph")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in transducer.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    ok(invoke("export", copy, "-o", copy / "model.onnx", "--int8", "--force"))
+    assert ok(invoke("transduce", "-m", copy, input="fade\n")) == "e d a f\n"
+    assert "int8" in ok(invoke("info", copy))
+
+
 def test_compare_two_models(transducer: Path, reversal_file: Path) -> None:
     out = ok(invoke("evaluate", "-m", transducer, reversal_file, "--compare", transducer, "--json"))
     assert json.loads(out)["compare"]["difference"] == 0

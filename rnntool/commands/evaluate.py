@@ -105,6 +105,9 @@ def evaluate(
     adaptations = options.adaptations()
     for adaptation in adaptations:
         task.check_adaptable(adaptation, loaded.name)
+    for each in (loaded, other):
+        if each and (search := options.search()):
+            each.task.choose_search(search, each.name)
     columns = {"column": column, "word_column": word_column, "text_column": text_column,
                "label_column": label_column, "source_columns": source_columns,
                "target_column": target_column, "target": target}

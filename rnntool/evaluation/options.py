@@ -24,6 +24,12 @@ class EvaluateOptions(Options):
     """What an evaluation reports besides the metrics of the task."""
 
     errors: int = option(0, "Also list the K most confident mistakes.", low=0, metavar="K")
+    beam: int | None = option(
+        None, "Number of hypotheses that the beam search of a sequence-to-sequence model keeps.", low=1,
+        metavar="K", shown_default="5")
+    length_penalty: float | None = option(
+        None, "Exponent of the length by which the log-probability of a hypothesis is divided.", low=0,
+        high=10, metavar="X", shown_default="1")
     dynamic: bool = adaptation(
         False, "Also report the perplexity under dynamic evaluation: the model learns from the text as it "
                "reads it.")
@@ -43,6 +49,11 @@ class EvaluateOptions(Options):
             for name in parameters.values():
                 if not getattr(self, switch) and getattr(self, name) != getattr(EvaluateOptions, name):
                     raise no_effect_without(name, switch)
+
+    def search(self) -> dict[str, float]:
+        """Return the chosen options of the beam search."""
+        chosen = {"beam": self.beam, "length_penalty": self.length_penalty}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def adaptations(self) -> dict[str, dict[str, float]]:
         """Return the requested ways to adapt to the text, each with its parameters."""

@@ -518,6 +518,16 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
             setting=requested_by, expected="a language model", found=f"{model} ({self.spec.name})",
             advice=f"leave {setting(requested_by)} out")
 
+    def choose_search(self, search: Mapping[str, Any], model: str) -> None:
+        """Change how `evaluate` searches outputs; `UsageError` unless this task searches them.
+
+        `search` are options of the search by name.
+        """
+        name = next(iter(search))
+        raise UsageError(
+            setting=name, expected="a sequence-to-sequence model", found=f"{model} ({self.spec.name})",
+            advice=f"leave {setting(name)} out")
+
     def calibrate(self, engine: Engine, records: Sequence[Record]) -> Calibration | None:
         """Fit the temperatures by which the network's scores are divided; None if the task has none."""
         return None

@@ -371,6 +371,9 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
 
     # --- How good a network is -----------------------------------------------------------------------------
 
+    def choose_search(self, search: Mapping[str, Any], model: str) -> None:
+        self.search = replace(self.search, **search)
+
     def score(self, engine: Engine, records: Sequence[Transduction]) -> dict[str, float]:
         """Compute the criterion by greedy search, and the symbol error rate."""
         outputs = self._outputs(engine, records, replace(self.search, beam=1, n_best=1))
@@ -398,7 +401,8 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         report |= {key: float(metric(sums)) for key, metric in sequences.METRICS.items()}
         form = sequences.form_of([target for record in records for target in record.targets])
         report |= {"bleu_text": ", ".join(form)} if form else {}
-        report |= {"truncated": sum(output.truncated for output in outputs), "beam": self.search.beam}
+        report |= {"truncated": sum(output.truncated for output in outputs), "beam": self.search.beam,
+                   "length_penalty": self.search.length_penalty}
         report |= {f"{key}_signature": signature for key, signature in signatures.items()}
         wrong = [
             Mistake(prob=math.exp(output.log_prob), gold=record.targets[0], predicted=output.text,
