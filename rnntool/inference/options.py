@@ -138,7 +138,7 @@ class TransduceOptions(Options):
              "hypotheses are compared. 0 favors short targets.", low=0, high=10, metavar="X")
     length_limit: int | None = option(
         None, "Largest number of tokens of a target. Targets that reach it are cut off and reported.", low=1,
-        shown_default="a multiple of the source's length, from the training data")
+        shown_default="by the length of the source, as in the training data")
     sample: bool = sampling(
         False, "Draw targets at random instead of searching the most probable ones.")
     temperature: float = sampling(

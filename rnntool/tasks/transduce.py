@@ -45,8 +45,8 @@ from rnntool.tasks.specs.transduce import SPEC, TransduceSettings
 from rnntool.tokenize import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 
 PADDED_TO = 4  # sources are padded to a multiple of this, whatever else is in their batch
-LARGEST_RATIO = 10_000.0  # tokens of a target per token of its source
-FEW_STEPS = 10  # that a target may have in addition to what its source allows
+LARGEST_LENGTH = 10_000.0  # tokens of a target, or tokens of a target per token of its source
+FEW_STEPS = 5  # that a target may have beyond the longest ones of the training data
 SUBWORDS = ("unigram", "bpe")  # units of running text, which is hardly ever matched exactly
 TARGET = "target."  # before the names of the files of the target's vocabulary
 _FEATURE = re.compile(r"[^\s;|]+")
@@ -105,14 +105,18 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
 
     def __init__(
         self, tokenizer: Tokenizer, target: Tokenizer, features: Sequence[str], *, length_ratio: float,
-        settings: TransduceSettings,
+        longest_excess: float, settings: TransduceSettings,
     ) -> None:
-        """`length_ratio` is the largest length of a target, in tokens, per token of its source."""
+        """`length_ratio` is the number of target tokens per source token in the training data.
+
+        `longest_excess` is the largest number of tokens that a target has beyond that.
+        """
         self.tokenizer = tokenizer
         self.target = target
         self.features = list(features)
         self._feature_ids = {name: tokenizer.size + i for i, name in enumerate(self.features)}
         self.length_ratio = length_ratio
+        self.longest_excess = longest_excess
         self.settings = settings
         self.search = Search()
         self.scoring = False  # whether `run` scores given targets instead of finding some
@@ -167,10 +171,14 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
             tokenizer = train(settings.tokenizer, sources, lower=settings.lower, base=base)
             target = train(settings.target_tokenizer or settings.tokenizer, targets)
         features = Counter(feature for record in records for feature in _features(record))
-        task = cls(tokenizer, target, sorted(features), length_ratio=0.0, settings=settings)
-        task.length_ratio = max((len(example.target) / len(example.source)
-                                 for record in records for example in task.examples(record)
-                                 if example.target is not None), default=1.0)
+        task = cls(tokenizer, target, sorted(features), length_ratio=1.0, longest_excess=0.0,
+                   settings=settings)
+        lengths = np.array([
+            (len(example.source), len(example.target)) for record in records
+            for example in task.examples(record) if example.target is not None], float).reshape(-1, 2)
+        if len(lengths):
+            task.length_ratio = lengths[:, 1].sum() / lengths[:, 0].sum()
+            task.longest_excess = max(0.0, (lengths[:, 1] - task.length_ratio * lengths[:, 0]).max())
         return task
 
     def learned(self) -> str:
@@ -188,7 +196,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     def config(self) -> dict[str, Any]:
         target = None if self.target is self.tokenizer else self.target.config()
         return {"tokenizer": self.tokenizer.config(), "target": target, "features": len(self.features),
-                "length_ratio": self.length_ratio}
+                "length_ratio": self.length_ratio, "longest_excess": self.longest_excess}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)
@@ -204,10 +212,11 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         if config["target"] is not None:
             target = tokenize.load(folder, config["target"], TARGET)
         features = read_escaped(folder / "features.txt") if config["features"] else []
-        ratio = float(config["length_ratio"])
-        if not 0 < ratio < LARGEST_RATIO:  # it bounds the time that a target takes
-            raise ValueError(f"the length ratio is {ratio}")
-        return cls(tokenizer, target, features, length_ratio=ratio, settings=settings)
+        lengths = {name: float(config[name]) for name in ("length_ratio", "longest_excess")}
+        for name, length in lengths.items():  # they bound the time that a target takes
+            if not 0 <= length < LARGEST_LENGTH:
+                raise ValueError(f"{name} is {length}")
+        return cls(tokenizer, target, features, settings=settings, **lengths)
 
     # --- The network ---------------------------------------------------------------------------------------
 
@@ -313,10 +322,12 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
             return {"log_probs": _target_log_probs(decoder, state, source, arrays),
                     "targets": arrays["targets"]}
         search = self.search
-        limits = [FEW_STEPS + math.ceil(self.length_ratio * length) for length in lengths.tolist()]
+        limits = np.ceil(self.length_ratio * lengths + self.longest_excess) + FEW_STEPS
+        if search.length_limit is not None:
+            limits[:] = search.length_limit
         common: dict[str, Any] = {
             "start": BOS, "end": EOS, "length_penalty": search.length_penalty, "banned": (PAD, UNK, BOS),
-            "max_lengths": np.array([search.length_limit or limit for limit in limits])}
+            "max_lengths": limits.astype(np.int64)}
         try:
             if search.sampling is None:
                 found = beam_search(
