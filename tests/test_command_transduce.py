@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import tiny
 from conftest import failed, invoke, jsonl, ok
+from test_resume import stop_after
+
+from rnntool.errors import DataError
+from rnntool.training.loop import Interrupted
 
 
 def test_one_line_in_one_line_out(transducer: Path) -> None:
@@ -112,3 +117,71 @@ def test_export_writes_both_graphs(transducer: Path, tmp_path: Path) -> None:
 def test_compare_two_models(transducer: Path, reversal_file: Path) -> None:
     out = ok(invoke("evaluate", "-m", transducer, reversal_file, "--compare", transducer, "--json"))
     assert json.loads(out)["compare"]["difference"] == 0
+
+
+# --- Parallel files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of sources and of targets in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    dev = [*tiny.reversals(8, seed=9), ("ab", "b a")] * 2
+    for name, rows in (("train", tiny.reversals(60)), ("dev", dev)):
+        for side, texts in zip(("src", "tgt"), zip(*rows, strict=True), strict=True):
+            Path(f"{name}.{side}").write_text("".join(text + "\n" for text in texts))
+
+
+OPTIONS = ("--hidden", 8, "--embed", 8, "--layers", 1, "--epochs", 1, "--threads", 1)
+
+
+@pytest.mark.usefixtures("parallel")
+def test_train_and_evaluate_on_parallel_files(transducer: Path) -> None:
+    files = "--source", "train.src", "--target", "train.tgt", "--dev", "dev.src", "--dev-target", "dev.tgt"
+    report = json.loads(ok(invoke("train", "transduce", *files, "-o", "m", "-q", "--json", *OPTIONS)))
+    assert report["records"] == 18, "a record for each line, although sources are repeated"
+    call = ("evaluate", "-m", transducer, "--json")
+    report = json.loads(ok(invoke(*call, "dev.src", "--target", "dev.tgt")))
+    assert (report["records"], report["exact_match"]) == (18, 1)
+    pairs = "".join("\t".join(row) + "\n" for row in tiny.reversals(8, seed=9))
+    Path("dev.tsv").write_text(pairs)
+    assert json.loads(ok(invoke("evaluate", "-m", "m", "dev.tsv", "--json")))["records"] == 8
+
+
+@pytest.mark.usefixtures("parallel")
+@pytest.mark.parametrize(("files", "code", "words"), [
+    ("train.src --source train.src --target train.tgt", 2, "--source: names the training file, and so does"),
+    ("--source train.src", 2, "--source: needs --target"),
+    ("train.src dev.src --target train.tgt", 2, "--target: expected one file of sources, found 2"),
+    ("train.src --target train.tgt --dev-target dev.tgt", 2, "--dev-target: needs --dev"),
+    ("train.src --target train.tgt --from tsv", 2, "--from contradicts --target"),
+    ("train.src --target dev.tgt", 3, "dev.tgt:19: expected as many lines as train.src"),
+    ("dev.src --target train.tgt", 3, "dev.src:19: expected as many lines as train.tgt"),
+    ("train.src --target missing", 3, "missing: no such file"),
+    ("train.src", 3, "if another file has the targets, name it with --target"),
+    ("- --target -", 2, "standard input can be read only once"),
+])  # fmt: skip
+def test_parallel_files_that_do_not_fit(files: str, code: int, words: str) -> None:
+    failed(invoke("train", "transduce", *files.split(), "-o", "m", *OPTIONS, input=""), code, words)
+
+
+@pytest.mark.usefixtures("parallel")
+def test_a_training_on_parallel_files_resumes_in_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, files = Path("m").resolve(), [Path("train.src").resolve()]
+    settings = {"target": "train.tgt", "epochs": 2, "batch_size": 10}
+    with pytest.raises(Interrupted):
+        tiny.train("transduce", out, files, stopping=stop_after(3), **settings)
+    tiny.train("transduce", out.with_name("straight"), files, **settings)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    Path("train.tgt").write_text("a file of the same name\n")
+    tiny.train("transduce", out, resume=True)
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (out, out.with_name("straight"))]
+    assert weights[0] == weights[1]
+    shutil.rmtree(out)
+    monkeypatch.chdir("..")
+    with pytest.raises(Interrupted):
+        tiny.train("transduce", out, files, stopping=stop_after(3), **settings)
+    Path("train.tgt").write_text(Path("train.tgt").read_text().replace("a", "b"))
+    with pytest.raises(DataError, match=r"train\.tgt.*: the data has changed"):
+        tiny.train("transduce", out, resume=True)

@@ -126,10 +126,15 @@ def make_job(
     from rnntool.training.job import FILES, Job
 
     record_format(predictions, "predictions")
+    settings = resolve(spec, given, preset=preset, file=config_file, inherit=_inherited, dev=dev)
+    if source := getattr(settings, "source", None):
+        if files:
+            raise UsageError(f"names the training file, and so does {files[0]}", setting="source",
+                             advice="leave one out")
+        files = [source]
     if not files:
         raise UsageError(expected="training files", found="none",
                          advice="name them, or give - for standard input")
-    settings = resolve(spec, given, preset=preset, file=config_file, inherit=_inherited, dev=dev)
     others = [getattr(settings, name, None) for name in FILES]
     if [*files, *dev, *others].count("-") > 1:
         raise UsageError("standard input can be read only once", advice="give - only once")

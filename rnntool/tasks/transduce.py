@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from rnntool import tokenize
 from rnntool.data.arrays import IGNORE, Arrays, Floats, pad
 from rnntool.data.escaping import read_escaped, write_escaped
-from rnntool.data.formats import OnUnlabeled, read_sequences, reject
-from rnntool.data.progress import Log, Stage
-from rnntool.data.reading import USUAL_LAYOUT, Layout
+from rnntool.data.formats import OnUnlabeled, Size, read_parallel, read_sequences, reject
+from rnntool.data.inputs import Inputs, parallel_inputs
+from rnntool.data.progress import Log, Stage, silent
+from rnntool.data.reading import USUAL_LAYOUT, USUAL_READING, Layout, TableReading
 from rnntool.data.records import Transduction
 from rnntool.data.streams import Lines
-from rnntool.errors import DataError, ModelError
+from rnntool.errors import DataError, ModelError, contradiction
 from rnntool.evaluation import sequences
 from rnntool.evaluation.significance import Counts
 from rnntool.models.config import DecoderHeadConfig, EncoderConfig, NetworkConfig, ObjectiveConfig
@@ -131,16 +132,39 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         on_unlabeled: OnUnlabeled = reject, layout: Layout = USUAL_LAYOUT, variants: bool = True,
     ) -> Iterator[Transduction]:
         """Read records; with `targets` and `variants`, those with the same source become one."""
-        units = settings.tokenizer, settings.target_tokenizer or settings.tokenizer
         return read_sequences(
             lines, format=format, source_columns=settings.source_columns,
             target_column=settings.target_column, need_targets=targets, on_unlabeled=on_unlabeled,
             variants=targets and variants, longest=settings.max_length if targets else None,
-            sizes=(_size_in(units[0]), _size_in(units[1])), layout=layout)
+            sizes=_sizes(settings), layout=layout)
 
     @classmethod
-    def learns_labels(cls, settings: TransduceSettings) -> bool:
-        return False
+    def inputs(
+        cls, paths: Sequence[str], settings: TransduceSettings, *, targets: bool, format: str | None,
+        reading: TableReading = USUAL_READING, text_column: str | None = None, log: Log, warn: Log = silent,
+        chosen: Collection[str] = (),
+    ) -> Inputs:
+        """Return the records of several files, or of a file whose targets are in another one.
+
+        These have a record for each line, even if several have the same source.
+        """
+        if not (targets and settings.target):
+            return super().inputs(paths, settings, targets=targets, format=format, reading=reading,
+                                  text_column=text_column, log=log, warn=warn, chosen=chosen)
+        if format not in (None, "text"):
+            raise contradiction("format", "target")
+
+        def read(sources: Lines, others: Lines) -> Iterator[Transduction]:
+            return read_parallel(
+                sources, others, on_unlabeled=inputs.skip if settings.skip_unlabelled else reject,
+                longest=settings.max_length, sizes=_sizes(settings))
+
+        inputs = parallel_inputs(paths, settings.target, read, reading=reading, log=log, warn=warn)
+        return inputs
+
+    def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TransduceSettings:
+        others = dict.fromkeys(("source", "target", "dev_target"))  # the files of the training
+        return super().evaluation_settings({**others, **reading}, model)
 
     @classmethod
     def labels_of(cls, record: Transduction) -> Collection[tuple[int, str]]:
@@ -465,9 +489,12 @@ def _features(record: Transduction) -> list[str]:
     return [feature for value in record.extra for feature in _FEATURE.findall(value)]
 
 
-def _size_in(units: str) -> Callable[[str], int]:
-    """Return the function that counts the symbols of a text."""
-    return (lambda text: len(text.split())) if units == "space" else len
+def _sizes(settings: TransduceSettings) -> tuple[Size, Size]:
+    """Return the functions that count the symbols of a source and of a target."""
+    def size(units: str) -> Size:
+        return (lambda text: len(text.split())) if units == "space" else len
+
+    return size(settings.tokenizer), size(settings.target_tokenizer or settings.tokenizer)
 
 
 def _padded_size(length: int) -> int:

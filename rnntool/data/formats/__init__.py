@@ -65,6 +65,7 @@ __all__ = [
     "Guess",
     "OnUnlabeled",
     "RecordWriter",
+    "Size",
     "UnlabeledError",
     "either",
     "format_named_by",

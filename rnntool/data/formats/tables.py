@@ -348,7 +348,9 @@ def _target_column(table: _Table, options: SequenceOptions, source_at: Sequence[
     separator = _SEPARATORS.get(table.separator, ("the delimiter", ""))[0]
     if len(header) == 1:
         raise DataError(place=table.place, expected=f"a source and a target separated by {separator}",
-                        found="1 column", advice=f"set {setting('format')} or {setting('delimiter')}")
+                        found="1 column", advice=(
+                            f"set {setting('format')} or {setting('delimiter')}",
+                            f"if another file has the targets, name it with {setting('target')}"))
     raise DataError(
         place=table.place, expected="a column 'target'" if table.layout.header else "2 columns",
         found=_listed(header) if table.layout.header else len(header),

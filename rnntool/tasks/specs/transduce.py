@@ -39,6 +39,15 @@ class TransduceSettings(Settings):
         metavar="COLUMN[,COLUMN…]", shown_default="the first, or `source`")
     target_column: str | None = data(
         None, "Column or key of the target.", metavar="COLUMN", shown_default="the second, or `target`")
+    source: str | None = data(
+        None, f"File with a source on each line; {setting('target')} has their targets.", metavar="FILE",
+        requires={"target": True})
+    target: str | None = data(
+        None, "File with a target on each line, for the source on the same line of the training file.",
+        metavar="FILE")
+    dev_target: str | None = data(
+        None, f"File with a target on each line, for the sources in {setting('dev')}.", metavar="FILE",
+        requires={"target": True, "dev": True})
     max_length: int = data(
         1000, "Longest source or target, in characters, or in symbols if these are separated by spaces. A "
               "longer one is an error.", low=1)
