@@ -55,6 +55,26 @@ def test_classify_keeps_all_columns(classifier: Path, odd: Path, tmp_path: Path)
         "id,text,comment,input_label,input_prob,label,prob\n")
 
 
+@pytest.mark.parametrize("command", [
+    "classify -m classifier", "classify -m classifier --top 2", "classify -m classifier --explain",
+    "tag -m tagger --text-column text", "tag -m tagger --text-column text --probs",
+    "tag -m ner --text-column text", "score -m writer", "score -m writer --per word",
+])
+@pytest.mark.parametrize("to", ["csv", "tsv"])
+def test_a_table_without_rows_keeps_its_header(
+    command: str, to: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    empty, one = tmp_path / "empty.csv", tmp_path / "one.csv"
+    empty.write_text("id,text,label\n")
+    one.write_text("id,text,label\n1,the baker,x\n")
+    arguments = [str(request.getfixturevalue(part)) if i == 2 else part
+                 for i, part in enumerate(command.split())]
+    header = ok(invoke(*arguments, empty, "--to", to))
+    assert header.endswith("\n") and header.count("\n") == 1
+    assert ok(invoke(*arguments, one, "--to", to)).startswith(header)
+    assert invoke(*arguments, empty, "--to", "jsonl").out == ""
+
+
 @pytest.mark.parametrize("cell", ["a\rb", "a\r\nb", "a\n", '"', "", "a,b"])
 def test_any_cell_of_csv_is_read_back(cell: str) -> None:
     written = record_writer("csv")({"text": cell, "n": "1"}, {}, "x:1")

@@ -185,6 +185,7 @@ def test_progress_is_for_terminals_alone(
     ("score --pairs -m", "writer", "the baker sings .\tthe the baker .\n" * 30, "60 sentences"),
     ("score --pairs -q -m", "writer", "the baker sings .\tthe the baker .\n" * 30, None),
     ("evaluate -m", "tagger", tiny.conllu(tiny.pos_sentences(30)), "evaluating tiny-pos"),
+    ("evaluate -m", "transducer", "source\ttarget\n" + "abc\tcba\n" * 5, "evaluating tiny-reversal"),
     ("evaluate -m", "writer", "the baker sings .\n" * 30, "540 tokens"),
     ("inspect clusters -m", "tagger", "the baker sings .\n" * 30, "120 tokens"),
     ("inspect states -m", "tagger", "the baker sings .\n" * 30, "120 tokens"),

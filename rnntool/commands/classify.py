@@ -61,7 +61,8 @@ def classify(
     """Label each text: one line in, one line out."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
-    from rnntool.data.formats import label_writer
+    from rnntool.data.formats import empty_output, label_writer
+    from rnntool.data.formats.results import label_results
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.inference.model import choose
@@ -82,11 +83,15 @@ def classify(
                           else label_writer(written_as, probs=probs, several=several))
     with open_output(output) as out:
         out.write(write.header)
+        record = None
         for record, result, words in _answers(classifier, inputs, options, out.flush, explain=explain):
             labels = choose(result.ranked, options, multi_label=task.multi_label)
             if words is not None and (on_terminal or written_as == "html") and not record.labels:
                 record.labels = _gold(record.fields or {}, task.settings.label_column)
             out.write(write(record, labels, words))
+        if record is None:
+            names = label_results([("", 0.0)], [] if explain else None, several=several)
+            out.write(empty_output(inputs.columns, names, written_as))
         out.write(write.footer)
 
 

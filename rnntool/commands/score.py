@@ -22,7 +22,7 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import RECORD_FORMATS, merged, readable_formats, record_writer
+from rnntool.data.formats import RECORD_FORMATS, empty_output, merged, readable_formats, record_writer
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
 from rnntool.data.records import fields_of
@@ -200,7 +200,7 @@ def _score_texts(
     if per and as_tsv:
         out.write("\t".join(HEADER) + "\n")
     scored = scorer.scored(inputs, options, ready=inputs.ready, flush=out.flush)
-    unknown = tokens = 0
+    unknown = tokens = number = 0
     for number, (record, result) in enumerate(scored, 1):
         unknown, tokens = unknown + result.unknown, tokens + len(result.tokens)
         if per and as_tsv:
@@ -213,7 +213,18 @@ def _score_texts(
             out.write(write(fields, _results(record, result, per), record.place))
         else:
             out.write(_line(result))
+    if not number and inputs.columns is not None and not (per and as_tsv):
+        out.write(empty_output([], HEADER, to) if per and to == "csv"
+                  else empty_output(inputs.columns, _names(per), to))
     return unknown, tokens
+
+
+def _names(per: str | None) -> list[str]:
+    """Return the names of what tables add to a text."""
+    from rnntool.data.records import Text
+    from rnntool.tasks.lm import ScoredText
+
+    return list(_results(Text(""), ScoredText([], [0.0], 0), per))
 
 
 def _line(result: ScoredText | ScoredTarget) -> str:

@@ -66,7 +66,9 @@ def tag(
     """Tag each word of sentences, for example with parts of speech or named entities."""
     from rnntool.commands.inputs import task_records
     from rnntool.commands.outputs import output_format
+    from rnntool.data.formats import empty_output, split_columns
     from rnntool.data.formats import output_format as suitable_format
+    from rnntool.data.formats.results import tag_keys
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.tag import TagTask
@@ -97,8 +99,13 @@ def tag(
             ready=inputs.ready, flush=out.flush)
         write = _writer(task, to, column, options)
         out.write(write.header)
+        sentence = None
         for sentence, result in tagged:
             out.write(write(sentence, result))
+        if sentence is None:
+            keys = tag_keys(split_columns(column or _default_column(task, to)))
+            details = [*(["probs"] if options.probs else []), *(["entities"] if task.scheme else [])]
+            out.write(empty_output(inputs.columns, ["tokens", *keys, *details], to))
         out.write(write.footer)
 
 

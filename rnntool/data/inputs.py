@@ -55,7 +55,8 @@ class Inputs:
     """The records of several files in order; a record is read when it is needed.
 
     `formats` are the formats of the files that have been opened, in order. `skipped` is the number of records
-    that were left out because they have no labels.
+    that were left out because they have no labels. `columns` are the names of the columns of the first table
+    of texts.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Inputs:
         self.header = header
         self.formats: list[str] = []
         self.skipped = 0
+        self.columns: list[str] | None = None
         self._current: Lines | None = None
         self._unopened = list(paths)
 
@@ -109,6 +111,7 @@ class Inputs:
                     yield from _checked(each, self.warn) if self.kind == "sentences" else each
                 finally:
                     self._current = None
+                    self.columns = self.columns or lines.columns
         if self.skipped:
             records = "records" if self.skipped > 1 else "record"
             self.warn(f"{input_names(self.paths)}: skipped {self.skipped:,} {records} without a label")

@@ -79,6 +79,7 @@ class Lines:
         self.name = name
         self.number = 0
         self.warn: Log = silent
+        self.columns: list[str] | None = None  # of a table, as soon as its reader knows them
         self._raw = raw
         self._read: Callable[[int], bytes | None] = getattr(raw, "read1", raw.read)
         self._errors = errors

@@ -39,7 +39,7 @@ from rnntool.data.formats.html import HTML
 from rnntool.data.formats.inline import INLINE
 from rnntool.data.formats.jsonl import JSONL
 from rnntool.data.formats.results import merged
-from rnntool.data.formats.tables import CSV, TSV, header_names
+from rnntool.data.formats.tables import CSV, TSV, TableWriter, header_names
 from rnntool.data.formats.text import TEXT, TOKENS
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import (
@@ -68,6 +68,7 @@ __all__ = [
     "Size",
     "UnlabeledError",
     "either",
+    "empty_output",
     "format_named_by",
     "guess_format",
     "label_writer",
@@ -253,6 +254,15 @@ def record_writer(to: str) -> RecordWriter:
     make = FORMATS[to].record_writer
     assert make is not None
     return make()
+
+
+def empty_output(columns: Iterable[str] | None, results: Iterable[str], to: str) -> str:
+    """Return the output for a table without rows: its header row with the names of the results.
+
+    That is nothing for other formats, and if there are no `columns`, as in plain text.
+    """
+    writer = record_writer(to) if to in RECORD_FORMATS and columns is not None else None
+    return writer.header(columns or (), results) if isinstance(writer, TableWriter) else ""
 
 
 def record_lines(rows: Sequence[tuple[Mapping[str, Any], str]], to: str) -> Iterator[str]:

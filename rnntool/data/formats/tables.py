@@ -262,6 +262,7 @@ def _read_texts(lines: Lines, options: TextOptions, *, rows: _Rows, separator: s
     if not options.layout.header:  # names that other commands know
         names = ["text" if i == text_at else "label" if i == label_at else name
                  for i, name in enumerate(names)]
+    lines.columns = names
     noticed = not options.need_labels
     for cells, fields, place in table.records(names):
         if not noticed and label_at is not None and cells[label_at].strip().lower() in _MISSING_VALUES:
@@ -467,15 +468,18 @@ class TableWriter:
         `DataError` for a field that the first record doesn't have, because it has no column.
         """
         fields = merged(record, results)
-        header = ""
-        if not self._columns:
-            self._columns = list(fields)
-            header = self._write_row(self._columns)
+        header = "" if self._columns else self.header(record, results)
         if len(fields) > len(self._columns) or not fields.keys() <= set(self._columns):
             surplus = next(name for name in fields if name not in self._columns)
             raise DataError(place=place, expected="the same columns as in the first record",
                             found=repr(surplus), advice=f"write JSONL: {setting('to', 'jsonl')}")
         return header + self._write_row([_cell(fields.get(name)) for name in self._columns])
+
+
+    def header(self, record: Iterable[str], results: Iterable[str]) -> str:
+        """Return the header row for the names of a record's fields and of results, before the first row."""
+        self._columns = list(merged(dict.fromkeys(record), dict.fromkeys(results)))
+        return self._write_row(self._columns)
 
 
 def _cell(value: Any) -> str:
