@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from rnntool.training.checkpoint import Progress
 from rnntool.training.cross_validation import cross_validate, trained_folds
 from rnntool.training.job import Job
 from rnntool.training.loop import Interrupted, Step, Trainer
+from rnntool.training.network_size import choose_size
 from rnntool.training.optimizers import Frozen
 from rnntool.training.overview import Forecast, describe_data, describe_network
 from rnntool.training.samples import Samples
@@ -128,17 +130,20 @@ def fit(
             warn(notice)
     learned.tokenizer.threads = threads
     learned.check(data.dev)  # now rather than at the first evaluation
+    examples = learned.training_examples(data.train, watch=watch, log=warn)
+    _warn_of_long_records(learned, examples, warn)
+    batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
+    if getattr(settings, "auto_size", False) and not resume:
+        settings = learned.settings = _choose_size(learned, batches, examples, session, start)
+        job = dataclasses.replace(job, settings=settings)
     config = learned.network_config(
         vector_size=data.vector_size,
         context=context_config(data.character_lm) if data.character_lm else None)
-    examples = learned.training_examples(data.train, watch=watch, log=warn)
-    _warn_of_long_records(learned, examples, warn)
     baseline = learned.baseline(examples, data.dev) if data.dev else None
     network = build_network(config, learned, examples)
     transfer = data.initialize(network, learned, log=log, warn=warn)
     if transfer and not resume:
         warn(str(transfer))
-    batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
     data_line, dev = describe_data(data, job), data.dev
     if isinstance(dev, Texts):
         dev = Texts.collect(dev, watch=watch)  # a copy, so that the file with all texts can be deleted
@@ -182,6 +187,22 @@ def fit(
         warn(f"to end in time, the report is about {share:.1%} of the development data; `rnntool evaluate` "
              "takes all of it")
     return write(records)
+
+
+def _choose_size(
+    task: AnyTask, batches: Batches, examples: Sequence[Any], session: Session, start: float
+) -> Settings:
+    """Return the settings with sizes for the time that is left of a training that began at `start`."""
+    def build(settings: Settings) -> Network:
+        sized = copy.copy(task)
+        sized.settings = settings
+        return build_network(sized.network_config(), sized, examples)
+
+    lengths = example_lengths(task, examples)
+    assert task.settings.time_limit is not None
+    return choose_size(
+        task, batches, int(lengths.sum()), left_s=task.settings.time_limit - (time.monotonic() - start),
+        device=pick_device(session.device), build=build, watch=session.watch, say=session.warn)
 
 
 def _write_stopped_model(trainer: Trainer, write: Callable[..., object], warn: Log) -> bool:

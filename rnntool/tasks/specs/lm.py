@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
 from rnntool.models.config import DIRECTIONS
 from rnntool.tasks.specs.settings import LEARNED, RECURRENT, TOKENIZER_NAMES, WORDS, Settings, duration_s
-from rnntool.tasks.specs.spec import TaskSpec
+from rnntool.tasks.specs.spec import Preset, TaskSpec
 
+SIZES = ("layers", "hidden", "embed", "dropout", "dropout_between")  # what `auto_size` may change
+# On words, plain SGD with a high rate does better than AdamW (Merity et al. 2018).
+WORDS_IN_ORDER: Preset = {
+    "optimizer": "sgd", "lr": 20.0, "weight_decay": 0.0, "clip": 0.25, "warmup": 0.0, "ema": 0.0,
+    "batch_size": 20, "bptt": 35}
+CHARACTERS_IN_ORDER: Preset = {"embed": 128, "hidden": 512, "dropout": 0.4, "bptt": 128}
 ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is the default
 
 
@@ -57,6 +64,10 @@ class LMSettings(Settings):
                 "(adaptive softmax and input, Grave et al. 2017, Baevski and Auli 2019). auto chooses "
                 f"adaptive for vocabularies of more than {ADAPTIVE_FROM:,} entries.",
         choices=("auto", "full", "adaptive"))
+    auto_size: bool = network(
+        False, f"With {setting('max_time')}, measure the speed, and choose the number of units and the "
+               "dropout so that the time is enough. It is on unless one of them, a preset or an initial "
+               "model is given.", requires={"max_time": True})
     hidden: int = with_default(Settings, "hidden", 400)
     embed: int = with_default(Settings, "embed", 400)
     dropout: float = with_default(Settings, "dropout", 0.3)
@@ -91,6 +102,22 @@ class LMSettings(Settings):
                 f"{setting('vectors')} have one", advice=f"give {setting('softmax', 'full')}")
 
 
+def recipe(settings: LMSettings, chosen: Collection[str]) -> Preset:
+    """Return better defaults for words or characters of a stream, and whether sizes can be chosen.
+
+    An optimizer or a learning rate that the user chose goes with the usual settings of the training.
+    """
+    if settings.init or settings.vectors or settings.encoder != "rnn":
+        return {}
+    better: Preset = {}
+    if settings.context == "stream" and settings.tokenizer == "word":
+        better = WORDS_IN_ORDER if {"optimizer", "lr"}.isdisjoint(chosen) else {}
+    elif settings.context == "stream" and settings.tokenizer in ("char", "byte"):
+        better = CHARACTERS_IN_ORDER
+    is_open = settings.max_time is not None and not any(name in chosen for name in SIZES)
+    return {**better, "auto_size": True} if is_open else better
+
+
 SPEC = TaskSpec(
     name="lm",
     title="a language model",
@@ -106,8 +133,7 @@ SPEC = TaskSpec(
             "tokenizer": "char", "context": "stream", "embed": 128, "hidden": 512, "dropout": 0.4,
             "dropout_between": 0.3, "batch_size": 32, "bptt": 128, "epochs": 20,
         },
-        # On words, plain SGD with a high rate does better than AdamW (Merity et al. 2018), and averaging the
-        # weights at a constant rate does better than a falling rate.
+        # Averaging the weights at a constant rate does better than a falling rate, if there is time for it.
         "word": {
             "tokenizer": "word", "context": "stream", "embed": 352, "hidden": 352, "dropout": 0.3,
             "dropout_between": 0.3, "weight_dropout": 0.2, "optimizer": "sgd", "lr": 20.0,
@@ -140,4 +166,5 @@ SPEC = TaskSpec(
     higher_is_better=False,
     metrics=("perplexity", "bits_per_char", "bits_per_byte", "tokens", "oov"),
     implementation="rnntool.tasks.lm:LMTask",
+    recipe=recipe,
 )

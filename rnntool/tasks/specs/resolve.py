@@ -27,7 +27,8 @@ def resolve(
     2. the TOML `file`
     3. the `preset`
     4. what `inherit` returns for these settings, such as the sizes of a pretrained model
-    5. the defaults
+    5. without a preset, the task's recipe for these settings
+    6. the defaults
 
     Raises `UsageError` for a setting from 1 or 2 that has no effect together with the other settings and the
     `dev` files.
@@ -37,7 +38,10 @@ def resolve(
     chosen |= {name: value for name, value in given.items() if value is not None}
     settings = spec.settings(**{**base, **chosen})
     if inherit is not None:
-        settings = spec.settings(**{**inherit(settings), **base, **chosen})
+        base = {**inherit(settings), **base}
+    if preset is None:
+        base = {**spec.recipe(settings, {*base, *chosen}), **base}
+    settings = spec.settings(**{**base, **chosen})
     _check_effects(settings, chosen, {**settings.to_json(), "dev": dev})
     return settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,11 @@ from rnntool.errors import UsageError
 from rnntool.tasks.specs.settings import Settings
 
 Preset = Mapping[str, Any]  # settings by name
+
+
+def usual(settings: Settings, chosen: Collection[str]) -> Preset:
+    """Return no settings: the defaults suit all data of a task."""
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,8 @@ class TaskSpec:
     implementation: str  # `module:class` of the task itself
     metrics: tuple[str, ...]  # keys of its report that training prints, the most important one first
     search: Mapping[str, str]  # values that `rnntool tune` tries by default; see `read_space`
+    # defaults that suit these settings better, given the names of those that the user or a model chose
+    recipe: Callable[[Any, Collection[str]], Preset] = usual
     needs_labels: tuple[str, ...] = ()  # settings that apply to every format with labels
 
     def preset(self, name: str) -> Preset:

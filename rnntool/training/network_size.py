@@ -1,0 +1,119 @@
+"""Choose the size of a language model by measuring how fast networks of several sizes train on this machine.
+
+In a given time, a small network that sees its text often learns more than a large one that sees it once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from rnntool.data.progress import Log, Stage, duration
+from rnntool.errors import setting
+from rnntool.inference.torch_engine import to_tensors
+from rnntool.models.network import Network
+from rnntool.tasks.base import AnyTask
+from rnntool.tasks.specs.settings import Settings
+from rnntool.training.batching import Batches
+from rnntool.training.loop import pick_precision
+from rnntool.training.optimizers import make_optimizer
+
+WIDTHS = (64, 96, 128, 192, 256, 320, 400, 512, 640)
+FIRST_WIDTH = 256  # to be measured
+# training steps by which a network should have learned most of what it can, and passes that are enough
+ENOUGH_STEPS = {"sgd": 8000, "adamw": 2500}
+ENOUGH_PASSES, MOST_PASSES = 30, 60
+STEPS_SHARE = 0.8  # of the time, at least, is for steps
+MEASURED_STEPS, MEASURED_S = 20, 0.5
+CHARACTER_EMBEDDING = 128  # there are few characters, and larger vectors would not help
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The seconds that a training step takes with a network of some width."""
+
+    width: int
+    step_s: float
+
+
+def choose_size(
+    task: AnyTask, batches: Batches, tokens: int, *, left_s: float, device: torch.device,
+    build: Callable[[Settings], Network], watch: Callable[[Stage], None], say: Log,
+) -> Settings:
+    """Return the settings of a task with the sizes, dropout and epochs for a training of `left_s` seconds.
+
+    It is the widest network for which the time is enough for `ENOUGH_STEPS` or `ENOUGH_PASSES` over a text of
+    so many `tokens`, but no wider than what such a text can fill. `build` makes a network.
+    """
+    settings: Settings = task.settings
+    steps_s = STEPS_SHARE * left_s
+    enough = min(ENOUGH_STEPS[settings.optimizer], ENOUGH_PASSES * len(batches))
+    widths = [width for width in WIDTHS if width <= widest(tokens)] or [WIDTHS[0]]
+    by_character = task.tokenizer.kind in ("char", "byte")
+
+    def sized(width: int) -> Settings:
+        embed = min(width, CHARACTER_EMBEDDING) if by_character else width
+        return settings.replace(hidden=width, embed=embed)
+
+    def speed(width: int) -> Speed:
+        watch(Stage("measuring the speed", None, width, "units"))
+        return Speed(width, _step_s(build(sized(width)), batches, sized(width), device))
+
+    index = max(i for i, width in enumerate(widths) if width <= max(FIRST_WIDTH, widths[0]))
+    chosen, wider = speed(widths[index]), None
+    if chosen.step_s * enough <= steps_s:
+        while index + 1 < len(widths):
+            index += 1
+            wider = speed(widths[index])
+            if wider.step_s * enough > steps_s:
+                break
+            chosen, wider = wider, None
+    else:
+        while index and chosen.step_s * enough > steps_s:
+            index -= 1
+            chosen, wider = speed(widths[index]), chosen
+    passes = steps_s / chosen.step_s / len(batches)
+    dropout = suitable_dropout(passes)
+    epochs = settings.epochs or min(MOST_PASSES, max(settings.epochs_for(len(batches)), round(passes)))
+    advice = ""
+    if wider:
+        needed_s = wider.step_s * enough / STEPS_SHARE
+        advice = f"; {setting('max_time', f'{math.ceil(needed_s / 60)}m')} is enough for {wider.width}"
+    say(f"chosen for {duration(left_s)}: {chosen.width} units a layer, dropout {dropout:g}, and about "
+        f"{min(passes, epochs):.1f} epochs{advice}")
+    return sized(chosen.width).replace(dropout=dropout, dropout_between=dropout, epochs=epochs)
+
+
+def widest(tokens: int) -> float:
+    """Return the most units a layer that a text of so many tokens can make use of, by experience."""
+    return 64.0 * math.cbrt(tokens / 1000)
+
+
+def suitable_dropout(passes: float) -> float:
+    """Return the dropout for so many passes over a text: the more often it is seen, the more is needed."""
+    return round(min(0.5, max(0.1, 0.2 + 0.1 * math.log2(max(passes, 0.1) / 6))), 2)
+
+
+def _step_s(network: Network, batches: Batches, settings: Settings, device: torch.device) -> float:
+    """Measure a training step: the mean of some, without the first one, which is slower."""
+    network.to(device).train()
+    optimizer, precision = make_optimizer(network, settings), pick_precision(settings, device)
+    durations: list[float] = []
+    for arrays in islice(batches.epoch(0), MEASURED_STEPS + 1):
+        start = time.monotonic()
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            loss, _ = network.loss(to_tensors(arrays, device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        durations.append(time.monotonic() - start)
+        if sum(durations[1:]) > MEASURED_S:
+            break
+    measured = durations[1:] or durations
+    return sum(measured) / len(measured)
