@@ -99,7 +99,8 @@ def tune(
         chosen = {**given.values, **(read_file(spec.settings, config_file) if config_file else {})}
         texts = _search(spec, search or [], chosen)
         plan = Plan(search=texts, trials=trials or TRIALS, max_time=job.settings.max_time)
-        job = dataclasses.replace(job, settings=job.settings.replace(max_time=None))
+        fixed = {"auto_size": False} if hasattr(job.settings, "auto_size") else {}  # trials choose sizes
+        job = dataclasses.replace(job, settings=job.settings.replace(max_time=None, **fixed))
         read_space(texts, job.settings)  # reports mistakes before the data is read
     report = _run(spec, job, plan, output, force=force, extension=extension, compute=compute,
                   messages=messages)

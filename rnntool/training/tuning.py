@@ -263,7 +263,9 @@ class _Study:
     def _settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
         settings = self.job.settings.replace(**trial.params)
         defaults = type(settings)().to_json()
-        changed = {name: value for name, value in settings.to_json().items() if value != defaults[name]}
+        other_defaults = self.spec.recipe(settings, ())  # which `train` would take in their place
+        changed = {name: value for name, value in settings.to_json().items()
+                   if value != defaults[name] or name in other_defaults}
         return {name: changed[name] for name in effective(settings, changed, dev=self.job.dev)}
 
     def _write_table(self) -> None:
