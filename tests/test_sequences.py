@@ -83,7 +83,8 @@ def test_without_targets_only_the_source_must_be_there() -> None:
 
 @pytest.mark.parametrize(("text", "options", "message"), [
     ("cat\n", {}, r"^x:1: expected a source and a target separated by tabs, found 1 column; set format or"),
-    ("cat,K\n", {}, r"^x:1: expected a source and a target separated by tabs, found 1 column"),
+    ("cat,K\n", {}, r"^x:1: expected columns separated by tabs, found commas; set format=csv"),
+    ("cat;K\n", {}, r"^x:1: expected columns separated by tabs, found semicolons; set delimiter=';'"),
     ("a\tb\tc\n", {}, r"^x:1: expected 2 columns, found 3; choose columns with source_columns and target_c"),
     ("source\tb\tc\n", {}, r"^x:1: expected a column 'target', found 'source', 'b', 'c'; choose colum"),
     ("a\tb\nc\n", {}, r"^x:2: expected 2 columns as in the first row, found 1"),

@@ -64,9 +64,11 @@ _SEPARATORS = {  # separator: its name, and what to do where another one was exp
 _MISSING_VALUES = ("nan", "null", "<na>")  # what programs write for a missing label
 _PAIR_HEADERS = (("good", "bad"), ("sentence_good", "sentence_bad"))
 _SEQUENCE_NAMES = frozenset({  # usual names of the columns of sources and targets
-    "features", "form", "grapheme", "graphemes", "input", "ipa", "lemma", "normalized", "output", "phone",
-    "phoneme", "phonemes", "phones", "pronunciation", "source", "src", "tags", "target", "text", "tgt",
-    "transcription", "translation", "transliteration", "word"})
+    "correction", "features", "form", "grapheme", "graphemes", "id", "inflected", "input", "ipa", "lemma",
+    "modern", "name", "normalized", "orthography", "original", "output", "phone", "phoneme", "phonemes",
+    "phones", "phonetic", "plural", "pronunciation", "pronunciations", "root", "singular", "sound", "sounds",
+    "source", "spelling", "src", "stem", "tag", "tags", "target", "text", "tgt", "transcription",
+    "translation", "transliteration", "word", "words"})
 _NAME = re.compile(r"[^\W\d]\w*")
 _NO_HEADER = f"if it is a record, set {setting('no_header')}"
 _CHOOSE_COLUMNS = f"choose others with {setting('columns')}"
@@ -168,6 +170,14 @@ class _Table:
             # a comma in running text has a space after it
             names = all(part and part == part.strip() for part in parts)
             if len(parts) > 1 and (names or not {part.strip() for part in parts}.isdisjoint(columns)):
+                raise DataError(
+                    place=self.place, expected=f"columns separated by {_SEPARATORS[self.separator][0]}",
+                    found=name, advice=advice)
+
+    def check_other_separators(self) -> None:
+        """Raise `DataError` if the first row is a single cell with another separator in it."""
+        for other, (name, advice) in _SEPARATORS.items():
+            if other in self.header[0]:
                 raise DataError(
                     place=self.place, expected=f"columns separated by {_SEPARATORS[self.separator][0]}",
                     found=name, advice=advice)
@@ -299,6 +309,8 @@ def _read_sequences(
     table = _Table(lines, options.layout, rows=rows, separator=separator)
     if not table:
         return
+    if options.need_targets and len(table.header) == 1 and not table.layout.delimiter:
+        table.check_other_separators()
     given = [name for name in (*options.source_columns, options.target_column) if name is not None]
     if table.layout.header and "source" not in table.header and all(map(_is_number, given)):
         if len(table.header) > 1 and _SEQUENCE_NAMES.issuperset(map(str.lower, table.header)):
