@@ -135,6 +135,20 @@ def parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONS = ("--hidden", 8, "--embed", 8, "--layers", 1, "--epochs", 1, "--threads", 1)
 
 
+def test_a_header_makes_standard_input_a_table(tmp_path: Path) -> None:
+    rows = "".join(f"{source}\t{target}\tV;{len(source)}\n" for source, target in tiny.reversals(40))
+    (tmp_path / "forms.tsv").write_text(f"lemma\tform\tfeatures\n{rows}")
+    tiny.train("transduce", tmp_path / "m", [tmp_path / "forms.tsv"], epochs=1, hidden=8,
+               source_columns="lemma,features", target_column="form")
+    table = "id\tlemma\tfeatures\n7\tab\tV;2\n"
+    ran = invoke("transduce", "-m", tmp_path / "m", "--jsonl", "--beam", 1, "-q", input=table)
+    (answer,) = jsonl(ok(ran))
+    assert (answer["id"], answer["lemma"], answer["features"]) == ("7", "ab", "V;2")
+    lines = invoke("transduce", "-m", tmp_path / "m", "--beam", 1, "-q", input="ab\tV;2\n\nc\tV;1\n")
+    assert len(ok(lines).splitlines()) == 3
+    failed(invoke("transduce", "-m", tmp_path / "m", input="ab\n"), 3, "<stdin>:1: expected 2 columns")
+
+
 @pytest.mark.usefixtures("parallel")
 def test_train_and_evaluate_on_parallel_files(transducer: Path) -> None:
     files = "--source", "train.src", "--target", "train.tgt", "--dev", "dev.src", "--dev-target", "dev.tgt"

@@ -162,6 +162,12 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         inputs = parallel_inputs(paths, settings.target, read, reading=reading, log=log, warn=warn)
         return inputs
 
+    @classmethod
+    def header(cls, settings: TransduceSettings, text_column: str | None) -> Collection[str]:
+        """Return the names of the columns of the source as in training; none for numbers."""
+        names = {name.strip() for name in (settings.source_columns or "source").split(",")}
+        return () if any(map(str.isdigit, names)) else names
+
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TransduceSettings:
         others = dict.fromkeys(("source", "target", "dev_target"))  # the files of the training
         return super().evaluation_settings({**others, **reading}, model)
