@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.inference.options import TransduceOptions
 from rnntool.tasks.specs.transduce import TransduceSettings
-from rnntool.tasks.transduce import Search, TransduceTask
+from rnntool.tasks.transduce import Search, TransduceTask, hallucinated
 from rnntool.tokenize import BOS, EOS, UNK
 
 FORMS = [Transduction("gehen", ("geht",), ("V;3;SG",)), Transduction("ab", ("a", "b"), ("N|X SG",))]
@@ -55,6 +56,22 @@ def test_each_target_of_a_record_is_learned() -> None:
     examples = task.training_examples(FORMS, watch=lambda stage: None, log=print)
     assert [task.target.decode(example.target.tolist()) for example in examples if example.target is not None
             ] == ["geht", "a", "b"]
+
+
+def test_hallucinated_records_keep_what_is_not_copied() -> None:
+    record, generator = Transduction("lachen", ("gelacht",), ("V",)), random.Random(1)
+    made = [hallucinated(record, "xyz", generator) for _ in range(20)]
+    assert len({other.source for other in made}) > 10
+    for other in made:
+        stem = other.source.removesuffix("en")
+        assert set(stem) <= set("xyz") and len(stem) == 4
+        assert other.targets == (f"ge{stem}t",) and other.extra == ("V",)
+    short = Transduction("ab", ("abc",))
+    assert hallucinated(short, "xyz", generator) == short, "two letters may be chance"
+    task = TransduceTask.learn([record], TransduceSettings(hallucinate=30))
+    assert len(task.invented_examples([record])) == 30
+    assert [e.source.tolist() for e in task.invented_examples([record])] == [
+        e.source.tolist() for e in task.invented_examples([record])], "by the seed"
 
 
 def test_one_vocabulary_for_both_sides() -> None:

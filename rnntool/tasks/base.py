@@ -402,6 +402,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Encode raw records, whose targets are ignored; none if the task can't learn from them."""
         return []
 
+    def invented_examples(self, records: Sequence[Record]) -> Sequence[Example]:
+        """Make up further training examples that are like the records; by default none."""
+        return []
+
     def record_count(self, example: Example) -> int:
         """Return the number of records in an example."""
         return 1

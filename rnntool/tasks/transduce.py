@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +50,7 @@ from rnntool.tokenize import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 PADDED_TO = 4  # sources are padded to a multiple of this, whatever else is in their batch
 LARGEST_LENGTH = 10_000.0  # tokens of a target, or tokens of a target per token of its source
 FEW_STEPS = 5  # that a target may have beyond the longest ones of the training data
+SHORTEST_STEM = 3  # letters that a source and its target have in common
 SUBWORDS = ("unigram", "bpe")  # units of running text, which is hardly ever matched exactly
 TARGET = "target."  # before the names of the files of the target's vocabulary
 _FEATURE = re.compile(r"[^\s;|]+")
@@ -289,6 +292,15 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     ) -> Sequence[TransduceExample]:
         return [example for record in records for example in self.examples(record)]
 
+    def invented_examples(self, records: Sequence[Transduction]) -> Sequence[TransduceExample]:
+        """Replace what sources and targets have in common by random characters (`hallucinate`)."""
+        pairs = [replace(record, targets=(target,)) for record in records for target in record.targets]
+        letters = [letter for record in pairs for letter in record.source if letter.isalpha()]
+        generator = random.Random(self.settings.seed)
+        wanted = self.settings.hallucinate if letters else 0
+        return [self.example(hallucinated(generator.choice(pairs), letters, generator), targets=True)
+                for _ in range(wanted)]
+
     def length(self, example: TransduceExample) -> int:
         return len(example.source) + (0 if example.target is None else len(example.target))
 
@@ -488,6 +500,24 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     def _symbols(self, text: str) -> Sequence[str]:
         """Split a target into what the symbol error rate counts."""
         return text.split() if self.target.kind == "word" else text
+
+
+def hallucinated(
+    record: Transduction, letters: Sequence[str], generator: random.Random
+) -> Transduction:
+    """Replace each run of letters that source and target have in common by `letters` drawn at random.
+
+    Only runs of at least `SHORTEST_STEM` letters are replaced, because shorter ones may be affixes or chance.
+    """
+    source, (target, *_) = record.source, record.targets
+    sides = list(source), list(target)
+    for i, j, size in SequenceMatcher(None, source, target, autojunk=False).get_matching_blocks():
+        if size < SHORTEST_STEM:
+            continue
+        for k in range(size):
+            if source[i + k].isalpha():
+                sides[0][i + k] = sides[1][j + k] = generator.choice(letters)
+    return replace(record, source="".join(sides[0]), targets=("".join(sides[1]),))
 
 
 def _features(record: Transduction) -> list[str]:

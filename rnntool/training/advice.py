@@ -129,7 +129,7 @@ def _improving(config: ModelConfig, history: Sequence[Entry]) -> bool:
 
 
 def _best(history: Sequence[Entry], config: ModelConfig) -> Entry:
-    return min(history, key=lambda entry: _error(entry, config))
+    return min(history, key=lambda entry: (_error(entry, config), entry.get("symbol_error_rate", 0.0)))
 
 
 def _error(entry: Entry, config: ModelConfig) -> float:

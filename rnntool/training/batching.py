@@ -97,10 +97,10 @@ class Streamed:
 
 
 def mix(labeled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
-    """Mix labeled with raw examples, repeating the labeled ones so that they are about a seventh of all.
+    """Mix labeled with raw or invented examples.
 
-    With a larger share, the network would memorize the labeled examples before it has read the raw text often
-    enough.
+    The labeled ones are repeated so that they are about a seventh of all. With a larger share, the network
+    would memorize them before it has read the others often enough.
     """
     return [*labeled] * max(1, round(len(raw) / (6 * len(labeled)))) + [*raw]
 

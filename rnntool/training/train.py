@@ -132,7 +132,9 @@ def fit(
     learned.check(data.dev)  # now rather than at the first evaluation
     examples = learned.training_examples(data.train, watch=watch, log=warn)
     _warn_of_long_records(learned, examples, warn)
-    batches = _batches(learned, _with_raw(learned, examples, data.raw, job))
+    invented = learned.invented_examples(data.train)
+    batches = _batches(learned, _with_raw(
+        learned, mix(examples, invented) if invented else examples, data.raw, job))
     if getattr(settings, "auto_size", False) and not resume:
         settings = learned.settings = _choose_size(learned, batches, examples, session, start)
         job = dataclasses.replace(job, settings=settings)
