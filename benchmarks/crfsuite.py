@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Features = list[list[str]]
@@ -33,7 +33,7 @@ def features(words: list[str]) -> Features:
     return rows
 
 
-def sentences(lines: Iterator[str]) -> Iterator[tuple[list[str], list[str]]]:
+def sentences(lines: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the words and the UPOS tags of each sentence of CoNLL-U."""
     words: list[str] = []
     tags: list[str] = []
@@ -49,16 +49,16 @@ def sentences(lines: Iterator[str]) -> Iterator[tuple[list[str], list[str]]]:
         yield words, tags
 
 
-def train(crf: Any, lines: Iterator[str], model: str) -> None:
-    """Train on CoNLL-U."""
+def train(crf: Any, tagged: Iterable[tuple[list[str], list[str]]], model: str) -> None:
+    """Train on sentences: their words and their tags."""
     trainer = crf.Trainer(verbose=False)
     trainer.set_params({"c1": 0.1, "c2": 0.01, "max_iterations": 100})
-    for words, tags in sentences(lines):
+    for words, tags in tagged:
         trainer.append(features(words), tags)
     trainer.train(model)
 
 
-def tag(crf: Any, lines: Iterator[str], model: str) -> None:
+def tag(crf: Any, lines: Iterable[str], model: str) -> None:
     """Write a line of tags for each line of words."""
     tagger = crf.Tagger()
     tagger.open(model)
@@ -76,7 +76,10 @@ def main() -> None:
         crf = importlib.import_module("pycrfsuite")
     except ImportError:
         raise SystemExit("python-crfsuite is missing; run `pip install python-crfsuite`") from None
-    {"train": train, "tag": tag}[options.command](crf, iter(sys.stdin), options.model)
+    if options.command == "train":
+        train(crf, sentences(sys.stdin), options.model)
+    else:
+        tag(crf, sys.stdin, options.model)
 
 
 if __name__ == "__main__":
