@@ -84,12 +84,12 @@ def test_the_emissions_of_a_sentence_are_those_of_its_words_in_the_row(together:
     sentences = [Sentence(words) for words in (["abroad", "."], [], ["then", "bak", "wins"], ["x"])]
     one = task.join(list(map(task.example, sentences)))
     other = task.join([task.example(Sentence(["afield"]))])
-    emissions = task.run(together.engine, task.collate([one, other]))["emissions"]
+    emissions = task._run_network(together.engine, task.collate([one, other]))["emissions"]
     words = [word for sentence in sentences if sentence.words for word in (*sentence.words, SEPARATOR)][:-1]
-    whole = task.run(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
+    whole = task._run_network(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
     for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty sentence has no separator
         np.testing.assert_allclose(emissions[:size, i], whole[start : start + size, 0], atol=1e-5)
-    alone = task.run(together.engine, task.collate([other]))["emissions"]
+    alone = task._run_network(together.engine, task.collate([other]))["emissions"]
     np.testing.assert_allclose(emissions[:1, 4], alone[:1, 0], atol=1e-5)
 
 
@@ -184,10 +184,10 @@ def test_a_long_row_is_read_in_pieces(together: Model, monkeypatch: pytest.Monke
     task = together.require(TagTask)
     sentences = [Sentence([word for word, _ in tags]) for document in documents(9, 4) for tags in document]
     arrays = task.collate([task.join(list(map(task.example, sentences)))])
-    whole = task.run(together.engine, arrays)["emissions"]
+    whole = task._run_network(together.engine, arrays)["emissions"]
     monkeypatch.setattr(tagging, "PIECE", 20)
     monkeypatch.setattr(tagging, "CONTEXT", 200)
-    np.testing.assert_allclose(task.run(together.engine, arrays)["emissions"], whole, atol=1e-3)
+    np.testing.assert_allclose(task._run_network(together.engine, arrays)["emissions"], whole, atol=1e-3)
 
 
 def test_document_context_has_no_effect_without_documents(folder: Path, run: Run, tmp_path: Path) -> None:

@@ -106,11 +106,10 @@ def test_a_weight_is_fitted_to_many_targets_and_expected_with_few() -> None:
     good = np.eye(3)[targets] * 2 + rng.normal(size=(3000, 3))
     noise = rng.normal(size=(3000, 3)) * 5
     equal = equal_weight(noise, good)
-    assert fit_weight(noise, good, targets, expected=1.0) > 5 * equal
-    assert fit_weight(good, noise, targets, expected=1.0) < 0.2 * equal_weight(good, noise)
-    assert fit_weight(noise, good, targets[:0], expected=2.0) == pytest.approx(2 * equal)
-    few = fit_weight(good[:3], good[3:6], targets[:3], expected=1.0)
-    assert 1 / 3 < few / equal_weight(good[:3], good[3:6]) < 3
+    assert fit_weight(noise, good, targets, expected=equal) > 5 * equal
+    assert fit_weight(good, noise, targets, expected=1 / equal) < 0.2 / equal
+    assert fit_weight(noise, good, targets[:0], expected=2.0) == 2.0
+    assert 1 / 3 < fit_weight(good[:3], good[3:6], targets[:3], expected=1.0) < 3
 
 
 def test_a_classifier_adds_the_scores_of_its_ngrams(tmp_path: Path) -> None:

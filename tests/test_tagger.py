@@ -74,7 +74,8 @@ def test_a_sentence_read_in_pieces_has_the_same_emissions(
         parts = task.run(loaded.engine, arrays)
         assert parts.keys() == whole.keys()
         assert parts["emissions"].shape == whole["emissions"].shape
-        assert abs(parts["emissions"] - whole["emissions"]).max() < 1e-3
+        difference = abs(parts["emissions"] - whole["emissions"]).max()
+        assert difference < 1e-4 * abs(whole["emissions"]).max()
 
 
 @pytest.mark.parametrize("more", [[], ["--quiet"]])
@@ -102,7 +103,7 @@ def test_probabilities_are_calibrated_by_the_dev_data(spans: bool, head: str, tm
     for name, part in (("train.conll", data[:80]), ("dev.conll", data[80:])):
         (tmp_path / name).write_text(tiny.conll(part), "utf-8")
     report = tiny.train("tag", tmp_path / "noisy", [tmp_path / "train.conll"], dev=[tmp_path / "dev.conll"],
-                        epochs=5, head=head, label_smoothing=0.5)
+                        epochs=5, head=head, label_smoothing=0.5, window_scores=False)
     assert report["temperature"] < 0.8, "label smoothing makes the model underconfident"
     assert report["ece"] < report["ece_uncalibrated"]
     loaded = model.load(tmp_path / "noisy", threads=1)

@@ -55,7 +55,8 @@ def sentence(words: str, tags: str | None = None) -> Sentence:
 
 
 def tag_task(records: Sequence[Sentence], **settings: Any) -> TagTask:
-    return TagTask.learn(records, TagSettings(**{"min_count": 1, "affix_buckets": 64} | settings))
+    usual = {"min_count": 1, "affix_buckets": 64, "window_scores": False}
+    return TagTask.learn(records, TagSettings(**usual | settings))
 
 
 NER = [sentence("Anna met Bob in New York .", "B-PER O B-PER O B-LOC I-LOC O"), sentence("", ""),
@@ -521,10 +522,13 @@ def test_unseen_tags_count_as_errors(tagger: Path, ner: Path) -> None:
 
 def test_a_model_abstains_below_the_threshold(tagger: Path, ner: Path) -> None:
     words = ["the baker sings .".split()]
-    (tagged,) = model.load(tagger, threads=1).tag(words, threshold=0.0)
+    (tagged,) = model.load(tagger, threads=1).tag(words, threshold=0.0, probs=True)
     (abstained,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
     assert tagged.tags == ["DET", "NOUN", "VERB", "PUNCT"]
-    assert abstained.tags == ["_"] * 4
+    assert tagged.probs is not None
+    is_sure = [p >= 1 for p in tagged.probs]
+    assert abstained.tags == [tag if sure else "_" for tag, sure in zip(tagged.tags, is_sure, strict=True)]
+    assert not all(is_sure)
     (span_result,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], threshold=1.0)
     assert span_result.tags == ["O"] * 7
 

@@ -55,27 +55,25 @@ def fit_weight(
 ) -> float:
     """Return the weight w of `others` that maximizes the likelihood of softmax((logits + w * others) / T).
 
-    Scores are (N, L), and `targets` (N,). Few targets say little about w: its prior is log-normal, with a
-    standard deviation of `WEIGHT_DEVIATION`, around `expected` times the weight at which both have the same
-    spread; see `equal_weight`.
+    Scores are (N, L), and `targets` (N,). Few targets say little about w: its prior is log-normal around
+    `expected`, with a standard deviation of `WEIGHT_DEVIATION`.
     """
     from scipy.optimize import minimize
 
-    equal = expected * equal_weight(logits, others)
     if not len(targets):
-        return equal
+        return expected
     smoothing = 1 / (len(targets) + 2)
 
     def objective(logarithms: NDArray[np.float64]) -> float:
         weight, temperature = np.exp(logarithms)
-        values = log_softmax((logits + equal * weight * others) / temperature)
+        values = log_softmax((logits + expected * weight * others) / temperature)
         correct = values[np.arange(len(targets)), targets]
         nll = -((1 - smoothing) * correct + smoothing * values.mean(axis=1)).sum()
         return float(nll + (logarithms[0] / WEIGHT_DEVIATION) ** 2 / 2)
 
-    start = np.array([0.0, math.log(fit_temperature(logits + equal * others, targets))])
+    start = np.array([0.0, math.log(fit_temperature(logits + expected * others, targets))])
     found = minimize(objective, start, method="Nelder-Mead", options={"xatol": TOLERANCE, "fatol": TOLERANCE})
-    return equal * math.exp(float(found.x[0]))
+    return expected * math.exp(float(found.x[0]))
 
 
 def equal_weight(logits: NDArray[Any], others: NDArray[Any]) -> float:

@@ -532,6 +532,9 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
             setting=name, expected="a sequence-to-sequence model", found=f"{model} ({self.spec.name})",
             advice=f"leave {setting(name)} out")
 
+    def weigh(self, engine: Engine, records: Sequence[Record]) -> None:
+        """Fit the weight of the scores that the task itself adds to those of the network."""
+
     def calibrate(self, engine: Engine, records: Sequence[Record]) -> Calibration | None:
         """Fit the temperatures by which the network's scores are divided; None if the task has none."""
         return None

@@ -393,19 +393,19 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
                 correct.append(is_chosen == (name in labels))
         return metrics.calibration_error(confidence, correct)
 
-    def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
-        """Fit the weight of the n-grams, and one temperature for all labels.
-
-        With several labels per text, both are fitted to the binary decisions.
-        """
-        examples = [self.example(record, targets=True) for record in records]
-        logits, ngrams = self._logits_apart(engine, examples)
+    def weigh(self, engine: Engine, records: Sequence[Text]) -> None:
+        """Fit the weight of the n-grams; with several labels per text, to the binary decisions."""
         if self.ngrams:
-            weight = fit_weight(
+            examples = [self.example(record, targets=True) for record in records]
+            logits, ngrams = self._logits_apart(engine, examples)
+            self.ngrams.multiply(fit_weight(
                 self._decisions(logits, examples)[0], *self._decisions(ngrams, examples),
-                expected=self.ngrams.expected_weight)
-            self.ngrams.multiply(weight)
-            logits += weight * ngrams
+                expected=self.ngrams.expected_weight * equal_weight(logits, ngrams)))
+
+    def calibrate(self, engine: Engine, records: Sequence[Text]) -> Calibration:
+        """Fit one temperature for all labels; with several labels per text, to the binary decisions."""
+        examples = [self.example(record, targets=True) for record in records]
+        logits = self._logits(engine, examples)
         gold = [list(record.labels) for record in records]
         top = None if self.multi_label else 1
         error = self._calibration_error(gold, self.decode(records, {"logits": logits}, top=top))

@@ -77,7 +77,9 @@ class NGrams:
         features, x, idf = _weighted_features(texts, limit=min(MAX_FEATURES, MAX_WEIGHTS // labels))
         if label_weights is None or not len(label_weights):
             label_weights = np.ones(labels, np.float32)
-        weights, bias = _regression(x, targets[: x.shape[0]], label_weights, multi_label=multi_label)
+        weights, bias = regression(
+            x, targets[: x.shape[0]], label_weights, multi_label=multi_label,
+            inverse_penalty=INVERSE_PENALTY, steps=STEPS, work=WORK)
         scale = (np.maximum(np.abs(weights).max(axis=0), 1e-9) / 127).astype(np.float32)
         return cls(features, np.rint(weights / scale).astype(np.int8), scale, idf, bias, len(texts))
 
@@ -257,13 +259,14 @@ def _hashed(texts: Sequence[Sequence[str]]) -> tuple[list[NDArray[np.uint64]], l
     return words_and_pairs, characters
 
 
-def _regression(
-    x: Any, targets: NDArray[np.float32], label_weights: NDArray[np.float32], *, multi_label: bool
+def regression(
+    x: Any, targets: NDArray[np.float32], label_weights: NDArray[np.float32], *, multi_label: bool,
+    inverse_penalty: float, steps: int, work: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the weights (F, L) and the bias (L,) of a penalized logistic regression (by L-BFGS).
 
-    Minimizes `INVERSE_PENALTY` times the cross-entropy of `targets` (N, L) under the features `x` (N, F),
-    plus half the squared weights.
+    Minimizes `inverse_penalty` times the cross-entropy of `targets` (N, L) under the features `x` (N, F),
+    plus half the squared weights. Stops after so many `steps`, or so many products of a feature and a weight.
     """
     from scipy.optimize import minimize
     from scipy.special import log_expit, log_softmax
@@ -272,7 +275,7 @@ def _regression(
     used = x[:, columns].tocsr()
     transposed = used.T.tocsr()
     labels = targets.shape[1]
-    loss_weights = INVERSE_PENALTY * (label_weights if multi_label else (targets @ label_weights)[:, None])
+    loss_weights = inverse_penalty * (label_weights if multi_label else (targets @ label_weights)[:, None])
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         solution = flat.astype(np.float32).reshape(-1, labels)
@@ -289,7 +292,7 @@ def _regression(
         loss = float((loss_weights * losses).sum(dtype=np.float64) + (weights**2).sum(dtype=np.float64) / 2)
         return loss, gradient.ravel().astype(np.float64)
 
-    steps = max(10, min(STEPS, int(WORK / (2 * used.nnz * labels + 1))))
+    steps = max(10, min(steps, int(work / (2 * used.nnz * labels + 1))))
     start = np.zeros((len(columns) + 1) * labels)
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 6})
     solution = found.x.astype(np.float32).reshape(-1, labels)

@@ -22,7 +22,7 @@ from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import metrics
-from rnntool.evaluation.calibration import Calibration
+from rnntool.evaluation.calibration import Calibration, fit_weight
 from rnntool.models import linear_chain
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig, TaggerHeadConfig
 from rnntool.tasks.base import (
@@ -48,6 +48,7 @@ from rnntool.tasks.document_context import (
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
 from rnntool.tasks.tag_column import EVALUATED_SCHEME, ChainScores, Comparison, ScoredBatch, TagColumn
+from rnntool.tasks.window_scores import MOST_LABELS, MOST_WORDS, WindowScores
 from rnntool.tasks.word_features import WordFeatures, reads_spelling
 from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 
@@ -73,10 +74,11 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def __init__(
         self, features: WordFeatures, columns: Sequence[TagColumn], *, settings: TagSettings,
-        characters: Tokenizer | None = None,
+        characters: Tokenizer | None = None, window: WindowScores | None = None,
     ) -> None:
         """`characters` is the tokenizer of a character language model."""
         self.features = features
+        self.window = window
         self.tokenizer = features.tokenizer
         self.context = CharacterContext(characters) if characters is not None else None
         self.columns = tuple(columns)
@@ -150,7 +152,27 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
             allow_empty=reads_spelling(settings), base=base)
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
-        return cls(features, columns, settings=settings, characters=characters)
+        task = cls(features, columns, settings=settings, characters=characters)
+        if settings.window_scores:
+            task.fit_window([task.example(record, targets=True) for record in records])
+        return task
+
+    def fit_window(self, examples: Sequence[TagExample]) -> None:
+        """Fit the linear classifier to training sentences, unless they are too many for it to help."""
+        sentences = list(chain.from_iterable(map(_sentences, examples)))
+        sizes = [len(column.labels) for column in self.columns]
+        useful = any(1 < size <= MOST_LABELS for size in sizes)
+        if useful and 0 < sum(map(len, sentences)) <= MOST_WORDS:
+            tags = [np.concatenate(column)
+                    for column in zip(*(example.tags for example in examples if example.tags), strict=True)]
+            label_weights = np.array(self.objective(examples).label_weights, np.float32)
+            self.window = WindowScores.fit(sentences, tags, sizes, label_weights=label_weights)
+
+    def refit(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> None:
+        if self.window:
+            factor = self.window.factor
+            self.fit_window([*examples, *(self.example(record, targets=True) for record in records)])
+            self.window.multiply(factor / self.window.factor)
 
     def notices(self) -> Iterator[str]:
         if self.settings.passage and not (self.group_words or self.settings.features):
@@ -182,12 +204,15 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def config(self) -> dict[str, Any]:
         columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
         return {"tokenizer": self.tokenizer.config(), "features": self.features.config(),
-                "columns": columns, "context": self.context.config() if self.context else None}
+                "columns": columns, "context": self.context.config() if self.context else None,
+                **({"window": True} if self.window else {})}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)
         self.features.save(folder)
         save_labels([column.labels for column in self.columns], folder)
+        if self.window:
+            self.window.save(folder)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], settings: TagSettings) -> Self:
@@ -199,7 +224,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             raise ValueError(f"the schemes {schemes}")
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
-        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters)
+        window = WindowScores.load(folder, labels=sum(map(len, labels))) if config.get("window") else None
+        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters,
+                   window=window)
 
     # --- The network ---------------------------------------------------------------------------------------
 
@@ -273,10 +300,14 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             arrays["targets"] = np.stack([pad(column, IGNORE)[0] for column in zip(*tags, strict=True)])
         return arrays
 
+    def encode(self, records: Sequence[Sentence], *, targets: bool = False) -> Arrays:
+        examples = [self.example(record, targets=targets) for record in records]
+        return self.collate(examples) | self._window_scores(examples)
+
     def batches(self, engine: Engine, batches: Sequence[Sequence[TagExample]]) -> list[Arrays]:
         others = self.context.collate([self.context.example([""])]) if self.context else {}
         words = [[example.words for example in batch] for batch in batches]
-        return [arrays | self._more_arrays(batch)
+        return [arrays | self._more_arrays(batch) | self._window_scores(batch)
                 for arrays, batch in zip(self.features.batches(engine, words, others), batches, strict=True)]
 
     def _more_arrays(self, examples: Sequence[TagExample]) -> Arrays:
@@ -289,8 +320,22 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 [example.sizes or (len(example.words),) for example in examples])
         return arrays
 
+    def _window_scores(self, examples: Sequence[TagExample]) -> Arrays:
+        """Make the scores (T, N, L) of the linear classifier, which training steps do not need."""
+        if not self.window:
+            return {}
+        return {"window_scores": self.window.scores(list(chain.from_iterable(map(_sentences, examples))))}
+
     def run(self, engine: Engine, arrays: Arrays) -> Arrays:
-        """Compute the emissions of a batch's sentences."""
+        """Compute the emissions of a batch's sentences: the network's and those of the linear classifier."""
+        outputs = self._run_network(engine, arrays)
+        if self.window:
+            emissions = outputs["emissions"]
+            outputs["emissions"] = emissions + arrays["window_scores"][: len(emissions)]
+        return outputs
+
+    def _run_network(self, engine: Engine, arrays: Arrays) -> Arrays:
+        """Compute the network's emissions of a batch's sentences."""
         outputs = self._run_rows(engine, arrays)
         if "sentences" in arrays:
             outputs["emissions"] = outputs["emissions"][tuple(arrays["sentences"])]
@@ -481,6 +526,30 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         error = _calibration_error(self._compared(0, records, in_order), in_order)
         return Calibration(tuple(temperatures), error)
 
+    def apply_temperatures(self, *temperatures: float) -> None:
+        if self.window:
+            sizes = [len(column.labels) for column in self.columns]
+            self.window.divide(np.repeat(np.array(temperatures, np.float32), sizes))
+
+    def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
+        """Fit the weight of the linear classifier to the words of the first column."""
+        if not self.window or not records:
+            return
+        size, column = len(self.labels), self.columns[0]
+        scheme = column.gold_scheme(record.tags or () for record in records)
+        parts: list[tuple[NDArray[Any], ...]] = []
+        for _, sentences, examples in self._batches_of(records):
+            arrays = self.collate(examples) | self._window_scores(examples)
+            gold = [column.ids(sentence.tags or (), scheme, IGNORE) for sentence in sentences]
+            targets, _ = pad(gold, IGNORE)
+            has_tag = targets != IGNORE
+            emissions = self._run_network(engine, arrays)["emissions"][: len(targets)]
+            scores = arrays["window_scores"][: len(targets)] / self.window.factor
+            parts.append((emissions[has_tag][:, :size], scores[has_tag][:, :size], targets[has_tag]))
+        emissions, scores, targets = map(np.concatenate, zip(*parts, strict=True))
+        weight = fit_weight(emissions, scores, targets, expected=self.window.factor)
+        self.window.multiply(weight / self.window.factor)
+
     def _results(self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False) -> list[Tagged]:
         """Tag all records, in IOB2."""
         results: dict[int, Tagged] = {}
@@ -493,18 +562,34 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         self, engine: Engine, records: Sequence[Sentence]
     ) -> Iterator[tuple[list[int], list[Sentence], Arrays]]:
         """Yield batches of similar length: the indices of their records, the records, and the outputs."""
+        for places, sentences, examples in self._batches_of(records):
+            arrays = self.collate(examples) | self._window_scores(examples)
+            yield places, sentences, self.run(engine, arrays)
+
+    def _batches_of(
+        self, records: Sequence[Sentence]
+    ) -> Iterator[tuple[list[int], list[Sentence], list[TagExample]]]:
+        """Yield batches of similar length: the indices of their records, the records, and the examples."""
         groups = list(self.groups(records))
         ends = np.cumsum([len(group) for group in groups])
         lengths = [sentence_starts([len(sentence.words) for sentence in group])[-1] for group in groups]
         for batch in by_length(lengths, self.budget):
             places = [i for k in batch for i in range(ends[k] - len(groups[k]), ends[k])]
             examples = [self.join(list(map(self.example, groups[k]))) for k in batch]
-            yield places, [records[i] for i in places], self.run(engine, self.collate(examples))
+            yield places, [records[i] for i in places], examples
 
     def _compared(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Comparison:
         """Compare column `i` of records and results."""
         return self.columns[i].compare([_columns(record)[i] for record in records],
                                        [(result.tags, *result.more_tags)[i] for result in results])
+
+
+def _sentences(example: TagExample) -> list[Sequence[str]]:
+    """Return the words of each sentence of an example."""
+    if not example.sizes:
+        return [example.words]
+    return [example.words[start : start + size]
+            for start, size in zip(sentence_starts(example.sizes).tolist(), example.sizes, strict=False)]
 
 
 def _tags_by_sentence(example: TagExample) -> list[list[NDArray[np.int32]]]:

@@ -94,6 +94,7 @@ def write_model(
     calibration = None
     if dev:
         engine = WatchedEngine(TorchEngine(network, torch.device("cpu")), "calibrating", watch)
+        task.weigh(engine, dev)
         calibration = task.calibrate(engine, dev)
     if calibration:
         network.head.apply_temperatures(*calibration.temperatures)

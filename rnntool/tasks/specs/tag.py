@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from rnntool.data.options import data, network, with_default
 from rnntool.tasks.specs.settings import Settings, WordSettings
@@ -31,6 +33,9 @@ class TagSettings(WordSettings):
     head: str = network(
         "softmax", "Choose each tag by itself (softmax), or the best sequence of tags with a linear-chain "
                    "CRF (crf, Lafferty et al. 2001).", choices=("softmax", "crf"))
+    window_scores: bool = network(
+        True, "Add the scores of a linear classifier of words, affixes and shapes in a window, which is "
+              "strong on few sentences. It is left out if the training data has more than 50,000 words.")
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)
     word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
     embed: int = with_default(Settings, "embed", 160)
@@ -40,6 +45,11 @@ class TagSettings(WordSettings):
     lower: bool = with_default(WordSettings, "lower", True)
     lr: float = with_default(Settings, "lr", 0.003)
     ema: float = with_default(Settings, "ema", 0.998)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """See `Settings.from_json`; models from before there was the setting `window_scores` have none."""
+        return super().from_json({"window_scores": False, **values})
 
 
 SPEC = TaskSpec(
