@@ -86,7 +86,8 @@ def test_the_emissions_of_a_sentence_are_those_of_its_words_in_the_row(together:
     other = task.join([task.example(Sentence(["afield"]))])
     emissions = task._run_network(together.engine, task.collate([one, other]))["emissions"]
     words = [word for sentence in sentences if sentence.words for word in (*sentence.words, SEPARATOR)][:-1]
-    whole = task._run_network(together.engine, task.collate([task.join([task.example(Sentence(words))])]))["emissions"]
+    row = task.join([task.example(Sentence(words))])
+    whole = task._run_network(together.engine, task.collate([row]))["emissions"]
     for i, (start, size) in enumerate(((0, 2), (3, 0), (3, 3), (7, 1))):  # an empty sentence has no separator
         np.testing.assert_allclose(emissions[:size, i], whole[start : start + size, 0], atol=1e-5)
     alone = task._run_network(together.engine, task.collate([other]))["emissions"]

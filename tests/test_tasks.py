@@ -521,16 +521,15 @@ def test_unseen_tags_count_as_errors(tagger: Path, ner: Path) -> None:
 
 
 def test_a_model_abstains_below_the_threshold(tagger: Path, ner: Path) -> None:
-    words = ["the baker sings .".split()]
-    (tagged,) = model.load(tagger, threads=1).tag(words, threshold=0.0, probs=True)
-    (abstained,) = model.load(tagger, threads=1).tag(words, threshold=1.0)
-    assert tagged.tags == ["DET", "NOUN", "VERB", "PUNCT"]
-    assert tagged.probs is not None
-    is_sure = [p >= 1 for p in tagged.probs]
-    assert abstained.tags == [tag if sure else "_" for tag, sure in zip(tagged.tags, is_sure, strict=True)]
-    assert not all(is_sure)
-    (span_result,) = model.load(ner, threads=1).tag(["Anna met Bob in New York .".split()], threshold=1.0)
-    assert span_result.tags == ["O"] * 7
+    for name, sentence, none in ((tagger, "the baker sings .", "_"), (ner, "Zorba met Bob in Qix .", "O")):
+        loaded, words = model.load(name, threads=1), [sentence.split()]
+        (tagged,) = loaded.tag(words, probs=True)
+        assert tagged.probs is not None
+        for threshold in (0.0, sorted(tagged.probs)[1], 1.0):
+            (abstained,) = loaded.tag(words, threshold=threshold)
+            expected = [none if p < threshold else tag
+                        for tag, p in zip(tagged.tags, tagged.probs, strict=True)]
+            assert abstained.tags == expected, "all spans here have one word"
 
 
 def test_probabilities_and_nbest_of_a_chain(ner: Path) -> None:
