@@ -73,7 +73,7 @@ class RnntoolError(Exception):
         sentence = ": ".join([*filter(None, subject), ", ".join(parts)])
         usable = [with_names(advice, name) for advice in self.advice
                   if "`rnntool" in advice or all(has(match[1]) for match in _MARKED.finditer(advice))]
-        advice = ", or ".join(filter(None, [", ".join(usable[:-1]), *usable[-1:]]))
+        advice = ", or ".join(filter(None, [", ".join(usable[:-1]), *usable[-1:]])).replace("?, or ", "? Or ")
         return f"{sentence}; {advice}" if advice else sentence
 
     def __str__(self) -> str:

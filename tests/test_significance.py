@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rnntool.evaluation import metrics, significance
+from rnntool.evaluation import metrics, sequences, significance
 from rnntool.evaluation.significance import difference_interval, interval, p_value
 from rnntool.tasks.base import Criterion
 
@@ -139,6 +139,8 @@ def test_a_perfect_score_has_an_interval_with_a_width() -> None:
     assert significance.wilson_interval(1.0, 10) == pytest.approx((0.7224672, 1.0))
     assert significance.wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775328))
     assert significance.wilson_interval(0.7, 10) == pytest.approx((0.3967781, 0.8922087))
+    exact = Criterion("exact_match", higher_is_better=True, metric=sequences.exact_match)
+    assert exact.interval(np.array([[0.0, 1.0]] * 10)) == pytest.approx([0.0, 0.2775328])
     accuracy = Criterion("accuracy", higher_is_better=True, metric=metrics.accuracy)
     assert accuracy.interval(counts([(1, 1)] * 10)) == pytest.approx([0.7224672, 1.0])
     assert accuracy.interval(counts([(0, 1)] * 10)) == pytest.approx([0.0, 0.2775328])

@@ -193,14 +193,14 @@ def test_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for search, words in {
         "hidden": "--search: expected NAME=A,B,… or NAME=LOW:HIGH or NAME=LOW:HIGH:log, found 'hidden'",
         "hiden=1,2": "--search: unknown setting 'hiden'; did you mean hidden?",
-        "hidden=many,more": "--search: expected NAME=A,B,…",
+        "hidden=many,more": "--search: expected a whole number for hidden, found 'many'",
         "hidden=100": "expected several values of hidden, found '100'; give one value with --hidden 100",
         "dropout=0.5:0.1": "expected a lower and a higher number, found 'dropout=0.5:0.1'",
         "lr=0:1:log": "expected a lower and a higher number above 0",
         "lr=0.1:1:linear": "found 'lr=0.1:1:linear'",
         "dropout=0.1:3": "--dropout: expected a number from 0 to 0.95, found 3.0",
         "cell=lstm,foo": "--cell: expected one of",
-        "label_column=a,b": "--search: can't be searched, because all trials share it",
+        "label_column=a,b": "--search: label_column can't be searched, because all trials share it",
         "seed=1,2": "can't be searched",
     }.items():
         failed(run(*base, "--search", search), 2, words)

@@ -25,7 +25,7 @@ from rnntool.data.progress import Log, Stage, silent
 from rnntool.data.reading import USUAL_LAYOUT, USUAL_READING, Layout, TableReading
 from rnntool.data.streams import Lines
 from rnntool.errors import UsageError, setting
-from rnntool.evaluation import metrics, significance
+from rnntool.evaluation import metrics, sequences, significance
 from rnntool.evaluation.calibration import Calibration
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.significance import Counts, Metric
@@ -38,6 +38,7 @@ from rnntool.tokenize import Tokenizer
 Ready = Callable[[], bool]  # whether the next record can be read without waiting
 
 MOST_RESAMPLED = 20_000  # records or runs of records in the bootstrap
+SHARES = (metrics.accuracy, metrics.f1, sequences.exact_match)
 INTERVAL_SEED = 0  # of the bootstrap, so that the same data gives the same report
 Record = TypeVar("Record")
 Example = TypeVar("Example")
@@ -108,7 +109,7 @@ class Criterion:
         value = float(self.metric(counts.sum(axis=0)))
         if len(counts) < 2 or not math.isfinite(value):
             return None
-        if self.metric in (metrics.accuracy, metrics.f1) and value in (0.0, 1.0):  # so is each resample's
+        if self.metric in SHARES and value in (0.0, 1.0):  # so is each resample's
             return list(significance.wilson_interval(value, len(counts)))
         if len(counts) > MOST_RESAMPLED:  # resample runs of adjacent records, which is faster
             size = -(-len(counts) // MOST_RESAMPLED)  # rounded up

@@ -50,15 +50,15 @@ def read_space(texts: Mapping[str, str], settings: Settings) -> dict[str, Choice
     space: dict[str, Choices | Range] = {}
     for name, text in texts.items():
         if name in fields and name not in names:
-            raise UsageError("can't be searched, because all trials share it", setting="search", found=name,
-                             expected="a setting of the network or of the training")
+            raise UsageError(f"{name} can't be searched, because all trials share it", setting="search",
+                             advice="name a setting of the network or of the training")
         if name not in fields:
             raise UsageError(f"unknown setting {name!r}", setting="search", advice=suggestion(name, names))
         kind, base = value_types(type(settings))[name], getattr(settings, name)
         low, colon, rest = text.partition(":")
         if not colon:
             values = tuple(dict.fromkeys(
-                checked(fields[name], kind, _value(kind, part, base, text)) for part in text.split(",")))
+                checked(fields[name], kind, _value(name, kind, part, base)) for part in text.split(",")))
             if len(values) < 2:
                 raise UsageError(setting="search", expected=f"several values of {name}", found=repr(text),
                                  advice=f"give one value with {setting(name, text)}")
@@ -67,7 +67,7 @@ def read_space(texts: Mapping[str, str], settings: Settings) -> dict[str, Choice
         high, colon, scale = rest.partition(":")
         if kind not in (int, float) or (colon and scale != "log"):
             raise UsageError(setting="search", expected=FORM, found=repr(f"{name}={text}"))
-        least, most = (checked(fields[name], kind, _value(kind, part, base, text)) for part in (low, high))
+        least, most = (checked(fields[name], kind, _value(name, kind, part, base)) for part in (low, high))
         if not least < most or (scale and least <= 0):
             raise UsageError(setting="search", found=repr(f"{name}={text}"),
                              expected="a lower and a higher number" + (" above 0" if scale else ""))
@@ -89,7 +89,7 @@ def split_texts(texts: Iterable[str]) -> dict[str, str]:
     return values
 
 
-def _value(kind: type, text: str, base: Any, whole_text: str) -> Any:
+def _value(name: str, kind: type, text: str, base: Any) -> Any:
     """Read one value of a setting of this type."""
     text = text.strip()
     try:
@@ -100,4 +100,5 @@ def _value(kind: type, text: str, base: Any, whole_text: str) -> Any:
             return {"true": True, "false": False}[text]
         return kind(text)
     except (ValueError, TypeError, KeyError):
-        raise UsageError(setting="search", expected=FORM, found=repr(whole_text)) from None
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, FORM)
+        raise UsageError(setting="search", expected=f"{expected} for {name}", found=repr(text)) from None
