@@ -10,12 +10,12 @@ import pytest
 import rnntool
 
 MODELS = Path(__file__).parent.parent / "models"
-NAMES = ("en-ner", "en-pos", "en-question", "shakespeare")
+NAMES = ("en-g2p", "en-ner", "en-pos", "en-question", "shakespeare")
 
 
 def test_the_shipped_models_are_small() -> None:
     assert tuple(sorted(folder.name for folder in MODELS.iterdir())) == NAMES
-    assert sum(path.stat().st_size for path in MODELS.rglob("*")) <= 16_000_000
+    assert sum(path.stat().st_size for path in MODELS.rglob("*")) <= 20_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,6 +42,18 @@ def test_the_question_classifier() -> None:
     model = rnntool.load("en-question")
     questions = ["Who wrote Hamlet?", "How many legs has a spider?", "Where is Oslo?"]
     assert [result.chosen for result in model.classify(questions)] == [["HUM"], ["NUM"], ["LOC"]]
+
+
+def test_pronunciations_do_not_depend_on_the_batch() -> None:
+    model = rnntool.load("en-g2p")
+    words = ["a", "recurrent", "network", "x", "antidisestablishmentarianism", "Recurrent"]
+    together = list(model.transduce(words, n_best=2))
+    assert together[1][0].text == together[5][0].text == "R IH0 K ER1 AH0 N T"
+    assert together[0][0].text in {"AH0", "EY1"}
+    for word, results in zip(words, together, strict=True):
+        (alone,) = model.transduce([word], n_best=2)
+        assert [(result.text, result.log_prob) for result in alone] == [
+            (result.text, result.log_prob) for result in results]
 
 
 @pytest.mark.parametrize("name", ["en-pos", "en-ner"])

@@ -170,9 +170,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def refit(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> None:
         if self.window:
-            factor = self.window.factor
+            factors = self.window.factors
             self.fit_window([*examples, *(self.example(record, targets=True) for record in records)])
-            self.window.multiply(factor / self.window.factor)
+            self.window.multiply(factors)
 
     def notices(self) -> Iterator[str]:
         if self.settings.passage and not (self.group_words or self.settings.features):
@@ -529,7 +529,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def apply_temperatures(self, *temperatures: float) -> None:
         if self.window:
             sizes = [len(column.labels) for column in self.columns]
-            self.window.divide(np.repeat(np.array(temperatures, np.float32), sizes))
+            self.window.multiply(1 / np.repeat(np.array(temperatures, np.float32), sizes))
 
     def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
         """Fit the weight of the linear classifier to the words of the first column."""
@@ -544,11 +544,11 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             targets, _ = pad(gold, IGNORE)
             has_tag = targets != IGNORE
             emissions = self._run_network(engine, arrays)["emissions"][: len(targets)]
-            scores = arrays["window_scores"][: len(targets)] / self.window.factor
+            scores = arrays["window_scores"][: len(targets)] / self.window.factors
             parts.append((emissions[has_tag][:, :size], scores[has_tag][:, :size], targets[has_tag]))
         emissions, scores, targets = map(np.concatenate, zip(*parts, strict=True))
-        weight = fit_weight(emissions, scores, targets, expected=self.window.factor)
-        self.window.multiply(weight / self.window.factor)
+        weight = fit_weight(emissions, scores, targets, expected=self.window.expected_weight)
+        self.window.multiply(weight / self.window.factors)
 
     def _results(self, engine: Engine, records: Sequence[Sentence], *, probs: bool = False) -> list[Tagged]:
         """Tag all records, in IOB2."""

@@ -43,17 +43,18 @@ class WindowScores:
 
     def __init__(
         self, features: NDArray[np.uint32], weights: NDArray[np.int8], scale: NDArray[np.float32],
-        bias: NDArray[np.float32],
+        bias: NDArray[np.float32], words: int,
     ) -> None:
         """`features` (F,) are rising hashes with their `weights` (F, L).
 
-        The weights are multiplied by `scale` (L,); `bias` is (L,).
+        The weights are multiplied by `scale` (L,); `bias` is (L,). `words` is the number of training words.
         """
         self._features = features
         self._weights = weights
         self._scale = scale
         self._bias = bias
-        self.factor = 1.0  # by which the fitted scores were multiplied
+        self._words = words
+        self.factors = np.ones(len(scale), np.float32)  # (L,) by which the fitted scores were multiplied
         self._lock = threading.Lock()
         self._forget_types()
         call_after_fork(self._forked)
@@ -84,16 +85,16 @@ class WindowScores:
         scale = (np.maximum(np.abs(weights).max(axis=0, initial=0), 1e-9) / 127).astype(np.float32)
         rounded = np.rint(weights / scale).astype(np.int8)
         counts = rounded.any(axis=1)
-        scores = cls(features[counts], rounded[counts], scale, bias)
-        scores.multiply(_expected_weight(x.shape[0]))
-        return scores
+        return cls(features[counts], rounded[counts], scale, bias, x.shape[0])
 
     def save(self, folder: Path) -> None:
         """Write the weights."""
         from safetensors.numpy import save
 
-        (folder / FILE).write_bytes(save({
-            "features": self._features, "weights": self._weights, "scale": self._scale, "bias": self._bias}))
+        tensors: dict[str, NDArray[Any]] = {
+            "features": self._features, "weights": self._weights, "scale": self._scale, "bias": self._bias,
+            "words": np.array([self._words])}
+        (folder / FILE).write_bytes(save(tensors))
 
     @classmethod
     def load(cls, folder: Path, *, labels: int) -> Self:
@@ -104,23 +105,28 @@ class WindowScores:
         content = model_file.read(path)
         try:
             tensors = load(content)
-            features, weights, scale, bias = (
-                tensors[name] for name in ("features", "weights", "scale", "bias"))
+            features, weights, scale, bias, words = (
+                tensors[name] for name in ("features", "weights", "scale", "bias", "words"))
         except Exception as error:  # the exceptions of safetensors are not public
             raise model_file.damaged(path, f"is damaged ({error})") from None
-        shapes = (features.shape, weights.shape, scale.shape, bias.shape)
-        if shapes != (features.shape[:1], (*features.shape[:1], labels), (labels,), (labels,)):
+        count = features.shape[:1]
+        shapes = (features.shape, weights.shape, scale.shape, bias.shape, words.shape)
+        if shapes != (count, (*count, labels), (labels,), (labels,), (1,)):
             raise model_file.damaged(path, f"doesn't fit {labels} labels")
-        return cls(features, weights, scale, bias)
+        return cls(features, weights, scale, bias, int(words[0]))
 
-    def multiply(self, factor: float) -> None:
-        """Multiply all scores by a factor."""
-        self.divide(np.full(len(self._scale), 1 / factor, np.float32))
-        self.factor *= factor
+    @property
+    def expected_weight(self) -> float:
+        """The weight of the scores beside the emissions of a network, as far as can be known.
 
-    def divide(self, divisors: NDArray[np.float32]) -> None:
-        """Divide the scores of each label by a number of its own (L,)."""
-        self._scale, self._bias = self._scale / divisors, self._bias / divisors
+        The fewer the words, the better is the linear classifier compared with the network.
+        """
+        return float(np.clip((WORDS_OF_EQUALS / max(1, self._words)) ** 0.5, 0.5, 2.5))
+
+    def multiply(self, factors: NDArray[np.float32]) -> None:
+        """Multiply the scores of each label by a factor of its own (L,)."""
+        self.factors = self.factors * factors
+        self._scale, self._bias = self._scale * factors, self._bias * factors
         self._forget_types()
 
     def scores(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.float32]:
@@ -169,14 +175,6 @@ class WindowScores:
             found = at[self._features[at] == hashes] if len(self._features) else at[:0]
             row[:] = self._weights[found].sum(axis=0, dtype=np.int32) * self._scale
         return sums
-
-
-def _expected_weight(words: int) -> float:
-    """Return the weight of the scores beside the emissions of a network, as far as can be known.
-
-    The fewer the words, the better is the linear classifier compared with the network.
-    """
-    return float(np.clip((WORDS_OF_EQUALS / max(1, words)) ** 0.5, 0.5, 2.5))
 
 
 def _features(word: str, offset: int) -> NDArray[np.uint32]:
