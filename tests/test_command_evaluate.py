@@ -121,7 +121,8 @@ def test_evaluate_warns_of_unknown_labels(
 @pytest.fixture(scope="module")
 def beginner(models: Path, tagger: Path) -> Path:
     """A part-of-speech tagger that was trained for one epoch only."""
-    tiny.train("tag", models / "beginner", [models / "data" / "train.conllu"], epochs=1, lr=0.002)
+    tiny.train("tag", models / "beginner", [models / "data" / "train.conllu"], epochs=1, lr=0.002,
+               window_scores=False)
     return models / "beginner"
 
 

@@ -190,7 +190,7 @@ def test_torch_gives_the_results_of_onnx(tagger: Path) -> None:
 def test_the_files_and_the_card_of_a_trained_model(tagger: Path) -> None:
     assert {path.name for path in tagger.iterdir()} == {
         "README.md", "config.json", "labels.txt", "metrics.jsonl", "model.onnx", "model.safetensors",
-        "vocab.txt"}
+        "vocab.txt", "window.safetensors"}
     card = (tagger / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: rnntool\npipeline_tag: token-classification\n")
     assert "| accuracy | 1.0000 |" in card

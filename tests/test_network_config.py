@@ -97,7 +97,8 @@ def test_older_configs_keep_their_meaning(path: Path) -> None:
     ({"encoder.context.embed": -1}, "network.encoder.context.embed: expected a whole number of at least 1"),
     ({"encoder.word": None}, "network.encoder.context: needs an encoder of words"),
     ({"head.columns": [2, 2]}, "network.head.columns: expected sizes that add up to 5, found [2, 2]"),
-    ({"head.kind": "transduce"}, "network.head.kind: expected one of lm, classify, tag, found 'transduce'"),
+    ({"head.kind": "translate"},
+     "network.head.kind: expected one of lm, classify, tag, transduce, found 'translate'"),
 ])
 def test_an_error_names_the_damaged_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:

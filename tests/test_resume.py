@@ -425,6 +425,8 @@ def test_samples_of_development_data(tmp_path: Path) -> None:
     assert (drawn, share) == (lines[first : first + 40], 0.1), "their state is carried"
     book = [Text("abc " * 1000)]
     assert lm.sample(book, 0.25) == ([Text("abc " * 250)], 0.25)
+    assert lm.sample(book, 0.2505) == ([Text("abc " * 250)], 0.2505), "no word is cut"
+    assert len(lm.sample(lines[:30], 0.1)[0]) == 3, "short texts stay whole, even if there are few"
     few, share = ClassifyTask.learn(
         [Text(text, (label,)) for text, label in tiny.questions(20)],
         resolve(TASKS["classify"], {})).sample(lines[:9], 0.01)

@@ -126,7 +126,7 @@ def test_a_language_model_shows_samples_and_trains_as_without_them(
     rows = tmp_path / "train.tsv"
     rows.write_text(tiny.tsv(tiny.labeled_texts(30)), "utf-8")
     kinds: dict[str, dict[str, Any]] = {
-        "char": {"tokenizer": "char", "context": "stream"},
+        "char": {"tokenizer": "char", "context": "stream", "bptt": 70},
         "byte": {"tokenizer": "byte", "ema": 0.9},
         "word": {"tokenizer": "word", "direction": "both"},
         "subword": {"tokenizer": "unigram", "vocab_size": 270},

@@ -121,8 +121,8 @@ def _command(spec: TaskSpec) -> Any:
     example = spec.examples[0].replace("rnntool train", "rnntool tune")
     return command(
         functools.partial(tune, spec), spec.name, given=spec.settings, presets=spec.preset_uses,
-        help=f"{_summary(spec)} Trains with many settings, stops trainings that fall behind, and keeps the "
-             f"best model. Unless --search is given, it searches {default}.",
+        help=f"{_summary(spec)}\n\nTrains with many settings, stops trainings that fall behind, and keeps "
+             f"the best model. Unless --search is given, it searches {default}.",
         lines=(f"{example} --max-time 1h",
                f"{example} --search hidden=100,200,400 --search lr=0.0005:0.01:log"))
 

@@ -60,7 +60,7 @@ from rnntool.tasks.specs.lm import ADAPTIVE_FROM, SPEC, LMSettings
 from rnntool.tokenize import BOS, EOS, PAD, UNK, Tokenizer, WordTokenizer
 
 LOGITS_BUDGET = 1 << 23  # numbers in the logits of one batch: 32 MiB
-FEW = 100  # texts; a sample of fewer takes a part of each, because one may be a whole book
+FEW, LONG = 100, 2000  # texts, and characters of each: a sample of fewer and longer ones takes a part of each
 SCORE_COLUMNS = 16  # columns in which a stream of development data is scored during training
 SCORE_STEPS = 1000  # minimum length of such a column
 CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an adaptive softmax
@@ -519,13 +519,12 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
                 for record, row in zip(records, rows, strict=True)]
 
     def sample(self, records: Sequence[Text], share: float) -> tuple[Sequence[Text], float]:
-        """Draw records, next to each other if the state is carried; of few texts, take the beginnings."""
-        count = round(share * len(records))
+        """Draw records, next to each other if the state is carried; of few long texts, their beginnings."""
+        count = max(1, round(share * len(records)))
         if share >= 1:
             return records, 1.0
-        if len(records) < FEW:
-            return [replace(record, text=record.text[: math.ceil(share * len(record.text))])
-                    for record in records], share
+        if len(records) < FEW and sum(len(record.text) for record in records) >= LONG * len(records):
+            return [replace(record, text=_beginning(record.text, share)) for record in records], share
         if not self.carries_state:
             return super().sample(records, share)
         start = random.Random(self.settings.seed).randrange(len(records) - count + 1)
@@ -651,3 +650,11 @@ def _vocabulary(tokenizer: Tokenizer) -> list[str]:
 
 def _pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(map(tokenizer.piece, tokenizer.encode(text)))
+
+
+def _beginning(text: str, share: float) -> str:
+    """Return about this share of a text, up to the end of a word."""
+    end = math.ceil(share * len(text))
+    if end < len(text) and not text[end].isspace():
+        end = text.rfind(" ", 0, end) + 1 or end
+    return text[:end]

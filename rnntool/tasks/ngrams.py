@@ -58,8 +58,8 @@ class NGrams:
         self.factor = 1.0  # by which the fitted scores were multiplied
         # what a feature adds to a text: its label scores, and its square, which makes up the length
         self._rows = np.zeros((len(idf) + 1, len(scale) + 1), np.float32)  # the last row is for no feature
-        self._rows[:-1, :-1] = weights * (scale * idf[:, None])
         self._rows[:-1, -1] = idf**2
+        self._weigh_rows()
         self._lock = threading.Lock()
         self._forget_types()
         call_after_fork(self._forked)
@@ -123,8 +123,11 @@ class NGrams:
         """Multiply all scores by a factor."""
         self.factor *= factor
         self._scale, self._bias = self._scale * np.float32(factor), self._bias * np.float32(factor)
-        self._rows[:, :-1] *= np.float32(factor)
+        self._weigh_rows()
         self._forget_types()
+
+    def _weigh_rows(self) -> None:
+        self._rows[:-1, :-1] = self._weights * (self._scale * self._idf[:, None])
 
     def scores(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Return the scores (B, L) of labels for texts, as words."""

@@ -529,7 +529,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def apply_temperatures(self, *temperatures: float) -> None:
         if self.window:
             sizes = [len(column.labels) for column in self.columns]
-            self.window.multiply(1 / np.repeat(np.array(temperatures, np.float32), sizes))
+            self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), sizes))
 
     def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
         """Fit the weight of the linear classifier to the words of the first column."""

@@ -177,7 +177,7 @@ def fit(
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
                            training_data=job.published(), baseline=baseline, transfer=transfer,
                            threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch,
-                           refit=lambda: learned.refit(examples, held_out))
+                           refit=lambda: learned.refit(examples, held_out) if held_out else None)
 
     try:
         trainer.finish() if finish else trainer.run()
