@@ -48,7 +48,8 @@ def test_pronunciations_do_not_depend_on_the_batch() -> None:
     model = rnntool.load("en-g2p")
     words = ["a", "recurrent", "network", "x", "antidisestablishmentarianism", "Recurrent"]
     together = list(model.transduce(words, n_best=2))
-    assert together[1][0].text == together[5][0].text == "R IH0 K ER1 AH0 N T"
+    assert together[1][0].text == together[5][0].text
+    assert together[1][0].text in {"R IH0 K ER1 AH0 N T", "R IY0 K ER1 AH0 N T"}  # both are in the dictionary
     assert together[0][0].text in {"AH0", "EY1"}
     for word, results in zip(words, together, strict=True):
         (alone,) = model.transduce([word], n_best=2)
