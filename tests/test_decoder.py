@@ -137,7 +137,7 @@ def score(attention: Attention, query: Tensor, memory: Memory, row: int, t: int)
     key = memory.keys[row, t]
     if attention.query is None or attention.energy is None:
         return float(query @ key)
-    return float(attention.energy @ torch.tanh(attention.query.weight @ query + key))
+    return float((attention.energy @ torch.tanh(attention.query.weight @ query + key)).detach())
 
 
 def test_a_source_of_length_zero_has_no_nan(tmp_path: Path) -> None:

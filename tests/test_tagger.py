@@ -75,7 +75,7 @@ def test_a_sentence_read_in_pieces_has_the_same_emissions(
         assert parts.keys() == whole.keys()
         assert parts["emissions"].shape == whole["emissions"].shape
         difference = abs(parts["emissions"] - whole["emissions"]).max()
-        assert difference < 1e-4 * abs(whole["emissions"]).max()
+        assert difference < 1e-3 * abs(whole["emissions"]).max()
 
 
 @pytest.mark.parametrize("more", [[], ["--quiet"]])
