@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rnntool.errors import ModelError
 
@@ -17,6 +19,18 @@ def read(path: Path, *, largest: int = LARGEST_TEXT) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise damaged(path, f"can't be read ({error.strerror})") from None
+
+
+def read_tensors(path: Path, names: Sequence[str]) -> list[Any]:
+    """Return the NumPy arrays of these names in a safetensors file; `ModelError` if it is damaged."""
+    from safetensors.numpy import load
+
+    content = read(path)
+    try:
+        tensors = load(content)
+        return [tensors[name] for name in names]
+    except Exception as error:  # the exceptions of safetensors are not public
+        raise damaged(path, f"is damaged ({error})") from None
 
 
 def check_plain(path: Path, *, largest: int) -> None:

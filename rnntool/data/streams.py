@@ -399,7 +399,7 @@ def _stdin() -> IO[bytes]:
 
 
 def line_count(paths: Iterable[str | Path]) -> int | None:
-    """Count the lines of files; None if one of them is compressed, or is no file."""
+    """Count the lines of files; None if one of them is compressed or not a file."""
     count = 0
     for path in map(Path, paths):
         if not path.is_file() or _codec(path):

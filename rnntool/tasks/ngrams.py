@@ -95,16 +95,9 @@ class NGrams:
     @classmethod
     def load(cls, folder: Path, *, labels: int) -> Self:
         """Read what `save` wrote; `ModelError` if it is damaged or has another number of labels."""
-        from safetensors.numpy import load
-
         path = folder / FILE
-        content = model_file.read(path)
-        try:
-            tensors = load(content)
-            features, weights, scale, idf, bias, texts = (
-                tensors[name] for name in ("features", "weights", "scale", "idf", "bias", "texts"))
-        except Exception as error:  # the exceptions of safetensors are not public
-            raise model_file.damaged(path, f"is damaged ({error})") from None
+        features, weights, scale, idf, bias, texts = model_file.read_tensors(
+            path, ("features", "weights", "scale", "idf", "bias", "texts"))
         count = features.shape[:1]
         shapes = (features.shape, weights.shape, scale.shape, idf.shape, bias.shape, texts.shape)
         if shapes != (count, (*count, labels), (labels,), count, (labels,), (1,)):

@@ -58,7 +58,7 @@ _FEATURE = re.compile(r"[^\s;|]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How targets are found: by beam search, of which a beam of 1 is greedy search, or by sampling."""
+    """How targets are found: by beam search, which is greedy with a beam of 1, or by sampling."""
 
     beam: int = 5
     n_best: int = 1

@@ -99,16 +99,9 @@ class WindowScores:
     @classmethod
     def load(cls, folder: Path, *, labels: int) -> Self:
         """Read what `save` wrote; `ModelError` if it is damaged or has another number of labels."""
-        from safetensors.numpy import load
-
         path = folder / FILE
-        content = model_file.read(path)
-        try:
-            tensors = load(content)
-            features, weights, scale, bias, words = (
-                tensors[name] for name in ("features", "weights", "scale", "bias", "words"))
-        except Exception as error:  # the exceptions of safetensors are not public
-            raise model_file.damaged(path, f"is damaged ({error})") from None
+        features, weights, scale, bias, words = model_file.read_tensors(
+            path, ("features", "weights", "scale", "bias", "words"))
         count = features.shape[:1]
         shapes = (features.shape, weights.shape, scale.shape, bias.shape, words.shape)
         if shapes != (count, (*count, labels), (labels,), (labels,), (1,)):
@@ -201,7 +194,7 @@ def _hashes(offset: int, names: Sequence[str]) -> NDArray[np.uint32]:
 
 
 def _matrix(sentences: Sequence[Sequence[str]]) -> tuple[NDArray[np.uint32], Any]:
-    """Return the features (F,) of sentences, and a sparse matrix (words, F) of which word has which."""
+    """Return the features (F,) of sentences, and a sparse matrix (words, F) with 1 where a word has one."""
     from scipy import sparse
 
     features_of = functools.cache(_features)

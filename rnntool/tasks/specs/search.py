@@ -1,4 +1,4 @@
-"""Search spaces: which values of which settings the trials of a study may have. Knows no optimizer."""
+"""Search spaces: the values that a study may try for each setting. Knows no optimizer."""
 
 from __future__ import annotations
 
