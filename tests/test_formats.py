@@ -1249,6 +1249,7 @@ def test_every_row_of_the_registry_is_complete(name: str) -> None:
     assert format.examples.keys() == kinds
     assert not format.recognizes or kinds
     assert not format.has_labels or "texts" in kinds
+    assert not format.has_targets or "sequences" in kinds
     assert not format.settings or kinds
     assert not (format.has_tags or format.raw) or "sentences" in kinds
     if format.has_tags or format.writes_probs or format.writes_nbest or format.named_columns:
@@ -1273,7 +1274,7 @@ def test_the_examples_of_a_format_are_whole_records_that_it_recognizes(name: str
         if kind == "sentences":
             assert any(record.tags for record in got) == format.has_tags
         if kind == "sequences":
-            assert any(record.targets for record in got) == format.has_labels
+            assert any(record.targets for record in got) == format.has_targets
         if kind == "judgments":
             assert got == [Judgment("cat", "dog", 7.5), Judgment("cat", "rice", 0.3)]
 

@@ -172,6 +172,41 @@ def test_json_errors(text: str, message: str) -> None:
         read(text, "jsonl")
 
 
+# --- CMUdict -----------------------------------------------------------------------------------------------
+
+CMUDICT = """;;; # CMUdict  --  Major Version: 0.07
+!EXCLAMATION-POINT  EH2 K S
+#HASH-MARK  HH AE1 SH
+
+## a heading
+READ  R EH1 D	# verb
+READ(1)  R  IY1 D #hash
+(PAREN  P ER0
+"""
+
+
+def test_entries_of_cmudict() -> None:
+    records = read(CMUDICT, "cmudict", variants=True)
+    assert contents(records) == [
+        ("!EXCLAMATION-POINT", "EH2 K S"), ("#HASH-MARK", "HH AE1 SH"), ("READ", "R EH1 D", "R IY1 D"),
+        ("(PAREN", "P ER0")]
+    assert [record.place for record in records] == ["x:2", "x:3", "x:6", "x:8"]
+    assert fields_of(records[2]) == {"source": "READ", "target": "R EH1 D"}
+    newer = "aalborg AO1 L B AO0 R G # place, danish\nit's(2) IH1 T S\n"
+    assert contents(read(newer, "cmudict")) == [("aalborg", "AO1 L B AO0 R G"), ("it's", "IH1 T S")]
+    assert contents(read("a\nb(1)\n", "cmudict", need_targets=False)) == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("A  AH0\nB(1) # no phones\n", {}, r"^x:2: expected a target, found an empty one; fill it in, or skip"),
+    ("A  AH0\n  B IY1\n", {}, r"^x:2: expected a source, found an empty one"),
+    ("A  AH0\n", {"source_columns": "lemma,tag"}, r"^x: expected columns lemma, tag, found words and their"),
+])  # fmt: skip
+def test_errors_in_cmudict(text: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(text, "cmudict", **options)
+
+
 # --- Parallel files and plain lines ------------------------------------------------------------------------
 
 
@@ -262,6 +297,11 @@ def test_grouping_keeps_every_target_once(rows: list[tuple[str, str, str]]) -> N
     ("a.csv", "cat,K AE T\n", False, "csv"),
     ("-", '{"source": "a", "target": "b"}\n', True, "jsonl"),
     ("-", '{"source": "a"}\n', False, "jsonl"),
+    ("cmudict.dict", "a AH0\n", False, "cmudict"),
+    ("cmudict-0.7b", CMUDICT, False, "cmudict"),
+    ("-", "aaa  T R IH2 P AH0 L EY1 # acronym\n'm M\n", True, "cmudict"),
+    ("-", "IBM PC\n", True, "tsv"),
+    ("a.txt", "EH2 K\tS AE1\n", True, "tsv"),
     ("a.de", "zwei junge weiße männer .\n", False, "text"),
 ])  # fmt: skip
 def test_formats_are_recognized(path: str, head: str, supervised: bool, expected: str) -> None:

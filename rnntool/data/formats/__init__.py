@@ -32,6 +32,7 @@ from rnntool.data.formats.base import (
     labeled,
     reject,
 )
+from rnntool.data.formats.cmudict import CMUDICT
 from rnntool.data.formats.conll import CONLL
 from rnntool.data.formats.conllu import CONLLU
 from rnntool.data.formats.fasttext import FASTTEXT
@@ -93,7 +94,7 @@ __all__ = [
 # The first format that recognizes a file wins.
 FORMATS = {
     format.name: format
-    for format in (TEXT, TOKENS, INLINE, HTML, JSONL, FASTTEXT, CONLLU, CONLL, TSV, CSV)
+    for format in (TEXT, TOKENS, INLINE, HTML, JSONL, FASTTEXT, CMUDICT, CONLLU, CONLL, TSV, CSV)
 }
 WRITE_FORMATS = tuple(format.name for format in FORMATS.values() if format.sentence_writer)
 LABEL_FORMATS = tuple(format.name for format in FORMATS.values() if format.label_writer)

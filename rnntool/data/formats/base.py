@@ -210,6 +210,7 @@ class Format:
 
     settings: frozenset[str] = frozenset()  # reading settings that apply to some formats only
     has_labels: bool = False  # texts may come with labels
+    has_targets: bool = False  # sources may come with targets
     has_tags: bool = False  # sentences may come with tags
     raw: bool = False  # sentences are running text that has to be split into words
     named_columns: bool = False  # tags are in columns or keys that have names
@@ -223,5 +224,5 @@ class Format:
         return getattr(self, f"read_{kind}") is not None
 
     def has_answers(self, kind: Kind) -> bool:
-        """Whether records of a kind may have what a model learns to predict: tags or labels."""
-        return self.has_tags if kind == "sentences" else self.has_labels
+        """Whether records of a kind may have what a model learns to predict: tags, targets or labels."""
+        return {"sentences": self.has_tags, "sequences": self.has_targets}.get(kind, self.has_labels)

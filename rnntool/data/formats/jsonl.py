@@ -521,6 +521,7 @@ JSONL = Format(
     },
     settings=frozenset({"text_column", "label_column", "source_columns", "target_column"}),
     has_labels=True,
+    has_targets=True,
     has_tags=True,
     named_columns=True,
     writes_probs=True,

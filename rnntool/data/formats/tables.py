@@ -610,6 +610,7 @@ def _table(
         settings=frozenset({"text_column", "label_column", "source_columns", "target_column", "delimiter",
                             "no_header"}),
         has_labels=True,
+        has_targets=True,
         named_columns=True,
         writes_probs=True,
     )
