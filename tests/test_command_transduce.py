@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -97,6 +98,32 @@ def test_evaluate_with_another_beam(transducer: Path, reversal_file: Path, class
     report = json.loads(ok(invoke(*options, "-m", transducer, "--json")))
     assert (report["beam"], report["length_penalty"]) == (2, 0.5)
     failed(invoke(*options, "-m", classifier), 2, "--beam", "sequence-to-sequence")
+
+
+def test_evaluate_ignores_parts_of_symbols(transducer: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "stress.tsv"
+    pairs.write_text("fade\te2 d0 a1 f\ncab\tb 0 a c\nab\ta b\n", "utf-8")
+
+    def report(*options: object) -> dict[str, Any]:
+        return json.loads(ok(invoke("evaluate", "-m", transducer, pairs, "--json", *options)))
+
+    plain, without = report(), report("--ignore", "[0-9]")
+    assert plain["exact_match"] == 0 and "ignore" not in plain
+    assert without["exact_match"] == pytest.approx(2 / 3) and without["ignore"] == "[0-9]"
+    assert without["symbol_error_rate"] == 2 / 9 and without["bleu"] > plain["bleu"]
+    assert without["signature"].endswith("|ignore:[0-9]")
+    compared = report("--ignore", "[0-9]", "--compare", transducer, "--errors", 9)
+    assert compared["compare"]["value"] == without["exact_match"]
+    (mistake,) = compared["errors"]
+    assert (mistake["gold"], mistake["predicted"]) == ("a b", "b a")
+
+
+def test_only_regular_expressions_of_sequences_are_ignored(
+    transducer: Path, classifier: Path, reversal_file: Path
+) -> None:
+    failed(invoke("evaluate", "-m", transducer, reversal_file, "--ignore", "[0-9"), 2,
+           "--ignore: expected a regular expression, found '[0-9' (unterminated character set")
+    failed(invoke("evaluate", "-m", classifier, reversal_file, "--ignore", "x"), 2, "sequence-to-sequence")
 
 
 def test_export_writes_both_graphs(transducer: Path, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def evaluate(
     for adaptation in adaptations:
         task.check_adaptable(adaptation, loaded.name)
     for each in (loaded, other):
-        if each and (search := options.search()):
-            each.task.choose_search(search, each.name)
+        if each and (of_sequences := options.of_sequences()):
+            each.task.configure_evaluation(of_sequences, each.name)
     columns = {"column": column, "word_column": word_column, "text_column": text_column,
                "label_column": label_column, "source_columns": source_columns,
                "target_column": target_column, "target": target}
@@ -139,8 +139,8 @@ def evaluate(
         if other and criterion:
             reference = other.task.evaluate(_watched(other, records, watch), records)
             _warn_of_unseen(other, reference, files, messages.warn)
-            report["compare"] = _comparison(evaluation, reference, other, criterion)
-    report["signature"] = _signature(loaded, task.criterion)
+            report["compare"] = _comparison(evaluation, reference, other, criterion, options.ignore)
+    report["signature"] = _signature(loaded, task.criterion, options.ignore)
     if errors_to:
         with open_output(errors_to) as out:
             out.writelines(_error_records(evaluation.mistakes, records, errors_format))
@@ -229,7 +229,7 @@ def _some(labels: Any) -> str:
 
 
 def _comparison(
-    evaluation: Evaluation, reference: Evaluation, other: Model, criterion: Criterion
+    evaluation: Evaluation, reference: Evaluation, other: Model, criterion: Criterion, ignore: str | None
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -246,16 +246,17 @@ def _comparison(
     return {
         "model": other.name, "figure": key, "value": reference.report[key],
         "difference": difference, "interval": interval, "p_value": p_value,
-        "signature": _signature(other, criterion),
+        "signature": _signature(other, criterion, ignore),
     }
 
 
-def _signature(loaded: Model, criterion: Criterion) -> str:
+def _signature(loaded: Model, criterion: Criterion, ignore: str | None) -> str:
     from rnntool import __version__
     from rnntool.evaluation.metrics import signature
 
     return signature(rnntool=__version__, model=loaded.name, seed=loaded.task.settings.seed,
-                     tok=loaded.config.tokenizer["kind"], graph=loaded.config.graph, metric=criterion.key)
+                     tok=loaded.config.tokenizer["kind"], graph=loaded.config.graph, metric=criterion.key,
+                     ignore=ignore)
 
 
 # --- The report as text ------------------------------------------------------------------------------------

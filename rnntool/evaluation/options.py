@@ -5,16 +5,27 @@ Only the standard library is imported here, so that `--help` starts at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 
 from rnntool.data.options import Options, option
-from rnntool.errors import no_effect_without
+from rnntool.errors import UsageError, no_effect_without
 
 ADAPTATIONS = {  # the options of each way to adapt, by their names in a report
     "dynamic": {"lr": "dynamic_lr", "decay": "dynamic_decay"},
     "cache": {"theta": "cache_theta", "weight": "cache_lambda", "window": "cache_window"},
 }
+
+def _pattern(text: str) -> str:
+    """Return a regular expression; `UsageError` if it isn't one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise UsageError(setting="ignore", expected="a regular expression",
+                         found=f"{text!r} ({error})") from None
+    return text
+
 
 adaptation = partial(option, panel="Language models that adapt to the text")
 
@@ -30,6 +41,10 @@ class EvaluateOptions(Options):
     length_penalty: float | None = option(
         None, "Exponent of the length by which the log-probability of a hypothesis is divided.", low=0,
         high=10, metavar="X", shown_default="1")
+    ignore: str | None = option(
+        None, "Remove what matches this regular expression from each symbol of the targets before a "
+              "sequence-to-sequence model is judged: '[0-9]' ignores the stress of pronunciations.",
+        metavar="REGEX", check=_pattern)
     dynamic: bool = adaptation(
         False, "Also report the perplexity under dynamic evaluation: the model learns from the text as it "
                "reads it.")
@@ -50,9 +65,9 @@ class EvaluateOptions(Options):
                 if not getattr(self, switch) and getattr(self, name) != getattr(EvaluateOptions, name):
                     raise no_effect_without(name, switch)
 
-    def search(self) -> dict[str, float]:
-        """Return the chosen options of the beam search."""
-        chosen = {"beam": self.beam, "length_penalty": self.length_penalty}
+    def of_sequences(self) -> dict[str, float | str]:
+        """Return the chosen options that only sequence-to-sequence models have."""
+        chosen = {"beam": self.beam, "length_penalty": self.length_penalty, "ignore": self.ignore}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def adaptations(self) -> dict[str, dict[str, float]]:

@@ -523,12 +523,12 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
             setting=requested_by, expected="a language model", found=f"{model} ({self.spec.name})",
             advice=f"leave {setting(requested_by)} out")
 
-    def choose_search(self, search: Mapping[str, Any], model: str) -> None:
-        """Change how `evaluate` searches outputs; `UsageError` unless this task searches them.
+    def configure_evaluation(self, options: Mapping[str, Any], model: str) -> None:
+        """Change how `evaluate` searches and compares outputs; `UsageError` unless this task searches them.
 
-        `search` are options of the search by name.
+        `options` are those of `EvaluateOptions.of_sequences`.
         """
-        name = next(iter(search))
+        name = next(iter(options))
         raise UsageError(
             setting=name, expected="a sequence-to-sequence model", found=f"{model} ({self.spec.name})",
             advice=f"leave {setting(name)} out")

@@ -124,6 +124,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         self.settings = settings
         self.search = Search()
         self.scoring = False  # whether `run` scores given targets instead of finding some
+        self.ignored: str | None = None  # regular expression of what `evaluate` removes from symbols
         key = "bleu" if target.kind in SUBWORDS else "exact_match"
         self.criterion = Criterion(key, higher_is_better=True, metric=sequences.METRICS[key])
 
@@ -424,7 +425,9 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
 
     # --- How good a network is -----------------------------------------------------------------------------
 
-    def choose_search(self, search: Mapping[str, Any], model: str) -> None:
+    def configure_evaluation(self, options: Mapping[str, Any], model: str) -> None:
+        search = dict(options)
+        self.ignored = search.pop("ignore", None)
         self.search = replace(self.search, **search)
 
     def score(self, engine: Engine, records: Sequence[Transduction]) -> dict[str, float]:
@@ -456,6 +459,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         report |= {"bleu_text": ", ".join(form)} if form else {}
         report |= {"truncated": sum(output.truncated for output in outputs), "beam": self.search.beam,
                    "length_penalty": self.search.length_penalty}
+        report |= {"ignore": self.ignored} if self.ignored else {}
         report |= {f"{key}_signature": signature for key, signature in signatures.items()}
         wrong = [
             Mistake(prob=math.exp(output.log_prob), gold=record.targets[0], predicted=output.text,
@@ -487,7 +491,8 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         self, records: Sequence[Transduction], outputs: Sequence[Transduced], *, text: bool
     ) -> tuple[Counts, dict[str, str]]:
         """Return the counts (N, K) of each record, and signatures; without `text` those of errors only."""
-        texts, targets = [output.text for output in outputs], [record.targets for record in records]
+        texts = [self._judged(output.text) for output in outputs]
+        targets = [[*map(self._judged, record.targets)] for record in records]
         counts = sequences.error_counts(
             list(map(self._symbols, texts)), [list(map(self._symbols, of_record)) for of_record in targets])
         if not text:
@@ -496,6 +501,14 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
             [target for of_record in targets for target in of_record])
         of_texts = sequences.text_counts(texts, targets, tokenize="none" if spaced else "13a")
         return np.hstack([counts, of_texts.counts]), of_texts.signatures
+
+    def _judged(self, text: str) -> str:
+        """Return a target without what is ignored."""
+        if not self.ignored:
+            return text
+        if self.target.kind != "word":
+            return re.sub(self.ignored, "", text)
+        return " ".join(filter(None, (re.sub(self.ignored, "", symbol) for symbol in text.split())))
 
     def _symbols(self, text: str) -> Sequence[str]:
         """Split a target into what the symbol error rate counts."""
