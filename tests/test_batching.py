@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import tiny
 
-from rnntool.data.arrays import Arrays
-from rnntool.data.records import Text
+from rnntool.data.arrays import IGNORE, Arrays
+from rnntool.data.progress import silent
+from rnntool.data.records import Text, Transduction
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.classify import ClassifySettings
 from rnntool.tasks.specs.lm import LMSettings
+from rnntool.tasks.specs.transduce import TransduceSettings
+from rnntool.tasks.transduce import TransduceTask
+from rnntool.tokenize import PAD
 from rnntool.training import batching
 from rnntool.training.batching import Shuffled, Streamed
 
@@ -113,3 +117,26 @@ def test_copies_follow_all_examples_of_a_batch() -> None:
     twice = Shuffled(once.task, once.examples, batch_size=4, seed=1, copies=2)
     assert len(twice) == len(once)
     assert epoch(twice, 0) == [batch * 2 for batch in epoch(once, 0)]
+
+
+def test_a_batch_of_pairs_is_as_long_as_its_pairs() -> None:
+    lengths = [(source, target) for source in range(1, 9) for target in range(1, 9) for _ in range(4)]
+    records = [Transduction("a" * source, targets=("b" * target,)) for source, target in lengths]
+    task = TransduceTask.learn(records, TransduceSettings())
+    batches = Shuffled(task, task.training_examples(records, watch=lambda stage: None, log=silent),
+                       batch_size=4, seed=1)
+    seen: Counter[tuple[int, int]] = Counter()
+    for arrays in batches.epoch(0):
+        assert (arrays["tokens"] != PAD).all() and (arrays["targets"] != IGNORE).all()
+        seen[len(arrays["tokens"]) - 1, len(arrays["targets"]) - 1] += arrays["tokens"].shape[1]
+    assert seen == Counter(lengths)
+
+
+def test_the_longest_target_limits_batches_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PADDED_BUDGET", 60)
+    records = [Transduction("a" * (1 + i % 5), targets=("b" * (1 + i % 23),)) for i in range(100)]
+    task = TransduceTask.learn(records, TransduceSettings())
+    batches = Shuffled(task, task.training_examples(records, watch=lambda stage: None, log=silent),
+                       batch_size=16, seed=1)
+    sizes = [arrays["tokens"].size + arrays["targets"].size for arrays in batches.epoch(0)]
+    assert max(sizes) <= 60

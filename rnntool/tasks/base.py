@@ -415,6 +415,13 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     def length(self, example: Example) -> int:
         """Return the time steps of an example."""
 
+    def padding_key(self, example: Example) -> int:
+        """Return a number by which examples are sorted into training batches, to avoid padding.
+
+        Examples with the same number have the same length.
+        """
+        return self.length(example)
+
     def batched(self, examples: Sequence[Example], budget: int) -> Iterator[list[int]]:
         """Group examples into batches of at most `budget` padded time steps; return their indices."""
         return by_length(list(map(self.length, examples)), budget)

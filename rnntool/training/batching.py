@@ -51,10 +51,14 @@ class Shuffled:
         self.copies = copies
         self.examples = examples
         self.seed = seed
-        lengths = example_lengths(task, examples)
-        self.lengths = lengths.astype(np.min_scalar_type(lengths.max(initial=0)))  # small types sort faster
-        # the same in each epoch, because examples of equal length are interchangeable
-        self.bounds = _batch_bounds(np.sort(self.lengths), batch_size, PADDED_BUDGET)
+        lengths = keys = example_lengths(task, examples)
+        if not isinstance(examples, Rows):
+            keys = np.fromiter(map(task.padding_key, examples), np.int64, len(examples))
+        self.keys = keys.astype(np.min_scalar_type(keys.max(initial=0)))  # small types sort faster
+        # The same in each epoch, because examples with equal keys are interchangeable. The keys need not sort
+        # by length, so each example counts as long as the longest one up to it.
+        longest = np.maximum.accumulate(lengths[np.argsort(self.keys, kind="stable")])
+        self.bounds = _batch_bounds(longest, batch_size, PADDED_BUDGET)
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -63,7 +67,7 @@ class Shuffled:
         """Yield the batches of an epoch, from batch `start` on."""
         rng = np.random.default_rng([self.seed, number])
         shuffled = rng.permutation(np.arange(len(self.examples), dtype=np.uint32))
-        order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # equal lengths stay shuffled
+        order = shuffled[np.argsort(self.keys[shuffled], kind="stable")]  # equal keys stay shuffled
         for i in rng.permutation(len(self))[start:]:
             first, end = self.bounds[i : i + 2]
             yield self.task.collate([self.examples[k] for k in order[first:end]] * self.copies)
@@ -106,7 +110,7 @@ def mix(labeled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
 
 
 def _batch_bounds(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
-    """Cut examples sorted by length into batches: return the first index of each batch and the final end.
+    """Cut examples of these ascending lengths into batches; return each batch's first index, and the end.
 
     A batch has up to `batch_size` examples and up to `budget` padded positions, or a single longer example.
     """
