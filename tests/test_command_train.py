@@ -443,12 +443,13 @@ def test_train_asks_for_the_names_of_tags(train: Train, tmp_path: Path) -> None:
            "in.jsonl:1: expected a list of strings", "found numbers; replace each by its name")
 
 
-@pytest.mark.parametrize("task", ["lm", "tag", "classify"])
+@pytest.mark.parametrize("task", ["lm", "tag", "classify", "transduce"])
 def test_train_rejects_weights_that_are_not_finite(task: str, train: Train, tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text(tiny.conll(tiny.pos_sentences(8)), "utf-8")
     (tmp_path / "in.tsv").write_text(tiny.tsv(tiny.questions(8)), "utf-8")
     (tmp_path / "in.txt").write_text("a line\n" * 8)
-    name = {"lm": "in.txt", "tag": "in.conll", "classify": "in.tsv"}[task]
+    (tmp_path / "pairs.tsv").write_text(tiny.pairs(tiny.reversals(8)))
+    name = {"lm": "in.txt", "tag": "in.conll", "classify": "in.tsv", "transduce": "pairs.tsv"}[task]
     options = small(task, lr=1e38, batch_size=99, dev_fraction=0, clip=0, ema=0)
     failed(train(task, name, "-o", "m", "-q", *options), 1, "the weights became infinite at step 1; lower")
     failed(train(task, name, "-o", "n", *small(task, "--lr", "inf")), 2, "--lr: expected a number")

@@ -20,6 +20,7 @@ FILTERS = {
     "tag": ("tagger", ["tag", "--jsonl", "--probs"]),
     "entities": ("ner", ["tag", "--jsonl", "--nbest", "2", "--column", "ner"]),
     "classify": ("classifier", ["classify", "--jsonl", "--top", "2"]),
+    "transduce": ("transducer", ["transduce", "--jsonl", "--source-columns", "text", "-q"]),
     "tokenize": (None, ["tokenize", "--jsonl"]),
     "pieces": ("writer", ["tokenize", "--jsonl"]),
 }
@@ -27,6 +28,7 @@ TEXTS = ["the baker sings .", "", "the hunter"]
 REPLACED = {  # keys that both filters write
     ("tokenize", "tag"): {"tokens"}, ("tokenize", "entities"): {"tokens"},  # strings instead of objects
     ("tag", "entities"): {"probs"}, ("entities", "tag"): {"probs"},
+    ("score", "transduce"): {"log_prob"}, ("transduce", "score"): {"log_prob"},
 }  # fmt: skip
 
 

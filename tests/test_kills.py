@@ -24,12 +24,18 @@ from conftest import Run, environment, failed
 import rnntool
 from rnntool import model_folder
 from rnntool.errors import ModelError, RnntoolError
+from rnntool.inference.model import Model
 from rnntool.training.loop import Interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-MODEL = {"config.json", "model.onnx", "model.safetensors", "vocab.txt", "labels.txt", "ngrams.safetensors",
-         "metrics.jsonl", "README.md"}
+ALL = {"config.json", "model.onnx", "model.safetensors", "vocab.txt", "metrics.jsonl", "README.md"}
+MODEL = ALL | {"labels.txt", "ngrams.safetensors"}
+FILES = {"classify": MODEL, "transduce": ALL | {"decoder.onnx", "target.vocab.txt"}}  # of a model
+ANSWERS: dict[str, Callable[[Model], object]] = {
+    "classify": lambda model: next(model.classify(["who did the baker sing ?"])).chosen,
+    "transduce": lambda model: next(model.transduce(["abc"])),
+}
 
 
 @pytest.fixture
@@ -131,13 +137,14 @@ def test_a_model_can_be_loaded_while_it_is_replaced(tagger: Path, joint: Path, t
 
 
 @needs_fork
-@pytest.mark.parametrize("has_old_model", [False, True])
+@pytest.mark.parametrize(("task", "has_old_model", "stride"), [
+    ("classify", False, 11), ("classify", True, 11), ("transduce", True, 23)])
 def test_a_training_that_is_killed_anywhere_can_start_again(
-    has_old_model: bool, table: Path, tmp_path: Path
+    task: str, has_old_model: bool, stride: int, table: Path, tmp_path: Path
 ) -> None:
     def train(**more: Any) -> None:
-        init = {"init": str(out)} if has_old_model else {}
-        tiny.train("classify", out, [table], epochs=2, seed=2, **init | more)
+        init = {"init": str(out)} if has_old_model and task == "classify" else {}
+        tiny.train(task, out, [table], epochs=2, seed=2, **init | more)
 
     def restore() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -148,17 +155,19 @@ def test_a_training_that_is_killed_anywhere_can_start_again(
         return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "metrics.jsonl"}
 
     old, out, ends = tmp_path / "old", tmp_path / "out", set()
-    tiny.train("classify", old, [table], epochs=1)
+    if task == "transduce":
+        table.write_text(tiny.pairs(tiny.reversals(40)))
+    tiny.train(task, old, [table], epochs=1)
     restore()
     train(force=has_old_model)
     whole, operation = files(), 1
-    assert set(whole) | {"metrics.jsonl"} == MODEL
+    assert set(whole) | {"metrics.jsonl"} == FILES[task]
     restore()
     while killed_before(operation, lambda: train(force=has_old_model)):
         if has_old_model:
-            assert next(rnntool.load(out).classify(["who did the baker sing ?"])).chosen
+            assert ANSWERS[task](rnntool.load(out))
         try:
-            tiny.train("classify", out, resume=True)
+            tiny.train(task, out, resume=True)
             ends.add("resumed")
         except ModelError as error:
             ends.add(str(error).partition(": ")[2].partition(";")[0])
@@ -167,7 +176,7 @@ def test_a_training_that_is_killed_anywhere_can_start_again(
             elif files() != whole:
                 train(force=True)
         assert files() == whole, operation
-        operation += 11
+        operation += stride
         restore()
     assert ends >= {"resumed", "its training has ended"}
     assert ("there is no training to resume" in ends) != has_old_model

@@ -187,16 +187,24 @@ def test_torch_gives_the_results_of_onnx(tagger: Path) -> None:
         assert a.probs == pytest.approx(b.probs, abs=1e-5)
 
 
-def test_the_files_and_the_card_of_a_trained_model(tagger: Path) -> None:
-    assert {path.name for path in tagger.iterdir()} == {
-        "README.md", "config.json", "labels.txt", "metrics.jsonl", "model.onnx", "model.safetensors",
-        "vocab.txt", "window.safetensors"}
-    card = (tagger / "README.md").read_text("utf-8")
-    assert card.startswith("---\nlibrary_name: rnntool\npipeline_tag: token-classification\n")
-    assert "| accuracy | 1.0000 |" in card
-    entries = [json.loads(line) for line in (tagger / "metrics.jsonl").read_text("utf-8").splitlines()]
-    assert [entry["epoch"] for entry in entries] == [1, 2, 3, 4]
-    assert all(entry.keys() >= {"step", "loss", "lr", "accuracy", "seconds"} for entry in entries)
+@pytest.mark.parametrize(("name", "files", "tag", "epochs", "figures"), [
+    ("tagger", {"labels.txt", "window.safetensors"}, "token-classification", 4, ["accuracy"]),
+    ("transducer", {"decoder.onnx", "target.vocab.txt"}, "text2text-generation", 12,
+     ["exact_match", "symbol_error_rate"]),
+])
+def test_the_files_and_the_card_of_a_trained_model(
+    name: str, files: set[str], tag: str, epochs: int, figures: list[str], request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(name)
+    assert {path.name for path in folder.iterdir()} == files | {
+        "README.md", "config.json", "metrics.jsonl", "model.onnx", "model.safetensors", "vocab.txt"}
+    card = (folder / "README.md").read_text("utf-8")
+    assert card.startswith(f"---\nlibrary_name: rnntool\npipeline_tag: {tag}\n")
+    assert f"| {figures[0]} | 1.0000 |" in card
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["epoch"] for entry in entries] == [*range(1, epochs + 1)]
+    keys = {"step", "loss", "lr", "seconds", "tokens", "dev_loss", *figures}
+    assert all(entry.keys() >= keys for entry in entries)
 
 
 def test_staged_files_move_only_if_all_are_written(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def answers(process: subprocess.Popen[str], text: str, lines: int = 1) -> list[s
 @pytest.mark.parametrize(("command", "name", "line"), [
     (["tag", "--from", "tokens"], "tagger", "DET NOUN VERB PUNCT"),
     (["classify", "--from", "text"], "classifier", None),
+    (["transduce", "-q"], "transducer", None),
     (["score"], "writer", None),
     (["score", "--context", "stream"], "writer", None),
     (["tokenize"], None, "the baker sings ."),

@@ -202,9 +202,10 @@ def test_an_unknown_character_is_named(writer: Path) -> None:
     assert sample.prompt == "the Q"
 
 
-@pytest.mark.parametrize("name", ["tag", "classify", "score"])
+@pytest.mark.parametrize("name", ["tag", "classify", "score", "transduce"])
 def test_iterators_are_lazy(name: str, request: pytest.FixtureRequest) -> None:
-    folder = request.getfixturevalue({"tag": "tagger", "classify": "classifier", "score": "writer"}[name])
+    models = {"tag": "tagger", "classify": "classifier", "score": "writer", "transduce": "transducer"}
+    folder = request.getfixturevalue(models[name])
     endless = Endless("the")
     results = getattr(rnntool.load(folder, threads=1), name)(endless)
     assert endless.taken == 0
@@ -237,9 +238,10 @@ def test_errors_are_typed(tagger: Path, tmp_path: Path) -> None:
 
 
 def test_a_single_text_is_an_error(
-    tagger: Path, classifier: Path, writer: Path
+    tagger: Path, classifier: Path, writer: Path, transducer: Path
 ) -> None:
-    for folder, name in ((tagger, "tag"), (classifier, "classify"), (writer, "score"), (writer, "generate")):
+    for folder, name in ((tagger, "tag"), (classifier, "classify"), (writer, "score"), (writer, "generate"),
+                         (transducer, "transduce")):
         with pytest.raises(UsageError, match="found one text, 'the baker'; put it into a list"):
             list(getattr(rnntool.load(folder, threads=1), name)("the baker"))
     with pytest.raises(UsageError, match=r"scheme: expected one of iob1, .*, found 'iob3'"):

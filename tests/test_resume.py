@@ -20,6 +20,7 @@ import torch
 from conftest import bash, environment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from test_kills import ANSWERS
 
 import rnntool
 from rnntool import model_folder
@@ -30,6 +31,7 @@ from rnntool.tasks import TASKS
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.resolve import resolve
+from rnntool.tasks.transduce import TransduceTask
 from rnntool.training.loop import Interrupted, Trainer
 from rnntool.training.pretrained_model import PretrainedModel
 
@@ -379,8 +381,11 @@ def test_there_is_no_training_to_resume(tmp_path: Path) -> None:
         tiny.train("tag", tmp_path / "out", resume=True)
 
 
+@pytest.mark.parametrize(("name", "kind", "dev_records"), [
+    ("classify", ClassifyTask, 15), ("transduce", TransduceTask, 12)])
 def test_max_time_includes_evaluations_and_the_report(
-    data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kind: Any, dev_records: int, data: Callable[[str], Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, scored, reported = 0.0, [], []
 
@@ -399,16 +404,16 @@ def test_max_time_includes_evaluations_and_the_report(
 
     monkeypatch.setattr("rnntool.training.loop.time.monotonic", lambda: now)
     monkeypatch.setattr(Trainer, "_step", step)
-    monkeypatch.setattr(ClassifyTask, "score", slow(0.5, scored, ClassifyTask.score))
-    monkeypatch.setattr(ClassifyTask, "evaluate", slow(2, reported, ClassifyTask.evaluate))
+    monkeypatch.setattr(kind, "score", slow(0.5, scored, kind.score))
+    monkeypatch.setattr(kind, "evaluate", slow(2, reported, kind.evaluate))
     for max_time, share_reported in {200: 0.7, 247: 0.8, 333: 1}.items():
         now, out = 0.0, tmp_path / str(max_time)
-        tiny.train("classify", out, [data("classify")], epochs=1000, evaluations=2, dev_fraction=0.25,
+        tiny.train(name, out, [data(name)], epochs=1000, evaluations=2, dev_fraction=0.25,
                    max_time=max_time)
         records = model_folder.read_config(out).report["records"]
         assert 0.9 * max_time < now <= max_time + 1
-        assert records == reported[-1] >= share_reported * 15
-        assert scored[-1] == scored[-2] < 15, "evaluations use a sample"
+        assert records == reported[-1] >= share_reported * dev_records
+        assert scored[-1] == scored[-2] < dev_records, "evaluations use a sample"
         assert scored[-1] * 0.5 <= 0.02 * max_time + 0.5
 
 
@@ -506,9 +511,9 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(
 
 
 @contextmanager
-def training(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def training(task: str, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """Start a training and wait for its first evaluation."""
-    command = [sys.executable, "-m", "rnntool", "train", "classify", *map(str, arguments)]
+    command = [sys.executable, "-m", "rnntool", "train", task, *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=environment()) as process:
         try:
@@ -534,14 +539,18 @@ def test_a_signal_to_a_process_that_reads_data(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_path: Path) -> None:
-    file, out = data("classify"), tmp_path / "out"
-    settings: dict[str, Any] = {"epochs": 60, "seed": 3, "dev_fraction": 0.1}
-    chosen = tiny.SETTINGS["classify"] | settings
+@pytest.mark.parametrize(("task", "epochs", "stops"), [
+    ("classify", 60, STOPS), ("transduce", 40, {signal.SIGTERM: 143})])
+def test_a_process_resumes_after_each_signal(
+    task: str, epochs: int, stops: dict[signal.Signals, int], data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file, out = data(task), tmp_path / "out"
+    settings: dict[str, Any] = {"epochs": epochs, "seed": 3, "dev_fraction": 0.1}
+    chosen = tiny.SETTINGS[task] | settings
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    for number, code in {signal.SIGINT: 130, **STOPS, signal.SIGKILL: -9}.items():
+    for number, code in {signal.SIGINT: 130, **stops, signal.SIGKILL: -9}.items():
         started = [file, *flags] if number == signal.SIGINT else ["--resume"]
-        with training(*started, "-o", out) as (process, errors):
+        with training(task, *started, "-o", out) as (process, errors):
             process.send_signal(number)
             messages = [line for line in errors if not line.startswith("epoch ")]
             assert process.wait(30) == code
@@ -552,12 +561,12 @@ def test_a_process_resumes_after_each_signal(data: Callable[[str], Path], tmp_pa
         else:
             *_, model, end, sentence = messages
             assert model.startswith(f"rnntool: the best weights so far are a model in {out}; try: echo ")
-            assert end.endswith(f"end the training with: rnntool train classify -o {out} --resume --finish\n")
+            assert end.endswith(f"end the training with: rnntool train {task} -o {out} --resume --finish\n")
             assert sentence.startswith("rnntool: stopped after step ")
-            assert sentence.endswith(f"; saved; continue with: rnntool train classify -o {out} --resume\n")
-        assert next(rnntool.load(out).classify(["who did the baker sing ?"])).chosen
-    tiny.train("classify", out, resume=True)
-    tiny.train("classify", tmp_path / "whole", [file], **settings)
+            assert sentence.endswith(f"; saved; continue with: rnntool train {task} -o {out} --resume\n")
+        assert ANSWERS[task](rnntool.load(out))
+    tiny.train(task, out, resume=True)
+    tiny.train(task, tmp_path / "whole", [file], **settings)
     assert files_of(out) == files_of(tmp_path / "whole")
 
 

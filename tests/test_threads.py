@@ -48,6 +48,12 @@ def classify(model: Model, seed: int) -> Any:
     return ranked, explained
 
 
+def transduce(model: Model, seed: int) -> Any:
+    words = " ".join(texts(5, seed)).split()
+    best = [[(one.text, one.score) for one in results] for results in model.transduce(words, n_best=2)]
+    return best, [results[0].text for results in model.transduce(words, sample=True, seed=seed)]
+
+
 def write(model: Model, seed: int) -> Any:
     scores = [result.log_probs for result in model.score(texts(10, seed))]
     stream = [result.log_probs for result in model.score(texts(3, seed), context="stream")]
@@ -56,7 +62,8 @@ def write(model: Model, seed: int) -> Any:
 
 
 OPERATIONS: dict[str, Callable[[Model, int], Any]] = {
-    "en-ner": tag, "en-pos": tag, "en-question": classify, "shakespeare": write}
+    "en-ner": tag, "en-pos": tag, "en-question": classify, "shakespeare": write,
+    "en-g2p": transduce}
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def other_command(rng: random.Random, name: str, model: Path) -> list[object]:
     commands: list[list[object]] = [
         ["info", model, "--json"], ["report", model, "-o", "x.html"], ["export", model, "-o", "x.onnx"],
         ["export", model, "-o", "x.onnx", "--int8"], ["inspect", "states", "-m", model, data],
-        ["inspect", "neighbors", "-m", model, {"lm": "t", "ner": "met"}.get(name, "the")],
+        ["inspect", "neighbors", "-m", model, {"lm": "t", "ner": "met", "transduce": "a"}.get(name, "the")],
         ["evaluate", "-m", model, data], ["tokenize", "-m", model, data],
         ["train", task, data, "-q", "-o", "new", "--init", model, *flags(task, epochs=1)]]
     return rng.choice(commands)

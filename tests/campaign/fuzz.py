@@ -43,7 +43,7 @@ ODD = [
 BYTES = [b"\xff", b"\xfe\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\x80" * 50, b"\x1f\x8b\x08",
          b"PK\x03\x04"]
 EXTENSIONS = ["", *".txt .conll .conllu .conllup .jsonl .json .tsv .csv .tok .ann .gz".split()]
-FORMATS = ["text", "tokens", "jsonl", "fasttext", "conllu", "conll", "tsv", "csv"]
+FORMATS = ["text", "tokens", "jsonl", "fasttext", "cmudict", "conllu", "conll", "tsv", "csv"]
 ENCODINGS = ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "utf-8-sig", "shift-jis", "utf-7"]
 PER_LINE = {"text", "tokens"}  # formats with a record in each line, blank ones included
 ROW_PER_WORD = {"conll", "conllu"}  # formats that come back with all of their rows
@@ -96,7 +96,7 @@ def command(rng: random.Random, models: dict[str, Path]) -> tuple[list[object], 
     `json` is an object, `jsonl` one per record, `lines` a line per record, `copy` the rows of the input.
     """
     tag, classify, lm = models[rng.choice(["tag", "ner"])], models["classify"], models["lm"]
-    task = rng.choice(["tag", "classify", "lm"])
+    transduce, task = models["transduce"], rng.choice(["tag", "classify", "lm", "transduce"])
     train: list[object] = ["train", task, "-o", "new", *flags(task, epochs=1)]
     commands: list[tuple[list[object], str]] = [
         (["tag", "-m", tag, "--jsonl"], "jsonl"), (["tag", "-m", tag, "--probs", "--jsonl"], "jsonl"),
@@ -105,6 +105,9 @@ def command(rng: random.Random, models: dict[str, Path]) -> tuple[list[object], 
         (["classify", "-m", classify, "--jsonl"], "jsonl"), (["classify", "-m", classify], "lines"),
         (["classify", "-m", classify, "--explain", "--jsonl"], "jsonl"),
         (["classify", "-m", classify, "--text-column", rng.choice(["1", "2", "text"])], "lines"),
+        (["transduce", "-m", transduce, "--jsonl"], "jsonl"), (["transduce", "-m", transduce], "lines"),
+        (["transduce", "-m", transduce, "--alignments", "--n-best", 2, "--jsonl"], "jsonl"),
+        (["score", "-m", transduce, "--jsonl"], "jsonl"),
         (["score", "-m", lm, "--jsonl"], "jsonl"),
         (["score", "-m", lm, "--context", "stream", "--jsonl"], "jsonl"),
         (["score", "-m", lm, "--per", rng.choice(["word", "token"])], ""),

@@ -323,14 +323,16 @@ DATA: dict[str, str] = {
     "ner.conll": tiny.conll(tiny.ner_sentences(40)),
     "classify.tsv": tiny.tsv(tiny.questions(40)),
     "lm.txt": "".join(f"{line}\n" for line in tiny.lines_of_text(40)),
+    "transduce.tsv": tiny.pairs(tiny.reversals(60)),
 }
 MODELS: dict[str, tuple[str, str, dict[str, object]]] = {  # name: task, data, settings
     "tag": ("tag", "tag.conllu", {}),
     "ner": ("tag", "ner.conll", {"head": "crf", "chars": "lstm"}),
     "classify": ("classify", "classify.tsv", {"cell": "gru"}),
     "lm": ("lm", "lm.txt", {}),
+    "transduce": ("transduce", "transduce.tsv", {}),
 }
-FILTERS = {"tag": "tag", "ner": "tag", "classify": "classify", "lm": "score"}
+FILTERS = {"tag": "tag", "ner": "tag", "classify": "classify", "lm": "score", "transduce": "transduce"}
 
 
 def write_data(folder: Path) -> None:
@@ -356,13 +358,14 @@ def sample_of(name: str) -> bytes:
     lines = {"tag": "the baker sings .\n\nthe jumpful rulation teaches the painter .\n",
              "ner": "Anna Berg met Bob in Oslo .\nDora met Emil Frey in New York .\n",
              "classify": "who did the baker sing ?\nwhat year did the ruler jump ?\n",
-             "lm": "the baker sings .\nthe workful danceration rules .\n"}
+             "lm": "the baker sings .\nthe workful danceration rules .\n",
+             "transduce": "fade\n\ncab\n"}
     return lines[name].encode()
 
 
 def answer(name: str, model: Path, folder: Path, **how: Any) -> Ran:
     """Run the filter of a model."""
-    probs = [] if name == "lm" else ["--probs"]
+    probs = [] if name in ("lm", "transduce") else ["--probs"]
     return rnntool(FILTERS[name], "-m", model, "-q", "--from", "text", "--jsonl", *probs, folder=folder,
                    input=sample_of(name), **how)
 

@@ -33,8 +33,10 @@ def commands(models: dict[str, Path]) -> list[list[str]]:
         ["generate", "-m", lm, "--max-tokens", "5", "-o", "out.txt"],
         ["evaluate", "-m", tag, "tag.conllu"], ["evaluate", "-m", classify, "classify.tsv"],
         ["evaluate", "-m", lm, "lm.txt", "--dynamic", "--cache"],
+        ["evaluate", "-m", str(models["transduce"]), "transduce.tsv"],
         *(["train", task, data, "-o", "out", *flags(task, epochs=1)]
-          for task, data in (("tag", "tag.conllu"), ("classify", "classify.tsv"), ("lm", "lm.txt"))),
+          for task, data in (("tag", "tag.conllu"), ("classify", "classify.tsv"), ("lm", "lm.txt"),
+                             ("transduce", "transduce.tsv"))),
         ["train", "lm", "lm.txt", "-o", "out", *flags("lm", epochs=1, tokenizer="unigram", vocab_size=300)],
         ["inspect", "states", "-m", lm, "lm.txt", "-o", "out.svg"],
         ["inspect", "clusters", "-m", classify, "lm.txt", "-o", "out.svg"],
