@@ -72,6 +72,7 @@ class ModelConfig:
     settings: Settings
     training_data: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `Job.published`
     init: Mapping[str, Any] | None = None  # what was transferred from another model, if anything
+    init_target: Mapping[str, Any] | None = None  # the same for a decoder
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # on the development data
     sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of files; see `digests`
 
@@ -96,7 +97,7 @@ class ModelConfig:
             "format": FORMAT, "version": self.version, "task": self.task, "data": dict(self.data),
             "network": self.network.to_json(), "parameters": self.parameters, "graph": self.graph,
             "settings": self.settings.to_json(), "training_data": dict(self.training_data), "init": self.init,
-            "report": dict(self.report), "sha256": dict(self.sha256),
+            "init_target": self.init_target, "report": dict(self.report), "sha256": dict(self.sha256),
         }
 
     @classmethod
@@ -123,7 +124,7 @@ class ModelConfig:
         if content["graph"] not in GRAPH_TYPES:
             raise ModelError(place=path, expected=f"a graph in {' or '.join(GRAPH_TYPES)}",
                              found=repr(content["graph"]), advice=AGAIN)
-        for key in ("training_data", "report", "init", "sha256"):
+        for key in ("training_data", "report", "init", "init_target", "sha256"):
             if content.get(key) is not None:
                 _check_type(content, key, dict, path)
         _check_report(content.get("report") or {}, path)
@@ -137,7 +138,8 @@ class ModelConfig:
             network=NetworkConfig.from_json(content["network"], place=path),
             parameters=content["parameters"], graph=content["graph"], settings=settings,
             training_data=content.get("training_data") or {}, init=content.get("init"),
-            report=content.get("report") or {}, sha256=content.get("sha256") or {})
+            init_target=content.get("init_target"), report=content.get("report") or {},
+            sha256=content.get("sha256") or {})
 
 
 def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *, parent: str = "") -> None:

@@ -28,7 +28,7 @@ from rnntool.data.tokenizers.base import (
 )
 from rnntool.data.tokenizers.closed_vocabulary import CharTokenizer, WordTokenizer, entries_of
 from rnntool.data.tokenizers.subword import ByteTokenizer, SubwordTokenizer
-from rnntool.errors import UsageError, setting
+from rnntool.errors import UsageError
 
 __all__ = [
     "BOS",
@@ -91,7 +91,7 @@ def train(
             if value != default:
                 raise UsageError(
                     setting=name, found=value, advice="leave it out",
-                    expected=f"no value, because the {base.size:,} subwords of {setting('init')} are used as "
+                    expected=f"no value, because the {base.size:,} subwords of the initial model are used as "
                              "they are")
         return base
     return KINDS[kind].learn(texts, settings)

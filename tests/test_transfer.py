@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
+from test_resume import stop_after
 from torch import Tensor, nn
 
 from rnntool import model_folder
-from rnntool.errors import DataError, UsageError
+from rnntool.commands.train import _inherited
+from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.inference import model
 from rnntool.inference.torch_engine import TorchEngine, to_tensors
 from rnntool.models.config import LMHeadConfig
 from rnntool.models.encoder import WordInput
 from rnntool.models.heads.language_model import SoftmaxHead
-from rnntool.tasks import tag
+from rnntool.tasks import TASKS, tag
+from rnntool.tasks.specs.resolve import resolve
 from rnntool.tokenize import BOS, EOS, PAD
 from rnntool.training.loop import Interrupted
 
@@ -177,9 +181,9 @@ def test_subword_tokenizers_are_transferred_unchanged(tmp_path: Path) -> None:
     few.write_text(tiny.tsv(tiny.questions(20, seed=4)), "utf-8")
     same: dict[str, Any] = {"tokenizer": "unigram", "embed": 12, "hidden": 12, "lower": False}
     tiny.train("lm", tmp_path / "lm", [raw], layers=1, epochs=1, vocab_size=300, **same)
-    with pytest.raises(UsageError, match=r"^vocab_size: .* of init are used as they are, found 300"):
+    with pytest.raises(UsageError, match=r"^vocab_size: .* initial model are used as they are, found 300"):
         tiny.train("classify", tmp_path / "x", [few], init=str(tmp_path / "lm"), vocab_size=300, **same)
-    with pytest.raises(UsageError, match=r"^min_count: .* of init are used as they are, found 2"):
+    with pytest.raises(UsageError, match=r"^min_count: .* initial model are used as they are, found 2"):
         tiny.train("lm", tmp_path / "x", [raw], init=str(tmp_path / "lm"), **same | {"min_count": 2})
     tiny.train("classify", tmp_path / "c", [few], init=str(tmp_path / "lm"), bidirectional=False, **same,
                **UNTRAINED)
@@ -267,6 +271,98 @@ def test_models_with_another_tokenizer_are_refused(
     with pytest.raises(UsageError, match=sentence):
         tiny.train("tag", tmp_path / "t", [tagged], init=str(writer))
     assert not (tmp_path / "t").exists()
+
+
+# --- A decoder ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def target_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of targets: letters with spaces between them."""
+    folder = tmp_path_factory.mktemp("targets")
+    (folder / "targets.txt").write_text("".join(f"{row[1]} z\n" for row in tiny.reversals(100)), "utf-8")
+    (folder / "pairs.tsv").write_text(tiny.pairs(tiny.reversals(60)), "utf-8")
+    tiny.train("lm", folder / "lm", [folder / "targets.txt"], tokenizer="word", layers=1, hidden=24, embed=24,
+               epochs=3)
+    return folder / "lm"
+
+
+DECODER: dict[str, Any] = {"target_tokenizer": "space", "hidden": 24, "embed": 24}
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"tied": False, "attention": "none", "layers": 2}, {"input_feeding": True},
+])
+def test_a_decoder_starts_from_a_language_model(
+    settings: dict[str, Any], target_lm: Path, tmp_path: Path
+) -> None:
+    tiny.train("transduce", tmp_path / "m", [target_lm.parent / "pairs.tsv"], init_target=str(target_lm),
+               **{**DECODER, **UNTRAINED, **settings})
+    new, lm = tiny.network_of(tmp_path / "m"), tiny.network_of(target_lm)
+    vocabulary = [model.load(folder).task for folder in (tmp_path / "m", target_lm)]
+    entries = [vocabulary[0].target.entries, vocabulary[1].tokenizer.entries]
+    assert "z" in entries[0], "the decoder has all entries of the language model"
+    rows = [4 + entries[0].index(entry) for entry in entries[1]], [*range(4, 4 + len(entries[1]))]
+    decoder, embedding = new.head, lm.encoder.input.embedding.weight
+    assert torch.equal(decoder.embedding.weight[rows[0]], embedding[rows[1]])
+    assert torch.equal(decoder.output.weight[rows[0]], lm.head.output.weight[rows[1]])
+    assert torch.equal(decoder.output.bias[rows[0]], lm.head.output.bias[rows[1]])
+    assert torch.equal(decoder.combine.weight, torch.eye(24)), "the softmax reads the states, as before"
+    width = embedding.shape[1]
+    for name, weight in lm.encoder.layers[0].named_parameters():
+        copied = decoder.layers[0].get_parameter(name)
+        if name.endswith("weight_ih_l0"):  # of what is fed back, nothing at first
+            assert not copied[:, width:].any()
+            copied = copied[:, :width]
+        assert torch.equal(copied, weight), name
+    init = model_folder.read_config(tmp_path / "m").init_target
+    count = f"({len(entries[1])} of {len(entries[0])} entries)"
+    assert {f"decoder.input.embedding {count}", f"decoder.output {count}"} <= set(init["parts"])
+    assert ("decoder.layers.1.forward_cell" in init["left"]) == ("layers" in settings)
+
+
+def test_a_training_from_a_language_model_of_targets_goes_on(target_lm: Path, tmp_path: Path) -> None:
+    pairs, said = target_lm.parent / "pairs.tsv", list[str]()
+    common: dict[str, Any] = {**DECODER, "init_target": str(target_lm), "epochs": 4}
+    tiny.train("transduce", tmp_path / "whole", [pairs], log=said.append, **common)
+    assert any(line.startswith("transferred from ") and "decoder.input.embedding" in line for line in said)
+    with pytest.raises(Interrupted):
+        tiny.train("transduce", tmp_path / "m", [pairs], stopping=stop_after(4), **common)
+    tiny.train("transduce", tmp_path / "m", resume=True)
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "m")]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    tiny.train("transduce", tmp_path / "random", [pairs], **{**common, "init_target": None})
+    first, other = (json.loads((tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()[0])
+                    for name in ("whole", "random"))
+    assert first["dev_loss"] < other["dev_loss"]
+
+
+def test_models_that_no_decoder_can_start_from_are_refused(
+    target_lm: Path, writer: Path, transducer: Path, tmp_path: Path
+) -> None:
+    for folder, error, message in (
+        (writer, UsageError, r"^init_target: expected a model with tokenizer=word, found .* is char$"),
+        (transducer, UsageError, r"^init_target: expected a model of `rnntool train lm`, found .* transdu"),
+        (target_lm, ModelError, r"none of its weights fit this network; choose the cell, hidden and embed"),
+    ):
+        with pytest.raises(error, match=message):
+            tiny.train("transduce", tmp_path / "m", [target_lm.parent / "pairs.tsv"], init_target=str(folder),
+                       target_tokenizer="space", hidden=20, embed=10)
+
+
+def test_sizes_and_units_come_from_the_language_model_of_targets(target_lm: Path, tmp_path: Path) -> None:
+    settings = resolve(TASKS["transduce"], {"init_target": str(target_lm)}, inherit=_inherited)
+    assert (settings.tokenizer, settings.target_tokenizer, settings.hidden, settings.embed) == (
+        "char", "space", 24, 24)
+    settings = resolve(TASKS["transduce"], {"init": str(target_lm), "hidden": 9}, inherit=_inherited)
+    assert (settings.tokenizer, settings.target_tokenizer, settings.hidden) == ("space", None, 9)
+    with pytest.raises(UsageError, match="init_target: has no effect with shared_vocabulary"):
+        resolve(TASKS["transduce"], {"init_target": str(target_lm), "shared_vocabulary": True})
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("".join(f"{target}\t{source}\n" for source, target in tiny.reversals(40)), "utf-8")
+    tiny.train("transduce", tmp_path / "m", [rows], init=str(target_lm), tokenizer="space", **DECODER | {
+        "target_tokenizer": "char"}, **UNTRAINED)
+    assert "layers.0.forward_cell" in model_folder.read_config(tmp_path / "m").init["parts"]
 
 
 # --- Characters in context ---------------------------------------------------------------------------------

@@ -145,17 +145,14 @@ def make_job(
 
 
 def _inherited(settings: Settings) -> dict[str, Any]:
-    """Return the defaults that the initial model sets: its tokenizer and the sizes of its layers."""
+    """Return the defaults that the initial models set: tokenizers and the sizes of layers."""
     from rnntool.inference import model as models
 
-    if settings.init is None:
-        return {}
-    initial = models.read(settings.init).task.settings
-    names = ["tokenizer", "split", "lower", "embed", "hidden"]
-    if settings.encoder == initial.encoder:
-        names.append("window" if settings.encoder == "window" else "cell")
-    return {name: getattr(initial, name) for name in names
-            if hasattr(initial, name) and hasattr(settings, name)}
+    inherited: dict[str, Any] = {}
+    for name in ("init_target", "init"):
+        if model := getattr(settings, name, None):
+            inherited |= settings.inherited(name, models.read(model).task.settings)
+    return inherited
 
 
 # --- The training ------------------------------------------------------------------------------------------

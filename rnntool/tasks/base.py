@@ -180,6 +180,7 @@ class RowNames:
     characters: str = ""  # in the order of the rows of the character embedding
     vectors: Sequence[str] = ()  # words that have a pretrained vector
     context: Mapping[str, Any] | None = None  # the vocabulary of the character language model, if any
+    targets: Sequence[str] = ()  # tokens of a decoder
 
 
 def excerpt(text: str, start: int, end: int, *, width: int = 30) -> str:
@@ -291,12 +292,14 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     def learn(
         cls, records: Sequence[Record], settings: TaskSettings, *, raw: Sequence[Record] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+        target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn vocabularies and labels from training records; `DataError` if there is nothing to learn from.
 
         `raw` are records whose targets are ignored. `vectors` are the words that have a pretrained vector.
         `base` is the tokenizer of the model that the training starts from. `characters` is the tokenizer of a
-        character language model whose states are part of the word vectors. A task ignores what it can't use.
+        character language model whose states are part of the word vectors. `target_base` is like `base`, for
+        the targets of sequences. A task ignores what it can't use.
         """
 
     @classmethod

@@ -96,6 +96,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
     def learn(
         cls, records: Sequence[Text], settings: ClassifySettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+        target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn labels from training texts, and a vocabulary from these and `raw` texts."""
         labels = _label_counts(records)

@@ -205,6 +205,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
     def learn(
         cls, records: Sequence[Text], settings: LMSettings, *, raw: Sequence[Text] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+        target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn a vocabulary, and labels if the model is conditioned on them."""
         if not any(record.text for record in records):

@@ -135,6 +135,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def learn(
         cls, records: Sequence[Sentence], settings: TagSettings, *, raw: Sequence[Sentence] = (),
         vectors: Sequence[str] = (), base: Tokenizer | None = None, characters: Tokenizer | None = None,
+        target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn labels from training sentences, and words and characters from these and `raw` ones."""
         counts = Counter(word for sentence in records for word in sentence.words)

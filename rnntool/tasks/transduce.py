@@ -44,6 +44,7 @@ from rnntool.tasks.base import (
     next_name,
 )
 from rnntool.tasks.network_config import encoder_config, from_settings
+from rnntool.tasks.specs.settings import tokenizer_kind
 from rnntool.tasks.specs.transduce import SPEC, TransduceSettings
 from rnntool.tokenize import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 
@@ -184,7 +185,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     def learn(
         cls, records: Sequence[Transduction], settings: TransduceSettings, *,
         raw: Sequence[Transduction] = (), vectors: Sequence[str] = (), base: Tokenizer | None = None,
-        characters: Tokenizer | None = None,
+        characters: Tokenizer | None = None, target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn the vocabularies of both sides, and how long targets are."""
         if not records:
@@ -195,7 +196,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
 
         def train(units: str, texts: Sequence[str], **more: Any) -> Tokenizer:
             return tokenize.train(
-                "word" if units == "space" else units, texts, vocab_size=settings.vocab_size,
+                tokenizer_kind(units), texts, vocab_size=settings.vocab_size,
                 min_count=settings.min_count, **more)
 
         if settings.shared_vocabulary:
@@ -203,7 +204,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
                                        base=base)
         else:
             tokenizer = train(settings.tokenizer, sources, lower=settings.lower, base=base)
-            target = train(settings.target_tokenizer or settings.tokenizer, targets)
+            target = train(settings.target_tokenizer or settings.tokenizer, targets, base=target_base)
         features = Counter(feature for record in records for feature in _features(record))
         task = cls(tokenizer, target, sorted(features), length_ratio=1.0, longest_excess=0.0,
                    settings=settings)
@@ -270,7 +271,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         return from_settings(ObjectiveConfig, self.settings)
 
     def row_names(self) -> RowNames:
-        return RowNames(tokens=[*self.tokenizer.entries, *self.features])
+        return RowNames(tokens=[*self.tokenizer.entries, *self.features], targets=self.target.entries)
 
     # --- Arrays --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 
 # settings that name files and models to read
-FILES, MODELS = ("raw", "vectors", "target", "dev_target"), ("init", "features")
+FILES, MODELS = ("raw", "vectors", "target", "dev_target"), ("init", "init_target", "features")
 PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors",
             "target": "targets", "dev_target": "development targets"}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # a shell replaces `<(…)` with such a path

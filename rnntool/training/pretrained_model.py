@@ -34,12 +34,18 @@ class PretrainedModel:
     task: AnyTask
 
     @classmethod
-    def read(cls, name: str, folder: str, *, used_as: str, tokenizer: str) -> Self:
+    def read(
+        cls, name: str, folder: str, *, used_as: str, tokenizer: str, task: str | None = None
+    ) -> Self:
         """Read a model that the setting `used_as` names.
 
-        `UsageError` unless its tokenizer is of kind `tokenizer`; `ModelError` if the folder is damaged.
+        `UsageError` unless its tokenizer is of kind `tokenizer` and its task is `task`, if that is given;
+        `ModelError` if the folder is damaged.
         """
         pretrained = model.read(folder)
+        if task not in (None, pretrained.config.task):
+            raise UsageError(setting=used_as, expected=f"a model of `rnntool train {task}`",
+                             found=f"{name}, of `rnntool train {pretrained.config.task}`")
         kind = pretrained.task.tokenizer.kind
         if kind != tokenizer:
             raise UsageError(setting=used_as, expected=f"a model with {setting('tokenizer', tokenizer)}",

@@ -143,8 +143,8 @@ def fit(
         context=context_config(data.character_lm) if data.character_lm else None)
     baseline = learned.baseline(examples, data.dev) if data.dev else None
     network = build_network(config, learned, examples)
-    transfer = data.initialize(network, learned, log=log, warn=warn)
-    if transfer and not resume:
+    transfers = data.initialize(network, learned, log=log, warn=warn)
+    for transfer in () if resume else transfers.values():
         warn(str(transfer))
     data_line, dev = describe_data(data, job), data.dev
     if isinstance(dev, Texts):
@@ -153,7 +153,7 @@ def fit(
 
     trainer = Trainer(
         learned, network, batches, dev, settings, device=pick_device(session.device), folder=folder,
-        watch=watch, stopping=session.stopping, frozen=_frozen(network, transfer, settings))
+        watch=watch, stopping=session.stopping, frozen=_frozen(network, transfers.get("init"), settings))
     _check_unfreezing(settings, trainer.epochs)
     for line in (data_line, learned.learned(), describe_network(trainer)):
         warn(line)
@@ -175,7 +175,7 @@ def fit(
 
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
-                           training_data=job.published(), baseline=baseline, transfer=transfer,
+                           training_data=job.published(), baseline=baseline, transfers=transfers,
                            threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch,
                            refit=lambda: learned.refit(examples, held_out) if held_out else None)
 

@@ -24,12 +24,12 @@ from rnntool.data.vector_file import read_vectors
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
-from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.settings import Settings, tokenizer_kind
 from rnntool.training.character_lm import copy_context
 from rnntool.training.job import Job
 from rnntool.training.pretrained_model import PretrainedModel
 from rnntool.training.pretrained_vectors import copy_vectors
-from rnntool.training.transfer import Transfer, transfer_weights
+from rnntool.training.transfer import Transfer, transfer_to_decoder, transfer_weights
 
 # settings that only some formats use, with their defaults
 FORMAT_SETTINGS = {"word_column": None, "text_column": None, "label_column": None, "unit": "line",
@@ -47,6 +47,7 @@ class TrainingData:
     words: list[str]  # of the pretrained vectors
     vectors: NDArray[np.float32] | None  # (N, D)
     base: PretrainedModel | None  # the model that the training starts from
+    target_base: PretrainedModel | None  # the language model that the decoder starts from
     character_lm: PretrainedModel | None  # whose states are part of the word vectors
 
     @classmethod
@@ -72,12 +73,17 @@ class TrainingData:
         chosen = [name for name, default in FORMAT_SETTINGS.items()
                   if getattr(settings, name, default) != default] + job.reading.table_settings()
         check_formats(formats, chosen, needs_labels=kind.spec.needs_labels)
-        base = character_lm = None
-        if settings.init:  # taggers have no setting for the tokenizer, because they read words
+        base = target_base = character_lm = None
+        units = getattr(settings, "tokenizer", "word")  # taggers have no setting for it
+        if settings.init:
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
-                                        tokenizer=getattr(settings, "tokenizer", "word"))
+                                        tokenizer=tokenizer_kind(units))
             if difference := base.split_difference(settings):
                 warn(difference)
+        if init_target := getattr(settings, "init_target", None):
+            target_base = PretrainedModel.read(
+                init_target, places["init_target"], used_as="init_target", task="lm",
+                tokenizer=tokenizer_kind(getattr(settings, "target_tokenizer", None) or units))
         if features := getattr(settings, "features", None):
             character_lm = PretrainedModel.read(features, places["features"], used_as="features",
                                                 tokenizer="char")
@@ -86,7 +92,7 @@ class TrainingData:
         if settings.vectors:
             words, vectors = read_vectors(places["vectors"], limit=settings.vectors_limit)
         return cls(records=records, train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base,
-                   character_lm=character_lm)
+                   target_base=target_base, character_lm=character_lm)
 
     def folds(self, kind: type[AnyTask], settings: Settings, count: int) -> list[Fold]:
         """Divide the training records into `count` folds; each record is held out in one of them.
@@ -110,7 +116,7 @@ class TrainingData:
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of the content of each source, by the names of `Job.sources`."""
         vectors = [] if self.vectors is None else [*map(str.encode, self.words), self.vectors]
-        models = {"init": self.base, "features": self.character_lm}
+        models = {"init": self.base, "init_target": self.target_base, "features": self.character_lm}
         return {
             "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
             "vectors": _digest(vectors),
@@ -125,10 +131,14 @@ class TrainingData:
         return kind.learn(
             self.train, settings, vectors=self.words, raw=self.raw,
             base=self.base.tokenizer if self.base else None,
-            characters=self.character_lm.tokenizer if self.character_lm else None)
+            characters=self.character_lm.tokenizer if self.character_lm else None,
+            target_base=self.target_base.tokenizer if self.target_base else None)
 
-    def initialize(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> Transfer | None:
-        """Initialize a network with vectors and weights of other models; return what `base` contributed."""
+    def initialize(self, network: Network, task: AnyTask, *, log: Log, warn: Log) -> dict[str, Transfer]:
+        """Initialize a network with vectors and weights of other models.
+
+        Returns what the models of `init` and `init_target` contributed, by the name of the setting.
+        """
         if self.character_lm:
             copy_context(self.character_lm, network)
         if self.vectors is not None:
@@ -136,7 +146,13 @@ class TrainingData:
             report = log if count else warn  # no match is probably a mistake, such as another language
             report(f"{count:,} of {task.tokenizer.size:,} embeddings start from one of {len(self.words):,} "
                    f"pretrained vectors of size {self.vector_size}")
-        return transfer_weights(self.base, network, task.row_names()) if self.base else None
+        transfers = {}
+        if self.base:
+            transfers["init"] = transfer_weights(self.base, network, task.row_names())
+        if self.target_base:
+            transfers["init_target"] = transfer_to_decoder(
+                self.target_base, network, task.row_names().targets)
+        return transfers
 
     @property
     def vector_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Transfer: initialize the encoder of a new network with the weights of a pretrained model that fit.
+"""Transfer: initialize the encoder or the decoder of a new network with weights of a model that fit.
 
 1. The parameters of a module are transferred all or none; their shapes have to be the same.
 2. Embeddings are an exception: each row is transferred to the row of the same token or character.
@@ -6,13 +6,14 @@
    (embedding, characters, vectors, …) that both networks have and that means the same in both.
 4. An input means the same if it was transferred itself, or if it doesn't learn and is equal in both models.
 5. Input weights that aren't transferred start at zero, so that the layer first computes what it did before.
+6. A decoder gets the embedding, the layers and the softmax of a language model.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -23,6 +24,8 @@ from rnntool.errors import ModelError, setting
 from rnntool.models.adaptive_embedding import AdaptiveEmbedding
 from rnntool.models.cells import CELLS
 from rnntool.models.encoder import WordInput
+from rnntool.models.heads.decoder import DecoderHead
+from rnntool.models.heads.language_model import LMHead, SoftmaxHead
 from rnntool.models.network import Network
 from rnntool.tasks.base import RowNames
 from rnntool.tokenize import SPECIALS, UNK
@@ -41,7 +44,7 @@ Masks = dict[str, Tensor]  # by parameter: True where its numbers were transferr
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Which parts of a new encoder were transferred from `model`, and which stayed random."""
+    """Which parts of a new encoder or decoder were transferred from `model`, and which stayed random."""
 
     model: str
     transferred: list[str]
@@ -82,10 +85,59 @@ def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) 
     source, source_names = model.network(), model.task.row_names()
     parts, source_parts = _parts(network, names), _parts(source, source_names)
     source_parts |= _token_tables(source, source_names, like=network)
+    same = _same_fixed_inputs(network, source, names, source_names)
+    transfer = _transfer(model, network, parts, source_parts, {name for name in FIXED if name not in same})
+    both = _input_widths(network).keys() & _input_widths(source).keys()
+    left_out = [f"the weights of layers.0 for input.{name}, which differs" for name in FIXED
+                if name in both and name not in same]
+    return replace(transfer, left_out=[*transfer.left_out, *left_out])
+
+
+def transfer_to_decoder(model: PretrainedModel, network: Network, entries: Sequence[str]) -> Transfer:
+    """Transfer the weights of a language model that fit into the decoder of `network`.
+
+    The decoder's tokens are `entries`. `ModelError` if nothing fits.
+    """
+    decoder, source = network.head, model.network()
+    assert isinstance(decoder, DecoderHead)
+    assert isinstance(source.head, LMHead)
+    config, names = decoder.config, model.task.row_names()
+    table = Table(rows=[*range(len(SPECIALS)), *entries], unit="entries")
+    parts = {EMBEDDING: Part(parameters={"weight": decoder.embedding.weight}, table=table)}
+    feed = {"feed": config.output_size} if config.input_feeding else {}
+    for name, parameters in _modules(network, "head").items():
+        if name.startswith("layers."):
+            inputs = {"forward_cell": config.hidden}
+            if name.startswith("layers.0."):
+                inputs = {"embedding": config.embed, **feed}
+            parts[name] = Part(parameters=parameters, inputs=inputs)
+    parts["combine"] = Part(parameters={"weight": decoder.combine.weight})
+    output: dict[str, Tensor] = {"bias": decoder.output.bias}
+    if not config.tied:
+        output["weight"] = decoder.output.weight
+    parts["output"] = Part(parameters=output, table=table)
+    source_parts = _parts(source, names) | _token_tables(source, names, like=network)
+    projection = source.head.projection
+    source_parts["combine"] = Part(parameters={
+        "weight": torch.eye(source.head.size) if projection is None else projection.weight})
+    fits = not config.tied or config.embed == source.encoder.input.embedding.embedding_dim
+    if isinstance(source.head, SoftmaxHead) and fits:  # a bias alone would mean little
+        source_parts["output"] = Part(
+            parameters={"weight": source.head.weight, "bias": source.head.output.bias},
+            table=replace(table, rows=[*range(len(SPECIALS)), *names.tokens][: source.head.outputs]))
+    return _transfer(model, network, parts, source_parts, set(), prefix="decoder.")
+
+
+def _transfer(
+    model: PretrainedModel, network: Network, parts: Mapping[str, Part], source_parts: Mapping[str, Part],
+    changed: set[str], *, prefix: str = "",
+) -> Transfer:
+    """Copy what fits of each part, inputs before layers; `changed` are inputs that mean something else.
+
+    `prefix` is added to the names in the report. `ModelError` if nothing fits.
+    """
     parameter_names: dict[Tensor, str] = {
         parameter: name for name, parameter in network.named_parameters()}
-    same = _same_fixed_inputs(network, source, names, source_names)
-    changed = {name for name in FIXED if name not in same}
     transferred: list[str] = []
     left_out: list[str] = []
     masks: Masks = {}
@@ -96,7 +148,7 @@ def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) 
                 part_masks, detail = _copy_rows(part, part.table, source_part)
             else:
                 part_masks, detail = _copy_part(part, source_part, changed)
-            (transferred if part_masks else left_out).append(name + detail)
+            (transferred if part_masks else left_out).append(prefix + name + detail)
             if not part_masks and name.startswith("input."):
                 changed.add(name.split(".")[1])
             masks |= {parameter_names[part.parameters[key]]: mask for key, mask in part_masks.items()}
@@ -105,9 +157,6 @@ def transfer_weights(model: PretrainedModel, network: Network, names: RowNames) 
             "none of its weights fit this network", place=model.folder,
             advice=f"choose the {setting('cell')}, {setting('hidden')} and {setting('embed')} that it was "
                    "trained with")
-    both = _input_widths(network).keys() & _input_widths(source).keys()
-    left_out += [f"the weights of layers.0 for input.{name}, which differs" for name in FIXED
-                 if name in both and name not in same]
     return Transfer(model=model.name, transferred=transferred, left_out=left_out, masks=masks)
 
 
@@ -116,18 +165,23 @@ def _parts(network: Network, names: RowNames) -> dict[str, Part]:
 
     The layers of a backward language model get the names that they would have in a bidirectional encoder.
     """
+    tables = _tables(network, names)
+    return {name: Part(parameters=parameters, table=tables.get(name), inputs=_layer_inputs(network, name))
+            for name, parameters in _modules(network, "encoder", "backward_encoder").items()
+            if not name.startswith(tuple(f"input.{name}" for name in FIXED))}
+
+
+def _modules(network: Network, *sides: str) -> dict[str, dict[str, Tensor]]:
+    """Return the parameters of each module of some parts of a network, by their names within the module."""
     modules: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, parameter in network.named_parameters():
         path, _, key = name.rpartition(".")
         side, _, module = path.removesuffix(".kernel").partition(".")
         if side == "backward_encoder":
             module = module.replace(".forward_cell", ".backward_cell")
-        is_fixed = module.startswith(tuple(f"input.{name}" for name in FIXED))
-        if side in ("encoder", "backward_encoder") and not is_fixed:
+        if side in sides:
             modules[module][key] = parameter
-    tables = _tables(network, names)
-    return {name: Part(parameters=parameters, table=tables.get(name), inputs=_layer_inputs(network, name))
-            for name, parameters in modules.items()}
+    return modules
 
 
 def _tables(network: Network, names: RowNames) -> dict[str, Table]:
@@ -219,20 +273,25 @@ def _shared_rows(rows: Sequence[str | int], source_rows: Sequence[str | int]) ->
 
 
 def _copy_rows(part: Part, table: Table, source: Part) -> tuple[Masks, str]:
-    """Copy the rows of an embedding that both models have; return their mask and a note about the number."""
-    ((key, weight),) = part.parameters.items()
-    source_weight = source.parameters.get(key)
-    if source.table is None or source_weight is None or source_weight.shape[1] != weight.shape[1]:
+    """Copy the rows of an embedding or softmax that both models have.
+
+    Returns their masks and a note about the number.
+    """
+    if source.table is None or any(
+            key not in source.parameters or source.parameters[key].shape[1:] != weight.shape[1:]
+            for key, weight in part.parameters.items()):
         return {}, ""
     rows, source_rows = _shared_rows(table.rows, source.table.rows)
     count = sum(isinstance(table.rows[i], str) for i in rows.tolist())
     if not count:
         return {}, ""
-    weight[rows] = source_weight[source_rows]
-    mask = torch.zeros(len(weight), 1, dtype=torch.bool)
-    mask[rows] = True
+    masks: Masks = {}
+    for key, weight in part.parameters.items():
+        weight[rows] = source.parameters[key][source_rows]
+        masks[key] = torch.zeros(len(weight), *[1] * (weight.dim() - 1), dtype=torch.bool)
+        masks[key][rows] = True
     named = sum(isinstance(row, str) for row in table.rows)
-    return {key: mask}, f" ({count} of {named} {table.unit})"
+    return masks, f" ({count} of {named} {table.unit})"
 
 
 def _copy_part(part: Part, source: Part, changed: Set[str]) -> tuple[Masks, str]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def load_task(kind: type[AnyTask], folder: Path, settings: Settings) -> AnyTask:
 def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], training_data: Mapping[str, Any], baseline: Baseline | None = None,
-    transfer: Transfer | None = None, threads: int = 0, keep_checkpoint: bool = False,
+    transfers: Mapping[str, Transfer] = MappingProxyType({}), threads: int = 0, keep_checkpoint: bool = False,
     more: Mapping[str, Any] | None = None, watch: Callable[[Stage], None],
     refit: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -112,8 +113,9 @@ def write_model(
         config = ModelConfig(
             version=__version__, task=task.spec.name, data=task.config(), network=network.config,
             parameters=count_parameters(network), graph="int8" if settings.int8 else "float32",
-            settings=settings, training_data=training_data, init=transfer.to_json() if transfer else None,
-            report=report, sha256=model_folder.digests(stage))
+            settings=settings, training_data=training_data, report=report,
+            sha256=model_folder.digests(stage),
+            **{name: transfer.to_json() for name, transfer in transfers.items()})
         lines = (to_json(entry) + "\n" for entry in history)
         (stage / model_folder.METRICS).write_text("".join(lines), "utf-8")
         card = model_card(out.resolve().name, config, labels=task.label_names(stage, settings))

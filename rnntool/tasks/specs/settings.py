@@ -154,6 +154,17 @@ class Settings(Options):
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
+    def inherited(self, name: str, initial: Settings) -> dict[str, Any]:
+        """Return the defaults that the settings of an initial model give: its tokenizer and layer sizes.
+
+        `name` is the setting that names the model.
+        """
+        names = ["tokenizer", "split", "lower", "embed", "hidden"]
+        if self.encoder == initial.encoder:
+            names.append("window" if self.encoder == "window" else "cell")
+        return {each: getattr(initial, each) for each in names
+                if hasattr(initial, each) and hasattr(self, each)}
+
     @property
     def time_limit(self) -> float | None:
         """The longest time of each training in seconds, if the folds and the model share `max_time`."""
@@ -164,6 +175,11 @@ class Settings(Options):
         if self.epochs is not None:
             return self.epochs
         return max(self.usual_epochs, -(-self.min_steps // max(1, batches)))
+
+
+def tokenizer_kind(units: str) -> str:
+    """Return the kind of tokenizer for these units of a sequence: symbols between spaces are its words."""
+    return "word" if units == "space" else units
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rnntool.data.options import Condition, data, network, training, with_default
 from rnntool.errors import UsageError, setting
@@ -57,6 +58,9 @@ class TransduceSettings(Settings):
            "target have in common (Anastasopoulos and Neubig 2019). It helps if there are few records and "
            "targets copy most of the source, as in inflection.", low=0,
         requires={"tokenizer": ("char",), "target_tokenizer": False, "shared_vocabulary": False})
+    init_target: str | None = network(
+        None, "Language model of targets that the decoder starts from: its vocabulary, its layers and its "
+              "softmax are used.", metavar="MODEL", requires=SEPARATE)
     attention: str = network(
         "additive", "How the decoder looks at the source: additive (Bahdanau et al. 2015), dot (Luong et al. "
                     "2015), or only through its first state (none, Sutskever et al. 2014).",
@@ -87,6 +91,16 @@ class TransduceSettings(Settings):
         if self.shared_vocabulary and self.tied is False:
             raise UsageError(f"{setting('shared_vocabulary')} ties the vectors of all tokens",
                              setting="tied", advice="leave one out")
+
+    def inherited(self, name: str, initial: Settings) -> dict[str, Any]:
+        """See `Settings.inherited`; an initial model of targets sets the decoder's tokenizer and sizes."""
+        values = super().inherited(name, initial)
+        units = getattr(initial, "tokenizer", "word")  # taggers read words
+        values["tokenizer"] = "space" if units == "word" else units
+        if name != "init_target":
+            return values
+        return {"target_tokenizer": values["tokenizer"],
+                **{each: values[each] for each in ("embed", "hidden", "cell") if each in values}}
 
 
 SPEC = TaskSpec(
