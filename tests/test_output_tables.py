@@ -59,14 +59,15 @@ def test_classify_keeps_all_columns(classifier: Path, odd: Path, tmp_path: Path)
     "classify -m classifier", "classify -m classifier --top 2", "classify -m classifier --explain",
     "tag -m tagger --text-column text", "tag -m tagger --text-column text --probs",
     "tag -m ner --text-column text", "score -m writer", "score -m writer --per word",
+    "transduce -m transducer", "transduce -m transducer --n-best 2", "score -m transducer",
 ])
 @pytest.mark.parametrize("to", ["csv", "tsv"])
 def test_a_table_without_rows_keeps_its_header(
     command: str, to: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     empty, one = tmp_path / "empty.csv", tmp_path / "one.csv"
-    empty.write_text("id,text,label\n")
-    one.write_text("id,text,label\n1,the baker,x\n")
+    empty.write_text("id,text,label,source,target\n")
+    one.write_text("id,text,label,source,target\n1,the baker,x,fade,e d a f\n")
     arguments = [str(request.getfixturevalue(part)) if i == 2 else part
                  for i, part in enumerate(command.split())]
     header = ok(invoke(*arguments, empty, "--to", to))

@@ -265,6 +265,7 @@ def _score_targets(
 ) -> tuple[int, int]:
     """Write a line for each target; return the number of unknown tokens and of all tokens."""
     from rnntool.data.inputs import Inputs
+    from rnntool.tasks.transduce import ScoredTarget
 
     def read(lines: Lines, name: str) -> Iterator[Transduction]:
         records = task.read(lines, name, task.settings, targets=True, layout=reading.layout(),
@@ -283,6 +284,8 @@ def _score_targets(
             out.write(_line(result))
         else:
             out.write(write(merged(fields_of(record), result.results()), {}, record.place))
+    if not tokens:  # each target has at least its end, so there is no record
+        out.write(empty_output(inputs.columns, ScoredTarget([0.0], 0).results(), to))
     return unknown, tokens
 
 

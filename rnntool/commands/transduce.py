@@ -18,7 +18,7 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import RECORD_FORMATS, merged, readable_formats, record_writer
+from rnntool.data.formats import RECORD_FORMATS, empty_output, merged, readable_formats, record_writer
 from rnntool.data.reading import TableReading
 from rnntool.errors import UsageError, setting
 from rnntool.inference.options import TransduceOptions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rnntool.tasks.transduce import Transduced, TransduceTask
 
 FORMATS = ("text", *RECORD_FORMATS)  # of the output
+ANSWER = ("target", "log_prob", "score", "truncated")  # what tables add to a source
 
 
 @examples(
@@ -95,12 +96,14 @@ def transduce(
             else:
                 out.writelines(_rows(write, written_as, record, results, task if alignments else None,
                                      several=options.n_best > 1))
+        if not records and inputs.columns is not None:
+            names = [*(["rank"] if options.n_best > 1 else []), *ANSWER]
+            out.write(empty_output(inputs.columns, names, written_as))
     if truncated:
         messages.warn(f"{truncated:,} of {records:,} targets reached the length limit and are cut off; "
                       f"raise {setting('length_limit')} if they should be longer")
     if unknown:
         messages.warn(f"{unknown:,} of {records:,} sources have a token that {loaded.name} has never seen")
-
 
 
 def _rows(
@@ -123,8 +126,8 @@ def _rows(
 
 def _answer(record: Transduction, result: Transduced, task: TransduceTask | None) -> dict[str, Any]:
     """Return what is known of a target."""
-    answer: dict[str, Any] = {"target": result.text, "log_prob": round(result.log_prob, 6),
-                              "score": round(result.score, 6), "truncated": result.truncated}
+    values = result.text, round(result.log_prob, 6), round(result.score, 6), result.truncated
+    answer: dict[str, Any] = dict(zip(ANSWER, values, strict=True))
     if task is not None and result.alignment is not None:
         end = [] if result.truncated else ["</s>"]
         answer |= {"source_tokens": task.source_pieces(record), "target_tokens": [*result.tokens, *end],

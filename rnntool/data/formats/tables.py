@@ -329,6 +329,7 @@ def _read_sequences(
     if not table.layout.header:  # names that other commands know
         names = ["source" if i == source_at[0] else "target" if i == target_at else name
                  for i, name in enumerate(names)]
+    lines.columns = names
     for cells, fields, place in table.records(names):
         source, *extra = (cells[i] for i in source_at)
         targets = () if target_at is None or is_nothing(cells[target_at]) else (cells[target_at],)
