@@ -151,6 +151,9 @@ def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *,
 
 def _check_report(report: Mapping[str, Any], path: Path) -> None:
     """Raise `ModelError` if a table in a report isn't as rnntool writes it."""
+    for key in ("baseline", "linear"):
+        if report.get(key) is not None:
+            _check_type(report, key, dict, path, parent="report.")
     for key in ("per_label", "confusion", "columns"):
         table = report.get(key) or {}
         rows = list(table.values()) if isinstance(table, dict) else [table]

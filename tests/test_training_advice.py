@@ -18,6 +18,7 @@ from rnntool import model_folder
 from rnntool.data.progress import duration
 from rnntool.errors import with_names
 from rnntool.evaluation import metrics
+from rnntool.inference import model
 from rnntool.model_folder import ModelConfig
 from rnntool.training.advice import next_step, result
 from rnntool.training.checkpoint import Progress
@@ -85,6 +86,9 @@ def test_the_result_has_an_interval_and_a_baseline(classifier: Path) -> None:
     config = changed(classifier, **GOOD)
     assert result(config) == ("accuracy 0.9000 (95% interval: 0.8800 to 0.9200) on 1,000 development "
                               "records; baseline 0.5000 (always 'x')")
+    linear = {"method": "its n-grams alone", "accuracy": 0.8}
+    both = dataclasses.replace(config, report={**config.report, "linear": linear})
+    assert result(both).endswith("; baseline 0.5000 (always 'x'), 0.8000 (its n-grams alone)")
     alone = changed(classifier, score=1.0, interval=None, baseline=0.5, records=1)
     assert result(alone).startswith("accuracy 1.0000 on 1 development record; ")
     untested = dataclasses.replace(config, report={})
@@ -106,6 +110,7 @@ def test_a_training_says_what_it_does_and_what_came_of_it(tmp_path: Path) -> Non
     report = json.loads((tmp_path / "m" / "config.json").read_text())["report"]
     assert f"accuracy {report['accuracy']:.4f}" in lines[-3]
     assert f"baseline {report['baseline']['accuracy']:.4f} (always '" in lines[-3]
+    assert f"'), {report['linear']['accuracy']:.4f} (its n-grams alone)" in lines[-3]
     assert lines[-2].startswith(("only 6 development records", "no better than the baseline"))
     assert "--" in lines[-2], "the next step names an option"
     assert lines[-1].startswith("model written to ")
@@ -131,6 +136,40 @@ def test_the_baseline_of_a_tagger_is_the_usual_tag_of_each_word(tagger: Path, ne
     baseline = model_folder.read_config(tagger).report["baseline"]
     assert baseline["accuracy"] == pytest.approx(sum(hits) / len(hits))
     assert 0 < model_folder.read_config(ner).report["baseline"]["f1"] <= 1
+
+
+def test_a_classifier_is_compared_with_its_n_grams_alone(tmp_path: Path) -> None:
+    table, dev = tmp_path / "in.tsv", tmp_path / "dev.tsv"
+    table.write_text(tiny.tsv(tiny.questions(60)))
+    dev.write_text(tiny.tsv([*tiny.questions(9, seed=3), ("who or where ?", "time"), ("when ?", "place")]))
+    report = tiny.train("classify", tmp_path / "m", [table], dev=[dev], epochs=1)
+    task = model.load(tmp_path / "m", threads=1).task
+    records = list(task.inputs([str(dev)], task.settings, targets=True, format=None, log=str))
+    best = task.ngrams.scores([task.example(record).tokens for record in records]).argmax(axis=1)
+    hits = [task.labels.names[i] == record.labels[0] for i, record in zip(best, records, strict=True)]
+    assert report["linear"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert 0 < sum(hits) < len(hits)
+    assert report["linear"]["method"] == "its n-grams alone"
+    without = tiny.train("classify", tmp_path / "n", [table], dev=[dev], epochs=1, ngrams=False)
+    assert "linear" not in without and "baseline" in without
+
+
+@pytest.mark.parametrize("settings", [{}, {"head": "crf"}])
+def test_a_tagger_is_compared_with_its_window_classifier_alone(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    train, dev = tmp_path / "train.conll", tmp_path / "dev.conll"
+    train.write_text(tiny.conll(tiny.pos_sentences(30)))
+    odd = [[("the", "DET"), ("sings", "NOUN"), ("bakful", "VERB")], [("garden", "ADJ")]]
+    dev.write_text(tiny.conll([*tiny.pos_sentences(5, seed=3), *odd]))
+    report = tiny.train("tag", tmp_path / "m", [train], dev=[dev], epochs=1, **settings)
+    task = model.load(tmp_path / "m", threads=1).task
+    hits = []
+    for record in task.inputs([str(dev)], task.settings, targets=True, format=None, log=str):
+        best = task.window.scores([record.words])[:, 0].argmax(axis=1)
+        hits += [task.labels.names[i] == tag for i, tag in zip(best, record.tags, strict=True)]
+    assert report["linear"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert 0 < sum(hits) < len(hits)
 
 
 def test_the_baseline_of_a_language_model_is_a_unigram_model(writer: Path) -> None:

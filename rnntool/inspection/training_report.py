@@ -201,9 +201,9 @@ def _with_interval(key: str, report: Mapping[str, Any]) -> Any:
 
 
 def _baseline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    baseline = report.get("baseline") or {}
+    baselines = [report.get(name) or {} for name in ("baseline", "linear")]
     return [(f"baseline {name}", f"{_shown(value)} ({baseline.get('method')})")
-            for name, value in baseline.items() if name != "method"]
+            for baseline in baselines for name, value in baseline.items() if name != "method"]
 
 
 def _confusion_matrix(confusion: Mapping[str, Mapping[str, int]]) -> str:

@@ -119,9 +119,9 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a trivial method reaches on the same records, to show what the network has learned."""
+    """What a simple method reaches on the same records, to show what the network has learned."""
 
-    method: str  # with an article: `the most frequent label`
+    method: str  # `the most frequent label`
     score: float  # the task's criterion
 
 
@@ -477,6 +477,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     def baseline(self, examples: Sequence[Example], records: Sequence[Record]) -> Baseline | None:
         """Score a trivial method on the records, after it has counted the training examples."""
+        return None
+
+    def linear_baseline(self, records: Sequence[Record]) -> Baseline | None:
+        """Score the scores that the task itself adds to those of the network; None if there are none."""
         return None
 
     def sample(self, records: Sequence[Record], share: float) -> tuple[Sequence[Record], float]:

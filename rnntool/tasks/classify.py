@@ -338,10 +338,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         logits, ngrams = self._logits_apart(engine, [self.example(record) for record in records])
         if self.ngrams:
             logits += self.ngrams.expected_weight * equal_weight(logits, ngrams) * ngrams
-        results = self.decode(records, {"logits": logits}, top=1)
-        correct = [set(result.chosen) == set(record.labels)
-                   for record, result in zip(records, results, strict=True)]
-        return {self.criterion.key: float(np.mean(correct)) if correct else 0.0}
+        return {self.criterion.key: self._accuracy(records, logits)}
 
     def evaluate(self, engine: Engine, records: Sequence[Text], *, mistakes: int = 0) -> Evaluation:
         """Compute accuracy, macro F1, scores per label, a confusion matrix, and the calibration error."""
@@ -383,6 +380,19 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         correct = [names == set(record.labels) for record in records]
         answer = " and ".join(map(repr, sorted(names))) or "no label"
         return Baseline(f"always {answer}", float(np.mean(correct)))
+
+    def linear_baseline(self, records: Sequence[Text]) -> Baseline | None:
+        if not self.ngrams or not records:
+            return None
+        scores = self._ngram_scores([self.example(record) for record in records])
+        return Baseline("its n-grams alone", self._accuracy(records, scores))
+
+    def _accuracy(self, records: Sequence[Text], logits: NDArray[Any]) -> float:
+        """Return the share of records whose labels are all right."""
+        results = self.decode(records, {"logits": logits}, top=1)
+        correct = [set(result.chosen) == set(record.labels)
+                   for record, result in zip(records, results, strict=True)]
+        return float(np.mean(correct)) if correct else 0.0
 
     def _calibration_error(self, gold: Sequence[Sequence[str]], results: Sequence[Classified]) -> float:
         """Compute the calibration error of the predicted labels; with several labels, of each decision."""

@@ -481,9 +481,25 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         tag_of = {word: names[tags.most_common(1)[0][0]] for word, tags in counts.items()}
         predicted = [column.outer([tag_of.get(word, names[usual]) for word in record.words], EVALUATED_SCHEME)
                      for record in records]
-        compared = column.compare([record.tags or [] for record in records], predicted)
-        score = float(column.criterion.metric(compared.counts().sum(axis=0)))
-        return Baseline("the most frequent tag of each word", score)
+        return Baseline("the most frequent tag of each word", self._score_of(predicted, records))
+
+    def linear_baseline(self, records: Sequence[Sentence]) -> Baseline | None:
+        size, column = len(self.labels), self.columns[0]
+        if not self.window or not records or not 1 < size <= MOST_LABELS:
+            return None
+        predicted: dict[int, list[str]] = {}
+        for places, sentences, examples in self._batches_of(records):
+            scores = self._window_scores(examples)["window_scores"][..., :size]
+            lengths = np.fromiter((len(sentence.words) for sentence in sentences), np.int32, len(sentences))
+            tags = column.tags(column.best(scores, lengths, None), lengths)
+            predicted |= zip(places, (column.outer(row, EVALUATED_SCHEME) for row in tags), strict=True)
+        score = self._score_of([predicted[i] for i in range(len(records))], records)
+        return Baseline("its window classifier alone", score)
+
+    def _score_of(self, predicted: Sequence[Sequence[str]], records: Sequence[Sentence]) -> float:
+        """Return the criterion of tags in IOB2 that were predicted for the first column."""
+        compared = self.columns[0].compare([record.tags or [] for record in records], predicted)
+        return float(self.criterion.metric(compared.counts().sum(axis=0)))
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TagSettings:
         settings = super().evaluation_settings(reading, model)

@@ -31,7 +31,7 @@ def cross_validated(figures: Mapping[str, Any]) -> str:
 
 
 def result(config: ModelConfig) -> str:
-    """State the main figure with its interval, the number of records, and the baseline."""
+    """State the main figure with its interval, the number of records, and the baselines."""
     report = config.report
     if not report:
         return "trained without development data, so nothing says how good the model is"
@@ -40,9 +40,9 @@ def result(config: ModelConfig) -> str:
     if interval := report["interval"]:
         text += f" (95% interval: {shown_figure(interval[0])} to {shown_figure(interval[1])})"
     text += f" on {_counted(report['records'])}"
-    if baseline := report.get("baseline"):
-        text += f"; baseline {shown_figure(baseline[key])} ({baseline['method']})"
-    return text
+    baselines = [f"{shown_figure(report[name][key])} ({report[name]['method']})"
+                 for name in ("baseline", "linear") if name in report]
+    return text + (f"; baseline {', '.join(baselines)}" if baselines else "")
 
 
 def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:

@@ -92,8 +92,9 @@ def write_model(
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drop what is only needed for training
-    calibration = None
+    calibration = linear = None
     if dev:
+        linear = task.linear_baseline(dev)
         engine = WatchedEngine(TorchEngine(network, torch.device("cpu")), "calibrating", watch)
         task.weigh(engine, dev)
         calibration = task.calibrate(engine, dev)
@@ -104,7 +105,7 @@ def write_model(
         watch(Stage("writing the model", None, count_parameters(network), "parameters"))
         write_graphs(network, stage, int8=settings.int8)
         onnx = OnnxEngine(stage / model_folder.GRAPH, threads=threads)
-        report = _report(task, WatchedEngine(onnx, "evaluating the model", watch), dev, baseline)
+        report = _report(task, WatchedEngine(onnx, "evaluating the model", watch), dev, baseline, linear)
         report |= (calibration.report() if calibration else {}) | dict(more or {})
         refit()
         task.save(stage)
@@ -125,11 +126,12 @@ def write_model(
 
 
 def _report(
-    task: AnyTask, engine: Engine, dev: Sequence[Any], baseline: Baseline | None
+    task: AnyTask, engine: Engine, dev: Sequence[Any], baseline: Baseline | None, linear: Baseline | None
 ) -> dict[str, Any]:
-    """Report on the development data, with the interval of the main figure and a trivial method's figure."""
+    """Report on the development data, with the interval of the main figure and the figures of baselines."""
     if not dev:
         return {}
     evaluation, key = task.evaluate(engine, dev), task.criterion.key
     report = evaluation.report | {"interval_of": key, "interval": task.criterion.interval(evaluation.counts)}
-    return report | ({"baseline": {"method": baseline.method, key: baseline.score}} if baseline else {})
+    return report | {name: {"method": simple.method, key: simple.score}
+                     for name, simple in (("baseline", baseline), ("linear", linear)) if simple}
