@@ -69,6 +69,24 @@ def test_a_new_gated_cell_keeps_most_of_its_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
+def test_single_steps_are_those_of_a_sequence(name: str) -> None:
+    cell, x = made(name), torch.randn(6, 2, 3)
+    expected, end = cell(x)
+    (expected.square().sum() + end[-1].sum()).backward()
+    gradients = {name: parameter.grad for name, parameter in cell.named_parameters()}
+    cell.zero_grad()
+    state, states = None, []
+    for row in x.split(1):
+        y, state = cell(row, state)
+        states.append(y)
+    torch.testing.assert_close(torch.cat(states), expected)
+    assert state is not None
+    torch.testing.assert_close(state, end)
+    (torch.cat(states).square().sum() + state[-1].sum()).backward()
+    torch.testing.assert_close({name: p.grad for name, p in cell.named_parameters()}, gradients)
+
+
+@pytest.mark.parametrize("name", CELLS)
 def test_each_row_of_the_table_is_complete(name: str, tmp_path: Path) -> None:
     """A row is all that a cell needs: its values are right, and layers over tokens and words run."""
     row = CELLS[name]

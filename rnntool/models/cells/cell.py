@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnntool.models.cells import CELLS
@@ -69,6 +70,8 @@ class Cell(nn.Module):
         if lengths is not None and bool((lengths == len(x)).all()):
             lengths = None
         if isinstance(self.kernel, nn.RNNBase):
+            if len(x) == 1 and lengths is None and x.device.type == "cpu" and not self.weight_dropout:
+                return self._run_step(x, state)
             return self._run_torch_kernel(x, state, lengths)
         parts = self._run_kernel(x, state)  # each (T, B, H)
         if lengths is None:
@@ -87,6 +90,14 @@ class Cell(nn.Module):
             y, last = self._run_kernel(packed, start)
             y, _ = pad_packed_sequence(y, total_length=len(x))
         return y, last if isinstance(last, tuple) else (last,)
+
+    def _run_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Compute a single step. A torch layer would first bring its weights into another order."""
+        weight = self.kernel.get_parameter
+        from_input = functional.linear(x, weight("weight_ih_l0"), weight("bias_ih_l0"))
+        from_state = functional.linear(state[0], weight(RECURRENT_MATRIX), weight("bias_hh_l0"))
+        state = self.cell_type.kernel().torch_step(from_input.float(), from_state.float(), state)
+        return state[0], state
 
     def _run_kernel(self, *arguments: Any) -> Any:
         """Run the kernel; in training, drop a share of its recurrent weights."""

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from rnntool.models.cells.cell import Cell
+from rnntool.models.cells.kernel import State
 from rnntool.models.export.builder import Graph
 
 Floats = NDArray[np.float32]
@@ -34,11 +36,12 @@ class Step(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchKernel:
-    """A cell as torch's layer, as ONNX's operator, and as ONNX nodes of one step.
+    """A cell as torch's layer, as ONNX's operator, and as one step in both.
 
     Layers over tokens use the operator. Layers over words use the step, because the product with a word's
     vector is computed once for each word type. With `separate_recurrent_bias`, the recurrent bias
-    can't be added to the input's bias beforehand, because a gate scales it.
+    can't be added to the input's bias beforehand, because a gate scales it. `torch_step` returns the new
+    state, given what the input and the old state contribute to the gates, in torch's order.
     """
 
     layer: Callable[[int, int], nn.RNNBase]
@@ -46,6 +49,7 @@ class TorchKernel:
     gates: tuple[int, ...]  # the indices of torch's gates in ONNX's order
     attributes: Mapping[str, Any] = field(default_factory=dict)  # of the operator
     step: Step
+    torch_step: Callable[[Tensor, Tensor, State], State]
     separate_recurrent_bias: bool = False
 
     def __call__(self, input_size: int, hidden: int) -> nn.RNNBase:
@@ -62,13 +66,16 @@ class TorchKernel:
         return gates("weight_ih_l0"), gates("weight_hh_l0"), biases
 
 
-def _elman(nonlinearity: str, activation: str) -> TorchKernel:
+def _elman(nonlinearity: str, activation: str, function: Callable[[Tensor], Tensor]) -> TorchKernel:
     """h = f(W x + U h + b), where f is tanh (Elman 1990) or ReLU (Le et al. 2015)."""
+    def torch_step(from_input: Tensor, from_state: Tensor, state: State) -> State:
+        return (function(from_input + from_state),)
+
     def step(g: Graph, from_input: str, from_state: str, state: list[str], mask: str = "") -> list[str]:
         return [g.masked(g.add(activation, g.add("Add", from_input, from_state)), mask)]
 
     return TorchKernel(layer=partial(nn.RNN, nonlinearity=nonlinearity), operator="RNN", gates=(0,),
-                       attributes={"activations": [activation]}, step=step)
+                       attributes={"activations": [activation]}, step=step, torch_step=torch_step)
 
 
 def _gru_step(g: Graph, from_input: str, from_state: str, state: list[str], mask: str = "") -> list[str]:
@@ -83,6 +90,13 @@ def _gru_step(g: Graph, from_input: str, from_state: str, state: list[str], mask
     return [g.masked(g.add("Add", new, g.add("Mul", z, g.add("Sub", state[0], new))), mask)]
 
 
+def _gru_torch_step(from_input: Tensor, from_state: Tensor, state: State) -> State:
+    """See `_gru_step`."""
+    (r, z, new), (r_h, z_h, new_h) = from_input.chunk(3, -1), from_state.chunk(3, -1)
+    new = (new + (r + r_h).sigmoid() * new_h).tanh()
+    return (new + (z + z_h).sigmoid() * (state[0] - new),)
+
+
 def _lstm_step(g: Graph, from_input: str, from_state: str, state: list[str], mask: str = "") -> list[str]:
     """LSTM (Hochreiter and Schmidhuber 1997) with forget gates (Gers et al. 2000).
 
@@ -94,8 +108,17 @@ def _lstm_step(g: Graph, from_input: str, from_state: str, state: list[str], mas
     return [g.add("Mul", g.add("Sigmoid", o), g.add("Tanh", c)), c]  # h is 0 where c is 0
 
 
-ELMAN_TANH, ELMAN_RELU = _elman("tanh", "Tanh"), _elman("relu", "Relu")
+def _lstm_torch_step(from_input: Tensor, from_state: Tensor, state: State) -> State:
+    """See `_lstm_step`."""
+    i, f, new, o = (from_input + from_state).chunk(4, -1)
+    c = f.sigmoid() * state[1] + i.sigmoid() * new.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+ELMAN_TANH = _elman("tanh", "Tanh", torch.tanh)
+ELMAN_RELU = _elman("relu", "Relu", torch.relu)
 GRU = TorchKernel(  # torch r z n → ONNX z r h
     layer=nn.GRU, operator="GRU", gates=(1, 0, 2), attributes={"linear_before_reset": 1}, step=_gru_step,
-    separate_recurrent_bias=True)
-LSTM = TorchKernel(layer=nn.LSTM, operator="LSTM", gates=(0, 3, 1, 2), step=_lstm_step)  # i f g o → i o f c
+    torch_step=_gru_torch_step, separate_recurrent_bias=True)
+LSTM = TorchKernel(  # i f g o → i o f c
+    layer=nn.LSTM, operator="LSTM", gates=(0, 3, 1, 2), step=_lstm_step, torch_step=_lstm_torch_step)
