@@ -10,8 +10,11 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, load_from_string
 
+from rnntool.inference import signed_weights
 from rnntool.inference.onnx_engine import OnnxEngine
+from rnntool.inference.signed_weights import with_signed_weights
 from rnntool.models.config import (
     ClassifierHeadConfig,
     EncoderConfig,
@@ -166,3 +169,60 @@ def test_answers_of_taggers_and_classifiers_do_not_depend_on_the_batch(name: str
             np.testing.assert_array_equal(together["logits"][which], alone["logits"][0])
     for answer in {"emissions", "logits"} & expected.keys():
         assert abs(together[answer] - expected[answer]).max() < 0.05 * np.ptp(expected[answer])
+
+
+def weight_types(graph: bytes) -> dict[str, int]:
+    """Return the type of each 8-bit weight of a graph, by name."""
+    return {weight.name: weight.data_type for weight in load_from_string(graph).graph.initializer
+            if weight.name.endswith("_quantized")}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_signed_weights_change_no_bit_of_the_answers(
+    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not signed_weights.exact():
+        pytest.skip("the processor is faster with unsigned weights")
+    _, signed = engines(ENCODERS[encoder], tmp_path, tied=False)
+    monkeypatch.setattr(signed_weights, "exact", lambda: False)
+    unsigned = OnnxEngine(tmp_path / "int8.onnx", threads=1)
+    rng = np.random.default_rng(0)
+    tokens, lengths = rng.integers(4, VOCABULARY, (9, 6)), np.array([9, 2, 7, 1, 4, 9], np.int32)
+    arrays = {"tokens": tokens, "targets": tokens, "lengths": lengths, **signed.initial_state(6)}
+    expected = unsigned.run(arrays)
+    for name, value in signed.run(arrays).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_weights_become_signed_but_tables_do_not(encoder: str, tmp_path: Path) -> None:
+    engines(ENCODERS[encoder], tmp_path, tied=False)
+    graph = (tmp_path / "int8.onnx").read_bytes()
+    assert set(weight_types(graph).values()) == {TensorProto.UINT8}
+    types = weight_types(with_signed_weights(graph))
+    tables = {name for name in types if name.startswith("embedding") and "projection" not in name}
+    products = {kind for name, kind in types.items() if name not in tables}
+    assert {types[name] for name in tables} == {TensorProto.UINT8} and products == {TensorProto.INT8}
+    other = load_from_string(graph)
+    for weight in other.graph.initializer:
+        if weight.name.endswith("_zero_point"):
+            weight.raw_data = b"\x81" * len(weight.raw_data)  # the weights less that aren't signed bytes
+    assert set(weight_types(with_signed_weights(other.SerializeToString())).values()) == {TensorProto.UINT8}
+    plain = (tmp_path / "float32.onnx").read_bytes()
+    assert with_signed_weights(plain) is plain
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    ("fpu avx2 avx512bw avx512dq avx512vl avx512_vnni", True),
+    ("fpu avx2 avx_vnni", True),
+    ("fpu avx2 avx512bw avx512dq avx512vl", False),
+    (None, False),
+])
+def test_weights_are_signed_where_products_are_exact(
+    flags: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if flags is not None:
+        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n", "utf-8")
+    monkeypatch.setattr(signed_weights, "CPU_INFO", path)
+    assert signed_weights.exact.__wrapped__() is expected

@@ -13,6 +13,7 @@ from rnntool import model_folder
 from rnntool.data.arrays import Arrays
 from rnntool.data.threads import call_after_fork
 from rnntool.errors import ModelError, is_out_of_memory
+from rnntool.inference import signed_weights
 from rnntool.model_folder import ModelConfig
 from rnntool.models.config import Shape
 
@@ -85,6 +86,8 @@ class OnnxEngine:
 
     def _open(self) -> Any:
         graph = self._graph or model_folder.read_graph(self.path, self._config)
+        if signed_weights.exact():
+            graph = signed_weights.with_signed_weights(graph)
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads

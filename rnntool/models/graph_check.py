@@ -51,7 +51,7 @@ def _check(data: memoryview, message: str, *, nested: bool) -> None:
     """Check a message; `nested` says that it is inside the body of a loop or a branch."""
     parts = MESSAGES[message]
     operator = domain = ""
-    for number, content in _fields(data):
+    for number, content, _ in fields(data):
         if message == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and content != 0)):
             raise ValueError("it reads weights from another file")
         if number not in parts:
@@ -77,15 +77,15 @@ def _message(content: int | memoryview) -> memoryview:
     return content
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the number and the content of each field of a message: an integer or bytes."""
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
+    """Yield the number and the content of each field of a message, an integer or bytes, and where it ends."""
     at = 0
     while at < len(data):
         key, at = _integer(data, at)
         number, kind = key >> 3, key & 7
         if kind == 0:
             value, at = _integer(data, at)
-            yield number, value
+            yield number, value, at
             continue
         size = {1: 8, 5: 4}.get(kind)
         if size is None:
@@ -94,7 +94,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size, at = _integer(data, at)
         if at + size > len(data):
             raise ValueError("the end of the file is missing")
-        yield number, data[at : at + size]
+        yield number, data[at : at + size], at + size
         at += size
 
 
