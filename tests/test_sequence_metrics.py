@@ -128,6 +128,13 @@ def test_odd_corpora_have_the_scores_of_sacrebleu(outputs: list[str], references
     assert sequences.chrf(sums) == pytest.approx(CHRF().corpus_score(outputs, streams(references)).score)
 
 
+def test_counts_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, references = corpus(40, seed=1, longest=9)
+    whole = text_counts(outputs, references).counts
+    monkeypatch.setattr(sequences, "_BLOCK", 7)
+    assert text_counts(outputs, references).counts.tolist() == whole.tolist()
+
+
 def test_signatures_name_version_tokenizer_and_references() -> None:
     one = text_counts(["a"], [["a"]], tokenize="none").signatures
     several = text_counts(["a", "b"], [["a"], ["b", "c"]]).signatures

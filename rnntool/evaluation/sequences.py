@@ -7,7 +7,7 @@ samples are computed at once. Scores of a corpus are never means of scores of it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ ORDERS = 4  # of the n-grams of BLEU
 CHARACTER_ORDERS = 6  # of the n-grams of chrF
 BETA = 2  # weight of recall in chrF
 _BUDGET = 1 << 16  # symbols of a batch of edit distances
+_BLOCK = 4096  # records whose n-grams are counted at once
 _FINAL_MARK = re.compile(r"(\s?)[.?!]$")
 
 ERRORS = slice(0, 4)  # columns: exact matches, records, edits, symbols
@@ -97,12 +98,10 @@ def text_counts(
 
     if not outputs:
         return TextCounts(np.empty((0, CHRF.stop - BLEU.start)), {})
-    metrics = {"bleu": Bleu(tokenize=tokenize, force=True), "chrf": Chrf()}
-    rows = []
-    for output, of_record in zip(outputs, references, strict=True):
-        found = metrics["bleu"].corpus_score([output], [[reference] for reference in of_record])
-        rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals,
-                     *_chrf_counts(output, of_record)])
+    by_words = Bleu(tokenize=tokenize, force=True)
+    metrics = {"bleu": by_words, "chrf": Chrf()}
+    counts = [_text_counts(outputs[i : i + _BLOCK], references[i : i + _BLOCK], by_words.tokenizer)
+              for i in range(0, len(outputs), _BLOCK)]
     # signatures say how many references there are
     some = {len(of_record): (output, of_record)
             for output, of_record in zip(outputs, references, strict=True)}.values()
@@ -110,29 +109,78 @@ def text_counts(
     for metric in metrics.values():
         metric.corpus_score([output for output, _ in some], streams)
     signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
-    return TextCounts(np.array(rows, np.float64), signatures)
+    return TextCounts(np.concatenate(counts), signatures)
 
 
-def _chrf_counts(output: str, references: Sequence[str]) -> list[int]:
-    """Count the character n-grams of an output, of its best reference by chrF, and of both."""
-    from sacrebleu import extract_char_ngrams
+def _text_counts(
+    outputs: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Callable[[str], str]
+) -> Counts:
+    """Count (N, 28) for BLEU the words and their n-grams, and for chrF those of characters without spaces.
 
-    orders = range(1, CHARACTER_ORDERS + 1)
-    of_output = [extract_char_ngrams(output, n) for n in orders]
-    best: list[int] = []
-    best_score = -1.0
-    for reference in references:
-        counts: list[int] = []
-        for n, ngrams in zip(orders, of_output, strict=True):
-            of_reference = extract_char_ngrams(reference, n)
-            counts += [ngrams.total() if of_reference else 0, of_reference.total(),
-                       (ngrams & of_reference).total()]
-        if len(references) == 1:
-            return counts
-        score = float(chrf(np.array([0] * CHRF.start + counts, np.float64)))
-        if score > best_score:
-            best, best_score = counts, score
-    return best
+    For BLEU, an n-gram is correct as often as one of the references has it, and the reference whose length is
+    nearest counts. For chrF, only the best reference counts.
+    """
+    def words(text: str) -> list[str]:
+        return tokenizer(text.rstrip()).split()
+
+    def characters(text: str) -> str:
+        return "".join(text.split())
+
+    rows = np.arange(len(outputs))
+    lengths, _, correct = _common_ngrams(
+        list(map(words, outputs)), [list(map(words, of_record)) for of_record in references], ORDERS)
+    output, others = lengths[:, 0], lengths[:, 1:]
+    distance = np.where(others < 0, np.inf, np.abs(others - output[:, None]) + others / (others.max() + 1))
+    totals = (output[:, None] - np.arange(ORDERS)).clip(0)
+    of_bleu = [output[:, None], others[rows, distance.argmin(axis=1)][:, None], correct, totals]
+
+    lengths, shared, _ = _common_ngrams(
+        list(map(characters, outputs)), [list(map(characters, of_record)) for of_record in references],
+        CHARACTER_ORDERS)
+    sizes = (lengths[..., None] - np.arange(CHARACTER_ORDERS)).clip(0)  # (N, 1 + K, orders)
+    of_references = sizes[:, 1:]
+    of_output = np.where(of_references > 0, sizes[:, :1], 0)
+    of_chrf = np.stack([of_output, of_references, shared], axis=-1).reshape(*shared.shape[:2], -1)
+    scores = chrf(np.concatenate([np.zeros((*shared.shape[:2], CHRF.start)), of_chrf], axis=-1))
+    best = np.where(lengths[:, 1:] < 0, -1, scores).argmax(axis=1)
+    return np.concatenate([*of_bleu, of_chrf[rows, best]], axis=1).astype(np.float64)
+
+
+def _common_ngrams(
+    outputs: Sequence[Symbols], references: Sequence[Sequence[Symbols]], orders: int
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+    """Count the n-grams that outputs have in common with their references, of which a record has up to K.
+
+    Returns the lengths (N, 1 + K) of the output and of the references, -1 if a record has fewer; the numbers
+    (N, K, orders) of n-grams shared with each reference; and those (N, orders) shared with any of them.
+    """
+    slots = 1 + max(map(len, references))
+    lengths = np.full((len(outputs), slots), -1)
+    ids: dict[str, int] = {}
+    flat: list[int] = []
+    for row, output, of_record in zip(lengths, outputs, references, strict=True):
+        for slot, sequence in enumerate((output, *of_record)):
+            row[slot] = len(sequence)
+            flat += [ids.setdefault(symbol, len(ids)) for symbol in sequence]
+    symbols, sizes = np.array(flat, np.int64), lengths.clip(0).ravel()  # (S,) one after the other
+    place = np.repeat(np.arange(len(sizes)), sizes)
+    left = np.cumsum(sizes)[place] - np.arange(len(place))  # symbols up to the end of the sequence
+    record, slot_of = np.divmod(place, slots)
+    shared = np.zeros((len(outputs), slots - 1, orders))
+    in_any = np.zeros((len(outputs), orders))
+    ngrams = record.copy()  # (S,) an id for the n-gram that begins here, in this record
+    for n in range(orders):
+        starts = np.flatnonzero(left > n)
+        _, first, ngrams[starts] = np.unique(
+            ngrams[starts] * len(ids) + symbols[starts + n], return_index=True, return_inverse=True)
+        counts = np.bincount(ngrams[starts] * slots + slot_of[starts], minlength=len(first) * slots)
+        counts = counts.reshape(-1, slots)
+        common = np.minimum(counts[:, :1], counts[:, 1:])  # (n-grams, K)
+        owner = record[starts[first]]
+        for k in range(slots - 1):
+            shared[:, k, n] = np.bincount(owner, common[:, k], minlength=len(outputs))
+        in_any[:, n] = np.bincount(owner, common.max(axis=1, initial=0), minlength=len(outputs))
+    return lengths, shared, in_any
 
 
 def form_of(references: Sequence[str]) -> list[str]:
