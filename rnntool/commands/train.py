@@ -26,6 +26,7 @@ from rnntool.tasks.specs.spec import TaskSpec
 if TYPE_CHECKING:
     from rnntool.tasks.specs.settings import Settings
     from rnntool.training.job import Job
+    from rnntool.training.session import Session
 
 
 EXTENDING = ("epochs", "max_time")  # settings that a resumed training can have new values for
@@ -197,27 +198,35 @@ def signals() -> Iterator[Signals]:
             signal.signal(number, previous)
 
 
+@contextmanager
+def training_session(compute: Compute, messages: Messages) -> Iterator[tuple[Session, Signals]]:
+    """Prepare torch, show the progress of trainings, and catch the signals that stop them."""
+    from rnntool.commands import allocator
+
+    allocator.prepare_torch()
+    from rnntool.inference import torch_engine
+    from rnntool.training.session import Session
+
+    torch_engine.flush_denormals()
+    with signals() as handler, console.training_progress(quiet=messages.quiet) as watch:
+        yield Session(device=compute.device, threads=compute.threads, watch=watch, stopping=handler.stopping,
+                      log=messages.log, warn=messages.warn), handler
+
+
 def _run(
     spec: TaskSpec, job: Job | None, output: Path, *, force: bool, finish: bool,
     extension: Mapping[str, Any], compute: Compute, messages: Messages,
 ) -> Mapping[str, Any]:
     """Train, and return the report on the development data. Without a job, resume the one in `output`."""
-    from rnntool.commands import allocator
+    with training_session(compute, messages) as (session, handler):
+        from rnntool import model_folder
+        from rnntool.training import train as training
+        from rnntool.training.job import Job
+        from rnntool.training.loop import Interrupted
 
-    allocator.prepare_torch()
-    from rnntool import model_folder
-    from rnntool.inference import torch_engine
-    from rnntool.training import train as training
-    from rnntool.training.job import Job
-    from rnntool.training.loop import Interrupted
-
-    torch_engine.flush_denormals()
-    with signals() as handler, console.training_progress(quiet=messages.quiet) as watch:
         try:
             return training.train(
-                job, output, task=spec.name, device=compute.device, threads=compute.threads, force=force,
-                finish=finish, extension=extension, watch=watch, stopping=handler.stopping,
-                log=messages.log, warn=messages.warn)
+                job, output, task=spec.name, force=force, finish=finish, extension=extension, **vars(session))
         except Interrupted as error:
             number = error.exit_code - 128
             if not handler.started:

@@ -14,7 +14,7 @@ import typer
 from rnntool.commands import console
 from rnntool.commands.groups import Row, command
 from rnntool.commands.options import AsJson, Compute, Given, Messages, format_option
-from rnntool.commands.train import complete_preset, make_job, next_command, signals
+from rnntool.commands.train import complete_preset, make_job, next_command, training_session
 from rnntool.data.reading import TableReading
 from rnntool.errors import RnntoolError, UsageError, contradiction, setting
 from rnntool.tasks import TASKS
@@ -145,19 +145,11 @@ def _run(
     compute: Compute, messages: Messages,
 ) -> dict[str, Any]:
     """Run the study, and return its report."""
-    from rnntool.commands import allocator
+    with training_session(compute, messages) as (session, handler):
+        from rnntool import model_folder
+        from rnntool.training import tuning
+        from rnntool.training.loop import Interrupted
 
-    allocator.prepare_torch()
-    from rnntool import model_folder
-    from rnntool.inference import torch_engine
-    from rnntool.training import tuning
-    from rnntool.training.loop import Interrupted
-    from rnntool.training.session import Session
-
-    torch_engine.flush_denormals()
-    with signals() as handler, console.training_progress(quiet=messages.quiet) as watch:
-        session = Session(device=compute.device, threads=compute.threads, watch=watch,
-                          stopping=handler.stopping, log=messages.log, warn=messages.warn)
         try:
             return tuning.tune(job, plan, output, session, task=spec.name, force=force, extension=extension)
         except Interrupted as error:
