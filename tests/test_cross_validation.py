@@ -254,6 +254,8 @@ def test_a_signal_during_a_fold_says_how_to_continue(data: Path, run: Run) -> No
                         "by a model of the others, then the model is trained on all")
     assert [line.partition(": accuracy")[0] for line in lines[1:4]] == [
         f"rnntool: fold {i} of 3" for i in (1, 2, 3)]
+    epochs = [line.partition("epoch ")[0] for line in done.err.splitlines() if "epoch 1 " in line]
+    assert epochs == ["fold 2 of 3: ", "fold 3 of 3: ", ""]
     (summary,) = (line for line in lines[4:] if line.startswith("rnntool: cross-validation: accuracy "))
     assert "on 60 records; mean of 3 folds 0." in summary or "mean of 3 folds 1." in summary
     figures = summary.partition(": cross-validation: ")[2]

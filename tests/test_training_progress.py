@@ -51,7 +51,8 @@ def test_evaluations_are_shown_one_a_second_and_the_last(capsys: pytest.CaptureF
         for step in range(1, 101):
             watch(Step(progress=Progress(step=step), total_steps=100, share=0.5, loss=1.0,
                        tokens_per_s=1.0, left_s=1.0, evaluation={"epoch": step} if step % 2 == 0 else None))
-    assert capsys.readouterr().err == "epoch 2\nepoch 100\n"
+        watch(a_step(100, evaluation={"epoch": 1}, training="fold 2 of 5"))
+    assert capsys.readouterr().err == "epoch 2\nepoch 100\nfold 2 of 5: epoch 1\n"
 
 
 def a_step(number: int = 50, **changes: Any) -> Step:

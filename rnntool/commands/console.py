@@ -114,9 +114,14 @@ class _Evaluations:
             return None
         self._printed_s = now
         if not self._short:
-            return _one_line(entry)
+            return _of_training(step, _one_line(entry))
         kept = {key: value for key, value in entry.items() if key not in ("lr", "seconds", "tokens")}
-        return f"{_one_line(kept)}  {duration(step.progress.elapsed_s)}"
+        return _of_training(step, f"{_one_line(kept)}  {duration(step.progress.elapsed_s)}")
+
+
+def _of_training(step: Step, text: str) -> str:
+    """Return a text with the name of the training before it, if there are several."""
+    return f"{step.training}: {text}" if step.training else text
 
 
 def _one_line(entry: dict[str, Any]) -> str:
@@ -227,7 +232,8 @@ class _TrainingBar:
         progress = step.progress
         best = "" if progress.best is None else f"  best {progress.best:.4g}"
         self._bar.update(
-            self._task, total=1.0, completed=step.share, description=f"epoch {progress.epoch + 1}",
+            self._task, total=1.0, completed=step.share,
+            description=_of_training(step, f"epoch {progress.epoch + 1}"),
             details=f"{self._speed:,.0f} tokens/s  loss {step.loss:.3f}{best}  {duration(step.left_s)} left")
         if line := self._evaluations.line(step):
             write(f"{line}\n")

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnntool import model_folder
 from rnntool.data.formats import format_named_by, merged, record_lines
-from rnntool.data.progress import duration
+from rnntool.data.progress import Stage, duration
 from rnntool.data.records import fields_of
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, RnntoolError, setting
@@ -24,7 +24,7 @@ from rnntool.inference import model as models
 from rnntool.tasks.base import Criterion, task_class
 from rnntool.training.advice import shown_figure
 from rnntool.training.job import Job
-from rnntool.training.loop import Interrupted
+from rnntool.training.loop import Interrupted, Step
 from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 from rnntool.training.watched_engine import WatchedEngine
@@ -110,13 +110,16 @@ def _train_fold(
     def log(message: str) -> None:
         session.log(f"{name}: {message}")
 
+    def watch(step: Step | Stage) -> None:
+        session.watch(step if isinstance(step, Stage) else dataclasses.replace(step, training=name))
+
     if signal := session.stopping():
         raise Interrupted(signal, f"stopped before {name}; saved")
     with model_folder.locked(place, warn=log):
         if _is_trained(place):
             return
         try:
-            fit(job, data, place, dataclasses.replace(session, log=log, warn=log), start)
+            fit(job, data, place, dataclasses.replace(session, watch=watch, log=log, warn=log), start)
         except Interrupted as stop:
             raise Interrupted(stop.exit_code - 128, f"{name}: {stop}") from None
 

@@ -65,6 +65,7 @@ class Step:
     left_s: float  # estimated time to the end
     timed: bool = False  # whether the training has a time limit, so that `share` grows with the time
     evaluation: dict[str, Any] | None = None  # the entry of metrics.jsonl, if this step ended with one
+    training: str = ""  # which of several trainings this is: `fold 2 of 5`
 
 
 def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
