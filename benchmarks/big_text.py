@@ -38,8 +38,8 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = folder  # for the token cache
         start = time.perf_counter()
         texts = corpus.Texts.collect(
-            LMTask.inputs([options.file], LMSettings(), targets=True, format="text",
-                          errors="strict", log=ignore), watch=ignore)
+            LMTask.inputs([options.file], LMSettings(), targets=True, format="text", log=ignore),
+            watch=ignore)
         print(f"read {len(texts):,} lines at {size / 1e6 / (time.perf_counter() - start):,.0f} MB/s")
         rows = [("tokenizer", "seconds to learn", "tokens", "tokens/s")]
         for name in options.tokenizers:

@@ -82,6 +82,7 @@ def reference(task: LMTask, windows: Streamed) -> float:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         for parameter in model.parameters():
+            assert parameter.grad is not None
             parameter.data.add_(parameter.grad, alpha=-RATE)
         loss.item()  # the example sums it for its reports
     return time.perf_counter() - start
@@ -101,7 +102,7 @@ def main() -> None:
         "dropout_between": DROPOUT, "weight_dropout": 0.0, "ema": 0.0, "clip": CLIP, "lr": RATE,
         "batch_size": 20, "bptt": 35, "epochs": 1})
     records = list(LMTask.inputs([options.file], settings, targets=True, format="text",
-                                 errors="strict", log=lambda message: None))
+                                 log=lambda message: None))
     task = LMTask.learn(records, settings)
     stream = np.concatenate([task.example(record, targets=True) for record in records])
     tokens = min(len(stream), options.steps * settings.batch_size * settings.bptt)

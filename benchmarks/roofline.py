@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -222,7 +223,7 @@ def tagging(tagger: model.Model, sentences: Sequence[Sentence], threads: int, co
     all_products = products(
         tagger.config.network.to_json(), words=BUDGET, rows=round(BUDGET * len(sentences) / len(words)),
         types=len(set(words)) / len(words), characters=mean_length(set(words)), table=TYPES_AT_ONCE)
-    rows = [("tagging", "operations per word", "int8 G/s", "float32 G/s")]
+    rows: list[tuple[str, ...]] = [("tagging", "operations per word", "int8 G/s", "float32 G/s")]
     int8_s = float32_s = 0.0  # per word
     for product in all_products:
         int8, float32 = (product.roof(threads, onnx_product(product, int8=int8), count=PRODUCTS_PER_CALL)
@@ -253,7 +254,8 @@ def training(tagger: model.Model, sentences: Sequence[Sentence], threads: int, c
     torch.set_flush_denormal(True)
     precision = pick_precision(tagger.task.settings, torch.device("cpu"))
     batches = training_batches(tagger.require(TagTask), sentences)
-    words, types = (np.mean([arrays[name].size for arrays in batches]) for name in ("words", "type_tokens"))
+    words, types = (statistics.mean(arrays[name].size for arrays in batches)
+                    for name in ("words", "type_tokens"))
     seen = {word for sentence in sentences for word in sentence.words}
     all_products = products(
         tagger.config.network.to_json(), words=round(words), rows=tagger.task.settings.batch_size,

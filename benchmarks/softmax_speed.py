@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from timing import in_turn, parse_training, ratio, show
 
+from rnntool.data.progress import Stage
 from rnntool.tasks.lm import LMTask
 from rnntool.tasks.specs.lm import LMSettings
 from rnntool.tokenize import SPECIALS, WordTokenizer
 from rnntool.training.batching import Streamed
-from rnntool.training.loop import Trainer
+from rnntool.training.loop import Step, Trainer
 from rnntool.training.train import build_network
 
 
@@ -34,11 +35,15 @@ def speed(words: list[str], settings: LMSettings, steps: int) -> float:
     stream = np.random.default_rng(1).choice(len(words), tokens, p=shares / shares.sum()) + len(SPECIALS)
     windows = Streamed(task.windows, stream, columns=settings.batch_size, time_steps=settings.bptt)
     speeds: list[float] = []
+
+    def watch(step: Step | Stage) -> None:
+        if isinstance(step, Step):
+            speeds.append(step.tokens_per_s)
+
     with tempfile.TemporaryDirectory() as folder:
         network = build_network(task.network_config(), task, [])
         Trainer(task, network, windows, [], settings, folder=Path(folder),
-                device=torch.device("cpu"), watch=lambda step: speeds.append(step.tokens_per_s),
-                stopping=lambda: None).run()
+                device=torch.device("cpu"), watch=watch, stopping=lambda: None).run()
     return statistics.median(speeds[1:])
 
 

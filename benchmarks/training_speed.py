@@ -76,7 +76,7 @@ def main() -> None:
                         help="weight of the auxiliary loss; default: %(default)s; 0 turns it off")
     options = parse_training(parser, repeats=3)
     settings = TagSettings(epochs=1, neighbours=options.neighbours)
-    inputs = TagTask.inputs([options.file], settings, targets=True, format="conllu", errors="strict",
+    inputs = TagTask.inputs([options.file], settings, targets=True, format="conllu",
                             log=lambda message: None)
     records = list(inputs)[: options.sentences]
     task = TagTask.learn(records, settings, vectors=[])
