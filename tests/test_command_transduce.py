@@ -91,6 +91,11 @@ def test_evaluate_and_its_mistakes(transducer: Path, reversal_file: Path, tmp_pa
     assert "e d a f" in out
     (error,) = jsonl((tmp_path / "errors.jsonl").read_text("utf-8"))
     assert (error["gold"], error["predicted"], error["source"]) == ("x", "e d a f", "fade")
+    headers = []
+    for data in (reversal_file, tmp_path / "wrong.tsv"):
+        ok(invoke("evaluate", "-m", transducer, data, "--errors-to", tmp_path / "errors.csv"))
+        headers.append((tmp_path / "errors.csv").read_text("utf-8").partition("\n")[0])
+    assert headers[0] == headers[1] == "source,target,prob,gold,predicted,context,file,line"
 
 
 def test_evaluate_with_another_beam(transducer: Path, reversal_file: Path, classifier: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from rnntool.commands.options import (
     format_option,
     model_option,
 )
-from rnntool.data.formats import merged, record_lines
+from rnntool.data.formats import empty_output, merged, record_lines
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
 from rnntool.data.records import fields_of, id_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from rnntool.tasks.base import Criterion, Engine, Evaluation, Mistake
 
 SEED = 0  # of resampling and permutation, so that the same data gives the same report
+MISTAKE: tuple[Literal["prob", "gold", "predicted", "context"], ...] = (
+    "prob", "gold", "predicted", "context")
 MAX_ROWS = 10  # of tables that may be long; the JSON report has all rows
 
 
@@ -171,18 +173,20 @@ def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
     file, _, line = mistake["place"].rpartition(":")
     found = id_of(fields_of(records[mistake["record"]]))
     return {
-        **{key: mistake[key] for key in ("prob", "gold", "predicted", "context")},
+        **{key: mistake[key] for key in MISTAKE},
         "file": file, "line": int(line), **({} if found is None else {"id": found})}
 
 
 def _error_records(mistakes: Sequence[Mistake], records: Sequence[Any], format: str) -> Iterator[str]:
-    """Return the text of each mistake with all fields of its record."""
+    """Return the text of each mistake with all fields of its record; a table has a header in any case."""
+    if not mistakes:
+        yield empty_output(fields_of(records[0]), (*MISTAKE, "file", "line"), format)
     rows = []
     for mistake in mistakes:
         traced = _traced(mistake, records)
         traced.pop("id", None)  # a field of the record
         rows.append((merged(fields_of(records[mistake["record"]]), traced), mistake["place"]))
-    return record_lines(rows, format)
+    yield from record_lines(rows, format)
 
 
 def _adapted(
