@@ -19,8 +19,9 @@ from rnntool.errors import ModelError, UsageError
 from rnntool.inference import model
 from rnntool.inference.model import Model
 from rnntool.inference.options import TransduceOptions
+from rnntool.tasks.hallucination import LONGEST_END, hallucinated, vowels_of
 from rnntool.tasks.specs.transduce import TransduceSettings
-from rnntool.tasks.transduce import Search, TransduceTask, hallucinated
+from rnntool.tasks.transduce import Search, TransduceTask
 from rnntool.tokenize import BOS, EOS, UNK
 
 FORMS = [Transduction("gehen", ("geht",), ("V;3;SG",)), Transduction("ab", ("a", "b"), ("N|X SG",))]
@@ -59,19 +60,31 @@ def test_each_target_of_a_record_is_learned() -> None:
 
 
 def test_hallucinated_records_keep_what_is_not_copied() -> None:
-    record, generator = Transduction("lachen", ("gelacht",), ("V",)), random.Random(1)
-    made = [hallucinated(record, "xyz", generator) for _ in range(20)]
-    assert len({other.source for other in made}) > 10
+    record, generator = Transduction("verlachen", ("geverlacht",), ("V",)), random.Random(1)
+    others = [Transduction(word, (word,)) for word in ("bananen", "kaputte", "hase", "rebe", "gelade")]
+    made = [other for other in hallucinated([record, *others], 1200, generator) if other.extra]
+    assert len({other.source for other in made}) > 100
     for other in made:
         stem = other.source.removesuffix("en")
-        assert set(stem) <= set("xyz") and len(stem) == 4
+        assert len(stem) == 7 and set(stem) <= set("verlachenbkputsgd")
         assert other.targets == (f"ge{stem}t",) and other.extra == ("V",)
-    short = Transduction("ab", ("abc",))
-    assert hallucinated(short, "xyz", generator) == short, "two letters may be chance"
+    ends = {next((n for n in range(7) if other.source[6 - n] != "verlach"[6 - n]), 7) for other in made}
+    assert set(range(LONGEST_END + 1)) <= ends, "the end of a stem may decide about an affix"
+    same_vowels = [other for other in made if other.source[1] == "e" and other.source[4] == "a"]
+    assert 0.5 < len(same_vowels) / len(made) < 0.9, "so may its vowels"
+    for empty in (Transduction("12", ("123",)), Transduction("ab", ("abc",))):
+        made = hallucinated([empty], 3, generator)
+        assert {other.source for other in made} <= {empty.source}, "two letters may be chance"
     task = TransduceTask.learn([record], TransduceSettings(hallucinate=30))
-    assert len(task.invented_examples([record])) == 30
+    assert len(task.invented_examples([record])) == 29
     assert [e.source.tolist() for e in task.invented_examples([record])] == [
         e.source.tolist() for e in task.invented_examples([record])], "by the seed"
+
+
+def test_vowels_are_found_by_their_neighbors() -> None:
+    words = [word for sentence in tiny.made_up_sentences("latin", 50) for word, _ in sentence]
+    assert vowels_of(words) == vowels_of(map(str.upper, words)) == set("aoueiö")
+    assert vowels_of(["", "a", "1 2"]) == set()
 
 
 def test_one_vocabulary_for_both_sides() -> None:

@@ -10,7 +10,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +42,7 @@ from rnntool.tasks.base import (
     listed,
     next_name,
 )
+from rnntool.tasks.hallucination import hallucinated
 from rnntool.tasks.network_config import encoder_config, from_settings
 from rnntool.tasks.specs.settings import tokenizer_kind
 from rnntool.tasks.specs.transduce import SPEC, TransduceSettings
@@ -51,7 +51,6 @@ from rnntool.tokenize import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 PADDED_TO = 4  # sources are padded to a multiple of this, whatever else is in their batch
 LARGEST_LENGTH = 10_000.0  # tokens of a target, or tokens of a target per token of its source
 FEW_STEPS = 5  # that a target may have beyond the longest ones of the training data
-SHORTEST_STEM = 3  # letters that a source and its target have in common
 SUBWORDS = ("unigram", "bpe")  # units of running text, which is hardly ever matched exactly
 TARGET = "target."  # before the names of the files of the target's vocabulary
 _FEATURE = re.compile(r"[^\s;|]+")
@@ -295,13 +294,11 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         return [example for record in records for example in self.examples(record)]
 
     def invented_examples(self, records: Sequence[Transduction]) -> Sequence[TransduceExample]:
-        """Replace what sources and targets have in common by random characters (`hallucinate`)."""
+        """Make up the training pairs that are missing from the number in `hallucinate`."""
         pairs = [replace(record, targets=(target,)) for record in records for target in record.targets]
-        letters = [letter for record in pairs for letter in record.source if letter.isalpha()]
-        generator = random.Random(self.settings.seed)
-        wanted = self.settings.hallucinate if letters else 0
-        return [self.example(hallucinated(generator.choice(pairs), letters, generator), targets=True)
-                for _ in range(wanted)]
+        missing = max(0, self.settings.hallucinate - len(pairs))
+        made_up = hallucinated(pairs, missing, random.Random(self.settings.seed))
+        return [self.example(pair, targets=True) for pair in made_up]
 
     def length(self, example: TransduceExample) -> int:
         return len(example.source) + (0 if example.target is None else len(example.target))
@@ -522,24 +519,6 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     def _symbols(self, text: str) -> Sequence[str]:
         """Split a target into what the symbol error rate counts."""
         return text.split() if self.target.kind == "word" else text
-
-
-def hallucinated(
-    record: Transduction, letters: Sequence[str], generator: random.Random
-) -> Transduction:
-    """Replace each run of letters that source and target have in common by `letters` drawn at random.
-
-    Only runs of at least `SHORTEST_STEM` letters are replaced, because shorter ones may be affixes or chance.
-    """
-    source, (target, *_) = record.source, record.targets
-    sides = list(source), list(target)
-    for i, j, size in SequenceMatcher(None, source, target, autojunk=False).get_matching_blocks():
-        if size < SHORTEST_STEM:
-            continue
-        for k in range(size):
-            if source[i + k].isalpha():
-                sides[0][i + k] = sides[1][j + k] = generator.choice(letters)
-    return replace(record, source="".join(sides[0]), targets=("".join(sides[1]),))
 
 
 def _features(record: Transduction) -> list[str]:

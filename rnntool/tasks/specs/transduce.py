@@ -20,6 +20,8 @@ SEPARATE: Mapping[str, Condition] = {"shared_vocabulary": False}
 class TransduceSettings(Settings):
     """Settings of `train transduce`."""
 
+    min_steps = 3000
+
     tokenizer: str = data(
         "char", "What a token of the source is: a character, a symbol between spaces (space), a subword "
                 "(unigram, bpe) or a byte.", choices=UNITS)
@@ -54,9 +56,9 @@ class TransduceSettings(Settings):
               "longer one is an error.", low=1)
     bidirectional: bool = network(True, "Read the source in both directions.")
     hallucinate: int = data(
-        0, "Make up N further training records, in which random characters replace what a source and its "
-           "target have in common (Anastasopoulos and Neubig 2019). It helps if there are few records and "
-           "targets copy most of the source, as in inflection.", low=0,
+        0, "If there are fewer than N training records, make up the rest, in which random letters replace "
+           "most of what a source and its target have in common (Anastasopoulos and Neubig 2019). It helps "
+           "if targets copy most of the source, as in inflection.", low=0,
         requires={"tokenizer": ("char",), "target_tokenizer": False, "shared_vocabulary": False})
     init_target: str | None = network(
         None, "Language model of targets that the decoder starts from: its vocabulary, its layers and its "
@@ -117,7 +119,8 @@ SPEC = TaskSpec(
     settings=TransduceSettings,
     presets={
         "g2p": {"tokenizer": "char", "target_tokenizer": "space", "lower": True},
-        "inflection": {"tokenizer": "char", "epochs": 60, "batch_size": 32},
+        "inflection": {"tokenizer": "char", "layers": 1, "hidden": 100, "embed": 64, "lr": 0.005,
+                       "batch_size": 32, "hallucinate": 5000},
         "translation": {"tokenizer": "unigram", "attention": "dot", "embed": 300, "hidden": 400,
                         "dropout": 0.4, "epochs": 15},
     },
