@@ -19,6 +19,7 @@ from rnntool.models.layers import rows_to_add
 
 LOGITS_BUDGET = 1 << 23  # logits in memory at once: 16 MiB in bfloat16, small enough for a cache
 MIN_ROWS = 512  # of a chunk, since each chunk reads the whole weight and its gradient
+CLASSES_MULTIPLE = 32  # for matrix units
 _MIN_PROBABILITY = torch.finfo(torch.float32).tiny  # lower ones are raised to this: 87 nats
 
 
@@ -53,39 +54,42 @@ class _LinearCrossEntropy(Function):
     ) -> Tensor:
         """Compute the loss, and save its gradients in `ctx`.
 
-        The bias is treated as one more column of the weight, with an input of 1. That saves two passes over
-        the logits.
+        Rows and classes are padded because products of matrices with odd shapes take up to twice as long. The
+        classes that this adds have a probability of 0.
         """
-        count = len(inputs)
-        x = torch.cat([inputs.to(dtype), inputs.new_ones(count, 1, dtype=dtype)], 1)  # (N, D + 1)
-        x = functional.pad(x, (0, 0, 0, rows_to_add(count)))  # rows of zeros, which have no gradient
-        w = torch.cat([weight.to(dtype), bias.to(dtype)[:, None]], 1)  # (V, D + 1)
+        count, classes = len(inputs), len(weight)
+        spare = -classes % CLASSES_MULTIPLE
+        x = functional.pad(inputs.to(dtype), (0, 0, 0, rows_to_add(count)))  # (N, D)
+        w = functional.pad(weight.to(dtype), (0, 0, 0, spare))  # (V, D)
+        b = functional.pad(bias.to(dtype), (0, spare), value=-torch.inf)  # (V,)
         nats = torch.zeros((), device=x.device)
-        if smoothing:
-            mean = w.float().mean(0)  # (D + 1), whose product with a row is the mean of its logits
         x_grad = torch.empty_like(x, dtype=torch.float32)
-        w_grad = torch.zeros(())  # (V, D + 1)
+        w_grad, b_grad = torch.zeros(()), torch.zeros(())  # (V, D) and (V,)
         rows = max(MIN_ROWS, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
             chunk = slice(start, start + rows)
-            probs = x[chunk] @ w.T
+            probs = torch.addmm(b, x[chunk], w.T)
             torch.softmax(probs, -1, out=probs)  # (rows, V)
             chunk_targets = targets[chunk]
-            gold = torch.arange(len(chunk_targets), device=x.device), chunk_targets
+            real = len(chunk_targets)
+            gold = torch.arange(real, device=x.device), chunk_targets
             log_probs = probs[gold].float().clamp(min=_MIN_PROBABILITY).log()  # (rows,)
             nats -= log_probs.sum()
             if smoothing:  # the mean over all classes differs by the mean of the logits
-                real = x[chunk][: len(chunk_targets)].float()
-                nats += smoothing * (real * (w[chunk_targets].float() - mean)).sum()
-                probs -= smoothing / len(w)
+                gold_logits = (x[chunk][:real].float() * w[chunk_targets].float()).sum(1) + b[chunk_targets]
+                mean_logits = x[chunk][:real].float() @ w[:classes].float().mean(0) + b[:classes].float().mean()
+                nats += smoothing * (gold_logits - mean_logits).sum()
+                probs[:, :classes] -= smoothing / classes
             # The gradient of the logits is the probabilities minus those of the target. That of the gold
             # class is minus the sum of the others, which is more precise in bfloat16 than p - 1 for p near 1.
             probs[gold] = 0
-            probs[gold] = -probs[: len(chunk_targets)].sum(1)
+            probs[gold] = -probs[:real].sum(1)
+            probs[real:] = 0
             x_grad[chunk] = probs @ w
-            chunk_grad = probs.T @ x[chunk]
-            w_grad = w_grad.float().add_(chunk_grad) if start else chunk_grad
-        ctx.save_for_backward(x_grad[:count], w_grad)
+            w_chunk, b_chunk = probs.T @ x[chunk], probs.sum(0)
+            w_grad = w_grad.float().add_(w_chunk) if start else w_chunk
+            b_grad = b_grad.float().add_(b_chunk) if start else b_chunk
+        ctx.save_for_backward(x_grad[:count], w_grad[:classes], b_grad[:classes])
         ctx.dtype = inputs.dtype
         return nats / count
 
@@ -93,8 +97,6 @@ class _LinearCrossEntropy(Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the saved gradients by the gradient of the loss, divided by the number of rows."""
-        x_grad, w_grad = ctx.saved_tensors
+        x_grad, w_grad, b_grad = ctx.saved_tensors
         scale = upstream / len(x_grad)
-        inputs_grad, weight_grad, bias_grad = x_grad[:, :-1], w_grad[:, :-1].float(), w_grad[:, -1].float()
-        rest = (None, None, None)
-        return (inputs_grad * scale).to(ctx.dtype), weight_grad.mul(scale), bias_grad * scale, *rest
+        return (x_grad * scale).to(ctx.dtype), w_grad.float() * scale, b_grad.float() * scale, None, None, None
