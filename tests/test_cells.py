@@ -55,6 +55,16 @@ def parameters_of(cell: Cell) -> dict[str, Array]:
     return {name: p.detach().numpy().astype(float) for name, p in cell.kernel.named_parameters()}
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_uniform_weights_have_the_bounds_of_torch(name: str) -> None:
+    torch.manual_seed(1)
+    cell = Cell(name, 7, 25)
+    cell.initialize_uniformly()
+    values = torch.cat([weight.detach().flatten() for weight in cell.kernel.parameters()])
+    assert values.abs().max() <= 0.2
+    assert values.std() == pytest.approx(0.2 / 3**0.5, rel=0.1)  # of a uniform distribution
+
+
 @pytest.mark.parametrize("name", [name for name, row in CELLS.items() if row.keep_gate])
 def test_a_new_gated_cell_keeps_most_of_its_state(name: str) -> None:
     """Without input, each step multiplies the state by sigmoid(1), and adds nothing to it."""

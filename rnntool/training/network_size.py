@@ -79,7 +79,8 @@ def choose_size(
             chosen, wider = speed(widths[index]), chosen
     passes = steps_s / chosen.step_s / len(batches)
     dropout = suitable_dropout(passes)
-    epochs = settings.epochs or min(MOST_PASSES, max(settings.epochs_for(len(batches)), round(passes)))
+    most = max(MOST_PASSES, settings.epochs_for(len(batches)))
+    epochs = settings.epochs or min(most, math.ceil(passes / STEPS_SHARE))  # the machine may become faster
     advice = ""
     if wider:
         needed_s = wider.step_s * enough / STEPS_SHARE

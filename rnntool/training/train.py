@@ -19,6 +19,7 @@ from rnntool.data.rows import Rows
 from rnntool.data.threads import thread_count
 from rnntool.errors import DataError, RnntoolError, UsageError, setting
 from rnntool.inference.torch_engine import pick_device
+from rnntool.models.cells.cell import Cell
 from rnntool.models.config import NetworkConfig
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
@@ -259,6 +260,10 @@ def build_network(config: NetworkConfig, task: AnyTask, examples: Sequence[Any])
     """Return a new network, with initial weights that depend on the seed, and its training objective."""
     torch.manual_seed(task.settings.seed)
     network = Network(config)
+    if task.settings.initial_weights == "uniform":
+        for module in network.modules():
+            if isinstance(module, Cell):
+                module.initialize_uniformly()
     network.set_objective(task.objective(examples))
     return network
 

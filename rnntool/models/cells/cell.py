@@ -54,6 +54,14 @@ class Cell(nn.Module):
             with torch.no_grad():
                 self.kernel.get_parameter("bias_ih_l0").view(-1, self.hidden)[gate] = bias
 
+    def initialize_uniformly(self) -> None:
+        """Draw all weights and biases between plus and minus 1 / √units, as torch's own layers do.
+
+        SGD with a high rate then learns faster at first. The state forgets sooner.
+        """
+        for weight in self.kernel.parameters():
+            nn.init.uniform_(weight, -self.hidden ** -0.5, self.hidden ** -0.5)
+
     def initial_state(self, x: Tensor) -> State:
         """Return zeros for a batch like `x` (T, B, I)."""
         return tuple(x.new_zeros(1, x.shape[1], self.hidden) for _ in self.cell_type.state_names)

@@ -80,6 +80,10 @@ class Settings(Options):
         0.0, "Share of each recurrent weight matrix that a training step leaves out: DropConnect, with one "
              "mask for all time steps (Merity et al. 2018).", low=0, high=0.95,
         requires={**RECURRENT, "cell": _CELLS_WITH_MATRIX})
+    initial_weights: str = network(
+        "orthogonal", "Start recurrent layers from orthogonal matrices and gates that keep the state "
+                      "(orthogonal, Saxe et al. 2014), or from small random numbers (uniform).",
+        choices=("orthogonal", "uniform"), requires=RECURRENT)
     vectors: str | None = network(
         None, "Pretrained word vectors: text of GloVe, word2vec or fastText, or binary word2vec.",
         metavar="FILE", requires=WORDS)
