@@ -24,7 +24,7 @@ from rnntool.tasks.word_features import shape
 
 FILE = "window.safetensors"
 OFFSETS = (-2, -1, 0, 1, 2)  # of the words that say something about a tag
-MOST_WORDS = 50_000  # of training data; with more of them, the network needs no help
+MOST_WORDS = 100_000  # of training data; with more of them, the network needs no help
 MOST_LABELS = 64  # of a column; one with more of them gets no scores
 MAX_TYPES = 1 << 15  # word types that are remembered, to limit memory over an endless stream
 INVERSE_PENALTY = 5.0  # C of scikit-learn: weight of the loss against half the squared weights

@@ -35,7 +35,7 @@ class TagSettings(WordSettings):
                    "CRF (crf, Lafferty et al. 2001).", choices=("softmax", "crf"))
     window_scores: bool = network(
         True, "Add the scores of a linear classifier of words, affixes and shapes in a window, which is "
-              "strong on few sentences. It is left out if the training data has more than 50,000 words.")
+              "strong on few sentences. It is left out if the training data has more than 100,000 words.")
     token_dropout: float = with_default(Settings, "token_dropout", 0.4)
     word_dropout: float = with_default(WordSettings, "word_dropout", 0.2)
     embed: int = with_default(Settings, "embed", 160)
