@@ -76,8 +76,9 @@ class _LinearCrossEntropy(Function):
             log_probs = probs[gold].float().clamp(min=_MIN_PROBABILITY).log()  # (rows,)
             nats -= log_probs.sum()
             if smoothing:  # the mean over all classes differs by the mean of the logits
-                gold_logits = (x[chunk][:real].float() * w[chunk_targets].float()).sum(1) + b[chunk_targets]
-                mean_logits = x[chunk][:real].float() @ w[:classes].float().mean(0) + b[:classes].float().mean()
+                states = x[chunk][:real].float()
+                gold_logits = (states * w[chunk_targets].float()).sum(1) + b[chunk_targets]
+                mean_logits = states @ w[:classes].float().mean(0) + b[:classes].float().mean()
                 nats += smoothing * (gold_logits - mean_logits).sum()
                 probs[:, :classes] -= smoothing / classes
             # The gradient of the logits is the probabilities minus those of the target. That of the gold
@@ -99,4 +100,5 @@ class _LinearCrossEntropy(Function):
         """Scale the saved gradients by the gradient of the loss, divided by the number of rows."""
         x_grad, w_grad, b_grad = ctx.saved_tensors
         scale = upstream / len(x_grad)
-        return (x_grad * scale).to(ctx.dtype), w_grad.float() * scale, b_grad.float() * scale, None, None, None
+        gradients = (x_grad * scale).to(ctx.dtype), w_grad.float() * scale, b_grad.float() * scale
+        return *gradients, None, None, None
