@@ -2,7 +2,8 @@
 """Speed of training a sequence-to-sequence model and of `rnntool transduce`, optionally against JoeyNMT.
 
 Training is measured on the same batches in both tools: an LSTM in both directions, a decoder with attention.
-Sizes are those of the preset, and the embedding of the target is not tied, which JoeyNMT can't do here.
+Sizes are those of the preset, but the target embedding is not tied to the softmax, because JoeyNMT can't tie
+them here.
 """
 
 from __future__ import annotations
@@ -98,9 +99,12 @@ def main() -> None:
     parser.add_argument("--preset", default="g2p", choices=SPEC.presets, help="default: %(default)s")
     parser.add_argument("--pairs", type=int, default=4000, help="pairs to train on; default: %(default)s")
     parser.add_argument("--input-feeding", action="store_true", help="train with input feeding")
-    parser.add_argument("-m", "--model", default="en-g2p", help="to transduce with; default: %(default)s")
-    parser.add_argument("--sources", type=int, default=4000, help="to transduce; default: %(default)s")
-    parser.add_argument("--joeynmt", metavar="PYTHON", help="also measure JoeyNMT, by this interpreter")
+    parser.add_argument("-m", "--model", default="en-g2p",
+                        help="model to measure `rnntool transduce` with; default: %(default)s")
+    parser.add_argument("--sources", type=int, default=4000,
+                        help="number of sources to transduce; default: %(default)s")
+    parser.add_argument("--joeynmt", metavar="PYTHON",
+                        help="also measure JoeyNMT, run by this Python interpreter")
     options = parse_training(parser, repeats=3)
     settings = TransduceSettings(**{**SPEC.presets[options.preset], "epochs": 1, "tied": False,
                                     "input_feeding": options.input_feeding})

@@ -86,9 +86,9 @@ def test_the_result_has_an_interval_and_a_baseline(classifier: Path) -> None:
     config = changed(classifier, **GOOD)
     assert result(config) == ("accuracy 0.9000 (95% interval: 0.8800 to 0.9200) on 1,000 development "
                               "records; baseline 0.5000 (always 'x')")
-    linear = {"method": "its n-grams alone", "accuracy": 0.8}
+    linear = {"method": "the n-gram classifier alone", "accuracy": 0.8}
     both = dataclasses.replace(config, report={**config.report, "linear": linear})
-    assert result(both).endswith("; baseline 0.5000 (always 'x'), 0.8000 (its n-grams alone)")
+    assert result(both).endswith("; baselines 0.5000 (always 'x'), 0.8000 (the n-gram classifier alone)")
     alone = changed(classifier, score=1.0, interval=None, baseline=0.5, records=1)
     assert result(alone).startswith("accuracy 1.0000 on 1 development record; ")
     untested = dataclasses.replace(config, report={})
@@ -109,8 +109,8 @@ def test_a_training_says_what_it_does_and_what_came_of_it(tmp_path: Path) -> Non
     assert lines[2].endswith("; 2 epochs of 6 steps")
     report = json.loads((tmp_path / "m" / "config.json").read_text())["report"]
     assert f"accuracy {report['accuracy']:.4f}" in lines[-3]
-    assert f"baseline {report['baseline']['accuracy']:.4f} (always '" in lines[-3]
-    assert f"'), {report['linear']['accuracy']:.4f} (its n-grams alone)" in lines[-3]
+    assert f"baselines {report['baseline']['accuracy']:.4f} (always '" in lines[-3]
+    assert f"'), {report['linear']['accuracy']:.4f} (the n-gram classifier alone)" in lines[-3]
     assert lines[-2].startswith(("only 6 development records", "no better than the baseline"))
     assert "--" in lines[-2], "the next step names an option"
     assert lines[-1].startswith("model written to ")
@@ -149,7 +149,7 @@ def test_a_classifier_is_compared_with_its_n_grams_alone(tmp_path: Path) -> None
     hits = [task.labels.names[i] == record.labels[0] for i, record in zip(best, records, strict=True)]
     assert report["linear"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
     assert 0 < sum(hits) < len(hits)
-    assert report["linear"]["method"] == "its n-grams alone"
+    assert report["linear"]["method"] == "the n-gram classifier alone"
     without = tiny.train("classify", tmp_path / "n", [table], dev=[dev], epochs=1, ngrams=False)
     assert "linear" not in without and "baseline" in without
 

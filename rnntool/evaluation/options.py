@@ -42,8 +42,9 @@ class EvaluateOptions(Options):
         None, "Exponent of the length by which the log-probability of a hypothesis is divided.", low=0,
         high=10, metavar="X", shown_default="1")
     ignore: str | None = option(
-        None, "Remove what matches this regular expression from each symbol of the targets before a "
-              "sequence-to-sequence model is judged: '[0-9]' ignores the stress of pronunciations.",
+        None, "Remove matches of this regular expression from outputs and targets before they are compared, "
+              "for example '[0-9]' to ignore stress marks. It applies to each symbol if symbols are "
+              "separated by spaces, otherwise to the whole text.",
         metavar="REGEX", check=_pattern)
     dynamic: bool = adaptation(
         False, "Also report the perplexity under dynamic evaluation: the model learns from the text as it "

@@ -115,10 +115,10 @@ def text_counts(
 def _text_counts(
     outputs: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Callable[[str], str]
 ) -> Counts:
-    """Count (N, 28) for BLEU the words and their n-grams, and for chrF those of characters without spaces.
+    """Return the counts (N, 28): words and word n-grams for BLEU, character n-grams without spaces for chrF.
 
-    For BLEU, an n-gram is correct as often as one of the references has it, and the reference whose length is
-    nearest counts. For chrF, only the best reference counts.
+    For BLEU, an n-gram is matched at most as often as it occurs in any one reference, and the length is that
+    of the reference whose length is closest. For chrF, only the best reference counts.
     """
     def words(text: str) -> list[str]:
         return tokenizer(text.rstrip()).split()
@@ -149,7 +149,7 @@ def _text_counts(
 def _common_ngrams(
     outputs: Sequence[Symbols], references: Sequence[Sequence[Symbols]], orders: int
 ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
-    """Count the n-grams that outputs have in common with their references, of which a record has up to K.
+    """Count the n-grams that each output shares with its references (up to K a record).
 
     Returns the lengths (N, 1 + K) of the output and of the references, -1 if a record has fewer; the numbers
     (N, K, orders) of n-grams shared with each reference; and those (N, orders) shared with any of them.
@@ -164,7 +164,7 @@ def _common_ngrams(
             flat += [ids.setdefault(symbol, len(ids)) for symbol in sequence]
     symbols, sizes = np.array(flat, np.int64), lengths.clip(0).ravel()  # (S,) one after the other
     place = np.repeat(np.arange(len(sizes)), sizes)
-    left = np.cumsum(sizes)[place] - np.arange(len(place))  # symbols up to the end of the sequence
+    left = np.cumsum(sizes)[place] - np.arange(len(place))  # symbols from here to its end
     record, slot_of = np.divmod(place, slots)
     shared = np.zeros((len(outputs), slots - 1, orders))
     in_any = np.zeros((len(outputs), orders))

@@ -1,8 +1,8 @@
 """Signed weights in the products of graphs with 8 bits, on processors that multiply by them faster.
 
-A model folder has unsigned weights with a zero point of 128. Less 128, they are signed, with a zero point of
-0, and all products are the same. Processors with VNNI or AMX instructions then need about half the time. On
-others, ONNX Runtime's products with signed weights can overflow, so these keep the unsigned ones.
+A model folder has unsigned weights with a zero point of 128. Subtracting 128 makes them signed, with a zero
+point of 0, and changes no product. Processors with VNNI then need about half the time. On others, ONNX
+Runtime's products with signed weights can overflow, so these keep the unsigned ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WEIGHTS = {"DynamicQuantizeLSTM": ((1, 9), (2, 11)), "MatMulInteger": ((1, 3),),
 INPUT, INITIALIZER = 1, 5  # fields of a node, of a graph
 DATA_TYPE, NAME, RAW_DATA = 2, 8, 9  # fields of a tensor
 UINT8, INT8 = 2, 3  # data types
-SIGN = 0x80  # the bit by which a number less 128 differs from the number
+SIGN = 0x80  # flipping this bit subtracts 128
 
 
 @cache

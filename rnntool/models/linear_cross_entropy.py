@@ -55,16 +55,16 @@ class _LinearCrossEntropy(Function):
         """Compute the loss, and save its gradients in `ctx`.
 
         Rows and classes are padded because products of matrices with odd shapes take up to twice as long. The
-        classes that this adds have a probability of 0.
+        added classes have probability 0, because their bias is -∞.
         """
         count, classes = len(inputs), len(weight)
         spare = -classes % CLASSES_MULTIPLE
-        x = functional.pad(inputs.to(dtype), (0, 0, 0, rows_to_add(count)))  # (N, D)
-        w = functional.pad(weight.to(dtype), (0, 0, 0, spare))  # (V, D)
-        b = functional.pad(bias.to(dtype), (0, spare), value=-torch.inf)  # (V,)
+        x = functional.pad(inputs.to(dtype), (0, 0, 0, rows_to_add(count)))  # (N', D), N rounded up
+        w = functional.pad(weight.to(dtype), (0, 0, 0, spare))  # (V', D), V rounded up
+        b = functional.pad(bias.to(dtype), (0, spare), value=-torch.inf)  # (V',)
         nats = torch.zeros((), device=x.device)
         x_grad = torch.empty_like(x, dtype=torch.float32)
-        w_grad, b_grad = torch.zeros(()), torch.zeros(())  # (V, D) and (V,)
+        w_grad, b_grad = torch.zeros(()), torch.zeros(())  # (V', D) and (V',)
         rows = max(MIN_ROWS, LOGITS_BUDGET // len(w))
         for start in range(0, count, rows):
             chunk = slice(start, start + rows)

@@ -480,7 +480,7 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         return None
 
     def linear_baseline(self, records: Sequence[Record]) -> Baseline | None:
-        """Score the scores that the task itself adds to those of the network; None if there are none."""
+        """Evaluate the task's linear classifier without the network; None if the model has none."""
         return None
 
     def sample(self, records: Sequence[Record], share: float) -> tuple[Sequence[Record], float]:

@@ -385,7 +385,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         if not self.ngrams or not records:
             return None
         scores = self._ngram_scores([self.example(record) for record in records])
-        return Baseline("its n-grams alone", self._accuracy(records, scores))
+        return Baseline("the n-gram classifier alone", self._accuracy(records, scores))
 
     def _accuracy(self, records: Sequence[Text], logits: NDArray[Any]) -> float:
         """Return the share of records whose labels are all right."""

@@ -21,11 +21,11 @@ SAME_VOWELS = 0.6  # share of the made-up pairs in which all vowels stay
 
 
 def hallucinated(pairs: Sequence[Transduction], count: int, generator: random.Random) -> list[Transduction]:
-    """Make up `count` pairs that are like `pairs`, which have one target each; none if these have no letters.
+    """Make up `count` pairs that are like `pairs`, which have one target each; none if no source has letters.
 
-    In each one, letters drawn at random replace the stem: all but up to `LONGEST_END` letters before a
-    change, or only the consonants of these. Stems of fewer than `SHORTEST_STEM` letters stay, because they
-    may be affixes or chance.
+    Each has random letters in place of its stem. If the stem is followed by a change, up to `LONGEST_END` of
+    its last letters stay. In a share of `SAME_VOWELS`, all vowels stay as well. Stems of fewer than
+    `SHORTEST_STEM` letters stay, because they may be affixes or chance.
     """
     if not count:
         return []

@@ -494,7 +494,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             tags = column.tags(column.best(scores, lengths, None), lengths)
             predicted |= zip(places, (column.outer(row, EVALUATED_SCHEME) for row in tags), strict=True)
         score = self._score_of([predicted[i] for i in range(len(records))], records)
-        return Baseline("its window classifier alone", score)
+        return Baseline("the window classifier alone", score)
 
     def _score_of(self, predicted: Sequence[Sequence[str]], records: Sequence[Sentence]) -> float:
         """Return the criterion of tags in IOB2 that were predicted for the first column."""

@@ -48,7 +48,8 @@ from rnntool.tasks.specs.settings import tokenizer_kind
 from rnntool.tasks.specs.transduce import SPEC, TransduceSettings
 from rnntool.tokenize import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 
-PADDED_TO = 4  # sources are padded to a multiple of this, whatever else is in their batch
+# When a model runs, sources are padded to a multiple of this, so that answers don't depend on the batch.
+PADDED_TO = 4
 LARGEST_LENGTH = 10_000.0  # tokens of a target, or tokens of a target per token of its source
 FEW_STEPS = 5  # that a target may have beyond the longest ones of the training data
 SUBWORDS = ("unigram", "bpe")  # units of running text, which is hardly ever matched exactly
@@ -326,7 +327,8 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
     def collate(self, examples: Sequence[TransduceExample]) -> Arrays:
         """Make `tokens` (T, B) and `lengths`, and the decoder's `previous` and `targets` (U, B).
 
-        In training, sources have as little padding as possible; see `batched`.
+        In training, sources are padded only to the longest in the batch. Otherwise they are padded to a
+        multiple of `PADDED_TO`; `batched` says why.
         """
         tokens, lengths = pad([example.source for example in examples], PAD)
         targets = [example.target for example in examples if example.target is not None]

@@ -42,7 +42,7 @@ def result(config: ModelConfig) -> str:
     text += f" on {_counted(report['records'])}"
     baselines = [f"{shown_figure(report[name][key])} ({report[name]['method']})"
                  for name in ("baseline", "linear") if name in report]
-    return text + (f"; baseline {', '.join(baselines)}" if baselines else "")
+    return text + (f"; baseline{'s' * (len(baselines) > 1)} {', '.join(baselines)}" if baselines else "")
 
 
 def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:

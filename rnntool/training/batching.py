@@ -55,8 +55,8 @@ class Shuffled:
         if not isinstance(examples, Rows):
             keys = np.fromiter(map(task.padding_key, examples), np.int64, len(examples))
         self.keys = keys.astype(np.min_scalar_type(keys.max(initial=0)))  # small types sort faster
-        # The same in each epoch, because examples with equal keys are interchangeable. The keys need not sort
-        # by length, so each example counts as long as the longest one up to it.
+        # The same in each epoch, because examples with equal keys are interchangeable. Sorting by key doesn't
+        # always sort by length, so each example is counted with the greatest length so far.
         longest = np.maximum.accumulate(lengths[np.argsort(self.keys, kind="stable")])
         self.bounds = _batch_bounds(longest, batch_size, PADDED_BUDGET)
 
@@ -110,7 +110,9 @@ def mix(labeled: Sequence[Any], raw: Sequence[Any]) -> list[Any]:
 
 
 def _batch_bounds(lengths: NDArray[Any], batch_size: int, budget: int) -> NDArray[np.int64]:
-    """Cut examples of these ascending lengths into batches; return each batch's first index, and the end.
+    """Cut examples with these lengths, in ascending order, into batches.
+
+    Returns the first index of each batch, and the end of the last one.
 
     A batch has up to `batch_size` examples and up to `budget` padded positions, or a single longer example.
     """

@@ -80,7 +80,8 @@ def choose_size(
     passes = steps_s / chosen.step_s / len(batches)
     dropout = suitable_dropout(passes)
     most = max(MOST_PASSES, settings.epochs_for(len(batches)))
-    epochs = settings.epochs or min(most, math.ceil(passes / STEPS_SHARE))  # the machine may become faster
+    # More epochs than estimated, in case the machine gets faster; the time limit stops the training.
+    epochs = settings.epochs or min(most, math.ceil(passes / STEPS_SHARE))
     advice = ""
     if wider:
         needed_s = wider.step_s * enough / STEPS_SHARE

@@ -1,4 +1,4 @@
-"""CMUdict lines: a word, spaces, and its phones. Further pronunciations are those of `WORD(1)`, `WORD(2)`."""
+"""CMUdict lines: a word, spaces, and its phones. `WORD(1)` and `WORD(2)` give further ones of WORD."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Cell(nn.Module):
         return y, last if isinstance(last, tuple) else (last,)
 
     def _run_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Compute a single step. A torch layer would first bring its weights into another order."""
+        """Compute a single step. A torch layer would reorder its weights first, which costs more."""
         weight = self.kernel.get_parameter
         from_input = functional.linear(x, weight("weight_ih_l0"), weight("bias_ih_l0"))
         from_state = functional.linear(state[0], weight(RECURRENT_MATRIX), weight("bias_hh_l0"))

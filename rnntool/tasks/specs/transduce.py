@@ -56,9 +56,9 @@ class TransduceSettings(Settings):
               "longer one is an error.", low=1)
     bidirectional: bool = network(True, "Read the source in both directions.")
     hallucinate: int = data(
-        0, "If there are fewer than N training records, make up the rest, in which random letters replace "
-           "most of what a source and its target have in common (Anastasopoulos and Neubig 2019). It helps "
-           "if targets copy most of the source, as in inflection.", low=0,
+        0, "Make up training pairs until there are N, with random letters in place of most of what source "
+           "and target have in common (Anastasopoulos and Neubig 2019). Useful if targets copy most of the "
+           "source, as in inflection.", low=0,
         requires={"tokenizer": ("char",), "target_tokenizer": False, "shared_vocabulary": False})
     init_target: str | None = network(
         None, "Language model of targets that the decoder starts from: its vocabulary, its layers and its "
