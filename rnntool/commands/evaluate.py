@@ -46,12 +46,17 @@ MAX_ROWS = 10  # of tables that may be long; the JSON report has all rows
     "rnntool evaluate dev.tsv -m topics --errors 10",
     "rnntool evaluate dev.conllu -m my-tagger --compare my-older-tagger",
     "rnntool evaluate test.txt -m words --dynamic --cache",
+    "rnntool evaluate gold.conllu --system parsed.conllu",
 )
 def evaluate(
     *,
     files: Annotated[list[str], typer.Argument(
         metavar="FILE…", help="Files with the correct answers; `-` is standard input.")],
-    model: Annotated[str, model_option("Model to evaluate")],
+    model: Annotated[str | None, model_option("Model to evaluate")] = None,
+    system: Annotated[str | None, typer.Option(
+        "--system", metavar="FILE", show_default=False,
+        help="CoNLL-U file to evaluate instead of a model: the output of any tagger or parser for the same "
+             "text. Reports the metrics of the CoNLL 2018 shared task.")] = None,
     output: Output = None,
     format: Annotated[str | None, format_option("any that training reads")] = None,
     column: Annotated[str | None, typer.Option(
@@ -94,6 +99,23 @@ def evaluate(
     messages: Messages,
 ) -> None:
     """Report how good a model is on data with the correct answers."""
+    columns = {"column": column, "word_column": word_column, "text_column": text_column,
+               "label_column": label_column, "source_columns": source_columns,
+               "target_column": target_column, "target": target}
+    chosen = {name: value for name, value in columns.items() if value is not None}
+    if system is not None:
+        from rnntool.commands.system_output import evaluate_system
+
+        others = {"format": format, "skip_unlabelled": skip_unlabelled, "compare": compare,
+                  "errors_to": errors_to}
+        evaluate_system(
+            files, system, output=output, as_json=as_json, reading=reading, messages=messages, model=model,
+            ignored=[*chosen, *(name for name, value in others.items() if value), *options.chosen(),
+                     *reading.table_settings()])
+        return
+    if model is None:
+        raise UsageError("nothing to evaluate", advice=(
+            f"name a model with {setting('model')}", f"a system's output with {setting('system')}"))
     from rnntool.commands.outputs import record_format, writes_json
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
@@ -110,10 +132,6 @@ def evaluate(
     for each in (loaded, other):
         if each and (of_sequences := options.of_sequences()):
             each.task.configure_evaluation(of_sequences, each.name)
-    columns = {"column": column, "word_column": word_column, "text_column": text_column,
-               "label_column": label_column, "source_columns": source_columns,
-               "target_column": target_column, "target": target}
-    chosen = {name: value for name, value in columns.items() if value is not None}
     settings = task.evaluation_settings({**chosen, "skip_unlabelled": skip_unlabelled}, loaded.name)
     inputs = type(task).inputs(
         files, settings, targets=True, format=format, reading=reading, log=messages.log,

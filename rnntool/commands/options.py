@@ -88,10 +88,13 @@ ModelArgument = Annotated[str, typer.Argument(
     help="Model: a folder, or a name that `rnntool models` lists.")]
 
 
+MODEL_VARIABLE = "RNNTOOL_MODEL"
+
+
 def model_option(purpose: str = "Model to run", more: str = "") -> Any:
     """Declare `--model`; the variable RNNTOOL_MODEL is its default. `more` is added to the help."""
     return typer.Option(
-        "-m", "--model", metavar="MODEL", envvar="RNNTOOL_MODEL", show_envvar=False,
+        "-m", "--model", metavar="MODEL", envvar=MODEL_VARIABLE, show_envvar=False,
         autocompletion=complete_model,
         help=f"{purpose}: a folder, or a name that `rnntool models` lists.{more}")
 

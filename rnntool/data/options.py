@@ -86,6 +86,10 @@ class Options:
         """Return all fields as JSON types."""
         return dataclasses.asdict(self)
 
+    def chosen(self) -> list[str]:
+        """Return the names of all fields that differ from their defaults."""
+        return [name for name, value in self.to_json().items() if value != getattr(type(self)(), name)]
+
 
 def with_default(kind: type[Options], name: str, default: Any, **changes: Any) -> Any:
     """Redeclare the field `name` of `kind` with another default and changed metadata."""

@@ -77,9 +77,5 @@ class TableReading(Reading):
         """Return the names of settings that the user chose and that apply to tables only."""
         return [name for name in ("delimiter", "no_header") if getattr(self, name)]
 
-    def chosen(self) -> list[str]:
-        """Return the names of all settings that differ from their defaults."""
-        return [name for name, value in self.to_json().items() if value != getattr(type(self)(), name)]
-
 
 USUAL_READING = TableReading()

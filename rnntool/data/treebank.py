@@ -1,0 +1,191 @@
+"""Treebanks: the tokens, words and trees of CoNLL-U files. Knows no task.
+
+`rnntool.data.formats.conllu` reads the same files for taggers, which need the words and some columns.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
+
+from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.errors import DataError
+
+_COLUMNS = 10
+_HEAD = 6
+_RANGE = re.compile(r"([1-9][0-9]*)-([1-9][0-9]*)")
+_EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
+
+
+class Span(NamedTuple):
+    """Characters of a treebank's text, from `start` up to but not including `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A syntactic word.
+
+    `head` is the index of its head among all words of the treebank, None for a root. A word of a multiword
+    token, such as "don't", is `in_range` and has no span of its own.
+    """
+
+    form: str
+    lemma: str
+    upos: str
+    xpos: str
+    feats: str
+    head: int | None
+    deprel: str
+    token: Span
+    in_range: bool
+
+
+@dataclass(slots=True)
+class Treebank:
+    """Sentences one after the other; `text` joins the characters of all tokens, without spaces.
+
+    `places` are the `file:line` of the tokens. Without `has_heads`, HEAD is "_" in all words.
+    """
+
+    text: str = ""
+    tokens: list[Span] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+    sentences: list[Span] = field(default_factory=list)
+    has_heads: bool = True
+
+
+class _Row(NamedTuple):
+    """A line of a file: its `file:line` and its columns."""
+
+    place: str
+    cells: list[str]
+
+
+@dataclass(slots=True)
+class _Token:
+    row: _Row
+    words: list[_Row] = field(default_factory=list)
+    in_range: bool = False
+
+
+def read_treebank(files: Iterable[Lines]) -> Treebank:
+    """Read CoNLL-U files; empty nodes are left out.
+
+    `DataError` for a wrong number of columns, an ID out of order, a form without characters, and for heads
+    that are not a tree with one root.
+    """
+    treebank = Treebank()
+    forms: list[str] = []
+    start = 0
+    for rows in chain.from_iterable(map(_sentences, files)):
+        tokens = list(_tokens(rows))
+        words = [word for token in tokens for word in token.words]
+        if not treebank.words:
+            treebank.has_heads = words[0].cells[_HEAD] != "_"
+        first_word, sentence_start = len(treebank.words), start
+        heads = iter(_heads(words, first_word, has_heads=treebank.has_heads))
+        for token in tokens:
+            forms.append(_without_spaces(token.row))
+            span = Span(start, start + len(forms[-1]))
+            start = span.end
+            treebank.tokens.append(span)
+            treebank.places.append(token.row.place)
+            for _, cells in token.words:
+                _, form, lemma, upos, xpos, feats, _, deprel, _, _ = cells
+                treebank.words.append(Word(
+                    form=form, lemma=lemma, upos=upos, xpos=xpos, feats=feats, head=next(heads),
+                    deprel=deprel, token=span, in_range=token.in_range))
+        treebank.sentences.append(Span(sentence_start, start))
+    treebank.text = "".join(forms)
+    return treebank
+
+
+def _sentences(lines: Lines) -> Iterator[list[_Row]]:
+    """Yield the lines of each sentence, without comments and empty nodes."""
+    rows: list[_Row] = []
+    for line in chain(lines, ["\n"]):
+        if is_blank(line):
+            if rows:
+                yield rows
+            rows = []
+        elif not line.startswith("#"):
+            row = _Row(lines.place(), chomp(line).split("\t"))
+            if len(row.cells) != _COLUMNS:
+                raise DataError(place=row.place, expected=f"{_COLUMNS} columns separated by tabs",
+                                found=len(row.cells))
+            if not _EMPTY_NODE.fullmatch(row.cells[0]):
+                rows.append(row)
+
+
+def _tokens(rows: Sequence[_Row]) -> Iterator[_Token]:
+    """Group the lines of a sentence into tokens; `DataError` if their IDs are out of order."""
+    last = 0  # ID of the last word
+    token: _Token | None = None
+    end = 0  # ID of the last word of the multiword token
+    for row in rows:
+        found = row.cells[0]
+        match = _RANGE.fullmatch(found)
+        if match and last >= end and int(match[1]) == last + 1 <= int(match[2]):
+            token = _Token(row, in_range=True)
+            end = int(match[2])
+            continue
+        if found != str(last + 1):
+            raise DataError(place=row.place, expected=f"the ID {last + 1}", found=repr(found))
+        last += 1
+        if last > end:
+            token = _Token(row)
+        assert token
+        token.words.append(row)
+        if last >= end:
+            yield token
+    if last < end:
+        raise DataError(place=rows[-1].place, expected=f"words up to the ID {end}",
+                        found=f"{last} as the last ID")
+
+
+def _without_spaces(row: _Row) -> str:
+    """Return the form without spaces of any kind."""
+    form = "".join(character for character in row.cells[1] if unicodedata.category(character) != "Zs")
+    if not form:
+        raise DataError(place=row.place, expected="a form", found=repr(row.cells[1]))
+    return form
+
+
+def _heads(words: Sequence[_Row], first: int, *, has_heads: bool) -> list[int | None]:
+    """Return the heads of a sentence's words as indices from `first` on; `DataError` if they are no tree."""
+    numbers = []
+    for place, cells in words:
+        head = cells[_HEAD]
+        if not has_heads and head != "_":
+            raise DataError(place=place, expected="the head _, which the words before have", found=repr(head))
+        if has_heads and not (head.isascii() and head.isdecimal() and int(head) <= len(words)):
+            raise DataError(place=place, expected=f"a head from 0 to {len(words)}", found=repr(head))
+        numbers.append(int(head) if has_heads else 0)
+    if has_heads:
+        if (roots := numbers.count(0)) != 1:
+            raise DataError(place=words[0].place, expected="a sentence with one root", found=roots)
+        if cycle := cyclic_word(numbers):
+            raise DataError(place=words[cycle - 1].place, expected="a tree",
+                            found=f"a cycle of heads through the word {cycle}")
+    return [first + number - 1 if number else None for number in numbers]
+
+
+def cyclic_word(heads: Sequence[int]) -> int | None:
+    """Return a word that is its own head directly or through others, if there is one. Words count from 1."""
+    visited_from = {0: 0}  # word: the word from which it was visited first
+    for start in range(1, len(heads) + 1):
+        word = start
+        while word not in visited_from:
+            visited_from[word] = start
+            word = heads[word - 1]
+        if visited_from[word] == start:
+            return word
+    return None
