@@ -55,13 +55,14 @@ def nothing(*_: Any) -> Any:
 
 
 @pytest.mark.parametrize(("tokens", "minutes", "expected", "advice"), [
-    (1_000_000, 10, 256, "is enough for 320"),
-    (1_000_000, 1, 64, "is enough for 96"),  # even that is too wide, but none is narrower
+    (1_000_000, 10, 320, "is enough for 400"),
+    (1_000_000, 3, 192, "is enough for 256"),
+    (1_000_000, 0.05, 64, "is enough for 96"),  # even that is too wide, but none is narrower
     (900_000, 600, 512, None),  # and no wider than the text can fill
     (8_000, 600, 128, None),
 ])  # fmt: skip
 def test_the_widest_network_is_chosen_that_has_time_for_enough_steps(
-    monkeypatch: pytest.MonkeyPatch, tokens: int, minutes: int, expected: int, advice: str | None
+    monkeypatch: pytest.MonkeyPatch, tokens: int, minutes: float, expected: int, advice: str | None
 ) -> None:
     settings = LMSettings(tokenizer="word", context="stream", optimizer="sgd", max_time=minutes * 60.0)
     steps_s: dict[int, float] = {}
@@ -86,7 +87,7 @@ def test_the_widest_network_is_chosen_that_has_time_for_enough_steps(
 def test_text_that_is_read_more_often_needs_more_dropout() -> None:
     values = [suitable_dropout(passes) for passes in (0.1, 3, 6, 12, 50, 1000)]
     assert values == sorted(values)
-    assert (values[0], values[2], values[3], values[-1]) == (0.1, 0.2, 0.3, 0.5)
+    assert (values[0], values[2], values[3], values[-1]) == (0.0, 0.1, 0.2, 0.5)
 
 
 def test_a_training_with_a_time_limit_measures_the_machine_and_resumes_with_its_choice(

@@ -25,8 +25,9 @@ from rnntool.training.optimizers import make_optimizer
 
 WIDTHS = (64, 96, 128, 192, 256, 320, 400, 512, 640)
 FIRST_WIDTH = 256  # to be measured
-# training steps by which a network should have learned most of what it can, and passes that are enough
-ENOUGH_STEPS = {"sgd": 8000, "adamw": 2500}
+# Training steps for each unit of a layer by which a network has learned most of what it can. Networks with half
+# or twice as many units do about as well in the same time.
+STEPS_PER_UNIT = {"sgd": 16, "adamw": 12}
 ENOUGH_PASSES, MOST_PASSES = 30, 60
 STEPS_SHARE = 0.8  # of the time, at least, is for steps
 MEASURED_STEPS, MEASURED_S = 20, 0.5
@@ -47,12 +48,11 @@ def choose_size(
 ) -> Settings:
     """Return the settings of a task with the sizes, dropout and epochs for a training of `left_s` seconds.
 
-    It is the widest network for which the time is enough for `ENOUGH_STEPS` or `ENOUGH_PASSES` over a text of
-    so many `tokens`, but no wider than what such a text can fill. `build` makes a network.
+    It is the widest network for which the time is enough for its `STEPS_PER_UNIT` or for `ENOUGH_PASSES` over
+    a text of so many `tokens`, but no wider than what such a text can fill. `build` makes a network.
     """
     settings: Settings = task.settings
     steps_s = STEPS_SHARE * left_s
-    enough = min(ENOUGH_STEPS[settings.optimizer], ENOUGH_PASSES * len(batches))
     widths = [width for width in WIDTHS if width <= widest(tokens)] or [WIDTHS[0]]
     by_character = task.tokenizer.kind in ("char", "byte")
 
@@ -64,17 +64,21 @@ def choose_size(
         watch(Stage("measuring the speed", None, width, "units"))
         return Speed(width, _step_s(build(sized(width)), batches, sized(width), device))
 
+    def needed_s(speed: Speed) -> float:
+        steps = STEPS_PER_UNIT[settings.optimizer] * speed.width
+        return speed.step_s * min(steps, ENOUGH_PASSES * len(batches))
+
     index = max(i for i, width in enumerate(widths) if width <= max(FIRST_WIDTH, widths[0]))
     chosen, wider = speed(widths[index]), None
-    if chosen.step_s * enough <= steps_s:
+    if needed_s(chosen) <= steps_s:
         while index + 1 < len(widths):
             index += 1
             wider = speed(widths[index])
-            if wider.step_s * enough > steps_s:
+            if needed_s(wider) > steps_s:
                 break
             chosen, wider = wider, None
     else:
-        while index and chosen.step_s * enough > steps_s:
+        while index and needed_s(chosen) > steps_s:
             index -= 1
             chosen, wider = speed(widths[index]), chosen
     passes = steps_s / chosen.step_s / len(batches)
@@ -84,8 +88,8 @@ def choose_size(
     epochs = settings.epochs or min(most, math.ceil(passes / STEPS_SHARE))
     advice = ""
     if wider:
-        needed_s = wider.step_s * enough / STEPS_SHARE
-        advice = f"; {setting('max_time', f'{math.ceil(needed_s / 60)}m')} is enough for {wider.width}"
+        minutes = math.ceil(needed_s(wider) / STEPS_SHARE / 60)
+        advice = f"; {setting('max_time', f'{minutes}m')} is enough for {wider.width}"
     say(f"chosen for {duration(left_s)}: {chosen.width} units a layer, dropout {dropout:g}, and about "
         f"{min(passes, epochs):.1f} epochs{advice}")
     return sized(chosen.width).replace(dropout=dropout, dropout_between=dropout, epochs=epochs)
@@ -98,7 +102,7 @@ def widest(tokens: int) -> float:
 
 def suitable_dropout(passes: float) -> float:
     """Return the dropout for so many passes over a text: the more often it is seen, the more is needed."""
-    return round(min(0.5, max(0.1, 0.2 + 0.1 * math.log2(max(passes, 0.1) / 6))), 2)
+    return round(min(0.5, max(0.0, 0.1 * math.log2(max(passes, 0.1) / 3))), 2)
 
 
 def _step_s(network: Network, batches: Batches, settings: Settings, device: torch.device) -> float:
