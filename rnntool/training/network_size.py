@@ -25,8 +25,8 @@ from rnntool.training.optimizers import make_optimizer
 
 WIDTHS = (64, 96, 128, 192, 256, 320, 400, 512, 640)
 FIRST_WIDTH = 256  # to be measured
-# Training steps for each unit of a layer by which a network has learned most of what it can. Networks with half
-# or twice as many units do about as well in the same time.
+# Training steps for each unit of a layer by which a network has learned most of what it can. In the same
+# time, networks with half or twice as many units do about as well.
 STEPS_PER_UNIT = {"sgd": 16, "adamw": 12}
 ENOUGH_PASSES, MOST_PASSES = 30, 60
 STEPS_SHARE = 0.8  # of the time, at least, is for steps
