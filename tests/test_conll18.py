@@ -108,6 +108,17 @@ def test_a_treebank_equals_itself() -> None:
             assert score.correct == score.gold == score.system > 0, name
 
 
+def test_tags_of_gold_words() -> None:
+    gold = {"upos": ["X", "Y", "Z"], "feats": ["Case=Nom|Typo=Yes", "_", "Case=Acc"], "NER": ["O"] * 3}
+    predicted = {"upos": ["X", "Y", "X"], "feats": ["Case=Nom", "Mood=Ind", "Case=Acc"], "NER": ["B-X"] * 3}
+    assert conll18.tag_scores(gold, predicted) == {"UPOS": 2 / 3, "UFeats": 2 / 3}
+    gold |= {"lemma": ["a", "_", "c"], "xpos": ["p"] * 3}
+    predicted |= {"lemma": ["a", "b", "d"], "xpos": ["p"] * 3}
+    assert conll18.tag_scores(gold, predicted) == {
+        "UPOS": 2 / 3, "XPOS": 1, "UFeats": 2 / 3, "AllTags": 1 / 3, "Lemmas": 2 / 3}
+    assert conll18.tag_scores({"NER": ["O"]}, {"NER": ["O"]}) == {}
+
+
 def words(text: str) -> str:
     """Make one sentence of tokens; `abc=a+bc` is a multiword token. All words depend on the first."""
     lines: list[str] = []
@@ -252,3 +263,11 @@ def test_what_does_not_apply_to_a_system_is_an_error(monkeypatch: pytest.MonkeyP
     failed(invoke("evaluate", "gold.conllu", "--system", "empty.conllu"), 3, "empty.conllu: expected CoNLL-U")
     monkeypatch.setenv("RNNTOOL_MODEL", "en-pos")
     ok(invoke(*command))
+
+
+def test_a_tagger_of_columns_of_conllu_has_the_official_metrics(joint: Path, models: Path) -> None:
+    file = models / "data" / "joint-dev.conllu"
+    report = json.loads(ok(invoke("evaluate", file, "-m", joint, "--json")))
+    assert report["conll18"] == {"UPOS": report["accuracy"], "XPOS": report["columns"]["xpos"]["accuracy"]}
+    assert "metrics of the CoNLL 2018 shared task, in percent\nUPOS  100.00\nXPOS  100.00\n" in ok(
+        invoke("evaluate", file, "-m", joint))

@@ -294,6 +294,9 @@ def _text(report: dict[str, Any], mistakes: Sequence[dict[str, Any]]) -> str:
     add([(key, value + intervals.get(key, "")) for key, value in _rows(report)])
     for name, column in report.get("columns", {}).items():
         add(_rows(column), f"column {name}")
+    if official := report.get("conll18"):
+        add([(name, f"{100 * value:.2f}") for name, value in official.items()],
+            "metrics of the CoNLL 2018 shared task, in percent")
     if comparison := report.get("compare"):
         add([(comparison["figure"], _shown(comparison["value"])),
              ("difference", _shown(comparison["difference"]) + _interval_text(comparison["interval"])),

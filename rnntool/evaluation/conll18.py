@@ -109,6 +109,29 @@ def scores(gold: Treebank, system: Treebank) -> dict[str, Score]:
     return result
 
 
+def tag_scores(
+    gold: Mapping[str, Sequence[str]], predicted: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Return the metrics of tags that were predicted for gold words, by the names of the metrics.
+
+    The columns are UPOS, XPOS, FEATS and LEMMA, by their names in lower case; others are ignored. Metrics of
+    columns that are missing are left out. Precision, recall and F1 are the same for words that are given.
+    """
+    result = scores(*map(_tagged_words, (gold, predicted)))
+    return {name: _ratio(result[name].correct, result[name].gold)
+            for name, columns in WORD_METRICS.items() if gold.keys() >= set(columns)}
+
+
+def _tagged_words(columns: Mapping[str, Sequence[str]]) -> Treebank:
+    """Return a treebank of words that have nothing but tags, each a token of one character."""
+    names = ("lemma", "upos", "xpos", "feats")
+    size = max(map(len, columns.values()), default=0)
+    rows = zip(*(columns.get(name, [""] * size) for name in names), strict=True)
+    words = [Word(form="", head=None, deprel="", token=Span(i, i + 1), in_range=False,
+                  **dict(zip(names, row, strict=True))) for i, row in enumerate(rows)]
+    return Treebank(words=words, has_heads=False)
+
+
 def _check_text(gold: Treebank, system: Treebank) -> None:
     """Raise `DataError` at the first token of the system whose characters differ from the gold text."""
     if gold.text == system.text:

@@ -21,7 +21,7 @@ from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
-from rnntool.evaluation import metrics
+from rnntool.evaluation import conll18, metrics
 from rnntool.evaluation.calibration import Calibration, fit_weight
 from rnntool.models import linear_chain
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig, TaggerHeadConfig
@@ -448,10 +448,20 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             report["accuracy_all"] = float(np.all(correct, axis=0).mean()) if len(in_vocabulary) else 0.0
             names = map(str, split_columns(self.settings.column)[1:])
             report["columns"] = dict(zip(names, reports[1:], strict=False))
+        if official := self._official_metrics(compared):
+            report["conll18"] = official
         first = compared[0]
         return Evaluation(
             report=report, counts=first.counts(), gold=first.labels, trained_labels=first.trained_labels,
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
+
+    def _official_metrics(self, compared: Sequence[Comparison]) -> dict[str, float]:
+        """Return the metrics of the CoNLL 2018 shared task for columns with the names of CoNLL-U's."""
+        named = [(name.lower(), column) for name, column in
+                 zip(split_columns(self.settings.column), compared, strict=False) if name]
+        gold, predicted = ({name: list(chain.from_iterable(getattr(column, side))) for name, column in named}
+                           for side in ("gold", "predicted"))
+        return conll18.tag_scores(gold, predicted)
 
     def predictions(self, engine: Engine, records: Sequence[Sentence]) -> list[dict[str, Any]]:
         results = self._results(engine, records, probs=True)
