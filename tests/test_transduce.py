@@ -81,6 +81,12 @@ def test_hallucinated_records_keep_what_is_not_copied() -> None:
         e.source.tolist() for e in task.invented_examples([record])], "by the seed"
 
 
+def test_hallucinated_stems_have_rare_letters() -> None:
+    pairs = [Transduction(word, (f"{word}s",)) for word in ("kabana",) * 40 + ("Zabana",)]
+    stems = "".join(pair.source for pair in hallucinated(pairs, 500, random.Random(1)))
+    assert stems.count("Z") > 0.05 * len(stems), "the network learns to copy only what it often sees"
+
+
 def test_vowels_are_found_by_their_neighbors() -> None:
     words = [word for sentence in tiny.made_up_sentences("latin", 50) for word, _ in sentence]
     assert vowels_of(words) == vowels_of(map(str.upper, words)) == set("aoueiö")

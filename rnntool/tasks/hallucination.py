@@ -18,6 +18,7 @@ from rnntool.data.records import Transduction
 SHORTEST_STEM = 3  # letters that a source and its target have in common
 LONGEST_END = 3  # letters at the end of a stem that may stay
 SAME_VOWELS = 0.6  # share of the made-up pairs in which all vowels stay
+ANY_LETTER = 0.5  # share of the made-up pairs in which all letters are equally likely
 
 
 def hallucinated(pairs: Sequence[Transduction], count: int, generator: random.Random) -> list[Transduction]:
@@ -25,18 +26,22 @@ def hallucinated(pairs: Sequence[Transduction], count: int, generator: random.Ra
 
     Each has random letters in place of its stem. If the stem is followed by a change, up to `LONGEST_END` of
     its last letters stay. In a share of `SAME_VOWELS`, all vowels stay as well. Stems of fewer than
-    `SHORTEST_STEM` letters stay, because they may be affixes or chance.
+    `SHORTEST_STEM` letters stay, because they may be affixes or chance. Letters are drawn as often as they
+    occur in `pairs`, but in a share of `ANY_LETTER` equally often, so that rare ones are copied as well.
     """
     if not count:
         return []
     letters = [letter for pair in pairs for letter in pair.source if letter.isalpha()]
     vowels = vowels_of(pair.source for pair in pairs)
     consonants = [letter for letter in letters if letter.lower() not in vowels]
+    letter_types, consonant_types = sorted(set(letters)), sorted(set(consonants))
 
     def made_up() -> Transduction:
         pair = generator.choice(pairs)
         keep = vowels if consonants and generator.random() < SAME_VOWELS else frozenset()
         drawn = consonants if keep else letters
+        if generator.random() < ANY_LETTER:
+            drawn = consonant_types if keep else letter_types
         source, (target, *_) = pair.source, pair.targets
         sides = list(source), list(target)
         for i, j, size in SequenceMatcher(None, source, target, autojunk=False).get_matching_blocks():

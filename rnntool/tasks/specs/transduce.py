@@ -120,7 +120,7 @@ SPEC = TaskSpec(
     presets={
         "g2p": {"tokenizer": "char", "target_tokenizer": "space", "lower": True},
         "inflection": {"tokenizer": "char", "layers": 1, "hidden": 100, "embed": 64, "lr": 0.005,
-                       "batch_size": 32, "hallucinate": 5000},
+                       "batch_size": 32, "hallucinate": 5000, "epochs": 40},
         "translation": {"tokenizer": "unigram", "attention": "dot", "embed": 300, "hidden": 400,
                         "dropout": 0.4, "epochs": 15},
     },
