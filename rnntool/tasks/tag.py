@@ -17,13 +17,13 @@ from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
 from rnntool.data.formats.results import tag_results
 from rnntool.data.labels import SCHEMES, Labels, load_labels, save_labels, span_advice
+from rnntool.data.model_file import damaged
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import conll18, metrics
 from rnntool.evaluation.calibration import Calibration, fit_weight
-from rnntool.models import linear_chain
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig, TaggerHeadConfig
 from rnntool.tasks.base import (
     Baseline,
@@ -45,6 +45,7 @@ from rnntool.tasks.document_context import (
     sentence_starts,
     with_separators,
 )
+from rnntool.tasks.lemma_column import LemmaColumn
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
 from rnntool.tasks.tag_column import EVALUATED_SCHEME, ChainScores, Comparison, ScoredBatch, TagColumn
@@ -54,6 +55,8 @@ from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 
 PIECE = 1 << 14  # words of a row that a network reads at once; a longer row is read in pieces
 CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more would change nothing
+COLUMN_KINDS: dict[str | None, type[TagColumn]] = {
+    kind.kind: kind for kind in (TagColumn, LemmaColumn)}  # by name; None for any other column
 RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
@@ -146,8 +149,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         if settings.passage and not settings.features:
             counts[SEPARATOR] += sum(record.document is not None for record in records)
         names = split_columns(settings.column)
+        words = [record.words for record in records]
         columns = [
-            TagColumn.learn(sequences, f" in column {name}" if name else "")
+            _column_kind(name).learn(words, sequences, f" in column {name}" if name else "")
             for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
@@ -196,14 +200,16 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def unseen_labels(self, records: Sequence[Sentence]) -> dict[str, int]:
         counts = Counter[str]()
+        words = [record.words for record in records]
         for i, column in enumerate(self.columns):
-            counts.update(column.unseen_labels([_columns(record)[i] for record in records]))
+            counts.update(column.unseen_labels(words, [_columns(record)[i] for record in records]))
         return dict(counts)
 
     # --- In a model folder ---------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        columns = [{"labels": len(column.labels), "scheme": column.scheme} for column in self.columns]
+        columns = [{"labels": len(column.labels), "scheme": column.scheme,
+                    **({"kind": column.kind} if column.kind else {})} for column in self.columns]
         return {"tokenizer": self.tokenizer.config(), "features": self.features.config(),
                 "columns": columns, "context": self.context.config() if self.context else None,
                 **({"window": True} if self.window else {})}
@@ -226,8 +232,12 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
         window = WindowScores.load(folder, labels=sum(map(len, labels))) if config.get("window") else None
-        return cls(features, list(map(TagColumn, labels, schemes)), settings=settings, characters=characters,
-                   window=window)
+        kinds = [COLUMN_KINDS[column.get("kind")] for column in config["columns"]]
+        try:
+            columns = [kind(*each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
+        except ValueError as error:
+            raise damaged(folder / "labels.txt", str(error)) from None
+        return cls(features, columns, settings=settings, characters=characters, window=window)
 
     # --- The network ---------------------------------------------------------------------------------------
 
@@ -266,7 +276,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         tags = None
         if targets:
             pairs = zip(self.columns, _columns(record), strict=True)
-            tags = [column.ids(gold, column.scheme, IGNORE) for column, gold in pairs]
+            tags = [column.ids(record.words, gold, column.scheme) for column, gold in pairs]
         characters = self.context.example(record.words) if self.context else None
         return TagExample(record.words, tags, characters)
 
@@ -380,13 +390,13 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """
         lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
         scheme = scheme or "iob2"
+        words = [record.words for record in records]
         columns: list[list[list[str]]] = []  # tags by column and sentence
         first_probs: list[list[float]] | None = None
         for column, emissions, learned in self._scores(outputs):
-            inner = column.tags(column.best(emissions, lengths, learned), lengths)
-            tags = [column.outer(row, scheme) for row in inner]
+            tags = column.decode(words, emissions, lengths, learned, scheme)
             if threshold or (probs and not columns):
-                tag_probs = column.probs(tags, emissions, lengths, learned, scheme)
+                tag_probs = column.probs(words, tags, emissions, lengths, learned, scheme)
                 if threshold:
                     tags = [column.abstain(*pair, scheme, threshold)
                             for pair in zip(tags, tag_probs, strict=True)]
@@ -397,18 +407,11 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             for result, values in zip(results, first_probs, strict=True):
                 result.probs = values
         if nbest:
-            self._add_nbest(results, outputs, lengths, nbest, scheme)
+            column, emissions, learned = self._scores(outputs)[0]
+            best = column.nbest(words, emissions, lengths, learned, scheme, nbest)
+            for result, sequences in zip(results, best, strict=True):
+                result.nbest = sequences
         return results
-
-    def _add_nbest(
-        self, results: list[Tagged], outputs: Arrays, lengths: NDArray[np.int32], k: int, scheme: str
-    ) -> None:
-        """Add the `k` best tag sequences of the first column to each result."""
-        column, emissions, learned = self._scores(outputs)[0]
-        paths_by_sentence = linear_chain.nbest(emissions, lengths, *column.chain(learned), k=k)
-        for result, paths in zip(results, paths_by_sentence, strict=True):
-            result.nbest = [(column.outer([column.labels.names[i] for i in path], scheme), log_prob)
-                            for path, log_prob in paths]
 
     def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
         """Return each column with its emissions (T, B, L), and the first one with the scores of the CRF."""
@@ -489,8 +492,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         usual = sum(counts.values(), Counter[int]()).most_common(1)[0][0]
         names, column = self.labels.names, self.columns[0]
         tag_of = {word: names[tags.most_common(1)[0][0]] for word, tags in counts.items()}
-        predicted = [column.outer([tag_of.get(word, names[usual]) for word in record.words], EVALUATED_SCHEME)
-                     for record in records]
+        predicted = [
+            column.outer(record.words, [tag_of.get(word, names[usual]) for word in record.words],
+                         EVALUATED_SCHEME) for record in records]
         return Baseline("the most frequent tag of each word", self._score_of(predicted, records))
 
     def linear_baseline(self, records: Sequence[Sentence]) -> Baseline | None:
@@ -501,14 +505,15 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         for places, sentences, examples in self._batches_of(records):
             scores = self._window_scores(examples)["window_scores"][..., :size]
             lengths = np.fromiter((len(sentence.words) for sentence in sentences), np.int32, len(sentences))
-            tags = column.tags(column.best(scores, lengths, None), lengths)
-            predicted |= zip(places, (column.outer(row, EVALUATED_SCHEME) for row in tags), strict=True)
+            words = [sentence.words for sentence in sentences]
+            predicted |= zip(places, column.decode(words, scores, lengths, None, EVALUATED_SCHEME), strict=True)
         score = self._score_of([predicted[i] for i in range(len(records))], records)
         return Baseline("the window classifier alone", score)
 
     def _score_of(self, predicted: Sequence[Sequence[str]], records: Sequence[Sentence]) -> float:
         """Return the criterion of tags in IOB2 that were predicted for the first column."""
-        compared = self.columns[0].compare([record.tags or [] for record in records], predicted)
+        compared = self.columns[0].compare(
+            [record.words for record in records], [record.tags or [] for record in records], predicted)
         return float(self.criterion.metric(compared.counts().sum(axis=0)))
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TagSettings:
@@ -541,7 +546,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                    for k, column in enumerate(self.columns)]
         for places, sentences, outputs in self._outputs(engine, records):
             for k, (column, emissions, scores) in enumerate(self._scores(outputs)):
-                gold = [column.ids(_columns(sentence)[k], schemes[k], IGNORE) for sentence in sentences]
+                gold = [column.ids(sentence.words, _columns(sentence)[k], schemes[k])
+                        for sentence in sentences]
                 targets, lengths = pad(gold, IGNORE)
                 batches[k].append((emissions, lengths, targets))
                 learned[k] = scores
@@ -567,7 +573,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         parts: list[tuple[NDArray[Any], ...]] = []
         for _, sentences, examples in self._batches_of(records):
             arrays = self.collate(examples) | self._window_scores(examples)
-            gold = [column.ids(sentence.tags or (), scheme, IGNORE) for sentence in sentences]
+            gold = [column.ids(sentence.words, sentence.tags or (), scheme) for sentence in sentences]
             targets, _ = pad(gold, IGNORE)
             has_tag = targets != IGNORE
             emissions = self._run_network(engine, arrays)["emissions"][: len(targets)]
@@ -607,8 +613,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def _compared(self, i: int, records: Sequence[Sentence], results: Sequence[Tagged]) -> Comparison:
         """Compare column `i` of records and results."""
-        return self.columns[i].compare([_columns(record)[i] for record in records],
-                                       [(result.tags, *result.more_tags)[i] for result in results])
+        return self.columns[i].compare(
+            [record.words for record in records], [_columns(record)[i] for record in records],
+            [(result.tags, *result.more_tags)[i] for result in results])
 
 
 def _sentences(example: TagExample) -> list[Sequence[str]]:
@@ -649,6 +656,11 @@ def _calibration_error(compared: Comparison, results: Sequence[Tagged]) -> float
     """Compute the calibration error of the probabilities of the first column's tags."""
     probs = list(chain.from_iterable(result.probs or () for result in results))
     return metrics.calibration_error(probs, compared.correct())
+
+
+def _column_kind(name: str | None) -> type[TagColumn]:
+    """Return the kind of a column by its name; without a name, its tags are labels."""
+    return COLUMN_KINDS.get((name or "").lower(), TagColumn)
 
 
 def _columns(sentence: Sentence) -> tuple[list[str], ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import eq
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,12 @@ ChainScores = tuple[Floats, Floats, Floats]  # start (L,), transitions (L, L), e
 
 
 class TagColumn:
-    """The labels of one column. If they are span tags, only valid sequences are predicted."""
+    """The labels of one column. If they are span tags, only valid sequences are predicted.
+
+    A subclass predicts labels of its own, from which it makes the tag of a word with the word's form.
+    """
+
+    kind: ClassVar[str | None] = None  # in config.json; None for columns whose tags are labels
 
     def __init__(self, labels: Labels, scheme: str | None) -> None:
         self.labels = labels
@@ -56,10 +61,13 @@ class TagColumn:
         self._transducers: dict[str, Transducer] = {}  # by scheme
 
     @classmethod
-    def learn(cls, sequences: Sequence[Sequence[str]], place: str = "") -> Self:
+    def learn(
+        cls, words: Sequence[Sequence[str]], sequences: Sequence[Sequence[str]], place: str = ""
+    ) -> Self:
         """Learn the labels and the scheme of a column; `DataError` if all its tags are the same.
 
-        `place` names the column in that message, as ` in column upos`.
+        `words` and tag `sequences` are those of each sentence. `place` names the column in that message, as
+        ` in column upos`.
         """
         scheme = detect_scheme(sequences)
         tags = Counter[str]()
@@ -72,21 +80,38 @@ class TagColumn:
 
     # --- Tags and ids --------------------------------------------------------------------------------------
 
-    def ids(self, tags: Sequence[str], scheme: str | None, unknown: int) -> NDArray[np.int32]:
-        """Return the ids of gold tags in `scheme`, with `unknown` for tags that are not in the labels."""
-        return np.array([self.labels.get(tag, unknown) for tag in self.inner(tags, scheme)], np.int32)
+    def ids(self, words: Sequence[str], tags: Sequence[str], scheme: str | None) -> NDArray[np.int32]:
+        """Return the ids of gold tags in `scheme`, or `IGNORE` for tags that are not in the labels."""
+        return np.array([self.labels.get(tag, IGNORE) for tag in self.inner(tags, scheme)], np.int32)
 
     def inner(self, tags: Sequence[str], scheme: str | None) -> list[str]:
         """Convert tags in `scheme` to the scheme of the network; plain tags stay as they are."""
         return convert(tags, scheme, INNER_SCHEME) if scheme else list(tags)
 
-    def outer(self, tags: Sequence[str], scheme: str) -> list[str]:
-        """Convert tags in the scheme of the network to `scheme`; plain tags stay as they are."""
-        return convert(tags, INNER_SCHEME, scheme) if self.scheme else list(tags)
+    def outer(self, words: Sequence[str], labels: Sequence[str], scheme: str) -> list[str]:
+        """Return the tags of words with these labels, in `scheme` if they mark spans."""
+        return convert(labels, INNER_SCHEME, scheme) if self.scheme else list(labels)
 
-    def tags(self, ids: Ints, lengths: Ints) -> list[list[str]]:
-        """Return the tags of ids (T, B), a list for each row of the batch."""
-        return [row[:n].tolist() for row, n in zip(self._names[ids.T], lengths, strict=True)]
+    def tags(self, words: Sequence[Sequence[str]], ids: Ints, scheme: str) -> list[list[str]]:
+        """Return the tags of label ids (T, B), a list for each row of the batch."""
+        return [self.outer(row, labels[: len(row)].tolist(), scheme)
+                for row, labels in zip(words, self._names[ids.T], strict=True)]
+
+    def decode(
+        self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
+        scheme: str,
+    ) -> list[list[str]]:
+        """Return the best tags for `emissions` (T, B, L), a list for each row of the batch."""
+        return self.tags(words, self.best(emissions, lengths, learned), scheme)
+
+    def nbest(
+        self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
+        scheme: str, k: int,
+    ) -> list[list[tuple[list[str], float]]]:
+        """Return the `k` best sequences of tags for each row of the batch, with their log-probabilities."""
+        paths_of_rows = linear_chain.nbest(emissions, lengths, *self.chain(learned), k=k)
+        return [[(self.outer(row, self._names[path].tolist(), scheme), log_prob) for path, log_prob in paths]
+                for row, paths in zip(words, paths_of_rows, strict=True)]
 
     # --- The linear chain ----------------------------------------------------------------------------------
 
@@ -105,8 +130,8 @@ class TagColumn:
         return linear_chain.viterbi(emissions, lengths, *self.chain(learned))
 
     def probs(
-        self, tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
-        scheme: str,
+        self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints,
+        learned: ChainScores | None, scheme: str,
     ) -> list[list[float]]:
         """Return the probabilities of the tags of each sentence, which are in `scheme`; see `marginals`."""
         names = self._transducer(scheme).outputs if self.scheme else self.labels
@@ -177,12 +202,16 @@ class TagColumn:
         """Detect the scheme of gold tags, which may differ from the scheme of the training data."""
         return self.scheme and (detect_scheme(sequences) or self.scheme)
 
-    def compare(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Comparison:
+    def compare(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+    ) -> Comparison:
         """Compare gold tags in any scheme with predicted tags in IOB2, sentence by sentence."""
         scheme = self.gold_scheme(gold)
+        labels = self._gold_labels(gold, scheme)
         return Comparison(
             gold=[self._evaluated(tags, scheme) for tags in gold], predicted=predicted,
-            scheme=scheme and EVALUATED_SCHEME, labels=self._gold_labels(gold, scheme),
+            scheme=scheme and EVALUATED_SCHEME, labels=labels, unseen=self.unseen_labels(words, gold),
             trained_labels=self.trained_labels())
 
     def _evaluated(self, tags: Sequence[str], scheme: str | None) -> list[str]:
@@ -190,9 +219,9 @@ class TagColumn:
 
         Tags that are not valid in the scheme stay, so that they never equal a prediction.
         """
-        converted = self.outer(self.inner(tags, scheme), EVALUATED_SCHEME)
         if scheme is None:
-            return converted
+            return list(tags)
+        converted = convert(self.inner(tags, scheme), INNER_SCHEME, EVALUATED_SCHEME)
         return [tag if new == OUTSIDE else new for tag, new in zip(tags, converted, strict=True)]
 
     @property
@@ -208,8 +237,10 @@ class TagColumn:
             return self.labels.names
         return tuple(dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE))
 
-    def unseen_labels(self, gold: Sequence[Sequence[str]]) -> dict[str, int]:
-        """Count the labels in gold tags that don't occur in the training data."""
+    def unseen_labels(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
+    ) -> dict[str, int]:
+        """Count the labels in gold tags that can't be predicted, because training never saw them."""
         labels = self._gold_labels(gold, self.gold_scheme(gold))
         return metrics.unseen_labels(labels, self.trained_labels())
 
@@ -232,6 +263,7 @@ class Comparison:
     predicted: Sequence[Sequence[str]]
     scheme: str | None  # of both; None for plain tags
     labels: Counter[str]  # number of gold tags, or of gold spans with each label
+    unseen: dict[str, int]  # number of gold labels that can't be predicted
     trained_labels: Sequence[str]  # of the training data
 
     def correct(self) -> NDArray[np.bool_]:
@@ -253,7 +285,7 @@ class Comparison:
         return {
             **metrics.tagging_report(self.gold, self.predicted, self.scheme),
             **metrics.vocabulary_report(self.correct(), in_vocabulary),
-            "unseen_labels": metrics.unseen_labels(self.labels, self.trained_labels),
+            "unseen_labels": self.unseen,
         }
 
 

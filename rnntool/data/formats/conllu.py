@@ -32,7 +32,7 @@ from rnntool.errors import DataError, UsageError, setting
 
 _COLUMNS: tuple[str, ...] = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _HEAD, _DEPREL = _COLUMNS.index("head"), _COLUMNS.index("deprel")
-_TAG_COLUMNS = ("upos", "xpos", "feats", "deprel")
+_TAG_COLUMNS = ("lemma", "upos", "xpos", "feats", "deprel")
 _NEVER_EMPTY = {"upos", "deprel"}  # "_" in them means that the file isn't annotated
 _OTHER_COLUMNS = frozenset(_COLUMNS) - set(_TAG_COLUMNS)
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=")
