@@ -19,8 +19,8 @@ LONGEST = 64  # characters of a form or lemma that are aligned; longer ones are 
 
 
 def _lower_turkic(text: str) -> str:
-    """Lowercase as Turkish and Azerbaijani do: I becomes ı, and İ becomes i."""
-    return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı").lower()
+    """Lowercase as Turkish and Azerbaijani do: İ becomes i, and I loses its dot."""
+    return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "\u0131").lower()
 
 
 def _title(text: str) -> str:

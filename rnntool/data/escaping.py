@@ -1,9 +1,9 @@
-"""Files with one entry per line: labels, words, characters. Escapes keep every entry on its own line."""
+"""Files with one entry, or one row of cells, per line. Escapes keep every entry on its own line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rnntool.data.model_file import damaged, read
@@ -17,11 +17,36 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.?)", re.DOTALL)
 
 def write_escaped(path: Path, entries: Iterable[str]) -> None:
     r"""Write one entry per line in UTF-8, unsafe characters as \\, \n, \r, \t or \u0020."""
-    path.write_bytes("".join([_UNSAFE.sub(_escape, entry) + "\n" for entry in entries]).encode())
+    write_escaped_rows(path, ((entry,) for entry in entries))
+
+
+def write_escaped_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write one row per line, with tabs between its cells, which are escaped as entries are."""
+    lines = ["\t".join([_UNSAFE.sub(_escape, cell) for cell in row]) + "\n" for row in rows]
+    path.write_bytes("".join(lines).encode())
 
 
 def read_escaped(path: Path) -> list[str]:
     """Read what `write_escaped` wrote, at least one entry; `ModelError` if the file is missing or damaged."""
+    try:
+        return list(map(_unescaped, _lines(path)))
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+
+
+def read_escaped_rows(path: Path, cells: int) -> list[list[str]]:
+    """Read what `write_escaped_rows` wrote; `ModelError` if the file is missing or damaged."""
+    rows = [line.split("\t") for line in _lines(path)]
+    try:
+        if wrong := next((row for row in rows if len(row) != cells), None):
+            raise ValueError(f"expected {cells} cells in a line, found {len(wrong)}")
+        return [list(map(_unescaped, row)) for row in rows]
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file; `ModelError` if it is missing or cut short."""
     try:
         text = read(path).decode()
     except UnicodeDecodeError as error:
@@ -30,10 +55,11 @@ def read_escaped(path: Path) -> list[str]:
         raise damaged(path, expected="one entry per line", found="the file cut short")
     if "\r" in text:  # line ends of Windows; a carriage return inside an entry is always escaped
         text = text.replace("\r\n", "\n")
-    try:
-        return [_ESCAPE.sub(_unescape, line) if "\\" in line else line for line in text.split("\n")[:-1]]
-    except ValueError as error:
-        raise damaged(path, str(error)) from None
+    return text.split("\n")[:-1]
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
 
 
 def _escape(unsafe: re.Match[str]) -> str:

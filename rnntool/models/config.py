@@ -340,6 +340,8 @@ class ObjectiveConfig(Options):
     label_smoothing: float = option(
         0.0, "Share of a target's probability that is spread over all labels.", low=0, high=1)
     label_weights: tuple[float, ...] = option((), "Weight of each label's loss.")
+    column_weights: tuple[float, ...] = option(
+        (), "Weight of the loss of each column; if empty, the mean of all is the loss.")
     consistency: float = option(
         0.0, "Weight of the divergence of two readings of a text (R-Drop, Wu et al. 2021).", low=0)
     activation: float = option(0.0, "Weight of the squared activations (AR, Merity et al. 2017).", low=0)

@@ -284,8 +284,8 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
 
     @classmethod
     @abstractmethod
-    def labels_of(cls, record: Record) -> Collection[tuple[int, str]]:
-        """Return a record's labels or tags, each with the number of its column."""
+    def labels_of(cls, record: Record, settings: TaskSettings) -> Collection[tuple[int, str]]:
+        """Return a record's labels or tags that come from a fixed set, each with the number of its column."""
 
     @classmethod
     @abstractmethod

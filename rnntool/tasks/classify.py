@@ -89,7 +89,7 @@ class ClassifyTask(Task[Text, ClassifyExample, ClassifySettings]):
         return super().header(settings.replace(label_column=settings.label_column or "label"), text_column)
 
     @classmethod
-    def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
+    def labels_of(cls, record: Text, settings: ClassifySettings) -> Collection[tuple[int, str]]:
         return {(0, label) for label in record.labels}
 
     @classmethod

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from heapq import nlargest
 from itertools import chain
+from operator import itemgetter
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -12,16 +18,23 @@ from numpy.typing import NDArray
 
 from rnntool.data.arrays import IGNORE, Floats, Ints, top_k
 from rnntool.data.edit_scripts import EditScript, candidates, learn
+from rnntool.data.escaping import read_escaped_rows, write_escaped_rows
 from rnntool.data.labels import Labels
+from rnntool.data.model_file import damaged
 from rnntool.errors import DataError, setting
-from rnntool.tasks.tag_column import ChainScores, TagColumn
+from rnntool.tasks.tag_column import ChainScores, Comparison, TagColumn
 
+FILE = "lemmas.txt"
 MOST_CANDIDATES = 16  # scripts that are tried on a word
-MOST_REMEMBERED = 1 << 16  # lemmas of a form and a script, to limit memory over an endless stream
+MOST_REMEMBERED = 1 << 16  # lemmas and scripts of forms, to limit memory over an endless stream
+KNOWN_LEMMA = 24.0  # how much more probable a lemma is that training saw
+KNOWN_PAIR = 8.0  # how much more probable a lemma is for each time that training saw it with the form
+
+Pairs = Mapping[tuple[str, str], int]  # the number of words with a form and a lemma
 
 
 class LemmaColumn(TagColumn):
-    """Predicts the edit script of each word.
+    """Predicts the edit script of each word, and prefers lemmas of the training data.
 
     Several scripts may give the same lemma: its probability is the sum of theirs. A script that doesn't fit
     the form is left out; if none fits, the lemma is the form.
@@ -29,45 +42,63 @@ class LemmaColumn(TagColumn):
 
     kind = "lemma"
 
-    def __init__(self, labels: Labels, scheme: str | None = None) -> None:
-        """`ValueError` if a label is no edit script."""
-        super().__init__(labels, scheme)
+    def __init__(self, labels: Labels, pairs: Pairs) -> None:
+        """`pairs` are those of the training data. `ValueError` if a label is no edit script."""
+        super().__init__(labels, None)
         self._scripts = [EditScript.parse(name) for name in labels]
-        self._remembered: dict[tuple[str, int], str | None] = {}
+        self._pairs = dict(pairs)
+        self._id = lru_cache(MOST_REMEMBERED)(self._first_script)
+        self._lemma = lru_cache(MOST_REMEMBERED)(self._apply)
+        self._lemma_counts = Counter[str]()
+        self._lemmas_of: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for (form, lemma), count in pairs.items():
+            self._lemma_counts[lemma] += count
+            self._lemmas_of[form][lemma] = count
 
     @classmethod
     def learn(
         cls, words: Sequence[Sequence[str]], sequences: Sequence[Sequence[str]], place: str = ""
     ) -> Self:
-        pairs = list(zip(chain.from_iterable(words), chain.from_iterable(sequences), strict=True))
+        pairs = Counter(zip(chain.from_iterable(words), chain.from_iterable(sequences), strict=True))
         lemmas = {lemma for _, lemma in pairs}
         if len(lemmas) < 2:
             raise DataError(place="training data", expected=f"at least 2 different lemmas{place}",
                             found=f"only {next(iter(lemmas))!r}", advice=f"check {setting('column')}")
-        return cls(Labels(map(str, learn(pairs))))
+        return cls(Labels(map(str, learn(pairs))), pairs)
+
+    @property
+    def noun(self) -> str:
+        return "lemmas"
+
+    def save(self, folder: Path) -> None:
+        rows = ((*pair, str(count)) for pair, count in sorted(self._pairs.items()))
+        write_escaped_rows(folder / FILE, rows)
+
+    @classmethod
+    def load(cls, folder: Path, labels: Labels, scheme: str | None) -> Self:
+        try:
+            pairs = {(form, lemma): int(count) for form, lemma, count in read_escaped_rows(folder / FILE, 3)}
+        except ValueError:
+            raise damaged(folder / FILE, expected="a form, a lemma and a count in each line") from None
+        return cls(labels, pairs)
 
     # --- Lemmas and scripts --------------------------------------------------------------------------------
 
     def ids(self, words: Sequence[str], tags: Sequence[str], scheme: str | None) -> NDArray[np.int32]:
         return np.array([self._id(*pair) for pair in zip(words, tags, strict=True)], np.int32)
 
-    def _id(self, form: str, lemma: str) -> int:
+    def _first_script(self, form: str, lemma: str) -> int:
         """Return the id of the first script that turns a form into its lemma; `IGNORE` if there is none."""
         ids = (self.labels.get(str(script), IGNORE) for script in candidates(form, lemma))
         return min((i for i in ids if i != IGNORE), default=IGNORE)
 
     def outer(self, words: Sequence[str], labels: Sequence[str], scheme: str) -> list[str]:
-        return [self._lemma(word, self.labels.id(label)) or word
-                for word, label in zip(words, labels, strict=True)]
+        lemmas = [self._lemma(word, self.labels.id(label)) for word, label in zip(words, labels, strict=True)]
+        return [word if lemma is None else lemma for word, lemma in zip(words, lemmas, strict=True)]
 
-    def _lemma(self, form: str, script: int) -> str | None:
+    def _apply(self, form: str, script: int) -> str | None:
         """Apply a script to a form; None if it doesn't fit."""
-        key = form, script
-        if key not in self._remembered:
-            if len(self._remembered) >= MOST_REMEMBERED:
-                self._remembered = {}
-            self._remembered[key] = self._scripts[script].apply(form)
-        return self._remembered.get(key)
+        return self._scripts[script].apply(form)
 
     # --- Predictions ---------------------------------------------------------------------------------------
 
@@ -77,22 +108,25 @@ class LemmaColumn(TagColumn):
     ) -> list[list[str]]:
         marginals = self.marginals(emissions, lengths, learned, scheme)  # (T, B, L)
         best = marginals.argmax(-1)
-        certain = np.take_along_axis(marginals, best[..., None], -1)[..., 0] >= 0.5  # no sum can be larger
-        rows = zip(words, best.T.tolist(), certain.T.tolist(), marginals.swapaxes(0, 1), strict=True)
-        return [[self._best(word, script if is_certain else None, probs)
-                 for word, script, is_certain, probs in zip(*row, strict=False)] for row in rows]
+        probs = np.take_along_axis(marginals, best[..., None], -1)[..., 0]
+        rows = zip(words, best.T.tolist(), probs.T.tolist(), marginals.swapaxes(0, 1), strict=True)
+        return [[self._best(*word) for word in zip(*row, strict=False)] for row in rows]
 
     def nbest(
         self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str, k: int,
     ) -> list[list[tuple[list[str], float]]]:
-        rows = super().nbest(words, emissions, lengths, learned, scheme, 2 * k)
+        # several scripts may give the same lemma, so this combines the lemmas of each word
         best_of_rows = []
-        for row in rows:
-            best: dict[tuple[str, ...], float] = {}
-            for lemmas, log_prob in row:  # the best scripts of the same lemmas come first
-                best.setdefault(tuple(lemmas), log_prob)
-            best_of_rows.append([(list(lemmas), log_prob) for lemmas, log_prob in best.items()][:k])
+        marginals = self.marginals(emissions, lengths, learned, scheme).swapaxes(0, 1)  # (B, T, L)
+        for row, probs_of_words in zip(words, marginals, strict=True):
+            best: list[tuple[list[str], float]] = [([], 0.0)]
+            for word, probs in zip(row, probs_of_words, strict=False):
+                lemmas = self._lemmas(word, probs)
+                best = nlargest(k, (([*before, lemma], score + math.log(prob))
+                                    for before, score in best for lemma, prob in lemmas.items() if prob),
+                                key=itemgetter(1))
+            best_of_rows.append(best)
         return best_of_rows
 
     def probs(
@@ -103,28 +137,46 @@ class LemmaColumn(TagColumn):
         return [[self._lemmas(word, probs).get(lemma, 0.0) for word, lemma, probs in zip(*row, strict=False)]
                 for row in zip(words, tags, marginals, strict=True)]
 
-    def _best(self, form: str, script: int | None, probs: Floats) -> str:
-        """Return the most probable lemma of a form: that of `script` if given, or by all probabilities."""
-        if script is not None and (lemma := self._lemma(form, script)) is not None:
-            return lemma
+    def _best(self, form: str, script: int, prob: float, probs: Floats) -> str:
+        """Return the best lemma of a form, given the best script and the probabilities of all (L,)."""
+        lemma = self._lemma(form, script)
+        if lemma is not None and prob >= 0.5 and self._factor(form, lemma) >= self._largest_factor(form):
+            return lemma  # no other lemma can weigh more
         lemmas = self._lemmas(form, probs)
-        return max(lemmas, key=lemmas.__getitem__, default=form)
+        return max(lemmas, key=lemmas.__getitem__)
 
     def _lemmas(self, form: str, probs: Floats) -> dict[str, float]:
-        """Return the lemmas of a form with their probabilities, from the most probable scripts (L,)."""
-        lemmas: dict[str, float] = {}
+        """Return lemmas of a form with their probabilities, given those of the scripts (L,)."""
+        weights: dict[str, float] = {}
         for script, prob in zip(*map(np.ndarray.tolist, top_k(probs, MOST_CANDIDATES)), strict=True):
             if (lemma := self._lemma(form, script)) is not None:
-                lemmas[lemma] = lemmas.get(lemma, 0.0) + prob
-        return lemmas
+                weights[lemma] = weights.get(lemma, 0.0) + prob * self._factor(form, lemma)
+        total = sum(weights.values())
+        return {lemma: weight / total for lemma, weight in weights.items()} if total else {form: 1.0}
+
+    def _factor(self, form: str, lemma: str) -> float:
+        """Return how much more probable a lemma is because training saw it."""
+        known = KNOWN_LEMMA if lemma in self._lemma_counts else 1.0
+        return known * (1 + KNOWN_PAIR * self._seen(form).get(lemma, 0))
+
+    def _largest_factor(self, form: str) -> float:
+        return KNOWN_LEMMA * (1 + KNOWN_PAIR * max(self._seen(form).values(), default=0))
+
+    def _seen(self, form: str) -> Mapping[str, int]:
+        """Return the lemmas that training saw with a form, or else with the form in lower case."""
+        return self._lemmas_of.get(form) or self._lemmas_of.get(form.lower()) or {}
 
     # --- Gold lemmas ---------------------------------------------------------------------------------------
 
-    def gold_scheme(self, sequences: Iterable[Sequence[str]]) -> str | None:
-        return None
+    def compare(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+    ) -> Comparison:
+        # there are too many lemmas for figures of each
+        return replace(super().compare(words, gold, predicted), by_label=False)
 
     def trained_labels(self) -> tuple[str, ...]:
-        return self.labels.names
+        return tuple(lemma for lemma, _ in self._lemma_counts.most_common())
 
     def unseen_labels(
         self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]

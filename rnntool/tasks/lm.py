@@ -198,7 +198,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         return not settings.label_column  # labeled records are often sorted by label
 
     @classmethod
-    def labels_of(cls, record: Text) -> Collection[tuple[int, str]]:
+    def labels_of(cls, record: Text, settings: LMSettings) -> Collection[tuple[int, str]]:
         return {(0, label) for label in record.labels}
 
     @classmethod

@@ -45,6 +45,7 @@ from rnntool.tasks.document_context import (
     sentence_starts,
     with_separators,
 )
+from rnntool.tasks.feats_column import FeatsColumn
 from rnntool.tasks.lemma_column import LemmaColumn
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
@@ -56,7 +57,7 @@ from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 PIECE = 1 << 14  # words of a row that a network reads at once; a longer row is read in pieces
 CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more would change nothing
 COLUMN_KINDS: dict[str | None, type[TagColumn]] = {
-    kind.kind: kind for kind in (TagColumn, LemmaColumn)}  # by name; None for any other column
+    kind.kind: kind for kind in (TagColumn, FeatsColumn, LemmaColumn)}  # by name; None for any other column
 RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
@@ -131,8 +132,10 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 for sentence in group]
 
     @classmethod
-    def labels_of(cls, record: Sentence) -> Collection[tuple[int, str]]:
-        return {(i, tag) for i, column in enumerate((record.tags or (), *record.more_tags)) for tag in column}
+    def labels_of(cls, record: Sentence, settings: TagSettings) -> Collection[tuple[int, str]]:
+        names = split_columns(settings.column)
+        return {(i, tag) for i, (name, column) in enumerate(zip(names, _columns(record), strict=False))
+                if _column_kind(name) is not LemmaColumn for tag in column}
 
     @classmethod
     def learn(
@@ -165,7 +168,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def fit_window(self, examples: Sequence[TagExample]) -> None:
         """Fit the linear classifier to training sentences, unless they are too many for it to help."""
         sentences = list(chain.from_iterable(map(_sentences, examples)))
-        sizes = [len(column.labels) for column in self.columns]
+        sizes = self.column_sizes
         useful = any(1 < size <= MOST_LABELS for size in sizes)
         if useful and 0 < sum(map(len, sentences)) <= MOST_WORDS:
             tags = [np.concatenate(column)
@@ -194,8 +197,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 yield f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES"
 
     def learned(self) -> str:
-        kinds = ((column, "kinds of spans" if column.scheme else "tags") for column in self.columns)
-        tags = "; ".join(listed(column.trained_labels(), kind) for column, kind in kinds)
+        tags = "; ".join(listed(column.trained_labels(), column.noun) for column in self.columns)
         return f"{tags}; {super().learned()}"
 
     def unseen_labels(self, records: Sequence[Sentence]) -> dict[str, int]:
@@ -218,6 +220,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         self.tokenizer.save(folder)
         self.features.save(folder)
         save_labels([column.labels for column in self.columns], folder)
+        for column in self.columns:
+            column.save(folder)
         if self.window:
             self.window.save(folder)
 
@@ -231,18 +235,24 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             raise ValueError(f"the schemes {schemes}")
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
-        window = WindowScores.load(folder, labels=sum(map(len, labels))) if config.get("window") else None
         kinds = [COLUMN_KINDS[column.get("kind")] for column in config["columns"]]
         try:
-            columns = [kind(*each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
+            columns = [kind.load(folder, *each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
         except ValueError as error:
             raise damaged(folder / "labels.txt", str(error)) from None
+        outputs = sum(sum(column.sizes) for column in columns)
+        window = WindowScores.load(folder, labels=outputs) if config.get("window") else None
         return cls(features, columns, settings=settings, characters=characters, window=window)
 
     # --- The network ---------------------------------------------------------------------------------------
 
     def sizes(self) -> dict[str, int]:
-        return self.features.sizes() | {"outputs": sum(len(column.labels) for column in self.columns)}
+        return self.features.sizes() | {"outputs": sum(self.column_sizes)}
+
+    @property
+    def column_sizes(self) -> list[int]:
+        """The sizes of all distributions that the network predicts, column by column."""
+        return [size for column in self.columns for size in column.sizes]
 
     def network_config(
         self, *, vector_size: int = 0, context: tuple[EncoderConfig, bool] | None = None
@@ -252,7 +262,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             encoder=encoder_config(settings, sizes, word=word_config(settings, sizes, vector_size),
                                    bidirectional=settings.bidirectional, context=context),
             head=from_settings(TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
-                               columns=tuple(len(column.labels) for column in self.columns)))
+                               columns=tuple(self.column_sizes)))
 
     def objective(self, examples: Sequence[TagExample]) -> ObjectiveConfig:
         settings = self.settings
@@ -260,11 +270,15 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         if settings.class_weights == "balanced":
             columns = zip(*(example.tags or () for example in examples), strict=True)
             weights = balanced_weights([
-                np.bincount(np.concatenate(ids), minlength=len(column.labels)).astype(np.float64)
-                for column, ids in zip(self.columns, columns, strict=True)])
+                np.bincount(np.concatenate(ids), minlength=size).astype(np.float64)
+                for size, ids in zip(self.column_sizes, columns, strict=True)])
         # a backward character model would reveal the next word
         predicts_words = settings.encoder == "rnn" and self.context is None
-        return from_settings(ObjectiveConfig, settings, label_weights=weights,
+        column_weights = tuple(
+            weight / len(self.columns) for column in self.columns for weight in column.weights)
+        if len(column_weights) == len(self.columns):
+            column_weights = ()  # all weigh the same
+        return from_settings(ObjectiveConfig, settings, label_weights=weights, column_weights=column_weights,
                              auxiliary_lm=settings.neighbours if predicts_words else 0.0)
 
     def row_names(self) -> RowNames:
@@ -276,7 +290,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         tags = None
         if targets:
             pairs = zip(self.columns, _columns(record), strict=True)
-            tags = [column.ids(record.words, gold, column.scheme) for column, gold in pairs]
+            tags = [ids for column, gold in pairs
+                    for ids in column.targets(record.words, gold, column.scheme)]
         characters = self.context.example(record.words) if self.context else None
         return TagExample(record.words, tags, characters)
 
@@ -298,7 +313,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """Encode sentences whose tags are ignored, in pieces because a line of raw text may be long."""
         pieces = [record.words[start : start + RAW_PIECE]
                   for record in records for start in range(0, len(record.words), RAW_PIECE)]
-        return [self.join([TagExample(words, [np.full(len(words), IGNORE, np.int32)] * len(self.columns))])
+        columns = len(self.column_sizes)
+        return [self.join([TagExample(words, [np.full(len(words), IGNORE, np.int32)] * columns)])
                 for words in pieces]
 
     def length(self, example: TagExample) -> int:
@@ -415,7 +431,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
         """Return each column with its emissions (T, B, L), and the first one with the scores of the CRF."""
-        cuts = np.cumsum([len(column.labels) for column in self.columns])[:-1]
+        cuts = np.cumsum([sum(column.sizes) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
@@ -498,15 +514,17 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return Baseline("the most frequent tag of each word", self._score_of(predicted, records))
 
     def linear_baseline(self, records: Sequence[Sentence]) -> Baseline | None:
-        size, column = len(self.labels), self.columns[0]
-        if not self.window or not records or not 1 < size <= MOST_LABELS:
+        column = self.columns[0]
+        size = sum(column.sizes)
+        if not self.window or not records or not any(1 < each <= MOST_LABELS for each in column.sizes):
             return None
         predicted: dict[int, list[str]] = {}
         for places, sentences, examples in self._batches_of(records):
             scores = self._window_scores(examples)["window_scores"][..., :size]
             lengths = np.fromiter((len(sentence.words) for sentence in sentences), np.int32, len(sentences))
             words = [sentence.words for sentence in sentences]
-            predicted |= zip(places, column.decode(words, scores, lengths, None, EVALUATED_SCHEME), strict=True)
+            tags = column.decode(words, scores, lengths, None, EVALUATED_SCHEME)
+            predicted |= zip(places, tags, strict=True)
         score = self._score_of([predicted[i] for i in range(len(records))], records)
         return Baseline("the window classifier alone", score)
 
@@ -557,18 +575,20 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                         zip(self.columns, batches, learned, strict=True)]
         in_order = [results[i] for i in range(len(records))]
         error = _calibration_error(self._compared(0, records, in_order), in_order)
-        return Calibration(tuple(temperatures), error)
+        return Calibration(tuple(
+            temperature for column, temperature in zip(self.columns, temperatures, strict=True)
+            for _ in column.sizes), error)
 
     def apply_temperatures(self, *temperatures: float) -> None:
         if self.window:
-            sizes = [len(column.labels) for column in self.columns]
-            self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), sizes))
+            self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), self.column_sizes))
 
     def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
         """Fit the weight of the linear classifier to the words of the first column."""
         if not self.window or not records:
             return
-        size, column = len(self.labels), self.columns[0]
+        column = self.columns[0]
+        size = sum(column.sizes)
         scheme = column.gold_scheme(record.tags or () for record in records)
         parts: list[tuple[NDArray[Any], ...]] = []
         for _, sentences, examples in self._batches_of(records):
@@ -578,7 +598,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             has_tag = targets != IGNORE
             emissions = self._run_network(engine, arrays)["emissions"][: len(targets)]
             scores = arrays["window_scores"][: len(targets)] / self.window.factors
-            parts.append((emissions[has_tag][:, :size], scores[has_tag][:, :size], targets[has_tag]))
+            parts.append((*(column.label_scores(values[has_tag][:, :size]) for values in (emissions, scores)),
+                          targets[has_tag]))
         emissions, scores, targets = map(np.concatenate, zip(*parts, strict=True))
         weight = fit_weight(emissions, scores, targets, expected=self.window.expected_weight)
         self.window.multiply(weight / self.window.factors)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import eq
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -78,11 +79,44 @@ class TagColumn:
                             found=f"only {next(iter(tags))!r}", advice=f"check {setting('column')}")
         return cls(Labels.from_counts(_all_tags(tags) if scheme else tags), scheme)
 
+    @property
+    def noun(self) -> str:
+        """What the labels are called."""
+        return "kinds of spans" if self.scheme else "tags"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of labels of each distribution that the network predicts; that of `labels` is first."""
+        return (len(self.labels),)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each distribution in the loss of the column."""
+        return (1.0,)
+
+    def save(self, folder: Path) -> None:
+        """Write what the column needs besides its labels and its scheme."""
+
+    @classmethod
+    def load(cls, folder: Path, labels: Labels, scheme: str | None) -> Self:
+        """Restore a column from its labels, its scheme and what `save` wrote."""
+        return cls(labels, scheme)
+
     # --- Tags and ids --------------------------------------------------------------------------------------
 
     def ids(self, words: Sequence[str], tags: Sequence[str], scheme: str | None) -> NDArray[np.int32]:
         """Return the ids of gold tags in `scheme`, or `IGNORE` for tags that are not in the labels."""
         return np.array([self.labels.get(tag, IGNORE) for tag in self.inner(tags, scheme)], np.int32)
+
+    def targets(
+        self, words: Sequence[str], tags: Sequence[str], scheme: str | None
+    ) -> list[NDArray[np.int32]]:
+        """Return what each distribution of the network should predict; see `ids`."""
+        return [self.ids(words, tags, scheme)]
+
+    def label_scores(self, emissions: Floats) -> Floats:
+        """Return the scores of labels (..., L), given those of all distributions (..., `sizes`)."""
+        return emissions
 
     def inner(self, tags: Sequence[str], scheme: str | None) -> list[str]:
         """Convert tags in `scheme` to the scheme of the network; plain tags stay as they are."""
@@ -220,7 +254,7 @@ class TagColumn:
         Tags that are not valid in the scheme stay, so that they never equal a prediction.
         """
         if scheme is None:
-            return list(tags)
+            return self.inner(tags, scheme)
         converted = convert(self.inner(tags, scheme), INNER_SCHEME, EVALUATED_SCHEME)
         return [tag if new == OUTSIDE else new for tag, new in zip(tags, converted, strict=True)]
 
@@ -265,6 +299,7 @@ class Comparison:
     labels: Counter[str]  # number of gold tags, or of gold spans with each label
     unseen: dict[str, int]  # number of gold labels that can't be predicted
     trained_labels: Sequence[str]  # of the training data
+    by_label: bool = True  # whether the report has figures of each label
 
     def correct(self) -> NDArray[np.bool_]:
         """Return which words of all sentences have the correct tag, (words,)."""
@@ -282,8 +317,11 @@ class Comparison:
 
     def report(self, in_vocabulary: NDArray[np.bool_]) -> dict[str, Any]:
         """Return all metrics of the column; `in_vocabulary` (words,) marks words with their own embedding."""
+        report = metrics.tagging_report(self.gold, self.predicted, self.scheme)
+        if not self.by_label:
+            del report["per_label"], report["confusion"]
         return {
-            **metrics.tagging_report(self.gold, self.predicted, self.scheme),
+            **report,
             **metrics.vocabulary_report(self.correct(), in_vocabulary),
             "unseen_labels": self.unseen,
         }

@@ -178,7 +178,7 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         return super().evaluation_settings({**others, **reading}, model)
 
     @classmethod
-    def labels_of(cls, record: Transduction) -> Collection[tuple[int, str]]:
+    def labels_of(cls, record: Transduction, settings: TransduceSettings) -> Collection[tuple[int, str]]:
         return ()
 
     @classmethod

@@ -207,7 +207,7 @@ def split(
         return records[:-count], records[-count:]
     units = _Units(kind, records, settings)
     held = _draw(len(units), settings)
-    _keep_rare_labels(kind, units.__getitem__, held)
+    _keep_rare_labels(kind, units.__getitem__, held, settings)
     return units.select(~held), units.select(held)
 
 
@@ -230,7 +230,7 @@ def _fold_numbers(kind: type[AnyTask], units: _Units, settings: Settings, folds:
         return np.arange(count) * folds // count
     order = list(range(count))
     random.Random(settings.seed).shuffle(order)
-    order.sort(key=lambda i: sorted(set().union(*map(kind.labels_of, units[i]))))
+    order.sort(key=lambda i: sorted(_labels_of(kind, units[i], settings)))
     numbers = np.empty(count, np.int64)
     numbers[order] = np.arange(count) % folds
     return numbers
@@ -280,16 +280,21 @@ def _draw(count: int, settings: Settings) -> NDArray[np.bool_]:
 
 
 def _keep_rare_labels(
-    kind: type[AnyTask], group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_]
+    kind: type[AnyTask], group: Callable[[int], Sequence[Any]], held: NDArray[np.bool_], settings: Settings
 ) -> None:
     """Remove groups from the mask `held` if they have a label that no training record has."""
     trained: set[Any] = set()
     for i in np.flatnonzero(~held).tolist():
-        trained.update(*map(kind.labels_of, group(i)))
+        trained |= _labels_of(kind, group(i), settings)
     for i in np.flatnonzero(held).tolist():
-        labels = set().union(*map(kind.labels_of, group(i)))
+        labels = _labels_of(kind, group(i), settings)
         held[i] = labels <= trained
         trained |= labels
+
+
+def _labels_of(kind: type[AnyTask], records: Iterable[Any], settings: Settings) -> set[tuple[int, str]]:
+    """Return all labels of the records; see `Task.labels_of`."""
+    return {label for record in records for label in kind.labels_of(record, settings)}
 
 
 def _warn_of_odd_labels(records: Sequence[Any], job: Job, formats: Collection[str], warn: Log) -> None:
