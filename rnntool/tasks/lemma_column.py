@@ -140,30 +140,31 @@ class LemmaColumn(TagColumn):
     def _best(self, form: str, script: int, prob: float, probs: Floats) -> str:
         """Return the best lemma of a form, given the best script and the probabilities of all (L,)."""
         lemma = self._lemma(form, script)
-        if lemma is not None and prob >= 0.5 and self._factor(form, lemma) >= self._largest_factor(form):
-            return lemma  # no other lemma can weigh more
+        if lemma is not None and prob >= 0.5:
+            counts = self._counts_of(form)
+            largest = KNOWN_LEMMA * (1 + KNOWN_PAIR * max(counts.values(), default=0))
+            if self._factor(lemma, counts) >= largest:
+                return lemma  # no other lemma can weigh more
         lemmas = self._lemmas(form, probs)
         return max(lemmas, key=lemmas.__getitem__)
 
     def _lemmas(self, form: str, probs: Floats) -> dict[str, float]:
         """Return lemmas of a form with their probabilities, given those of the scripts (L,)."""
+        counts = self._counts_of(form)
         weights: dict[str, float] = {}
         for script, prob in zip(*map(np.ndarray.tolist, top_k(probs, MOST_CANDIDATES)), strict=True):
             if (lemma := self._lemma(form, script)) is not None:
-                weights[lemma] = weights.get(lemma, 0.0) + prob * self._factor(form, lemma)
+                weights[lemma] = weights.get(lemma, 0.0) + prob * self._factor(lemma, counts)
         total = sum(weights.values())
         return {lemma: weight / total for lemma, weight in weights.items()} if total else {form: 1.0}
 
-    def _factor(self, form: str, lemma: str) -> float:
-        """Return how much more probable a lemma is because training saw it."""
+    def _factor(self, lemma: str, counts: Mapping[str, int]) -> float:
+        """Return how much more probable a lemma is because training saw it, also with the form (`counts`)."""
         known = KNOWN_LEMMA if lemma in self._lemma_counts else 1.0
-        return known * (1 + KNOWN_PAIR * self._seen(form).get(lemma, 0))
+        return known * (1 + KNOWN_PAIR * counts.get(lemma, 0))
 
-    def _largest_factor(self, form: str) -> float:
-        return KNOWN_LEMMA * (1 + KNOWN_PAIR * max(self._seen(form).values(), default=0))
-
-    def _seen(self, form: str) -> Mapping[str, int]:
-        """Return the lemmas that training saw with a form, or else with the form in lower case."""
+    def _counts_of(self, form: str) -> Mapping[str, int]:
+        """Count the lemmas that training saw with a form, or else with the form in lower case."""
         return self._lemmas_of.get(form) or self._lemmas_of.get(form.lower()) or {}
 
     # --- Gold lemmas ---------------------------------------------------------------------------------------
