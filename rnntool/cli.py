@@ -45,6 +45,7 @@ def _inspect() -> Any:
 COMMANDS = (
     Row("tag", "Tag each word of sentences, for example with parts of speech or named entities.",
         "rnntool.commands.tag"),
+    Row("segment", "Split raw text into sentences, words and multiword tokens.", "rnntool.commands.segment"),
     Row("classify", "Label each text: one line in, one line out.", "rnntool.commands.classify"),
     Row("transduce", "Turn each sequence into another one, such as a word into its pronunciation.",
         "rnntool.commands.transduce"),

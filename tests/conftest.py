@@ -115,6 +115,20 @@ def writer(models: Path, text_file: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def segmented_file(models: Path) -> Path:
+    """Held-out sentences of CoNLL-U with multiword tokens."""
+    return _file(models, "dev-segmented.conllu", tiny.segmented_conllu(20, seed=9))
+
+
+@pytest.fixture(scope="session")
+def segmenter(models: Path, segmented_file: Path) -> Path:
+    """A segmenter of text in which a period ends a sentence."""
+    data = _file(models, "train-segmented.conllu", tiny.segmented_conllu(100))
+    tiny.train("segment", models / "tiny-segmenter", [data], dev=[segmented_file], epochs=10)
+    return models / "tiny-segmenter"
+
+
+@pytest.fixture(scope="session")
 def reversal_file(models: Path) -> Path:
     """A table of held-out words and their characters in reverse."""
     return _file(models, "dev-pairs.tsv", tiny.pairs(tiny.reversals(20, seed=9)))

@@ -40,6 +40,7 @@ CONTENTS = {
     "l.tsv": tiny.tsv(tiny.labeled_texts(40)),
     "t.conll": tiny.conll(tiny.ner_sentences(40)),
     "d.conll": documents(60),
+    "s.conllu": tiny.segmented_conllu(40),
     "p.tsv": tiny.pairs([*tiny.reversals(40), *tiny.reversals(3, seed=1)]),
 }
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -49,6 +50,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "classify": ("classify", "t.tsv", {}),
     "tag": ("tag", "t.conll", {"head": "crf"}),
     "transduce": ("transduce", "p.tsv", {}),
+    "segment": ("segment", "s.conllu", {}),
     "tag-documents": ("tag", "d.conll", {"passage": 30}),
 }
 

@@ -27,6 +27,8 @@ print(next(rnntool.load(sys.argv[1]).tag(["the baker sings ."])).tags)
 COMMANDS = {
     "tag": "tag -m TAGGER",
     "classify": "classify -m CLASSIFIER",
+    "segment": "segment -m SEGMENTER",
+    "tag segmented": "tag -m TAGGER --segmenter SEGMENTER",
     "transduce": "transduce -q -m TRANSDUCER",
     "score": "score -m WRITER",
     "generate": "generate -q -m WRITER -n 1 --max-tokens 5",
@@ -50,13 +52,13 @@ COMMANDS = {
 @pytest.fixture
 def places(
     tagger: Path, classifier: Path, writer: Path, transducer: Path, pos_file: Path, reversal_file: Path,
-    tmp_path: Path,
+    segmenter: Path, tmp_path: Path,
 ) -> dict[str, str]:
     """The folders and files of the commands, and the places where nothing may be left."""
     for name in ("out", "home", "tmp"):
         (tmp_path / name).mkdir()
     return {"TAGGER": str(tagger), "CLASSIFIER": str(classifier), "WRITER": str(writer),
-            "TRANSDUCER": str(transducer), "POS_FILE": str(pos_file), "PAIRS_FILE": str(reversal_file),
+            "TRANSDUCER": str(transducer), "SEGMENTER": str(segmenter), "POS_FILE": str(pos_file), "PAIRS_FILE": str(reversal_file),
             "OUT": str(tmp_path / "out"), "HOME": str(tmp_path / "home"),
             "TMPDIR": str(tmp_path / "tmp")}
 

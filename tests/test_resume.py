@@ -58,6 +58,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "tag-crf": ("tag", {
         "epochs": 3, "head": "crf", "layers": 2, "ema": 0.95, "schedule": "one-cycle", "neighbours": 0.2,
         "word_dropout": 0.2, "weight_dropout": 0.3}),
+    "segment": ("segment", {"epochs": 3, "ema": 0.9}),
     "transduce": ("transduce", {
         "epochs": 3, "layers": 2, "ema": 0.9, "scheduled_sampling": 0.5, "label_smoothing": 0.1}),
     "transduce-feeding": ("transduce", {"epochs": 2, "input_feeding": True, "attention": "dot"}),
@@ -72,6 +73,7 @@ def data(tmp_path: Path) -> Callable[[str], Path]:
         "lm-labels": ("texts.tsv", tiny.tsv(tiny.labeled_texts(40))),
         "classify": ("train.tsv", tiny.tsv(tiny.questions(60))),
         "tag": ("train.conll", tiny.conll(tiny.ner_sentences(60))),
+        "segment": ("train.conllu", tiny.segmented_conllu(60)),
         "transduce": ("pairs.tsv", tiny.pairs(tiny.reversals(60))),
     }
 

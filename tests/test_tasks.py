@@ -154,9 +154,11 @@ def test_each_setting_of_a_task_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_survives_saving_and_loading(
-    name: str, tagger: Path, classifier: Path, writer: Path, transducer: Path, tmp_path: Path
+    name: str, tagger: Path, classifier: Path, writer: Path, transducer: Path, segmenter: Path,
+    tmp_path: Path,
 ) -> None:
-    models = {"lm": writer, "classify": classifier, "tag": tagger, "transduce": transducer}
+    models = {"lm": writer, "classify": classifier, "tag": tagger, "transduce": transducer,
+              "segment": segmenter}
     task = model.load(models[name], threads=1).task
     task.save(tmp_path)
     again = type(task).load(tmp_path, task.config(), task.settings)
@@ -165,6 +167,8 @@ def test_a_task_survives_saving_and_loading(
     record: Any = Text("who is it?")
     if name == "tag":
         record = sentence("the unseen baker sings", "DET ADJ NOUN VERB")
+    if name == "segment":
+        record = Sentence([], text="Sing hunt dont. Ω")
     if name == "transduce":
         record = Transduction("fade", ("e d a f",))
     assert again.sizes() == task.sizes()

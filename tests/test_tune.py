@@ -28,12 +28,14 @@ from rnntool.training.loop import Interrupted
 from rnntool.training.session import Session
 from rnntool.training.tuning import Plan, tune
 
-EXTENSIONS = {"lm": "txt", "classify": "tsv", "tag": "conll", "transduce": "tsv"}
+EXTENSIONS = {"lm": "txt", "classify": "tsv", "tag": "conll", "transduce": "tsv",
+              "segment": "conllu"}
 CONTENTS = {
     "lm": "".join(f"{line}\n" for line in tiny.lines_of_text(40)),
     "classify": tiny.tsv(tiny.questions(60)),
     "tag": tiny.conll(tiny.ner_sentences(30)),
     "transduce": tiny.pairs(tiny.reversals(40)),
+    "segment": tiny.segmented_conllu(40),
 }
 SEARCH = {"hidden": "8,16", "lr": "0.001:0.05:log", "dropout": "0.0:0.5"}
 

@@ -158,6 +158,28 @@ def conllu(sentences: Iterable[Tags]) -> str:
     return "".join(blocks)
 
 
+def segmented_conllu(n: int, seed: int = 0) -> str:
+    """Write CoNLL-U in which a period is attached to a word, and `dont` is a token of the words `do` and `nt`.
+
+    Every fifth sentence begins a paragraph.
+    """
+    rng = random.Random(seed)
+    blocks = []
+    for number in range(n):
+        words = [rng.choice(STEMS).capitalize(), *rng.choices(STEMS, k=rng.randint(1, 4))]
+        rows, i = [], 0
+        for word in [*words, "."]:
+            if word != "." and i and rng.random() < 0.3:
+                rows += [f"{i + 1}-{i + 2}\tdont", f"{i + 1}\tdo", f"{i + 2}\tnt"]
+                i += 2
+            i += 1
+            rows.append(f"{i}\t{word}")
+        misc = [*["_"] * (len(rows) - 2), "SpaceAfter=No", "_"]
+        block = "".join(row + "\t_" * 7 + f"\t{value}\n" for row, value in zip(rows, misc, strict=True))
+        blocks.append(("# newpar\n" if number % 5 == 0 else "") + block + "\n")
+    return "".join(blocks)
+
+
 def joint_conllu(sentences: Iterable[Tags]) -> str:
     """Write CoNLL-U with finer tags as XPOS, and `NER=B-PER` in MISC for words that end in `er`."""
     blocks = []
@@ -195,6 +217,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
                      "batch_size": 10},
     "classify": NETWORK | WORDS | {"batch_size": 10, "min_count": 1},
     "tag": NETWORK | WORDS | {"batch_size": 10, "neighbours": 0.0},
+    "segment": NETWORK | {"batch_size": 10, "min_count": 1},
     "transduce": NETWORK | {"hidden": 32, "embed": 24, "batch_size": 20, "lr": 0.01, "label_smoothing": 0.0},
 }
 

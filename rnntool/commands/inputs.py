@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from rnntool.commands.options import PLAIN_FORMATS, Messages
-from rnntool.data.formats import either, guess_format, read_texts
+from rnntool.data.formats import either, guess_format, read_sentences, read_texts
 from rnntool.data.inputs import Inputs
 from rnntool.data.reading import Reading, TableReading
-from rnntool.data.records import Text
+from rnntool.data.records import Sentence, Text
 from rnntool.data.streams import Lines
-from rnntool.errors import UsageError
+from rnntool.errors import DataError, UsageError, setting
 from rnntool.tasks.base import AnyTask
 from rnntool.tasks.specs.settings import Settings
 
@@ -28,6 +28,21 @@ def task_records(
     return type(task).inputs(
         files, settings, targets=False, chosen=chosen, format=format, reading=reading,
         text_column=text_column, log=messages.log, warn=messages.warn)
+
+
+def running_text(
+    files: Sequence[str], reading: Reading, messages: Messages, *, format: str | None
+) -> Inputs:
+    """Return the lines of raw text, as texts of sentences without words, for a segmenter."""
+
+    def read(lines: Lines, name: str) -> Iterator[Sentence]:
+        if name != "text":
+            raise DataError(place=lines.name, expected="raw text to split into sentences", found=name,
+                            advice=f"if it is raw text, set {setting('format', 'text')}")
+        return read_sentences(lines, format=name, split=lambda text: [])
+
+    return Inputs(files, "sentences", read, format=format, reading=reading, log=messages.log,
+                  warn=messages.warn)
 
 
 def inspected_records(

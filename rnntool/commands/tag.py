@@ -18,12 +18,13 @@ from rnntool.commands.options import (
     Messages,
     Output,
     TextColumn,
+    complete_model,
     format_option,
     model_option,
 )
 from rnntool.data.formats import FORMATS, WRITE_FORMATS, readable_formats
 from rnntool.data.reading import TableReading
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, contradiction, setting
 from rnntool.inference.options import TagOptions
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ SCHEME_SAMPLE = 2000  # sentences that are read to detect the scheme of a file's
     "echo 'The keys on the table are mine.' | rnntool tag",
     "rnntool tag -m en-ner --to inline news.txt",
     "rnntool tag --from tokens --to conll --probs sentences.tok > tagged.conll",
+    "rnntool tag -m tagger --segmenter segmenter --to conllu < text.txt",
 )
 def tag(
     *,
@@ -58,13 +60,17 @@ def tag(
     word_column: Annotated[str | None, typer.Option(
         "--word-column", metavar="COLUMN", show_default="as in training",
         help="Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.")] = None,
+    segmenter: Annotated[str | None, typer.Option(
+        "--segmenter", metavar="MODEL", show_default=False, autocompletion=complete_model,
+        help="Model that splits raw text into sentences and words, by `rnntool train segment`. By default, "
+             "each line is a sentence, which is split by rules.")] = None,
     options: TagOptions,
     reading: TableReading,
     compute: Compute,
     messages: Messages,
 ) -> None:
     """Tag each word of sentences, for example with parts of speech or named entities."""
-    from rnntool.commands.inputs import task_records
+    from rnntool.commands.inputs import running_text, task_records
     from rnntool.commands.outputs import output_format
     from rnntool.data.formats import empty_output, split_columns
     from rnntool.data.formats import output_format as suitable_format
@@ -85,18 +91,28 @@ def tag(
                          advice="leave it out")
     # Tags in the input aren't needed, so their column doesn't matter.
     settings = task.settings.replace(column=None, word_column=word_column or task.settings.word_column)
-    inputs = task_records(task, files, settings, chosen=["word_column"] if word_column else [],
-                          text_column=text_column, format=format, reading=reading, messages=messages)
+    records: Iterator[Sentence]
+    if segmenter:
+        for name, column_of_input in (("text_column", text_column), ("word_column", word_column)):
+            if column_of_input:
+                raise contradiction("segmenter", name)
+        inputs = running_text(files, reading, messages, format=format)
+        sentences = models.load(segmenter, device=compute.device, threads=compute.threads).segmented(
+            inputs, ready=inputs.ready)
+        records, ready = iter(sentences), sentences.ready
+    else:
+        inputs = task_records(task, files, settings, chosen=["word_column"] if word_column else [],
+                              text_column=text_column, format=format, reading=reading, messages=messages)
+        records, ready = iter(inputs), inputs.ready
     if scheme is None and has_spans:
         scheme = _scheme_of_file(files[0], task, settings, format, column, reading, messages)
     with open_output(output) as out:
-        records = iter(inputs)
         first = list(islice(records, 1))  # only now the format of the input is known
         to = to or suitable_format(inputs.formats[0], probs=options.probs)
         entity_scores = task.scheme is not None and FORMATS[to].writes_entity_scores
         tagged = tagger.tagged(
             chain(first, records), options.replace(probs=options.probs or entity_scores, scheme=scheme),
-            ready=inputs.ready, flush=out.flush)
+            ready=ready, flush=out.flush)
         write = _writer(task, to, column, options)
         out.write(write.header)
         sentence = None

@@ -104,6 +104,10 @@ class Sentence:
     to the format that read the record, which needs it to write the record back byte for byte. Sentences of
     the same document have the same `document`; None in formats without documents. `rows` are the lines of the
     words, counted from any line of the file; None if a line has several words. `sent_id` names the sentence.
+
+    `multiword` has the (first word, word after the last) of each multiword token, whose words all have the
+    offsets of the token; None if multiword tokens are not known. `space_after` says whether the last word is
+    followed by white space, or by nothing.
     """
 
     words: list[str]
@@ -116,6 +120,8 @@ class Sentence:
     document: object = field(default=None, compare=False)
     rows: Sequence[int] | None = field(default=None, compare=False)
     sent_id: str | None = field(default=None, compare=False)
+    multiword: Sequence[tuple[int, int]] | None = field(default=None, compare=False)
+    space_after: bool = field(default=True, compare=False)
 
     def place_of(self, word: int) -> str:
         """Return the `file:line` of a word, or of the sentence if its words have no lines of their own."""

@@ -14,7 +14,7 @@ from rnntool.data.arrays import Arrays
 from rnntool.data.options import Options
 from rnntool.data.records import Pair, Sentence, Tagged, Text, Transduction, WordWeight
 from rnntool.data.threads import thread_count
-from rnntool.errors import ModelError, UsageError
+from rnntool.errors import ModelError, RnntoolError, UsageError
 from rnntool.inference.options import (
     ClassifyOptions,
     GenerateOptions,
@@ -27,6 +27,8 @@ from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.lm import LMTask, ScoredText
+from rnntool.tasks.running_text import Window, sentences
+from rnntool.tasks.segment import SegmentTask
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tasks.tag import TagTask
 from rnntool.tasks.transduce import ScoredTarget, Search, Transduced, TransduceTask
@@ -100,6 +102,22 @@ class Model(ModelFolder):
         decode = partial(self.require(TagTask).decode, probs=options.probs, nbest=options.nbest,
                          scheme=options.scheme, threshold=options.threshold)
         return self.pipeline.run(records, decode, ready=ready, flush=flush)
+
+    def segment(self, lines: Iterable[str]) -> Iterator[Sentence]:
+        """Split running text into sentences, whose words have offsets into the text of their sentence.
+
+        An empty line ends a paragraph, and comes back as a sentence without words.
+        """
+        return iter(self.segmented(Sentence([], text=line) for line in _not_one_text(lines)))
+
+    def segmented(
+        self, lines: Iterable[Sentence], *, ready: Ready = always, flush: Flush = no_flush
+    ) -> SegmentedText:
+        """Split a stream of lines, the texts of sentences without words, into sentences."""
+        task = self.require(SegmentTask)
+        results = self.pipeline.run(lines, task.decode, ready=ready, flush=flush)
+        windows = ((window, tags) for window, tags in results if isinstance(window, Window))
+        return SegmentedText(sentences(windows, task.splitter.split, spaced=task.spaced))
 
     def classify(
         self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any
@@ -272,6 +290,35 @@ class Model(ModelFolder):
         options = _resolve(GenerateOptions, options, changes)
         return generate(self.require(LMTask), self.engine, _not_one_text(prompts), options, watch=watch,
                         ready=ready)
+
+
+class SegmentedText:
+    """The sentences of running text, to be read once."""
+
+    def __init__(self, events: Iterator[Sentence | None]) -> None:
+        """`events` are sentences, and None before the next line has to be waited for."""
+        self._events = events
+        self._waits = False
+
+    def ready(self) -> bool:
+        """Whether another sentence can be read without waiting for more text."""
+        return not self._waits
+
+    def __iter__(self) -> Iterator[Sentence]:
+        """Return each sentence when it is known whether another one is there."""
+        sentence: Sentence | None = None
+        try:
+            for event in self._events:
+                self._waits = event is None
+                if sentence is not None:
+                    yield sentence
+                sentence = event
+        except RnntoolError:
+            if sentence is not None:
+                yield sentence
+            raise
+        if sentence is not None:
+            yield sentence
 
 
 def read(model: str | Path) -> ModelFolder:

@@ -5,8 +5,8 @@ Importing this needs neither NumPy nor torch; `rnntool.tasks.base.task_class` lo
 
 from __future__ import annotations
 
-from rnntool.tasks.specs import classify, lm, tag, transduce
+from rnntool.tasks.specs import classify, lm, segment, tag, transduce
 from rnntool.tasks.specs.spec import TaskSpec
 
 TASKS: dict[str, TaskSpec] = {
-    spec.name: spec for spec in (lm.SPEC, classify.SPEC, tag.SPEC, transduce.SPEC)}
+    spec.name: spec for spec in (lm.SPEC, classify.SPEC, tag.SPEC, transduce.SPEC, segment.SPEC)}

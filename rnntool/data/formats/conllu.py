@@ -11,7 +11,7 @@ import re
 import unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -41,6 +41,7 @@ _MISC_KEY = re.compile(r"(?!-?\d+$)[^\s=|]+")
 _TEXT = "# text = "
 _SENT_ID = "# sent_id = "
 _NEWDOC = re.compile(r"#\s*newdoc\b")
+_NEWPAR = re.compile(r"#\s*newpar\b")
 _SIGNATURE = re.compile(
     rf"(?:[0-9]+|{_NOT_A_WORD.pattern})(?:\t[^\t]*){{{len(_COLUMNS) - 1}}}$"
     r"|#\s*(?:sent_id\b|text = |newdoc\b|newpar\b|global\.columns\b)")
@@ -155,6 +156,60 @@ class _Reader:
                         document=document, rows=rows, sent_id=sent_id)
 
 
+def with_tokens(sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Give sentences of CoNLL-U the text that their tokens make, and the offsets of the tokens.
+
+    Tokens are forms and ranges with `SpaceAfter`. Paragraphs, which `# newpar` and `# newdoc` start, become
+    documents. Sentences without words are left out. `DataError` if IDs and ranges are out of order.
+    """
+    document = paragraph = None
+    for sentence in filter(_has_words, sentences):
+        block = sentence.source
+        comments = (line for line in block.lines if line[0] == "#")
+        if sentence.document is not document or any(map(_NEWPAR.match, comments)):
+            document, paragraph = sentence.document, object()
+        yield replace(_with_tokens(sentence, block), document=paragraph)
+
+
+def _has_words(sentence: Sentence) -> bool:
+    return bool(sentence.words)
+
+
+def _with_tokens(sentence: Sentence, block: _Block) -> Sentence:
+    """Return a sentence with its text and tokens; see `with_tokens`."""
+    name, _, first_row = sentence.place.rpartition(":")
+    text, space = "", False
+    offsets: list[tuple[int, int]] = []  # of the tokens of words
+    multiword: list[tuple[int, int]] = []
+    token, end = (0, 0), 0  # the last token, and the word after the last multiword token
+    for i, line in enumerate(block.lines):
+        if line[0] == "#":
+            continue
+        cells = dict(zip(block.columns, chomp(line).split("\t"), strict=True))
+        number, form = cells.get("id", ""), cells.get("form", "")
+        if "." in number:
+            continue
+        first, _, last = number.partition("-")
+        place = f"{name}:{int(first_row) + i - block.rows[0]}"
+        if first != str(len(offsets) + 1) or (last and (len(offsets) < end or int(last) < int(first))):
+            raise DataError(place=place, expected=f"the ID {len(offsets) + 1}", found=repr(number),
+                            advice="correct it")
+        if len(offsets) >= end:  # not a word of a multiword token
+            text += " " if space else ""
+            token = len(text), len(text) + len(form)
+            text += form
+            space = "SpaceAfter=No" not in cells.get("misc", "").split("|")
+        if last:
+            end = int(last)
+            multiword.append((len(offsets), end))
+        else:
+            offsets.append(token)
+    if len(offsets) < end:
+        raise DataError(place=sentence.place, expected=f"words up to the ID {end}",
+                        found=f"{len(offsets)} as the last ID", advice="correct the range")
+    return replace(sentence, text=text, offsets=offsets, multiword=multiword, space_after=space)
+
+
 def _places(requested: Columns, columns: tuple[str, ...]) -> list[_Place]:
     """Return where columns of tags are in a file with these columns.
 
@@ -249,23 +304,26 @@ class ConlluWriter(BlockWriter):
         if not sentence.words:
             self._new_paragraph = True
             return ""
-        words = [_EXCESS_SPACE.sub("", _composed(word)) or "_" for word in one_line(sentence.words)]
+        words = list(map(_form, sentence.words))
         text, offsets = sentence.text, sentence.located()
         if text is None:
             text, offsets = " ".join(words), None
         tight, groups = [False] * len(words), {}  # tight: no space follows the word
         if offsets:
-            tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), False]
-            groups = dict(contractions(text, offsets))
-        (line,) = one_line([_composed(text)])
+            tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), not sentence.space_after]
+            groups = dict(contractions(text, offsets) if sentence.multiword is None else sentence.multiword)
+        line = _EXCESS_SPACE.sub("", _composed(*one_line([text])))
         out = ["# newpar\n"] if self._new_paragraph else []
-        out += f"# sent_id = {self._number}\n", f"{_TEXT}{line.strip()}\n"
+        out += f"# sent_id = {self._number}\n", f"{_TEXT}{line}\n"
         self._new_paragraph = False
         after = 0  # the index after the last word of the range
         for i, (word, tags) in enumerate(zip(words, rows, strict=True)):
             if i in groups:
                 after = groups[i]
-                cells = _cells(f"{i + 1}-{after}", "".join(words[i:after]), tight=tight[after - 1])
+                form = "".join(words[i:after])
+                if sentence.multiword is not None and offsets:
+                    form = _form(text[slice(*offsets[i])])
+                cells = _cells(f"{i + 1}-{after}", form, tight=tight[after - 1])
                 out.append("\t".join(cells) + "\n")
             cells = _cells(str(i + 1), word, tight=tight[i] and i >= after)
             cells[_HEAD], cells[_DEPREL] = ("1", "dep") if i else ("0", "root")
@@ -287,6 +345,11 @@ def _fill(
     if prob is not None:
         misc = columns.index("misc")
         cells[misc] = _set(cells[misc], "Prob", f"{prob:.4f}")
+
+
+def _form(word: str) -> str:
+    """Return a word as a form: in NFC, on one line, without more than single spaces inside."""
+    return _EXCESS_SPACE.sub("", _composed(*one_line([word]))) or "_"
 
 
 def _cells(number: str, form: str, *, tight: bool) -> list[str]:

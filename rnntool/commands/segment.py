@@ -1,0 +1,40 @@
+"""`rnntool segment`: split raw text into sentences, words and multiword tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from rnntool.commands.groups import examples
+from rnntool.commands.options import Compute, Files, Messages, Output, model_option
+from rnntool.data.reading import Reading
+
+
+@examples("rnntool segment -m segmenter < raw.txt > text.conllu")
+def segment(
+    *,
+    files: Files = None,
+    model: Annotated[str, model_option()],
+    output: Output = None,
+    reading: Reading,
+    compute: Compute,
+    messages: Messages,
+) -> None:
+    """Split raw text into sentences, words and multiword tokens.
+
+    The output is CoNLL-U. A sentence may go over several lines. An empty line and the end of a file always
+    end one; otherwise it is written as soon as enough of the text after it has been read.
+    """
+    from rnntool.commands.inputs import running_text
+    from rnntool.data.formats import sentence_writer
+    from rnntool.data.records import Tagged
+    from rnntool.data.streams import open_output
+    from rnntool.inference import model as models
+    from rnntool.tasks.segment import SegmentTask
+
+    segmenter = models.load(model, device=compute.device, threads=compute.threads)
+    segmenter.require(SegmentTask)
+    inputs = running_text(files or ["-"], reading, messages, format="text")
+    write = sentence_writer("conllu")
+    with open_output(output) as out:
+        for sentence in segmenter.segmented(inputs, ready=inputs.ready, flush=out.flush):
+            out.write(write(sentence, Tagged([""] * len(sentence.words))))

@@ -1,0 +1,144 @@
+"""Split multiword tokens into words: by a table of forms, or by the affixes of similar forms.
+
+English `don't` may be `do` and `n't`, and Turkish `evdeki` is `evde` and `ki`. Both are learned from pairs of a
+token and its words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from rnntool.data.escaping import read_escaped, write_escaped
+from rnntool.data.model_file import damaged
+
+FILE = "multiword.txt"
+LONGEST_AFFIX = 8  # characters at the end or the beginning of a token that are compared
+Words = tuple[str, ...]
+
+
+class Rule(NamedTuple):
+    """How to split a token: remove a prefix and a suffix, and write the rest, the stem, into a word.
+
+    `before` and `after` are the parts around the stem in the word `at`; `words` has "" there.
+    """
+
+    prefix: str
+    suffix: str
+    words: Words
+    at: int
+    before: str
+    after: str
+
+    @classmethod
+    def of(cls, token: str, words: Words) -> Self:
+        """Return the rule that splits a token like this; its stem is the longest part of a word."""
+        matches = [SequenceMatcher(None, token, word, autojunk=False).find_longest_match() for word in words]
+        at = max(range(len(words)), key=lambda i: matches[i].size)
+        start, in_word, size = matches[at]
+        word = words[at]
+        return cls(token[:start], token[start + size :], (*words[:at], "", *words[at + 1 :]), at,
+                   word[:in_word], word[in_word + size :])
+
+    def apply(self, token: str) -> Words | None:
+        """Return the words of a token; None if it has other affixes, or no stem."""
+        end = len(token) - len(self.suffix)
+        if len(self.prefix) >= end or not (token.startswith(self.prefix) and token.endswith(self.suffix)):
+            return None
+        words = list(self.words)
+        words[self.at] = self.before + token[len(self.prefix) : end] + self.after
+        return tuple(words)
+
+
+class MultiwordSplitter:
+    """Splits every token of the training data as it most often is there, and others like similar ones."""
+
+    def __init__(self, forms: dict[str, tuple[Words, int]]) -> None:
+        """`forms` are tokens with their words and their number of occurrences."""
+        self.forms = forms
+        lower: defaultdict[str, Counter[Words]] = defaultdict(Counter)
+        for form, (words, count) in forms.items():
+            lower[form.lower()][tuple(map(str.lower, words))] += count
+        self._lower = {form: words.most_common(1)[0][0] for form, words in lower.items()}
+
+    @cached_property
+    def _rules(self) -> Mapping[tuple[str, str], Counter[Rule]]:
+        """The rules by which forms with an affix are split, each with the number of these forms."""
+        rules: defaultdict[tuple[str, str], Counter[Rule]] = defaultdict(Counter)
+        for form, words in self._lower.items():
+            rule = Rule.of(form, words)
+            for affix in _affixes(form):
+                rules[affix][rule] += 1
+        return dict(rules)
+
+    @classmethod
+    def learn(cls, pairs: Iterable[tuple[str, Words]]) -> Self:
+        """Learn from the multiword tokens of a treebank and their words."""
+        counts: defaultdict[str, Counter[Words]] = defaultdict(Counter)
+        for form, words in pairs:
+            counts[form][words] += 1
+        return cls({form: words.most_common(1)[0] for form, words in sorted(counts.items())})
+
+    def split(self, token: str) -> Sequence[str]:
+        """Return the words of a token: the token itself if nothing like it was learned."""
+        if token in self.forms:
+            return self.forms[token][0]
+        words = self._split_lower(token.lower())
+        return [token] if words is None else _cased(words, token)
+
+    def _split_lower(self, token: str) -> Words | None:
+        if token in self._lower:
+            return self._lower[token]
+        for affix in _affixes(token):
+            for rule, _ in self._rules.get(affix, Counter[Rule]()).most_common():
+                if words := rule.apply(token):
+                    return words
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write the forms, if there are any."""
+        if self.forms:
+            cells = (cell for form, (words, count) in self.forms.items()
+                     for cell in (f"{count} {len(words)}", form, *words))
+            write_escaped(folder / FILE, cells)
+
+    @classmethod
+    def load(cls, folder: Path, count: int) -> Self:
+        """Read what `save` wrote of `count` forms; `ModelError` if it is damaged."""
+        forms: dict[str, tuple[Words, int]] = {}
+        cells = iter(read_escaped(folder / FILE) if count else ())
+        try:
+            for numbers in cells:
+                occurrences, size = map(int, numbers.split(" "))
+                form, *words = (next(cells) for _ in range(size + 1))
+                forms[form] = tuple(words), occurrences
+        except (ValueError, RuntimeError):
+            raise damaged(folder / FILE, expected="a number, a form and its words", found="other lines"
+                          ) from None
+        if len(forms) != count:
+            raise damaged(folder / FILE, expected=f"{count} forms", found=len(forms))
+        return cls(forms)
+
+
+def _affixes(token: str) -> Iterator[tuple[str, str]]:
+    """Yield the ends and the beginnings of a token, the longest first; the empty affix is left out."""
+    for size in range(min(len(token), LONGEST_AFFIX), 0, -1):
+        yield "suffix", token[-size:]
+        yield "prefix", token[:size]
+
+
+def _cased(words: Words, token: str) -> list[str]:
+    """Write lower-case words like a token that begins with a capital letter, or has nothing else."""
+    if token == token.lower():
+        return list(words)
+    if len(token) > 1 and token == token.upper():
+        return [word.upper() for word in words]
+    if "".join(words) == token.lower() and len(token.lower()) == len(token):  # words are parts of the token
+        starts = [sum(map(len, words[:i])) for i in range(len(words))]
+        return [token[start : start + len(word)] for start, word in zip(starts, words, strict=True)]
+    first = words[0][:1].upper() if token[:1] != token[:1].lower() else words[0][:1]
+    return [first + words[0][1:], *words[1:]]
