@@ -124,7 +124,7 @@ def segmented_file(models: Path) -> Path:
 def segmenter(models: Path, segmented_file: Path) -> Path:
     """A segmenter of text in which a period ends a sentence."""
     data = _file(models, "train-segmented.conllu", tiny.segmented_conllu(100))
-    tiny.train("segment", models / "tiny-segmenter", [data], dev=[segmented_file], epochs=10)
+    tiny.train("segment", models / "tiny-segmenter", [data], dev=[segmented_file], epochs=25)
     return models / "tiny-segmenter"
 
 

@@ -57,7 +57,8 @@ def test_each_module_of_a_command_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("typed", "completed"), [
-    ("rnntool tr", ["transduce", "train"]), ("rnntool train ", ["lm", "classify", "tag", "transduce", "segment"]),
+    ("rnntool tr", ["transduce", "train"]),
+    ("rnntool train ", ["lm", "classify", "tag", "transduce", "segment"]),
     ("rnntool train lm --paragr", ["--paragraphs"]), ("rnntool train tag --head ", ["softmax", "crf"]),
 ])  # fmt: skip
 def test_bash_completes(typed: str, completed: list[str]) -> None:

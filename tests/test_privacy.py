@@ -58,7 +58,8 @@ def places(
     for name in ("out", "home", "tmp"):
         (tmp_path / name).mkdir()
     return {"TAGGER": str(tagger), "CLASSIFIER": str(classifier), "WRITER": str(writer),
-            "TRANSDUCER": str(transducer), "SEGMENTER": str(segmenter), "POS_FILE": str(pos_file), "PAIRS_FILE": str(reversal_file),
+            "TRANSDUCER": str(transducer), "SEGMENTER": str(segmenter),
+            "POS_FILE": str(pos_file), "PAIRS_FILE": str(reversal_file),
             "OUT": str(tmp_path / "out"), "HOME": str(tmp_path / "home"),
             "TMPDIR": str(tmp_path / "tmp")}
 

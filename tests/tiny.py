@@ -159,7 +159,7 @@ def conllu(sentences: Iterable[Tags]) -> str:
 
 
 def segmented_conllu(n: int, seed: int = 0) -> str:
-    """Write CoNLL-U in which a period is attached to a word, and `dont` is a token of the words `do` and `nt`.
+    """Write CoNLL-U with periods attached to words, and with the token `dont` of the words `do` and `nt`.
 
     Every fifth sentence begins a paragraph.
     """

@@ -1,7 +1,7 @@
 """Split multiword tokens into words: by a table of forms, or by the affixes of similar forms.
 
-English `don't` may be `do` and `n't`, and Turkish `evdeki` is `evde` and `ki`. Both are learned from pairs of a
-token and its words.
+English `don't` may be `do` and `n't`, and Turkish `evdeki` is `evde` and `ki`. Both are learned from pairs of
+a token and its words.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ class Rule(NamedTuple):
     after: str
 
     @classmethod
-    def of(cls, token: str, words: Words) -> Self:
-        """Return the rule that splits a token like this; its stem is the longest part of a word."""
-        matches = [SequenceMatcher(None, token, word, autojunk=False).find_longest_match() for word in words]
-        at = max(range(len(words)), key=lambda i: matches[i].size)
-        start, in_word, size = matches[at]
-        word = words[at]
-        return cls(token[:start], token[start + size :], (*words[:at], "", *words[at + 1 :]), at,
-                   word[:in_word], word[in_word + size :])
+    def all_of(cls, token: str, words: Words) -> list[Self]:
+        """Return the rules that split a token like this, the one with the longest stem first."""
+        rules = []
+        for at, word in enumerate(words):
+            start, in_word, size = SequenceMatcher(None, token, word, autojunk=False).find_longest_match()
+            rules.append((size, cls(
+                token[:start], token[start + size :], (*words[:at], "", *words[at + 1 :]), at,
+                word[:in_word], word[in_word + size :])))
+        return [rule for size, rule in sorted(rules, key=lambda pair: -pair[0]) if size]
 
     def apply(self, token: str) -> Words | None:
         """Return the words of a token; None if it has other affixes, or no stem."""
@@ -70,9 +71,8 @@ class MultiwordSplitter:
         """The rules by which forms with an affix are split, each with the number of these forms."""
         rules: defaultdict[tuple[str, str], Counter[Rule]] = defaultdict(Counter)
         for form, words in self._lower.items():
-            rule = Rule.of(form, words)
             for affix in _affixes(form):
-                rules[affix][rule] += 1
+                rules[affix].update(Rule.all_of(form, words))
         return dict(rules)
 
     @classmethod

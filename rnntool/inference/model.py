@@ -27,7 +27,7 @@ from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
 from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
 from rnntool.tasks.lm import LMTask, ScoredText
-from rnntool.tasks.running_text import Window, sentences
+from rnntool.tasks.running_text import sentences
 from rnntool.tasks.segment import SegmentTask
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tasks.tag import TagTask
@@ -115,9 +115,8 @@ class Model(ModelFolder):
     ) -> SegmentedText:
         """Split a stream of lines, the texts of sentences without words, into sentences."""
         task = self.require(SegmentTask)
-        results = self.pipeline.run(lines, task.decode, ready=ready, flush=flush)
-        windows = ((window, tags) for window, tags in results if isinstance(window, Window))
-        return SegmentedText(sentences(windows, task.splitter.split, spaced=task.spaced))
+        tagged: Iterator[tuple[Any, str]] = self.pipeline.run(lines, task.decode, ready=ready, flush=flush)
+        return SegmentedText(sentences(tagged, task.splitter.split, spaced=task.spaced))
 
     def classify(
         self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any

@@ -205,7 +205,7 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     ) -> Sequence[SegmentExample]:
         """Lay out the text several times with random breaks, and cut it into random windows."""
         rng = random.Random(self.settings.seed)
-        examples = []
+        examples: list[SegmentExample] = []
         for _ in range(LAYOUTS):
             for paragraph in _paragraphs(records, rng):
                 text, tags = _laid_out(paragraph, rng)
