@@ -43,7 +43,8 @@ def test_inspecting_a_model_does_not_import_torch(command: list[str], writer: Pa
 
 @pytest.mark.parametrize(("command", "model"), [
     (["tag"], "tagger"), (["tag", "--probs", "--jsonl"], "ner"), (["classify"], "classifier"),
-    (["transduce"], "transducer"), (["transduce", "--beam", "1", "--jsonl"], "transducer"),
+    (["segment"], "segmenter"), (["transduce"], "transducer"),
+    (["transduce", "--beam", "1", "--jsonl"], "transducer"),
     (["score", "--per", "word"], "writer"), (["generate", "-n", "1", "--max-tokens", "5"], "writer"),
 ])
 def test_a_filter_imports_nothing_heavy(

@@ -14,7 +14,7 @@ from rnntool.tasks.specs.spec import TaskSpec
 class SegmentSettings(Settings):
     """Settings of `train segment`."""
 
-    usual_epochs = 6
+    usual_epochs = 5
     min_steps = 1500
     tokenizer: ClassVar[str] = "char"
 
@@ -28,6 +28,7 @@ class SegmentSettings(Settings):
     hidden: int = with_default(Settings, "hidden", 100)
     embed: int = with_default(Settings, "embed", 48)
     dropout: float = with_default(Settings, "dropout", 0.3)
+    batch_size: int = with_default(Settings, "batch_size", 16)
     lr: float = with_default(Settings, "lr", 0.004)
     warmup: float = with_default(Settings, "warmup", 0.02)
     ema: float = with_default(Settings, "ema", 0.995)

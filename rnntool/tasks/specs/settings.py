@@ -100,8 +100,8 @@ class Settings(Options):
            "start.", low=0, requires={"init": True})
 
     epochs: int | None = training(
-        None, "Passes over the training data. The default is 8 for classify and 20 for the other tasks, or "
-              "more if the data is small.", low=1)
+        None, "Passes over the training data. The default is 8 for classify, 5 for segment and 20 for the "
+              "other tasks, or more if the data is small.", low=1)
     max_time: float | None = training(
         None, "Longest time for the whole training, such as 90s, 10m or 1.5h: to read the data, to train, to "
               "evaluate and to write the model. The learning rate schedule is fitted to it. If the "
