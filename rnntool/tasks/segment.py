@@ -279,6 +279,18 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         return Evaluation(report=report, counts=counts,
                           mistakes=_mistakes(gold, results)[:mistakes] if mistakes else [])
 
+    def predictions(
+        self, engine: Engine, records: Sequence[Sentence | Window]
+    ) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = [
+            {"gold": record.words, "words": []} for record in records if isinstance(record, Sentence)]
+        for paragraph, (tags, _) in zip(_gold(records), self._results(engine, records), strict=True):
+            for start, end, is_multiword in tokens(paragraph.text, tags, spaced=self.spaced):
+                token = paragraph.text[start:end]
+                record = paragraph.records[bisect(paragraph.starts, start) - 1]
+                answers[record]["words"] += self.splitter.split(token) if is_multiword else [token]
+        return answers
+
     def _results(
         self, engine: Engine, records: Sequence[Sentence | Window]
     ) -> list[tuple[str, NDArray[np.float32]]]:

@@ -312,7 +312,9 @@ class ConlluWriter(BlockWriter):
         if offsets:
             tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), not sentence.space_after]
             groups = dict(contractions(text, offsets) if sentence.multiword is None else sentence.multiword)
-        line = _EXCESS_SPACE.sub("", _composed(*one_line([text])))
+        line = _composed(*one_line([text])).strip()
+        if sentence.multiword is not None:  # as SpaceAfter says it
+            line = _EXCESS_SPACE.sub("", line)
         out = ["# newpar\n"] if self._new_paragraph else []
         out += f"# sent_id = {self._number}\n", f"{_TEXT}{line}\n"
         self._new_paragraph = False
