@@ -44,8 +44,8 @@ UNFINISHED = ".writing-"  # prefix of files and folders that are not complete
 PARTS = ("decoder.onnx",)  # graphs of parts of a network that run on their own
 TARGET = "target."  # before the name of a vocabulary's file: of what is written, not of what is read
 VOCABULARIES = ("tokenizer.model", "vocab.txt", f"{TARGET}tokenizer.model", f"{TARGET}vocab.txt",
-                "features.txt", "labels.txt", "lemmas.txt", "vectors.txt", "multiword.txt", "ngrams.safetensors",
-                "window.safetensors")
+                "features.txt", "labels.txt", "lemmas.txt", "vectors.txt", "multiword.txt",
+                "ngrams.safetensors", "window.safetensors")
 MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, *PARTS, METRICS, CARD, *VOCABULARIES)
 GRAPH_TYPES = ("float32", "int8")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
