@@ -111,7 +111,9 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         return True
 
     @classmethod
-    def labels_of(cls, record: Sentence | Window) -> Collection[tuple[int, str]]:
+    def labels_of(
+        cls, record: Sentence | Window, settings: SegmentSettings
+    ) -> Collection[tuple[int, str]]:
         return ()
 
     @classmethod
