@@ -55,7 +55,7 @@ def test_the_network_predicts_strings_and_the_values_of_each_attribute() -> None
         [0, 2, IGNORE, IGNORE], [0, 1, 2, IGNORE], [0, 2, 2, 0]]
 
 
-def test_the_score_of_a_string_is_its_own_and_those_of_its_values() -> None:
+def test_a_string_scores_its_own_plus_its_values() -> None:
     scores = column().label_scores(emissions([1, 2, 3, 4], [10, 20, 30], [100, 200, 300]))
     assert scores[0, 0].tolist() == [111, 222, 323, 234]
 
@@ -70,8 +70,8 @@ def test_values_make_a_string_that_training_never_saw(whole: list[float], expect
     assert 0.99 < prob <= 1
 
 
-@given(st.lists(st.floats(-20, 20), min_size=10, max_size=10))
-def test_decoding_is_the_best_of_known_strings_and_that_of_the_best_values(scores: list[float]) -> None:
+@given(st.lists(st.floats(-20, 20, allow_subnormal=False), min_size=10, max_size=10))
+def test_decode_returns_the_candidate_with_the_highest_score(scores: list[float]) -> None:
     whole, case, number = (np.array(part) for part in (scores[:4], scores[4:7], scores[7:]))
     log_whole = np.log(softmax(whole))
     totals = {}

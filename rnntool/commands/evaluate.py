@@ -110,7 +110,7 @@ def evaluate(
                   "errors_to": errors_to}
         evaluate_system(
             files, system, output=output, as_json=as_json, reading=reading, messages=messages, model=model,
-            ignored=[*chosen, *(name for name, value in others.items() if value), *options.chosen(),
+            inapplicable=[*chosen, *(name for name, value in others.items() if value), *options.chosen(),
                      *reading.table_settings()])
         return
     if model is None:

@@ -21,8 +21,8 @@ def segment(
 ) -> None:
     """Split raw text into sentences, words and multiword tokens.
 
-    The output is CoNLL-U. A sentence may go over several lines. An empty line and the end of a file always
-    end one; otherwise it is written as soon as enough of the text after it has been read.
+    The output is CoNLL-U. A sentence may span several lines. An empty line and the end of a file always end
+    one. Otherwise, it is written as soon as enough of the text after it has been read.
     """
     from rnntool.commands.inputs import running_text
     from rnntool.data.formats import sentence_writer

@@ -18,12 +18,12 @@ from rnntool.errors import DataError, UsageError, contradiction, setting
 
 def evaluate_system(
     files: Sequence[str], system: str, *, output: str | None, as_json: bool, reading: Reading,
-    messages: Messages, model: str | None, ignored: Sequence[str],
+    messages: Messages, model: str | None, inapplicable: Sequence[str],
 ) -> None:
     """Write a report on the file `system`; `files` are the gold treebank.
 
-    `ignored` names the settings that the user chose although they are only for models. `UsageError` if there
-    are any, or if the command line names a model.
+    `inapplicable` names the settings that the user chose although they apply only to models. `UsageError` if
+    there are any, or if the command line names a model.
     """
     from rnntool import __version__
     from rnntool.commands.outputs import writes_json
@@ -32,8 +32,8 @@ def evaluate_system(
 
     if model is not None and model != os.environ.get(MODEL_VARIABLE):
         raise contradiction("system", "model")
-    if ignored:
-        raise UsageError(f"has no effect with {setting('system')}", setting=ignored[0],
+    if inapplicable:
+        raise UsageError(f"has no effect with {setting('system')}", setting=inapplicable[0],
                          advice="leave it out")
     if [*files, system].count("-") > 1:
         raise UsageError("standard input can be read only once", advice="give - only once")
@@ -42,7 +42,8 @@ def evaluate_system(
     scores = conll18.scores(gold_bank, system_bank)
     for bank, names in ((gold_bank, files), (system_bank, [system])):
         if not bank.has_heads:
-            messages.warn(f"{input_names(names)}: has no heads, so metrics of trees are left out")
+            messages.warn(f"{input_names(names)}: expected heads, found _ in every word; "
+                          "UAS, LAS, CLAS, MLAS and BLEX are left out")
     report = {
         "gold": input_names(files), "system": input_names([system]),
         "metrics": {name: score.report() for name, score in scores.items()},

@@ -62,8 +62,8 @@ def tag(
         help="Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.")] = None,
     segmenter: Annotated[str | None, typer.Option(
         "--segmenter", metavar="MODEL", show_default=False, autocompletion=complete_model,
-        help="Model that splits raw text into sentences and words, by `rnntool train segment`. By default, "
-             "each line is a sentence, which is split by rules.")] = None,
+        help="Segmenter by `rnntool train segment` that splits raw text. By default, each line is a "
+             "sentence, split by rules.")] = None,
     options: TagOptions,
     reading: TableReading,
     compute: Compute,

@@ -13,13 +13,13 @@ from functools import lru_cache
 from typing import Self
 
 MIDDLE = "…"  # the characters between the edits, which stay
-KEEP, DELETE, INSERT = "=-+"  # of one character; the character to insert follows
+KEEP, DELETE, INSERT = "=-+"  # edits of one character; INSERT is followed by the new one
 LITERAL = "lemma "  # begins a script that gives the same lemma whatever the form
-LONGEST = 64  # characters of a form or lemma that are aligned; longer ones are copied or literal
+LONGEST = 64  # characters of a form or lemma to align; longer ones are copied or literal
 
 
 def _lower_turkic(text: str) -> str:
-    """Lowercase as Turkish and Azerbaijani do: İ becomes i, and I loses its dot."""
+    """Lowercase as Turkish and Azerbaijani do: İ becomes i, and I becomes an i without a dot."""
     return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "\u0131").lower()
 
 
@@ -100,14 +100,14 @@ def learn(pairs: Iterable[tuple[str, str]]) -> list[EditScript]:
     """
     candidates_of = [list(candidates(*pair)) for pair in set(pairs)]
     counts = Counter(script for scripts in candidates_of for script in scripts)
-    casings = Counter[str]()  # scripts of one casing win ties
+    casings = Counter[str]()  # on ties, the casing of a frequent script wins
     for script, count in counts.items():
         casings[script.casing] = max(casings[script.casing], count)
 
     def rank(script: EditScript) -> tuple[int, int, str]:
         return -counts[script], -casings[script.casing], str(script)
 
-    for _ in range(2):
+    for _ in range(2):  # the second time, scripts that few pairs chose are gone
         counts = Counter([min(scripts, key=rank) for scripts in candidates_of])
     return sorted(counts, key=rank)
 
@@ -149,7 +149,8 @@ def _replacement(old: str, new: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1 << 14)
 def _alignment(old: str, new: str) -> tuple[str, ...]:
     """Return the edits that keep as many characters as possible."""
-    kept = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]  # by the rest of both texts
+    # lengths of the longest common subsequence of old[i:] and new[j:]
+    kept = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
     for i in range(len(old) - 1, -1, -1):
         for j in range(len(new) - 1, -1, -1):
             kept[i][j] = (kept[i + 1][j + 1] + 1 if old[i] == new[j]

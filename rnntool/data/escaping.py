@@ -21,7 +21,7 @@ def write_escaped(path: Path, entries: Iterable[str]) -> None:
 
 
 def write_escaped_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    """Write one row per line, with tabs between its cells, which are escaped as entries are."""
+    """Write one row per line, with tabs between its cells, which are escaped like entries."""
     lines = ["\t".join([_UNSAFE.sub(_escape, cell) for cell in row]) + "\n" for row in rows]
     path.write_bytes("".join(lines).encode())
 
@@ -34,11 +34,14 @@ def read_escaped(path: Path) -> list[str]:
         raise damaged(path, str(error)) from None
 
 
-def read_escaped_rows(path: Path, cells: int) -> list[list[str]]:
-    """Read what `write_escaped_rows` wrote; `ModelError` if the file is missing or damaged."""
+def read_escaped_rows(path: Path, cells: int | None = None) -> list[list[str]]:
+    """Read what `write_escaped_rows` wrote, with so many `cells` in a row, or any number.
+
+    Raises `ModelError` if the file is missing or damaged.
+    """
     rows = [line.split("\t") for line in _lines(path)]
     try:
-        if wrong := next((row for row in rows if len(row) != cells), None):
+        if wrong := next((row for row in rows if len(row) != (cells or len(row))), None):
             raise ValueError(f"expected {cells} cells in a line, found {len(wrong)}")
         return [list(map(_unescaped, row)) for row in rows]
     except ValueError as error:

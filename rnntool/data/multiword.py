@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from rnntool.data.escaping import read_escaped, write_escaped
+from rnntool.data.escaping import read_escaped_rows, write_escaped_rows
 from rnntool.data.model_file import damaged
 
 FILE = "multiword.txt"
@@ -56,10 +56,10 @@ class Rule(NamedTuple):
 
 
 class MultiwordSplitter:
-    """Splits every token of the training data as it most often is there, and others like similar ones."""
+    """Splits known tokens as the training data most often does, and unknown ones like similar tokens."""
 
     def __init__(self, forms: dict[str, tuple[Words, int]]) -> None:
-        """`forms` are tokens with their words and their number of occurrences."""
+        """`forms` has the most frequent words of each token, and how often they occur."""
         self.forms = forms
         lower: defaultdict[str, Counter[Words]] = defaultdict(Counter)
         for form, (words, count) in forms.items():
@@ -102,23 +102,18 @@ class MultiwordSplitter:
     def save(self, folder: Path) -> None:
         """Write the forms, if there are any."""
         if self.forms:
-            cells = (cell for form, (words, count) in self.forms.items()
-                     for cell in (f"{count} {len(words)}", form, *words))
-            write_escaped(folder / FILE, cells)
+            write_escaped_rows(folder / FILE, (
+                (str(count), form, *words) for form, (words, count) in self.forms.items()))
 
     @classmethod
     def load(cls, folder: Path, count: int) -> Self:
         """Read what `save` wrote of `count` forms; `ModelError` if it is damaged."""
         forms: dict[str, tuple[Words, int]] = {}
-        cells = iter(read_escaped(folder / FILE) if count else ())
-        try:
-            for numbers in cells:
-                occurrences, size = map(int, numbers.split(" "))
-                form, *words = (next(cells) for _ in range(size + 1))
-                forms[form] = tuple(words), occurrences
-        except (ValueError, RuntimeError):
-            raise damaged(folder / FILE, expected="a number, a form and its words", found="other lines"
-                          ) from None
+        for row in read_escaped_rows(folder / FILE) if count else ():
+            if len(row) < 3 or not (row[0].isascii() and row[0].isdecimal()):
+                raise damaged(folder / FILE, expected="a number, a form and its words", found=repr(row[:3]))
+            occurrences, form, *words = row
+            forms[form] = tuple(words), int(occurrences)
         if len(forms) != count:
             raise damaged(folder / FILE, expected=f"{count} forms", found=len(forms))
         return cls(forms)
@@ -132,7 +127,7 @@ def _affixes(token: str) -> Iterator[tuple[str, str]]:
 
 
 def _cased(words: Words, token: str) -> list[str]:
-    """Write lower-case words like a token that begins with a capital letter, or has nothing else."""
+    """Restore the capitals of `token` in its lower-case words."""
     if token == token.lower():
         return list(words)
     if len(token) > 1 and token == token.upper():

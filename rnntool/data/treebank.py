@@ -165,7 +165,7 @@ def _heads(words: Sequence[_Row], first: int, *, has_heads: bool) -> list[int | 
     for place, cells in words:
         head = cells[_HEAD]
         if not has_heads and head != "_":
-            raise DataError(place=place, expected="the head _, which the words before have", found=repr(head))
+            raise DataError(place=place, expected="the head _ as in all words before", found=repr(head))
         if has_heads and not (head.isascii() and head.isdecimal() and int(head) <= len(words)):
             raise DataError(place=place, expected=f"a head from 0 to {len(words)}", found=repr(head))
         numbers.append(int(head) if has_heads else 0)
@@ -174,7 +174,7 @@ def _heads(words: Sequence[_Row], first: int, *, has_heads: bool) -> list[int | 
             raise DataError(place=words[0].place, expected="a sentence with one root", found=roots)
         if cycle := cyclic_word(numbers):
             raise DataError(place=words[cycle - 1].place, expected="a tree",
-                            found=f"a cycle of heads through the word {cycle}")
+                            found=f"a cycle through word {cycle}")
     return [first + number - 1 if number else None for number in numbers]
 
 

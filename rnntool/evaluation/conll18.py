@@ -38,13 +38,13 @@ CONTENT_METRICS = {  # the same over words with a content relation
     "MLAS": ("head", "relation", "upos", "feats", "function_words"),
     "BLEX": ("head", "relation", "lemma"),
 }
-_UNALIGNED = -1  # stands for the gold word of a system word that has none
+_UNALIGNED = -1  # index of the gold word for a system word that is aligned with none
 _EXCERPT = 20  # characters in a message
 _Pairs = list[tuple[int, int]]  # indices of a gold word and of the system word that is aligned with it
 
 
 class Score(NamedTuple):
-    """The number of correct units, gold units, system units, and aligned words if they are compared."""
+    """Counts of correct, gold and system units; `aligned` is the number of aligned words, None for spans."""
 
     correct: int
     gold: int
@@ -63,7 +63,7 @@ class Score(NamedTuple):
 
 
 class _Analysis(NamedTuple):
-    """What is compared of a word; other words are named by the index of the gold word that they are."""
+    """What is compared of a word; other words are represented by the gold word aligned with them."""
 
     upos: str
     xpos: str
@@ -112,18 +112,19 @@ def scores(gold: Treebank, system: Treebank) -> dict[str, Score]:
 def tag_scores(
     gold: Mapping[str, Sequence[str]], predicted: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """Return the metrics of tags that were predicted for gold words, by the names of the metrics.
+    """Return the metrics of tags that were predicted for gold words, by their names such as UPOS.
 
-    The columns are UPOS, XPOS, FEATS and LEMMA, by their names in lower case; others are ignored. Metrics of
-    columns that are missing are left out. Precision, recall and F1 are the same for words that are given.
+    Columns are `upos`, `xpos`, `feats` and `lemma`, each with a tag for every word (N,); others are ignored.
+    Metrics of columns that are missing are left out. Precision, recall and F1 are the same here. Raises
+    `ValueError` if lengths differ.
     """
     result = scores(*map(_tagged_words, (gold, predicted)))
     return {name: _ratio(result[name].correct, result[name].gold)
-            for name, columns in WORD_METRICS.items() if gold.keys() >= set(columns)}
+            for name, columns in WORD_METRICS.items() if name in result and gold.keys() >= set(columns)}
 
 
 def _tagged_words(columns: Mapping[str, Sequence[str]]) -> Treebank:
-    """Return a treebank of words that have nothing but tags, each a token of one character."""
+    """Return a treebank of words with tags alone, each a token of one character."""
     names = ("lemma", "upos", "xpos", "feats")
     size = max(map(len, columns.values()), default=0)
     rows = zip(*(columns.get(name, [""] * size) for name in names), strict=True)
@@ -138,8 +139,8 @@ def _check_text(gold: Treebank, system: Treebank) -> None:
         return
     shorter = min(len(gold.text), len(system.text))
     at = next((i for i in range(shorter) if gold.text[i] != system.text[i]), shorter)
-    (gold_place, expected), (system_place, found) = _text_at(gold, at), _text_at(system, at)
-    raise DataError(place=system_place, expected=f"{expected} as at {gold_place}", found=found,
+    (gold_place, gold_text), (system_place, system_text) = _text_at(gold, at), _text_at(system, at)
+    raise DataError(place=system_place, expected=f"{gold_text} as at {gold_place}", found=system_text,
                     advice="give files with the same text")
 
 
@@ -202,7 +203,7 @@ def aligned_words(gold: Sequence[Word], system: Sequence[Word]) -> _Pairs:
 
 
 def _region_end(gold: Sequence[Word], system: Sequence[Word], g: int, s: int, end: int) -> tuple[int, int]:
-    """Return the first words after the region that begins with `g` and `s` and has a token up to `end`."""
+    """Return the words after the region that starts at `g` and `s` and reaches at least to `end`."""
     while _is_inside(gold, g, end) or _is_inside(system, s, end):
         from_gold = s >= len(system) or (g < len(gold) and gold[g].token.start <= system[s].token.start)
         word = gold[g] if from_gold else system[s]
@@ -213,7 +214,7 @@ def _region_end(gold: Sequence[Word], system: Sequence[Word], g: int, s: int, en
 
 
 def _is_inside(words: Sequence[Word], i: int, end: int) -> bool:
-    """Whether a word is in a region up to `end`; a multiword token is if it begins there."""
+    """Whether a word is in a region up to `end`; a multiword token counts if it begins there."""
     if i >= len(words):
         return False
     token = words[i].token
@@ -221,7 +222,7 @@ def _is_inside(words: Sequence[Word], i: int, end: int) -> bool:
 
 
 def _common_forms(gold: Sequence[Word], system: Sequence[Word]) -> _Pairs:
-    """Align a longest common subsequence of the forms, whatever their case."""
+    """Align a longest common subsequence of the forms, ignoring case."""
     ones, others = ([word.form.lower() for word in side] for side in (gold, system))
     # longest[i][j] is the length of the longest common subsequence of ones[i:] and others[j:]
     longest = [[0] * (len(others) + 1) for _ in range(len(ones) + 1)]

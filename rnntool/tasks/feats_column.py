@@ -20,7 +20,7 @@ _FEATURES = re.compile(r"[^=|\s]+=[^=|\s]+(?:\|[^=|\s]+=[^=|\s]+)*")
 
 
 def parse_features(text: str) -> dict[str, str]:
-    """Return the value of each attribute; nothing for `_`, and for text that is no list of features."""
+    """Return the value of each attribute; empty for `_` and for text that isn't a list of features."""
     values: dict[str, str] = {}
     for feature in text.split("|") if _FEATURES.fullmatch(text) else ():
         name, _, value = feature.partition("=")
@@ -29,7 +29,7 @@ def parse_features(text: str) -> dict[str, str]:
 
 
 def write_features(values: Mapping[str, str]) -> str:
-    """Write features as Universal Dependencies do: sorted by attribute, whatever its case; `_` for none."""
+    """Write features as Universal Dependencies do: sorted by attribute, ignoring case; `_` for none."""
     return "|".join(f"{name}={values[name]}" for name in sorted(values, key=lambda name: (name.lower(), name))
                     ) or NONE
 
@@ -42,9 +42,9 @@ def canonical(text: str) -> str:
 class FeatsColumn(TagColumn):
     """Predicts the features of each word, well-formed and sorted.
 
-    The network predicts one of the strings of the training data, and the value of each attribute. The score
-    of a string is the sum of its own and those of its values. If the best values of all attributes make a
-    string that training never saw, it competes with the others.
+    The network predicts one of the strings of the training data, and the value of each attribute. A string's
+    score is its own plus the scores of its attribute values. A string that training never saw competes if it
+    consists of the best value of every attribute. A CRF knows only the strings of the training data.
     """
 
     kind = "feats"
@@ -113,12 +113,12 @@ class FeatsColumn(TagColumn):
         gain = sum(part.max(-1) for part in parts) - chosen
         for t, i in np.argwhere(gain > log_prob - math.log(UNSEEN)):
             if t < len(words[i]):
-                best = self._written([part[t, i].argmax() for part in parts])
+                best = self._string_of([part[t, i].argmax() for part in parts])
                 if best not in self.labels:
                     tags[i][t] = best
         return tags
 
-    def _written(self, values: Sequence[int]) -> str:
+    def _string_of(self, values: Sequence[int]) -> str:
         """Write the string with these values, an id for each attribute."""
         names = {name: ids.names[value]
                  for (name, ids), value in zip(self._attributes.items(), values, strict=True)}
@@ -162,9 +162,9 @@ class FeatsColumn(TagColumn):
         self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
     ) -> dict[str, int]:
         unseen = super().unseen_labels(words, gold)
-        return {tag: count for tag, count in unseen.items() if not self._can_be_made(tag)}
+        return {tag: count for tag, count in unseen.items() if not self._is_predictable(tag)}
 
-    def _can_be_made(self, tag: str) -> bool:
+    def _is_predictable(self, tag: str) -> bool:
         """Return whether training saw all values of a string, so that it can be predicted."""
         values = parse_features(tag)
         return bool(values) and all(

@@ -26,8 +26,8 @@ def hallucinated(pairs: Sequence[Transduction], count: int, generator: random.Ra
 
     Each has random letters in place of its stem. If the stem is followed by a change, up to `LONGEST_END` of
     its last letters stay. In a share of `SAME_VOWELS`, all vowels stay as well. Stems of fewer than
-    `SHORTEST_STEM` letters stay, because they may be affixes or chance. Letters are drawn as often as they
-    occur in `pairs`, but in a share of `ANY_LETTER` equally often, so that rare ones are copied as well.
+    `SHORTEST_STEM` letters stay, because they may be affixes or chance. Letters are as likely as in
+    `pairs`, but in a share of `ANY_LETTER` equally likely, so that the network learns to copy rare ones.
     """
     if not count:
         return []

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from rnntool.data.records import Sentence
 from rnntool.errors import RnntoolError
 
-CORE = 256  # characters that a window decides on, at most
-CONTEXT = 48  # characters on each side of these that it reads as well
+CORE = 256  # largest number of characters that a window tags
+CONTEXT = 48  # characters that it also reads on each side of these
 LONGEST = 4096  # characters; a longer sentence is cut after a word
-INSIDE, WORD, MULTIWORD, SENTENCE, MULTIWORD_SENTENCE = TAGS = "IWMSX"  # what ends at a character
+INSIDE, WORD, MULTIWORD, SENTENCE, MULTIWORD_SENTENCE = TAGS = "IWMSX"  # of a character: what ends there
 _SENTENCE_END = re.compile(f"[{SENTENCE}{MULTIWORD_SENTENCE}]")
 Token = tuple[int, int, bool]  # start, end, and whether it is a multiword token
 
@@ -25,7 +25,7 @@ Token = tuple[int, int, bool]  # start, end, and whether it is a multiword token
 class Window:
     """Characters `start` to `end` of `text`, to be tagged; the others are their context.
 
-    A window without text stands for a blank line, or says that the next line has to be waited for (`waits`).
+    A window without text stands for a blank line, or says that the next line has not arrived yet (`waits`).
     """
 
     text: str
@@ -67,7 +67,7 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
 
 
 class _Paragraph:
-    """The end of a paragraph that is being read: the text from the context of the next window on."""
+    """The part of a paragraph that is still needed: from the context of the next window on."""
 
     def __init__(self, name: str = "") -> None:
         """`name` is that of the file."""
@@ -98,8 +98,8 @@ class _Paragraph:
 def tokens(text: str, tags: str, *, spaced: bool) -> list[Token]:
     """Return the tokens of a tagged text; they hold every character that is not white space.
 
-    A token ends at its tag and before white space, unless tokens may be `spaced` and the tag says otherwise.
-    A line break always ends one.
+    A token ends at the tag of an end, and before white space unless tokens may be `spaced`. A line break
+    always ends it.
     """
     found: list[Token] = []
     start = end = -1  # of the token; -1 between tokens
@@ -123,7 +123,7 @@ def sentences(
 ) -> Iterator[Sentence | None]:
     """Put the tags of windows together: yield each sentence, and one without words for a blank line.
 
-    `split` returns the words of a multiword token. None says that the next line has to be waited for.
+    `split` returns the words of a multiword token. None says that the next line has not arrived yet.
     """
     text = tags = place = ""  # of the sentence that has not ended yet
 
@@ -140,7 +140,7 @@ def sentences(
             yield None
         elif not window.text:
             yield Sentence([], text="", place=window.place)
-        size = len(text)  # that holds no end of a sentence
+        size = len(text)  # searched already: no sentence ends there
         place = place if text.strip() else window.place
         text += window.text[window.start : window.end]
         tags += new_tags

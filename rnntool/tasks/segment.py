@@ -55,16 +55,16 @@ from rnntool.tasks.running_text import (
 from rnntool.tasks.specs.segment import SPEC, SegmentSettings
 from rnntool.tokenize import PAD, Tokenizer, split_words
 
-LAYOUTS = 4  # of the training text: each is cut into other windows, with other line breaks
-BREAK_SHARE = 0.1  # of the sentence ends, where a layout has the end of a paragraph
-DOUBLE_SPACE_SHARE = 0.01  # of the spaces
+LAYOUTS = 4  # of the training text, each with other line breaks and windows
+BREAK_SHARE = 0.1  # of the sentence ends, after which a layout ends a paragraph
+DOUBLE_SPACE_SHARE = 0.01  # of the spaces, which a layout doubles
 HIDDEN_SHARE = 0.03  # of the characters of a window that are read as their category
 CATEGORIES = (
     "Cc", "Cf", "Cn", "Co", "Cs", "Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Nl", "No", "Pc",
     "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs")
 MEANINGS = {INSIDE: "no end", WORD: "end of a word", MULTIWORD: "end of a multiword token",
             SENTENCE: "end of a sentence", MULTIWORD_SENTENCE: "end of a sentence and a multiword token"}
-UNITS = ("word", "sentence", "token")  # that are evaluated; the criterion is about the first
+UNITS = ("word", "sentence", "token")  # that are evaluated
 _CODES = np.frombuffer(TAGS.encode(), np.uint8)
 
 
@@ -101,8 +101,8 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     ) -> Iterator[Sentence]:
         """Read sentences with their tokens from CoNLL-U. Without `targets`, read texts from any format."""
         if targets and format != CONLLU.name:
-            raise DataError(place=lines.name, expected="CoNLL-U, which says where tokens end", found=format,
-                            advice=f"give such a file, or name its format with {setting('format')}")
+            raise DataError(place=lines.name, expected="CoNLL-U", found=format,
+                            advice=f"if it is CoNLL-U, say so with {setting('format', 'conllu')}")
         records = read_sentences(lines, format=format, split=split_words, layout=layout)
         return with_tokens(records) if format == CONLLU.name else records
 
@@ -140,8 +140,10 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     def doubts(
         cls, records: Sequence[Sentence | Window], settings: SegmentSettings
     ) -> Iterator[str]:
-        if all(len(_text(record).split()) == len(set(record.offsets or ())) for record in records
-               if isinstance(record, Sentence)):
+        sentences = [record for record in records if isinstance(record, Sentence)]
+        if sentences and all(end == len(text) or text[end].isspace()
+                             for text, record in zip(map(_text, sentences), sentences, strict=True)
+                             for _, end in record.offsets or ()):
             yield "no token has SpaceAfter=No, so the segmenter learns that spaces surround every token"
 
     def learned(self) -> str:
@@ -408,7 +410,7 @@ def gold_tags(sentence: Sentence) -> str:
 
 
 def _gold(records: Sequence[Sentence | Window]) -> list[_Paragraph]:
-    """Join the sentences of each document to a text with single spaces."""
+    """Join the sentences of each paragraph into a text with single spaces."""
     paragraphs: list[_Paragraph] = []
     sentences = [record for record in records if isinstance(record, Sentence)]
     numbered = enumerate(sentences)
@@ -436,7 +438,7 @@ def _gold(records: Sequence[Sentence | Window]) -> list[_Paragraph]:
 def _paragraphs(
     records: Sequence[Sentence | Window], rng: random.Random
 ) -> Iterator[list[Sentence]]:
-    """Yield the sentences of each document, in random paragraphs."""
+    """Yield the sentences in random paragraphs, none of which goes beyond one of the treebank's."""
     paragraph: list[Sentence] = []
     for record in records:
         if not isinstance(record, Sentence):
@@ -450,7 +452,7 @@ def _paragraphs(
 
 
 def _laid_out(sentences: Sequence[Sentence], rng: random.Random) -> tuple[str, str]:
-    """Join sentences to a text, with its tags: on one line, on lines of some width, or on a line for each."""
+    """Join sentences into a text with its tags: on one line, on lines of some width, or each on its own."""
     text = tags = ""
     width, line_each = rng.choice(((0, False), (0, False), (rng.randint(40, 120), False), (0, True)))
     for sentence in sentences:
@@ -485,14 +487,15 @@ def _text(record: Sentence | Window) -> str:
 
 
 def _core(record: Sentence | Window) -> tuple[int, int]:
-    """Return the start and end of what a record wants to be tagged."""
+    """Return the range of characters of a record that are to be tagged."""
     return (record.start, record.end) if isinstance(record, Window) else (0, len(_text(record)))
 
 
 def _best_tags(probs: NDArray[Any]) -> NDArray[np.intp]:
     """Return the ids of the best tags, given the probabilities of all.
 
-    First it is decided whether a sentence or a token ends, and then whether that is a multiword token.
+    Decide first whether a sentence or a token ends, and then whether that is a multiword token, whose tag
+    follows that of other tokens in `TAGS`.
     """
     inside, word, multiword, sentence, both = np.moveaxis(probs, -1, 0)
     is_multiword = (multiword + both > word + sentence).astype(np.intp)

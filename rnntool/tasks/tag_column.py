@@ -46,7 +46,7 @@ ChainScores = tuple[Floats, Floats, Floats]  # start (L,), transitions (L, L), e
 class TagColumn:
     """The labels of one column. If they are span tags, only valid sequences are predicted.
 
-    A subclass predicts labels of its own, from which it makes the tag of a word with the word's form.
+    Subclasses predict other labels, such as edit scripts, and derive the tag from the word and its label.
     """
 
     kind: ClassVar[str | None] = None  # in config.json; None for columns whose tags are labels
@@ -81,12 +81,12 @@ class TagColumn:
 
     @property
     def noun(self) -> str:
-        """What the labels are called."""
+        """The plural noun for the labels in messages."""
         return "kinds of spans" if self.scheme else "tags"
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of labels of each distribution that the network predicts; that of `labels` is first."""
+        """The number of labels of each distribution that the network predicts; `labels` first."""
         return (len(self.labels),)
 
     @property

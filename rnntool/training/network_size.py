@@ -25,8 +25,8 @@ from rnntool.training.optimizers import make_optimizer
 
 WIDTHS = (64, 96, 128, 192, 256, 320, 400, 512, 640)
 FIRST_WIDTH = 256  # to be measured
-# Training steps for each unit of a layer by which a network has learned most of what it can. In the same
-# time, networks with half or twice as many units do about as well.
+# Training steps per unit of width after which a network has learned most of what it can. In the same time,
+# networks that are half or twice as wide do about as well.
 STEPS_PER_UNIT = {"sgd": 16, "adamw": 12}
 ENOUGH_PASSES, MOST_PASSES = 30, 60
 STEPS_SHARE = 0.8  # of the time, at least, is for steps
@@ -48,8 +48,8 @@ def choose_size(
 ) -> Settings:
     """Return the settings of a task with the sizes, dropout and epochs for a training of `left_s` seconds.
 
-    It is the widest network for which the time is enough for its `STEPS_PER_UNIT` or for `ENOUGH_PASSES` over
-    a text of so many `tokens`, but no wider than what such a text can fill. `build` makes a network.
+    It is the widest network that has time for its `STEPS_PER_UNIT` or for `ENOUGH_PASSES`, but no wider than
+    what a text of so many `tokens` can fill. `build` makes a network.
     """
     settings: Settings = task.settings
     steps_s = STEPS_SHARE * left_s

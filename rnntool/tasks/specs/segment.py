@@ -20,7 +20,7 @@ class SegmentSettings(Settings):
 
     bidirectional: bool = network(True, "Read the text in both directions.", requires=DIRECTED)
     min_count: int = data(
-        3, "Characters that occur less often than this are read as their Unicode category.", low=1)
+        3, "Replace characters that occur less often than this by their Unicode category.", low=1)
     label_smoothing: float = training(
         0.0, "Share of the target probability that goes to the wrong labels (Szegedy et al. 2016).", low=0,
         high=0.9)
@@ -42,7 +42,7 @@ SPEC = TaskSpec(
     examples=("rnntool train segment train.conllu --dev dev.conllu -o segmenter",),
     settings=SegmentSettings,
     presets={"best": {"layers": 2, "hidden": 200, "epochs": 12}},
-    preset_uses={"best": "The highest accuracy, in several times the time."},
+    preset_uses={"best": "The highest accuracy; training takes several times as long."},
     search={"hidden": "0.5x,1x,2x", "layers": "1,2", "dropout": "0.1:0.5", "lr": "0.3x:3x:log"},
     reads="sentences",
     learns_from="sentences of CoNLL-U",
