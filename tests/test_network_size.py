@@ -55,7 +55,7 @@ def nothing(*_: Any) -> Any:
 
 
 @pytest.mark.parametrize(("tokens", "minutes", "expected", "advice"), [
-    (1_000_000, 10, 320, "is enough for 400"),
+    (1_000_000, 10, 256, "is enough for 320"),
     (1_000_000, 3, 192, "is enough for 256"),
     (1_000_000, 0.05, 64, "is enough for 96"),  # even that is too wide, but none is narrower
     (900_000, 600, 512, None),  # and no wider than the text can fill

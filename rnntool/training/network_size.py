@@ -27,7 +27,7 @@ WIDTHS = (64, 96, 128, 192, 256, 320, 400, 512, 640)
 FIRST_WIDTH = 256  # to be measured
 # Training steps per unit of width after which a network has learned most of what it can. In the same time,
 # networks that are half or twice as wide do about as well.
-STEPS_PER_UNIT = {"sgd": 16, "adamw": 12}
+STEPS_PER_UNIT = {"sgd": 24, "adamw": 12}
 ENOUGH_PASSES, MOST_PASSES = 30, 60
 STEPS_SHARE = 0.8  # of the time, at least, is for steps
 MEASURED_STEPS, MEASURED_S = 20, 0.5

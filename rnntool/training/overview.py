@@ -36,7 +36,9 @@ def describe_network(trainer: Trainer) -> str:
     """Say what will be trained, and for how many steps."""
     encoder, parameters = trainer.network.config.encoder, count_parameters(trainer.network)
     precision = str(trainer.precision).removeprefix("torch.")
-    epochs = f"{trainer.epochs:,} epoch{'s' if trainer.epochs > 1 else ''} of {len(trainer.batches):,} steps"
+    most = "at most " if trainer.settings.time_limit else ""
+    epochs = (f"{most}{trainer.epochs:,} epoch{'s' if trainer.epochs > 1 else ''} of "
+              f"{len(trainer.batches):,} steps")
     return f"{encoder.architecture}, {parameters:,} parameters, {precision} on {trainer.device}; {epochs}"
 
 
