@@ -75,8 +75,8 @@ def settings() -> dict[str, dict[str, dataclasses.Field[Any]]]:
 
 def switches(field: dataclasses.Field[Any]) -> Mapping[str, str]:
     """The flags without a value that are short for a value of a setting, with that value."""
-    found = field.metadata.get("switches", field.metadata.get("flags"))
-    return found if isinstance(found, Mapping) else {}
+    values = field.metadata.get("switches")
+    return values if isinstance(values, Mapping) else {}
 
 
 def presets() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -286,23 +286,24 @@ def settings_page() -> str:
         for panel in sorted({panel for panel, _ in rows}, key=PANELS.index):
             parts.append(f"**{panel}**\n\n")
             parts.append(table(["Setting", "What it does", "Default"],
-                               [row for found, row in rows if found == panel]))
+                               [row for of_row, row in rows if of_row == panel]))
     return "".join(parts).rstrip("\n") + "\n"
 
 
 def _heading(tasks: tuple[str, ...]) -> str:
     if len(tasks) == len(SETTINGS):
         return "All tasks"
-    return " and ".join(f"`train {task}`" for task in tasks)
+    *others, last = [f"`train {task}`" for task in tasks]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _by_name() -> dict[str, dict[str, dataclasses.Field[Any]]]:
     """The field of each task that has a setting, by setting and task."""
-    found: dict[str, dict[str, dataclasses.Field[Any]]] = {}
+    by_name: dict[str, dict[str, dataclasses.Field[Any]]] = {}
     for task, fields in settings().items():
         for name, field in fields.items():
-            found.setdefault(name, {})[task] = field
-    return found
+            by_name.setdefault(name, {})[task] = field
+    return by_name
 
 
 def _setting_rows(

@@ -252,7 +252,7 @@ def test_a_file_without_heads_has_no_metrics_of_trees() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_what_does_not_apply_to_a_system_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_for_models_are_refused_with_a_system(monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("evaluate", "gold.conllu", "--system", "system.conllu")
     failed(invoke(*command, "-m", "en-pos"), 2, "--system contradicts --model; leave one out")
     for option in (["--column", "upos"], ["--errors", "3"], ["--compare", "en-pos"], ["--dynamic"],

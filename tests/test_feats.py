@@ -91,6 +91,14 @@ def test_decode_returns_the_candidate_with_the_highest_score(scores: list[float]
     assert sum(math.exp(score) for _, score in nbest) == pytest.approx(1)
 
 
+def test_a_crf_knows_no_new_strings() -> None:
+    gold = [["Case=Acc|Number=Plur", "Case=Dat", "Case=Nom|Number=Sing"]]
+    tags = column()
+    assert tags.unseen_labels([["a", "b", "c"]], gold) == {"Case=Dat": 1}
+    tags.crf = True
+    assert tags.unseen_labels([["a", "b", "c"]], gold) == {"Case=Acc|Number=Plur": 1, "Case=Dat": 1}
+
+
 def test_a_column_without_features_has_plain_tags() -> None:
     plain = FeatsColumn.learn([["a", "b"]], [["x", "y"]])
     assert (plain.sizes, plain.weights) == ((2,), (1.0,))
@@ -136,7 +144,7 @@ def test_labels_that_do_not_fit_the_graph_are_an_error(tmp_path: Path) -> None:
     labels = tmp_path / "m" / "labels.txt"
     labels.write_text(labels.read_text("utf-8").replace("Case=Nom", "Fall=Nom", 1), "utf-8")
     tiny.forget_digests(tmp_path / "m")
-    failed(invoke("tag", "-m", tmp_path / "m"), 4, "window.safetensors: doesn't fit 13 labels")
+    failed(invoke("tag", "-m", tmp_path / "m"), 4, "window.safetensors: doesn't fit 13 outputs")
 
 
 @pytest.mark.parametrize("settings", [{"head": "crf"}, {"class_weights": "balanced"}, {"int8": True}])

@@ -78,7 +78,7 @@ def test_each_kind_of_head_has_a_module_and_an_exporter(kind: str) -> None:
     assert required and required.items() <= shapes.items()
 
 
-def test_an_objective_that_a_network_can_not_have_is_an_error() -> None:
+def test_an_objective_without_effect_on_the_network_is_an_error() -> None:
     net = network()
     with pytest.raises(ValueError, match="label_smoothing has no effect on SoftmaxHead"):
         net.set_objective(ObjectiveConfig(label_smoothing=0.1))

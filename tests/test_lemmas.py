@@ -213,7 +213,7 @@ def test_a_tagger_of_lemmas_shows_lemmas_and_not_scripts(lemmatizer: Path) -> No
     ("labels.txt", "lower …-\n", "lower -\n", "'lower -' is no edit script"),
     ("lemmas.txt", "\tbak\t2\n", "\tbak\n", "expected 3 cells in a line, found 2"),
     ("lemmas.txt", "\tbak\t2\n", "\tbak\ttwo\n", "expected a form, a lemma and a count in each line")])
-def test_a_damaged_folder_is_named_in_a_sentence(
+def test_the_error_names_the_damaged_file(
     name: str, old: str, new: str, problem: str, lemmatizer: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(lemmatizer / "model", tmp_path / "m")
@@ -225,10 +225,17 @@ def test_a_damaged_folder_is_named_in_a_sentence(
     failed(invoke("tag", "-m", tmp_path / "m"), 4, f"{name}: {problem}")
 
 
-def test_data_without_lemmas_can_not_train_a_lemmatizer(tmp_path: Path) -> None:
+def test_data_without_lemmas_cannot_train_a_lemmatizer(tmp_path: Path) -> None:
     (tmp_path / "t.conllu").write_text(tiny.conllu(tiny.pos_sentences(3)), "utf-8")
     failed(invoke("train", "tag", tmp_path / "t.conllu", "-o", tmp_path / "m", "--column", "lemma", "-q"), 3,
            "expected at least 2 different lemmas in column lemma, found only '_'")
+
+
+def test_a_tagger_has_one_column_of_lemmas(tmp_path: Path) -> None:
+    record = {"tokens": ["dogs", "bark"], "lemma": ["dog", "bark"], "Lemma": ["Dog", "Bark"]}
+    (tmp_path / "t.jsonl").write_text(json.dumps(record) + "\n", "utf-8")
+    failed(invoke("train", "tag", tmp_path / "t.jsonl", "-o", tmp_path / "m", "--column", "lemma,Lemma"), 2,
+           "--column: expected at most one column of lemmas, found 'lemma,Lemma'; leave one out")
 
 
 def test_sentences_with_rare_lemmas_can_be_held_out(tmp_path: Path) -> None:

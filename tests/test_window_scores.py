@@ -90,13 +90,13 @@ def test_what_is_saved_gives_the_same_scores(tmp_path: Path) -> None:
     fitted = WindowScores.fit(SENTENCES, [TARGETS], [len(TAGS)])
     fitted.multiply(np.arange(1, 1 + len(TAGS), dtype=np.float32))
     fitted.save(tmp_path)
-    loaded = WindowScores.load(tmp_path, labels=len(TAGS))
+    loaded = WindowScores.load(tmp_path, outputs=len(TAGS))
     np.testing.assert_array_equal(loaded.scores(NEW), fitted.scores(NEW))
-    with pytest.raises(ModelError, match="doesn't fit 99 labels"):
-        WindowScores.load(tmp_path, labels=99)
+    with pytest.raises(ModelError, match="doesn't fit 99 outputs"):
+        WindowScores.load(tmp_path, outputs=99)
     (tmp_path / window_scores.FILE).write_bytes(b"x")
     with pytest.raises(ModelError, match="is damaged"):
-        WindowScores.load(tmp_path, labels=len(TAGS))
+        WindowScores.load(tmp_path, outputs=len(TAGS))
 
 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
@@ -108,7 +108,7 @@ def test_a_tagger_adds_the_scores_to_those_of_its_network(head: str, tmp_path: P
     task = loaded.require(TagTask)
     arrays = task.encode(list(map(Sentence, NEW)))
     network = loaded.engine.run(arrays)["emissions"]
-    window = WindowScores.load(tmp_path / "m", labels=len(task.labels)).scores(NEW)
+    window = WindowScores.load(tmp_path / "m", outputs=len(task.labels)).scores(NEW)
     np.testing.assert_allclose(task.run(loaded.engine, arrays)["emissions"] - network, window, atol=1e-5)
     assert np.abs(window).max() > 0.1
 

@@ -284,14 +284,14 @@ class ExplainedTextWriter(LabelWriter):
 
     def __call__(self, text: Text, labels: Labels, words: Sequence[WordWeight] | None) -> str:
         """Return a line of labels and a line of text, after an empty line."""
-        found = "  ".join(f"{label} {p:.4f}" for label, p in labels)
+        chosen = "  ".join(f"{label} {p:.4f}" for label, p in labels)
         gold = f"  (gold: {', '.join(text.labels)})" if text.labels else ""
         pieces: list[str | tuple[str, float]] = []
         written = 0
         for word, share in zip(words or (), color_shares(words or ()), strict=True):
             pieces += text.text[written:word.start], (text.text[word.start:word.end], share)
             written = word.end
-        return self._rendered([f"\n{found}{gold}\n", *pieces, text.text[written:]], bold=len(found) + 1)
+        return self._rendered([f"\n{chosen}{gold}\n", *pieces, text.text[written:]], bold=len(chosen) + 1)
 
     def _rendered(self, pieces: Sequence[str | tuple[str, float]], *, bold: int = 0) -> str:
         """Return text for the terminal; a piece with a share from -1 to 1 is colored."""

@@ -189,10 +189,10 @@ def _watched(loaded: Model, records: Sequence[Any], watch: Watch | None) -> Engi
 def _traced(mistake: Mistake, records: Sequence[Any]) -> dict[str, Any]:
     """Return a mistake with its file, its line, and the id of its record if it has one."""
     file, _, line = mistake["place"].rpartition(":")
-    found = id_of(fields_of(records[mistake["record"]]))
+    record_id = id_of(fields_of(records[mistake["record"]]))
     return {
         **{key: mistake[key] for key in MISTAKE},
-        "file": file, "line": int(line), **({} if found is None else {"id": found})}
+        "file": file, "line": int(line), **({} if record_id is None else {"id": record_id})}
 
 
 def _error_records(mistakes: Sequence[Mistake], records: Sequence[Any], format: str) -> Iterator[str]:

@@ -29,8 +29,9 @@ def open_with_format(
 ) -> Iterator[tuple[Lines, str]]:
     """Open a file; yields its lines and its format, which is guessed and reported if it is None.
 
-    `supervised` says that each record needs labels or tags. A pipe whose first line has all names in `header`
-    is a table. `warn` receives a message if the guess may be wrong.
+    `supervised` says that each record needs labels or tags, which rules out plain text. A pipe has no
+    extension, so it is a table if its first line has all names in `header`. `warn` receives a message if the
+    guess may be wrong.
     """
     with open_lines(path, errors=reading.encoding_errors, encoding=reading.encoding) as lines:
         if format is None and isinstance(reading, TableReading) and reading.delimiter:

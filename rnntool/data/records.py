@@ -106,8 +106,8 @@ class Sentence:
     words, counted from any line of the file; None if a line has several words. `sent_id` names the sentence.
 
     `multiword` has the (first word, word after the last) of each multiword token, whose words all have the
-    offsets of the token; None if multiword tokens are not known. `space_after` says whether the last word is
-    followed by white space, or by nothing.
+    offsets of the token, because the text may not contain them; None if multiword tokens are not known.
+    `space_after` is False if the next sentence begins without a space after the last word.
     """
 
     words: list[str]
@@ -236,9 +236,9 @@ def fields_of(record: Text | Sentence | Transduction) -> dict[str, Any]:
 
 def id_of(fields: Mapping[str, Any]) -> Any:
     """Return what identifies a record: the field `id`, another usual name, or `…_id`; else None."""
-    usual = (name for known in _ID_NAMES for name in fields if name.lower() == known)
-    found = next(chain(usual, (name for name in fields if name.lower().endswith("_id"))), None)
-    return None if found is None else fields[found]
+    usual = (name for id_name in _ID_NAMES for name in fields if name.lower() == id_name)
+    name = next(chain(usual, (name for name in fields if name.lower().endswith("_id"))), None)
+    return None if name is None else fields[name]
 
 
 def one_line(strings: list[str]) -> list[str]:

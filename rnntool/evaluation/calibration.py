@@ -72,8 +72,9 @@ def fit_weight(
         return float(nll + (logarithms[0] / WEIGHT_DEVIATION) ** 2 / 2)
 
     start = np.array([0.0, math.log(fit_temperature(logits + expected * others, targets))])
-    found = minimize(objective, start, method="Nelder-Mead", options={"xatol": TOLERANCE, "fatol": TOLERANCE})
-    return expected * math.exp(float(found.x[0]))
+    result = minimize(
+        objective, start, method="Nelder-Mead", options={"xatol": TOLERANCE, "fatol": TOLERANCE})
+    return expected * math.exp(float(result.x[0]))
 
 
 def equal_weight(logits: NDArray[Any], others: NDArray[Any]) -> float:

@@ -304,7 +304,10 @@ class SegmentedText:
         return not self._waits
 
     def __iter__(self) -> Iterator[Sentence]:
-        """Return each sentence when it is known whether another one is there."""
+        """Return each sentence when it is known whether another one is there.
+
+        So `ready` is right when a reader asks for it after a sentence.
+        """
         sentence: Sentence | None = None
         try:
             for event in self._events:

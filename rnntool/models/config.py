@@ -223,13 +223,13 @@ class ClassifierHeadConfig(HeadConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerHeadConfig(HeadConfig):
-    """A tagger of words, for one or several columns of tags. A CRF covers the first column only."""
+    """A tagger of words. It predicts a distribution of tags, or several, for one or more columns."""
 
     kind = "tag"
     code = "tagger:TaggerHead"
     removed = frozenset({"tied", "pooling", "multi_label", "direction"})
-    columns: tuple[int, ...] = option((), "Number of tags of each column; empty for a single column.")
-    crf: bool = option(False, "Whether a CRF scores the first column's tags.")
+    columns: tuple[int, ...] = option((), "Size of each distribution; empty for a single one.")
+    crf: bool = option(False, "Whether a CRF scores the tags of the first distribution.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -340,8 +340,8 @@ class ObjectiveConfig(Options):
     label_smoothing: float = option(
         0.0, "Share of a target's probability that is spread over all labels.", low=0, high=1)
     label_weights: tuple[float, ...] = option((), "Weight of each label's loss.")
-    column_weights: tuple[float, ...] = option(
-        (), "Weight of the loss of each column; if empty, the mean of all is the loss.")
+    distribution_weights: tuple[float, ...] = option(
+        (), "Weight of each distribution's loss; if empty, their mean is the loss.")
     consistency: float = option(
         0.0, "Weight of the divergence of two readings of a text (R-Drop, Wu et al. 2021).", low=0)
     activation: float = option(0.0, "Weight of the squared activations (AR, Merity et al. 2017).", low=0)

@@ -285,7 +285,10 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
     @classmethod
     @abstractmethod
     def labels_of(cls, record: Record, settings: TaskSettings) -> Collection[tuple[int, str]]:
-        """Return a record's labels or tags that come from a fixed set, each with the number of its column."""
+        """Return a record's labels or tags that come from a fixed set, each with the number of its column.
+
+        No label may be missing from training, so the only record with a label is not held out.
+        """
 
     @classmethod
     @abstractmethod

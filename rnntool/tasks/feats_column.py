@@ -15,7 +15,9 @@ from rnntool.data.labels import Labels
 from rnntool.tasks.tag_column import ChainScores, Comparison, ScoredBatch, TagColumn
 
 NONE = "_"  # a word without features, or without the attribute
-UNSEEN = 1e-4  # probability of a string that training never saw, in the distribution of whole strings
+# Probability of a string that training never saw, in the distribution of whole strings. It is so low because
+# most combinations that training lacks don't exist.
+UNSEEN = 1e-4
 _FEATURES = re.compile(r"[^=|\s]+=[^=|\s]+(?:\|[^=|\s]+=[^=|\s]+)*")
 
 
@@ -136,11 +138,11 @@ class FeatsColumn(TagColumn):
     ) -> list[list[float]]:
         marginals = self.marginals(self.label_scores(emissions), lengths, learned, scheme)
         return [[float(marginals[t, i, self.labels.id(tag)]) if tag in self.labels
-                 else self._product(tag, emissions[t, i]) for t, tag in enumerate(row)]
+                 else self._unseen_prob(tag, emissions[t, i]) for t, tag in enumerate(row)]
                 for i, row in enumerate(tags)]
 
-    def _product(self, tag: str, emissions: Floats) -> float:
-        """Return the product of the probabilities of the values of a string that training never saw."""
+    def _unseen_prob(self, tag: str, emissions: Floats) -> float:
+        """Return the probability of a string that training never saw: the product of those of its values."""
         values = parse_features(tag)
         parts = np.split(emissions, self._starts[:-1])[1:]
         return math.prod(float(softmax(part)[ids.id(values.get(name, NONE))])
@@ -165,7 +167,7 @@ class FeatsColumn(TagColumn):
         return {tag: count for tag, count in unseen.items() if not self._is_predictable(tag)}
 
     def _is_predictable(self, tag: str) -> bool:
-        """Return whether training saw all values of a string, so that it can be predicted."""
+        """Return whether a string that training never saw can be predicted, because it saw all its values."""
         values = parse_features(tag)
-        return bool(values) and all(
+        return bool(values) and not self.crf and all(
             name in self._attributes and value in self._attributes[name] for name, value in values.items())

@@ -81,7 +81,10 @@ class LemmaColumn(TagColumn):
             pairs = {(form, lemma): int(count) for form, lemma, count in read_escaped_rows(folder / FILE, 3)}
         except ValueError:
             raise damaged(folder / FILE, expected="a form, a lemma and a count in each line") from None
-        return cls(labels, pairs)
+        try:
+            return cls(labels, pairs)
+        except ValueError as error:
+            raise damaged(folder / "labels.txt", str(error)) from None
 
     # --- Lemmas and scripts --------------------------------------------------------------------------------
 
@@ -161,8 +164,8 @@ class LemmaColumn(TagColumn):
 
     def _factor(self, lemma: str, counts: Mapping[str, int]) -> float:
         """Return the factor of the probability of a lemma that has these `counts` with a form in training."""
-        known = KNOWN_LEMMA if lemma in self._lemma_counts else 1.0
-        return known * (1 + KNOWN_PAIR * counts.get(lemma, 0))
+        of_lemma = KNOWN_LEMMA if lemma in self._lemma_counts else 1.0
+        return of_lemma * (1 + KNOWN_PAIR * counts.get(lemma, 0))
 
     def _counts_of(self, form: str) -> Mapping[str, int]:
         """Return how often training saw each lemma with a form, or else with the form in lower case."""

@@ -290,8 +290,8 @@ def regression(
 
     steps = max(10, min(steps, int(work / (2 * used.nnz * labels + 1))))
     start = np.zeros((len(columns) + 1) * labels)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 6})
-    solution = found.x.astype(np.float32).reshape(-1, labels)
+    result = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 6})
+    solution = result.x.astype(np.float32).reshape(-1, labels)
     weights = np.zeros((x.shape[1], labels), np.float32)
     weights[columns] = solution[:-1]
     return weights, solution[-1]

@@ -17,7 +17,6 @@ from rnntool.data.arrays import IGNORE, Arrays, by_length, pad
 from rnntool.data.formats import OnUnlabeled, read_sentences, reject, split_columns
 from rnntool.data.formats.results import tag_results
 from rnntool.data.labels import SCHEMES, Labels, load_labels, save_labels, span_advice
-from rnntool.data.model_file import damaged
 from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
@@ -57,7 +56,7 @@ from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 PIECE = 1 << 14  # words of a row that a network reads at once; a longer row is read in pieces
 CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more would change nothing
 COLUMN_KINDS: dict[str | None, type[TagColumn]] = {
-    kind.kind: kind for kind in (TagColumn, FeatsColumn, LemmaColumn)}  # by name; None for any other column
+    kind.kind: kind for kind in (TagColumn, FeatsColumn, LemmaColumn)}  # by column name; None for others
 RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
@@ -88,6 +87,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         self.columns = tuple(columns)
         self.settings = settings
         self.crf = settings.head == "crf"
+        self.columns[0].crf = self.crf
         # without documents in the training data, the network has not learned the separator
         has_separator = self.tokenizer.lookup([SEPARATOR]) != [UNK]
         self.group_words = settings.passage if has_separator and self.context is None else 0
@@ -121,8 +121,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """Group the sentences that are read together."""
         if not settings.passage:
             return None
-        ends = accumulate((len(group) for group in document_groups(records, settings.passage)), initial=0)
-        return [range(start, end) for start, end in pairwise(ends)]
+        starts = accumulate((len(group) for group in document_groups(records, settings.passage)), initial=0)
+        return [range(start, end) for start, end in pairwise(starts)]
 
     @classmethod
     def isolated(cls, group: Sequence[Sentence]) -> Sequence[Sentence]:
@@ -153,9 +153,14 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             counts[SEPARATOR] += sum(record.document is not None for record in records)
         names = split_columns(settings.column)
         words = [record.words for record in records]
+        kinds = list(map(_column_kind, names))
+        if kinds.count(LemmaColumn) > 1:  # they would write the same file
+            raise UsageError(setting="column", expected="at most one column of lemmas",
+                             found=repr(settings.column), advice="leave one out")
         columns = [
-            _column_kind(name).learn(words, sequences, f" in column {name}" if name else "")
-            for name, sequences in zip(names, zip(*map(_columns, records), strict=True), strict=True)]
+            kind.learn(words, sequences, f" in column {name}" if name else "")
+            for kind, name, sequences in
+            zip(kinds, names, zip(*map(_columns, records), strict=True), strict=True)]
         tokenizer = WordTokenizer.from_counts(
             counts, vocab_size=settings.vocab_size, min_count=settings.min_count, lower=settings.lower,
             allow_empty=reads_spelling(settings), base=base)
@@ -168,7 +173,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def fit_window(self, examples: Sequence[TagExample]) -> None:
         """Fit the linear classifier to training sentences, unless they are too many for it to help."""
         sentences = list(chain.from_iterable(map(_sentences, examples)))
-        sizes = self.column_sizes
+        sizes = self.distribution_sizes
         useful = any(1 < size <= MOST_LABELS for size in sizes)
         if useful and 0 < sum(map(len, sentences)) <= MOST_WORDS:
             tags = [np.concatenate(column)
@@ -236,21 +241,18 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
         kinds = [COLUMN_KINDS[column.get("kind")] for column in config["columns"]]
-        try:
-            columns = [kind.load(folder, *each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
-        except ValueError as error:
-            raise damaged(folder / "labels.txt", str(error)) from None
+        columns = [kind.load(folder, *each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
         outputs = sum(sum(column.sizes) for column in columns)
-        window = WindowScores.load(folder, labels=outputs) if config.get("window") else None
+        window = WindowScores.load(folder, outputs=outputs) if config.get("window") else None
         return cls(features, columns, settings=settings, characters=characters, window=window)
 
     # --- The network ---------------------------------------------------------------------------------------
 
     def sizes(self) -> dict[str, int]:
-        return self.features.sizes() | {"outputs": sum(self.column_sizes)}
+        return self.features.sizes() | {"outputs": sum(self.distribution_sizes)}
 
     @property
-    def column_sizes(self) -> list[int]:
+    def distribution_sizes(self) -> list[int]:
         """The sizes of all distributions that the network predicts, column by column."""
         return [size for column in self.columns for size in column.sizes]
 
@@ -262,7 +264,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             encoder=encoder_config(settings, sizes, word=word_config(settings, sizes, vector_size),
                                    bidirectional=settings.bidirectional, context=context),
             head=from_settings(TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
-                               columns=tuple(self.column_sizes)))
+                               columns=tuple(self.distribution_sizes)))
 
     def objective(self, examples: Sequence[TagExample]) -> ObjectiveConfig:
         settings = self.settings
@@ -271,15 +273,16 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             columns = zip(*(example.tags or () for example in examples), strict=True)
             weights = balanced_weights([
                 np.bincount(np.concatenate(ids), minlength=size).astype(np.float64)
-                for size, ids in zip(self.column_sizes, columns, strict=True)])
+                for size, ids in zip(self.distribution_sizes, columns, strict=True)])
         # a backward character model would reveal the next word
         predicts_words = settings.encoder == "rnn" and self.context is None
-        column_weights = tuple(
+        distribution_weights = tuple(
             weight / len(self.columns) for column in self.columns for weight in column.weights)
-        if len(column_weights) == len(self.columns):
-            column_weights = ()  # all weigh the same
-        return from_settings(ObjectiveConfig, settings, label_weights=weights, column_weights=column_weights,
-                             auxiliary_lm=settings.neighbours if predicts_words else 0.0)
+        if len(distribution_weights) == len(self.columns):
+            distribution_weights = ()  # each column has one distribution, so the loss is their mean
+        return from_settings(
+            ObjectiveConfig, settings, label_weights=weights, distribution_weights=distribution_weights,
+            auxiliary_lm=settings.neighbours if predicts_words else 0.0)
 
     def row_names(self) -> RowNames:
         return replace(self.features.row_names(), context=self.context.config() if self.context else None)
@@ -313,7 +316,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """Encode sentences whose tags are ignored, in pieces because a line of raw text may be long."""
         pieces = [record.words[start : start + RAW_PIECE]
                   for record in records for start in range(0, len(record.words), RAW_PIECE)]
-        columns = len(self.column_sizes)
+        columns = len(self.distribution_sizes)
         return [self.join([TagExample(words, [np.full(len(words), IGNORE, np.int32)] * columns)])
                 for words in pieces]
 
@@ -430,7 +433,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return results
 
     def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
-        """Return each column with its emissions (T, B, L), and the first one with the scores of the CRF."""
+        """Return each column with its emissions (T, B, sizes), and the first with the scores of the CRF."""
         cuts = np.cumsum([sum(column.sizes) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
@@ -475,7 +478,10 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             mistakes=_mistakes(records, first.gold, results, mistakes) if mistakes else [])
 
     def _official_metrics(self, compared: Sequence[Comparison]) -> dict[str, float]:
-        """Return the metrics of the CoNLL 2018 shared task for columns with the names of CoNLL-U's."""
+        """Return the metrics of the CoNLL 2018 shared task for columns whose names CoNLL-U has as well.
+
+        Numbered columns are left out, because nothing says what is in them.
+        """
         named = [(name.lower(), column) for name, column in
                  zip(split_columns(self.settings.column), compared, strict=False) if name]
         gold, predicted = ({name: list(chain.from_iterable(getattr(column, side))) for name, column in named}
@@ -581,7 +587,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     def apply_temperatures(self, *temperatures: float) -> None:
         if self.window:
-            self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), self.column_sizes))
+            self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), self.distribution_sizes))
 
     def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
         """Fit the weight of the linear classifier to the words of the first column."""

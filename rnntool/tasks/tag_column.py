@@ -50,6 +50,7 @@ class TagColumn:
     """
 
     kind: ClassVar[str | None] = None  # in config.json; None for columns whose tags are labels
+    crf = False  # whether a CRF scores the tags
 
     def __init__(self, labels: Labels, scheme: str | None) -> None:
         self.labels = labels
@@ -95,7 +96,7 @@ class TagColumn:
         return (1.0,)
 
     def save(self, folder: Path) -> None:
-        """Write what the column needs besides its labels and its scheme."""
+        """Write what the column needs besides its labels and its scheme; by default nothing."""
 
     @classmethod
     def load(cls, folder: Path, labels: Labels, scheme: str | None) -> Self:
@@ -135,14 +136,17 @@ class TagColumn:
         self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str,
     ) -> list[list[str]]:
-        """Return the best tags for `emissions` (T, B, L), a list for each row of the batch."""
+        """Return the best tags for `emissions` (T, B, `sizes`), a list for each row of the batch."""
         return self.tags(words, self.best(emissions, lengths, learned), scheme)
 
     def nbest(
         self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str, k: int,
     ) -> list[list[tuple[list[str], float]]]:
-        """Return the `k` best sequences of tags for each row of the batch, with their log-probabilities."""
+        """Return the `k` best sequences of tags for `emissions` (T, B, `sizes`), with log-probabilities.
+
+        The result has a list for each row of the batch.
+        """
         paths_of_rows = linear_chain.nbest(emissions, lengths, *self.chain(learned), k=k)
         return [[(self.outer(row, self._names[path].tolist(), scheme), log_prob) for path, log_prob in paths]
                 for row, paths in zip(words, paths_of_rows, strict=True)]
@@ -299,7 +303,7 @@ class Comparison:
     labels: Counter[str]  # number of gold tags, or of gold spans with each label
     unseen: dict[str, int]  # number of gold labels that can't be predicted
     trained_labels: Sequence[str]  # of the training data
-    by_label: bool = True  # whether the report has figures of each label
+    by_label: bool = True  # whether the report has figures of each label; lemmas are too many
 
     def correct(self) -> NDArray[np.bool_]:
         """Return which words of all sentences have the correct tag, (words,)."""

@@ -381,17 +381,17 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
             "max_lengths": limits.astype(np.int64)}
         try:
             if search.sampling is None:
-                found = beam_search(
+                best = beam_search(
                     decoder, state, source, beam=search.beam, n_best=search.n_best, **common)
             else:  # the same source gets the same sample, wherever it is
                 keys = [zlib.crc32(row[:length].tobytes())
                         for row, length in zip(arrays["tokens"].T, lengths.tolist(), strict=True)]
-                found = sample_sequences(decoder, state, source, options=search.sampling, n=search.n_best,
-                                         seed=search.seed, keys=keys, **common)
+                best = sample_sequences(decoder, state, source, options=search.sampling, n=search.n_best,
+                                        seed=search.seed, keys=keys, **common)
         except ValueError as error:
             raise ModelError(f"the model is damaged ({error})", advice="copy or train it again") from None
-        hypotheses = np.empty(len(found), object)
-        hypotheses[:] = found
+        hypotheses = np.empty(len(best), object)
+        hypotheses[:] = best
         return {"hypotheses": hypotheses, "lengths": lengths}
 
     @property
@@ -490,8 +490,8 @@ class TransduceTask(Task[Transduction, TransduceExample, TransduceSettings]):
         task, examples = self.searching(search), list(map(self.example, records))
         outputs: dict[int, Transduced] = {}
         for batch in self.batched(examples, self.budget):
-            found = task.run(engine, self.collate([examples[i] for i in batch]))
-            decoded = self.decode([records[i] for i in batch], found)
+            arrays = task.run(engine, self.collate([examples[i] for i in batch]))
+            decoded = self.decode([records[i] for i in batch], arrays)
             outputs |= {i: best for i, (best, *_) in zip(batch, decoded, strict=True)}
         return [outputs[i] for i in range(len(records))]
 

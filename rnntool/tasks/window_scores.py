@@ -97,15 +97,15 @@ class WindowScores:
         (folder / FILE).write_bytes(save(tensors))
 
     @classmethod
-    def load(cls, folder: Path, *, labels: int) -> Self:
-        """Read what `save` wrote; `ModelError` if it is damaged or has another number of labels."""
+    def load(cls, folder: Path, *, outputs: int) -> Self:
+        """Read what `save` wrote; `ModelError` if it is damaged or has another number of outputs."""
         path = folder / FILE
         features, weights, scale, bias, words = model_file.read_tensors(
             path, ("features", "weights", "scale", "bias", "words"))
         count = features.shape[:1]
         shapes = (features.shape, weights.shape, scale.shape, bias.shape, words.shape)
-        if shapes != (count, (*count, labels), (labels,), (labels,), (1,)):
-            raise model_file.damaged(path, f"doesn't fit {labels} labels")
+        if shapes != (count, (*count, outputs), (outputs,), (outputs,), (1,)):
+            raise model_file.damaged(path, f"doesn't fit {outputs} outputs")
         return cls(features, weights, scale, bias, int(words[0]))
 
     @property
@@ -165,8 +165,8 @@ class WindowScores:
         sums = np.zeros((len(OFFSETS), len(self._scale)), np.float32)
         for row, hashes in zip(sums, features, strict=True):
             at = np.minimum(np.searchsorted(self._features, hashes), max(0, len(self._features) - 1))
-            found = at[self._features[at] == hashes] if len(self._features) else at[:0]
-            row[:] = self._weights[found].sum(axis=0, dtype=np.int32) * self._scale
+            rows = at[self._features[at] == hashes] if len(self._features) else at[:0]
+            row[:] = self._weights[rows].sum(axis=0, dtype=np.int32) * self._scale
         return sums
 
 

@@ -159,8 +159,9 @@ class _Reader:
 def with_tokens(sentences: Iterable[Sentence]) -> Iterator[Sentence]:
     """Give sentences of CoNLL-U the text that their tokens make, and the offsets of the tokens.
 
-    Tokens are forms and ranges with `SpaceAfter`. Paragraphs, which `# newpar` and `# newdoc` start, become
-    documents. Sentences without words are left out. `DataError` if IDs and ranges are out of order.
+    Tokens are forms and ranges with `SpaceAfter`. Each paragraph, which `# newpar` or `# newdoc` starts,
+    becomes a document, because only the sentences of a paragraph follow each other in running text. Sentences
+    without words are left out. `DataError` if IDs and ranges are out of order.
     """
     document = paragraph = None
     for sentence in filter(_has_words, sentences):
@@ -313,7 +314,7 @@ class ConlluWriter(BlockWriter):
             tight = [*(a[1] == b[0] for a, b in pairwise(offsets)), not sentence.space_after]
             groups = dict(contractions(text, offsets) if sentence.multiword is None else sentence.multiword)
         line = _composed(*one_line([text])).strip()
-        if sentence.multiword is not None:  # as SpaceAfter says it
+        if sentence.multiword is not None:  # tokens have exact offsets; SpaceAfter knows only single spaces
             line = _EXCESS_SPACE.sub("", line)
         out = ["# newpar\n"] if self._new_paragraph else []
         out += f"# sent_id = {self._number}\n", f"{_TEXT}{line}\n"

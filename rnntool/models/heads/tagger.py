@@ -19,7 +19,7 @@ from rnntool.models.heads.base import LabelHead, Outputs
 class TaggerHead(LabelHead):
     """Scores the tags of all columns, with an optional CRF over the tags of the first column."""
 
-    objectives = frozenset({"label_smoothing", "label_weights", "column_weights"})
+    objectives = frozenset({"label_smoothing", "label_weights", "distribution_weights"})
 
     def __init__(self, config: TaggerHeadConfig, input_size: int) -> None:
         super().__init__(config.outputs)
@@ -65,9 +65,9 @@ class TaggerHead(LabelHead):
             self._crf_loss(*column) if i == 0 and self.crf else self._word_loss(*column)
             for i, column in enumerate(zip(emissions, arrays["targets"], weights, strict=True))]
         means = torch.stack(losses)
-        if not self.objective.column_weights:
+        if not self.objective.distribution_weights:
             return means.mean()
-        return (means * means.new_tensor(self.objective.column_weights)).sum()
+        return (means * means.new_tensor(self.objective.distribution_weights)).sum()
 
     def apply_temperatures(self, *temperatures: float) -> None:
         """Build a temperature for each column into the output layer and the CRF."""
