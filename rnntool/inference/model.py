@@ -25,17 +25,14 @@ from rnntool.inference.options import (
 from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_flush
 from rnntool.model_folder import ModelConfig
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
-from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD, Classified, ClassifyTask
-from rnntool.tasks.lm import LMTask, ScoredText
-from rnntool.tasks.running_text import sentences
-from rnntool.tasks.segment import SegmentTask
 from rnntool.tasks.specs.spec import TaskSpec
-from rnntool.tasks.tag import TagTask
-from rnntool.tasks.transduce import ScoredTarget, Search, Transduced, TransduceTask
 from rnntool.tokenize import split_words
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a model needs only its own task, so that it starts fast
     from rnntool.inference.generation import Generated, Watch
+    from rnntool.tasks.classify import Classified, ClassifyTask
+    from rnntool.tasks.lm import ScoredText
+    from rnntool.tasks.transduce import ScoredTarget, Transduced
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -98,6 +95,8 @@ class Model(ModelFolder):
         flush: Flush = no_flush,
     ) -> Iterator[tuple[Sentence, Tagged]]:
         """Tag a stream of sentences."""
+        from rnntool.tasks.tag import TagTask
+
         options = options or TagOptions()
         decode = partial(self.require(TagTask).decode, probs=options.probs, nbest=options.nbest,
                          scheme=options.scheme, threshold=options.threshold)
@@ -114,6 +113,9 @@ class Model(ModelFolder):
         self, lines: Iterable[Sentence], *, ready: Ready = always, flush: Flush = no_flush
     ) -> SegmentedText:
         """Split a stream of lines, the texts of sentences without words, into sentences."""
+        from rnntool.tasks.running_text import sentences
+        from rnntool.tasks.segment import SegmentTask
+
         task = self.require(SegmentTask)
         tagged: Iterator[tuple[Any, str]] = self.pipeline.run(lines, task.decode, ready=ready, flush=flush)
         return SegmentedText(sentences(tagged, task.splitter.split, spaced=task.spaced))
@@ -130,6 +132,8 @@ class Model(ModelFolder):
         flush: Flush = no_flush,
     ) -> Iterator[tuple[Text, Classified]]:
         """Classify a stream of texts."""
+        from rnntool.tasks.classify import ClassifyTask
+
         options = options or ClassifyOptions()
         task = self.require(ClassifyTask)
 
@@ -155,6 +159,8 @@ class Model(ModelFolder):
         Each text is classified whole, and once without each of its words. The weight of a word is the
         probability that the most probable label loses without it (leave-one-out; Li et al., 2016).
         """
+        from rnntool.tasks.classify import ClassifyTask
+
         task = self.require(ClassifyTask)
         chosen = options or ClassifyOptions()
         read: deque[tuple[Text, list[tuple[int, int]]]] = deque()  # texts with the spans of their words
@@ -204,6 +210,8 @@ class Model(ModelFolder):
         flush: Flush = no_flush,
     ) -> Iterator[tuple[Text, ScoredText]]:
         """Score a stream of texts."""
+        from rnntool.tasks.lm import LMTask
+
         options = options or ScoreOptions()
         task = self.require(LMTask)
         stream = options.context == "stream"
@@ -223,6 +231,8 @@ class Model(ModelFolder):
         flush: Flush = no_flush, **changes: Any,
     ) -> Iterator[tuple[Pair, ScoredText, ScoredText]]:
         """Score the two sentences of each minimal pair; return the pair with both scores."""
+        from rnntool.tasks.lm import LMTask
+
         options = _resolve(ScoreOptions, options, changes)
         self.require(LMTask).first_token(options.label)  # checks the label
         if options.context != "line":
@@ -256,6 +266,8 @@ class Model(ModelFolder):
         ready: Ready = always, flush: Flush = no_flush,
     ) -> Iterator[tuple[Transduction, list[Transduced]]]:
         """Turn a stream of sources into targets."""
+        from rnntool.tasks.transduce import Search, TransduceTask
+
         options = options or TransduceOptions()
         search = Search(
             beam=options.beam, n_best=options.n_best, length_penalty=options.length_penalty,
@@ -269,6 +281,8 @@ class Model(ModelFolder):
         self, records: Iterable[Transduction], *, ready: Ready = always, flush: Flush = no_flush
     ) -> Iterator[tuple[Transduction, ScoredTarget]]:
         """Compute the log-probability of the first target of each record, given its source."""
+        from rnntool.tasks.transduce import TransduceTask
+
         task = self.require(TransduceTask).for_scoring()
         pipeline = Pipeline(task, self.engine, workers=self.pipeline.workers)
         return pipeline.run(records, task.decode_scores, ready=ready, flush=flush)
@@ -285,6 +299,7 @@ class Model(ModelFolder):
         model does not know.
         """
         from rnntool.inference.generation import generate
+        from rnntool.tasks.lm import LMTask
 
         options = _resolve(GenerateOptions, options, changes)
         return generate(self.require(LMTask), self.engine, _not_one_text(prompts), options, watch=watch,
@@ -453,6 +468,8 @@ def choose(
     0.5, and any other model gives the most probable label. If none is left, the result is `none_label` with
     probability 0, or empty without a `none_label`.
     """
+    from rnntool.tasks.classify import MULTI_LABEL_THRESHOLD
+
     threshold = options.threshold
     if threshold is None:
         threshold = MULTI_LABEL_THRESHOLD if multi_label and options.top is None else 0.0

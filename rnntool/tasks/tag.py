@@ -21,7 +21,7 @@ from rnntool.data.reading import USUAL_LAYOUT, Layout
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import Lines
 from rnntool.errors import DataError, UsageError, setting
-from rnntool.evaluation import conll18, metrics
+from rnntool.evaluation import metrics
 from rnntool.evaluation.calibration import Calibration, fit_weight
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig, TaggerHeadConfig
 from rnntool.tasks.base import (
@@ -482,6 +482,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
         Numbered columns are left out, because nothing says what is in them.
         """
+        from rnntool.evaluation import conll18
+
         named = [(name.lower(), column) for name, column in
                  zip(split_columns(self.settings.column), compared, strict=False) if name]
         gold, predicted = ({name: list(chain.from_iterable(getattr(column, side))) for name, column in named}
