@@ -88,6 +88,13 @@ def test_ids_out_of_order_are_an_error(ids: list[str], place: int, tmp_path: Pat
         treebank(tmp_path, rows)
 
 
+@pytest.mark.parametrize("form", ["", " ", "\u3000"])
+def test_a_form_without_characters_is_an_error(form: str, tmp_path: Path) -> None:
+    rows = "".join(f"{i}\t{text}" + "\t_" * 8 + "\n" for i, text in enumerate(("a", form), 1))
+    with pytest.raises(DataError, match=r"gold\.conllu:2: expected a form"):
+        treebank(tmp_path, rows)
+
+
 def test_a_treebank_survives_its_tags(tmp_path: Path) -> None:
     """Gold tags, tokens and the splitter give back forms, ranges and SpaceAfter."""
     path = tmp_path / "train.conllu"
@@ -227,6 +234,19 @@ def test_tag_takes_the_sentences_of_a_segmenter(to: str, tagger: Path, segmenter
         assert out.count(".") >= 3
 
 
+def test_the_end_of_a_file_ends_a_paragraph() -> None:
+    lines = [Sentence([], text="a", place=place) for place in ("f:1", "f:2", "f:1", "g:1")]
+    assert [(w.text, w.ends_paragraph) for w in windows(lines, always)] == [
+        ("a\na", False), ("a\na", True), ("a", True), ("a", True)]
+
+
+def test_the_output_is_conllu_whatever_its_name(segmenter: Path, tmp_path: Path) -> None:
+    done = invoke("segment", "-m", segmenter, "-o", tmp_path / "s.jsonl", input="Hunt.")
+    assert done.code == 0
+    assert "s.jsonl: not written as jsonl, which this command can't write" in done.err
+    assert (tmp_path / "s.jsonl").read_text("utf-8") == ok(invoke("segment", "-m", segmenter, input="Hunt."))
+
+
 @pytest.mark.parametrize("command", [["segment"], ["tag", "--to", "conllu", "--segmenter"]])
 def test_a_live_pipe_gets_its_sentences_and_the_same_answer(
     command: list[str], tagger: Path, segmenter: Path
@@ -260,6 +280,13 @@ def test_bad_input_gets_one_sentence(
     failed(invoke("segment", "-m", tagger, input="a"), 4, "expected a model for `segment`")
     failed(invoke("tag", "-m", tagger, "--segmenter", tagger, input="a"), 4, "expected a model for `segment`")
     failed(invoke("tag", "-m", tagger, "--segmenter", segmenter, pos_file), 3, "expected raw text")
+    failed(invoke("tag", "-m", tagger, "--segmenter", segmenter, "--no-header", input="a"), 2, "--no-header")
+    failed(invoke("segment", "-m", segmenter, "-f", "jsonl", input="a"), 3, "expected raw text")
+    (tmp_path / "gold.conllu").write_text(ROWS, "utf-8")
+    failed(invoke("segment", "-m", segmenter, tmp_path / "gold.conllu"), 3,
+           "gold.conllu: expected raw text to split into sentences, found conllu; if it is raw text, set "
+           "--from text")
+    assert ok(invoke("segment", "-m", segmenter, "-f", "text", tmp_path / "gold.conllu"))
     failed(invoke("train", "segment", ner_file, "-o", tmp_path / "m"), 3, "expected CoNLL-U", "found conll")
     failed(invoke("tag", "-m", tagger, "--segmenter", segmenter, "--word-column", "form", input="a"), 2,
            "--segmenter", "--word-column")

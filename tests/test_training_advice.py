@@ -52,6 +52,7 @@ GOOD: dict[str, Any] = {"score": 0.9, "interval": [0.88, 0.92], "baseline": 0.5}
      "no longer improving: give more training data"),
     ({"epochs": 8}, (0.8, 0.9, 0.88, 0.87, 0.86, 0.85, 0.84, 0.84),
      "best after epoch 2 of 8, so more time would not"),
+    ({"epochs": 1}, (0.9,), "nothing says whether it would improve further: give it more time with epochs=2"),
     ({"max_time": 180.0, "epochs": 20}, (0.88, 0.89, 0.895, 0.9),
      "still improving: give it more time with max_time=6m"),
     ({"records": 20, "epochs": 8}, (0.5, 0.6, 0.7, 0.9),

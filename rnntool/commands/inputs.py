@@ -41,8 +41,9 @@ def running_text(
                             advice=f"if it is raw text, set {setting('format', 'text')}")
         return read_sentences(lines, format=name, split=lambda text: [])
 
+    chosen = reading.table_settings() if isinstance(reading, TableReading) else ()
     return Inputs(files, "sentences", read, format=format, reading=reading, log=messages.log,
-                  warn=messages.warn)
+                  warn=messages.warn, chosen=chosen)
 
 
 def inspected_records(

@@ -31,6 +31,8 @@ def writes_json(output: str | None, messages: Messages) -> bool:
 def _by_extension(output: str | None, formats: Collection[str], messages: Messages) -> str | None:
     format = format_named_by(output) if output else None
     if format not in formats:
+        if format:
+            messages.warn(f"{output}: not written as {format}, which this command can't write")
         return None
     messages.log(f"{output}: written as {format}")
     return format

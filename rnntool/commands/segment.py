@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from rnntool.commands.groups import examples
-from rnntool.commands.options import Compute, Files, Messages, Output, model_option
+from rnntool.commands.options import Compute, Files, Messages, Output, format_option, model_option
 from rnntool.data.reading import Reading
 
 
@@ -15,6 +15,7 @@ def segment(
     files: Files = None,
     model: Annotated[str, model_option()],
     output: Output = None,
+    format: Annotated[str | None, format_option("text")] = None,
     reading: Reading,
     compute: Compute,
     messages: Messages,
@@ -25,15 +26,17 @@ def segment(
     one. Otherwise, it is written as soon as enough of the text after it has been read.
     """
     from rnntool.commands.inputs import running_text
+    from rnntool.commands.outputs import output_format
     from rnntool.data.formats import sentence_writer
     from rnntool.data.records import Tagged
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
     from rnntool.tasks.segment import SegmentTask
 
+    output_format(None, False, output, ("conllu",), messages)  # warns of another extension
     segmenter = models.load(model, device=compute.device, threads=compute.threads)
     segmenter.require(SegmentTask)
-    inputs = running_text(files or ["-"], reading, messages, format="text")
+    inputs = running_text(files or ["-"], reading, messages, format=format)
     write = sentence_writer("conllu")
     with open_output(output) as out:
         for sentence in segmenter.segmented(inputs, ready=inputs.ready, flush=out.flush):

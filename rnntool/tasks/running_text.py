@@ -55,10 +55,10 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
         if line is None:
             yield from paragraph.windows(at_end=True)
             return
-        text, name = line.text or "", line.place.rpartition(":")[0]
-        if name != paragraph.name or not text.strip():
+        text = line.text or ""
+        if line.place.endswith(":1") or not text.strip():  # a new file, or a blank line
             yield from paragraph.windows(at_end=True)
-            paragraph = _Paragraph(name)
+            paragraph = _Paragraph()
         if text.strip():
             paragraph.add(text, line.place)
             yield from paragraph.windows()
@@ -69,9 +69,7 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
 class _Paragraph:
     """The part of a paragraph that is still needed: from the context of the next window on."""
 
-    def __init__(self, name: str = "") -> None:
-        """`name` is that of the file."""
-        self.name = name
+    def __init__(self) -> None:
         self._text = ""
         self._cores: deque[tuple[int, int, str]] = deque()  # start, end and place of the next windows
 

@@ -64,6 +64,8 @@ def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
         return f"{reason}, so the figure is uncertain: {_more_records(config)}"
     if improving:
         return f"still improving: {more_time}"
+    if len(history) == 1:
+        return f"nothing says whether it would improve further: {more_time}"
     best = _best(history, config)["epoch"]
     if best < EARLY_SHARE * last:
         return (f"best after epoch {best:.3g} of {last:.3g}, so more time would not help: give more training "

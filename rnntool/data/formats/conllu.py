@@ -161,7 +161,8 @@ def with_tokens(sentences: Iterable[Sentence]) -> Iterator[Sentence]:
 
     Tokens are forms and ranges with `SpaceAfter`. Each paragraph, which `# newpar` or `# newdoc` starts,
     becomes a document, because only the sentences of a paragraph follow each other in running text. Sentences
-    without words are left out. `DataError` if IDs and ranges are out of order.
+    without words are left out. `DataError` if IDs and ranges are out of order, or for a form without
+    characters.
     """
     document = paragraph = None
     for sentence in filter(_has_words, sentences):
@@ -195,6 +196,8 @@ def _with_tokens(sentence: Sentence, block: _Block) -> Sentence:
         if first != str(len(offsets) + 1) or (last and (len(offsets) < end or int(last) < int(first))):
             raise DataError(place=place, expected=f"the ID {len(offsets) + 1}", found=repr(number),
                             advice="correct it")
+        if not form.strip():
+            raise DataError(place=place, expected="a form", found=repr(form), advice="correct it")
         if len(offsets) >= end:  # not a word of a multiword token
             text += " " if space else ""
             token = len(text), len(text) + len(form)
