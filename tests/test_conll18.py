@@ -170,22 +170,32 @@ def test_the_alignment_is_a_longest_common_subsequence(gold: list[str], system: 
     assert all(banks[0][g].form.lower() == banks[1][s].form.lower() for g, s in pairs)
 
 
+def test_a_sentence_of_empty_nodes_has_no_words() -> None:
+    assert treebank("0.1 x _ X _ _ _ _ _ _\n\n1 a _ X _ _ 0 root _ _\n") == treebank(
+        "\n\n1 a _ X _ _ 0 root _ _\n")
+
+
 @pytest.mark.parametrize(("text", "message"), [
-    ("1 a _ X _ _ 0 root _\n", "0.conllu:1: expected 10 columns separated by tabs, found 9"),
-    ("1 a _ X _ _ 0 root _ _\n3 b _ X _ _ 1 dep _ _\n", "0.conllu:2: expected the ID 2, found '3'"),
-    ("1 a _ X _ _ 2 root _ _\n", "0.conllu:1: expected a head from 0 to 1, found '2'"),
+    ("1 a _ X _ _ 0 root _\n", "0.conllu:1: expected 10 columns separated by tabs, found 9; "
+     "give a file of CoNLL-U"),
+    ("1 a _ X _ _ 0 root _ _\n3 b _ X _ _ 1 dep _ _\n", "0.conllu:2: expected the ID 2, found '3'; "
+     "correct it"),
+    ("1 a _ X _ _ 2 root _ _\n", "0.conllu:1: expected a head from 0 to 1, found '2'; "
+     "correct it"),
     ("1 a _ X _ _ 0 root _ _\n2 b _ X _ _ _ dep _ _\n",
-     "0.conllu:2: expected a head from 0 to 2, found '_'"),
+     "0.conllu:2: expected a head from 0 to 2, found '_'; correct it"),
     ("1 a _ X _ _ _ root _ _\n2 b _ X _ _ 1 dep _ _\n",
-     "0.conllu:2: expected the head _ as in all words before, found '1'"),
+     "0.conllu:2: expected the head _ as in all words before, found '1'; give heads to all words or to "
+     "none"),
     ("1 a _ X _ _ 0 root _ _\n2 b _ X _ _ 0 root _ _\n",
-     "0.conllu:1: expected a sentence with one root, found 2"),
+     "0.conllu:1: expected a sentence with one root, found 2; give the head 0 to one word alone"),
     ("1 a _ X _ _ 0 root _ _\n2 b _ X _ _ 3 dep _ _\n3 c _ X _ _ 2 dep _ _\n",
-     "0.conllu:2: expected a tree, found a cycle through word 2"),
+     "0.conllu:2: expected a tree, found a cycle through word 2; correct its head"),
     ("1-2 ab _ _ _ _ _ _ _ _\n1 a _ X _ _ 0 root _ _\n",
-     "0.conllu:2: expected words up to the ID 2, found 1 as the last ID"),
-    ("1-2 ab _ _ _ _ _ _ _ _\n1-2 a _ X _ _ 0 root _ _\n", "0.conllu:2: expected the ID 1, found '1-2'"),
-    ("1  _ X _ _ 0 root _ _\n", "0.conllu:1: expected a form, found ''"),
+     "0.conllu:2: expected words up to the ID 2, found 1 as the last ID; correct the range"),
+    ("1-2 ab _ _ _ _ _ _ _ _\n1-2 a _ X _ _ 0 root _ _\n", "0.conllu:2: expected the ID 1, found '1-2'; "
+     "correct it"),
+    ("1  _ X _ _ 0 root _ _\n", "0.conllu:1: expected a form, found ''; correct it"),
 ])
 def test_invalid_files(text: str, message: str) -> None:
     with pytest.raises(DataError) as error:

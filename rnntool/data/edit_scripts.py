@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+from rnntool.data.alignment import common_subsequence
+
 MIDDLE = "…"  # the characters between the edits, which stay
 KEEP, DELETE, INSERT = "=-+"  # edits of one character; INSERT is followed by the new one
 LITERAL = "lemma "  # begins a script that gives the same lemma whatever the form
@@ -149,24 +151,11 @@ def _replacement(old: str, new: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1 << 14)
 def _alignment(old: str, new: str) -> tuple[str, ...]:
     """Return the edits that keep as many characters as possible."""
-    # lengths of the longest common subsequence of old[i:] and new[j:]
-    kept = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
-    for i in range(len(old) - 1, -1, -1):
-        for j in range(len(new) - 1, -1, -1):
-            kept[i][j] = (kept[i + 1][j + 1] + 1 if old[i] == new[j]
-                          else max(kept[i + 1][j], kept[i][j + 1]))
     edits: list[str] = []
     i = j = 0
-    while i < len(old) and j < len(new):
-        if old[i] == new[j]:
-            edits.append(KEEP)
-            i, j = i + 1, j + 1
-        elif kept[i + 1][j] >= kept[i][j + 1]:
-            edits.append(DELETE)
-            i += 1
-        else:
-            edits.append(INSERT + new[j])
-            j += 1
+    for a, b in common_subsequence(old, new):
+        edits += (*_replacement(old[i:a], new[j:b]), KEEP)
+        i, j = a + 1, b + 1
     return (*edits, *_replacement(old[i:], new[j:]))
 
 

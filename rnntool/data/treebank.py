@@ -62,17 +62,19 @@ class Treebank:
     has_heads: bool = True
 
 
-class _Row(NamedTuple):
-    """A line of a file: its `file:line` and its columns."""
+class Row(NamedTuple):
+    """A line of a file: its `file:line`, and its columns, the first of which are the ID and the form."""
 
     place: str
-    cells: list[str]
+    cells: Sequence[str]
 
 
 @dataclass(slots=True)
-class _Token:
-    row: _Row
-    words: list[_Row] = field(default_factory=list)
+class Token:
+    """A token's line and those of its words, which are several if the line is a range of IDs."""
+
+    row: Row
+    words: list[Row] = field(default_factory=list)
     in_range: bool = False
 
 
@@ -86,14 +88,16 @@ def read_treebank(files: Iterable[Lines]) -> Treebank:
     forms: list[str] = []
     start = 0
     for rows in chain.from_iterable(map(_sentences, files)):
-        tokens = list(_tokens(rows))
-        words = [word for token in tokens for word in token.words]
+        sentence = list(tokens(rows))
+        words = [word for token in sentence for word in token.words]
+        if not words:  # only empty nodes
+            continue
         if not treebank.words:
             treebank.has_heads = words[0].cells[_HEAD] != "_"
         first_word, sentence_start = len(treebank.words), start
         heads = iter(_heads(words, first_word, has_heads=treebank.has_heads))
-        for token in tokens:
-            forms.append(_without_spaces(token.row))
+        for token in sentence:
+            forms.append("".join(c for c in token.row.cells[1] if unicodedata.category(c) != "Zs"))
             span = Span(start, start + len(forms[-1]))
             start = span.end
             treebank.tokens.append(span)
@@ -108,73 +112,74 @@ def read_treebank(files: Iterable[Lines]) -> Treebank:
     return treebank
 
 
-def _sentences(lines: Lines) -> Iterator[list[_Row]]:
-    """Yield the lines of each sentence, without comments and empty nodes."""
-    rows: list[_Row] = []
+def _sentences(lines: Lines) -> Iterator[list[Row]]:
+    """Yield the lines of each sentence, without comments."""
+    rows: list[Row] = []
     for line in chain(lines, ["\n"]):
         if is_blank(line):
             if rows:
                 yield rows
             rows = []
         elif not line.startswith("#"):
-            row = _Row(lines.place(), chomp(line).split("\t"))
-            if len(row.cells) != _COLUMNS:
-                raise DataError(place=row.place, expected=f"{_COLUMNS} columns separated by tabs",
-                                found=len(row.cells))
-            if not _EMPTY_NODE.fullmatch(row.cells[0]):
-                rows.append(row)
+            rows.append(Row(lines.place(), chomp(line).split("\t")))
+            if len(rows[-1].cells) != _COLUMNS:
+                raise DataError(place=rows[-1].place, expected=f"{_COLUMNS} columns separated by tabs",
+                                found=len(rows[-1].cells), advice="give a file of CoNLL-U")
 
 
-def _tokens(rows: Sequence[_Row]) -> Iterator[_Token]:
-    """Group the lines of a sentence into tokens; `DataError` if their IDs are out of order."""
+def tokens(rows: Sequence[Row]) -> Iterator[Token]:
+    """Group the lines of a sentence into tokens, without empty nodes.
+
+    `DataError` if IDs are out of order, or for a form without characters.
+    """
     last = 0  # ID of the last word
-    token: _Token | None = None
+    token: Token | None = None
     end = 0  # ID of the last word of the multiword token
     for row in rows:
-        found = row.cells[0]
-        match = _RANGE.fullmatch(found)
+        number, form, *_ = row.cells
+        if _EMPTY_NODE.fullmatch(number):
+            continue
+        if not form.strip():
+            raise DataError(place=row.place, expected="a form", found=repr(form), advice="correct it")
+        match = _RANGE.fullmatch(number)
         if match and last >= end and int(match[1]) == last + 1 <= int(match[2]):
-            token = _Token(row, in_range=True)
+            token = Token(row, in_range=True)
             end = int(match[2])
             continue
-        if found != str(last + 1):
-            raise DataError(place=row.place, expected=f"the ID {last + 1}", found=repr(found))
+        if number != str(last + 1):
+            raise DataError(place=row.place, expected=f"the ID {last + 1}", found=repr(number),
+                            advice="correct it")
         last += 1
         if last > end:
-            token = _Token(row)
+            token = Token(row)
         assert token
         token.words.append(row)
         if last >= end:
             yield token
     if last < end:
         raise DataError(place=rows[-1].place, expected=f"words up to the ID {end}",
-                        found=f"{last} as the last ID")
+                        found=f"{last} as the last ID", advice="correct the range")
 
 
-def _without_spaces(row: _Row) -> str:
-    """Return the form without spaces of any kind."""
-    form = "".join(character for character in row.cells[1] if unicodedata.category(character) != "Zs")
-    if not form:
-        raise DataError(place=row.place, expected="a form", found=repr(row.cells[1]))
-    return form
-
-
-def _heads(words: Sequence[_Row], first: int, *, has_heads: bool) -> list[int | None]:
+def _heads(words: Sequence[Row], first: int, *, has_heads: bool) -> list[int | None]:
     """Return the heads of a sentence's words as indices from `first` on; `DataError` if they are no tree."""
     numbers = []
     for place, cells in words:
         head = cells[_HEAD]
         if not has_heads and head != "_":
-            raise DataError(place=place, expected="the head _ as in all words before", found=repr(head))
+            raise DataError(place=place, expected="the head _ as in all words before", found=repr(head),
+                            advice="give heads to all words or to none")
         if has_heads and not (head.isascii() and head.isdecimal() and int(head) <= len(words)):
-            raise DataError(place=place, expected=f"a head from 0 to {len(words)}", found=repr(head))
+            raise DataError(place=place, expected=f"a head from 0 to {len(words)}", found=repr(head),
+                            advice="correct it")
         numbers.append(int(head) if has_heads else 0)
     if has_heads:
         if (roots := numbers.count(0)) != 1:
-            raise DataError(place=words[0].place, expected="a sentence with one root", found=roots)
+            raise DataError(place=words[0].place, expected="a sentence with one root", found=roots,
+                            advice="give the head 0 to one word alone")
         if cycle := cyclic_word(numbers):
             raise DataError(place=words[cycle - 1].place, expected="a tree",
-                            found=f"a cycle through word {cycle}")
+                            found=f"a cycle through word {cycle}", advice="correct its head")
     return [first + number - 1 if number else None for number in numbers]
 
 

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from rnntool.data.alignment import common_subsequence
 from rnntool.data.treebank import Span, Treebank, Word
 from rnntool.errors import DataError
+from rnntool.evaluation.metrics import ratio
 
 CONTENT_RELATIONS = frozenset({
     "acl", "advcl", "advmod", "amod", "appos", "ccomp", "compound", "conj", "csubj", "dep", "discourse",
@@ -54,10 +56,10 @@ class Score(NamedTuple):
     def report(self) -> dict[str, Any]:
         """Return precision, recall, F1, the accuracy of aligned words, and the counts."""
         return {
-            "precision": _ratio(self.correct, self.system),
-            "recall": _ratio(self.correct, self.gold),
-            "f1": _ratio(2 * self.correct, self.gold + self.system),
-            "aligned_accuracy": None if self.aligned is None else _ratio(self.correct, self.aligned),
+            "precision": ratio(self.correct, self.system),
+            "recall": ratio(self.correct, self.gold),
+            "f1": ratio(2 * self.correct, self.gold + self.system),
+            "aligned_accuracy": None if self.aligned is None else ratio(self.correct, self.aligned),
             **self._asdict(),
         }
 
@@ -119,7 +121,7 @@ def tag_scores(
     `ValueError` if lengths differ.
     """
     result = scores(*map(_tagged_words, (gold, predicted)))
-    return {name: _ratio(result[name].correct, result[name].gold)
+    return {name: ratio(result[name].correct, result[name].gold)
             for name, columns in WORD_METRICS.items() if name in result and gold.keys() >= set(columns)}
 
 
@@ -190,7 +192,8 @@ def aligned_words(gold: Sequence[Word], system: Sequence[Word]) -> _Pairs:
             elif other.in_range and not one.in_range and one.token.start < other.token.start:
                 g += 1
             g_end, s_end = _region_end(gold, system, g, s, (one if one.in_range else other).token.end)
-            pairs += ((g + i, s + j) for i, j in _common_forms(gold[g:g_end], system[s:s_end]))
+            region = _forms(gold[g:g_end]), _forms(system[s:s_end])
+            pairs += ((g + i, s + j) for i, j in common_subsequence(*region))
             g, s = g_end, s_end
         elif one.token == other.token:
             pairs.append((g, s))
@@ -221,27 +224,5 @@ def _is_inside(words: Sequence[Word], i: int, end: int) -> bool:
     return token.start < end if words[i].in_range else token.end <= end
 
 
-def _common_forms(gold: Sequence[Word], system: Sequence[Word]) -> _Pairs:
-    """Align a longest common subsequence of the forms, ignoring case."""
-    ones, others = ([word.form.lower() for word in side] for side in (gold, system))
-    # longest[i][j] is the length of the longest common subsequence of ones[i:] and others[j:]
-    longest = [[0] * (len(others) + 1) for _ in range(len(ones) + 1)]
-    for i in reversed(range(len(ones))):
-        for j in reversed(range(len(others))):
-            longest[i][j] = (1 + longest[i + 1][j + 1] if ones[i] == others[j]
-                             else max(longest[i + 1][j], longest[i][j + 1]))
-    pairs: _Pairs = []
-    i = j = 0
-    while i < len(ones) and j < len(others):
-        if ones[i] == others[j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif longest[i][j] == longest[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _forms(words: Sequence[Word]) -> list[str]:
+    return [word.form.lower() for word in words]

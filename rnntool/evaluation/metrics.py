@@ -32,10 +32,10 @@ class _Counts(NamedTuple):
     gold: int
 
     def f1(self) -> float:
-        return _ratio(2 * self.correct, self.predicted + self.gold)
+        return ratio(2 * self.correct, self.predicted + self.gold)
 
     def report(self) -> dict[str, Any]:
-        precision, recall = _ratio(self.correct, self.predicted), _ratio(self.correct, self.gold)
+        precision, recall = ratio(self.correct, self.predicted), ratio(self.correct, self.gold)
         return {"precision": precision, "recall": recall, "f1": self.f1(), "support": self.gold}
 
 
@@ -47,13 +47,13 @@ def lm_report(*, nll_nats: float, tokens: int, characters: int, bytes: int, oov:
     vocabulary. In the report, `nll_nats` is the mean per token. Models with different tokenizers can be
     compared by bits per character and per byte.
     """
-    nats = _ratio(nll_nats, tokens)
+    nats = ratio(nll_nats, tokens)
     bits = nll_nats / math.log(2)
     return {
         "perplexity": perplexity_of(nats),
         "nll_nats": nats,
-        "bits_per_char": _ratio(bits, characters),
-        "bits_per_byte": _ratio(bits, bytes),
+        "bits_per_char": ratio(bits, characters),
+        "bits_per_byte": ratio(bits, bytes),
         "tokens": tokens,
         "oov": oov,
     }
@@ -84,8 +84,8 @@ def classification_report(
         for g, p in pairs:
             confusion[min(g)][min(p)] += 1
     return {
-        "accuracy": _ratio(sum(g == p for g, p in pairs), len(pairs)),
-        "macro_f1": _ratio(math.fsum(count.f1() for count in counts.values()), len(counts)),
+        "accuracy": ratio(sum(g == p for g, p in pairs), len(pairs)),
+        "macro_f1": ratio(math.fsum(count.f1() for count in counts.values()), len(counts)),
         "micro_f1": _Counts(correct.total(), predictions.total(), support.total()).f1(),
         "per_label": {name: count.report() for name, count in counts.items()},
         "confusion": {name: dict(sorted(confusion[name].items())) for name in sorted(confusion)},
@@ -104,7 +104,7 @@ def tagging_report(
     in length.
     """
     tokens = [pair for g, p in zip(gold, predicted, strict=True) for pair in zip(g, p, strict=True)]
-    accuracy = _ratio(sum(g == p for g, p in tokens), len(tokens))
+    accuracy = ratio(sum(g == p for g, p in tokens), len(tokens))
     report: dict[str, Any] = {"tokens": len(tokens), "accuracy": accuracy}
     if scheme is None:
         plain = classification_report([g for g, _ in tokens], [p for _, p in tokens])
@@ -220,7 +220,7 @@ def calibration_error(confidence: Sequence[float], correct: Sequence[bool] | NDA
     p, hits = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)  # (n,)
     bins = np.clip(np.ceil(p * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(np.intp)
     gaps = np.bincount(bins, hits - p, CALIBRATION_BINS)  # each multiplied by the size of its bin
-    return _ratio(float(np.abs(gaps).sum()), len(p))
+    return ratio(float(np.abs(gaps).sum()), len(p))
 
 
 def vocabulary_report(correct: NDArray[np.bool_], in_vocabulary: NDArray[np.bool_]) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def vocabulary_report(correct: NDArray[np.bool_], in_vocabulary: NDArray[np.bool
     return {
         "accuracy_known": mean(in_vocabulary),
         "accuracy_unknown": mean(unknown),
-        "unknown": _ratio(int(unknown.sum()), len(unknown)),
+        "unknown": ratio(int(unknown.sum()), len(unknown)),
     }
 
 
@@ -267,5 +267,6 @@ def ratios(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) != 0)
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """Divide; 0 if the denominator is 0."""
     return float(part / whole) if whole else 0.0

@@ -28,6 +28,7 @@ from rnntool.data.formats.conll import BlockWriter
 from rnntool.data.pretokenizer import contractions
 from rnntool.data.records import Sentence, Tagged, one_line
 from rnntool.data.streams import Lines, chomp, is_blank
+from rnntool.data.treebank import Row, tokens
 from rnntool.errors import DataError, UsageError, setting
 
 _COLUMNS: tuple[str, ...] = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -179,38 +180,25 @@ def _has_words(sentence: Sentence) -> bool:
 
 def _with_tokens(sentence: Sentence, block: _Block) -> Sentence:
     """Return a sentence with its text and tokens; see `with_tokens`."""
-    name, _, first_row = sentence.place.rpartition(":")
+    name, _, first_word = sentence.place.rpartition(":")
+    columns = [block.columns.index(column) if column in block.columns else None
+               for column in ("id", "form", "misc")]
+    rows = []
+    for number, line in enumerate(block.lines, int(first_word) - block.rows[0]):
+        if line[0] != "#":
+            cells = chomp(line).split("\t")
+            rows.append(Row(f"{name}:{number}", ["" if i is None else cells[i] for i in columns]))
     text, space = "", False
     offsets: list[tuple[int, int]] = []  # of the tokens of words
     multiword: list[tuple[int, int]] = []
-    token, end = (0, 0), 0  # the last token, and the word after the last multiword token
-    for i, line in enumerate(block.lines):
-        if line[0] == "#":
-            continue
-        cells = dict(zip(block.columns, chomp(line).split("\t"), strict=True))
-        number, form = cells.get("id", ""), cells.get("form", "")
-        if "." in number:
-            continue
-        first, _, last = number.partition("-")
-        place = f"{name}:{int(first_row) + i - block.rows[0]}"
-        if first != str(len(offsets) + 1) or (last and (len(offsets) < end or int(last) < int(first))):
-            raise DataError(place=place, expected=f"the ID {len(offsets) + 1}", found=repr(number),
-                            advice="correct it")
-        if not form.strip():
-            raise DataError(place=place, expected="a form", found=repr(form), advice="correct it")
-        if len(offsets) >= end:  # not a word of a multiword token
-            text += " " if space else ""
-            token = len(text), len(text) + len(form)
-            text += form
-            space = "SpaceAfter=No" not in cells.get("misc", "").split("|")
-        if last:
-            end = int(last)
-            multiword.append((len(offsets), end))
-        else:
-            offsets.append(token)
-    if len(offsets) < end:
-        raise DataError(place=sentence.place, expected=f"words up to the ID {end}",
-                        found=f"{len(offsets)} as the last ID", advice="correct the range")
+    for token in tokens(rows):
+        _, form, misc = token.row.cells
+        text += " " if space else ""
+        if token.in_range:
+            multiword.append((len(offsets), len(offsets) + len(token.words)))
+        offsets += [(len(text), len(text) + len(form))] * len(token.words)
+        text += form
+        space = "SpaceAfter=No" not in misc.split("|")
     return replace(sentence, text=text, offsets=offsets, multiword=multiword, space_after=space)
 
 
