@@ -58,7 +58,7 @@ def segment_lines(
     """Segment lines by a function that returns the tag of each character."""
     records = (Sentence([], text=line, place=f"f:{i}") for i, line in enumerate(lines, 1))
     results = ((w, "".join(map(tag, w.text[w.start : w.end]))) for w in windows(records, ready))
-    return sentences(results, lambda token: [token], spaced=False)
+    return sentences(results, MultiwordSplitter({}, {}), spaced=False)
 
 
 def by_periods(character: str) -> str:
@@ -108,7 +108,7 @@ def test_a_treebank_survives_its_tags(tmp_path: Path) -> None:
         text += f"{record.text} "
         tags += gold_tags(record) + "I"
     window = Window(text, 0, len(text), ends_paragraph=True)
-    found = [one for one in sentences([(window, tags)], task.splitter.split, spaced=False) if one]
+    found = [one for one in sentences([(window, tags)], task.splitter, spaced=False) if one]
     write = sentence_writer("conllu")
     output = "".join(write(one, Tagged([""] * len(one.words))) for one in found)
     (tmp_path / "again").mkdir()
@@ -131,6 +131,22 @@ def test_unseen_tokens_are_split_like_similar_ones(tmp_path: Path) -> None:
     assert splitter.split("xyz") == ["xyz"]
     splitter.save(tmp_path)
     assert MultiwordSplitter.load(tmp_path, 4).forms == splitter.forms
+
+
+def test_a_known_token_is_what_it_always_was(tmp_path: Path) -> None:
+    tokens: list[tuple[str, tuple[str, ...]]] = [
+        ("evdeki", ("evde", "ki")), ("belki", ("belki",)), ("Peki", ("Pe", "ki")), ("Peki", ("Peki",)),
+        ("xyz", ("xyz",))]
+    learned = MultiwordSplitter.learn(tokens)
+    learned.save(tmp_path)
+    for splitter in (learned, MultiwordSplitter.load(tmp_path, learned.size)):
+        for is_multiword in (False, True):
+            assert splitter.words("Evdeki", is_multiword=is_multiword) == ["Evde", "ki"]
+            assert splitter.words("belki", is_multiword=is_multiword) == ["belki"]
+            for token in ("Peki", "peki", "yoldaki"):
+                words = list(splitter.words(token, is_multiword=is_multiword))
+                assert words == ([token[:-2], "ki"] if is_multiword else [token])
+    assert learned.single == {"belki": 1, "Peki": 1}, "what can't be split needs no memory"
 
 
 words = st.text("abcA\u0130\u0131ß'", min_size=1, max_size=5)
@@ -198,6 +214,16 @@ def test_a_sentence_is_answered_as_soon_as_its_context_is_there() -> None:
     lines = ["A b.", "c" * CONTEXT, "d"]
     found = [s and s.text for s in segment_lines(lines, by_periods, ready=lambda: next(ready))]
     assert found == [None, None, "A b.", None, f"{'c' * CONTEXT}\nd"]
+
+
+def test_a_sample_of_development_data_is_a_stretch_of_text(tmp_path: Path) -> None:
+    """Sentences that were not next to each other would be read as one paragraph."""
+    records = treebank(tmp_path, tiny.segmented_conllu(200))
+    task = SegmentTask.learn(records, SegmentSettings())
+    drawn, share = task.sample(records, 0.1)
+    first = records.index(drawn[0])  # type: ignore[arg-type]
+    assert (drawn, share) == (records[first : first + 20], 0.1) and first > 0
+    assert task.sample(records, 1.0) == (records, 1.0)
 
 
 # --- Trained -----------------------------------------------------------------------------------------------

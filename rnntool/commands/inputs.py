@@ -30,7 +30,7 @@ def task_records(
         text_column=text_column, log=messages.log, warn=messages.warn)
 
 
-def running_text(
+def raw_text(
     files: Sequence[str], reading: Reading, messages: Messages, *, format: str | None
 ) -> Inputs:
     """Return the lines of raw text, as texts of sentences without words, for a segmenter."""

@@ -25,7 +25,7 @@ def segment(
     The output is CoNLL-U. A sentence may span several lines. An empty line and the end of a file always end
     one. Otherwise, it is written as soon as enough of the text after it has been read.
     """
-    from rnntool.commands.inputs import running_text
+    from rnntool.commands.inputs import raw_text
     from rnntool.commands.outputs import output_format
     from rnntool.data.formats import sentence_writer
     from rnntool.data.records import Tagged
@@ -36,7 +36,7 @@ def segment(
     output_format(None, False, output, ("conllu",), messages)  # warns of another extension
     segmenter = models.load(model, device=compute.device, threads=compute.threads)
     segmenter.require(SegmentTask)
-    inputs = running_text(files or ["-"], reading, messages, format=format)
+    inputs = raw_text(files or ["-"], reading, messages, format=format)
     write = sentence_writer("conllu")
     with open_output(output) as out:
         for sentence in segmenter.segmented(inputs, ready=inputs.ready, flush=out.flush):

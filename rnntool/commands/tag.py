@@ -70,7 +70,7 @@ def tag(
     messages: Messages,
 ) -> None:
     """Tag each word of sentences, for example with parts of speech or named entities."""
-    from rnntool.commands.inputs import running_text, task_records
+    from rnntool.commands.inputs import raw_text, task_records
     from rnntool.commands.outputs import output_format
     from rnntool.data.formats import empty_output, split_columns
     from rnntool.data.formats import output_format as suitable_format
@@ -96,7 +96,7 @@ def tag(
         for name, column_of_input in (("text_column", text_column), ("word_column", word_column)):
             if column_of_input:
                 raise contradiction("segmenter", name)
-        inputs = running_text(files, reading, messages, format=format)
+        inputs = raw_text(files, reading, messages, format=format)
         sentences = models.load(segmenter, device=compute.device, threads=compute.threads).segmented(
             inputs, ready=inputs.ready)
         records, ready = iter(sentences), sentences.ready

@@ -1,15 +1,17 @@
 """Split multiword tokens into words: by a table of forms, or by the affixes of similar forms.
 
-English `don't` may be `do` and `n't`, and Turkish `evdeki` is `evde` and `ki`. Both are learned from pairs of
-a token and its words.
+English `don't` may be `do` and `n't`, and Turkish `evdeki` is `evde` and `ki`. Both are learned from tokens
+and their words. The table also has tokens that were always one word, because a token that occurred in one way
+alone hardly ever occurs in another.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -56,35 +58,69 @@ class Rule(NamedTuple):
 
 
 class MultiwordSplitter:
-    """Splits known tokens as the training data most often does, and unknown ones like similar tokens."""
+    """Splits known tokens as the training data does, and unknown ones like similar tokens."""
 
-    def __init__(self, forms: dict[str, tuple[Words, int]]) -> None:
-        """`forms` has the most frequent words of each token, and how often they occur."""
+    def __init__(self, forms: Mapping[str, tuple[Words, int]], single: Mapping[str, int]) -> None:
+        """`forms` has the most frequent words of each multiword token, and how often these occur.
+
+        `single` says how often tokens occur as one word, at least of those that might be split.
+        """
         self.forms = forms
+        self.single = single
+
+    @cached_property
+    def _lower(self) -> Mapping[str, Words]:
+        """The words of multiword tokens in lower case."""
         lower: defaultdict[str, Counter[Words]] = defaultdict(Counter)
-        for form, (words, count) in forms.items():
+        for form, (words, count) in self.forms.items():
             lower[form.lower()][tuple(map(str.lower, words))] += count
-        self._lower = {form: words.most_common(1)[0][0] for form, words in lower.items()}
+        return {form: words.most_common(1)[0][0] for form, words in lower.items()}
+
+    @cached_property
+    def _lower_single(self) -> Collection[str]:
+        return set(map(str.lower, self.single))
 
     @cached_property
     def _rules(self) -> Mapping[tuple[str, str], Counter[Rule]]:
         """The rules by which forms with an affix are split, each with the number of these forms."""
         rules: defaultdict[tuple[str, str], Counter[Rule]] = defaultdict(Counter)
         for form, words in self._lower.items():
+            own = Rule.all_of(form, words)
             for affix in _affixes(form):
-                rules[affix].update(Rule.all_of(form, words))
+                rules[affix].update(own)
         return dict(rules)
 
     @classmethod
-    def learn(cls, pairs: Iterable[tuple[str, Words]]) -> Self:
-        """Learn from the multiword tokens of a treebank and their words."""
+    def learn(cls, tokens: Iterable[tuple[str, Words]]) -> Self:
+        """Learn from the tokens of a treebank and their words."""
         counts: defaultdict[str, Counter[Words]] = defaultdict(Counter)
-        for form, words in pairs:
-            counts[form][words] += 1
-        return cls({form: words.most_common(1)[0] for form, words in sorted(counts.items())})
+        single: Counter[str] = Counter()
+        for form, words in tokens:
+            if len(words) > 1:
+                counts[form][words] += 1
+            else:
+                single[form] += 1
+        splitter = cls({form: words.most_common(1)[0] for form, words in sorted(counts.items())}, {})
+        splitter.single = {form: count for form, count in sorted(single.items())
+                           if len(splitter.split(form)) > 1}
+        return splitter
+
+    def words(self, token: str, *, is_multiword: bool) -> Sequence[str]:
+        """Return the words of a token that a network takes for a multiword token or not.
+
+        The network decides only if the token, or else its lower-case form, is unknown or occurred in both
+        ways.
+        """
+        lower = token.lower()
+        for form, multiword, single in ((token, self.forms, self.single),
+                                        (lower, self._lower, self._lower_single)):
+            if form in multiword or form in single:
+                is_multiword = form in multiword and (is_multiword or form not in single)
+                break
+        return self.split(token) if is_multiword else [token]
 
     def split(self, token: str) -> Sequence[str]:
-        """Return the words of a token: the token itself if nothing like it was learned."""
+        """Return the words of a multiword token: the token itself if nothing like it was learned."""
         if token in self.forms:
             return self.forms[token][0]
         words = self._split_lower(token.lower())
@@ -99,24 +135,35 @@ class MultiwordSplitter:
                     return words
         return None
 
+    @property
+    def size(self) -> int:
+        """The number of known multiword tokens and tokens of one word."""
+        return len(self.forms) + len(self.single)
+
     def save(self, folder: Path) -> None:
         """Write the forms, if there are any."""
         if self.forms:
-            write_escaped_rows(folder / FILE, (
-                (str(count), form, *words) for form, (words, count) in self.forms.items()))
+            write_escaped_rows(folder / FILE, chain(
+                ((str(count), form, *words) for form, (words, count) in self.forms.items()),
+                ((str(count), form, form) for form, count in self.single.items())))
 
     @classmethod
-    def load(cls, folder: Path, count: int) -> Self:
-        """Read what `save` wrote of `count` forms; `ModelError` if it is damaged."""
+    def load(cls, folder: Path, size: int) -> Self:
+        """Read what `save` wrote of a splitter of this size; `ModelError` if it is damaged."""
         forms: dict[str, tuple[Words, int]] = {}
-        for row in read_escaped_rows(folder / FILE) if count else ():
+        single: dict[str, int] = {}
+        for row in read_escaped_rows(folder / FILE) if size else ():
             if len(row) < 3 or not (row[0].isascii() and row[0].isdecimal()):
                 raise damaged(folder / FILE, expected="a number, a form and its words", found=repr(row[:3]))
-            occurrences, form, *words = row
-            forms[form] = tuple(words), int(occurrences)
-        if len(forms) != count:
-            raise damaged(folder / FILE, expected=f"{count} forms", found=len(forms))
-        return cls(forms)
+            count, form, *words = row
+            if len(words) > 1:
+                forms[form] = tuple(words), int(count)
+            else:
+                single[form] = int(count)
+        splitter = cls(forms, single)
+        if splitter.size != size:
+            raise damaged(folder / FILE, expected=f"{size} forms", found=splitter.size)
+        return splitter
 
 
 def _affixes(token: str) -> Iterator[tuple[str, str]]:

@@ -118,7 +118,7 @@ class Model(ModelFolder):
 
         task = self.require(SegmentTask)
         tagged: Iterator[tuple[Any, str]] = self.pipeline.run(lines, task.decode, ready=ready, flush=flush)
-        return SegmentedText(sentences(tagged, task.splitter.split, spaced=task.spaced))
+        return SegmentedText(sentences(tagged, task.splitter, spaced=task.spaced))
 
     def classify(
         self, texts: Iterable[str | Text], options: ClassifyOptions | None = None, **changes: Any

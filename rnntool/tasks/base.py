@@ -502,6 +502,12 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         sample = [record for i in picked for record in self.isolated([records[j] for j in groups[i]])]
         return sample, len(sample) / len(records)
 
+    def stretch(self, records: Sequence[Record], share: float) -> tuple[Sequence[Record], float]:
+        """Draw a sample like `sample`, of records that are next to each other."""
+        count = min(len(records), max(1, round(share * len(records))))
+        start = random.Random(self.settings.seed).randrange(len(records) - count + 1)
+        return records[start : start + count], count / len(records)
+
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> TaskSettings:
         """Return the settings for reading gold data, with the settings in `reading` replaced.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-import random
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -521,15 +520,11 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
 
     def sample(self, records: Sequence[Text], share: float) -> tuple[Sequence[Text], float]:
         """Draw records, next to each other if the state is carried; of few long texts, their beginnings."""
-        count = max(1, round(share * len(records)))
         if share >= 1:
             return records, 1.0
         if len(records) < FEW and sum(len(record.text) for record in records) >= LONG * len(records):
             return [replace(record, text=_beginning(record.text, share)) for record in records], share
-        if not self.carries_state:
-            return super().sample(records, share)
-        start = random.Random(self.settings.seed).randrange(len(records) - count + 1)
-        return records[start : start + count], count / len(records)
+        return self.stretch(records, share) if self.carries_state else super().sample(records, share)
 
     def evaluation_settings(self, reading: Mapping[str, Any], model: str) -> LMSettings:
         for name in ("label_column", "skip_unlabelled"):

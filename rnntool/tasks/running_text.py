@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rnntool.data.multiword import MultiwordSplitter
 from rnntool.data.records import Sentence
 from rnntool.errors import RnntoolError
 
@@ -42,7 +43,7 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
     A window is yielded as soon as its context is there. If reading fails, the lines before the error are
     yielded before it is raised.
     """
-    paragraph = _Paragraph()
+    paragraph = _PendingText()
     source = iter(lines)
     while True:
         if not ready():
@@ -58,7 +59,7 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
         text = line.text or ""
         if line.place.endswith(":1") or not text.strip():  # a new file, or a blank line
             yield from paragraph.windows(at_end=True)
-            paragraph = _Paragraph()
+            paragraph = _PendingText()
         if text.strip():
             paragraph.add(text, line.place)
             yield from paragraph.windows()
@@ -66,8 +67,8 @@ def windows(lines: Iterable[Sentence], ready: Callable[[], bool]) -> Iterator[Wi
             yield Window("", place=line.place)
 
 
-class _Paragraph:
-    """The part of a paragraph that is still needed: from the context of the next window on."""
+class _PendingText:
+    """The text of a paragraph from the context of the next window on, which is still needed."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -99,36 +100,48 @@ def tokens(text: str, tags: str, *, spaced: bool) -> list[Token]:
     A token ends at the tag of an end, and before white space unless tokens may be `spaced`. A line break
     always ends it.
     """
-    found: list[Token] = []
+    result: list[Token] = []
     start = end = -1  # of the token; -1 between tokens
     for i, (character, tag) in enumerate(zip(text, tags, strict=True)):
         if character.isspace():
             if start >= 0 and (not spaced or character == "\n"):
-                found.append((start, end, False))
+                result.append((start, end, False))
                 start = -1
             continue
         start, end = i if start < 0 else start, i + 1
         if tag != INSIDE:
-            found.append((start, end, tag in (MULTIWORD, MULTIWORD_SENTENCE)))
+            result.append((start, end, tag in (MULTIWORD, MULTIWORD_SENTENCE)))
             start = -1
     if start >= 0:
-        found.append((start, end, False))
-    return found
+        result.append((start, end, False))
+    return result
+
+
+def sentence_spans(spans: Sequence[Token], tags: str) -> set[tuple[int, int]]:
+    """Return the start and end of each sentence, given the tokens of a text; the last token ends one."""
+    sentences = set()
+    first: int | None = None
+    for i, (start, end, _) in enumerate(spans):
+        first = start if first is None else first
+        if tags[end - 1] in (SENTENCE, MULTIWORD_SENTENCE) or i == len(spans) - 1:
+            sentences.add((first, end))
+            first = None
+    return sentences
 
 
 def sentences(
-    results: Iterable[tuple[Window, str]], split: Callable[[str], Sequence[str]], *, spaced: bool
+    results: Iterable[tuple[Window, str]], splitter: MultiwordSplitter, *, spaced: bool
 ) -> Iterator[Sentence | None]:
     """Put the tags of windows together: yield each sentence, and one without words for a blank line.
 
-    `split` returns the words of a multiword token. None says that the next line has not arrived yet.
+    None says that the next line has not arrived yet.
     """
     text = tags = place = ""  # of the sentence that has not ended yet
 
     def ended(size: int, following: str) -> Sentence:
         """Remove the first characters from the text, and make a sentence of them."""
         nonlocal text, tags
-        sentence = _sentence(text[:size], tags[:size], split, spaced=spaced, place=place,
+        sentence = _sentence(text[:size], tags[:size], splitter, spaced=spaced, place=place,
                              space_after=not following or following.isspace())
         text, tags = text[size:], tags[size:]
         return sentence
@@ -157,8 +170,7 @@ def sentences(
 
 
 def _sentence(
-    text: str, tags: str, split: Callable[[str], Sequence[str]], *, spaced: bool, place: str,
-    space_after: bool,
+    text: str, tags: str, splitter: MultiwordSplitter, *, spaced: bool, place: str, space_after: bool
 ) -> Sentence:
     """Make a sentence of a tagged text, without the white space around it."""
     first = len(text) - len(text.lstrip())
@@ -167,7 +179,7 @@ def _sentence(
     offsets: list[tuple[int, int]] = []
     multiword: list[tuple[int, int]] = []
     for start, end, is_multiword in tokens(text, tags[: len(text)], spaced=spaced):
-        parts = split(text[start:end]) if is_multiword else [text[start:end]]
+        parts = splitter.words(text[start:end], is_multiword=is_multiword)
         if len(parts) > 1:
             multiword.append((len(words), len(words) + len(parts)))
         words += parts

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from bisect import bisect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +38,14 @@ from rnntool.tasks.base import (
     excerpt,
 )
 from rnntool.tasks.network_config import encoder_config, from_settings
+from rnntool.tasks.paragraphs import (
+    GoldParagraph,
+    gold_paragraphs,
+    gold_tags,
+    random_paragraphs,
+    text_of,
+    with_random_spaces,
+)
 from rnntool.tasks.running_text import (
     CONTEXT,
     CORE,
@@ -49,15 +56,14 @@ from rnntool.tasks.running_text import (
     TAGS,
     WORD,
     Window,
+    sentence_spans,
     tokens,
     windows,
 )
 from rnntool.tasks.specs.segment import SPEC, SegmentSettings
 from rnntool.tokenize import PAD, Tokenizer, split_words
 
-LAYOUTS = 4  # of the training text, each with other line breaks and windows
-BREAK_SHARE = 0.1  # of the sentence ends, after which a layout ends a paragraph
-DOUBLE_SPACE_SHARE = 0.01  # of the spaces, which a layout doubles
+COPIES = 4  # of the training text, each with other line breaks and windows
 HIDDEN_SHARE = 0.03  # of the characters of a window that are read as their category
 CATEGORIES = (
     "Cc", "Cf", "Cn", "Co", "Cs", "Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Nl", "No", "Pc",
@@ -65,6 +71,7 @@ CATEGORIES = (
 MEANINGS = {INSIDE: "no end", WORD: "end of a word", MULTIWORD: "end of a multiword token",
             SENTENCE: "end of a sentence", MULTIWORD_SENTENCE: "end of a sentence and a multiword token"}
 UNITS = ("word", "sentence", "token")  # that are evaluated
+WORDS_IN_SENTENCE = 15  # on average, in many treebanks
 _CODES = np.frombuffer(TAGS.encode(), np.uint8)
 
 
@@ -123,14 +130,11 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         characters: Tokenizer | None = None, target_base: Tokenizer | None = None,
     ) -> Self:
         """Learn the characters, how multiword tokens are split, and whether tokens have spaces inside."""
-        sentences = [record for record in records if isinstance(record, Sentence)]
-        texts = [_text(record) for record in sentences]
+        sentences = _sentences(records)
+        texts = list(map(text_of, sentences))
         tokenizer = tokenize.train("char", [*texts, " \n" * settings.min_count],
                                    min_count=settings.min_count, base=base)
-        splitter = MultiwordSplitter.learn(
-            (text[slice(*(sentence.offsets or [])[first])], tuple(sentence.words[first:end]))
-            for sentence, text in zip(sentences, texts, strict=True)
-            for first, end in sentence.multiword or () if end - first > 1)
+        splitter = MultiwordSplitter.learn(chain.from_iterable(map(_token_words, sentences)))
         spaced = any(any(map(str.isspace, text[slice(*offsets)]))
                      for sentence, text in zip(sentences, texts, strict=True)
                      for offsets in sentence.offsets or ())
@@ -140,10 +144,10 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     def doubts(
         cls, records: Sequence[Sentence | Window], settings: SegmentSettings
     ) -> Iterator[str]:
-        sentences = [record for record in records if isinstance(record, Sentence)]
+        sentences = _sentences(records)
         if sentences and all(end == len(text) or text[end].isspace()
-                             for text, record in zip(map(_text, sentences), sentences, strict=True)
-                             for _, end in record.offsets or ()):
+                             for text, sentence in zip(map(text_of, sentences), sentences, strict=True)
+                             for _, end in sentence.offsets or ()):
             yield "no token has SpaceAfter=No, so the segmenter learns that spaces surround every token"
 
     def learned(self) -> str:
@@ -153,7 +157,7 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     # --- In a model folder ---------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer.config(), "multiword": len(self.splitter.forms),
+        return {"tokenizer": self.tokenizer.config(), "multiword": self.splitter.size,
                 "spaced": self.spaced}
 
     def save(self, folder: Path) -> None:
@@ -187,11 +191,10 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     # --- Arrays --------------------------------------------------------------------------------------------
 
     def example(self, record: Sentence | Window, *, targets: bool = False) -> SegmentExample:
-        text = _text(record)
-        tags = None
-        if targets and isinstance(record, Sentence):
-            tags = _targets(text, gold_tags(record))
-        return SegmentExample(self._encoded(text), tags)
+        if isinstance(record, Window):
+            return SegmentExample(self._encoded(record.text))
+        text = text_of(record)
+        return SegmentExample(self._encoded(text), _targets(text, gold_tags(record)) if targets else None)
 
     def _encoded(self, text: str) -> NDArray[np.int32]:
         """Return the ids of characters."""
@@ -207,13 +210,12 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     def training_examples(
         self, records: Sequence[Sentence | Window], *, watch: Callable[[Stage], None], log: Log
     ) -> Sequence[SegmentExample]:
-        """Lay out the text several times with random breaks, and cut it into random windows."""
+        """Copy the text several times with random breaks, and cut it into random windows."""
         rng = random.Random(self.settings.seed)
         examples: list[SegmentExample] = []
-        for _ in range(LAYOUTS):
-            for paragraph in _paragraphs(records, rng):
-                text, tags = _laid_out(paragraph, rng)
-                examples += self._window_examples(text, tags, rng)
+        for _ in range(COPIES):
+            for paragraph in random_paragraphs(_sentences(records), rng):
+                examples += self._window_examples(*with_random_spaces(paragraph, rng), rng)
         return examples
 
     def _window_examples(self, text: str, tags: str, rng: random.Random) -> Iterator[SegmentExample]:
@@ -242,7 +244,7 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         return arrays
 
     def spans(self, record: Sentence | Window) -> tuple[str, list[tuple[int, int]]]:
-        text = _text(record)
+        text = record.text if isinstance(record, Window) else text_of(record)
         return text, [(i, i + 1) for i in range(len(text))]
 
     # --- Results -------------------------------------------------------------------------------------------
@@ -255,13 +257,19 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
 
     # --- How good a network is -----------------------------------------------------------------------------
 
+    def sample(
+        self, records: Sequence[Sentence | Window], share: float
+    ) -> tuple[Sequence[Sentence | Window], float]:
+        return self.stretch(records, share)
+
     def score(self, engine: Engine, records: Sequence[Sentence | Window]) -> dict[str, float]:
-        counts = self._counts(_gold(records), self._results(engine, records)).sum(axis=0)
+        paragraphs = gold_paragraphs(_sentences(records))
+        counts = self._counts(paragraphs, self._results(engine, paragraphs)).sum(axis=0)
         return {f"{unit}_f1": float(metrics.f1(counts[3 * i : 3 * i + 3])) for i, unit in enumerate(UNITS)}
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
-        """Return the mean F1 of words and sentences."""
-        return (scores["word_f1"] + scores["sentence_f1"]) / 2
+        """Return the mean F1 of words and sentences, weighted by how many there are of both."""
+        return (WORDS_IN_SENTENCE * scores["word_f1"] + scores["sentence_f1"]) / (WORDS_IN_SENTENCE + 1)
 
     def evaluate(
         self, engine: Engine, records: Sequence[Sentence | Window], *, mistakes: int = 0
@@ -271,35 +279,36 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         The sentences of a paragraph are read as running text. The words of a multiword token also have to be
         the same. A mistake is a wrong tag of a character.
         """
-        gold, results = _gold(records), self._results(engine, records)
-        counts = self._counts(gold, results)
+        paragraphs = gold_paragraphs(_sentences(records))
+        results = self._results(engine, paragraphs)
+        counts = self._counts(paragraphs, results)
         sums = counts.sum(axis=0)
         report: dict[str, Any] = {"records": len(records)}
         for i, unit in enumerate(UNITS):
-            correct, predicted, real = sums[3 * i : 3 * i + 3]
+            correct, predicted, gold = sums[3 * i : 3 * i + 3]
             report |= {f"{unit}_f1": float(metrics.f1(sums[3 * i : 3 * i + 3])),
-                       f"{unit}_precision": float(correct / predicted) if predicted else 0.0,
-                       f"{unit}_recall": float(correct / real) if real else 0.0}
+                       f"{unit}_precision": metrics.ratio(correct, predicted),
+                       f"{unit}_recall": metrics.ratio(correct, gold)}
         return Evaluation(report=report, counts=counts,
-                          mistakes=_mistakes(gold, results)[:mistakes] if mistakes else [])
+                          mistakes=_mistakes(paragraphs, results)[:mistakes] if mistakes else [])
 
     def predictions(
         self, engine: Engine, records: Sequence[Sentence | Window]
     ) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = [
-            {"gold": record.words, "words": []} for record in records if isinstance(record, Sentence)]
-        for paragraph, (tags, _) in zip(_gold(records), self._results(engine, records), strict=True):
+        sentences = _sentences(records)
+        answers: list[dict[str, Any]] = [{"gold": sentence.words, "words": []} for sentence in sentences]
+        paragraphs = gold_paragraphs(sentences)
+        for paragraph, (tags, _) in zip(paragraphs, self._results(engine, paragraphs), strict=True):
             for start, end, is_multiword in tokens(paragraph.text, tags, spaced=self.spaced):
-                token = paragraph.text[start:end]
-                record = paragraph.records[bisect(paragraph.starts, start) - 1]
-                answers[record]["words"] += self.splitter.split(token) if is_multiword else [token]
+                answers[paragraph.record_at(start)]["words"] += self.splitter.words(
+                    paragraph.text[start:end], is_multiword=is_multiword)
         return answers
 
     def _results(
-        self, engine: Engine, records: Sequence[Sentence | Window]
+        self, engine: Engine, paragraphs: Iterable[GoldParagraph]
     ) -> list[tuple[str, NDArray[np.float32]]]:
-        """Tag the paragraphs of records; return the tags of each, and the probabilities of all tags."""
-        lines = (Sentence([], text=text) for paragraph in _gold(records) for text in (paragraph.text, ""))
+        """Tag paragraphs; return the tags of each, and the probabilities of all tags."""
+        lines = (Sentence([], text=text) for paragraph in paragraphs for text in (paragraph.text, ""))
         each = list(windows(lines, always))
         examples = list(map(self.example, each))
         parts: dict[int, NDArray[np.float32]] = {}
@@ -320,33 +329,30 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         return results
 
     def _counts(
-        self, gold: Sequence[_Paragraph], results: Sequence[tuple[str, NDArray[np.float32]]]
+        self, paragraphs: Sequence[GoldParagraph], results: Sequence[tuple[str, NDArray[np.float32]]]
     ) -> Counts:
         """Count for each record the correct, predicted and gold words, and the same of sentences and tokens.
 
         A predicted unit belongs to the record in which it starts.
         """
-        rows: list[list[int]] = []
-        for paragraph, (tags, _) in zip(gold, results, strict=True):
-            counts = [[0] * (3 * len(UNITS)) for _ in paragraph.starts]
-            predicted = self._units(paragraph.text, tags)
-            for i, (found, real) in enumerate(zip(predicted, paragraph.units(self.spaced), strict=True)):
-                for column, units in enumerate((found & real, found, real)):
-                    for unit in units:
-                        counts[bisect(paragraph.starts, unit[0]) - 1][3 * i + column] += 1
-            rows += counts
-        return np.array(rows, np.float64).reshape(-1, 3 * len(UNITS))
+        counts = np.zeros((sum(len(paragraph.starts) for paragraph in paragraphs), 3 * len(UNITS)))
+        for paragraph, (tags, _) in zip(paragraphs, results, strict=True):
+            predicted_units = self._units(paragraph.text, tags)
+            gold_units = paragraph.units(self.spaced)
+            for i, (predicted, gold) in enumerate(zip(predicted_units, gold_units, strict=True)):
+                for column, units in enumerate((predicted & gold, predicted, gold)):
+                    for start, *_ in units:
+                        counts[paragraph.record_at(start), 3 * i + column] += 1
+        return counts
 
     def _units(self, text: str, tags: str) -> tuple[set[Any], ...]:
         """Return the words, sentences and tokens of a tagged text."""
-        words: set[Any] = set()
         spans = tokens(text, tags, spaced=self.spaced)
+        words: set[Any] = set()
         for start, end, is_multiword in spans:
-            parts = self.splitter.split(text[start:end]) if is_multiword else ()
-            words.update((start, end, i, part) for i, part in enumerate(parts) if len(parts) > 1)
-            if len(parts) < 2:
-                words.add((start, end, 0, ""))
-        return words, _sentence_spans(spans, tags), {(start, end) for start, end, _ in spans}
+            parts = self.splitter.words(text[start:end], is_multiword=is_multiword)
+            words.update((start, end, i, part if len(parts) > 1 else "") for i, part in enumerate(parts))
+        return words, sentence_spans(spans, tags), {(start, end) for start, end, _ in spans}
 
 
 class _CharacterIds(dict[str, int]):
@@ -361,116 +367,9 @@ class _CharacterIds(dict[str, int]):
         return self._first + CATEGORIES.index(unicodedata.category(character))
 
     def __missing__(self, character: str) -> int:
-        known = " " if character.isspace() and " " in self else character
-        self[character] = self[known] if known != character else self.category(character)
+        is_space = character != " " and character.isspace() and " " in self
+        self[character] = self[" "] if is_space else self.category(character)
         return self[character]
-
-
-@dataclass(slots=True)
-class _Paragraph:
-    """Records that are read as one text, with its gold tags."""
-
-    text: str
-    tags: str
-    starts: list[int]  # of the records
-    records: list[int]  # their indexes
-    places: list[str]
-    words: set[Any]
-
-    def units(self, spaced: bool) -> tuple[set[Any], ...]:
-        """Return the gold words, sentences and tokens."""
-        spans = tokens(self.text, self.tags, spaced=spaced)
-        return self.words, _sentence_spans(spans, self.tags), {(start, end) for start, end, _ in spans}
-
-
-def _sentence_spans(spans: Sequence[tuple[int, int, bool]], tags: str) -> set[Any]:
-    """Return the start and end of each sentence, given the tokens of a text; the last token ends one."""
-    sentences = set()
-    first: int | None = None
-    for i, (start, end, _) in enumerate(spans):
-        first = start if first is None else first
-        if tags[end - 1] in (SENTENCE, MULTIWORD_SENTENCE) or i == len(spans) - 1:
-            sentences.add((first, end))
-            first = None
-    return sentences
-
-
-def gold_tags(sentence: Sentence) -> str:
-    """Return a tag for each character of a sentence that has tokens."""
-    tags = [INSIDE] * len(_text(sentence))
-    offsets = sentence.offsets or []
-    for _, end in offsets:
-        tags[end - 1] = WORD
-    for first, _ in sentence.multiword or ():
-        tags[offsets[first][1] - 1] = MULTIWORD
-    if offsets:
-        last = offsets[-1][1] - 1
-        tags[last] = MULTIWORD_SENTENCE if tags[last] == MULTIWORD else SENTENCE
-    return "".join(tags)
-
-
-def _gold(records: Sequence[Sentence | Window]) -> list[_Paragraph]:
-    """Join the sentences of each paragraph into a text with single spaces."""
-    paragraphs: list[_Paragraph] = []
-    sentences = [record for record in records if isinstance(record, Sentence)]
-    numbered = enumerate(sentences)
-    for _, group in groupby(numbered, lambda pair: id(pair[1].document)):
-        paragraph = _Paragraph("", "", [], [], [], set())
-        for i, sentence in group:
-            start = len(paragraph.text)
-            paragraph.starts.append(start)
-            paragraph.records.append(i)
-            paragraph.places.append(sentence.place)
-            space = " " if sentence.space_after else ""
-            paragraph.text += _text(sentence) + space
-            paragraph.tags += gold_tags(sentence) + INSIDE * len(space)
-            offsets = [(start + a, start + b) for a, b in sentence.offsets or ()]
-            words: list[Any] = [(a, b, 0, "") for a, b in offsets]
-            for first, end in sentence.multiword or ():
-                if end - first > 1:
-                    words[first:end] = [
-                        (*offsets[j], j - first, sentence.words[j]) for j in range(first, end)]
-            paragraph.words.update(words)
-        paragraphs.append(paragraph)
-    return paragraphs
-
-
-def _paragraphs(
-    records: Sequence[Sentence | Window], rng: random.Random
-) -> Iterator[list[Sentence]]:
-    """Yield the sentences in random paragraphs, none of which goes beyond one of the treebank's."""
-    paragraph: list[Sentence] = []
-    for record in records:
-        if not isinstance(record, Sentence):
-            continue
-        if paragraph and (record.document is not paragraph[0].document or rng.random() < BREAK_SHARE):
-            yield paragraph
-            paragraph = []
-        paragraph.append(record)
-    if paragraph:
-        yield paragraph
-
-
-def _laid_out(sentences: Sequence[Sentence], rng: random.Random) -> tuple[str, str]:
-    """Join sentences into a text with its tags: on one line, on lines of some width, or each on its own."""
-    text = tags = ""
-    width, line_each = rng.choice(((0, False), (0, False), (rng.randint(40, 120), False), (0, True)))
-    for sentence in sentences:
-        space = ("\n" if line_each else " ") if sentence.space_after else ""
-        text += _text(sentence) + space
-        tags += gold_tags(sentence) + INSIDE * len(space)
-    characters, letters = [], []
-    column = 0
-    for character, tag in zip(text.rstrip(), tags, strict=False):
-        if character == " " and width and column >= width:
-            character = "\n"
-        elif character == " " and rng.random() < DOUBLE_SPACE_SHARE:
-            characters.append(" ")
-            letters.append(INSIDE)
-        column = 0 if character == "\n" else column + 1
-        characters.append(character)
-        letters.append(tag)
-    return "".join(characters), "".join(letters)
 
 
 def _targets(text: str, tags: str) -> NDArray[np.int32]:
@@ -480,15 +379,23 @@ def _targets(text: str, tags: str) -> NDArray[np.int32]:
     return np.array(ids, np.int32)
 
 
-def _text(record: Sentence | Window) -> str:
-    if record.text is None:  # a sentence of words only
-        return " ".join(record.words)
-    return record.text
+def _sentences(records: Iterable[Sentence | Window]) -> list[Sentence]:
+    return [record for record in records if isinstance(record, Sentence)]
+
+
+def _token_words(sentence: Sentence) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each token and its words."""
+    ends = dict(sentence.multiword or ())
+    text, offsets, first = text_of(sentence), sentence.offsets or [], 0
+    while first < len(offsets):
+        end = ends.get(first, first + 1)
+        yield text[slice(*offsets[first])], tuple(sentence.words[first:end])
+        first = end
 
 
 def _core(record: Sentence | Window) -> tuple[int, int]:
     """Return the range of characters of a record that are to be tagged."""
-    return (record.start, record.end) if isinstance(record, Window) else (0, len(_text(record)))
+    return (record.start, record.end) if isinstance(record, Window) else (0, len(text_of(record)))
 
 
 def _best_tags(probs: NDArray[Any]) -> NDArray[np.intp]:
@@ -504,17 +411,17 @@ def _best_tags(probs: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _mistakes(
-    gold: Sequence[_Paragraph], results: Sequence[tuple[str, NDArray[np.float32]]]
+    paragraphs: Sequence[GoldParagraph], results: Sequence[tuple[str, NDArray[np.float32]]]
 ) -> list[Mistake]:
     """Return the wrong tags, the most probable ones first."""
     mistakes = []
-    for paragraph, (tags, probs) in zip(gold, results, strict=True):
-        for i, (right, tag) in enumerate(zip(paragraph.tags, tags, strict=True)):
-            if right != tag and not paragraph.text[i].isspace():
-                record = bisect(paragraph.starts, i) - 1
+    for paragraph, (tags, probs) in zip(paragraphs, results, strict=True):
+        for i, (gold, tag) in enumerate(zip(paragraph.tags, tags, strict=True)):
+            if gold != tag and not paragraph.text[i].isspace():
+                record = paragraph.record_at(i)
+                place = paragraph.places[record - paragraph.first]
                 mistakes.append(Mistake(
-                    prob=float(probs[i, TAGS.index(tag)]), gold=MEANINGS[right], predicted=MEANINGS[tag],
-                    context=excerpt(paragraph.text, i, i + 1), place=paragraph.places[record],
-                    record=paragraph.records[record]))
+                    prob=float(probs[i, TAGS.index(tag)]), gold=MEANINGS[gold], predicted=MEANINGS[tag],
+                    context=excerpt(paragraph.text, i, i + 1), place=place, record=record))
     mistakes.sort(key=lambda mistake: -mistake["prob"])
     return mistakes

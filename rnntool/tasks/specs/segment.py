@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rnntool.data.options import data, network, training, with_default
-from rnntool.tasks.specs.settings import DIRECTED, Settings
+from rnntool.data.options import data, with_default
+from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.tasks.specs.spec import TaskSpec
 
 
@@ -18,12 +18,10 @@ class SegmentSettings(Settings):
     min_steps = 1500
     tokenizer: ClassVar[str] = "char"
 
-    bidirectional: bool = network(True, "Read the text in both directions.", requires=DIRECTED)
+    bidirectional: bool = with_default(WordSettings, "bidirectional", True)
     min_count: int = data(
         3, "Replace characters that occur less often than this by their Unicode category.", low=1)
-    label_smoothing: float = training(
-        0.0, "Share of the target probability that goes to the wrong labels (Szegedy et al. 2016).", low=0,
-        high=0.9)
+    label_smoothing: float = with_default(WordSettings, "label_smoothing", 0.0)
     layers: int = with_default(Settings, "layers", 1)
     hidden: int = with_default(Settings, "hidden", 100)
     embed: int = with_default(Settings, "embed", 48)
