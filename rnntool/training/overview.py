@@ -37,8 +37,9 @@ def describe_network(trainer: Trainer) -> str:
     encoder, parameters = trainer.network.config.encoder, count_parameters(trainer.network)
     precision = str(trainer.precision).removeprefix("torch.")
     most = "at most " if trainer.settings.time_limit else ""
+    steps = len(trainer.batches)
     epochs = (f"{most}{trainer.epochs:,} epoch{'s' if trainer.epochs > 1 else ''} of "
-              f"{len(trainer.batches):,} steps")
+              f"{steps:,} step{'s' if steps > 1 else ''}")
     return f"{encoder.architecture}, {parameters:,} parameters, {precision} on {trainer.device}; {epochs}"
 
 

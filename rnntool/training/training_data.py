@@ -160,8 +160,9 @@ class TrainingData:
         return 0 if self.vectors is None else self.vectors.shape[1]
 
     def __str__(self) -> str:
-        return (f"{len(self.train):,} training records, {len(self.dev):,} for development"
-                + (f", {len(self.raw):,} of raw text" if self.raw else ""))
+        text = (f"{len(self.train):,} training record{'s' if len(self.train) != 1 else ''}, "
+                f"{len(self.dev):,} for development")
+        return text + (f", {len(self.raw):,} of raw text" if self.raw else "")
 
 
 def _records(

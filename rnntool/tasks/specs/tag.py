@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rnntool.data.options import data, network, with_default
+from rnntool.errors import UsageError
 from rnntool.tasks.specs.settings import Settings, WordSettings
 from rnntool.tasks.specs.spec import TaskSpec
+
+
+def check_columns(text: str) -> str:
+    """Check that no column but the first, which may be that of the format, lacks a name."""
+    _, *more = text.split(",")
+    if not all(map(str.strip, more)):
+        raise UsageError(setting="column", expected="different names or numbers separated by commas",
+                         found=repr(text))
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +28,7 @@ class TagSettings(WordSettings):
     column: str | None = data(
         None, "Column of the tags: a number from 1, or a name (lemma, upos, xpos, feats, deprel, a key of "
               "MISC). Several columns, separated by commas, are learned together; the first is the main one.",
-        metavar="COLUMN[,COLUMN…]")
+        metavar="COLUMN[,COLUMN…]", check=check_columns)
     word_column: str | None = data(
         None, "Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.", metavar="COLUMN",
         shown_default="the first, or FORM")
