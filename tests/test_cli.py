@@ -33,6 +33,13 @@ def test_help_has_examples(command: str) -> None:
     assert f"rnntool {command}" in page.partition("Examples")[2]
 
 
+def test_the_help_breaks_no_line_within_a_paragraph() -> None:
+    page = ok(invoke("segment", "--help", COLUMNS="300"))
+    function = import_module("rnntool.commands.segment").segment
+    for paragraph in (inspect.getdoc(function) or "").split("\n\n"):
+        assert " ".join(paragraph.split()) in page
+
+
 @pytest.mark.parametrize("command", ROWS)
 def test_the_row_of_a_command_is_complete(command: str) -> None:
     """The help lists a command by its row and describes it by its docstring, so both say the same."""

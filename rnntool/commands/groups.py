@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -128,8 +129,11 @@ def command(
     the function has none. `presets` are listed before them, each with what it is for.
     """
     listed = "".join(f"[bold]--preset {preset}[/bold]: {use}\n\n" for preset, use in (presets or {}).items())
+    # Typer would keep the line breaks of a docstring, except in its first paragraph
+    paragraphs = (help or inspect.cleandoc(function.__doc__ or "")).split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-    app.command(name, cls=Command, help=help, epilog=listed + epilog(*getattr(function, "examples", lines)),
+    app.command(name, cls=Command, help=text, epilog=listed + epilog(*getattr(function, "examples", lines)),
                 context_settings=HELP)(expanded(function, given))
     return typer.main.get_command(app)
 

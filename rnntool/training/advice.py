@@ -87,7 +87,7 @@ def _worse_than_baseline(config: ModelConfig) -> bool:
     """Return whether the figure is not better than the baseline, and not by chance."""
     report, key = config.report, config.report["interval_of"]
     baseline = report.get("baseline", {}).get(key)
-    if baseline is None:
+    if baseline is None or report[key] == PERFECT.get(key, 1.0):
         return False
     low, high = report["interval"] or (report[key], report[key])
     return bool(high <= baseline if config.spec.higher_is_better else low >= baseline)
