@@ -60,6 +60,7 @@ GOOD: dict[str, Any] = {"score": 0.9, "interval": [0.88, 0.92], "baseline": 0.5}
     ({"interval": [0.8, 0.96], "records": 120}, (0.9, 0.9), "only 120 development records"),
     ({"score": 0.4, "interval": [0.38, 0.42], "epochs": 4}, (0.4,) * 4, "no better than the baseline: check"),
     ({"score": 1.0, "interval": [0.3, 1.0], "baseline": 1.0, "records": 2}, (0.5, 1.0), "only 2 development"),
+    ({"score": 1.0, "interval": [0.99, 1.0]}, (0.5, 0.7, 0.9, 1.0), "no mistakes on the development data"),
     # the figure of few records can be far below the baseline all the same
     ({"score": 0.0, "interval": [0.0, 0.0], "records": 20}, (0.0,) * 4, "no better than the baseline: check"),
 ])

@@ -62,6 +62,8 @@ def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
                 f"data, or {more_time}")
     if reason := _uncertain(config):
         return f"{reason}, so the figure is uncertain: {_more_records(config)}"
+    if _is_perfect(config):
+        return "no mistakes on the development data: evaluate it on other data"
     if improving:
         return f"still improving: {more_time}"
     if len(history) == 1:
@@ -83,11 +85,17 @@ def _longer(settings: Settings, epochs: float) -> str:
     return setting("epochs", 2 * math.ceil(epochs))
 
 
+def _is_perfect(config: ModelConfig) -> bool:
+    """Return whether the figure can't be better."""
+    key = config.report["interval_of"]
+    return config.spec.higher_is_better and bool(config.report[key] == PERFECT.get(key, 1.0))
+
+
 def _worse_than_baseline(config: ModelConfig) -> bool:
     """Return whether the figure is not better than the baseline, and not by chance."""
     report, key = config.report, config.report["interval_of"]
     baseline = report.get("baseline", {}).get(key)
-    if baseline is None or report[key] == PERFECT.get(key, 1.0):
+    if baseline is None or _is_perfect(config):
         return False
     low, high = report["interval"] or (report[key], report[key])
     return bool(high <= baseline if config.spec.higher_is_better else low >= baseline)
