@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from conftest import Run, failed, invoke, ok
@@ -18,6 +20,7 @@ from rnntool.data.formats.conllu import with_tokens
 from rnntool.data.multiword import MultiwordSplitter, Rule
 from rnntool.data.records import Sentence, Tagged
 from rnntool.data.streams import open_lines
+from rnntool.data.treebank import read_treebank
 from rnntool.errors import DataError
 from rnntool.inference import model
 from rnntool.tasks.base import always
@@ -316,3 +319,80 @@ def test_bad_input_gets_one_sentence(
     failed(invoke("train", "segment", ner_file, "-o", tmp_path / "m"), 3, "expected CoNLL-U", "found conll")
     failed(invoke("tag", "-m", tagger, "--segmenter", segmenter, "--word-column", "form", input="a"), 2,
            "--segmenter", "--word-column")
+
+
+# --- Texts in the wild -------------------------------------------------------------------------------------
+
+WILD = {
+    "combining marks": "cafe\u0301 noe\u0308l. q\u0323\u0307\u0323 \u0301 x\u0301\u0301\u0301!",
+    "emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd\u2764\ufe0f \u200d. ok "
+             "\U0001f1e9\U0001f1ea",
+    "spaces": "a\u00a0b\u2003c\u3000d\u200be\u202ff\u1680g \u00a0 . h\u2028i\x85j\x0bk\x1cl",
+    "line ends": "a b.\r\nc d.\r\n\r\ne f.\rg h.",
+    "Japanese": "私は猫が好きです。犬も好きです!本当に?はい。",
+    "Thai": "ฉันรักแมว แมวรักปลา ที่นี่น้ำเย็น",
+    "Arabic": "مرحبا\u200cبكم، كيف الحال؟ \u202bنص\u202c",
+    "Devanagari": "क्‍ष नमस्ते। आप कैसे हैं?",
+    "controls": "a\0b\x1bc\ufeffd\ufffde\U0010ffff",
+    "comments": "# text = x\n1\ta\n\n#newpar\n_ _\t_\n1-2",
+}
+
+
+def check_output(text: str, out: str, folder: Path) -> None:
+    """Check that CoNLL-U holds the characters of a text. Forms and `SpaceAfter` have to make `# text`."""
+    text = "".join(unicodedata.normalize("NFC", text).split())
+    written = treebank(folder, out)
+    forms = "".join((s.text or "")[a:b] for s in written for a, b in dict.fromkeys(s.offsets or ()))
+    assert "".join(forms.split()) == text
+    comments = [line.removeprefix("# text = ") for line in out.split("\n") if line.startswith("# text = ")]
+    assert [" ".join(line.split()) for line in comments] == [s.text for s in written]
+    with open_lines(folder / "gold.conllu") as lines:
+        assert read_treebank([lines]).text == text
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_no_character_is_lost_or_invented(name: str, segmenter: Path, run: Run, tmp_path: Path) -> None:
+    ran = run("segment", "-m", segmenter, "--from", "text", input=WILD[name])
+    assert (ran.code, ran.err) == (0, "")
+    check_output(WILD[name], ran.out, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> SegmentTask:
+    records = treebank(tmp_path_factory.mktemp("task"), tiny.segmented_conllu(9))
+    return SegmentTask.learn(records, SegmentSettings())
+
+
+wild = st.one_of(st.text(st.characters(exclude_characters="\r\n"), max_size=400),
+                 st.text("ae. \u0301\u0323\u200d\u1100\u1161\u11a8\U0001f3fd", max_size=400))
+
+
+@given(st.lists(wild, max_size=3), st.integers(0, 99))
+def test_any_text_comes_back_whatever_the_network_says(
+    task: SegmentTask, tmp_path_factory: pytest.TempPathFactory, lines: list[str], seed: int
+) -> None:
+    def tagged() -> Iterator[tuple[Window, str]]:
+        for window in windows(records, always):
+            emissions = rng.normal(size=(len(window.text), 1, len(TAGS)))
+            yield window, *task.decode([window], {"emissions": emissions})
+
+    rng = np.random.default_rng(seed)
+    records = (Sentence([], text=line, place=f"f:{i}") for i, line in enumerate(lines, 1))
+    write = sentence_writer("conllu")
+    found = [s for s in sentences(tagged(), MultiwordSplitter({}, {}), spaced=False) if s]
+    out = "".join(write(s, Tagged([""] * len(s.words))) for s in found)
+    check_output("\n".join(lines), out, tmp_path_factory.mktemp("out"))
+
+
+def test_a_megabyte_without_spaces_and_ends(segmenter: Path, run: Run) -> None:
+    text = "私は猫が好き" * 60_000
+    ran = run("segment", "-m", segmenter, input=text)
+    assert (ran.code, ran.err) == (0, "")
+    forms = [line.split("\t")[1] for line in ran.out.split("\n") if line[:1].isdigit()]
+    assert "".join(forms) == text
+
+
+def test_bytes_that_are_no_text_are_named(segmenter: Path, run: Run) -> None:
+    ran = run("segment", "-m", segmenter, input=b"Hunt sing.\n\nJump \xed\xa0\x80.\n")
+    assert ran.code == 3 and ran.err.startswith("rnntool: <stdin>:3: expected UTF-8")
+    assert "\tHunt\t" in ran.out, "what came before is answered"

@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,6 +70,9 @@ CATEGORIES = (
     "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs")
 MEANINGS = {INSIDE: "no end", WORD: "end of a word", MULTIWORD: "end of a multiword token",
             SENTENCE: "end of a sentence", MULTIWORD_SENTENCE: "end of a sentence and a multiword token"}
+JOINER = "\u200d"  # joins two emojis
+# later parts of what is one character to readers: of Hangul syllables, and the skin tones of emojis
+LATER_PARTS = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0x1F3FB, 0x1F400), ord(JOINER))))
 UNITS = ("word", "sentence", "token")  # that are evaluated
 WORDS_IN_SENTENCE = 15  # on average, in many treebanks
 _CODES = np.frombuffer(TAGS.encode(), np.uint8)
@@ -191,10 +194,9 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
     # --- Arrays --------------------------------------------------------------------------------------------
 
     def example(self, record: Sentence | Window, *, targets: bool = False) -> SegmentExample:
-        if isinstance(record, Window):
-            return SegmentExample(self._encoded(record.text))
-        text = text_of(record)
-        return SegmentExample(self._encoded(text), _targets(text, gold_tags(record)) if targets else None)
+        text = _text(record)
+        tags = _targets(text, gold_tags(record)) if targets and isinstance(record, Sentence) else None
+        return SegmentExample(self._encoded(text), tags)
 
     def _encoded(self, text: str) -> NDArray[np.int32]:
         """Return the ids of characters."""
@@ -244,7 +246,7 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         return arrays
 
     def spans(self, record: Sentence | Window) -> tuple[str, list[tuple[int, int]]]:
-        text = record.text if isinstance(record, Window) else text_of(record)
+        text = _text(record)
         return text, [(i, i + 1) for i in range(len(text))]
 
     # --- Results -------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         """Return the tags of the characters of each window, without those of its context."""
         tags = _best_tags(softmax(outputs["emissions"])).T  # (B, T)
         rows = zip(records, tags, strict=True)
-        return [_CODES[row[slice(*_core(record))]].tobytes().decode() for record, row in rows]
+        return [_letters(record, row) for record, row in rows]
 
     # --- How good a network is -----------------------------------------------------------------------------
 
@@ -311,18 +313,19 @@ class SegmentTask(Task[Sentence | Window, SegmentExample, SegmentSettings]):
         lines = (Sentence([], text=text) for paragraph in paragraphs for text in (paragraph.text, ""))
         each = list(windows(lines, always))
         examples = list(map(self.example, each))
-        parts: dict[int, NDArray[np.float32]] = {}
+        parts: dict[int, tuple[str, NDArray[np.float32]]] = {}
         for batch in by_length([len(example.tokens) for example in examples], self.budget):
             outputs = self.run(engine, self.collate([examples[i] for i in batch]))
             probs = softmax(outputs["emissions"]).transpose(1, 0, 2)  # (B, T, tags)
-            parts |= {i: row[slice(*_core(each[i]))] for i, row in zip(batch, probs, strict=True)}
+            for i, row in zip(batch, probs, strict=True):
+                parts[i] = _letters(each[i], _best_tags(row)), row[slice(*_core(each[i]))]
         results: list[tuple[str, NDArray[np.float32]]] = []
-        paragraph: list[NDArray[np.float32]] = []
+        paragraph: list[tuple[str, NDArray[np.float32]]] = []
         for i, window in enumerate(each):
             paragraph.append(parts[i])
             if window.ends_paragraph:
-                probs = np.concatenate(paragraph)
-                results.append((_CODES[_best_tags(probs)].tobytes().decode(), probs))
+                tags, tag_probs = zip(*paragraph, strict=True)
+                results.append(("".join(tags), np.concatenate(tag_probs)))
                 paragraph = []
             elif not window.text:
                 paragraph = []
@@ -393,9 +396,29 @@ def _token_words(sentence: Sentence) -> Iterator[tuple[str, tuple[str, ...]]]:
         first = end
 
 
+def _text(record: Sentence | Window) -> str:
+    return record.text if isinstance(record, Window) else text_of(record)
+
+
 def _core(record: Sentence | Window) -> tuple[int, int]:
     """Return the range of characters of a record that are to be tagged."""
     return (record.start, record.end) if isinstance(record, Window) else (0, len(text_of(record)))
+
+
+def _letters(record: Sentence | Window, tags: NDArray[np.intp]) -> str:
+    """Return the letters of a record's tags (T,). Nothing ends inside what a reader sees as a character."""
+    text = _text(record)
+    letters = _CODES[tags[: len(text)]].tobytes().decode()
+    if not text.isascii():
+        letters = "".join(INSIDE if _continues(*pair) else letter for letter, pair in zip(
+            letters, pairwise(text + " "), strict=True))
+    return letters[slice(*_core(record))]
+
+
+def _continues(character: str, following: str) -> bool:
+    """Return whether a character goes on in the following one; that may be a combining mark."""
+    return (following in LATER_PARTS or unicodedata.category(following).startswith("M")
+            or (character == JOINER and not following.isspace()))
 
 
 def _best_tags(probs: NDArray[Any]) -> NDArray[np.intp]:
