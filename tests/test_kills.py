@@ -31,10 +31,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:De
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 ALL = {"config.json", "model.onnx", "model.safetensors", "vocab.txt", "metrics.jsonl", "README.md"}
 MODEL = ALL | {"labels.txt", "ngrams.safetensors"}
-FILES = {"classify": MODEL, "transduce": ALL | {"decoder.onnx", "target.vocab.txt"}}  # of a model
+FILES = {"classify": MODEL, "transduce": ALL | {"decoder.onnx", "target.vocab.txt"},  # of a model
+         "segment": ALL | {"multiword.txt"}}
 ANSWERS: dict[str, Callable[[Model], object]] = {
     "classify": lambda model: next(model.classify(["who did the baker sing ?"])).chosen,
     "transduce": lambda model: next(model.transduce(["abc"])),
+    "segment": lambda model: list(model.segment(["Hunt dont sing. Jump."])),
 }
 
 
@@ -138,7 +140,7 @@ def test_a_model_can_be_loaded_while_it_is_replaced(tagger: Path, joint: Path, t
 
 @needs_fork
 @pytest.mark.parametrize(("task", "has_old_model", "stride"), [
-    ("classify", False, 11), ("classify", True, 11), ("transduce", True, 23)])
+    ("classify", False, 11), ("classify", True, 11), ("transduce", True, 23), ("segment", True, 29)])
 def test_a_training_that_is_killed_anywhere_can_start_again(
     task: str, has_old_model: bool, stride: int, table: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +159,9 @@ def test_a_training_that_is_killed_anywhere_can_start_again(
     old, out, ends = tmp_path / "old", tmp_path / "out", set()
     if task == "transduce":
         table.write_text(tiny.pairs(tiny.reversals(40)))
+    if task == "segment":
+        table = table.with_suffix(".conllu")
+        table.write_text(tiny.segmented_conllu(20))
     tiny.train(task, old, [table], epochs=1)
     restore()
     train(force=has_old_model)

@@ -100,6 +100,20 @@ def test_pairs_are_answered_one_by_one(writer: Path) -> None:
             assert json.loads(answer)["good"] == good
 
 
+@pytest.mark.parametrize("command", [["segment"], ["tag", "--to", "conllu", "--segmenter"]])
+def test_a_sentence_of_running_text_is_answered_as_soon_as_its_end_is_certain(
+    command: list[str], segmenter: Path, tagger: Path
+) -> None:
+    """Its end is certain at a blank line, and once enough of the text after its line is known."""
+    models = ["-m", str(segmenter)] if command == ["segment"] else [str(segmenter), "-m", str(tagger)]
+    with live(*command, *models) as process:
+        assert answers(process, "Hunt sing.\n\n", 2)[1] == "# text = Hunt sing.\n"
+        while answers(process, "") != ["\n"]:
+            pass
+        assert answers(process, "Jump bak.\n" + "Work hunt sing jump form.\n" * 2, 3) == [
+            "# newpar\n", "# sent_id = 3\n", "# text = Jump bak.\n"]
+
+
 def test_a_file_is_answered_before_waiting_for_the_pipe_after_it(tagger: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("the baker sings .\n", "utf-8")
     with live("tag", "-m", str(tagger), "--from", "tokens", str(tmp_path / "one.txt"), "-") as process:

@@ -44,6 +44,8 @@ COMMANDS = {
     "inspect gradients": "inspect gradients -m WRITER",
     "inspect attention": "inspect attention -m TRANSDUCER -o OUT/attention.html",
     "train": "train tag POS_FILE --dev POS_FILE -o OUT/model --epochs 1 --hidden 8 --embed 8 --device cpu -q",
+    "train segment": "train segment SEGMENTED_FILE --dev SEGMENTED_FILE -o OUT/model --epochs 1 --hidden 8 "
+                     "--embed 8 --device cpu -q",
     "train transduce": "train transduce PAIRS_FILE --dev PAIRS_FILE -o OUT/model --epochs 1 --hidden 8 "
                        "--embed 8 --device cpu -q",
 }
@@ -52,7 +54,7 @@ COMMANDS = {
 @pytest.fixture
 def places(
     tagger: Path, classifier: Path, writer: Path, transducer: Path, pos_file: Path, reversal_file: Path,
-    segmenter: Path, tmp_path: Path,
+    segmenter: Path, segmented_file: Path, tmp_path: Path,
 ) -> dict[str, str]:
     """The folders and files of the commands, and the places where nothing may be left."""
     for name in ("out", "home", "tmp"):
@@ -60,6 +62,7 @@ def places(
     return {"TAGGER": str(tagger), "CLASSIFIER": str(classifier), "WRITER": str(writer),
             "TRANSDUCER": str(transducer), "SEGMENTER": str(segmenter),
             "POS_FILE": str(pos_file), "PAIRS_FILE": str(reversal_file),
+            "SEGMENTED_FILE": str(segmented_file),
             "OUT": str(tmp_path / "out"), "HOME": str(tmp_path / "home"),
             "TMPDIR": str(tmp_path / "tmp")}
 

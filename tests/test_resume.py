@@ -30,6 +30,7 @@ from rnntool.errors import DataError, ModelError, RnntoolError, UsageError
 from rnntool.tasks import TASKS
 from rnntool.tasks.classify import ClassifyTask
 from rnntool.tasks.lm import LMTask
+from rnntool.tasks.segment import SegmentTask
 from rnntool.tasks.specs.resolve import resolve
 from rnntool.tasks.transduce import TransduceTask
 from rnntool.training.loop import Interrupted, Trainer
@@ -384,7 +385,7 @@ def test_there_is_no_training_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind", "dev_records"), [
-    ("classify", ClassifyTask, 15), ("transduce", TransduceTask, 12)])
+    ("classify", ClassifyTask, 15), ("transduce", TransduceTask, 12), ("segment", SegmentTask, 15)])
 def test_max_time_includes_evaluations_and_the_report(
     name: str, kind: Any, dev_records: int, data: Callable[[str], Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -543,7 +544,8 @@ def test_a_signal_to_a_process_that_reads_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("task", "epochs", "stops"), [
-    ("classify", 60, STOPS), ("transduce", 40, {signal.SIGTERM: 143})])
+    ("classify", 60, STOPS), ("transduce", 40, {signal.SIGTERM: 143}),
+    ("segment", 12, {signal.SIGTERM: 143})])
 def test_a_process_resumes_after_each_signal(
     task: str, epochs: int, stops: dict[signal.Signals, int], data: Callable[[str], Path], tmp_path: Path
 ) -> None:

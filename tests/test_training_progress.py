@@ -186,6 +186,7 @@ def test_progress_is_for_terminals_alone(
     ("score --pairs -m", "writer", "the baker sings .\tthe the baker .\n" * 30, "60 sentences"),
     ("score --pairs -q -m", "writer", "the baker sings .\tthe the baker .\n" * 30, None),
     ("evaluate -m", "tagger", tiny.conllu(tiny.pos_sentences(30)), "evaluating tiny-pos"),
+    ("evaluate -m", "segmenter", tiny.segmented_conllu(30), "evaluating tiny-segmenter"),
     ("evaluate -m", "transducer", "source\ttarget\n" + "abc\tcba\n" * 5, "evaluating tiny-reversal"),
     ("evaluate -m", "writer", "the baker sings .\n" * 30, "540 tokens"),
     ("inspect clusters -m", "tagger", "the baker sings .\n" * 30, "120 tokens"),
@@ -197,7 +198,7 @@ def test_commands_that_may_take_long_show_progress(
     command: str, model: str, data: str, shown: str | None, request: pytest.FixtureRequest, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = tmp_path / ("data.conllu" if data.startswith("#") else "data.tsv" if "\t" in data else "data.txt")
+    file = tmp_path / ("data.conllu" if data.startswith("# ") else "data.tsv" if "\t" in data else "data.txt")
     file.write_text(data, "utf-8")
     folder = request.getfixturevalue(model)
     terminal = on_a_terminal(monkeypatch)

@@ -324,6 +324,7 @@ DATA: dict[str, str] = {
     "classify.tsv": tiny.tsv(tiny.questions(40)),
     "lm.txt": "".join(f"{line}\n" for line in tiny.lines_of_text(40)),
     "transduce.tsv": tiny.pairs(tiny.reversals(60)),
+    "segment.conllu": tiny.segmented_conllu(60),
 }
 MODELS: dict[str, tuple[str, str, dict[str, object]]] = {  # name: task, data, settings
     "tag": ("tag", "tag.conllu", {}),
@@ -331,8 +332,10 @@ MODELS: dict[str, tuple[str, str, dict[str, object]]] = {  # name: task, data, s
     "classify": ("classify", "classify.tsv", {"cell": "gru"}),
     "lm": ("lm", "lm.txt", {}),
     "transduce": ("transduce", "transduce.tsv", {}),
+    "segment": ("segment", "segment.conllu", {}),
 }
-FILTERS = {"tag": "tag", "ner": "tag", "classify": "classify", "lm": "score", "transduce": "transduce"}
+FILTERS = {"tag": "tag", "ner": "tag", "classify": "classify", "lm": "score", "transduce": "transduce",
+           "segment": "segment"}
 
 
 def write_data(folder: Path) -> None:
@@ -359,14 +362,16 @@ def sample_of(name: str) -> bytes:
              "ner": "Anna Berg met Bob in Oslo .\nDora met Emil Frey in New York .\n",
              "classify": "who did the baker sing ?\nwhat year did the ruler jump ?\n",
              "lm": "the baker sings .\nthe workful danceration rules .\n",
-             "transduce": "fade\n\ncab\n"}
+             "transduce": "fade\n\ncab\n",
+             "segment": "Hunt dont sing. Jump\nbak.\n\nWork.\n"}
     return lines[name].encode()
 
 
 def answer(name: str, model: Path, folder: Path, **how: Any) -> Ran:
     """Run the filter of a model."""
-    probs = [] if name in ("lm", "transduce") else ["--probs"]
-    return rnntool(FILTERS[name], "-m", model, "-q", "--from", "text", "--jsonl", *probs, folder=folder,
+    probs = ["--probs"] if FILTERS[name] in ("tag", "classify") else []
+    jsonl = [] if name == "segment" else ["--jsonl"]
+    return rnntool(FILTERS[name], "-m", model, "-q", "--from", "text", *jsonl, *probs, folder=folder,
                    input=sample_of(name), **how)
 
 

@@ -27,16 +27,18 @@ def commands(models: dict[str, Path]) -> list[list[str]]:
     return [
         ["--help"], ["--version"], ["models"], ["tokenize"],
         *([FILTERS[name], "-m", str(folder), *more] for name, folder in models.items()
-          for more in ([], ["--jsonl", "-o", "out.jsonl.gz"])),
+          for more in ([], ["-o", "out.gz", *([] if name == "segment" else ["--jsonl"])])),
+        ["tag", "-m", tag, "--segmenter", str(models["segment"])],
         *([command, str(folder), *more] for folder in models.values()
           for command, *more in (["info"], ["report", "-o", "out.html"], ["export", "-o", "out.onnx"])),
         ["generate", "-m", lm, "--max-tokens", "5", "-o", "out.txt"],
         ["evaluate", "-m", tag, "tag.conllu"], ["evaluate", "-m", classify, "classify.tsv"],
         ["evaluate", "-m", lm, "lm.txt", "--dynamic", "--cache"],
         ["evaluate", "-m", str(models["transduce"]), "transduce.tsv"],
+        ["evaluate", "-m", str(models["segment"]), "segment.conllu"],
         *(["train", task, data, "-o", "out", *flags(task, epochs=1)]
           for task, data in (("tag", "tag.conllu"), ("classify", "classify.tsv"), ("lm", "lm.txt"),
-                             ("transduce", "transduce.tsv"))),
+                             ("transduce", "transduce.tsv"), ("segment", "segment.conllu"))),
         ["train", "lm", "lm.txt", "-o", "out", *flags("lm", epochs=1, tokenizer="unigram", vocab_size=300)],
         ["inspect", "states", "-m", lm, "lm.txt", "-o", "out.svg"],
         ["inspect", "clusters", "-m", classify, "lm.txt", "-o", "out.svg"],

@@ -27,12 +27,14 @@ TRAININGS = {
     "classify": ["train", "classify", "classify.tsv", "-q", *flags("classify", epochs=2)],
     "lm": ["train", "lm", "lm.txt", "-q", *flags("lm", epochs=2, context="stream", bptt=100)],
     "transduce": ["train", "transduce", "transduce.tsv", "-q", *flags("transduce", epochs=2)],
+    "segment": ["train", "segment", "segment.conllu", "-q", *flags("segment", epochs=2)],
 }
 FILES = {
     "export": ["export", "tag", "--int8", "-o", "out.onnx"],
     "tag": ["tag", "-m", "tag", "lm.txt", "-o", "out.conll"],
     "classify": ["classify", "-m", "classify", "lm.txt", "-o", "out.jsonl.gz"],
     "transduce": ["transduce", "-q", "-m", "transduce", "lm.txt", "-o", "out.jsonl"],
+    "segment": ["segment", "-m", "segment", "lm.txt", "-o", "out.conllu"],
     "score": ["score", "-m", "lm", "lm.txt", "-o", "out.tsv"],
     "generate": ["generate", "-m", "lm", "--seed", "1", "--max-tokens", "9", "-n", "3", "-o", "out.txt"],
     "tokenize": ["tokenize", "-m", "lm", "lm.txt", "-o", "out.txt.xz"],
