@@ -21,6 +21,7 @@ import harness
 from harness import GIB, MODELS, Case, answer, flags, numbered, rnntool, train_models, write_data
 
 LIMIT_S = 30.0
+KNOWN_TOKENS = {"lm": "t", "ner": "met", "transduce": "a", "segment": "a"}  # that a model knows
 VALUES: list[object] = [None, True, False, -1, 0, 1, 3, 0.5, 1e308, 10**12, 2**63, -2**31, "", "x", "lstm",
                         "../x", "/dev/zero", [], {}, [0], ["a"], {"kind": "x"}]
 Damage = Callable[[random.Random, Path, Path], None]  # (random numbers, file, another model)
@@ -153,7 +154,7 @@ def other_command(rng: random.Random, name: str, model: Path) -> list[object]:
     commands: list[list[object]] = [
         ["info", model, "--json"], ["report", model, "-o", "x.html"], ["export", model, "-o", "x.onnx"],
         ["export", model, "-o", "x.onnx", "--int8"], ["inspect", "states", "-m", model, data],
-        ["inspect", "neighbors", "-m", model, {"lm": "t", "ner": "met", "transduce": "a"}.get(name, "the")],
+        ["inspect", "neighbors", "-m", model, KNOWN_TOKENS.get(name, "the")],
         ["evaluate", "-m", model, data], ["tokenize", "-m", model, data],
         ["train", task, data, "-q", "-o", "new", "--init", model, *flags(task, epochs=1)]]
     return rng.choice(commands)

@@ -96,7 +96,7 @@ def command(rng: random.Random, models: dict[str, Path]) -> tuple[list[object], 
     `json` is an object, `jsonl` one per record, `lines` a line per record, `copy` the rows of the input.
     """
     tag, classify, lm = models[rng.choice(["tag", "ner"])], models["classify"], models["lm"]
-    transduce, task = models["transduce"], rng.choice(["tag", "classify", "lm", "transduce"])
+    transduce, task = models["transduce"], rng.choice(["tag", "classify", "lm", "transduce", "segment"])
     train: list[object] = ["train", task, "-o", "new", *flags(task, epochs=1)]
     commands: list[tuple[list[object], str]] = [
         (["tag", "-m", tag, "--jsonl"], "jsonl"), (["tag", "-m", tag, "--probs", "--jsonl"], "jsonl"),
@@ -108,6 +108,8 @@ def command(rng: random.Random, models: dict[str, Path]) -> tuple[list[object], 
         (["transduce", "-m", transduce, "--jsonl"], "jsonl"), (["transduce", "-m", transduce], "lines"),
         (["transduce", "-m", transduce, "--alignments", "--n-best", 2, "--jsonl"], "jsonl"),
         (["score", "-m", transduce, "--jsonl"], "jsonl"),
+        (["segment", "-m", models["segment"]], ""),
+        (["tag", "-m", tag, "--segmenter", models["segment"], "--jsonl"], ""),
         (["score", "-m", lm, "--jsonl"], "jsonl"),
         (["score", "-m", lm, "--context", "stream", "--jsonl"], "jsonl"),
         (["score", "-m", lm, "--per", rng.choice(["word", "token"])], ""),
