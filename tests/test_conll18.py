@@ -109,14 +109,16 @@ def test_a_treebank_equals_itself() -> None:
 
 
 def test_tags_of_gold_words() -> None:
-    gold = {"upos": ["X", "Y", "Z"], "feats": ["Case=Nom|Typo=Yes", "_", "Case=Acc"], "NER": ["O"] * 3}
-    predicted = {"upos": ["X", "Y", "X"], "feats": ["Case=Nom", "Mood=Ind", "Case=Acc"], "NER": ["B-X"] * 3}
+    gold = {"upos": [["X", "Y"], ["Z"]], "feats": [["Case=Nom|Typo=Yes", "_"], ["Case=Acc"]],
+            "NER": [["O"] * 2, ["O"]]}
+    predicted = {"upos": [["X", "Y"], ["X"]], "feats": [["Case=Nom", "Mood=Ind"], ["Case=Acc"]],
+                 "NER": [["B-X"] * 2, ["O"]]}
     assert conll18.tag_scores(gold, predicted) == {"UPOS": 2 / 3, "UFeats": 2 / 3}
-    gold |= {"lemma": ["a", "_", "c"], "xpos": ["p"] * 3}
-    predicted |= {"lemma": ["a", "b", "d"], "xpos": ["p"] * 3}
+    gold |= {"lemma": [["a", "_"], ["c"]], "xpos": [["p"] * 2, ["p"]]}
+    predicted |= {"lemma": [["a", "b"], ["d"]], "xpos": [["p"] * 2, ["p"]]}
     assert conll18.tag_scores(gold, predicted) == {
         "UPOS": 2 / 3, "XPOS": 1, "UFeats": 2 / 3, "AllTags": 1 / 3, "Lemmas": 2 / 3}
-    columns = {"NER": ["O"], "head": ["0"], "form": ["a"]}  # in JSONL, columns can have any name
+    columns = {"NER": [["O"]], "Case": [["0"]], "form": [["a"]]}  # in JSONL, columns can have any name
     assert conll18.tag_scores(columns, columns) == {}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from rnntool.errors import DataError
 
 _COLUMNS = 10
 _HEAD = 6
+_DIGITS = 10  # of a number that is too large for a head
 _RANGE = re.compile(r"([1-9][0-9]*)-([1-9][0-9]*)")
 _EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
 
@@ -163,24 +164,37 @@ def tokens(rows: Sequence[Row]) -> Iterator[Token]:
 
 def _heads(words: Sequence[Row], first: int, *, has_heads: bool) -> list[int | None]:
     """Return the heads of a sentence's words as indices from `first` on; `DataError` if they are no tree."""
-    numbers = []
-    for place, cells in words:
-        head = cells[_HEAD]
-        if not has_heads and head != "_":
-            raise DataError(place=place, expected="the head _ as in all words before", found=repr(head),
-                            advice="give heads to all words or to none")
-        if has_heads and not (head.isascii() and head.isdecimal() and int(head) <= len(words)):
-            raise DataError(place=place, expected=f"a head from 0 to {len(words)}", found=repr(head),
-                            advice="correct it")
-        numbers.append(int(head) if has_heads else 0)
     if has_heads:
-        if (roots := numbers.count(0)) != 1:
-            raise DataError(place=words[0].place, expected="a sentence with one root", found=roots,
-                            advice="give the head 0 to one word alone")
-        if cycle := cyclic_word(numbers):
-            raise DataError(place=words[cycle - 1].place, expected="a tree",
-                            found=f"a cycle through word {cycle}", advice="correct its head")
-    return [first + number - 1 if number else None for number in numbers]
+        numbers = tree_heads([cells[_HEAD] for _, cells in words], lambda word: words[word].place,
+                             one_root=True)
+        return [first + number - 1 if number else None for number in numbers]
+    for place, cells in words:
+        if cells[_HEAD] != "_":
+            raise DataError(
+                place=place, expected="the head _ as in all words before", found=repr(cells[_HEAD]),
+                advice="give heads to all words or to none")
+    return [None] * len(words)
+
+
+def tree_heads(cells: Sequence[str], place_of: Callable[[int], str], *, one_root: bool) -> list[int]:
+    """Return the heads of a sentence's words as numbers, given the cells of HEAD.
+
+    `DataError` if they are no tree; without `one_root`, several trees are allowed. `place_of` returns the
+    `file:line` of a word, counted from 0.
+    """
+    size = len(cells)
+    for word, cell in enumerate(cells):
+        if not (cell.isascii() and cell.isdecimal() and len(cell) < _DIGITS and int(cell) <= size):
+            raise DataError(place=place_of(word), expected=f"a head from 0 to {size}", found=repr(cell),
+                            advice="correct it")
+    heads = list(map(int, cells))
+    if one_root and (roots := heads.count(0)) != 1:
+        raise DataError(place=place_of(0), expected="a sentence with one root", found=roots,
+                        advice="give the head 0 to one word alone")
+    if cycle := cyclic_word(heads):
+        raise DataError(place=place_of(cycle - 1), expected="a tree",
+                        found=f"a cycle through word {cycle}", advice="correct its head")
+    return heads
 
 
 def cyclic_word(heads: Sequence[int]) -> int | None:

@@ -40,6 +40,7 @@ CONTENT_METRICS = {  # the same over words with a content relation
     "MLAS": ("head", "relation", "upos", "feats", "function_words"),
     "BLEX": ("head", "relation", "lemma"),
 }
+_COLUMNS = {"relation": "deprel", "function_words": "deprel"}  # of fields with another name
 _UNALIGNED = -1  # index of the gold word for a system word that is aligned with none
 _EXCERPT = 20  # characters in a message
 _Pairs = list[tuple[int, int]]  # indices of a gold word and of the system word that is aligned with it
@@ -112,27 +113,33 @@ def scores(gold: Treebank, system: Treebank) -> dict[str, Score]:
 
 
 def tag_scores(
-    gold: Mapping[str, Sequence[str]], predicted: Mapping[str, Sequence[str]]
+    gold: Mapping[str, Sequence[Sequence[str]]], predicted: Mapping[str, Sequence[Sequence[str]]]
 ) -> dict[str, float]:
-    """Return the metrics of tags that were predicted for gold words, by their names such as UPOS.
+    """Return the F1 of tags that were predicted for gold words, by the names of metrics such as UPOS.
 
-    Columns are `upos`, `xpos`, `feats` and `lemma`, each with a tag for every word (N,); others are ignored.
-    Metrics of columns that are missing are left out. Precision, recall and F1 are the same here. Raises
-    `ValueError` if lengths differ.
+    Columns are `lemma`, `upos`, `xpos`, `feats`, `head` and `deprel`, each with a tag for every word of every
+    sentence; others are ignored. Metrics of columns that are missing are left out. Raises `ValueError` if
+    lengths differ.
     """
     result = scores(*map(_tagged_words, (gold, predicted)))
-    return {name: ratio(result[name].correct, result[name].gold)
-            for name, columns in WORD_METRICS.items() if name in result and gold.keys() >= set(columns)}
+    return {name: result[name].report()["f1"] for name, fields in (WORD_METRICS | CONTENT_METRICS).items()
+            if name in result and gold.keys() >= {_COLUMNS.get(field, field) for field in fields}}
 
 
-def _tagged_words(columns: Mapping[str, Sequence[str]]) -> Treebank:
+def _tagged_words(columns: Mapping[str, Sequence[Sequence[str]]]) -> Treebank:
     """Return a treebank of words with tags alone, each a token of one character."""
-    names = ("lemma", "upos", "xpos", "feats")
-    size = max(map(len, columns.values()), default=0)
-    rows = zip(*(columns.get(name, [""] * size) for name in names), strict=True)
-    words = [Word(form="", head=None, deprel="", token=Span(i, i + 1), in_range=False,
-                  **dict(zip(names, row, strict=True))) for i, row in enumerate(rows)]
-    return Treebank(words=words, has_heads=False)
+    names = ("lemma", "upos", "xpos", "feats", "head", "deprel")
+    sizes = list(map(len, next(iter(columns.values()), [])))
+    unknown = [[""] * size for size in sizes]
+    words: list[Word] = []
+    for sentence in zip(*(columns.get(name, unknown) for name in names), strict=True):
+        first = len(words)
+        for lemma, upos, xpos, feats, head, deprel in zip(*sentence, strict=True):
+            words.append(Word(
+                form="", lemma=lemma, upos=upos, xpos=xpos, feats=feats, deprel=deprel, in_range=False,
+                head=first + int(head) - 1 if int(head or 0) else None,
+                token=Span(len(words), len(words) + 1)))
+    return Treebank(words=words, has_heads="head" in columns)
 
 
 def _check_text(gold: Treebank, system: Treebank) -> None:

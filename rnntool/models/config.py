@@ -223,19 +223,31 @@ class ClassifierHeadConfig(HeadConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerHeadConfig(HeadConfig):
-    """A tagger of words. It predicts a distribution of tags, or several, for one or more columns."""
+    """A tagger of words. It predicts a distribution of tags, or several, for one or more columns.
+
+    With `heads`, a distribution is that of the heads of a dependency tree, and its outputs are vectors, as
+    `rnntool.data.trees.head_scores` describes. With `relations`, two distributions are scores of relations:
+    of each word to any head, and of any word to this head.
+    """
 
     kind = "tag"
     code = "tagger:TaggerHead"
     removed = frozenset({"tied", "pooling", "multi_label", "direction"})
     columns: tuple[int, ...] = option((), "Size of each distribution; empty for a single one.")
     crf: bool = option(False, "Whether a CRF scores the tags of the first distribution.")
+    heads: int = option(-1, "Index of the distribution of heads; -1 without one.", low=-1)
+    relations: int = option(-1, "Index of the first distribution of relations; -1 without one.", low=-1)
+    layer: int = option(0, "Units of a layer between the states and the scores; 0 leaves it out.", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.columns and (sum(self.columns) != self.outputs or min(self.columns) < 1):
             raise UsageError(setting="columns", expected=f"sizes that add up to {self.outputs}",
                              found=list(self.columns))
+        for name, index, last in (("heads", self.heads, self.heads),
+                                  ("relations", self.relations, self.relations + 1)):
+            if index >= 0 and last >= len(self.columns):
+                raise UsageError(setting=name, expected="the index of a distribution", found=index)
 
     def graph_outputs(self) -> dict[str, Shape]:
         """Return the scores of tags, and those of transitions if there is a CRF."""

@@ -45,6 +45,7 @@ from rnntool.tasks.document_context import (
     with_separators,
 )
 from rnntool.tasks.feats_column import FeatsColumn
+from rnntool.tasks.head_column import HeadColumn, RelationColumn
 from rnntool.tasks.lemma_column import LemmaColumn
 from rnntool.tasks.network_config import balanced_weights, encoder_config, from_settings, word_config
 from rnntool.tasks.specs.tag import SPEC, TagSettings
@@ -56,7 +57,9 @@ from rnntool.tokenize import UNK, Tokenizer, WordTokenizer, split_words
 PIECE = 1 << 14  # words of a row that a network reads at once; a longer row is read in pieces
 CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more would change nothing
 COLUMN_KINDS: dict[str | None, type[TagColumn]] = {
-    kind.kind: kind for kind in (TagColumn, FeatsColumn, LemmaColumn)}  # by column name; None for others
+    kind.kind: kind for kind in (  # by column name; None for others
+        TagColumn, FeatsColumn, LemmaColumn, HeadColumn, RelationColumn)}
+TREE_LAYER = 200  # units of a layer between the states and the scores, if there are heads
 RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
@@ -133,9 +136,9 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
 
     @classmethod
     def labels_of(cls, record: Sentence, settings: TagSettings) -> Collection[tuple[int, str]]:
-        names = split_columns(settings.column)
-        return {(i, tag) for i, (name, column) in enumerate(zip(names, _columns(record), strict=False))
-                if _column_kind(name) is not LemmaColumn for tag in column}
+        kinds = _column_kinds(split_columns(settings.column))
+        return {(i, tag) for i, (kind, column) in enumerate(zip(kinds, _columns(record), strict=False))
+                if kind not in (LemmaColumn, HeadColumn) for tag in column}
 
     @classmethod
     def learn(
@@ -153,10 +156,14 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             counts[SEPARATOR] += sum(record.document is not None for record in records)
         names = split_columns(settings.column)
         words = [record.words for record in records]
-        kinds = list(map(_column_kind, names))
-        if kinds.count(LemmaColumn) > 1:  # they would write the same file
-            raise UsageError(setting="column", expected="at most one column of lemmas",
-                             found=repr(settings.column), advice="leave one out")
+        kinds = _column_kinds(names)
+        for kind, noun in ((LemmaColumn, "lemmas"), (HeadColumn, "heads"), (RelationColumn, "relations")):
+            if kinds.count(kind) > 1:  # lemmas would write the same file, and a sentence has one tree
+                raise UsageError(setting="column", expected=f"at most one column of {noun}",
+                                 found=repr(settings.column), advice="leave one out")
+        if settings.head == "crf" and kinds[0] is HeadColumn:
+            raise UsageError(f"{setting('head', 'crf')} can't score heads", setting="column",
+                             advice="name another column first")
         columns = [
             kind.learn(words, sequences, f" in column {name}" if name else "")
             for kind, name, sequences in
@@ -166,9 +173,17 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             allow_empty=reads_spelling(settings), base=base)
         features = WordFeatures.learn(counts, settings, tokenizer, vectors=vectors)
         task = cls(features, columns, settings=settings, characters=characters)
+        task.check(records)
         if settings.window_scores:
             task.fit_window([task.example(record, targets=True) for record in records])
         return task
+
+    def check(self, records: Iterable[Sentence]) -> None:
+        for i, column in enumerate(self.columns):
+            if isinstance(column, HeadColumn):
+                for record in records:
+                    if i <= len(record.more_tags):
+                        column.check(record, _columns(record)[i])
 
     def fit_window(self, examples: Sequence[TagExample]) -> None:
         """Fit the linear classifier to training sentences, unless they are too many for it to help."""
@@ -202,7 +217,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
                 yield f"the tags{place} are spans in {column.scheme.upper()}; they are learned as IOBES"
 
     def learned(self) -> str:
-        tags = "; ".join(listed(column.trained_labels(), column.noun) for column in self.columns)
+        tags = "; ".join(listed(column.trained_labels(), column.noun) for column in self.columns
+                         if not isinstance(column, HeadColumn))
         return f"{tags}; {super().learned()}"
 
     def unseen_labels(self, records: Sequence[Sentence]) -> dict[str, int]:
@@ -263,17 +279,26 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         return NetworkConfig(
             encoder=encoder_config(settings, sizes, word=word_config(settings, sizes, vector_size),
                                    bidirectional=settings.bidirectional, context=context),
-            head=from_settings(TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
-                               columns=tuple(self.distribution_sizes)))
+            head=from_settings(
+                TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
+                columns=tuple(self.distribution_sizes), heads=self._distribution_of(HeadColumn),
+                relations=self._distribution_of(RelationColumn),
+                layer=TREE_LAYER if self._distribution_of(HeadColumn) >= 0 else 0))
+
+    def _distribution_of(self, kind: type[TagColumn]) -> int:
+        """Return the index of the first distribution of the first column of a kind; -1 if there is none."""
+        sizes = [len(column.sizes) for column in self.columns]
+        return next((sum(sizes[:i]) for i, column in enumerate(self.columns) if isinstance(column, kind)), -1)
 
     def objective(self, examples: Sequence[TagExample]) -> ObjectiveConfig:
         settings = self.settings
         weights: tuple[float, ...] = ()
         if settings.class_weights == "balanced":
             columns = zip(*(example.tags or () for example in examples), strict=True)
+            heads = self._distribution_of(HeadColumn)  # which have no labels, so all their weights are 1
             weights = balanced_weights([
-                np.bincount(np.concatenate(ids), minlength=size).astype(np.float64)
-                for size, ids in zip(self.distribution_sizes, columns, strict=True)])
+                np.ones(size) if i == heads else _counts(ids, size)
+                for i, (size, ids) in enumerate(zip(self.distribution_sizes, columns, strict=True))])
         # a backward character model would reveal the next word
         predicts_words = settings.encoder == "rnn" and self.context is None
         distribution_weights = tuple(
@@ -407,12 +432,12 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         word, or of any word of a span, is less probable than `threshold`: a plain tag becomes `_`, a span
         `O`. Their probabilities stay those of the original tags.
         """
-        lengths = np.fromiter((len(record.words) for record in records), np.int32, len(records))
+        lengths = _lengths(records)
         scheme = scheme or "iob2"
         words = [record.words for record in records]
         columns: list[list[list[str]]] = []  # tags by column and sentence
         first_probs: list[list[float]] | None = None
-        for column, emissions, learned in self._scores(outputs):
+        for column, emissions, learned in self._scores(outputs, lengths):
             tags = column.decode(words, emissions, lengths, learned, scheme)
             if threshold or (probs and not columns):
                 tag_probs = column.probs(words, tags, emissions, lengths, learned, scheme)
@@ -426,16 +451,25 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             for result, values in zip(results, first_probs, strict=True):
                 result.probs = values
         if nbest:
-            column, emissions, learned = self._scores(outputs)[0]
+            column, emissions, learned = self._scores(outputs, lengths)[0]
             best = column.nbest(words, emissions, lengths, learned, scheme, nbest)
             for result, sequences in zip(results, best, strict=True):
                 result.nbest = sequences
         return results
 
-    def _scores(self, outputs: Arrays) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
-        """Return each column with its emissions (T, B, sizes), and the first with the scores of the CRF."""
+    def _scores(
+        self, outputs: Arrays, lengths: NDArray[np.int32]
+    ) -> list[tuple[TagColumn, NDArray[Any], ChainScores | None]]:
+        """Return each column with its emissions (T, B, sizes), and the first with the scores of the CRF.
+
+        The emissions of relations are those to the predicted heads.
+        """
         cuts = np.cumsum([sum(column.sizes) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
+        heads = [column.heads(scores, lengths) for column, scores in zip(self.columns, emissions, strict=True)
+                 if isinstance(column, HeadColumn)]
+        emissions = [column.given_heads(scores, *heads) if isinstance(column, RelationColumn) else scores
+                     for column, scores in zip(self.columns, emissions, strict=True)]
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
 
@@ -458,6 +492,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         `accuracy_all`, the share of words whose tags are all correct. Columns that the records lack are left
         out.
         """
+        self.check(records)
         results = self._results(engine, records, probs=True)
         available = min((1 + len(record.more_tags) for record in records), default=1)
         compared = [self._compared(i, records, results) for i in range(min(available, len(self.columns)))]
@@ -484,9 +519,11 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """
         from rnntool.evaluation import conll18
 
-        named = [(name.lower(), column) for name, column in
-                 zip(split_columns(self.settings.column), compared, strict=False) if name]
-        gold, predicted = ({name: list(chain.from_iterable(getattr(column, side))) for name, column in named}
+        names = split_columns(self.settings.column)
+        named = [(name.lower(), comparison) for name, column, comparison in
+                 zip(names, self.columns, compared, strict=False)
+                 if name and (isinstance(column, HeadColumn) or name.lower() != "head")]
+        gold, predicted = ({name: getattr(column, side) for name, column in named}
                            for side in ("gold", "predicted"))
         return conll18.tag_scores(gold, predicted)
 
@@ -529,9 +566,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         predicted: dict[int, list[str]] = {}
         for places, sentences, examples in self._batches_of(records):
             scores = self._window_scores(examples)["window_scores"][..., :size]
-            lengths = np.fromiter((len(sentence.words) for sentence in sentences), np.int32, len(sentences))
             words = [sentence.words for sentence in sentences]
-            tags = column.decode(words, scores, lengths, None, EVALUATED_SCHEME)
+            tags = column.decode(words, scores, _lengths(sentences), None, EVALUATED_SCHEME)
             predicted |= zip(places, tags, strict=True)
         score = self._score_of([predicted[i] for i in range(len(records))], records)
         return Baseline("the window classifier alone", score)
@@ -571,7 +607,7 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         schemes = [column.gold_scheme(_columns(record)[k] for record in records)
                    for k, column in enumerate(self.columns)]
         for places, sentences, outputs in self._outputs(engine, records):
-            for k, (column, emissions, scores) in enumerate(self._scores(outputs)):
+            for k, (column, emissions, scores) in enumerate(self._scores(outputs, _lengths(sentences))):
                 gold = [column.ids(sentence.words, _columns(sentence)[k], schemes[k])
                         for sentence in sentences]
                 targets, lengths = pad(gold, IGNORE)
@@ -592,21 +628,26 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             self.window.multiply(np.repeat(1 / np.array(temperatures, np.float32), self.distribution_sizes))
 
     def weigh(self, engine: Engine, records: Sequence[Sentence]) -> None:
-        """Fit the weight of the linear classifier to the words of the first column."""
+        """Fit the weight of the linear classifier to the words of the first column, or of the second.
+
+        Heads have no scores of the classifier.
+        """
         if not self.window or not records:
             return
-        column = self.columns[0]
-        size = sum(column.sizes)
-        scheme = column.gold_scheme(record.tags or () for record in records)
+        k = 1 if isinstance(self.columns[0], HeadColumn) else 0
+        column = self.columns[k]
+        start = sum(self.columns[0].sizes) if k else 0
+        part = slice(start, start + sum(column.sizes))
+        scheme = column.gold_scheme(_columns(record)[k] for record in records)
         parts: list[tuple[NDArray[Any], ...]] = []
         for _, sentences, examples in self._batches_of(records):
             arrays = self.collate(examples) | self._window_scores(examples)
-            gold = [column.ids(sentence.words, sentence.tags or (), scheme) for sentence in sentences]
+            gold = [column.ids(sentence.words, _columns(sentence)[k], scheme) for sentence in sentences]
             targets, _ = pad(gold, IGNORE)
             has_tag = targets != IGNORE
             emissions = self._run_network(engine, arrays)["emissions"][: len(targets)]
             scores = arrays["window_scores"][: len(targets)] / self.window.factors
-            parts.append((*(column.label_scores(values[has_tag][:, :size]) for values in (emissions, scores)),
+            parts.append((*(column.label_scores(values[has_tag][:, part]) for values in (emissions, scores)),
                           targets[has_tag]))
         emissions, scores, targets = map(np.concatenate, zip(*parts, strict=True))
         weight = fit_weight(emissions, scores, targets, expected=self.window.expected_weight)
@@ -687,9 +728,24 @@ def _calibration_error(compared: Comparison, results: Sequence[Tagged]) -> float
     return metrics.calibration_error(probs, compared.correct())
 
 
-def _column_kind(name: str | None) -> type[TagColumn]:
-    """Return the kind of a column by its name; without a name, its tags are labels."""
-    return COLUMN_KINDS.get((name or "").lower(), TagColumn)
+def _column_kinds(names: Sequence[str | None]) -> list[type[TagColumn]]:
+    """Return the kind of each column by its name; without a name, its tags are labels.
+
+    Without a column of heads, so are relations.
+    """
+    kinds = [COLUMN_KINDS.get((name or "").lower(), TagColumn) for name in names]
+    return kinds if HeadColumn in kinds else [TagColumn if kind is RelationColumn else kind for kind in kinds]
+
+
+def _lengths(sentences: Sequence[Sentence]) -> NDArray[np.int32]:
+    """Return the number of words of each sentence, (B,)."""
+    return np.fromiter((len(sentence.words) for sentence in sentences), np.int32, len(sentences))
+
+
+def _counts(ids: Iterable[NDArray[np.int32]], size: int) -> NDArray[np.float64]:
+    """Count the labels of a distribution of this size; `ids` are those of each sentence."""
+    all_ids = np.concatenate(list(ids))
+    return np.bincount(all_ids[all_ids != IGNORE], minlength=size).astype(np.float64)
 
 
 def _columns(sentence: Sentence) -> tuple[list[str], ...]:

@@ -33,8 +33,8 @@ from rnntool.errors import DataError, UsageError, setting
 
 _COLUMNS: tuple[str, ...] = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _HEAD, _DEPREL = _COLUMNS.index("head"), _COLUMNS.index("deprel")
-_TAG_COLUMNS = ("lemma", "upos", "xpos", "feats", "deprel")
-_NEVER_EMPTY = {"upos", "deprel"}  # "_" in them means that the file isn't annotated
+_TAG_COLUMNS = ("lemma", "upos", "xpos", "feats", "head", "deprel")
+_NEVER_EMPTY = {"upos", "head", "deprel"}  # "_" in them means that the file isn't annotated
 _OTHER_COLUMNS = frozenset(_COLUMNS) - set(_TAG_COLUMNS)
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=")
 _NOT_A_WORD = re.compile(r"[0-9]+(?:-[0-9]+|\.[0-9]+)")  # 3-4 is a range, 3.1 an empty node
@@ -73,10 +73,11 @@ def _recognizes(rows: Sequence[str]) -> bool:
 def _read_sentences(lines: Lines, options: SentenceOptions) -> Iterator[Sentence]:
     """Read words from `word_column` (FORM), and tags from "upos" (the default) or other columns.
 
-    The other columns are "xpos", "feats", "deprel", a key of MISC, and any that `# global.columns` names in
-    the first line. A word without the key has the tag "O". Each blank line beyond the first is a record
-    without words. The comment `# text` gives the text. `DataError` for a line with the wrong number of
-    columns, for an ID of an unknown form, and, if tags are needed, for a word without UPOS or DEPREL.
+    The other columns are "lemma", "xpos", "feats", "head", "deprel", a key of MISC, and any that
+    `# global.columns` names in the first line. A word without the key has the tag "O". Each blank line beyond
+    the first is a record without words. The comment `# text` gives the text. `DataError` for a line with the
+    wrong number of columns, for an ID of an unknown form, and, if tags are needed, for a word without UPOS,
+    HEAD or DEPREL.
     """
     read: _Reader | None = None
     block: list[str] = []
@@ -322,6 +323,8 @@ class ConlluWriter(BlockWriter):
             cells = _cells(str(i + 1), word, tight=tight[i] and i >= after)
             cells[_HEAD], cells[_DEPREL] = ("1", "dep") if i else ("0", "root")
             _fill(cells, self._places, tags, probs[i] if probs else None)
+            if (_DEPREL, None) not in self._places:
+                cells[_DEPREL] = "dep" if cells[_HEAD] != "0" else "root"
             out.append("\t".join(cells) + "\n")
         return "".join(out) + "\n"
 

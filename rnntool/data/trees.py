@@ -1,0 +1,123 @@
+"""Dependency trees: the scores of heads, and the tree with the best heads. Knows no network and no files.
+
+`heads` has the head of each word, counted from 1; the head of a root is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.data.arrays import Floats, softmax
+
+LONGEST = 1024  # words of a tree whose heads are searched at once, because scores need memory for all pairs
+_NEAREST = 1e-4  # what the nearest head scores more than the farthest, so that it wins among equals
+
+
+def head_scores(vectors: Floats) -> Floats:
+    """Return the score (N, N + 1) of each head of each word, given `vectors` (N, 2 k + 2).
+
+    They hold a vector of the word as a dependent (k,), one of the word as a head (k,), a score of the word as
+    a head, and the word's score as the root. The score of a head is the product of both vectors plus that of
+    the head: a biaffine function (Dozat and Manning, 2017) whose matrix is part of the vectors. Column 0 is
+    the root; a word is never its own head.
+    """
+    size = vectors.shape[1] // 2 - 1
+    dependents, heads, of_head, of_root = np.split(vectors, (size, 2 * size, 2 * size + 1), axis=1)
+    scores = np.concatenate([of_root, dependents @ heads.T + of_head.T], axis=1)
+    scores[np.arange(len(scores)), np.arange(1, len(scores) + 1)] = -np.inf
+    return scores
+
+
+def best_tree(scores: Floats) -> list[int]:
+    """Return the heads of the tree with the highest sum of scores (N, N + 1) and with one root.
+
+    `scores[i, h]` is the score of head h (0 for the root) of word i + 1, which is finite unless h is the word
+    itself. Of equal heads the nearest is taken. Finds a maximum spanning arborescence (Chu and Liu, 1965;
+    Edmonds, 1967).
+    """
+    size = len(scores)
+    weights = np.full((size + 1, size + 1), -np.inf)  # (dependent, head), with the root as word 0
+    distances = np.abs(np.subtract.outer(np.arange(1, size + 1), np.arange(size + 1)))
+    weights[1:] = scores - distances * (_NEAREST / (size + 1))
+    np.fill_diagonal(weights, -np.inf)
+    # a root costs more than the heads of all words can gain, so the best tree has only one
+    finite = np.where(np.isfinite(weights[1:]), weights[1:], np.nan)
+    weights[1:, 0] -= 1 + np.nansum(np.nanmax(finite, axis=1) - np.nanmin(finite, axis=1))
+    heads: list[int] = _arborescence(weights)[1:].tolist()
+    return heads
+
+
+def best_heads(vectors: Floats) -> list[int]:
+    """Return the best tree for `vectors`; see `head_scores`.
+
+    Of a sentence with more than `LONGEST` words, each part has a tree, whose root depends on the first root.
+    """
+    heads: list[int] = []
+    for start in range(0, len(vectors), LONGEST):
+        tree = best_tree(head_scores(vectors[start : start + LONGEST]))
+        root = heads.index(0) + 1 if heads else 0
+        heads += [head + start if head else root for head in tree]
+    return heads
+
+
+def head_probs(vectors: Floats, heads: Sequence[int]) -> list[float]:
+    """Return the probability of each head by itself, given `vectors` of the words; see `best_heads`."""
+    probs: list[float] = []
+    for start in range(0, len(vectors), LONGEST):
+        part = softmax(head_scores(vectors[start : start + LONGEST]))
+        inside = [head - start if head > start else 0 for head in heads[start : start + LONGEST]]
+        probs += part[np.arange(len(part)), inside].tolist()
+    return probs
+
+
+def _arborescence(weights: Floats) -> NDArray[np.intp]:
+    """Return the head of each node in the maximum spanning arborescence from node 0, whose head is 0.
+
+    Contracts a cycle of best heads into a new node until there is none; then opens them in reverse order.
+    """
+    contracted = []
+    while (cycle := _cycle(heads := _best_heads(weights))).any():
+        inside, outside = np.flatnonzero(cycle), np.flatnonzero(~cycle)
+        gains = weights[np.ix_(inside, outside)] - weights[inside, heads[inside]][:, None]
+        entered, left = gains.argmax(axis=0), weights[np.ix_(outside, inside)].argmax(axis=1)
+        smaller = np.full((len(outside) + 1,) * 2, -np.inf)  # the cycle is the last node
+        smaller[:-1, :-1] = weights[np.ix_(outside, outside)]
+        smaller[-1, :-1] = gains.max(axis=0)
+        smaller[:-1, -1] = weights[np.ix_(outside, inside)].max(axis=1)
+        contracted.append((outside, inside[entered], inside[left], heads))
+        weights = smaller
+    for outside, entered, left, best in reversed(contracted):
+        size, of_cycle = len(outside), heads[-1]
+        opened = best.copy()  # heads inside the cycle
+        from_cycle = heads[:-1] == size
+        opened[outside] = np.where(from_cycle, left, outside[np.where(from_cycle, 0, heads[:-1])])
+        opened[entered[of_cycle]] = outside[of_cycle]
+        heads = opened
+    return heads
+
+
+def _best_heads(weights: Floats) -> NDArray[np.intp]:
+    heads: NDArray[np.intp] = weights.argmax(axis=1)
+    heads[0] = 0
+    return heads
+
+
+def _cycle(heads: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark the nodes of a cycle; none if all nodes lead to node 0."""
+    visited_from = np.full(len(heads), -1)
+    visited_from[0] = 0
+    for start in range(1, len(heads)):
+        node = start
+        while visited_from[node] < 0:
+            visited_from[node] = start
+            node = int(heads[node])
+        if visited_from[node] == start:
+            cycle = np.zeros(len(heads), bool)
+            while not cycle[node]:
+                cycle[node] = True
+                node = int(heads[node])
+            return cycle
+    return np.zeros(len(heads), bool)

@@ -1,0 +1,156 @@
+"""Columns of dependency trees: the head of each word, and the word's relation to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnntool.data import trees
+from rnntool.data.arrays import IGNORE, Floats, Ints
+from rnntool.data.labels import Labels
+from rnntool.data.records import Sentence
+from rnntool.data.treebank import tree_heads
+from rnntool.errors import UsageError
+from rnntool.tasks.tag_column import ChainScores, Comparison, ScoredBatch, TagColumn
+
+VECTOR = 100  # size of the vector of a word as a dependent, and of its vector as a head
+ROOT = "root"
+
+
+class HeadColumn(TagColumn):
+    """Predicts the head of each word, so that the words of a sentence make a tree with one root.
+
+    Heads are written as in CoNLL-U: the number of a word, counted from 1, and 0 for the root. So there are no
+    labels. The network outputs vectors of each word, which give the scores of all heads; see `trees`.
+    """
+
+    kind = "head"
+
+    @classmethod
+    def learn(
+        cls, words: Sequence[Sequence[str]], sequences: Sequence[Sequence[str]], place: str = ""
+    ) -> Self:
+        return cls(Labels(()), None)
+
+    @property
+    def noun(self) -> str:
+        return "heads"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (2 * VECTOR + 2,)
+
+    def check(self, record: Sentence, tags: Sequence[str]) -> None:
+        """Raise `DataError` if the heads of a sentence are no tree; several roots are allowed."""
+        tree_heads(tags, record.place_of, one_root=False)
+
+    def ids(self, words: Sequence[str], tags: Sequence[str], scheme: str | None) -> NDArray[np.int32]:
+        return np.array(list(map(int, tags)), np.int32)
+
+    # --- Predictions ---------------------------------------------------------------------------------------
+
+    def heads(self, emissions: Floats, lengths: Ints) -> list[list[int]]:
+        """Return the heads of each sentence, given `emissions` (T, B, `sizes`)."""
+        return [trees.best_heads(emissions[:length, i]) for i, length in enumerate(lengths)]
+
+    def decode(
+        self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
+        scheme: str,
+    ) -> list[list[str]]:
+        return [list(map(str, heads)) for heads in self.heads(emissions, lengths)]
+
+    def nbest(
+        self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
+        scheme: str, k: int,
+    ) -> list[list[tuple[list[str], float]]]:
+        raise UsageError(setting="nbest", expected="a model whose first column has tags",
+                         found="one whose first column has heads", advice="leave it out")
+
+    def probs(
+        self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints,
+        learned: ChainScores | None, scheme: str,
+    ) -> list[list[float]]:
+        # of each head by itself, whatever the heads of other words
+        return [trees.head_probs(emissions[: len(row), i], list(map(int, row))) for i, row in enumerate(tags)]
+
+    def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
+        return tags  # without some of the heads, there would be no tree
+
+    def temperature(self, batches: Sequence[ScoredBatch], learned: ChainScores | None) -> float:
+        return 1.0
+
+    # --- Gold heads ----------------------------------------------------------------------------------------
+
+    def compare(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+    ) -> Comparison:
+        # a table of numbers of words would say nothing
+        return replace(super().compare(words, gold, predicted), by_label=False)
+
+    def unseen_labels(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
+    ) -> dict[str, int]:
+        return {}
+
+
+class RelationColumn(TagColumn):
+    """Predicts the relation of each word to its head, which a `HeadColumn` predicts.
+
+    The network scores each relation twice: that of the word to any head, and that of any word to this head. A
+    relation's score is the sum of its scores at the word and at the head.
+    """
+
+    kind = "deprel"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.labels),) * 2
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return (1.0, 0.0)  # the loss of the first includes the scores of the second
+
+    def targets(
+        self, words: Sequence[str], tags: Sequence[str], scheme: str | None
+    ) -> list[NDArray[np.int32]]:
+        ids = self.ids(words, tags, scheme)
+        return [ids, np.full_like(ids, IGNORE)]
+
+    def label_scores(self, emissions: Floats) -> Floats:
+        return emissions[..., : len(self.labels)]
+
+    def given_heads(self, emissions: Floats, heads: Sequence[Sequence[int]]) -> Floats:
+        """Return the scores (T, B, L) of relations to these heads, given `emissions` (T, B, `sizes`).
+
+        Only a root can have the relation `root`, and it can have no other.
+        """
+        of_word, of_head = np.split(emissions, 2, axis=-1)
+        scores: Floats = of_word.copy()
+        is_root = np.array([label.partition(":")[0] == ROOT for label in self.labels])
+        for i, row in enumerate(heads):
+            numbers = np.array(row, np.intp)
+            has_head = numbers > 0
+            own = scores[: len(row), i]
+            own[has_head] += of_head[numbers[has_head] - 1, i]
+            if is_root.any():
+                own[has_head[:, None] == is_root] = -np.inf
+        return scores
+
+    def decode(
+        self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
+        scheme: str,
+    ) -> list[list[str]]:
+        return super().decode(words, self.label_scores(emissions), lengths, learned, scheme)
+
+    def temperature(self, batches: Sequence[ScoredBatch], learned: ChainScores | None) -> float:
+        # the probability of a relation that a wrong head excludes is 0 at any temperature
+        possible = []
+        for emissions, lengths, gold in batches:
+            of_gold = np.take_along_axis(emissions, gold[..., None].clip(0), axis=-1)[..., 0]
+            possible.append((emissions, lengths, np.where(np.isneginf(of_gold), IGNORE, gold)))
+        return super().temperature(possible, learned)
