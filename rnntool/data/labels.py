@@ -130,7 +130,7 @@ def load_labels(folder: Path, sizes: Sequence[int | None]) -> list[Labels]:
     Raises `ModelError` if the file is missing or damaged.
     """
     path = folder / "labels.txt"
-    lines = read_escaped(path)
+    lines = read_escaped(path) if any(size != 0 for size in sizes) else []  # heads alone have no labels
     names = iter(lines)
     try:
         sets = [Labels(islice(names, size)) for size in sizes]

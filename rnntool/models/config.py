@@ -237,7 +237,8 @@ class TaggerHeadConfig(HeadConfig):
     crf: bool = option(False, "Whether a CRF scores the tags of the first distribution.")
     heads: int = option(-1, "Index of the distribution of heads; -1 without one.", low=-1)
     relations: int = option(-1, "Index of the first distribution of relations; -1 without one.", low=-1)
-    layer: int = option(0, "Units of a layer between the states and the scores; 0 leaves it out.", low=0)
+    layer: int = option(0, "Rectified units over the states, which scores depend on as well; 0 for none.",
+                        low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

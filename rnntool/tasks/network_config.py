@@ -47,5 +47,5 @@ def balanced_weights(columns: Sequence[NDArray[np.float64]]) -> tuple[float, ...
     `columns` are the counts (L,) of each column of labels. Labels that don't occur, such as some tags of a
     span scheme, don't count toward the mean.
     """
-    weights = [counts.sum() / (np.count_nonzero(counts) * counts.clip(min=1)) for counts in columns]
+    weights = [counts.sum() / (max(1, np.count_nonzero(counts)) * counts.clip(min=1)) for counts in columns]
     return tuple(np.concatenate(weights).tolist())

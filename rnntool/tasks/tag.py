@@ -59,7 +59,6 @@ CONTEXT = 1 << 9  # words on each side of a piece that are read with it; more wo
 COLUMN_KINDS: dict[str | None, type[TagColumn]] = {
     kind.kind: kind for kind in (  # by column name; None for others
         TagColumn, FeatsColumn, LemmaColumn, HeadColumn, RelationColumn)}
-TREE_LAYER = 200  # units of a layer between the states and the scores, if there are heads
 RAW_PIECE = 128  # words of raw text in a training example; a longer line is cut into several
 
 
@@ -275,15 +274,15 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
     def network_config(
         self, *, vector_size: int = 0, context: tuple[EncoderConfig, bool] | None = None
     ) -> NetworkConfig:
-        settings, sizes = self.settings, self.sizes()
+        settings, sizes, heads = self.settings, self.sizes(), self._distribution_of(HeadColumn)
         return NetworkConfig(
             encoder=encoder_config(settings, sizes, word=word_config(settings, sizes, vector_size),
                                    bidirectional=settings.bidirectional, context=context),
             head=from_settings(
                 TaggerHeadConfig, settings, outputs=sizes["outputs"], crf=self.crf,
-                columns=tuple(self.distribution_sizes), heads=self._distribution_of(HeadColumn),
+                columns=tuple(self.distribution_sizes), heads=heads,
                 relations=self._distribution_of(RelationColumn),
-                layer=TREE_LAYER if self._distribution_of(HeadColumn) >= 0 else 0))
+                layer=2 * settings.hidden if heads >= 0 else 0))
 
     def _distribution_of(self, kind: type[TagColumn]) -> int:
         """Return the index of the first distribution of the first column of a kind; -1 if there is none."""
@@ -543,8 +542,13 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
             answers.append({**gold, **tagged})
         return answers
 
-    def baseline(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> Baseline:
-        """Give each word its most frequent tag in the training data, and others the most frequent of all."""
+    def baseline(self, examples: Sequence[TagExample], records: Sequence[Sentence]) -> Baseline | None:
+        """Give each word its most frequent tag in the training data, and others the most frequent of all.
+
+        Heads have no baseline.
+        """
+        if isinstance(self.columns[0], HeadColumn):
+            return None
         counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
         for example in examples:
             words = [word for word in example.words if word != SEPARATOR]

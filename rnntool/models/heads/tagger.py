@@ -49,7 +49,7 @@ class TaggerHead(LabelHead):
     def add_to(self, g: Graph, states: str, lengths: str) -> dict[str, Graph]:
         """Add `emissions`, and with a CRF its scores."""
         if self.layer is not None:
-            states = g.add("Concat", states, g.add("Tanh", g.linear(states, self.layer, "layer")), axis=2)
+            states = g.add("Concat", states, g.add("Relu", g.linear(states, self.layer, "layer")), axis=2)
         emissions = g.linear(states, self.output, "output")
         g.output(emissions, "emissions", "float32", ["time", "batch", self.output.out_features])
         if self.crf is not None:
@@ -95,7 +95,7 @@ class TaggerHead(LabelHead):
 
     def _emissions(self, states: Tensor) -> Tensor:
         if self.layer is not None:
-            hidden = functional.dropout(self.layer(states).tanh(), self.LAYER_DROPOUT, self.training)
+            hidden = functional.dropout(self.layer(states).relu(), self.LAYER_DROPOUT, self.training)
             states = torch.cat([states, hidden], dim=-1)
         emissions: Tensor = self.output(states)
         return emissions

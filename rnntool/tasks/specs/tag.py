@@ -26,8 +26,9 @@ class TagSettings(WordSettings):
     """Settings of `train tag`."""
 
     column: str | None = data(
-        None, "Column of the tags: a number from 1, or a name (lemma, upos, xpos, feats, deprel, a key of "
-              "MISC). Several columns, separated by commas, are learned together; the first is the main one.",
+        None, "Column of the tags: a number from 1, or a name (lemma, upos, xpos, feats, head, deprel, a "
+              "key of MISC). Several columns, separated by commas, are learned together; the first is the "
+              "main one.",
         metavar="COLUMN[,COLUMN…]", check=check_columns)
     word_column: str | None = data(
         None, "Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.", metavar="COLUMN",
