@@ -690,7 +690,7 @@ def test_conllu_errors(row: str, message: str) -> None:
         sentences("# c\n" + row, "conllu", need_tags=True)
 
 
-@pytest.mark.parametrize("column", ["form", "HEAD", "a=b", "a b", "a|b"])
+@pytest.mark.parametrize("column", ["form", "DEPS", "a=b", "a b", "a|b"])
 def test_conllu_columns_that_cannot_hold_tags(column: str) -> None:
     with pytest.raises(UsageError, match="key of MISC"):
         sentence_writer("conllu", column=column)
