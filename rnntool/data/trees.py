@@ -42,11 +42,12 @@ def best_tree(scores: Floats) -> list[int]:
     weights = np.full((size + 1, size + 1), -np.inf)  # (dependent, head), with the root as word 0
     distances = np.abs(np.subtract.outer(np.arange(1, size + 1), np.arange(size + 1)))
     weights[1:] = scores - distances * (_NEAREST / (size + 1))
-    np.fill_diagonal(weights, -np.inf)
-    # a root costs more than the heads of all words can gain, so the best tree has only one
-    finite = np.where(np.isfinite(weights[1:]), weights[1:], np.nan)
-    weights[1:, 0] -= 1 + np.nansum(np.nanmax(finite, axis=1) - np.nanmin(finite, axis=1))
     heads: list[int] = _arborescence(weights)[1:].tolist()
+    if heads.count(0) > 1:
+        # let a root cost more than the heads of all words can gain, so that the best tree has only one
+        lowest = np.where(np.isfinite(weights[1:]), weights[1:], np.inf).min(axis=1)
+        weights[1:, 0] -= 1 + (weights[1:].max(axis=1) - lowest).sum()
+        heads = _arborescence(weights)[1:].tolist()
     return heads
 
 
@@ -81,12 +82,14 @@ def _arborescence(weights: Floats) -> NDArray[np.intp]:
     contracted = []
     while (cycle := _cycle(heads := _best_heads(weights))).any():
         inside, outside = np.flatnonzero(cycle), np.flatnonzero(~cycle)
-        gains = weights[np.ix_(inside, outside)] - weights[inside, heads[inside]][:, None]
-        entered, left = gains.argmax(axis=0), weights[np.ix_(outside, inside)].argmax(axis=1)
+        of_inside, of_outside = weights[inside], weights[outside]
+        gains = of_inside[:, outside] - weights[inside, heads[inside]][:, None]
+        leaving = of_outside[:, inside]
+        entered, left = gains.argmax(axis=0), leaving.argmax(axis=1)
         smaller = np.full((len(outside) + 1,) * 2, -np.inf)  # the cycle is the last node
-        smaller[:-1, :-1] = weights[np.ix_(outside, outside)]
+        smaller[:-1, :-1] = of_outside[:, outside]
         smaller[-1, :-1] = gains.max(axis=0)
-        smaller[:-1, -1] = weights[np.ix_(outside, inside)].max(axis=1)
+        smaller[:-1, -1] = leaving.max(axis=1)
         contracted.append((outside, inside[entered], inside[left], heads))
         weights = smaller
     for outside, entered, left, best in reversed(contracted):
