@@ -86,6 +86,20 @@ def test_columns_are_fitted_on_their_own_and_words_without_a_tag_are_left_out() 
     assert (scores[..., 0] < scores.max(axis=2)).all()
 
 
+def test_labels_without_scores_take_no_room(tmp_path: Path) -> None:
+    many = window_scores.MOST_LABELS + 1
+    sizes = []
+    outputs = {"one": [len(TAGS)], "two": [len(TAGS), many]}
+    for name in outputs:
+        (tmp_path / name).mkdir()
+        WindowScores.fit(SENTENCES, [TARGETS] * len(outputs[name]), outputs[name]).save(tmp_path / name)
+        sizes.append((tmp_path / name / window_scores.FILE).stat().st_size)
+    assert sizes[1] - sizes[0] < 16 * many  # not for each of the features
+    one, two = (WindowScores.load(tmp_path / name, outputs=sum(outputs[name])) for name in outputs)
+    np.testing.assert_array_equal(two.scores(NEW)[..., : len(TAGS)], one.scores(NEW))
+    assert not two.scores(NEW)[..., len(TAGS) :].any()
+
+
 def test_what_is_saved_gives_the_same_scores(tmp_path: Path) -> None:
     fitted = WindowScores.fit(SENTENCES, [TARGETS], [len(TAGS)])
     fitted.multiply(np.arange(1, 1 + len(TAGS), dtype=np.float32))

@@ -45,15 +45,17 @@ class WindowScores:
         self, features: NDArray[np.uint32], weights: NDArray[np.int8], scale: NDArray[np.float32],
         bias: NDArray[np.float32], words: int,
     ) -> None:
-        """`features` (F,) are rising hashes with their `weights` (F, L).
+        """`features` (F,) are rising hashes with their `weights` (F, K).
 
-        The weights are multiplied by `scale` (L,); `bias` is (L,). `words` is the number of training words.
+        The weights are multiplied by `scale` (L,), which is above 0 only for the K labels with weights. `bias`
+        is (L,). `words` is the number of training words.
         """
         self._features = features
         self._weights = weights
         self._scale = scale
         self._bias = bias
         self._words = words
+        self._scored = np.flatnonzero(scale)  # (K,)
         self.factors = np.ones(len(scale), np.float32)  # (L,) by which the fitted scores were multiplied
         self._lock = threading.Lock()
         self._forget_types()
@@ -82,8 +84,10 @@ class WindowScores:
                 weights[:, column], bias[column] = regression(
                     x[has_tag], np.eye(size, dtype=np.float32)[ids[has_tag]], label_weights[column],
                     multi_label=False, inverse_penalty=INVERSE_PENALTY, steps=STEPS, work=WORK)
-        scale = (np.maximum(np.abs(weights).max(axis=0, initial=0), 1e-9) / 127).astype(np.float32)
-        rounded = np.rint(weights / scale).astype(np.int8)
+        is_scored = weights.any(axis=0) | (bias != 0)  # (L,)
+        largest = np.maximum(np.abs(weights).max(axis=0, initial=0), 1e-9)
+        scale = np.where(is_scored, largest / 127, 0).astype(np.float32)
+        rounded = np.rint(weights[:, is_scored] / scale[is_scored]).astype(np.int8)
         counts = rounded.any(axis=1)
         return cls(features[counts], rounded[counts], scale, bias, x.shape[0])
 
@@ -103,8 +107,9 @@ class WindowScores:
         features, weights, scale, bias, words = model_file.read_tensors(
             path, ("features", "weights", "scale", "bias", "words"))
         count = features.shape[:1]
+        scored = np.count_nonzero(scale)
         shapes = (features.shape, weights.shape, scale.shape, bias.shape, words.shape)
-        if shapes != (count, (*count, outputs), (outputs,), (outputs,), (1,)):
+        if shapes != (count, (*count, scored), (outputs,), (outputs,), (1,)):
             raise model_file.damaged(path, f"doesn't fit {outputs} outputs")
         return cls(features, weights, scale, bias, int(words[0]))
 
@@ -135,9 +140,11 @@ class WindowScores:
                                                        for word in words]
             table = self._table
         count = len(rows) - 2 * reach
-        total = np.broadcast_to(self._bias, (count, len(sentences), len(self._bias))).copy()
+        scored = np.broadcast_to(self._bias[self._scored], (count, len(sentences), len(self._scored))).copy()
         for k, offset in enumerate(OFFSETS):
-            total += table[rows[reach + offset : reach + offset + count], k]
+            scored += table[rows[reach + offset : reach + offset + count], k]
+        total = np.zeros((count, len(sentences), len(self._bias)), np.float32)
+        total[..., self._scored] = scored
         total[np.arange(count)[:, None] >= lengths] = 0
         return total
 
@@ -148,7 +155,7 @@ class WindowScores:
     def _forget_types(self) -> None:
         """Start a new table: word types, and what each adds to the tags of a word at each offset from it."""
         self._types: dict[str, int] = {}
-        self._table = np.zeros((1024, len(OFFSETS), len(self._scale)), np.float32)
+        self._table = np.zeros((1024, len(OFFSETS), len(self._scored)), np.float32)
         self._table[_EDGE] = self._sums(map(_edge_features, OFFSETS))
 
     def _add(self, word: str) -> int:
@@ -161,12 +168,13 @@ class WindowScores:
         return row
 
     def _sums(self, features: Iterable[NDArray[np.uint32]]) -> NDArray[np.float32]:
-        """Return the summed weights (offsets, L) of the features for each of the `OFFSETS`."""
-        sums = np.zeros((len(OFFSETS), len(self._scale)), np.float32)
+        """Return the summed weights (offsets, K) of the features for each of the `OFFSETS`."""
+        scale = self._scale[self._scored]
+        sums = np.zeros((len(OFFSETS), len(scale)), np.float32)
         for row, hashes in zip(sums, features, strict=True):
             at = np.minimum(np.searchsorted(self._features, hashes), max(0, len(self._features) - 1))
             rows = at[self._features[at] == hashes] if len(self._features) else at[:0]
-            row[:] = self._weights[rows].sum(axis=0, dtype=np.int32) * self._scale
+            row[:] = self._weights[rows].sum(axis=0, dtype=np.int32) * scale
         return sums
 
 
