@@ -47,8 +47,8 @@ class WindowScores:
     ) -> None:
         """`features` (F,) are rising hashes with their `weights` (F, K).
 
-        The weights are multiplied by `scale` (L,), which is above 0 only for the K labels with weights. `bias`
-        is (L,). `words` is the number of training words.
+        The weights are multiplied by `scale` (L,), which is above 0 only for the K labels that have some.
+        `bias` is (L,). `words` is the number of training words.
         """
         self._features = features
         self._weights = weights
