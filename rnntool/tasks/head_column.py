@@ -13,7 +13,6 @@ from rnntool.data import trees
 from rnntool.data.arrays import IGNORE, Floats, Ints
 from rnntool.data.labels import Labels
 from rnntool.data.records import Sentence
-from rnntool.data.treebank import tree_heads
 from rnntool.errors import UsageError
 from rnntool.tasks.tag_column import ChainScores, Comparison, ScoredBatch, TagColumn
 
@@ -46,6 +45,8 @@ class HeadColumn(TagColumn):
 
     def check(self, record: Sentence, tags: Sequence[str]) -> None:
         """Raise `DataError` if the heads of a sentence are no tree; several roots are allowed."""
+        from rnntool.data.treebank import tree_heads  # tagging doesn't need it
+
         tree_heads(tags, record.place_of, one_root=False)
 
     def ids(self, words: Sequence[str], tags: Sequence[str], scheme: str | None) -> NDArray[np.int32]:
