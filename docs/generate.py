@@ -18,6 +18,7 @@ import typer
 
 from rnntool.cli import app
 from rnntool.commands.cli_errors import option_name
+from rnntool.commands.train import SPECS
 from rnntool.errors import with_names
 from rnntool.tasks import TASKS
 
@@ -170,7 +171,7 @@ def commands_page() -> str:
 
 def _rows(path: Words, command: Any) -> list[Row]:
     """The arguments and options of a command, without the settings of a training."""
-    settings_of_task = settings().get(path[-1], {}) if path[1:2] in TRAININGS else {}
+    settings_of_task = settings().get(task_of(path), {}) if path[1:2] in TRAININGS else {}
     short = {switch for field in settings_of_task.values() for switch in switches(field)}
     return [_row(parameter) for parameter in command.params
             if parameter.param_type_name == "argument"
@@ -214,8 +215,13 @@ def _command_section(
         link = f"[Options of `{group[1]}`]" if group[1:] else "[Shared options]"
         parts.append(f"{link}(#{_slug(SHARED[group])}): {names}.\n\n")
     if path[1:2] in TRAININGS and path[2:]:
-        parts.append(f"The [settings](settings.md) of `{path[-1]}` are options as well.\n\n")
+        parts.append(f"The [settings](settings.md) of `{task_of(path)}` are options as well.\n\n")
     return "".join(parts)
+
+
+def task_of(path: Words) -> str:
+    """The task of a training by the words that call it."""
+    return SPECS[path[-1]].name if path[-1] in SPECS else ""
 
 
 def _options_table(rows: Iterable[Row]) -> str:

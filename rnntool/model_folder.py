@@ -37,6 +37,8 @@ CONFIG, WEIGHTS, GRAPH, METRICS, CARD, RESUME = (
 JOB, STATE = "job.json", "state.json"  # in RESUME
 TUNE = "tune"  # folder of a study
 FOLDS = "folds"  # folder of a cross-validation: its job, and a model for each fold
+SEGMENTER = "segmenter"  # folder of a model that splits raw text for a tagger
+SEGMENTING = "segmenting"  # folder of the training of a segmenter: the job of its tagger, and its model
 NEW = ".new"  # folder of a complete model that is about to replace the files beside it
 KEEPS = ".keeps-checkpoint"  # in NEW: the model is that of a stopped training, whose checkpoint stays
 LOCK = ".lock"  # file that a training keeps locked
@@ -479,9 +481,16 @@ def has_checkpoint(folder: Path) -> bool:
     return all((folder / RESUME / name).exists() for name in (JOB, STATE))
 
 
+def has_folds(folder: Path) -> bool:
+    """Whether a folder has a cross-validation that has begun, and whose training has not ended."""
+    return (folder / FOLDS / JOB).exists()
+
+
 def job_file(folder: Path) -> Path:
     """Return the file with the job of the training that has not ended; it doesn't exist if there is none."""
-    return folder / (RESUME if has_checkpoint(folder) else FOLDS) / JOB
+    places = ([RESUME] if has_checkpoint(folder) else []) + [FOLDS, SEGMENTING]
+    files = [folder / place / JOB for place in places]
+    return next((file for file in files if file.exists()), files[-1])
 
 
 @contextmanager
@@ -527,9 +536,17 @@ def new_model(folder: Path, *, keep_checkpoint: bool = False) -> Iterator[Path]:
 def _install(folder: Path) -> None:
     """Move the complete model in `NEW` to its place."""
     files = {path.name for path in (folder / NEW).iterdir()}
+    if SEGMENTER not in files and _names_segmenter(folder / CONFIG):
+        remove(folder / SEGMENTER)
     names = sorted(files - {KEEPS}, key=lambda name: name == CONFIG)
     for name in names:
         temporary = folder / f"{UNFINISHED}{name}"
+        if (folder / NEW / name).is_dir():
+            remove(folder / name)
+            shutil.copytree(folder / NEW / name, temporary, dirs_exist_ok=True)
+            atomic_files.sync_tree(temporary)
+            temporary.rename(folder / name)
+            continue
         temporary.unlink(missing_ok=True)
         try:
             temporary.hardlink_to(folder / NEW / name)
@@ -543,8 +560,25 @@ def _install(folder: Path) -> None:
     if KEEPS not in files:
         remove(folder / RESUME)
         remove(folder / FOLDS)
+        remove(folder / SEGMENTING)
     atomic_files.sync(folder)
     remove(folder / NEW)
+
+
+def _names_segmenter(config: Path) -> bool:
+    """Return whether a model has a segmenter; another folder of that name may be the user's own."""
+    try:
+        return bool(json.loads(config.read_text("utf-8"))["settings"].get("segmenter"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def copy_files(folder: Path, to: Path) -> None:
+    """Copy the files of a model into a new folder."""
+    to.mkdir()
+    for name in MODEL_FILES:
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, to / name)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def test_every_command_and_option_is_documented(path: tuple[str, ...]) -> None:
         (row,) = (row for row in rows if re.search(rf"`{re.escape(name)}[ `]", row.split(" | ")[0] + " "))
         text += row
     if path[1:2] in generate.TRAININGS:
-        text += settings_of(path[-1])
+        text += settings_of(generate.task_of(path))
     missing = [flag for flag in options(COMMANDS[path])
                if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text)]
     assert not missing, f"docs/reference/commands.md: {' '.join(path)} lacks {', '.join(missing)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from rnntool.commands.options import PLAIN_FORMATS, Messages
 from rnntool.data.formats import either, guess_format, read_sentences, read_texts
@@ -39,11 +40,37 @@ def raw_text(
         if name != "text":
             raise DataError(place=lines.name, expected="raw text to split into sentences", found=name,
                             advice=f"if it is raw text, set {setting('format', 'text')}")
-        return read_sentences(lines, format=name, split=lambda text: [])
+        return read_sentences(lines, format=name, split=no_words)
 
     chosen = reading.table_settings() if isinstance(reading, TableReading) else ()
     return Inputs(files, "sentences", read, format=format, reading=reading, log=messages.log,
                   warn=messages.warn, chosen=chosen)
+
+
+def raw_text_or_records(
+    task: AnyTask, files: Sequence[str], settings: Settings, **options: Any
+) -> Inputs:
+    """Return what `raw_text` or `task_records` does: it depends on the format of the first file.
+
+    `DataError` if there are files of both kinds. See `task_records` for the `options`.
+    """
+    inputs = task_records(task, files, settings, **options)
+    read_records = inputs.read
+
+    def read(lines: Lines, name: str) -> Iterator[Sentence]:
+        kinds = [format == "text" for format in inputs.formats]
+        if kinds[0] != kinds[-1]:
+            raise DataError(place=lines.name, expected=f"{inputs.formats[0]}, as in {inputs.paths[0]}",
+                            found=name, advice="raw text and other formats can't be mixed")
+        return read_sentences(lines, format=name, split=no_words) if kinds[0] else read_records(lines, name)
+
+    inputs.read = read
+    return inputs
+
+
+def no_words(text: str) -> list[tuple[int, int]]:
+    """Leave it to a segmenter to split a text."""
+    return []
 
 
 def inspected_records(

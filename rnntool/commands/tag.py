@@ -39,7 +39,7 @@ SCHEME_SAMPLE = 2000  # sentences that are read to detect the scheme of a file's
     "echo 'The keys on the table are mine.' | rnntool tag",
     "rnntool tag -m en-ner --to inline news.txt",
     "rnntool tag --from tokens --to conll --probs sentences.tok > tagged.conll",
-    "rnntool tag -m tagger --segmenter segmenter --to conllu < text.txt",
+    "rnntool tag -m tagger --segmenter segmenter < text.txt > text.conllu",
 )
 def tag(
     *,
@@ -49,7 +49,8 @@ def tag(
     format: Annotated[str | None, format_option(", ".join(readable_formats("sentences")))] = None,
     to: Annotated[str | None, typer.Option(
         "-t", "--to", metavar="FORMAT",
-        show_default="the format of the input; conll for raw text, jsonl for tables",
+        show_default="the format of the input; jsonl for tables; for raw text conll, or conllu with a "
+                     "segmenter",
         help=f"Format of the output: {', '.join(WRITE_FORMATS)}. text and tokens write a line of tags.")
     ] = None,
     as_jsonl: AsJsonl = False,
@@ -61,8 +62,8 @@ def tag(
         "--word-column", metavar="COLUMN", show_default="as in training",
         help="Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.")] = None,
     segmenter: Annotated[str | None, typer.Option(
-        "--segmenter", metavar="MODEL", show_default=False, autocompletion=complete_model,
-        help="Segmenter by `rnntool train segment` that splits raw text. By default, each line is a "
+        "--segmenter", metavar="MODEL", autocompletion=complete_model, show_default="that of the model",
+        help="Segmenter by `rnntool train segment` that splits raw text. Without one, each line is a "
              "sentence, split by rules.")] = None,
     options: TagOptions,
     reading: TableReading,
@@ -70,13 +71,14 @@ def tag(
     messages: Messages,
 ) -> None:
     """Tag each word of sentences, for example with parts of speech or named entities."""
-    from rnntool.commands.inputs import raw_text, task_records
+    from rnntool.commands.inputs import raw_text, raw_text_or_records, task_records
     from rnntool.commands.outputs import output_format
     from rnntool.data.formats import empty_output, split_columns
     from rnntool.data.formats import output_format as suitable_format
     from rnntool.data.formats.results import tag_keys
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
+    from rnntool.tasks.base import task_class
     from rnntool.tasks.tag import TagTask
 
     files = files or ["-"]
@@ -91,27 +93,33 @@ def tag(
                          advice="leave it out")
     # Tags in the input aren't needed, so their column doesn't matter.
     settings = task.settings.replace(column=None, word_column=word_column or task.settings.word_column)
-    records: Iterator[Sentence]
+    splitter = None
     if segmenter:
         for name, column_of_input in (("text_column", text_column), ("word_column", word_column)):
             if column_of_input:
                 raise contradiction("segmenter", name)
+        splitter = models.load(segmenter, device=compute.device, threads=compute.threads)
+        splitter.require(task_class("segment"))
         inputs = raw_text(files, reading, messages, format=format)
-        sentences = models.load(segmenter, device=compute.device, threads=compute.threads).segmented(
-            inputs, ready=inputs.ready)
-        records, ready = iter(sentences), sentences.ready
     else:
-        inputs = task_records(task, files, settings, chosen=["word_column"] if word_column else [],
-                              text_column=text_column, format=format, reading=reading, messages=messages)
-        records, ready = iter(inputs), inputs.ready
+        read = raw_text_or_records if tagger.segmenter else task_records
+        inputs = read(task, files, settings, chosen=["word_column"] if word_column else [],
+                      text_column=text_column, format=format, reading=reading, messages=messages)
     if scheme is None and has_spans:
         scheme = _scheme_of_file(files[0], task, settings, format, column, reading, messages)
     with open_output(output) as out:
-        first = list(islice(records, 1))  # only now the format of the input is known
-        to = to or suitable_format(inputs.formats[0], probs=options.probs)
+        lines = iter(inputs)
+        first = list(islice(lines, 1))  # only now the format of the input is known
+        records, ready = chain(first, lines), inputs.ready
+        if tagger.segmenter and not splitter and inputs.formats[0] == "text":
+            splitter = models.load(tagger.segmenter, device=compute.device, threads=compute.threads)
+        if splitter:
+            sentences = splitter.segmented(records, ready=ready)
+            records, ready = chain(sentences), sentences.ready
+        to = to or ("conllu" if splitter else suitable_format(inputs.formats[0], probs=options.probs))
         entity_scores = task.scheme is not None and FORMATS[to].writes_entity_scores
         tagged = tagger.tagged(
-            chain(first, records), options.replace(probs=options.probs or entity_scores, scheme=scheme),
+            records, options.replace(probs=options.probs or entity_scores, scheme=scheme),
             ready=ready, flush=out.flush)
         write = _writer(task, to, column, options)
         out.write(write.header)

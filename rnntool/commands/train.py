@@ -22,6 +22,7 @@ from rnntool.errors import UsageError, contradiction, no_effect_without, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve, unused_variables
 from rnntool.tasks.specs.spec import TaskSpec
+from rnntool.tasks.specs.tag import UD_SPEC
 
 if TYPE_CHECKING:
     from rnntool.tasks.specs.settings import Settings
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from rnntool.training.session import Session
 
 
+SPECS: Mapping[str, TaskSpec] = {**TASKS, "ud": UD_SPEC}  # by command
 EXTENDING = ("epochs", "max_time")  # settings that a resumed training can have new values for
 
 
 def complete_preset(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the presets of the task that is being completed, for the shell."""
-    uses = TASKS[str(context.command.name)].preset_uses
+    uses = SPECS[str(context.command.name)].preset_uses
     return [(name, use) for name, use in uses.items() if name.startswith(incomplete)]
 
 
@@ -98,7 +100,12 @@ def train(
     else:
         for warning in unused_variables(spec.settings for spec in TASKS.values()):
             messages.warn(warning)
-        job = make_job(spec, files, given.values, dev=dev, format=format, preset=preset,
+        values = dict(given.values)
+        if spec is UD_SPEC and not values.get("column"):
+            from rnntool.commands.treebank_columns import annotated_columns
+
+            values["column"] = annotated_columns(files, format, reading, messages)
+        job = make_job(spec, files, values, dev=dev, format=format, preset=preset,
                        config_file=config_file, predictions=predictions, reading=reading)
     report = _run(spec, job, output, force=force, finish=finish, extension=extension, compute=compute,
                   messages=messages)
@@ -106,12 +113,13 @@ def train(
 
 
 def rows() -> tuple[Row, ...]:
-    """Return the subcommands of `rnntool train`, one for each task."""
-    return tuple(Row(name, spec.summary, functools.partial(_command, spec)) for name, spec in TASKS.items())
+    """Return the subcommands of `rnntool train`: one for each task, and one for treebanks."""
+    return tuple(Row(name, spec.summary, functools.partial(_command, name)) for name, spec in SPECS.items())
 
 
-def _command(spec: TaskSpec) -> Any:
-    return command(functools.partial(train, spec), spec.name, given=spec.settings, help=spec.summary,
+def _command(name: str) -> Any:
+    spec = SPECS[name]
+    return command(functools.partial(train, spec), name, given=spec.settings, help=spec.summary,
                    lines=spec.examples, presets=spec.preset_uses)
 
 

@@ -53,6 +53,12 @@ class ModelFolder:
         """The folder's name."""
         return model_folder.name_of(self.folder)
 
+    @property
+    def segmenter(self) -> Path | None:
+        """The folder of the segmenter that is part of a tagger; None if there is none."""
+        has_segmenter = getattr(self.config.settings, "segmenter", None)
+        return self.folder / model_folder.SEGMENTER if has_segmenter else None
+
     def require(self, kind: type[SomeTask]) -> SomeTask:
         """Return the task if it is of this kind; `ModelError` otherwise."""
         if not isinstance(self.task, kind):
@@ -360,7 +366,11 @@ def _read(folder: Path) -> ModelFolder:
             "its files don't belong together", place=folder, advice="copy the model again",
             expected=f"vocabulary {vocabulary} and {outputs} outputs, as in {model_folder.CONFIG}",
             found=f"vocabulary {sizes['vocabulary']} and {sizes['outputs']} outputs")
-    return ModelFolder(folder, config, task)
+    model = ModelFolder(folder, config, task)
+    if model.segmenter and not (model.segmenter / model_folder.CONFIG).is_file():
+        raise ModelError(f"has no {model_folder.SEGMENTER}/{model_folder.CONFIG}", place=folder,
+                         advice=model_folder.AGAIN)
+    return model
 
 
 def load(

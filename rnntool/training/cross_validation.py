@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from rnntool import model_folder
 from rnntool.data.formats import format_named_by, merged, record_lines
-from rnntool.data.progress import Stage, duration
+from rnntool.data.progress import duration
 from rnntool.data.records import fields_of
 from rnntool.data.streams import open_output
 from rnntool.errors import DataError, RnntoolError, setting
@@ -24,13 +24,11 @@ from rnntool.inference import model as models
 from rnntool.tasks.base import Criterion, task_class
 from rnntool.training.advice import shown_figure
 from rnntool.training.job import Job
-from rnntool.training.loop import Interrupted, Step
+from rnntool.training.loop import Interrupted
+from rnntool.training.part import Fit, is_trained, train_part
 from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 from rnntool.training.watched_engine import WatchedEngine
-
-# trains a model in a folder, or resumes its training; the number is when its part of the time began
-Fit = Callable[[Job, TrainingData, Path, Session, float], object]
 
 
 def cross_validate(
@@ -50,7 +48,10 @@ def cross_validate(
         with model_folder.staged(out, model_folder.FOLDS) as stage:
             job.save(stage / model_folder.JOB, fingerprints)
         model_folder.remove(out / model_folder.RESUME)  # of an older training
-    of_fold = dataclasses.replace(job, settings=settings.replace(folds=None, max_time=settings.time_limit))
+    changes: dict[str, Any] = {"folds": None, "max_time": settings.time_limit}
+    if hasattr(settings, "segmenter"):  # it is not part of the models of folds
+        changes["segmenter"] = None
+    of_fold = dataclasses.replace(job, settings=settings.replace(**changes))
     session.warn(f"cross-validation: {len(data.records):,} training records in {count} folds; each fold is "
                  "predicted by a model of the others, then the model is trained on all")
     criterion: Criterion | None = None
@@ -62,7 +63,7 @@ def cross_validate(
         begin, place = time.monotonic(), out / model_folder.FOLDS / str(number)
         scheduled = start + (number - 1) * (settings.time_limit or 0.0)
         try:
-            _train_fold(of_fold, fold.data, place, session, fit, scheduled, name=name)
+            train_part(of_fold, fold.data, place, session, fit, scheduled, name=name)
         except RnntoolError as error:
             if number == 1 and not isinstance(error, Interrupted):  # nothing is worth to be resumed
                 model_folder.remove(out / model_folder.FOLDS)
@@ -100,34 +101,7 @@ def cross_validate(
 
 def trained_folds(out: Path) -> int:
     """Return how many folds of the training in `out` are trained."""
-    return sum(map(_is_trained, (out / model_folder.FOLDS).glob("*/")))
-
-
-def _train_fold(
-    job: Job, data: TrainingData, place: Path, session: Session, fit: Fit, start: float, *, name: str
-) -> None:
-    """Train the model of a fold, unless that was done before."""
-    def log(message: str) -> None:
-        session.log(f"{name}: {message}")
-
-    def watch(step: Step | Stage) -> None:
-        session.watch(step if isinstance(step, Stage) else dataclasses.replace(step, training=name))
-
-    if signal := session.stopping():
-        raise Interrupted(signal, f"stopped before {name}; saved")
-    with model_folder.locked(place, warn=log):
-        if _is_trained(place):
-            return
-        try:
-            fit(job, data, place, dataclasses.replace(session, watch=watch, log=log, warn=log), start)
-        except Interrupted as stop:
-            raise Interrupted(stop.exit_code - 128, f"{name}: {stop}") from None
-
-
-def _is_trained(place: Path) -> bool:
-    """Return whether a folder has the final model of a fold."""
-    has_model = (model_folder.complete(place) / model_folder.CONFIG).exists()
-    return has_model and not model_folder.has_checkpoint(place)
+    return sum(map(is_trained, (out / model_folder.FOLDS).glob("*/")))
 
 
 def _write_answers(path: str, records: Sequence[Any], answers: Sequence[Mapping[str, Any]]) -> None:

@@ -18,9 +18,10 @@ from rnntool.data.streams import input_names
 from rnntool.errors import DataError, ModelError, setting
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.tag import TRAINED
 
 # settings that name files and models to read
-FILES, MODELS = ("raw", "vectors", "target", "dev_target"), ("init", "init_target", "features")
+FILES, MODELS = ("raw", "vectors", "target", "dev_target"), ("init", "init_target", "features", "segmenter")
 PURPOSES = {"train": "training data", "dev": "development data", "raw": "raw text", "vectors": "vectors",
             "target": "targets", "dev_target": "development targets"}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")  # a shell replaces `<(…)` with such a path
@@ -48,7 +49,7 @@ class Job:
         """Return the job with the places of its files and models; `ModelError` if a model isn't found."""
         named = {name: getattr(self.settings, name, None) for name in (*FILES, *MODELS)}
         places = {name: value if name in FILES else str(model_folder.find(value))
-                  for name, value in named.items() if value}
+                  for name, value in named.items() if value and (name, value) != ("segmenter", TRAINED)}
         return dataclasses.replace(self, places=places)
 
     def sources(self) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from rnntool.models.config import NetworkConfig
 from rnntool.models.network import Network
 from rnntool.tasks.base import AnyTask, task_class
 from rnntool.tasks.specs.settings import Settings
+from rnntool.tasks.specs.tag import TRAINED
 from rnntool.training.batching import PADDED_BUDGET, Batches, Shuffled, Streamed, example_lengths, mix
 from rnntool.training.character_lm import context_config
 from rnntool.training.checkpoint import Progress
@@ -34,6 +35,7 @@ from rnntool.training.network_size import choose_size
 from rnntool.training.optimizers import Frozen
 from rnntool.training.overview import Forecast, describe_data, describe_network
 from rnntool.training.samples import Samples
+from rnntool.training.segmenter import TIME_SHARE, train_segmenter
 from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
@@ -96,26 +98,35 @@ def _train(
     if resume:
         job.check_unchanged(fingerprints_before, fingerprints)
     more: dict[str, Any] = {}
-    if job.settings.folds:
-        def fit_fold(job: Job, data: TrainingData, out: Path, session: Session, start: float) -> None:
-            fit(job, data, out, session, fingerprints, start=start, resume=model_folder.has_checkpoint(out),
-                stopped_model=False)
 
+    def fit_part(job: Job, data: TrainingData, out: Path, session: Session, start: float) -> None:
+        fit(job, data, out, session, fingerprints, start=start, resume=model_folder.has_checkpoint(out),
+            stopped_model=False)
+
+    segmenter = data.segmenter.folder if data.segmenter else None
+    if getattr(job.settings, "segmenter", None) == TRAINED:
+        segmenter = train_segmenter(job, data, out, session, fit=fit_part, fingerprints=fingerprints,
+                                    resume=resume, start=start)
+        start -= TIME_SHARE * (job.settings.time_limit or 0.0) if resume else 0.0
+    if job.settings.folds:
         limit_s = job.settings.time_limit or 0.0
         start -= limit_s * trained_folds(out) if resume else 0.0
         more["cross_validation"] = cross_validate(
-            job, data, out, session, fit=fit_fold, fingerprints=fingerprints, resume=resume, start=start)
+            job, data, out, session, fit=fit_part, fingerprints=fingerprints, start=start,
+            resume=resume and model_folder.has_folds(out))
         start += limit_s * job.settings.folds
     return fit(job, data, out, session, fingerprints, start=start, finish=finish, extension=extension,
-               resume=resume and model_folder.has_checkpoint(out), more=more)
+               resume=resume and model_folder.has_checkpoint(out), segmenter=segmenter, more=more)
 
 
 def fit(
     job: Job, data: TrainingData, out: Path, session: Session, fingerprints: Mapping[str, str], *,
     start: float, resume: bool = False, finish: bool = False, extension: Mapping[str, Any] | None = None,
-    more: Mapping[str, Any] | None = None, stopped_model: bool = True,
+    segmenter: Path | None = None, more: Mapping[str, Any] | None = None, stopped_model: bool = True,
 ) -> dict[str, Any]:
     """Train a network on the data of a job and write the model; return its report, with `more` in it.
+
+    The model in the folder `segmenter` becomes part of it.
 
     The training began at `start`, and reading the data is part of its time. See `train` for `finish` and
     `extension`. With `stopped_model`, a stopped training is written as a model as well.
@@ -177,7 +188,8 @@ def fit(
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
                            training_data=job.published(), baseline=baseline, transfers=transfers,
-                           threads=threads, more=more, keep_checkpoint=keep_checkpoint, watch=watch,
+                           threads=threads, segmenter=segmenter, more=more,
+                           keep_checkpoint=keep_checkpoint, watch=watch,
                            refit=lambda: learned.refit(examples, held_out) if held_out else None)
 
     try:
@@ -236,13 +248,17 @@ def _check_extension(extension: Mapping[str, Any], progress: Progress) -> None:
 
 
 def _check_resumable(job: Job, out: Path, *, finish: bool, extension: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if a cross-validation was to be ended early or extended."""
-    if not job.settings.folds:
-        return
-    if finish and not model_folder.has_checkpoint(out):
-        raise UsageError("its folds are not all trained, so there is no model yet", setting="finish",
-                         advice=f"leave it out to continue with {setting('resume')}")
-    if extension:
+    """Raise `UsageError` if a segmenter or a cross-validation was to be ended early or extended."""
+    continues = f"leave it out to continue with {setting('resume')}"
+    if not model_folder.has_checkpoint(out):
+        unfinished = "folds are not all" if model_folder.has_folds(out) else "segmenter is not"
+        if finish:
+            raise UsageError(f"its {unfinished} trained, so there is no model yet", setting="finish",
+                             advice=continues)
+        if extension and not job.settings.folds:
+            raise UsageError("can't be changed before the segmenter is trained",
+                             setting=next(iter(extension)), advice=continues)
+    if extension and job.settings.folds:
         raise UsageError(f"can't be changed after some of the {setting('folds')} are trained",
                          setting=next(iter(extension)), advice=f"start again with {setting('force')}")
 

@@ -43,12 +43,13 @@ class TrainingData:
     records: Sequence[Any]  # those of the training files, before any are held out
     train: Sequence[Any]
     dev: Sequence[Any]
-    raw: Sequence[Any]  # records whose targets are ignored
-    words: list[str]  # of the pretrained vectors
-    vectors: NDArray[np.float32] | None  # (N, D)
-    base: PretrainedModel | None  # the model that the training starts from
-    target_base: PretrainedModel | None  # the language model that the decoder starts from
-    character_lm: PretrainedModel | None  # whose states are part of the word vectors
+    raw: Sequence[Any] = ()  # records whose targets are ignored
+    words: list[str] = dataclasses.field(default_factory=list)  # of the pretrained vectors
+    vectors: NDArray[np.float32] | None = None  # (N, D)
+    base: PretrainedModel | None = None  # the model that the training starts from
+    target_base: PretrainedModel | None = None  # the language model that the decoder starts from
+    character_lm: PretrainedModel | None = None  # whose states are part of the word vectors
+    segmenter: PretrainedModel | None = None  # that becomes part of the tagger
 
     @classmethod
     def read(cls, job: Job, *, log: Log, warn: Log = silent, watch: Callable[[Stage], None]) -> Self:
@@ -73,7 +74,7 @@ class TrainingData:
         chosen = [name for name, default in FORMAT_SETTINGS.items()
                   if getattr(settings, name, default) != default] + job.reading.table_settings()
         check_formats(formats, chosen, needs_labels=kind.spec.needs_labels)
-        base = target_base = character_lm = None
+        base = target_base = character_lm = segmenter = None
         units = getattr(settings, "tokenizer", "word")  # taggers have no setting for it
         if settings.init:
             base = PretrainedModel.read(settings.init, places["init"], used_as="init",
@@ -87,12 +88,16 @@ class TrainingData:
         if features := getattr(settings, "features", None):
             character_lm = PretrainedModel.read(features, places["features"], used_as="features",
                                                 tokenizer="char")
+        if "segmenter" in places:
+            name = getattr(settings, "segmenter", "")
+            segmenter = PretrainedModel.read(name, places["segmenter"], used_as="segmenter", task="segment",
+                                             tokenizer="char")
         words: list[str] = []
         vectors = None
         if settings.vectors:
             words, vectors = read_vectors(places["vectors"], limit=settings.vectors_limit)
         return cls(records=records, train=train, dev=dev, raw=raw, words=words, vectors=vectors, base=base,
-                   target_base=target_base, character_lm=character_lm)
+                   target_base=target_base, character_lm=character_lm, segmenter=segmenter)
 
     def folds(self, kind: type[AnyTask], settings: Settings, count: int) -> list[Fold]:
         """Divide the training records into `count` folds; each record is held out in one of them.
@@ -116,7 +121,8 @@ class TrainingData:
     def fingerprints(self) -> dict[str, str]:
         """Return a digest of the content of each source, by the names of `Job.sources`."""
         vectors = [] if self.vectors is None else [*map(str.encode, self.words), self.vectors]
-        models = {"init": self.base, "init_target": self.target_base, "features": self.character_lm}
+        models = {"init": self.base, "init_target": self.target_base, "features": self.character_lm,
+                  "segmenter": self.segmenter}
         return {
             "train": _fingerprint(self.train), "dev": _fingerprint(self.dev), "raw": _fingerprint(self.raw),
             "vectors": _digest(vectors),

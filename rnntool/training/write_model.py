@@ -81,14 +81,15 @@ def write_model(
     task: AnyTask, network: Network, dev: Sequence[Any], out: Path, *,
     history: list[dict[str, Any]], training_data: Mapping[str, Any], baseline: Baseline | None = None,
     transfers: Mapping[str, Transfer] = MappingProxyType({}), threads: int = 0, keep_checkpoint: bool = False,
-    more: Mapping[str, Any] | None = None, watch: Callable[[Stage], None],
+    segmenter: Path | None = None, more: Mapping[str, Any] | None = None, watch: Callable[[Stage], None],
     refit: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write the model folder, and return the report on the development data.
 
     The checkpoint is removed unless `keep_checkpoint` is true, as after a stopped training. The network is
     calibrated on the development data first. The report is about the exported graph; `more` is added to it.
-    `refit` is called after the report, see `Task.refit`.
+    The model in the folder `segmenter` becomes part of it. `refit` is called after the report, see
+    `Task.refit`.
     """
     settings = task.settings
     network.set_objective(ObjectiveConfig())  # drop what is only needed for training
@@ -109,6 +110,8 @@ def write_model(
         report |= (calibration.report() if calibration else {}) | dict(more or {})
         refit()
         task.save(stage)
+        if segmenter:
+            model_folder.copy_files(segmenter, stage / model_folder.SEGMENTER)
         weights = {name: t.float().contiguous() for name, t in weights_of(network, frozen=True).items()}
         (stage / model_folder.WEIGHTS).write_bytes(save(weights))
         config = ModelConfig(

@@ -158,6 +158,11 @@ class _Reader:
                         document=document, rows=rows, sent_id=sent_id)
 
 
+def is_conllu(sentence: Sentence) -> bool:
+    """Return whether a sentence was read from CoNLL-U."""
+    return isinstance(sentence.source, _Block)
+
+
 def with_tokens(sentences: Iterable[Sentence]) -> Iterator[Sentence]:
     """Give sentences of CoNLL-U the text that their tokens make, and the offsets of the tokens.
 

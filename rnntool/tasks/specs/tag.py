@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from rnntool.data.options import data, network, with_default
@@ -21,6 +21,10 @@ def check_columns(text: str) -> str:
     return text
 
 
+TRAINED = "train"  # a segmenter that is trained with the tagger
+UD_COLUMNS = ("upos", "xpos", "feats", "lemma", "head", "deprel")  # of CoNLL-U, the main one first
+
+
 @dataclass(frozen=True, kw_only=True)
 class TagSettings(WordSettings):
     """Settings of `train tag`."""
@@ -33,6 +37,10 @@ class TagSettings(WordSettings):
     word_column: str | None = data(
         None, "Column of the words: a number from 1 in CoNLL, a name in CoNLL-U Plus.", metavar="COLUMN",
         shown_default="the first, or FORM")
+    segmenter: str | None = data(
+        None, "Segmenter that becomes part of the tagger, so that `rnntool tag` splits raw text with it: a "
+              f"model of `rnntool train segment`. The word {TRAINED} trains one first, on the same CoNLL-U.",
+        metavar="MODEL")
     features: str | None = network(
         None, "Character language model whose states at both ends of each word are an additional input "
               "(Akbik et al. 2018). It is not trained further and becomes part of the tagger.",
@@ -95,4 +103,20 @@ SPEC = TaskSpec(
     metrics=("f1", "accuracy", "precision", "recall", "f1_conlleval", "temperature", "ece_uncalibrated",
              "ece"),
     implementation="rnntool.tasks.tag:TagTask",
+)
+
+# The tagger of `train ud`, which chooses the columns that the treebank has.
+UD_SPEC = replace(
+    SPEC,
+    summary="Train on a treebank in CoNLL-U: a segmenter, and a tagger of all its columns. The model turns "
+            "raw text into CoNLL-U.",
+    examples=(
+        "rnntool train ud train.conllu --dev dev.conllu -o pipeline",
+        "rnntool train ud train.conllu -o pipeline --column upos,lemma --max-time 15m",
+    ),
+    presets={name: {**preset, "segmenter": TRAINED, "passage": 0} for name, preset in SPEC.presets.items()
+             if name != "ner"},
+    preset_uses={name: use for name, use in SPEC.preset_uses.items() if name != "ner"},
+    usage=("echo 'This is a text. It has two sentences.' | rnntool tag -m {model}",),
+    recipe=lambda settings, chosen: {"segmenter": TRAINED},
 )
