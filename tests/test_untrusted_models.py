@@ -201,7 +201,8 @@ def test_a_graph_of_other_shapes_is_an_error(
     (("network", "encoder", "layers"), 10**9), (("network", "encoder", "embed"), 10**20),
     (("network", "encoder", "hidden"), 10**12), (("network", "head", "columns"), [-3, 8]),
     (("network", "head", "kind"), [1]), (("data", "features", "vectors"), "1"),
-    (("data", "columns"), [{"labels": 4, "scheme": True}]),
+    (("data", "columns"), [{"labels": 4, "scheme": True}]), (("settings", "column"), "upos,xpos"),
+    (("data", "features", "affix_buckets"), 17), (("data", "features", "affix_buckets"), 10**30),
 ])
 def test_a_wrong_value_in_a_config_gives_one_sentence(
     keys: tuple[str, ...], value: object, copy: Path
@@ -214,7 +215,7 @@ def test_a_wrong_value_in_a_config_gives_one_sentence(
     (copy / "config.json").write_text(json.dumps(content), "utf-8")
     commands = (["info", copy], ["report", copy]) if keys[0] == "report" else (
         ["export", copy, "-o", copy.parent / "x.onnx", "--int8"], ["inspect", "gradients", "-m", copy])
-    if keys[0] == "data":
+    if keys[0] in ("data", "settings"):
         commands = (["tag", "-m", copy], ["inspect", "states", "-m", copy])
     for command in commands:
         failed(invoke(*command, input="the\n"), 4, str(copy))

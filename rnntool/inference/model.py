@@ -357,15 +357,19 @@ def _read(folder: Path) -> ModelFolder:
     model_folder.check_vocabularies(folder, config)
     try:
         task = task_class(config.task).load(folder, config.data, config.settings)
-    except (AttributeError, KeyError, TypeError, ValueError, UsageError, OSError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, UsageError, OSError) as error:
         raise ModelError(f"is damaged ({error})", place=folder / model_folder.CONFIG,
                          advice="copy or train the model again") from None
-    sizes, vocabulary, outputs = task.sizes(), config.network.encoder.vocabulary, config.network.head.outputs
-    if (sizes["vocabulary"], sizes["outputs"]) != (vocabulary, outputs):
-        raise ModelError(
-            "its files don't belong together", place=folder, advice="copy the model again",
-            expected=f"vocabulary {vocabulary} and {outputs} outputs, as in {model_folder.CONFIG}",
-            found=f"vocabulary {sizes['vocabulary']} and {sizes['outputs']} outputs")
+    sizes, word = task.sizes(), config.network.encoder.word
+    expected = {"vocabulary": config.network.encoder.vocabulary, "outputs": config.network.head.outputs}
+    if word:
+        expected |= {"char_vocabulary": word.char_vocabulary, "affix_buckets": word.affix_buckets,
+                     "vector_rows": word.vector_rows}
+    for name, size in expected.items():
+        if sizes[name] != size:
+            raise ModelError("its files don't belong together", place=folder, advice="copy the model again",
+                             expected=f"{name} {size}, as in the network of {model_folder.CONFIG}",
+                             found=sizes[name])
     model = ModelFolder(folder, config, task)
     if model.segmenter and not (model.segmenter / model_folder.CONFIG).is_file():
         raise ModelError(f"has no {model_folder.SEGMENTER}/{model_folder.CONFIG}", place=folder,

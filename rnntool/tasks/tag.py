@@ -256,6 +256,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         context = config.get("context")
         characters = tokenize.from_characters(**context) if context else None
         kinds = [COLUMN_KINDS[column.get("kind")] for column in config["columns"]]
+        if len(kinds) != len(split_columns(settings.column)):
+            raise ValueError(f"{len(kinds)} columns, but the setting column is {settings.column!r}")
         columns = [kind.load(folder, *each) for kind, *each in zip(kinds, labels, schemes, strict=True)]
         outputs = sum(sum(column.sizes) for column in columns)
         window = WindowScores.load(folder, outputs=outputs) if config.get("window") else None
