@@ -22,7 +22,7 @@ from rnntool.training.network_size import choose_size, suitable_dropout
 @pytest.mark.parametrize(("given", "preset", "expected"), [
     # words of a stream have their own recipe; an optimizer or a rate of the user's goes with the usual one
     ({"tokenizer": "word", "context": "stream"}, None, {
-        "optimizer": "sgd", "lr": 20.0, "auto_size": False, "initial_weights": "uniform"}),
+        "optimizer": "sgd", "lr": 30.0, "auto_size": False, "initial_weights": "uniform"}),
     ({"tokenizer": "word", "context": "stream", "lr": 0.001}, None, {"optimizer": "adamw", "clip": 1.0}),
     ({"tokenizer": "word", "context": "stream", "clip": 1.0}, None, {"optimizer": "sgd", "clip": 1.0}),
     ({"tokenizer": "word"}, None, {"optimizer": "adamw", "hidden": 400}),

@@ -14,7 +14,7 @@ from rnntool.tasks.specs.spec import Preset, TaskSpec
 SIZES = ("layers", "hidden", "embed", "dropout", "dropout_between")  # what `auto_size` may change
 # On words, plain SGD with a high rate does better than AdamW (Merity et al. 2018).
 WORDS_IN_ORDER: Preset = {
-    "optimizer": "sgd", "lr": 20.0, "weight_decay": 0.0, "clip": 0.25, "warmup": 0.0, "ema": 0.0,
+    "optimizer": "sgd", "lr": 30.0, "weight_decay": 0.0, "clip": 0.25, "warmup": 0.0, "ema": 0.0,
     "batch_size": 20, "bptt": 35, "initial_weights": "uniform"}
 CHARACTERS_IN_ORDER: Preset = {"embed": 128, "hidden": 512, "dropout": 0.4, "bptt": 64}
 ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is the default
