@@ -163,3 +163,36 @@ def test_train_ud_needs_a_treebank(data: Path, run: Run) -> None:
     failed(run("train", "ud", "bare.conllu", "-o", "m"), 3,
            "bare.conllu: expected tags in one of upos, xpos, feats, lemma, head, deprel")
     assert not (data / "m").exists()
+
+
+def test_evaluation_reports_raw_text_like_the_output_of_tag(data: Path, segmenter: Path, run: Run) -> None:
+    train(data, segmenter=str(segmenter), column="upos,lemma,head,deprel")
+    report = json.loads(ok(run("evaluate", "d.conllu", "-m", "m", "--json")))
+    gold = (data / "d.conllu").read_text("utf-8")
+    paragraphs = [" ".join(block.split("\n")) for block in text_of(gold)]
+    parsed = ok(run("tag", "-m", "m", input="\n\n".join(paragraphs)))
+    (data / "parsed.conllu").write_text(parsed, "utf-8")
+    official = json.loads(ok(run("evaluate", "d.conllu", "--system", "parsed.conllu", "--json")))["metrics"]
+    names = ["Tokens", "Sentences", "Words", "UPOS", "Lemmas", "UAS", "LAS", "CLAS", "BLEX"]
+    assert list(report["conll18_raw"]) == names
+    assert report["conll18_raw"] == {name: official[name]["f1"] for name in names}
+    assert "on raw text, in percent" in ok(run("evaluate", "d.conllu", "-m", "m"))
+
+
+def text_of(treebank: str) -> list[str]:
+    """Return the text of each paragraph."""
+    paragraphs: list[str] = []
+    for block in treebank.rstrip().split("\n\n"):
+        lines = block.split("\n")
+        if lines[0] == "# newpar" or not paragraphs:
+            paragraphs.append("")
+        last_of_token = 0
+        for line in lines:
+            number, _, rest = line.partition("\t")
+            cells = rest.split("\t")
+            if "-" in number:
+                last_of_token = int(number.partition("-")[2])
+            elif not number.isdecimal() or int(number) <= last_of_token:
+                continue
+            paragraphs[-1] += cells[0] + " " * ("SpaceAfter=No" not in line)
+    return [paragraph.rstrip() for paragraph in paragraphs]

@@ -117,6 +117,7 @@ def evaluate(
         raise UsageError("nothing to evaluate", advice=(
             f"name a model with {setting('model')}", f"a system's output with {setting('system')}"))
     from rnntool.commands.outputs import record_format, writes_json
+    from rnntool.commands.raw_text_scores import raw_text_scores
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
     from rnntool.inference import model as models
@@ -160,6 +161,8 @@ def evaluate(
             reference = other.task.evaluate(_watched(other, records, watch), records)
             _warn_of_unseen(other, reference, files, messages.warn)
             report["compare"] = _comparison(evaluation, reference, other, criterion, options.ignore)
+        if loaded.segmenter and set(inputs.formats) == {"conllu"}:
+            report["conll18_raw"] = raw_text_scores(loaded, records, compute)
     report["signature"] = _signature(loaded, task.criterion, options.ignore)
     if errors_to:
         with open_output(errors_to) as out:
@@ -294,9 +297,10 @@ def _text(report: dict[str, Any], mistakes: Sequence[dict[str, Any]]) -> str:
     add([(key, value + intervals.get(key, "")) for key, value in _rows(report)])
     for name, column in report.get("columns", {}).items():
         add(_rows(column), f"column {name}")
-    if official := report.get("conll18"):
-        add([(name, f"{100 * value:.2f}") for name, value in official.items()],
-            "metrics of the CoNLL 2018 shared task, in percent")
+    for key, data in (("conll18", "gold words"), ("conll18_raw", "raw text")):
+        if official := report.get(key):
+            add([(name, f"{100 * value:.2f}") for name, value in official.items()],
+                f"metrics of the CoNLL 2018 shared task on {data}, in percent")
     if comparison := report.get("compare"):
         add([(comparison["figure"], _shown(comparison["value"])),
              ("difference", _shown(comparison["difference"]) + _interval_text(comparison["interval"])),

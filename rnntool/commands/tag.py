@@ -127,7 +127,7 @@ def tag(
         for sentence, result in tagged:
             out.write(write(sentence, result))
         if sentence is None:
-            keys = tag_keys(split_columns(column or _default_column(task, to)))
+            keys = tag_keys(split_columns(column or default_column(task, to)))
             details = [*(["probs"] if options.probs else []), *(["entities"] if task.scheme else [])]
             out.write(empty_output(inputs.columns, ["tokens", *keys, *details], to))
         out.write(write.footer)
@@ -149,11 +149,11 @@ def _writer(task: TagTask, to: str, column: str | None, options: TagOptions) -> 
             setting="column", found=repr(column), expected=(
                 f"a name for each of the {len(task.columns)} columns that the model tags"
                 if len(task.columns) > 1 else "one name, because the model tags one column"))
-    return sentence_writer(to, column=column or _default_column(task, to), probs=options.probs,
+    return sentence_writer(to, column=column or default_column(task, to), probs=options.probs,
                            spans=task.scheme is not None)
 
 
-def _default_column(task: TagTask, to: str) -> str | None:
+def default_column(task: TagTask, to: str) -> str | None:
     """Return where tags go in formats with named columns: the column of training, if it had a name.
 
     In CoNLL-U, spans that were learned from a numbered column go to the key NER of MISC, because they are not
@@ -190,7 +190,7 @@ def _scheme_of_file(
         if not FORMATS[file_format].has_tags:
             return None
         if FORMATS[file_format].named_columns:
-            names = split_columns(column or _default_column(task, file_format))
+            names = split_columns(column or default_column(task, file_format))
             spans = next(i for i, one in enumerate(task.columns) if one.scheme)
             settings = settings.replace(column=names[spans] if spans < len(names) else None)
         sentences = islice(task.read(lines, file_format, settings, targets=False), SCHEME_SAMPLE)

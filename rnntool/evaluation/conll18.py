@@ -8,7 +8,7 @@ are aligned by a longest common subsequence of their forms. All numbers equal th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ UNIVERSAL_FEATURES = frozenset({  # of UD 2.2; the metrics ignore others
     "Abbr", "Animacy", "Aspect", "Case", "Definite", "Degree", "Evident", "Foreign", "Gender", "Mood",
     "NumType", "Number", "Person", "Polarity", "Polite", "Poss", "PronType", "Reflex", "Tense", "VerbForm",
     "Voice"})
+SPAN_METRICS = ("Tokens", "Sentences", "Words")
 WORD_METRICS = {  # what must be equal in two aligned words
     "UPOS": ("upos",),
     "XPOS": ("xpos",),
@@ -93,7 +94,7 @@ def scores(gold: Treebank, system: Treebank) -> dict[str, Score]:
     compared = [(gold_side[g], system_side[s]) for g, s in pairs]
     # any lemma is correct where the gold treebank has none
     compared = [(g, s._replace(lemma="_") if g.lemma == "_" else s) for g, s in compared]
-    result = {
+    result = {  # of SPAN_METRICS
         "Tokens": _span_score(gold.tokens, system.tokens),
         "Sentences": _span_score(gold.sentences, system.sentences),
         "Words": Score(len(pairs), len(gold.words), len(system.words)),
@@ -122,8 +123,13 @@ def tag_scores(
     lengths differ.
     """
     result = scores(*map(_tagged_words, (gold, predicted)))
-    return {name: result[name].report()["f1"] for name, fields in (WORD_METRICS | CONTENT_METRICS).items()
-            if name in result and gold.keys() >= {_COLUMNS.get(field, field) for field in fields}}
+    return {name: result[name].report()["f1"] for name in metrics_of(gold) if name in result}
+
+
+def metrics_of(columns: Collection[str]) -> list[str]:
+    """Return the names of the metrics of words that depend on these columns alone."""
+    return [name for name, fields in (WORD_METRICS | CONTENT_METRICS).items()
+            if {_COLUMNS.get(field, field) for field in fields} <= set(columns)]
 
 
 def _tagged_words(columns: Mapping[str, Sequence[Sequence[str]]]) -> Treebank:
