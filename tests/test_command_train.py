@@ -205,6 +205,9 @@ def test_train_warns_of_labels_that_only_development_data_has(train: Train, tmp_
         [*tiny.ner_sentences(4), [("Fry", "B-DOG"), ("er", "I-DOG"), ("a", "B-CAT")]]))
     done = train("tag", "in.conll", "-o", "c", *small("tag"), "--dev", "dev.conll")
     assert "data: 2 labels are not in the training data and count as mistakes: 'DOG', 'CAT'\n" in done.err
+    (tmp_path / "dev.conll").write_text(tiny.conll([*tiny.ner_sentences(4), [("a", "B-CAT")]]))
+    done = train("tag", "in.conll", "-o", "d", *small("tag"), "--dev", "dev.conll")
+    assert "data: 1 label is not in the training data and counts as a mistake: 'CAT'\n" in done.err
 
 
 def test_train_writes_a_model_card_with_license_and_language(train: Train, tmp_path: Path) -> None:

@@ -300,8 +300,10 @@ def _unseen_labels(task: AnyTask, dev: Sequence[Any]) -> Iterator[str]:
     unseen = task.unseen_labels(dev)
     if unseen:
         names = ", ".join(map(repr, islice(unseen, 3))) + (", …" if len(unseen) > 3 else "")
-        yield (f"development data: {sum(unseen.values()):,} labels are not in the training data and count as "
-               f"mistakes: {names}")
+        count = sum(unseen.values())
+        what = ("1 label is not in the training data and counts as a mistake" if count == 1 else
+                f"{count:,} labels are not in the training data and count as mistakes")
+        yield f"development data: {what}: {names}"
 
 
 def _warn_of_long_records(task: AnyTask, examples: Sequence[Any], warn: Log) -> None:
