@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -14,8 +15,12 @@ from conftest import Run, failed, invoke, ok
 
 import rnntool
 from rnntool import model_folder
+from rnntool.commands.options import Messages
+from rnntool.commands.treebank_columns import annotated_columns
+from rnntool.data.reading import TableReading
 from rnntool.errors import DataError, ModelError, UsageError
 from rnntool.tasks.specs.segment import SegmentSettings
+from rnntool.tasks.specs.tag import UD_COLUMNS
 from rnntool.training.loop import Interrupted
 
 UPOS = {".": "PUNCT", "do": "AUX", "nt": "PART"}
@@ -153,6 +158,11 @@ def test_train_ud_learns_the_columns_that_the_treebank_has(data: Path, run: Run)
     roots = [row for row in words if row[6] == "0"]
     assert [row for row in words if row[7] == "root"] == roots
     assert len(roots) == out.count("# text = ") >= 2
+
+
+def test_a_pipe_is_not_read_to_find_its_columns() -> None:
+    messages = Messages(quiet=True, verbose=False)
+    assert annotated_columns([os.devnull], None, TableReading(), messages) == ",".join(UD_COLUMNS)
 
 
 def test_train_ud_needs_a_treebank(data: Path, run: Run) -> None:

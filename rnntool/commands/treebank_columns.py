@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rnntool.commands.options import Messages
 from rnntool.data.formats import read_sentences
@@ -20,10 +21,10 @@ def annotated_columns(
 ) -> str:
     """Return the names of the columns with at least two different values, joined by commas.
 
-    Standard input can't be read twice, so it is taken to have all columns. `DataError` for files that aren't
+    Standard input and pipes can't be read twice, so they are taken to have all columns. `DataError` for files that aren't
     CoNLL-U, and if there is nothing to learn in any column.
     """
-    if "-" in files or not files:
+    if not files or not all(path != "-" and Path(path).is_file() for path in files):
         return ",".join(UD_COLUMNS)
 
     def read(lines: Lines, name: str) -> Iterator[Sentence]:
