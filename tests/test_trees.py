@@ -188,6 +188,13 @@ def test_a_tagger_learns_trees(parser: Path) -> None:
     assert tagged == dev.read_text("utf-8").replace("\t_\n", "\tGloss=x\n")
 
 
+def test_heads_weigh_half_in_the_loss(parser: Path) -> None:
+    task = models.load(str(parser), device="cpu", threads=1).require(TagTask)
+    assert task.objective([]).distribution_weights == pytest.approx((1 / 3, 1 / 3, 0, 1 / 6))
+    task.columns = (task.columns[0], task.columns[2])
+    assert task.objective([]).distribution_weights == (1 / 2, 1 / 4)
+
+
 def test_new_text_becomes_trees_in_all_formats(parser: Path) -> None:
     text = "The workful baker hunts the singer .\n"
     heads, relations = ["3", "3", "4", "0", "6", "4", "4"], "det amod nsubj root det obj punct".split()

@@ -304,8 +304,8 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         predicts_words = settings.encoder == "rnn" and self.context is None
         distribution_weights = tuple(
             weight / len(self.columns) for column in self.columns for weight in column.weights)
-        if len(distribution_weights) == len(self.columns):
-            distribution_weights = ()  # each column has one distribution, so the loss is their mean
+        if all(column.weights == (1.0,) for column in self.columns):
+            distribution_weights = ()  # the loss is the mean of the columns
         return from_settings(
             ObjectiveConfig, settings, label_weights=weights, distribution_weights=distribution_weights,
             auxiliary_lm=settings.neighbours if predicts_words else 0.0)
