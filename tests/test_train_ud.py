@@ -124,6 +124,13 @@ def test_the_model_of_another_training_is_replaced_whole(data: Path) -> None:
     assert not (data / "m" / "segmenter").exists()
 
 
+def test_a_link_to_a_segmenter_outside_of_the_model_is_refused(data: Path, segmenter: Path) -> None:
+    train(data, segmenter=str(segmenter))
+    shutil.rmtree(data / "m" / "segmenter")
+    (data / "m" / "segmenter").symlink_to(segmenter)
+    failed(invoke("tag", "-m", data / "m", input="a"), 4, "found a link that leaves it")
+
+
 def test_a_model_without_its_segmenter_is_damaged(data: Path) -> None:
     train(data)
     shutil.rmtree(data / "m" / "segmenter")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rnntool import model_folder
 from rnntool.data.arrays import Arrays
+from rnntool.data.model_file import LARGEST_TEXT, check_plain
 from rnntool.data.options import Options
 from rnntool.data.records import Pair, Sentence, Tagged, Text, Transduction, WordWeight
 from rnntool.data.threads import thread_count
@@ -371,9 +372,11 @@ def _read(folder: Path) -> ModelFolder:
                              expected=f"{name} {size}, as in the network of {model_folder.CONFIG}",
                              found=sizes[name])
     model = ModelFolder(folder, config, task)
-    if model.segmenter and not (model.segmenter / model_folder.CONFIG).is_file():
-        raise ModelError(f"has no {model_folder.SEGMENTER}/{model_folder.CONFIG}", place=folder,
-                         advice=model_folder.AGAIN)
+    if model.segmenter:
+        if not (model.segmenter / model_folder.CONFIG).is_file():
+            raise ModelError(f"has no {model_folder.SEGMENTER}/{model_folder.CONFIG}", place=folder,
+                             advice=model_folder.AGAIN)
+        check_plain(model.segmenter, largest=LARGEST_TEXT)  # or else a link could lead out of the folder
     return model
 
 
