@@ -73,6 +73,8 @@ def test_raw_text_becomes_what_segment_and_tag_make_of_it(data: Path, segmenter:
     alone = ok(invoke("segment", "-m", segmenter, input=TEXT))
     assert ok(invoke("tag", "-m", data / "m", "--from", "conllu", input=alone)) == out
     assert ok(invoke("tag", "-m", data / "m", "--segmenter", segmenter, input=TEXT)) == out
+    assert ok(invoke("segment", "-m", data / "m", input=TEXT)) == alone
+    assert ok(invoke("tag", "-m", data / "m", "--segmenter", data / "m", input=TEXT)) == out
     words = ok(invoke("tag", "-m", data / "m", "--from", "tokens", "--to", "tokens", input=TEXT))
     assert len(words.split("\n")) == len(TEXT.split("\n")) + 1  # each line is a sentence
     assert len(list(rnntool.load(data / "m" / "segmenter").segment(TEXT.split("\n")))) == 4

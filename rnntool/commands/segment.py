@@ -34,7 +34,7 @@ def segment(
     from rnntool.tasks.segment import SegmentTask
 
     output_format(None, False, output, ("conllu",), messages)  # warns of another extension
-    segmenter = models.load(model, device=compute.device, threads=compute.threads)
+    segmenter = models.load_segmenter(model, device=compute.device, threads=compute.threads)
     segmenter.require(SegmentTask)
     inputs = raw_text(files or ["-"], reading, messages, format=format)
     write = sentence_writer("conllu")

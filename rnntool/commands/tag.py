@@ -98,7 +98,7 @@ def tag(
         for name, column_of_input in (("text_column", text_column), ("word_column", word_column)):
             if column_of_input:
                 raise contradiction("segmenter", name)
-        splitter = models.load(segmenter, device=compute.device, threads=compute.threads)
+        splitter = models.load_segmenter(segmenter, device=compute.device, threads=compute.threads)
         splitter.require(task_class("segment"))
         inputs = raw_text(files, reading, messages, format=format)
     else:

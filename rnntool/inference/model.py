@@ -402,6 +402,11 @@ def load(
     return Model(loaded.folder, loaded.config, loaded.task, engine, workers=workers if parallel else 1)
 
 
+def load_segmenter(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
+    """Load a segmenter, or the one that is part of a tagger; see `load`."""
+    return load(read(model).segmenter or model, device=device, threads=threads)
+
+
 def _unless_replaced(model: str | Path, read: Callable[[Path], Result]) -> Result:
     """Find a model and read it. If a training replaces it meanwhile, read the new one."""
     while True:
