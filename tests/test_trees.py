@@ -22,7 +22,10 @@ from rnntool.inference import model as models
 from rnntool.inference.torch_engine import TorchEngine
 from rnntool.models.config import TaggerHeadConfig
 from rnntool.models.heads.tagger import TaggerHead, head_scores
+from rnntool.tasks import TASKS
 from rnntool.tasks.head_column import HeadColumn, RelationColumn
+from rnntool.tasks.specs.resolve import resolve
+from rnntool.tasks.specs.tag import UD_SPEC
 from rnntool.tasks.tag import TagTask
 
 
@@ -186,6 +189,13 @@ def test_a_tagger_learns_trees(parser: Path) -> None:
     untagged = untagged.replace("\t_\n", "\tGloss=x\n")
     tagged = ok(invoke("tag", "-m", parser, "--to", "conllu", input=untagged))
     assert tagged == dev.read_text("utf-8").replace("\t_\n", "\tGloss=x\n")
+
+
+def test_trees_are_learned_with_less_dropout() -> None:
+    assert resolve(TASKS["tag"], {"column": "upos,deprel"}).dropout == 0.5
+    assert resolve(TASKS["tag"], {"column": "upos,Head"}).dropout == 0.33
+    settings = resolve(UD_SPEC, {"column": "upos,head,deprel", "dropout": 0.4})
+    assert (settings.dropout, settings.to_json()["token_dropout"]) == (0.4, 0.2)
 
 
 def test_heads_weigh_half_in_the_loss(parser: Path) -> None:
