@@ -191,9 +191,11 @@ def test_a_tagger_learns_trees(parser: Path) -> None:
     assert tagged == dev.read_text("utf-8").replace("\t_\n", "\tGloss=x\n")
 
 
-def test_trees_are_learned_with_less_dropout() -> None:
+def test_trees_are_learned_longer_with_less_dropout() -> None:
     assert resolve(TASKS["tag"], {"column": "upos,deprel"}).dropout == 0.5
     assert resolve(TASKS["tag"], {"column": "upos,Head"}).dropout == 0.33
+    assert resolve(TASKS["tag"], {"column": "upos,head"}).epochs_for(40) == 40
+    assert resolve(TASKS["tag"], {"column": "upos,head", "epochs": 3}).epochs_for(40) == 3
     settings = resolve(UD_SPEC, {"column": "upos,head,deprel", "dropout": 0.4})
     assert (settings.dropout, settings.to_json()["token_dropout"]) == (0.4, 0.2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rnntool.data.options import data, network, with_default
 from rnntool.errors import UsageError
@@ -28,6 +28,8 @@ UD_COLUMNS = ("upos", "xpos", "feats", "lemma", "head", "deprel")  # of CoNLL-U,
 @dataclass(frozen=True, kw_only=True)
 class TagSettings(WordSettings):
     """Settings of `train tag`."""
+
+    min_tree_steps: ClassVar[int] = 1600  # training steps, if `epochs` is not set and there are trees
 
     column: str | None = data(
         None, "Column of the tags: a number from 1, or a name (lemma, upos, xpos, feats, head, deprel, a "
@@ -65,6 +67,18 @@ class TagSettings(WordSettings):
     lr: float = with_default(Settings, "lr", 0.003)
     ema: float = with_default(Settings, "ema", 0.998)
 
+    @property
+    def learns_trees(self) -> bool:
+        """Whether one of the columns holds the heads of dependency trees."""
+        return "head" in (self.column or "").lower().split(",")
+
+    def epochs_for(self, batches: int) -> int:
+        """See `Settings.epochs_for`; trees take more steps than tags."""
+        epochs = super().epochs_for(batches)
+        if self.epochs is None and self.learns_trees:
+            return max(epochs, -(-self.min_tree_steps // max(1, batches)))
+        return epochs
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """See `Settings.from_json`; models from before there was the setting `window_scores` have none."""
@@ -77,7 +91,7 @@ TREES: Preset = {"dropout": 0.33, "token_dropout": 0.2, "word_dropout": 0.1}
 
 def recipe(settings: TagSettings, chosen: Collection[str]) -> Preset:
     """Return less dropout for taggers that learn trees, which take longer to learn than tags."""
-    return TREES if "head" in (settings.column or "").lower().split(",") else {}
+    return TREES if settings.learns_trees else {}
 
 
 SPEC = TaskSpec(
