@@ -193,7 +193,7 @@ def test_a_tagger_learns_trees(parser: Path) -> None:
 
 def test_trees_are_learned_longer_with_less_dropout() -> None:
     assert resolve(TASKS["tag"], {"column": "upos,deprel"}).dropout == 0.5
-    assert resolve(TASKS["tag"], {"column": "upos,Head"}).dropout == 0.33
+    assert resolve(TASKS["tag"], {"column": "upos, Head"}).dropout == 0.33
     assert resolve(TASKS["tag"], {"column": "upos,head"}).epochs_for(40) == 40
     assert resolve(TASKS["tag"], {"column": "upos,head", "epochs": 3}).epochs_for(40) == 3
     settings = resolve(UD_SPEC, {"column": "upos,head,deprel", "dropout": 0.4})

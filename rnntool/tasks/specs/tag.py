@@ -70,7 +70,7 @@ class TagSettings(WordSettings):
     @property
     def learns_trees(self) -> bool:
         """Whether one of the columns holds the heads of dependency trees."""
-        return "head" in (self.column or "").lower().split(",")
+        return "head" in map(str.strip, (self.column or "").lower().split(","))
 
     def epochs_for(self, batches: int) -> int:
         """See `Settings.epochs_for`; trees take more steps than tags."""
