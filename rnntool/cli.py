@@ -56,6 +56,7 @@ COMMANDS = (
     Row("models", "List the models that can be used by name.", "rnntool.commands.models"),
     Row("info", "Describe a model: its task, network, settings and scores.", "rnntool.commands.info"),
     Row("export", "Write a model's network as an ONNX graph for other programs.", "rnntool.commands.export"),
+    Row("import-arpa", "Make a model from an ARPA file.", "rnntool.commands.import_arpa"),
     Row("tokenize", "Split lines into words, or into the tokens that a model reads.",
         "rnntool.commands.tokenize"),
     Row("report", "Write an HTML page about a training: learning curves, scores on the development data, "

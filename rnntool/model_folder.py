@@ -26,7 +26,7 @@ from rnntool.data.json_text import to_json
 from rnntool.data.progress import Log
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.models import graph_check
-from rnntool.models.config import NetworkConfig, Shape
+from rnntool.models.config import WITHOUT_NETWORK, NetworkConfig, Shape
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
 from rnntool.tasks.specs.spec import TaskSpec
@@ -49,7 +49,7 @@ VOCABULARIES = ("tokenizer.model", "vocab.txt", f"{TARGET}tokenizer.model", f"{T
                 "features.txt", "labels.txt", "lemmas.txt", "vectors.txt", "multiword.txt",
                 "ngrams.safetensors", "window.safetensors")
 MODEL_FILES = (CONFIG, WEIGHTS, GRAPH, *PARTS, METRICS, CARD, *VOCABULARIES)
-GRAPH_TYPES = ("float32", "int8")
+GRAPH_TYPES = ("float32", "int8", "none")  # a model without a network has no graph
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_ERRORS = {*NO_ROOM, errno.EIO, errno.EROFS}
 AGAIN = "copy or train the model again"
@@ -154,7 +154,7 @@ def _check_type(content: Mapping[str, Any], key: str, kind: type, path: Path, *,
 
 def _check_report(report: Mapping[str, Any], path: Path) -> None:
     """Raise `ModelError` if a table in a report isn't as rnntool writes it."""
-    for key in ("baseline", "linear"):
+    for key in ("baseline", "ngram", "linear"):
         if report.get(key) is not None:
             _check_type(report, key, dict, path, parent="report.")
     for key in ("per_label", "confusion", "columns"):
@@ -215,6 +215,13 @@ def _task_of_training(folder: Path) -> str:
         return str(json.loads(job_file(folder).read_text("utf-8"))["task"])
     except (OSError, ValueError, KeyError, TypeError):
         return "…"
+
+
+def check_has_network(folder: Path, config: ModelConfig) -> None:
+    """Raise `ModelError` if a model is made of tables."""
+    if config.network.encoder.kind in WITHOUT_NETWORK:
+        raise ModelError(place=folder, expected="a neural network", found=f"a {config.architecture} model",
+                         advice="give another model")
 
 
 def read_graph(path: Path, config: ModelConfig | None = None) -> bytes:

@@ -46,6 +46,7 @@ MAX_ROWS = 10  # of tables that may be long; the JSON report has all rows
     "rnntool evaluate dev.tsv -m topics --errors 10",
     "rnntool evaluate dev.conllu -m my-tagger --compare my-older-tagger",
     "rnntool evaluate test.txt -m words --dynamic --cache",
+    "rnntool evaluate test.txt -m words --mix ngrams",
     "rnntool evaluate gold.conllu --system parsed.conllu",
 )
 def evaluate(
@@ -88,6 +89,12 @@ def evaluate(
         "--compare", metavar="MODEL", show_default=False, autocompletion=complete_model,
         help="Second model to run on the same records. Reports the difference and its significance.")
     ] = None,
+    mix: Annotated[str | None, typer.Option(
+        "--mix", metavar="MODEL", show_default=False, autocompletion=complete_model,
+        help="Second language model. Also report the perplexity of the interpolation of both.")] = None,
+    mix_weight: Annotated[float, typer.Option(
+        "--mix-weight", metavar="P", min=0, max=1, help="Weight of the model of --mix in the interpolation.")
+    ] = 0.5,
     errors_to: Annotated[str | None, typer.Option(
         "--errors-to", metavar="FILE", show_default=False,
         help="Write all mistakes with all columns of their records to FILE (.csv, .tsv or .jsonl); with a "
@@ -107,7 +114,7 @@ def evaluate(
         from rnntool.commands.system_output import evaluate_system
 
         others = {"format": format, "skip_unlabelled": skip_unlabelled, "compare": compare,
-                  "errors_to": errors_to}
+                  "mix": mix, "errors_to": errors_to}
         evaluate_system(
             files, system, output=output, as_json=as_json, reading=reading, messages=messages, model=model,
             inapplicable=[*chosen, *(name for name, value in others.items() if value), *options.chosen(),
@@ -120,12 +127,13 @@ def evaluate(
     from rnntool.commands.raw_text_scores import raw_text_scores
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
+    from rnntool.evaluation.metrics import mixed_perplexity
     from rnntool.inference import model as models
 
     as_json = as_json or writes_json(output, messages)
     errors_format = record_format(errors_to, "errors_to")
     load = partial(models.load, device=compute.device, threads=compute.threads, parallel=False)
-    loaded, other = load(model), load(compare) if compare else None
+    loaded, other, mixed = load(model), load(compare) if compare else None, load(mix) if mix else None
     task = loaded.task
     adaptations = options.adaptations()
     for adaptation in adaptations:
@@ -145,6 +153,8 @@ def evaluate(
         description, as_trained = described
         (messages.log if as_trained else messages.warn)(f"{input_names(files)}: {description}")
     criterion = task.shared_criterion(other.task, records) if other else None
+    if mixed:
+        task.check_mixable(mixed.task, records)
 
     with console.progress(quiet=messages.quiet) as watch:
         evaluation = task.evaluate(
@@ -157,6 +167,12 @@ def evaluate(
             perplexity = _adapted(loaded, records, method, options, static=report["perplexity"],
                                   compute=compute, watch=watch)
             report |= {f"perplexity_{method}": perplexity, method: parameters}
+        if mixed:
+            second = mixed.task.evaluate(_watched(mixed, records, watch), records)
+            report |= {
+                "perplexity_mixed": mixed_perplexity(
+                    evaluation.log_probs, second.log_probs, other_weight=mix_weight),
+                "mixed": {"model": mixed.name, "weight": mix_weight}}
         if other and criterion:
             reference = other.task.evaluate(_watched(other, records, watch), records)
             _warn_of_unseen(other, reference, files, messages.warn)

@@ -1,4 +1,4 @@
-"""`rnntool export`: write a model's network as an ONNX graph."""
+"""`rnntool export`: write a model's network as an ONNX graph, or its n-grams as an ARPA file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MAIN = "model"  # the graph that reads records
 
 
-@examples("rnntool export my-tagger -o tagger.onnx --int8", "rnntool export g2p -o graphs/encoder.onnx")
+@examples("rnntool export my-tagger -o tagger.onnx --int8", "rnntool export g2p -o graphs/encoder.onnx",
+          "rnntool export ngrams -o ngrams.arpa")
 def export(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
@@ -28,10 +29,11 @@ def export(
     """Write a model's network as an ONNX graph for other programs.
 
     A sequence-to-sequence model has a second graph, for a step of its decoder. It is written to decoder.onnx
-    in the same folder.
+    in the same folder. A model of n-grams has no network and is written as an ARPA file.
     """
     from rnntool import model_folder
     from rnntool.data.atomic_files import replacement
+    from rnntool.models.config import WITHOUT_NETWORK
 
     folder = model_folder.find(model)
     config = model_folder.read_config(folder)
@@ -50,6 +52,9 @@ def export(
     for place in (output, *parts.values()):
         if place.is_file() and not force:
             raise UsageError("exists already", place=place, advice=f"replace it with {setting('force')}")
+    if config.network.encoder.kind in WITHOUT_NETWORK:
+        _write_arpa(folder, output, int8=int8)
+        return
     graphs = _graphs(folder, config, int8=int8)
     for name, place in {MAIN: output, **parts}.items():
         try:
@@ -60,6 +65,21 @@ def export(
         except OSError as error:
             raise RnntoolError(f"can't be written ({error.strerror})", place=place,
                                advice="choose another place") from None
+
+
+def _write_arpa(folder: Path, output: Path, *, int8: bool) -> None:
+    """Write the n-grams of a model as an ARPA file."""
+    from rnntool.data.streams import open_output
+    from rnntool.inference import model as models
+    from rnntool.inference.backoff_engine import BackoffEngine
+    from rnntool.models import arpa
+
+    if int8:
+        raise UsageError("needs a network, and this model has n-grams", setting="int8", advice="leave it out")
+    loaded = models.load(folder)
+    assert isinstance(loaded.engine, BackoffEngine)
+    with open_output(output) as out:
+        out.writelines(arpa.write(loaded.engine.model, loaded.task.tokenizer.entries))
 
 
 def _graphs(folder: Path, config: ModelConfig, *, int8: bool) -> dict[str, bytes]:

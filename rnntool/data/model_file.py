@@ -23,9 +23,13 @@ def read(path: Path, *, largest: int = LARGEST_TEXT) -> bytes:
 
 def read_tensors(path: Path, names: Sequence[str]) -> list[Any]:
     """Return the NumPy arrays of these names in a safetensors file; `ModelError` if it is damaged."""
+    return tensors_of(read(path), path, names)
+
+
+def tensors_of(content: bytes, path: Path, names: Sequence[str]) -> list[Any]:
+    """Return the NumPy arrays of these names, given the content of the safetensors file `path`."""
     from safetensors.numpy import load
 
-    content = read(path)
     try:
         tensors = load(content)
         return [tensors[name] for name in names]

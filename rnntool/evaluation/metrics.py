@@ -244,6 +244,17 @@ def unseen_labels(gold: Counter[str], training_labels: Collection[str]) -> dict[
     return {label: n for label, n in gold.most_common() if label not in training_labels}
 
 
+def mixed_perplexity(
+    log_probs: NDArray[np.float32], other_log_probs: NDArray[np.float32], *, other_weight: float = 0.5
+) -> float:
+    """Return the perplexity of two interpolated language models, given those of each token (N,) in nats."""
+    weights = 1 - other_weight, other_weight
+    probs = [np.exp(values.astype(np.float64)) for values in (log_probs, other_log_probs)]
+    with np.errstate(divide="ignore"):
+        mixed = np.log(weights[0] * probs[0] + weights[1] * probs[1])
+    return perplexity_of(-float(mixed.mean()))
+
+
 def numbers(report: Mapping[str, Any]) -> dict[str, int | float]:
     """Return all numbers in a report by name; those of additional columns are named `COLUMN NAME`."""
     values = {key: value for key, value in report.items() if isinstance(value, int | float)}

@@ -25,6 +25,7 @@ from rnntool.inference.options import (
 )
 from rnntool.inference.pipeline import Flush, Pipeline, flush_when_waiting, no_flush
 from rnntool.model_folder import ModelConfig
+from rnntool.models.config import WITHOUT_NETWORK
 from rnntool.tasks.base import AnyTask, Engine, Ready, always, task_class
 from rnntool.tasks.specs.spec import TaskSpec
 from rnntool.tokenize import split_words
@@ -420,6 +421,10 @@ def _unless_replaced(model: str | Path, read: Callable[[Path], Result]) -> Resul
 
 
 def _engine(loaded: ModelFolder, device: str, threads: int) -> Engine:
+    if loaded.config.network.encoder.kind in WITHOUT_NETWORK:
+        from rnntool.inference.backoff_engine import BackoffEngine
+
+        return BackoffEngine.load(loaded.folder, loaded.config)  # on the processor, whatever the device
     if device in ("auto", "cpu"):
         from rnntool.inference.onnx_engine import OnnxEngine
 

@@ -31,6 +31,7 @@ RENAMED = (
 
 def load_network(folder: Path, config: ModelConfig) -> Network:
     """Return a model folder's torch network with its weights; `ModelError` if they are missing or damaged."""
+    model_folder.check_has_network(folder, config)
     weights, path = load_weights(folder), folder / model_folder.WEIGHTS
     if _shapes(config) != {name: tensor.shape for name, tensor in weights.items()}:
         raise ModelError(f"doesn't fit {model_folder.CONFIG}", place=path, advice=model_folder.AGAIN)

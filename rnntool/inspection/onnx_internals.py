@@ -95,6 +95,7 @@ def _runs_backward(node: onnx.NodeProto) -> bool:
 
 def _load(folder: Path, config: ModelConfig) -> onnx.ModelProto:
     try:
+        model_folder.check_has_network(folder, config)
         model = onnx.load_model_from_string(model_folder.read_graph(folder / model_folder.GRAPH, config))
     except DecodeError as error:
         raise _damaged(folder, f"can't be read ({error})") from None

@@ -201,7 +201,7 @@ def _with_interval(key: str, report: Mapping[str, Any]) -> Any:
 
 
 def _baseline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    baselines = [report.get(name) or {} for name in ("baseline", "linear")]
+    baselines = [report.get(name) or {} for name in ("baseline", "ngram", "linear")]
     return [(f"baseline {name}", f"{_shown(value)} ({baseline.get('method')})")
             for baseline in baselines for name, value in baseline.items() if name != "method"]
 

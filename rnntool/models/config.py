@@ -23,8 +23,10 @@ ENCODERS = {  # each kind, and how the model card describes it
     "rnn": "A recurrent network",
     "bag": "A feed-forward network over the mean of the words",
     "window": "A feed-forward network over a window",
+    "ngram": "A count-based n-gram model",
 }
 ENCODER_NAMES = tuple(ENCODERS)
+WITHOUT_NETWORK = ("ngram",)  # kinds that are tables, and have neither a graph nor a torch network
 CHARACTER_NETWORK_NAMES = ("lstm", "cnn", "none")
 POOLINGS = ("last", "mean", "max", "attention")
 DIRECTIONS = ("forward", "both")
@@ -134,7 +136,7 @@ class EncoderConfig(Config):
     hidden: int = option(200, "Units of a layer, per direction.", low=1)
     bidirectional: bool = option(False, "Whether the encoder also reads from right to left.")
     kind: str = option("rnn", "Kind of network.", choices=ENCODER_NAMES)
-    window: int = option(0, "Tokens that a window reads on each side.", low=0)
+    window: int = option(0, "Tokens that a window or an n-gram reads on each side.", low=0)
     dropout: float = option(0.0, "Dropout of inputs and outputs.", low=0, high=1)
     dropout_between: float = option(0.0, "Dropout between layers.", low=0, high=1)
     token_dropout: float = option(0.0, "Share of token types replaced by the unknown token.", low=0, high=1)
@@ -158,7 +160,9 @@ class EncoderConfig(Config):
 
     @property
     def architecture(self) -> str:
-        """The size and kind of the network: `2 x 200 lstm, bidirectional`."""
+        """The size and kind of the network: `2 x 200 lstm, bidirectional`, or `5-gram`."""
+        if self.kind == "ngram":
+            return f"{self.window + 1}-gram"
         directions = ", bidirectional" if self.bidirectional else ""
         return f"{self.layers} x {self.hidden} {self.cell if self.kind == 'rnn' else self.kind}{directions}"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnntool.data.arrays import Arrays, by_length
 from rnntool.data.formats import OnUnlabeled, reject
@@ -29,6 +30,7 @@ from rnntool.evaluation import metrics, sequences, significance
 from rnntool.evaluation.calibration import Calibration
 from rnntool.evaluation.metrics import perplexity_of
 from rnntool.evaluation.significance import Counts, Metric
+from rnntool.models.backoff import BackoffModel
 from rnntool.models.config import EncoderConfig, NetworkConfig, ObjectiveConfig
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.settings import Settings
@@ -123,6 +125,7 @@ class Baseline:
 
     method: str  # `the most frequent label`
     score: float  # the task's criterion
+    log_probs: NDArray[np.float32] | None = None  # of each token, if it is a language model
 
 
 class LogProbs:
@@ -170,6 +173,7 @@ class Evaluation:
     mistakes: list[Mistake]  # the most confident ones first, up to the requested number
     gold: Counter[str] = field(default_factory=Counter)  # number of occurrences of each gold label
     trained_labels: Sequence[str] = ()  # labels of the training data
+    log_probs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # of each token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -482,6 +486,18 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
         """Score a trivial method on the records, after it has counted the training examples."""
         return None
 
+    def ngram_baseline(
+        self, examples: Sequence[Example], records: Sequence[Record]
+    ) -> Baseline | None:
+        """Score an n-gram model of the examples on the records; None if that costs much."""
+        return None
+
+    def count_ngrams(
+        self, examples: Sequence[Example], *, watch: Callable[[Stage], None]
+    ) -> BackoffModel | None:
+        """Return an n-gram model of the examples if the settings ask for one instead of a network."""
+        return None
+
     def linear_baseline(self, records: Sequence[Record]) -> Baseline | None:
         """Evaluate the task's linear classifier without the network; None if the model has none."""
         return None
@@ -536,6 +552,12 @@ class Task(ABC, Generic[Record, Example, TaskSettings]):
                 setting="compare", expected=f"another model that is judged by {self.criterion.key}",
                 found=f"one that is judged by {other.criterion.key}", advice="compare models of one kind")
         return self.criterion
+
+    def check_mixable(self, other: AnyTask, records: Sequence[Record]) -> None:
+        """Raise `UsageError` unless the network and another one predict the same tokens of these records."""
+        raise UsageError(
+            setting="mix", expected="two language models", found=f"one of {self.spec.name}",
+            advice=f"leave {setting('mix')} out")
 
     def check_adaptable(self, requested_by: str, model: str) -> None:
         """Raise `UsageError` unless the network can adapt to the text that it is evaluated on.

@@ -40,7 +40,9 @@ from rnntool.data.streams import Lines
 from rnntool.data.token_cache import cached_rows
 from rnntool.errors import DataError, UsageError, setting
 from rnntool.evaluation import metrics
+from rnntool.models.backoff import BackoffModel
 from rnntool.models.config import EncoderConfig, LMHeadConfig, NetworkConfig, ObjectiveConfig
+from rnntool.models.kneser_ney import estimate
 from rnntool.tasks.base import (
     AnyTask,
     Baseline,
@@ -62,6 +64,8 @@ LOGITS_BUDGET = 1 << 23  # numbers in the logits of one batch: 32 MiB
 FEW, LONG = 100, 2000  # texts, and characters of each: a sample of fewer and longer ones takes a part of each
 SCORE_COLUMNS = 16  # columns in which a stream of development data is scored during training
 SCORE_STEPS = 1000  # minimum length of such a column
+MAX_BASELINE = 10_000_000  # tokens of the training data up to which the n-gram baseline needs about 1 GB
+BASELINE_SPEED, BASELINE_SHARE = 500_000, 0.05  # tokens in a second, and share of the time limit
 CUTOFFS = (8_000, 40_000)  # first tokens of the clusters of rarer tokens in an adaptive softmax
 SEPARATORS = {"line": 1, "paragraph": 2, "document": 0}  # by unit: characters between records, counted as EOS
 MAX_LISTED = 20  # labels that a message lists
@@ -294,6 +298,11 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         self, *, vector_size: int = 0, context: tuple[EncoderConfig, bool] | None = None
     ) -> NetworkConfig:
         settings, sizes = self.settings, self.sizes()
+        if settings.encoder == "ngram":  # tables, which have no layers
+            return NetworkConfig(
+                encoder=EncoderConfig(vocabulary=sizes["vocabulary"], kind="ngram", window=settings.order - 1,
+                                      embed=1, hidden=1),
+                head=LMHeadConfig(outputs=sizes["outputs"]))
         return NetworkConfig(
             encoder=encoder_config(settings, sizes, bidirectional=False,
                                    cutoffs=cutoffs(settings, sizes["outputs"])),
@@ -484,6 +493,48 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         nll_nats = -float(dev_counts @ log_probs) / max(1.0, dev_counts.sum())
         return Baseline("the frequency of each token", metrics.perplexity_of(nll_nats))
 
+    def ngram_baseline(
+        self, examples: Sequence[NDArray[np.int32]], records: Sequence[Text]
+    ) -> Baseline | None:
+        """Score a 5-gram model of the same tokens, if that needs little time and memory."""
+        assert isinstance(examples, Rows)
+        limit_s, size = self.settings.time_limit, len(examples.values)
+        if self.labels is not None or size > MAX_BASELINE or (
+                limit_s and size / BASELINE_SPEED > BASELINE_SHARE * limit_s):
+            return None
+        order = LMSettings.order
+        model, dev = self._ngram_model(examples, order), self._running_text(self.rows(records))
+        contexts = [numbers[:-1] for numbers in model.contexts(dev.astype(np.int64))]
+        scores = model.score(contexts, dev[1:].astype(np.int64))[dev[1:] != BOS]
+        perplexity = metrics.perplexity_of(-float(scores.mean(dtype=np.float64)))
+        return Baseline(f"{order}-grams, Kneser-Ney", perplexity, scores)
+
+    def count_ngrams(
+        self, examples: Sequence[NDArray[np.int32]], *, watch: Callable[[Stage], None]
+    ) -> BackoffModel | None:
+        if self.settings.encoder != "ngram":
+            return None
+        assert isinstance(examples, Rows)
+        order, size = self.settings.order, len(examples.values)
+        return self._ngram_model(examples, order, lambda length: watch(
+            Stage("counting n-grams", (length - 1) / order, size * (length - 1), "tokens")))
+
+    def _ngram_model(
+        self, examples: Rows, order: int, watch: Callable[[int], None] = lambda length: None
+    ) -> BackoffModel:
+        return estimate(self._running_text(examples), order=order, vocabulary=self.tokenizer.size, start=BOS,
+                        never=(PAD,), watch=watch)
+
+    def _running_text(self, examples: Rows) -> NDArray[np.int32]:
+        """Return all examples with their ends (N,).
+
+        In a stream, an end is also what the next record begins with; otherwise each begins with BOS.
+        """
+        values = np.asarray(examples.values[0 : len(examples.values)], np.int32)
+        if not self.carries_state:
+            return np.insert(values, examples.bounds[1:], np.int32(EOS))
+        return np.append(np.where(values == BOS, np.int32(EOS), values), np.int32(EOS))
+
     def _token_counts(self, examples: Rows) -> NDArray[np.float64]:
         """Count how often each token has to be predicted (V,)."""
         counts = np.zeros(self.sizes()["vocabulary"])
@@ -511,6 +562,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
         report = metrics.lm_report(
             nll_nats=nll, tokens=int(tokens), characters=int(characters), bytes=size, oov=oov)
         return Evaluation(report={"records": len(records)} | report, counts=counts,
+                          log_probs=log_probs.values[0 : len(log_probs.values)],
                           mistakes=self._surprises(records, log_probs, mistakes) if mistakes else [])
 
     def predictions(self, engine: Engine, records: Sequence[Text]) -> list[dict[str, Any]]:
@@ -546,10 +598,7 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
                 setting="compare", expected="a model that reads no labels",
                 found="one that is conditioned on labels", advice=f"swap it with {setting('model')}")
         tokenizers = self.tokenizer, other.tokenizer
-        vocabulary, other_vocabulary = map(_vocabulary, tokenizers)
-        if vocabulary == other_vocabulary and all(
-                _pieces(self.tokenizer, record.text) == _pieces(other.tokenizer, record.text)
-                for record in records):
+        if self._predicts_like(other, records):
             return self.criterion
         changed = sum(any(tokenizer.decode(tokenizer.encode(record.text)) != record.text
                           for tokenizer in tokenizers) for record in records)
@@ -560,6 +609,24 @@ class LMTask(Task[Text, NDArray[np.int32], LMSettings]):
                 setting="compare",
                 advice="compare models with the same tokenizer, or with lossless ones (unigram, bpe, byte)")
         return BITS_PER_CHAR
+
+    def _predicts_like(self, other: LMTask, records: Sequence[Text]) -> bool:
+        """Return whether another model has the same vocabulary and finds the same tokens in the records."""
+        return _vocabulary(self.tokenizer) == _vocabulary(other.tokenizer) and all(
+            _pieces(self.tokenizer, record.text) == _pieces(other.tokenizer, record.text)
+            for record in records)
+
+    def check_mixable(self, other: AnyTask, records: Sequence[Text]) -> None:
+        if not isinstance(other, LMTask):
+            raise UsageError(setting="mix", expected="another language model",
+                             found=f"a model of {other.spec.name}")
+        if other.labels is not None and self.labels is None:
+            raise UsageError(setting="mix", expected="a model that reads no labels",
+                             found="one that is conditioned on labels")
+        if not self._predicts_like(other, records):
+            raise UsageError(
+                setting="mix", expected="a model with the same vocabulary and the same tokens",
+                found="one with others", advice="train both on the same text with the same tokenizer")
 
     def check_adaptable(self, requested_by: str, model: str) -> None:
         """Do nothing: a language model can adapt."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rnntool.errors import setting
 from rnntool.model_folder import ModelConfig
+from rnntool.models.config import WITHOUT_NETWORK
 from rnntool.tasks.specs.settings import Settings
 
 FEW_RECORDS = 100  # development records below which the figure is uncertain, whatever its interval
@@ -41,13 +42,17 @@ def result(config: ModelConfig) -> str:
         text += f" (95% interval: {shown_figure(interval[0])} to {shown_figure(interval[1])})"
     text += f" on {_counted(report['records'])}"
     baselines = [f"{shown_figure(report[name][key])} ({report[name]['method']})"
-                 for name in ("baseline", "linear") if name in report]
+                 for name in ("baseline", "ngram", "linear") if name in report]
+    if mixed := report.get("perplexity_mixed"):
+        baselines[-1] += f", interpolated with it {shown_figure(mixed)}"
     return text + (f"; baseline{'s' * (len(baselines) > 1)} {', '.join(baselines)}" if baselines else "")
 
 
 def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
     """Choose the one step that would probably help most, given the evaluations of the training in order."""
     report, settings = config.report, config.settings
+    if report and config.network.encoder.kind in WITHOUT_NETWORK:
+        return f"a network can do better, because it sees more of the text: leave out {setting('encoder')}"
     if not report or not history:
         return f"to know how good it is, give {setting('dev')}, or a {setting('dev_fraction')} above 0"
     higher, last = config.spec.higher_is_better, history[-1]["epoch"]

@@ -10,6 +10,7 @@ from rnntool import __version__
 from rnntool.data.json_text import to_json
 from rnntool.evaluation.metrics import numbers
 from rnntool.model_folder import ModelConfig
+from rnntool.models.config import WITHOUT_NETWORK
 from rnntool.training.advice import cross_validated
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # not text in YAML without quotes
@@ -23,6 +24,9 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
     cell = encoder.cell if encoder.kind == "rnn" else encoder.kind
     direction = " in both directions" if encoder.bidirectional else ""
     layers = f"{encoder.layers} layer{'s' if encoder.layers > 1 else ''}"
+    size = f"{direction}, {layers} of {encoder.hidden}"
+    if encoder.kind in WITHOUT_NETWORK:
+        size = f" ({encoder.architecture})"
     shown = set(config.spec.metrics).difference(CALIBRATION)
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in numbers(config.report).items()
                    if isinstance(value, float) and name.split()[-1] in shown)
@@ -41,7 +45,7 @@ def model_card(name: str, config: ModelConfig, *, labels: Sequence[str] = ()) ->
         f"---\n{lines}---\n"
         f"# {name}\n\n"
         f"{about}"
-        f"{encoder.description}{direction}, {layers} of {encoder.hidden}, {config.parameters:,} parameters, "
+        f"{encoder.description}{size}, {config.parameters:,} parameters, "
         f"made by rnntool {__version__} (`rnntool train {config.task}`).\n\n"
         f"    {examples}\n\n"
         f"{table}## Settings\n\n{chosen}"

@@ -39,7 +39,8 @@ from rnntool.training.segmenter import TIME_SHARE, train_segmenter
 from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 from rnntool.training.transfer import Transfer
-from rnntool.training.write_model import check_contents, check_place, load_task, save_task, write_model
+from rnntool.training.write_folder import check_contents, check_place, write_backoff_model
+from rnntool.training.write_model import load_task, save_task, write_model
 
 STOPPING_S = 5.0  # longest time to calibrate and evaluate the model of a stopped training
 TASK = "task"  # folder beside the checkpoint
@@ -143,6 +144,13 @@ def fit(
     learned.tokenizer.threads = threads
     learned.check(data.dev)  # now rather than at the first evaluation
     examples = learned.training_examples(data.train, watch=watch, log=warn)
+    if ngrams := learned.count_ngrams(examples, watch=watch):
+        for line in (describe_data(data, job), learned.learned(),
+                     f"{ngrams.order}-gram, {ngrams.parameters:,} parameters"):
+            warn(line)
+        return write_backoff_model(
+            learned, ngrams, data.dev, out, training_data=job.published(), more=more, watch=watch,
+            baselines={"baseline": learned.baseline(examples, data.dev) if data.dev else None})
     _warn_of_long_records(learned, examples, warn)
     invented = learned.invented_examples(data.train)
     batches = _batches(learned, _with_raw(
@@ -154,6 +162,7 @@ def fit(
         vector_size=data.vector_size,
         context=context_config(data.character_lm) if data.character_lm else None)
     baseline = learned.baseline(examples, data.dev) if data.dev else None
+    ngram = learned.ngram_baseline(examples, data.dev) if data.dev else None
     network = build_network(config, learned, examples)
     transfers = data.initialize(network, learned, log=log, warn=warn)
     for transfer in () if resume else transfers.values():
@@ -187,7 +196,7 @@ def fit(
 
     def write(dev: Sequence[Any], *, keep_checkpoint: bool = False) -> dict[str, Any]:
         return write_model(learned, network.cpu(), dev, out, history=trainer.state.progress.history,
-                           training_data=job.published(), baseline=baseline, transfers=transfers,
+                           training_data=job.published(), baseline=baseline, ngram=ngram, transfers=transfers,
                            threads=threads, segmenter=segmenter, more=more,
                            keep_checkpoint=keep_checkpoint, watch=watch,
                            refit=lambda: learned.refit(examples, held_out) if held_out else None)

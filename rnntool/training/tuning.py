@@ -39,7 +39,7 @@ from rnntool.training.model_card import model_card, toml_value
 from rnntool.training.session import Session
 from rnntool.training.train import fit
 from rnntool.training.training_data import TrainingData
-from rnntool.training.write_model import check_contents, check_place
+from rnntool.training.write_folder import check_contents, check_place
 
 STUDY = "tune"  # its name in the journal
 JOURNAL, SETTINGS, TABLE = "study.jsonl", "settings.toml", "trials.tsv"  # in TUNE

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from rnntool.data.options import data, network, training, with_default
 from rnntool.errors import UsageError, setting
-from rnntool.models.config import ENCODER_NAMES, check_pooling
+from rnntool.models.config import check_pooling
 from rnntool.tasks.specs.settings import DIRECTED, TOKENIZER_NAMES, WORDS, Settings, WordSettings
 from rnntool.tasks.specs.spec import TaskSpec
 
@@ -35,7 +35,7 @@ class ClassifySettings(WordSettings):
     encoder: str = network(
         "rnn", "Network that reads the text: recurrent, or feed-forward over the mean of all words (bag, "
                "Iyyer et al. 2015) or over a window of words (window, Bengio et al. 2003).",
-        choices=ENCODER_NAMES)
+        choices=("rnn", "bag", "window"))
     layers: int = with_default(Settings, "layers", 1)
     embed: int = with_default(Settings, "embed", 300)
     affix_embed: int = with_default(WordSettings, "affix_embed", 120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ WORDS_IN_ORDER: Preset = {
     "optimizer": "sgd", "lr": 30.0, "weight_decay": 0.0, "clip": 0.25, "warmup": 0.0, "ema": 0.0,
     "batch_size": 20, "bptt": 35, "initial_weights": "uniform"}
 CHARACTERS_IN_ORDER: Preset = {"embed": 128, "hidden": 512, "dropout": 0.4, "bptt": 64}
+OF_NGRAMS = ("encoder", "order", "seed")  # settings of the network and the training that n-grams have
 ADAPTIVE_FROM = 50_000  # vocabulary entries from which the adaptive softmax is the default
 
 
@@ -55,6 +57,14 @@ class LMSettings(Settings):
     bptt: int = training(
         70, "Tokens of a stream through which gradients flow back (truncated backpropagation through time).",
         low=1, requires={"context": ("stream",)})
+    encoder: str = with_default(
+        Settings, "encoder", "rnn", choices=("rnn", "window", "ngram"),
+        help="What reads the text: a recurrent network (rnn), a feed-forward one over a window of tokens "
+             "(window, Bengio et al. 2003), or no network but counted n-grams (ngram, modified Kneser-Ney "
+             "smoothing, Chen and Goodman 1999).")
+    order: int = network(
+        5, f"Length of the longest n-grams of {setting('encoder', 'ngram')}.", low=1, high=20,
+        requires={"encoder": ("ngram",)})
     window: int = with_default(
         Settings, "window", 4,
         help=f"Number of tokens that {setting('encoder', 'window')} sees before the next one.")
@@ -100,6 +110,14 @@ class LMSettings(Settings):
             raise UsageError(
                 f"{setting('softmax', 'adaptive')} has vectors of several sizes, but those of "
                 f"{setting('vectors')} have one", advice=f"give {setting('softmax', 'full')}")
+
+    def unused(self) -> dict[str, str]:
+        """Return the settings of networks and labels, if the model is made of n-grams."""
+        if self.encoder != "ngram":
+            return {}
+        names = [field.name for field in dataclasses.fields(self)
+                 if field.metadata["panel"] in ("Network", "Training") and field.name not in OF_NGRAMS]
+        return dict.fromkeys([*names, "label_column", "int8"], setting("encoder", "ngram"))
 
 
 def recipe(settings: LMSettings, chosen: Collection[str]) -> Preset:

@@ -89,8 +89,10 @@ def effective(settings: Settings, names: Iterable[str], *, dev: Sequence[str]) -
 
 def _check_effects(settings: Settings, chosen: Iterable[str], values: Mapping[str, Any]) -> None:
     """Raise `UsageError` for the first of the `chosen` settings that has no effect with these `values`."""
-    fields = {field.name: field for field in dataclasses.fields(settings)}
+    fields, unused = {field.name: field for field in dataclasses.fields(settings)}, settings.unused()
     for name in chosen:
+        if name in unused and _is_on(settings, name, values[name]):
+            raise UsageError(f"has no effect with {unused[name]}", setting=name, advice="leave it out")
         for other, condition in fields[name].metadata["requires"].items():
             # A setting left at its "off" value never conflicts. A task may lack the other setting.
             if not _is_on(settings, name, values[name]) or other not in values:

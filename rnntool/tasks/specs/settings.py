@@ -158,6 +158,13 @@ class Settings(Options):
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
+    def unused(self) -> dict[str, str]:
+        """Return the settings that have no effect, each with the setting that makes it so.
+
+        Those that lack a setting that they require are not among them.
+        """
+        return {}
+
     def inherited(self, name: str, initial: Settings) -> dict[str, Any]:
         """Return the defaults that the settings of an initial model give: its tokenizer and layer sizes.
 
