@@ -26,7 +26,7 @@ from rnntool.data.formats import empty_output, merged, record_lines
 from rnntool.data.json_text import to_json
 from rnntool.data.reading import TableReading
 from rnntool.data.records import fields_of, id_of
-from rnntool.errors import DataError, UsageError, setting
+from rnntool.errors import DataError, UsageError, no_effect_without, setting
 from rnntool.evaluation.options import EvaluateOptions
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def evaluate(
     mix: Annotated[str | None, typer.Option(
         "--mix", metavar="MODEL", show_default=False, autocompletion=complete_model,
         help="Second language model. Also report the perplexity of the interpolation of both.")] = None,
-    mix_weight: Annotated[float, typer.Option(
-        "--mix-weight", metavar="P", min=0, max=1, help="Weight of the model of --mix in the interpolation.")
-    ] = 0.5,
+    mix_weight: Annotated[float | None, typer.Option(
+        "--mix-weight", metavar="P", min=0, max=1, show_default="0.5",
+        help="Weight of the model of --mix in the interpolation.")] = None,
     errors_to: Annotated[str | None, typer.Option(
         "--errors-to", metavar="FILE", show_default=False,
         help="Write all mistakes with all columns of their records to FILE (.csv, .tsv or .jsonl); with a "
@@ -130,6 +130,9 @@ def evaluate(
     from rnntool.evaluation.metrics import mixed_perplexity
     from rnntool.inference import model as models
 
+    if mix_weight is not None and not mix:
+        raise no_effect_without("mix_weight", "mix", value="MODEL")
+    mix_weight = 0.5 if mix_weight is None else mix_weight
     as_json = as_json or writes_json(output, messages)
     errors_format = record_format(errors_to, "errors_to")
     load = partial(models.load, device=compute.device, threads=compute.threads, parallel=False)

@@ -15,8 +15,8 @@ from rnntool.commands.options import Messages
 def import_arpa(
     file: Annotated[str, typer.Argument(
         metavar="FILE", help="ARPA file, which may be compressed; `-` is standard input.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the model.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing model in DIR.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the new model.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that DIR has.")] = False,
     *,
     messages: Messages,
 ) -> None:

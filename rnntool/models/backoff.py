@@ -103,7 +103,10 @@ class BackoffModel:
         return numbers[: self.order - 1]
 
     def score(self, contexts: Sequence[Ids], tokens: Ids) -> Numbers:
-        """Return the log-probabilities of `tokens` (T, …) after their contexts (T, …), see `contexts`."""
+        """Return the log-probabilities of `tokens` (T, …) after their contexts (T, …), see `contexts`.
+
+        If a token is also the last one of the contexts at the next time step, these continue its contexts.
+        """
         scores = self.log_probs[0][tokens]
         # a token that is also read next has been found as the end of the next contexts
         is_read = np.zeros(tokens.shape, np.bool_)
