@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from conftest import Run
+from conftest import Run, failed
 
 from rnntool import model_folder
 from rnntool.errors import DataError, ModelError, UsageError
@@ -27,6 +28,7 @@ from rnntool.models.kneser_ney import FALLBACK, discounts, estimate
 from rnntool.tasks import TASKS
 from rnntool.tasks.specs.resolve import resolve
 from rnntool.tokenize import BOS, EOS, PAD, UNK
+from rnntool.training import advice
 
 Ngram = tuple[int, ...]
 
@@ -211,6 +213,11 @@ def test_what_needs_a_network_says_so(
     assert "expected a neural network, found a 3-gram model" in done.err
 
 
+def test_there_is_nothing_to_tune(files: tuple[Path, Path], run: Run) -> None:
+    failed(run("tune", "lm", files[0], "-o", "m", "--encoder", "ngram", "--trials", "2"), 2, "--encoder",
+           "expected a network, which has settings to search, found ngram")
+
+
 def test_damaged_tables_are_refused(ngrams: Path, tmp_path: Path) -> None:
     tiny.forget_digests(ngrams)
     path = ngrams / "model.safetensors"
@@ -330,6 +337,14 @@ def test_a_training_reports_5_grams_of_the_same_tokens_and_their_mixture(
                            context=context)
         assert report["ngram"]["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-5)
         assert "ngram" not in alone
+        config = model_folder.read_config(network)
+        mixture = advice.shown_figure(report["perplexity_mixed"])
+        assert advice.result(config).endswith(f"; the model and the 5-grams interpolated: {mixture}")
+        worse = dataclasses.replace(
+            config, report={**report, "ngram": {"method": "x", "perplexity": 1.0},
+                            "baseline": {"method": "y", "perplexity": 1e9}})
+        step = advice.next_step(worse, [{"epoch": 1.0, "step": 9, "perplexity": 9.0}])
+        assert step.startswith("counted n-grams are better: give it more time")
         done = run("evaluate", dev, "-m", network, "--mix", counted, "--json")
         mixed = json.loads(done.out)
         assert mixed["perplexity_mixed"] == pytest.approx(report["perplexity_mixed"], rel=1e-4)

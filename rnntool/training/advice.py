@@ -43,9 +43,9 @@ def result(config: ModelConfig) -> str:
     text += f" on {_counted(report['records'])}"
     baselines = [f"{shown_figure(report[name][key])} ({report[name]['method']})"
                  for name in ("baseline", "ngram", "linear") if name in report]
-    if mixed := report.get("perplexity_mixed"):
-        baselines[-1] += f", interpolated with it {shown_figure(mixed)}"
-    return text + (f"; baseline{'s' * (len(baselines) > 1)} {', '.join(baselines)}" if baselines else "")
+    text += f"; baseline{'s' * (len(baselines) > 1)} {', '.join(baselines)}" if baselines else ""
+    mixed = report.get("perplexity_mixed")
+    return text + (f"; the model and the 5-grams interpolated: {shown_figure(mixed)}" if mixed else "")
 
 
 def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
@@ -65,6 +65,8 @@ def next_step(config: ModelConfig, history: Sequence[Entry]) -> str:
             return f"no better than the baseline yet: {more_time}"
         return ("no better than the baseline: check that the data has the right columns, give more training "
                 f"data, or {more_time}")
+    if report.get("ngram", {}).get(report["interval_of"], math.inf) < report[report["interval_of"]]:
+        return f"counted n-grams are better: {more_time}, or count with {setting('encoder', 'ngram')}"
     if reason := _uncertain(config):
         return f"{reason}, so the figure is uncertain: {_more_records(config)}"
     if _is_perfect(config):

@@ -28,6 +28,7 @@ from rnntool.data.threads import thread_count
 from rnntool.errors import ModelError, RnntoolError, UsageError, setting
 from rnntool.inference import model as models
 from rnntool.model_folder import TUNE
+from rnntool.models.config import WITHOUT_NETWORK
 from rnntool.tasks import TASKS
 from rnntool.tasks.base import task_class
 from rnntool.tasks.specs.resolve import effective
@@ -74,6 +75,9 @@ def tune(
     The development data judges the trials. `extension` has new values for `trials` and `max_time`, which
     count what was done before. Returns a report of all trials.
     """
+    if job and job.settings.encoder in WITHOUT_NETWORK:
+        raise UsageError(setting="encoder", expected="a network, which has settings to search",
+                         found=job.settings.encoder, advice=f"leave {setting('encoder')} out")
     check_place(out)
     with model_folder.locked(out, warn=session.warn):
         before: Mapping[str, str] = {}

@@ -99,11 +99,15 @@ def write_backoff_model(
     watch: Watch,
 ) -> dict[str, Any]:
     """Write the folder of an n-gram model, and return the report on the development data."""
-    from safetensors.numpy import save
+    from safetensors.numpy import save_file
 
     def write(stage: Path) -> Engine:
         watch(Stage("writing the model", None, model.parameters, "parameters"))
-        (stage / model_folder.WEIGHTS).write_bytes(save(model.to_tensors()))
+        path = stage / model_folder.WEIGHTS
+        path.touch()
+        mode = path.stat().st_mode  # `save_file` makes the file private; `save` would need twice the memory
+        save_file(model.to_tensors(), path)
+        path.chmod(mode)
         return BackoffEngine(model, stream=task.carries_state)
 
     return write_folder(
