@@ -231,16 +231,16 @@ def test_a_very_long_text_is_read_in_pieces(
     assert loaded.task.parts(loaded.task.example(Text("")))[0].tokens == []
 
 
-def test_a_thousand_classes(tmp_path: Path, run: Run) -> None:
-    rows = [(f"word{i} the baker", f"class {i}") for i in range(1000)] * 2
+def test_hundreds_of_classes(tmp_path: Path, run: Run) -> None:
+    rows = [(f"word{i} the baker", f"class {i}") for i in range(400)] * 2
     file = tmp_path / "train.tsv"
     file.write_text(tiny.tsv(rows), "utf-8")
-    report = tiny.train("classify", tmp_path / "m", [file], dev=[file], epochs=6, batch_size=40,
+    report = tiny.train("classify", tmp_path / "m", [file], dev=[file], epochs=6, batch_size=16,
                         encoder="bag", embed=32, hidden=64, consistency=0.0, dropout=0.0)
     assert report["accuracy"] > 0.95
-    text = "".join(f"the baker word{i}\n" for i in range(0, 1000, 100))
-    rankings = lines(run, "-m", tmp_path / "m", "--top", "1000", input=text)
-    assert all(len(set(row)) == 1000 for row in rankings)
+    text = "".join(f"the baker word{i}\n" for i in range(0, 400, 40))
+    rankings = lines(run, "-m", tmp_path / "m", "--top", "400", input=text)
+    assert all(len(set(row)) == 400 for row in rankings)
     assert [row[0] for row in rankings] == [row[0] for row in lines(run, "-m", tmp_path / "m", input=text)]
 
 
@@ -311,7 +311,7 @@ def test_a_window_language_model_generates_and_scores(tmp_path: Path, run: Run) 
 
 
 def test_a_language_model_cannot_be_a_bag_of_words() -> None:
-    with pytest.raises(UsageError, match="encoder: expected one of rnn, window, found 'bag'"):
+    with pytest.raises(UsageError, match="encoder: expected one of rnn, window, ngram, found 'bag'"):
         LMSettings(encoder="bag")
 
 

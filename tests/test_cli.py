@@ -46,7 +46,7 @@ def test_the_row_of_a_command_is_complete(command: str) -> None:
     row = ROWS[command]
     assert row.summary.endswith(".")
     if isinstance(row.load, str):
-        function = getattr(import_module(row.load), row.name)
+        function = getattr(import_module(row.load), row.name.replace("-", "_"))
         assert " ".join(inspect.getdoc(function).partition("\n\n")[0].split()) == row.summary
         assert all(line.startswith(f"rnntool {command}") or f"| rnntool {command}" in line
                    for line in function.examples)
@@ -65,7 +65,7 @@ def test_each_module_of_a_command_has_a_row() -> None:
 
 @pytest.mark.parametrize(("typed", "completed"), [
     ("rnntool tr", ["transduce", "train"]),
-    ("rnntool train ", ["lm", "classify", "tag", "transduce", "segment"]),
+    ("rnntool train ", ["lm", "classify", "tag", "transduce", "segment", "ud"]),
     ("rnntool train lm --paragr", ["--paragraphs"]), ("rnntool train tag --head ", ["softmax", "crf"]),
 ])  # fmt: skip
 def test_bash_completes(typed: str, completed: list[str]) -> None:

@@ -358,9 +358,9 @@ def test_train_holds_out_a_record_of_small_data(train: Train, tmp_path: Path) ->
     (tmp_path / "in.txt").write_text("a b\nb a\n")
     done = train("lm", "in.txt", "-o", "out", *small("lm"), "-v")
     assert done.code == 0
-    assert "1 training records, 1 for development" in done.err
+    assert "1 training record, 1 for development" in done.err
     done = train("lm", "in.txt", "-o", "most", *small("lm"), "--dev-fraction", "0.9", "-v")
-    assert "1 training records, 1 for development" in done.err
+    assert "1 training record, 1 for development" in done.err
     for watching in (["--patience", "2"], ["--schedule", "plateau"]):
         base = ["lm", "in.txt", "-o", "x", *small("lm"), *watching]
         failed(train(*base, "--dev-fraction", "0"), 2, watching[0], "give --dev")

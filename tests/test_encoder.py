@@ -97,7 +97,7 @@ def test_a_bag_by_hand() -> None:
 
 
 def test_an_unknown_encoder_raises_and_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match="kind: expected one of rnn, bag, window, found 'tree'"):
+    with pytest.raises(UsageError, match="kind: expected one of rnn, bag, window, ngram, found 'tree'"):
         encoder(kind="tree")
 
 

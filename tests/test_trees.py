@@ -133,7 +133,7 @@ def test_the_loss_is_the_log_probability_of_heads_and_of_relations_to_them(layer
 def test_only_a_root_has_the_relation_root() -> None:
     column = RelationColumn(Labels(["root", "obj"]), None)
     emissions = np.array([[[5, 0, 0, 0]], [[5, 0, 0, 0]], [[0, 9, 2, 3]]], np.float32)  # (3, 1, 4)
-    scores = column.given_heads(emissions, [[2, 0, 1]])[:, 0]
+    scores = column.given_heads(emissions, np.array([[2], [0], [1]]))[:, 0]
     assert scores.tolist() == [[-np.inf, 0], [5, -np.inf], [-np.inf, 9]]
     assert column.decode([["a", "b", "c"]], scores[:, None], np.array([3]), None, "iob2") == [
         ["obj", "root", "obj"]]

@@ -124,7 +124,7 @@ def evaluate(
         raise UsageError("nothing to evaluate", advice=(
             f"name a model with {setting('model')}", f"a system's output with {setting('system')}"))
     from rnntool.commands.outputs import record_format, writes_json
-    from rnntool.commands.raw_text_scores import raw_text_scores
+    from rnntool.commands.raw_text_evaluation import raw_text_scores
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
     from rnntool.evaluation.metrics import mixed_perplexity

@@ -11,7 +11,7 @@ from rnntool.commands.groups import examples
 from rnntool.commands.options import Messages
 
 
-@examples("rnntool import-arpa lm.arpa.gz -o lm", "echo 'To be, or not to be' | rnntool score -m lm")
+@examples("rnntool import-arpa lm.arpa.gz -o lm")
 def import_arpa(
     file: Annotated[str, typer.Argument(
         metavar="FILE", help="ARPA file, which may be compressed; `-` is standard input.")],

@@ -110,17 +110,18 @@ def _best_heads(weights: Floats) -> NDArray[np.intp]:
 
 def _cycle(heads: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Mark the nodes of a cycle; none if all nodes lead to node 0."""
-    visited_from = np.full(len(heads), -1)
+    head_of: list[int] = heads.tolist()  # single elements of lists are read much faster
+    cycle = np.zeros(len(head_of), bool)
+    visited_from = [-1] * len(head_of)
     visited_from[0] = 0
-    for start in range(1, len(heads)):
+    for start in range(1, len(head_of)):
         node = start
         while visited_from[node] < 0:
             visited_from[node] = start
-            node = int(heads[node])
+            node = head_of[node]
         if visited_from[node] == start:
-            cycle = np.zeros(len(heads), bool)
             while not cycle[node]:
                 cycle[node] = True
-                node = int(heads[node])
-            return cycle
-    return np.zeros(len(heads), bool)
+                node = head_of[node]
+            break
+    return cycle

@@ -59,15 +59,22 @@ class HeadColumn(TagColumn):
 
     # --- Predictions ---------------------------------------------------------------------------------------
 
-    def heads(self, emissions: Floats, lengths: Ints) -> list[list[int]]:
-        """Return the heads of each sentence, given `emissions` (T, B, `sizes`)."""
-        return [trees.best_heads(emissions[:length, i]) for i, length in enumerate(lengths)]
+    def with_heads(self, emissions: Floats, lengths: Ints) -> Floats:
+        """Return emissions (T, B, `sizes`), followed by the number of the best head: (T, B, `sizes` + 1).
+
+        All other methods take these, so that the best tree is searched only once.
+        """
+        heads = np.zeros((*emissions.shape[:2], 1), emissions.dtype)
+        for i, length in enumerate(lengths):
+            heads[:length, i, 0] = trees.best_heads(emissions[:length, i])
+        return np.concatenate([emissions, heads], axis=-1)
 
     def decode(
         self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
         scheme: str,
     ) -> list[list[str]]:
-        return [list(map(str, heads)) for heads in self.heads(emissions, lengths)]
+        heads = emissions[..., -1].T.astype(int)  # (B, T)
+        return [list(map(str, row[:length].tolist())) for row, length in zip(heads, lengths, strict=False)]
 
     def nbest(
         self, words: Sequence[Sequence[str]], emissions: Floats, lengths: Ints, learned: ChainScores | None,
@@ -81,7 +88,8 @@ class HeadColumn(TagColumn):
         learned: ChainScores | None, scheme: str,
     ) -> list[list[float]]:
         # of each head by itself, whatever the heads of other words
-        return [trees.head_probs(emissions[: len(row), i], list(map(int, row))) for i, row in enumerate(tags)]
+        return [trees.head_probs(emissions[: len(row), i, :-1], list(map(int, row)))
+                for i, row in enumerate(tags)]
 
     def abstain(self, tags: list[str], probs: list[float], scheme: str, threshold: float) -> list[str]:
         return tags  # without some of the heads, there would be no tree
@@ -130,21 +138,19 @@ class RelationColumn(TagColumn):
     def label_scores(self, emissions: Floats) -> Floats:
         return emissions[..., : len(self.labels)]
 
-    def given_heads(self, emissions: Floats, heads: Sequence[Sequence[int]]) -> Floats:
-        """Return the scores (T, B, L) of relations to these heads, given `emissions` (T, B, `sizes`).
+    def given_heads(self, emissions: Floats, heads: Ints) -> Floats:
+        """Return the scores (T, B, L) of relations to these heads (T, B), given `emissions` (T, B, `sizes`).
 
         Only a root can have the relation `root`, and it can have no other.
         """
         of_word, of_head = np.split(emissions, 2, axis=-1)
         scores: Floats = of_word.copy()
         is_root = np.array([label.partition(":")[0] == ROOT for label in self.labels])
-        for i, row in enumerate(heads):
-            numbers = np.array(row, np.intp)
-            has_head = numbers > 0
-            own = scores[: len(row), i]
-            own[has_head] += of_head[numbers[has_head] - 1, i]
-            if is_root.any():
-                own[has_head[:, None] == is_root] = -np.inf
+        has_head = heads > 0
+        words, rows = np.nonzero(has_head)
+        scores[words, rows] += of_head[heads[words, rows] - 1, rows]
+        if is_root.any():
+            scores[has_head[..., None] == is_root] = -np.inf
         return scores
 
     def decode(

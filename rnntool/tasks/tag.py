@@ -467,9 +467,12 @@ class TagTask(Task[Sentence, TagExample, TagSettings]):
         """
         cuts = np.cumsum([sum(column.sizes) for column in self.columns])[:-1]
         emissions = np.split(outputs["emissions"], cuts, axis=-1)
-        heads = [column.heads(scores, lengths) for column, scores in zip(self.columns, emissions, strict=True)
-                 if isinstance(column, HeadColumn)]
-        emissions = [column.given_heads(scores, *heads) if isinstance(column, RelationColumn) else scores
+        heads = np.zeros(emissions[0].shape[:2], int)  # (T, B)
+        for i, column in enumerate(self.columns):
+            if isinstance(column, HeadColumn):
+                emissions[i] = column.with_heads(emissions[i], lengths)
+                heads = emissions[i][..., -1].astype(int)
+        emissions = [column.given_heads(scores, heads) if isinstance(column, RelationColumn) else scores
                      for column, scores in zip(self.columns, emissions, strict=True)]
         learned = (outputs["start"], outputs["transitions"], outputs["end"]) if self.crf else None
         return list(zip(self.columns, emissions, [learned, *[None] * len(cuts)], strict=True))
