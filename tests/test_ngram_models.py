@@ -43,14 +43,14 @@ def kneser_ney(sentences: Sequence[Sequence[int]], order: int, words: Sequence[i
         [Ngram, int], float]:
     """Return p(word | context) by the definition of Chen and Goodman (1999), without arrays.
 
-    `words` are all that can be predicted.
+    `words` are the tokens that can be predicted.
     """
     raw = [Counter(tuple(s[i : i + k]) for s in sentences for i in range(len(s) - k + 1))
            for k in range(order + 1)]
     before = [Counter({gram: len({longer[0] for longer in raw[k + 1] if longer[1:] == gram})
                        for gram in raw[k]}) for k in range(order)]
     for k in range(1, order):
-        for sentence in sentences:  # what begins a text follows something that is not known
+        for sentence in sentences:  # one more token is assumed before the text
             if len(sentence) >= k and sentence[0] != start:
                 before[k][tuple(sentence[:k])] += 1
         before[k].update({gram: count for gram, count in raw[k].items() if gram[0] == start})
@@ -173,10 +173,10 @@ def test_a_stream_sees_the_line_before(files: tuple[Path, Path], tmp_path: Path)
     perplexity = {context: tiny.train("lm", tmp_path / context, [text], dev=[text], encoder="ngram",
                                       tokenizer="word", context=context)["perplexity"]
                   for context in ("line", "stream")}
-    assert perplexity["stream"] < 1.1, "the line before says which one comes"
-    assert perplexity["line"] == pytest.approx(math.sqrt(2), abs=0.1), "two lines, and the end is certain"
+    assert perplexity["stream"] < 1.1, "the line before determines the next one"
+    assert perplexity["line"] == pytest.approx(math.sqrt(2), abs=0.1), "two lines, equally likely"
     model = models.load(tmp_path / "stream")
-    assert next(model.score(["ping"])).perplexity < 1.7, "a line alone follows some line"
+    assert next(model.score(["ping"])).perplexity < 1.7, "it is scored as if a line came before"
 
 
 def test_a_model_runs_without_torch_and_without_onnx_runtime(ngrams: Path) -> None:
@@ -197,7 +197,7 @@ def test_settings_of_networks_are_refused(name: str) -> None:
     value = {"lr": 3.0, "label_column": "label", "tied": True, "int8": True, "max_time": 60.0}.get(name, 7)
     with pytest.raises(UsageError, match="has no effect with"):
         resolve(TASKS["lm"], {"encoder": "ngram", name: value})
-    resolve(TASKS["lm"], {"encoder": "ngram"}, preset="word")  # a preset is no choice
+    resolve(TASKS["lm"], {"encoder": "ngram"}, preset="word")  # a preset's settings are not the user's choice
     with pytest.raises(UsageError, match="needs"):
         resolve(TASKS["lm"], {"order": 3})
 

@@ -42,7 +42,7 @@ def treebank(n: int, seed: int = 0) -> str:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with treebanks, in which segmenters learn little but fast."""
+    """A folder with treebanks. Segmenters are trained for a few steps only."""
     monkeypatch.setattr(SegmentSettings, "min_steps", 10)
     (tmp_path / "t.conllu").write_text(treebank(30), "utf-8")
     (tmp_path / "d.conllu").write_text(treebank(10, seed=5), "utf-8")

@@ -1,4 +1,4 @@
-"""How good a tagger with a segmenter of its own is on the raw text of a treebank."""
+"""Evaluate a tagger that has a segmenter on the raw text of a treebank."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rnntool.tasks.tag import TagTask
 
 
 def raw_text_scores(tagger: Model, records: Sequence[Sentence], compute: Compute) -> dict[str, float]:
-    """Return the F1 of each metric of the CoNLL 2018 shared task that depends on the tagger's columns.
+    """Return the F1 of the CoNLL 2018 metrics of segmentation and of the tagger's columns.
 
     `records` are gold sentences from CoNLL-U. Their text is split by the segmenter of the tagger, which must
     have one.

@@ -21,8 +21,8 @@ def annotated_columns(
 ) -> str:
     """Return the names of the columns with at least two different values, joined by commas.
 
-    Standard input and pipes can't be read twice, so they are taken to have all columns. `DataError` for files
-    that aren't CoNLL-U, and if there is nothing to learn in any column.
+    Standard input and pipes can't be read twice, so with one of them the names of all columns are returned.
+    Raises `DataError` for files that aren't CoNLL-U, and if no column has two different values.
     """
     if not files or not all(path != "-" and Path(path).is_file() for path in files):
         return ",".join(UD_COLUMNS)

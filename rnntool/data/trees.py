@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from rnntool.data.arrays import Floats, softmax
 
-LONGEST = 1024  # words of a tree whose heads are searched at once, because scores need memory for all pairs
-_NEAREST = 1e-4  # what the nearest head scores more than the farthest, so that it wins among equals
+LONGEST = 1024  # words of a sentence that is parsed whole; the scores need memory for all pairs of words
+_NEAREST = 1e-4  # the largest bonus of a nearer head, so that the nearest of equal heads wins
 
 
 def head_scores(vectors: Floats) -> Floats:
@@ -35,8 +35,8 @@ def best_tree(scores: Floats) -> list[int]:
     """Return the heads of the tree with the highest sum of scores (N, N + 1) and with one root.
 
     `scores[i, h]` is the score of head h (0 for the root) of word i + 1, which is finite unless h is the word
-    itself. Of equal heads the nearest is taken. Finds a maximum spanning arborescence (Chu and Liu, 1965;
-    Edmonds, 1967).
+    itself. If heads have equal scores, the nearest wins. Finds a maximum spanning arborescence (Chu and
+    Liu, 1965; Edmonds, 1967).
     """
     size = len(scores)
     weights = np.full((size + 1, size + 1), -np.inf)  # (dependent, head), with the root as word 0
@@ -54,7 +54,7 @@ def best_tree(scores: Floats) -> list[int]:
 def best_heads(vectors: Floats) -> list[int]:
     """Return the best tree for `vectors`; see `head_scores`.
 
-    Of a sentence with more than `LONGEST` words, each part has a tree, whose root depends on the first root.
+    A sentence of more than `LONGEST` words is parsed in parts, whose roots depend on the root of the first.
     """
     heads: list[int] = []
     for start in range(0, len(vectors), LONGEST):
@@ -65,7 +65,7 @@ def best_heads(vectors: Floats) -> list[int]:
 
 
 def head_probs(vectors: Floats, heads: Sequence[int]) -> list[float]:
-    """Return the probability of each head by itself, given `vectors` of the words; see `best_heads`."""
+    """Return the probability of each head, independent of the others, given `vectors`; see `best_heads`."""
     probs: list[float] = []
     for start in range(0, len(vectors), LONGEST):
         part = softmax(head_scores(vectors[start : start + LONGEST]))
@@ -75,9 +75,9 @@ def head_probs(vectors: Floats, heads: Sequence[int]) -> list[float]:
 
 
 def _arborescence(weights: Floats) -> NDArray[np.intp]:
-    """Return the head of each node in the maximum spanning arborescence from node 0, whose head is 0.
+    """Return the head of each node in the maximum spanning arborescence from node 0; the head of node 0 is 0.
 
-    Contracts a cycle of best heads into a new node until there is none; then opens them in reverse order.
+    Contracts cycles of best heads into new nodes until none is left, then opens them in reverse order.
     """
     contracted = []
     while (cycle := _cycle(heads := _best_heads(weights))).any():

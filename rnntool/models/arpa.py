@@ -19,7 +19,7 @@ from rnntool.models.backoff import BackoffModel
 
 BLOCK = 100_000  # n-grams that are written at once
 NEVER = -99.0  # the usual logarithm of a probability of zero
-UNKNOWN = -100.0  # the logarithm for the unknown token if the file has none, as of KenLM
+UNKNOWN = -100.0  # the logarithm for the unknown token if the file has none, as in KenLM
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # the first ids; padding is not in a file
 _PAD, _UNK, _BOS, _ = range(len(SPECIALS))
 _LN10 = math.log(10)
@@ -51,9 +51,10 @@ def write(model: BackoffModel, tokens: Sequence[str]) -> Iterator[str]:
 
 
 def read(lines: Iterable[str], *, place: str) -> tuple[list[str], BackoffModel]:
-    """Read an ARPA file: the tokens with the ids from 4 on, and the model. `DataError` if it is none.
+    """Read an ARPA file: the tokens with the ids from 4 on, and the model. `DataError` if it is not valid.
 
-    An n-gram whose beginning has no line of its own is an error. A missing `<unk>` is very improbable.
+    The words before the last one of an n-gram must have a line as well. If `<unk>` is missing,
+    unknown words get a tiny probability.
     """
     reader = _Reader(lines, place)
     sizes = reader.counts()
@@ -93,13 +94,13 @@ def read(lines: Iterable[str], *, place: str) -> tuple[list[str], BackoffModel]:
 
 
 def _name(token: str) -> str:
-    """Return the text of a token in a file: without white space, and not that of a special token."""
+    """Return a token as it is written: white space and the names of special tokens are escaped."""
     unsafe = "<" if token in SPECIALS else r"\s"
     return re.sub(unsafe, lambda match: f"\\u{ord(match[0]):04x}", token)
 
 
 class _Reader:
-    """Reads the lines of an ARPA file, and knows where it is."""
+    """Reads the lines of an ARPA file, and counts them for messages."""
 
     def __init__(self, lines: Iterable[str], place: str) -> None:
         self._lines = enumerate(lines, 1)

@@ -92,9 +92,9 @@ class BackoffModel:
         return numbers
 
     def contexts(self, tokens: Ids) -> list[Ids]:
-        """Return the numbers of the n-grams that end at each of `tokens` (T, …), by length from 1 on (T, …).
+        """Return the numbers (T, …) of the n-grams that end at each of `tokens` (T, …), for each length.
 
-        The lengths go up to the order minus 1. Nothing comes before the first token.
+        The lengths are 1 to the order minus 1. Nothing comes before the first token.
         """
         numbers = [tokens]
         for length in range(2, self.order):
@@ -105,10 +105,10 @@ class BackoffModel:
     def score(self, contexts: Sequence[Ids], tokens: Ids) -> Numbers:
         """Return the log-probabilities of `tokens` (T, …) after their contexts (T, …), see `contexts`.
 
-        If a token is also the last one of the contexts at the next time step, these continue its contexts.
+        If a token is also the next one to be read, the next contexts already have the n-grams that it ends.
         """
         scores = self.log_probs[0][tokens]
-        # a token that is also read next has been found as the end of the next contexts
+        # the n-grams that end with these tokens are in the next contexts
         is_read = np.zeros(tokens.shape, np.bool_)
         if contexts:
             is_read[:-1] = contexts[0][1:] == tokens[:-1]

@@ -1,13 +1,13 @@
 """Modified Kneser-Ney smoothing, interpolated (Chen and Goodman, 1999). Knows ids, but no text.
 
-The definitions are those of KenLM's `lmplz` (Heafield et al., 2013). An n-gram a that is not of the highest
-order has the adjusted count |{v : va occurs}|; one that begins with BOS can't follow anything, and has the
-number of its occurrences. With u = (the tokens before w) and the adjusted counts a,
+The definitions are those of KenLM's `lmplz` (Heafield et al., 2013). The adjusted count a(x) of an n-gram x
+is the number of different tokens that occur before it, |{v : vx occurs}|. For n-grams of the highest order,
+and for those that begin with BOS, it is the number of occurrences. With u = (the tokens before w),
 
     p(w | u) = (a(uw) - D(a(uw))) / sum_x a(ux) + g(u) p(w | u without its first token)
 
-where D(c) is D1, D2 or, from 3 on, D3, and g(u) makes the probabilities sum to one. 1-grams are interpolated
-with the uniform distribution over the tokens that can be predicted.
+where D(0) = 0, D(1) = D1, D(2) = D2 and D(c) = D3 for c > 2, and g(u) makes the probabilities sum to
+one. 1-grams are interpolated with the uniform distribution over the tokens that can be predicted.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from rnntool.models.backoff import BackoffModel
 
-FALLBACK = (0.5, 1.0, 1.5)  # discounts of an order whose counts don't determine them, as of KenLM
-DISCOUNTED = 3  # counts from here on have the same discount
+FALLBACK = (0.5, 1.0, 1.5)  # discounts of an order whose counts don't determine them, as in KenLM
+DISCOUNTED = 3  # this count and all larger ones have the same discount
 
 
 def estimate(
     tokens: NDArray[np.int32], *, order: int, vocabulary: int, start: int, never: tuple[int, ...],
     watch: Callable[[int], None] = lambda length: None,
 ) -> BackoffModel:
-    """Estimate a model from a text of `tokens` (N,), of which there are so many in the `vocabulary`.
+    """Estimate a model from a text of `tokens` (N,), which are ids below `vocabulary`.
 
     No n-gram reaches back beyond the token `start`; `start` and the tokens in `never` are never predicted.
-    Before the n-grams of each length are counted, `watch` receives the length. Without a `start` at the
-    beginning, the text is taken to follow something that is not known.
+    Before the n-grams of each length are counted, `watch` receives the length. If the text doesn't begin with
+    `start`, one more token, different from all others, is assumed before it.
     """
     watch(1)
     starts = tokens == start
@@ -41,7 +41,7 @@ def estimate(
     log_probs: list[NDArray[np.float32]] = []
     backoffs: list[NDArray[np.float32]] = []
     numbers, counts = tokens, np.bincount(tokens, minlength=vocabulary)  # of the n-grams of each length
-    contexts, sizes = np.zeros(vocabulary, np.int32), 1  # of each n-gram: the one without its last token
+    contexts, sizes = np.zeros(vocabulary, np.int32), 1  # of each n-gram: the number without its last token
     shorter = np.full(vocabulary, 1 / (vocabulary - len(never)), np.float32)  # p(w | a shorter context)
     first, last = start, start + 1  # numbers of the n-grams that begin with `start`
     for length in range(1, order + 1):
@@ -51,7 +51,7 @@ def estimate(
             longer = _lengthened(numbers, tokens, starts, vocabulary)
             adjusted = np.bincount(longer.suffixes, minlength=len(counts))
             if len(tokens) >= length and not starts[0] and numbers[length - 1] >= 0:
-                adjusted[numbers[length - 1]] += 1  # what the text begins with follows something
+                adjusted[numbers[length - 1]] += 1  # the token that is assumed before the text
             adjusted[first:last] = counts[first:last]
         if length == 1:
             adjusted[list(never)] = 0
@@ -91,7 +91,7 @@ def _lengthened(
     keys += tokens[ends].astype(np.uint64)
     by_key = np.argsort(keys)
     keys, ends = keys[by_key], ends[by_key]
-    del by_key  # it is as large as the text, and so are the other arrays
+    del by_key  # free memory: this array and the others are as long as the text
     is_new = np.ones(len(keys), np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=is_new[1:])
     suffixes = numbers[ends[is_new]]

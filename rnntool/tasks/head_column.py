@@ -21,7 +21,7 @@ ROOT = "root"
 
 
 class HeadColumn(TagColumn):
-    """Predicts the head of each word, so that the words of a sentence make a tree with one root.
+    """Predicts the head of each word, so that the words of a sentence form a tree with one root.
 
     Heads are written as in CoNLL-U: the number of a word, counted from 1, and 0 for the root. So there are no
     labels. The network outputs vectors of each word, which give the scores of all heads; see `trees`.
@@ -49,7 +49,7 @@ class HeadColumn(TagColumn):
         return (0.5,)
 
     def check(self, record: Sentence, tags: Sequence[str]) -> None:
-        """Raise `DataError` if the heads of a sentence are no tree; several roots are allowed."""
+        """Raise `DataError` if the heads of a sentence don't form a tree; several roots are allowed."""
         from rnntool.data.treebank import tree_heads  # tagging doesn't need it
 
         tree_heads(tags, record.place_of, one_root=False)
@@ -62,7 +62,7 @@ class HeadColumn(TagColumn):
     def with_heads(self, emissions: Floats, lengths: Ints) -> Floats:
         """Return emissions (T, B, `sizes`), followed by the number of the best head: (T, B, `sizes` + 1).
 
-        All other methods take these, so that the best tree is searched only once.
+        The other methods take the result, so that the best tree is searched only once.
         """
         heads = np.zeros((*emissions.shape[:2], 1), emissions.dtype)
         for i, length in enumerate(lengths):
@@ -87,7 +87,7 @@ class HeadColumn(TagColumn):
         self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], emissions: Floats, lengths: Ints,
         learned: ChainScores | None, scheme: str,
     ) -> list[list[float]]:
-        # of each head by itself, whatever the heads of other words
+        # of each head by itself, independent of the other heads
         return [trees.head_probs(emissions[: len(row), i, :-1], list(map(int, row)))
                 for i, row in enumerate(tags)]
 
@@ -103,7 +103,7 @@ class HeadColumn(TagColumn):
         self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]],
         predicted: Sequence[Sequence[str]],
     ) -> Comparison:
-        # a table of numbers of words would say nothing
+        # figures for each position of a head would say nothing
         return replace(super().compare(words, gold, predicted), by_label=False)
 
     def unseen_labels(
@@ -115,8 +115,8 @@ class HeadColumn(TagColumn):
 class RelationColumn(TagColumn):
     """Predicts the relation of each word to its head, which a `HeadColumn` predicts.
 
-    The network scores each relation twice: that of the word to any head, and that of any word to this head. A
-    relation's score is the sum of its scores at the word and at the head.
+    The network gives each word two scores of each relation: one as a dependent, and one as a head. The score
+    of a relation between two words is that of the dependent plus that of the head.
     """
 
     kind = "deprel"
@@ -160,7 +160,7 @@ class RelationColumn(TagColumn):
         return super().decode(words, self.label_scores(emissions), lengths, learned, scheme)
 
     def temperature(self, batches: Sequence[ScoredBatch], learned: ChainScores | None) -> float:
-        # the probability of a relation that a wrong head excludes is 0 at any temperature
+        # a wrong head may exclude the gold relation, whose probability is then 0 at any temperature
         possible = []
         for emissions, lengths, gold in batches:
             of_gold = np.take_along_axis(emissions, gold[..., None].clip(0), axis=-1)[..., 0]

@@ -20,8 +20,8 @@ from rnntool.tasks.running_text import (
     tokens,
 )
 
-BREAK_SHARE = 0.1  # of the sentence ends, after which a training text ends a paragraph
-DOUBLE_SPACE_SHARE = 0.01  # of the spaces, which a training text doubles
+BREAK_SHARE = 0.1  # of the sentence ends in a training text, which also end a paragraph
+DOUBLE_SPACE_SHARE = 0.01  # of the spaces in a training text, which are doubled
 
 
 @dataclass(slots=True)
@@ -33,7 +33,8 @@ class GoldParagraph:
     tags: str = ""
     starts: list[int] = field(default_factory=list)  # of the records
     places: list[str] = field(default_factory=list)
-    words: set[Any] = field(default_factory=set)  # start and end of the token, number and form in it
+    # start and end of the token, and in a multiword token the number and form of the word, otherwise 0 and ""
+    words: set[Any] = field(default_factory=set)
 
     def record_at(self, character: int) -> int:
         """Return the index of the record that has this character of the text."""
@@ -60,7 +61,7 @@ def gold_tags(sentence: Sentence) -> str:
 
 
 def gold_paragraphs(sentences: Iterable[Sentence]) -> list[GoldParagraph]:
-    """Join the sentences of each paragraph into a text with single spaces."""
+    """Join the sentences of each paragraph, with a space after each unless the treebank has none there."""
     paragraphs: list[GoldParagraph] = []
     first = 0
     for _, group in groupby(sentences, lambda sentence: id(sentence.document)):
@@ -85,7 +86,7 @@ def gold_paragraphs(sentences: Iterable[Sentence]) -> list[GoldParagraph]:
 
 
 def random_paragraphs(sentences: Iterable[Sentence], rng: random.Random) -> Iterator[list[Sentence]]:
-    """Yield the sentences in random paragraphs, none of which goes beyond one of the treebank's."""
+    """Yield the sentences in random paragraphs; each lies within one paragraph of the treebank."""
     paragraph: list[Sentence] = []
     for sentence in sentences:
         if paragraph and (sentence.document is not paragraph[0].document or rng.random() < BREAK_SHARE):
@@ -97,7 +98,7 @@ def random_paragraphs(sentences: Iterable[Sentence], rng: random.Random) -> Iter
 
 
 def with_random_spaces(sentences: Iterable[Sentence], rng: random.Random) -> tuple[str, str]:
-    """Join sentences into a text with its tags: on one line, on lines of some width, or each on its own.
+    """Join sentences into a text with its tags: on one line, on lines of some width, or a line for each.
 
     Some spaces are doubled.
     """

@@ -16,7 +16,7 @@ from rnntool.training.loop import Interrupted, Step
 from rnntool.training.session import Session
 from rnntool.training.training_data import TrainingData
 
-# trains a model in a folder, or resumes its training; the number is when its part of the time began
+# trains a model in a folder, or resumes its training; the number is when its share of the time began
 Fit = Callable[[Job, TrainingData, Path, Session, float], object]
 
 

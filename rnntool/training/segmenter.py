@@ -29,7 +29,7 @@ def train_segmenter(
 ) -> Path:
     """Train a segmenter on the sentences of a tagger's `data`, which are CoNLL-U; return its folder.
 
-    With `resume`, a segmenter that was trained before is kept. `start` is when its part of the time began.
+    With `resume`, a segmenter that was trained before is kept. Its share of the time counts from `start`.
     After a signal, raises `Interrupted`; what was trained stays in the folder `SEGMENTING` of `out`.
     """
     place = out / model_folder.SEGMENTING / model_folder.SEGMENTER
@@ -45,7 +45,7 @@ def train_segmenter(
         train_part(dataclasses.replace(job, task=SPEC.name, settings=settings, predictions=None, places={}),
                    _data(data, job, settings), place, session, fit, start, name=SPEC.name)
     except RnntoolError as error:
-        if not isinstance(error, Interrupted):  # nothing is worth to be resumed
+        if not isinstance(error, Interrupted):  # there is nothing worth resuming
             model_folder.remove(out / model_folder.SEGMENTING)
         raise
     session.warn(f"segmenter: {result(model_folder.read_config(place))}")
@@ -53,7 +53,7 @@ def train_segmenter(
 
 
 def _settings(tagger: Settings) -> SegmentSettings:
-    """Return the usual settings of a segmenter, with those of the tagger that are about its training."""
+    """Return the default settings of a segmenter, except for those that it shares with the tagger."""
     limit_s = tagger.time_limit
     return SegmentSettings(
         dev_fraction=tagger.dev_fraction, seed=tagger.seed, int8=tagger.int8, license=tagger.license,
@@ -61,7 +61,7 @@ def _settings(tagger: Settings) -> SegmentSettings:
 
 
 def _data(data: TrainingData, job: Job, settings: SegmentSettings) -> TrainingData:
-    """Return the same sentences with their tokens."""
+    """Return the data of the tagger, with the tokens of each sentence."""
     def sentences(records: Sequence[Sentence]) -> list[Sentence]:
         if other := next((record for record in records if not is_conllu(record)), None):
             raise DataError(place=other.place, expected=f"{CONLLU.name}, from which a segmenter learns",

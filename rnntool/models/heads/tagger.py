@@ -59,7 +59,9 @@ class TaggerHead(LabelHead):
         return {}
 
     def loss(self, states: Tensor, arrays: Tensors) -> Tensor:
-        """Return the negative log-likelihood of the tags, in nats per word, averaged over the columns.
+        """Return the negative log-likelihood of the tags, in nats per word.
+
+        It is the mean of the columns, or their sum with the `distribution_weights` of the objective.
 
         `targets` are (columns, T, B). If a row of the batch holds several sentences, `sentences` are the
         indices of each sentence's words, and `targets` have a row for each sentence. The loss is 0 if all
