@@ -65,7 +65,7 @@ def cross_validate(
         try:
             train_part(of_fold, fold.data, place, session, fit, scheduled, name=name)
         except RnntoolError as error:
-            if number == 1 and not isinstance(error, Interrupted):  # nothing is worth to be resumed
+            if number == 1 and not isinstance(error, Interrupted):  # there is nothing worth resuming
                 model_folder.remove(out / model_folder.FOLDS)
             raise
         model = models.load(place, device=session.device, threads=session.threads, parallel=False)
