@@ -124,7 +124,6 @@ def evaluate(
         raise UsageError("nothing to evaluate", advice=(
             f"name a model with {setting('model')}", f"a system's output with {setting('system')}"))
     from rnntool.commands.outputs import record_format, writes_json
-    from rnntool.commands.raw_text_evaluation import raw_text_scores
     from rnntool.data.inputs import check_formats
     from rnntool.data.streams import input_names, open_output
     from rnntool.evaluation.metrics import mixed_perplexity
@@ -181,6 +180,8 @@ def evaluate(
             _warn_of_unseen(other, reference, files, messages.warn)
             report["compare"] = _comparison(evaluation, reference, other, criterion, options.ignore)
         if loaded.segmenter and set(inputs.formats) == {"conllu"}:
+            from rnntool.commands.raw_text_evaluation import raw_text_scores
+
             report["conll18_raw"] = raw_text_scores(loaded, records, compute)
     report["signature"] = _signature(loaded, task.criterion, options.ignore)
     if errors_to:

@@ -31,11 +31,9 @@ def segment(
     from rnntool.data.records import Tagged
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
-    from rnntool.tasks.segment import SegmentTask
 
     output_format(None, False, output, ("conllu",), messages)  # warns of another extension
     segmenter = models.load_segmenter(model, device=compute.device, threads=compute.threads)
-    segmenter.require(SegmentTask)
     inputs = raw_text(files or ["-"], reading, messages, format=format)
     write = sentence_writer("conllu")
     with open_output(output) as out:

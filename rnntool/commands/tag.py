@@ -78,7 +78,6 @@ def tag(
     from rnntool.data.formats.results import tag_keys
     from rnntool.data.streams import open_output
     from rnntool.inference import model as models
-    from rnntool.tasks.base import task_class
     from rnntool.tasks.tag import TagTask
 
     files = files or ["-"]
@@ -99,7 +98,6 @@ def tag(
             if column_of_input:
                 raise contradiction("segmenter", name)
         splitter = models.load_segmenter(segmenter, device=compute.device, threads=compute.threads)
-        splitter.require(task_class("segment"))
         inputs = raw_text(files, reading, messages, format=format)
     else:
         read = raw_text_or_records if tagger.segmenter else task_records

@@ -163,7 +163,7 @@ def tokens(rows: Sequence[Row]) -> Iterator[Token]:
 
 
 def _heads(words: Sequence[Row], first: int, *, has_heads: bool) -> list[int | None]:
-    """Return the heads of a sentence's words as indices from `first` on; `DataError` if they are no tree."""
+    """Return the heads of a sentence's words as indices from `first` on; `DataError` if they form no tree."""
     if has_heads:
         numbers = tree_heads([cells[_HEAD] for _, cells in words], lambda word: words[word].place,
                              one_root=True)
@@ -179,7 +179,7 @@ def _heads(words: Sequence[Row], first: int, *, has_heads: bool) -> list[int | N
 def tree_heads(cells: Sequence[str], place_of: Callable[[int], str], *, one_root: bool) -> list[int]:
     """Return the heads of a sentence's words as numbers, given the cells of HEAD.
 
-    `DataError` if they are no tree; without `one_root`, several trees are allowed. `place_of` returns the
+    `DataError` if they form no tree; without `one_root`, several trees are allowed. `place_of` returns the
     `file:line` of a word, counted from 0.
     """
     size = len(cells)

@@ -404,8 +404,12 @@ def load(
 
 
 def load_segmenter(model: str | Path, *, device: str = "cpu", threads: int = 0) -> Model:
-    """Load a segmenter, or the one that is part of a tagger; see `load`."""
-    return load(read(model).segmenter or model, device=device, threads=threads)
+    """Load a segmenter, or the one that is part of a tagger; see `load`. `ModelError` for other models."""
+    from rnntool.tasks.segment import SegmentTask
+
+    segmenter = load(read(model).segmenter or model, device=device, threads=threads)
+    segmenter.require(SegmentTask)
+    return segmenter
 
 
 def _unless_replaced(model: str | Path, read: Callable[[Path], Result]) -> Result:
